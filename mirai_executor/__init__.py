@@ -1,0 +1,66 @@
+"""A ``concurrent.futures.Executor`` whose workers are mirai daemons.
+
+::
+
+    from mirai_executor import MiraiExecutor
+
+    with MiraiExecutor(8) as executor:
+        future = executor.submit(fit, data)
+
+Names are imported when they are first used: a daemon needs few of them.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._place import on_daemon as on_daemon
+    from .errors import DaemonLostError as DaemonLostError
+    from .errors import ForkedExecutorError as ForkedExecutorError
+    from .errors import LaunchError as LaunchError
+    from .errors import MiraiError as MiraiError
+    from .errors import MiraiInterrupt as MiraiInterrupt
+    from .errors import PayloadError as PayloadError
+    from .errors import RemoteError as RemoteError
+    from .errors import TaskTimeoutError as TaskTimeoutError
+    from .executor import DaemonStatus as DaemonStatus
+    from .executor import Info as Info
+    from .executor import MiraiExecutor as MiraiExecutor
+    from .executor import Status as Status
+    from .futures import MiraiFuture as MiraiFuture
+
+_ROOMS = {
+    "_place": ("on_daemon",),
+    "errors": (
+        "DaemonLostError",
+        "ForkedExecutorError",
+        "LaunchError",
+        "MiraiError",
+        "MiraiInterrupt",
+        "PayloadError",
+        "RemoteError",
+        "TaskTimeoutError",
+    ),
+    "executor": ("DaemonStatus", "Info", "MiraiExecutor", "Status"),
+    "futures": ("MiraiFuture",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = ["__version__", *_ROOM_OF]  # all of them strings
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its room."""
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # only here
+
+    value = getattr(import_module(f".{room}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

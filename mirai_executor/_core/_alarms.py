@@ -1,0 +1,106 @@
+"""Keeps the moments at which something has to happen, unless it has become void by then."""
+
+import heapq
+import math
+from enum import IntEnum
+from typing import NamedTuple
+
+from ._fleet import Daemon, Fleet
+from ._tasks import Tasks
+from .messages import DaemonId, DaemonState, TaskId
+
+_NO_TASK = TaskId(-1)
+_NO_DAEMON = DaemonId(-1)
+
+
+class AlarmKind(IntEnum):
+    """What happens when the alarm rings."""
+
+    TIMEOUT = 0  # a task was not done in time after its submission
+    RUN_TIMEOUT = 1  # a task ran too long
+    GRACE = 2  # a daemon did not let go of a task that was stopped
+    START = 3  # a daemon did not become ready
+    IDLE = 4  # a daemon had no task for long enough
+    LEAVE = 5  # a dismissed daemon did not end
+
+
+class Alarm(NamedTuple):
+    when: float
+    kind: AlarmKind
+    task: TaskId
+    daemon: DaemonId
+    period: int
+
+
+class Alarms:
+    """A heap of alarms; void ones are dropped when they come up, and in bulk when many."""
+
+    def __init__(self, tasks: Tasks, fleet: Fleet) -> None:
+        self._tasks = tasks
+        self._fleet = fleet
+        self._heap: list[tuple[float, int, Alarm]] = []
+        self._count = 0
+        self._sweep_at = 1024
+
+    def set(
+        self,
+        when: float,
+        kind: AlarmKind,
+        task: TaskId = _NO_TASK,
+        daemon: DaemonId = _NO_DAEMON,
+        period: int = 0,
+    ) -> None:
+        """Ring at the moment ``when``, unless void by then."""
+        if when == math.inf:
+            return
+        self._count += 1  # breaks ties in the order of setting
+        heapq.heappush(self._heap, (when, self._count, Alarm(when, kind, task, daemon, period)))
+        if len(self._heap) > self._sweep_at:
+            self._sweep()
+
+    def next_deadline(self) -> float | None:
+        """Return when the next alarm rings; None for never."""
+        while self._heap and not self._is_pending(self._heap[0][2]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def pop_due(self, now: float) -> Alarm | None:
+        """Take out the next alarm that should have rung by ``now``."""
+        deadline = self.next_deadline()
+        if deadline is None or deadline > now:
+            return None
+        return heapq.heappop(self._heap)[2]
+
+    def pending(self) -> list[Alarm]:
+        """Return all that may still ring, in no order."""
+        return [alarm for _, _, alarm in self._heap if self._is_pending(alarm)]
+
+    def _is_pending(self, alarm: Alarm) -> bool:
+        """Tell whether an alarm still concerns anybody."""
+        if alarm.kind is AlarmKind.TIMEOUT:
+            return alarm.task in self._tasks.open
+        if alarm.kind is AlarmKind.RUN_TIMEOUT:
+            task = self._tasks.open.get(alarm.task)
+            return task is not None and task.daemon == alarm.daemon
+        daemon = self._fleet.daemons.get(alarm.daemon)
+        return daemon is not None and _concerns(alarm, daemon)
+
+    def _sweep(self) -> None:
+        # A million tasks with an hour's timeout each must not leave a million void alarms.
+        self._heap = [entry for entry in self._heap if self._is_pending(entry[2])]
+        heapq.heapify(self._heap)
+        self._sweep_at = 1024 + 2 * len(self._heap)
+
+
+def _concerns(alarm: Alarm, daemon: Daemon) -> bool:
+    match alarm.kind:
+        case AlarmKind.START:
+            return daemon.state is DaemonState.STARTING
+        case AlarmKind.GRACE:
+            return daemon.state is DaemonState.READY and alarm.task in daemon.held
+        case AlarmKind.IDLE:
+            return daemon.is_free and daemon.idle_period == alarm.period
+        case AlarmKind.LEAVE:
+            return daemon.state is DaemonState.LEAVING
+        case _:
+            return False

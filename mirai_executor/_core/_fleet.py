@@ -1,0 +1,175 @@
+"""Keeps the daemons: how far each has come, who is idle, and whether more have to be started.
+
+::
+
+    STARTING --> READY (idle <-> busy) --> LEAVING --> (gone)
+        '-----------'-----------> KILLED -----'-----------^
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from .messages import BroadcastId, DaemonId, DaemonState, DaemonView, Policy, TaskId
+
+
+@dataclass(slots=True, eq=False)
+class Daemon:
+    """What is known about one daemon."""
+
+    id: DaemonId
+    launched: bool  # by us; False for one that came by itself
+    due: deque[BroadcastId]  # to be run before its next task; the first runs if ``broadcasting``
+    state: DaemonState = DaemonState.STARTING
+    held: dict[TaskId, None] = field(default_factory=dict)  # sent and unanswered, ended or not
+    dealt: OrderedDict[TaskId, None] = field(default_factory=OrderedDict)  # direct mode: waiting
+    broadcasting: bool = False
+    awaited: BroadcastId | None = None  # the last one in ``due`` that is more than catching up
+    asked_to_leave: bool = False
+    overdue: bool = False  # killed because it was never ready
+    idle_period: int = 0  # counts them, so that an alarm of an earlier one is void
+    tasks_sent: int = 0
+    tasks_done: int = 0
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it may get work, now or once it is ready."""
+        return self.state is DaemonState.READY or self.state is DaemonState.STARTING
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it has nothing to answer."""
+        return not self.held and not self.broadcasting
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it could get work this very moment."""
+        return self.state is DaemonState.READY and not self.held and not self.broadcasting
+
+    @property
+    def failed_to_start(self) -> bool:
+        """Whether nothing came of it, unless it dies of a task, if it is lost now.
+
+        A daemon that has done a task shows that daemons can start. One that came by itself was
+        not ours to start, and one that was told to end did as it was told.
+        """
+        unasked = self.is_usable or self.overdue
+        return unasked and self.launched and not self.tasks_done
+
+    def view(self) -> DaemonView:
+        """Return a frozen picture of it."""
+        return DaemonView(self.state, not self.is_resting, self.tasks_done)
+
+
+class Fleet:
+    """All daemons of one dispatcher. It decides nothing about tasks."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.daemons: dict[DaemonId, Daemon] = {}
+        # The most recently used is last, and is taken first: its caches are warm, and those that
+        # nobody needs become old enough to leave.
+        self.idle: dict[DaemonId, Daemon] = {}
+        self.rota: deque[Daemon] = deque()  # direct mode: whose turn it is
+        self.broadcasts: list[BroadcastId] = []  # all of them: a daemon that joins catches up
+        self.ever_ready = 0
+        self.broken = False
+        self._wanted = 0  # so many are to be had, whether there is work for them or not
+        self._failed_starts: deque[float] = deque(maxlen=policy.failed_starts)
+        self.counts = dict.fromkeys(DaemonState, 0)
+        self._last_id = 0
+
+    @property
+    def ready_count(self) -> int:
+        """How many are connected and may be given tasks."""
+        return self.counts[DaemonState.READY]
+
+    @property
+    def starting_count(self) -> int:
+        """How many are on their way."""
+        return self.counts[DaemonState.STARTING]
+
+    def usable(self) -> list[Daemon]:
+        """Return those that may get work, now or once they are ready."""
+        return [daemon for daemon in self.daemons.values() if daemon.is_usable]
+
+    # Coming
+
+    def want(self, count: int) -> None:
+        """Have ``count`` daemons ready at once, even without work for them."""
+        self._wanted = max(self._wanted, min(count, self._policy.max_daemons))
+        self._wish_comes_true()
+
+    def want_no_more(self) -> None:
+        """Forget what was asked for by :meth:`want`."""
+        self._wanted = 0
+
+    def lacks_one(self, waiting: int, least: int) -> bool:
+        """Tell whether a daemon has to be started for ``waiting`` tasks, or to be ``least``."""
+        starting = self.counts[DaemonState.STARTING]
+        usable = starting + self.counts[DaemonState.READY]
+        return len(self.daemons) < self._policy.max_daemons and (
+            starting < waiting or usable < max(self._wanted, least)
+        )
+
+    def add(self, *, launched: bool) -> Daemon:
+        """Expect one more daemon."""
+        self._last_id += 1
+        daemon = Daemon(DaemonId(self._last_id), launched, due=deque(self.broadcasts))
+        self.daemons[daemon.id] = daemon
+        self.rota.append(daemon)
+        self.counts[daemon.state] += 1
+        return daemon
+
+    def welcome(self, daemon: Daemon) -> None:
+        """Note that a daemon is ready."""
+        self.ever_ready += 1
+        self._move(daemon, DaemonState.READY)
+        self._wish_comes_true()
+
+    # Going
+
+    def take_off_rota(self, daemon: Daemon) -> None:
+        """Direct mode: deal no more tasks to a daemon."""
+        if daemon in self.rota:
+            self.rota.remove(daemon)
+
+    def retire(self, daemon: Daemon, state: DaemonState) -> None:
+        """Note that a daemon was told to end: it gets no more work."""
+        if state is DaemonState.LEAVING and self._wanted:
+            # It was ready, as wanted. Else daemons that start minutes apart, and leave when idle
+            # for seconds, would be replaced for ever.
+            self._wanted -= 1
+        self._move(daemon, state)
+        self.idle.pop(daemon.id, None)
+        self.take_off_rota(daemon)
+
+    def remove(self, id_: DaemonId) -> Daemon | None:
+        """Forget a daemon that is gone; None if there is no such daemon."""
+        daemon = self.daemons.pop(id_, None)
+        if daemon is not None:
+            self.idle.pop(id_, None)
+            self.take_off_rota(daemon)
+            self.counts[daemon.state] -= 1
+        return daemon
+
+    def _wish_comes_true(self) -> None:
+        if self.ready_count >= self._wanted:
+            self._wanted = 0
+
+    # Giving up
+
+    def count_failed_start(self, now: float) -> bool:
+        """Note that a daemon came to nothing; return whether it is time to give up."""
+        times = self._failed_starts
+        times.append(now)
+        return len(times) == times.maxlen and now - times[0] <= self._policy.failure_window
+
+    def forget_failed_starts(self) -> None:
+        """Note that daemons can do tasks."""
+        if self._failed_starts:
+            self._failed_starts.clear()
+
+    def _move(self, daemon: Daemon, state: DaemonState) -> None:
+        self.counts[daemon.state] -= 1
+        self.counts[state] += 1
+        daemon.state = state

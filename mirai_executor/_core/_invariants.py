@@ -1,0 +1,97 @@
+"""Says what is true of every dispatcher between any two events."""
+
+from collections.abc import Iterable
+
+from ._alarms import Alarm, AlarmKind
+from ._fleet import Daemon, Fleet
+from ._tasks import Tasks
+from .messages import DaemonState, Policy
+
+
+def check_invariants(
+    policy: Policy,
+    tasks: Tasks,
+    fleet: Fleet,
+    alarms: Iterable[Alarm],
+    *,
+    closing: bool,
+    cancelling: bool,
+) -> None:
+    """Raise AssertionError if the state is one that must never be."""
+    _check_tasks(tasks)
+    _check_fleet(fleet, policy)
+    for daemon in fleet.daemons.values():
+        _check_daemon(daemon)
+    _check_who_holds_what(tasks, fleet)
+    _check_nothing_waits_in_vain(policy, tasks, fleet, cancelling=cancelling)
+    _check_nothing_takes_for_ever(policy, tasks, fleet, alarms)
+    if closing and not tasks.open:
+        assert not fleet.idle, "an idle daemon is kept after all is done"
+
+
+def _check_tasks(tasks: Tasks) -> None:
+    queued = list(tasks.queue)
+    held = [id_ for id_, task in tasks.open.items() if task.daemon is not None]
+    dealt = [id_ for id_, t in tasks.open.items() if t.daemon is None and t.dealt_to is not None]
+    assert queued == sorted(queued, key=tasks.place_of), "not first in, first out"
+    assert sorted([*queued, *held, *dealt]) == sorted(tasks.open), "a stray task"
+    assert tasks.executing == len(held)
+
+
+def _check_fleet(fleet: Fleet, policy: Policy) -> None:
+    daemons = list(fleet.daemons.values())
+    states = [daemon.state for daemon in daemons]
+    on_rota = [d for d in daemons if d.is_usable and not d.asked_to_leave]
+    assert fleet.counts == {state: states.count(state) for state in DaemonState}
+    assert sum(daemon.launched for daemon in daemons) <= policy.max_daemons
+    assert sorted(fleet.idle) == [d.id for d in daemons if d.is_free], "a free daemon is not idle"
+    assert sorted(d.id for d in fleet.rota) == [d.id for d in on_rota]
+
+
+def _check_daemon(daemon: Daemon) -> None:
+    assert len(daemon.held) + daemon.broadcasting <= 1, "more than one thing at a time"
+    assert daemon.due or not daemon.broadcasting
+    assert not (daemon.is_free and (daemon.due or daemon.dealt)), "it has something to do"
+    assert not (daemon.is_free and daemon.asked_to_leave), "it is kept against its will"
+    assert not daemon.dealt or (daemon.is_usable and not daemon.asked_to_leave)
+    if daemon.state in (DaemonState.STARTING, DaemonState.LEAVING):
+        assert daemon.is_resting, "it does something while it cannot"
+
+
+def _check_who_holds_what(tasks: Tasks, fleet: Fleet) -> None:
+    for id_, task in tasks.open.items():
+        if task.daemon is not None:
+            assert id_ in fleet.daemons[task.daemon].held, "its daemon does not know"
+        elif task.dealt_to is not None:
+            assert id_ in fleet.daemons[task.dealt_to].dealt, "its daemon does not know"
+    for daemon in fleet.daemons.values():
+        held = [tasks.open[id_].daemon for id_ in daemon.held if id_ in tasks.open]
+        dealt = [tasks.open[id_].dealt_to for id_ in daemon.dealt]
+        assert {*held, *dealt} <= {daemon.id}, "two daemons claim one task"
+
+
+def _check_nothing_waits_in_vain(
+    policy: Policy, tasks: Tasks, fleet: Fleet, *, cancelling: bool
+) -> None:
+    waiting = [id_ for id_, task in tasks.open.items() if task.daemon is None]
+    assert not (tasks.queue and fleet.idle), "an idle daemon beside a queue"
+    assert not (waiting and fleet.broken), "a task waits for a daemon that cannot come"
+    assert not (waiting and cancelling), "a task waits for what will not begin"
+    if policy.launches and len(fleet.daemons) < policy.max_daemons:
+        assert len(tasks.queue) <= fleet.counts[DaemonState.STARTING], "no daemon was launched"
+
+
+def _check_nothing_takes_for_ever(
+    policy: Policy, tasks: Tasks, fleet: Fleet, alarms: Iterable[Alarm]
+) -> None:
+    armed = {(alarm.kind, alarm.daemon) for alarm in alarms}
+    for id_, daemon in fleet.daemons.items():
+        match daemon.state:
+            case DaemonState.STARTING if daemon.launched:
+                assert (AlarmKind.START, id_) in armed
+            case DaemonState.LEAVING:
+                assert (AlarmKind.LEAVE, id_) in armed
+            case DaemonState.READY if any(task not in tasks.open for task in daemon.held):
+                assert (AlarmKind.GRACE, id_) in armed
+            case DaemonState.READY if daemon.is_free and policy.idle_timeout is not None:
+                assert (AlarmKind.IDLE, id_) in armed

@@ -1,0 +1,459 @@
+"""Decides which daemon runs which task, and how every task ends.
+
+No sockets, no threads, no clock: hand it an event and the time, then carry out the commands that
+it returns, in order. ::
+
+    TaskSubmitted ------.                                  .--> LaunchDaemon, SendTasks
+    CancelRequested ----|                                  |--> SendBroadcast
+    DaemonReady, -Lost -+--> Dispatcher.handle(event, now) +--> InterruptTask, KillDaemon
+    ResultArrived ------|                                  |--> DismissDaemon
+    ... ----------------'                                  +--> ResolveTask, FailTask
+    (time passes) ---------> Dispatcher.expire(now) -------'
+
+    a task:    waiting --SendTasks--> held by a daemon --> ResolveTask or FailTask, then forgotten
+    a daemon:  starting --> ready (idle <-> holding) --> leaving or killed --> DaemonLost
+
+A task's end and a daemon's release are two facts: a task that was cancelled has ended, yet the
+daemon goes on holding it until it answers, and gets no other task before that.
+
+The books are kept next door: ``_tasks`` (which wait, in which order), ``_fleet`` (how far each
+daemon has come) and ``_alarms`` (what happens when). Only this module writes commands.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from ._alarms import Alarm, AlarmKind, Alarms
+from ._fleet import Daemon, Fleet
+from ._invariants import check_invariants
+from ._tasks import Task, Tasks
+from .messages import (
+    BroadcastAnswered,
+    BroadcastId,
+    CancelRequested,
+    Command,
+    DaemonId,
+    DaemonLost,
+    DaemonReady,
+    DaemonsRequested,
+    DaemonState,
+    DismissDaemon,
+    DispatcherView,
+    Event,
+    EverywhereRequested,
+    FailBroadcast,
+    FailTask,
+    Failure,
+    InitializerFailed,
+    InterruptTask,
+    KillDaemon,
+    KillRequested,
+    LaunchDaemon,
+    LeaveRequested,
+    Policy,
+    ResolveTask,
+    ResultArrived,
+    SendBroadcast,
+    SendTasks,
+    ShutdownRequested,
+    TaskId,
+    TaskSubmitted,
+)
+
+
+class Dispatcher:
+    """The state machine. Not thread-safe: one thread owns it.
+
+    Args:
+        policy: How it treats its daemons.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._tasks = Tasks()
+        self._fleet = Fleet(policy)
+        self._alarms = Alarms(self._tasks, self._fleet)
+        self._closing = False  # once no task is open, the daemons go
+        self._cancelling = False  # what has not begun will not begin
+
+    # What the shell asks
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take one event in, and return what to do about it, in order.
+
+        Events about tasks and daemons that are gone, or were never there, change nothing.
+
+        Args:
+            event: What has happened.
+            now: The present moment, in seconds on a clock that never goes back.
+
+        Returns:
+            What the shell has to carry out, in this order.
+        """
+        apply = self._HANDLERS[type(event)]
+        return [*apply(self, event, now), *self._settle(now)]
+
+    def expire(self, now: float) -> list[Command]:
+        """Return what has to be done because time has passed, in order."""
+        commands: list[Command] = []
+        while (alarm := self._alarms.pop_due(now)) is not None:
+            commands += self._ring(alarm, now)
+        return [*commands, *self._settle(now)] if commands else commands
+
+    def next_deadline(self) -> float | None:
+        """Return when :meth:`expire` next has something to do; None for never."""
+        return self._alarms.next_deadline()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a shutdown has come to its end: no task is open and no daemon is left."""
+        return self._closing and not self._tasks.open and not self._fleet.daemons
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the dispatcher has given up on starting daemons."""
+        return self._fleet.broken
+
+    @property
+    def ready_count(self) -> int:
+        """How many daemons are connected and may be given tasks."""
+        return self._fleet.ready_count
+
+    def targets_of(self, broadcast: BroadcastId) -> tuple[DaemonId, ...]:
+        """Return the daemons, those still starting included, that have yet to answer it."""
+        return tuple(id_ for id_, d in self._fleet.daemons.items() if broadcast in d.due)
+
+    def view(self) -> DispatcherView:
+        """Return a frozen picture of the present state."""
+        tasks = self._tasks
+        return DispatcherView(
+            awaiting=len(tasks.open) - tasks.executing,
+            executing=tasks.executing,
+            completed=tasks.submitted - len(tasks.open),
+            cumulative=self._fleet.ever_ready,
+            daemons={id_: daemon.view() for id_, daemon in self._fleet.daemons.items()},
+        )
+
+    def adopt_daemon(self) -> DaemonId:
+        """Return an id for a daemon that starts by itself; report :class:`DaemonReady` later."""
+        return self._fleet.add(launched=False).id
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError if the state is one that must never be."""
+        check_invariants(
+            self._policy,
+            self._tasks,
+            self._fleet,
+            self._alarms.pending(),
+            closing=self._closing,
+            cancelling=self._cancelling,
+        )
+
+    # Events
+
+    def _task_submitted(self, event: TaskSubmitted, now: float) -> Iterable[Command]:
+        self._tasks.submitted += 1
+        if self._fleet.broken or self._cancelling:
+            failure = Failure.BROKEN if self._fleet.broken else Failure.CANCELLED
+            return [FailTask(event.task, failure)]
+        self._tasks.add(event.task, Task(event.run_timeout, event.retries))
+        if event.timeout is not None:
+            # From submission, as in mirai: a promise about when the caller hears back.
+            self._alarms.set(now + event.timeout, AlarmKind.TIMEOUT, event.task)
+        return ()
+
+    def _cancel_requested(self, event: CancelRequested, now: float) -> Iterable[Command]:
+        task = self._tasks.open.get(event.task)
+        if task is None or (task.daemon is not None and not event.running):
+            return ()
+        return self._fail(event.task, Failure.CANCELLED, now)
+
+    def _result_arrived(self, event: ResultArrived, now: float) -> Iterable[Command]:
+        daemon = self._fleet.daemons.get(event.daemon)
+        if daemon is None or event.task not in daemon.held:
+            return ()
+        del daemon.held[event.task]
+        daemon.tasks_done += 1
+        self._fleet.forget_failed_starts()
+        commands: list[Command] = []
+        if event.task in self._tasks.open:
+            self._forget(event.task)
+            commands.append(ResolveTask(event.task))
+        if event.leaving:
+            self._ask_to_leave(daemon)
+        return [*commands, *self._release(daemon, now)]
+
+    def _broadcast_answered(self, event: BroadcastAnswered, now: float) -> Iterable[Command]:
+        daemon = self._fleet.daemons.get(event.daemon)
+        if daemon is None or not daemon.broadcasting or daemon.due[0] != event.broadcast:
+            return ()
+        daemon.due.popleft()
+        daemon.broadcasting = False
+        return self._release(daemon, now)
+
+    def _daemons_requested(self, event: DaemonsRequested, now: float) -> Iterable[Command]:
+        if not self._closing:
+            self._fleet.want(event.count)
+        return ()
+
+    def _daemon_ready(self, event: DaemonReady, now: float) -> Iterable[Command]:
+        daemon = self._fleet.daemons.get(event.daemon)
+        if daemon is None or daemon.state is not DaemonState.STARTING:
+            return ()
+        self._fleet.welcome(daemon)
+        return self._release(daemon, now)
+
+    def _leave_requested(self, event: LeaveRequested, now: float) -> Iterable[Command]:
+        daemon = self._fleet.daemons.get(event.daemon)
+        if daemon is None:
+            return ()
+        self._ask_to_leave(daemon)
+        return self._release(daemon, now)
+
+    def _daemon_lost(self, event: DaemonLost, now: float) -> Iterable[Command]:
+        daemon = self._fleet.remove(event.daemon)
+        if daemon is None:
+            return ()
+        commands: list[Command] = [FailBroadcast(daemon.id, b) for b in daemon.due]
+        commands += self._take_back(daemon, event.started)
+        in_vain = daemon.failed_to_start and not event.started
+        if in_vain and self._fleet.count_failed_start(now):
+            self._fleet.broken = True
+        return [*commands, *(self._break() if self._fleet.broken else ())]
+
+    def _initializer_failed(self, event: InitializerFailed, now: float) -> Iterable[Command]:
+        return self._break()
+
+    def _everywhere_requested(self, event: EverywhereRequested, now: float) -> Iterable[Command]:
+        if self._cancelling:
+            return ()
+        for daemon in self._fleet.usable():
+            daemon.due.append(event.broadcast)
+        self._fleet.broadcasts.append(event.broadcast)
+        if not self._closing:
+            self._fleet.want(self._policy.max_daemons)
+        idle = list(self._fleet.idle.values())
+        commands = [c for daemon in idle for c in self._release(daemon, now)]
+        commands += self._launch(now)
+        for daemon in self._fleet.usable():
+            daemon.awaited = event.broadcast
+        return commands
+
+    def _shutdown_requested(self, event: ShutdownRequested, now: float) -> Iterable[Command]:
+        self._closing = True
+        self._cancelling |= event.cancel_queued
+        self._fleet.want_no_more()
+        commands: list[Command] = []
+        for id_ in list(self._tasks.open):
+            if event.cancel_queued if self._tasks.is_waiting(id_) else event.cancel_running:
+                commands += self._fail(id_, Failure.CANCELLED, now)
+        for daemon in self._fleet.daemons.values():
+            if event.cancel_queued:
+                commands += self._drop_broadcasts(daemon)
+            if event.cancel_running and daemon.broadcasting:
+                commands += self._kill(daemon)
+        return commands
+
+    def _kill_requested(self, event: KillRequested, now: float) -> Iterable[Command]:
+        commands = [*self._shutdown_requested(ShutdownRequested(cancel_queued=True), now)]
+        for daemon in self._fleet.daemons.values():
+            commands += self._kill(daemon)
+        return commands
+
+    # By type, as functools.singledispatchmethod would, at a fifth of its cost.
+    _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, float], Iterable[Command]]]] = {
+        TaskSubmitted: _task_submitted,
+        CancelRequested: _cancel_requested,
+        ResultArrived: _result_arrived,
+        BroadcastAnswered: _broadcast_answered,
+        DaemonsRequested: _daemons_requested,
+        DaemonReady: _daemon_ready,
+        LeaveRequested: _leave_requested,
+        DaemonLost: _daemon_lost,
+        InitializerFailed: _initializer_failed,
+        EverywhereRequested: _everywhere_requested,
+        ShutdownRequested: _shutdown_requested,
+        KillRequested: _kill_requested,
+    }
+
+    # The passing of time
+
+    def _ring(self, alarm: Alarm, now: float) -> Iterable[Command]:
+        match alarm.kind:
+            case AlarmKind.TIMEOUT:
+                return self._fail(alarm.task, Failure.TIMED_OUT, now)
+            case AlarmKind.RUN_TIMEOUT:
+                return self._fail(alarm.task, Failure.RUN_TIMED_OUT, now)
+            case AlarmKind.IDLE:
+                return self._dismiss(self._fleet.daemons[alarm.daemon], now)
+            case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE:
+                daemon = self._fleet.daemons[alarm.daemon]
+                daemon.overdue = alarm.kind is AlarmKind.START
+                return self._kill(daemon)
+
+    # Bringing tasks and daemons together
+
+    def _settle(self, now: float) -> Iterable[Command]:
+        """Give idle daemons work, start those that are missing, and close when all is done."""
+        if self._policy.direct:
+            yield from self._launch(now)
+            yield from self._deal(now)
+        else:
+            yield from self._assign(now)
+            yield from self._launch(now)
+        if self._closing and not self._tasks.open:
+            yield from self._close(now)
+
+    def _assign(self, now: float) -> Iterable[Command]:
+        queue, idle = self._tasks.queue, self._fleet.idle
+        while queue and idle:
+            task, _ = queue.popitem(last=False)
+            _, daemon = idle.popitem()
+            yield self._send(daemon, task, now)
+
+    def _deal(self, now: float) -> Iterable[Command]:
+        """Direct mode: bind every queued task to a daemon, round robin."""
+        queue, rota = self._tasks.queue, self._fleet.rota
+        while queue and rota:
+            daemon = rota[0]
+            rota.rotate(-1)
+            task, _ = queue.popitem(last=False)
+            if daemon.id in self._fleet.idle:
+                del self._fleet.idle[daemon.id]
+                yield self._send(daemon, task, now)
+            else:
+                self._tasks.open[task].dealt_to = daemon.id
+                daemon.dealt[task] = None
+
+    def _send(self, daemon: Daemon, id_: TaskId, now: float) -> Command:
+        task = self._tasks.hand_over(id_, daemon.id)
+        daemon.held[id_] = None
+        daemon.tasks_sent += 1
+        if task.run_timeout is not None:
+            self._alarms.set(now + task.run_timeout, AlarmKind.RUN_TIMEOUT, id_, daemon.id)
+        return SendTasks(daemon.id, (id_,))
+
+    def _launch(self, now: float) -> Iterable[Command]:
+        """Start daemons side by side, but never more than the work needs."""
+        if not self._policy.launches or self._fleet.broken or self._cancelling:
+            return
+        least = self._policy.max_daemons if self._policy.direct and self._tasks.open else 0
+        while self._fleet.lacks_one(len(self._tasks.queue), least):
+            daemon = self._fleet.add(launched=True)
+            self._alarms.set(now + self._policy.start_timeout, AlarmKind.START, daemon=daemon.id)
+            yield LaunchDaemon(daemon.id)
+
+    def _release(self, daemon: Daemon, now: float) -> list[Command]:
+        """Decide what a daemon does next that may just have become free."""
+        if not daemon.is_free:
+            return []
+        if daemon.due:
+            self._fleet.idle.pop(daemon.id, None)
+            daemon.broadcasting = True
+            return [SendBroadcast(daemon.id, daemon.due[0])]
+        limit = self._policy.max_tasks
+        if daemon.asked_to_leave or (limit is not None and daemon.tasks_sent >= limit):
+            return self._dismiss(daemon, now)
+        if daemon.dealt:
+            task, _ = daemon.dealt.popitem(last=False)
+            return [self._send(daemon, task, now)]
+        self._rest(daemon, now)
+        return []
+
+    def _rest(self, daemon: Daemon, now: float) -> None:
+        self._fleet.idle[daemon.id] = daemon
+        timeout = self._policy.idle_timeout
+        if timeout is not None:
+            daemon.idle_period += 1
+            self._alarms.set(
+                now + timeout, AlarmKind.IDLE, daemon=daemon.id, period=daemon.idle_period
+            )
+
+    # How tasks end
+
+    def _fail(self, id_: TaskId, failure: Failure, now: float) -> list[Command]:
+        """End a task before its time, and have its daemon stop it."""
+        task = self._forget(id_)
+        if task.daemon is None:
+            return [FailTask(id_, failure)]
+        failed = FailTask(id_, failure, task.daemon)
+        if self._fleet.daemons[task.daemon].state is DaemonState.KILLED:
+            return [failed]
+        # The daemon goes on holding the task until it answers. An interrupt is only a request:
+        # a next task sent now might wait behind code that never returns.
+        self._alarms.set(now + self._policy.cancel_grace, AlarmKind.GRACE, id_, task.daemon)
+        return [InterruptTask(task.daemon, id_), failed]
+
+    def _forget(self, id_: TaskId) -> Task:
+        task = self._tasks.forget(id_)
+        if task.daemon is None and task.dealt_to is not None:
+            del self._fleet.daemons[task.dealt_to].dealt[id_]
+        return task
+
+    def _take_back(self, daemon: Daemon, started: tuple[TaskId, ...]) -> Iterable[Command]:
+        """End the tasks that a lost daemon had begun; the others go back to the front."""
+        back = list(daemon.dealt)
+        commands: list[Command] = []
+        for id_ in daemon.held:
+            task = self._tasks.open.get(id_)
+            if task is None:
+                continue
+            begun = id_ in started
+            if self._cancelling or (begun and not task.retries):
+                self._forget(id_)
+                failure = Failure.DAEMON_LOST if begun else Failure.CANCELLED
+                commands.append(FailTask(id_, failure, daemon.id))
+                continue
+            task.retries -= begun
+            self._tasks.take_back(id_)
+            back.append(id_)
+        self._tasks.requeue(back)
+        return commands
+
+    def _break(self) -> Iterable[Command]:
+        """Give up on daemons that cannot come: nothing may wait for them."""
+        self._fleet.broken = True
+        waiting = [id_ for id_ in self._tasks.open if self._tasks.is_waiting(id_)]
+        for id_ in waiting:
+            self._forget(id_)
+        return [FailTask(id_, Failure.BROKEN) for id_ in waiting]
+
+    # How daemons end
+
+    def _close(self, now: float) -> Iterable[Command]:
+        for daemon in list(self._fleet.idle.values()):
+            yield from self._dismiss(daemon, now)
+        if self._fleet.starting_count:
+            for daemon in self._fleet.usable():
+                if daemon.state is DaemonState.STARTING and daemon.awaited not in daemon.due:
+                    yield from self._kill(daemon)
+
+    def _ask_to_leave(self, daemon: Daemon) -> None:
+        daemon.asked_to_leave = True
+        self._fleet.take_off_rota(daemon)
+        self._redeal(daemon)
+
+    def _dismiss(self, daemon: Daemon, now: float) -> list[Command]:
+        self._fleet.retire(daemon, DaemonState.LEAVING)
+        self._redeal(daemon)
+        self._alarms.set(now + self._policy.leave_grace, AlarmKind.LEAVE, daemon=daemon.id)
+        return [DismissDaemon(daemon.id)]
+
+    def _kill(self, daemon: Daemon) -> list[Command]:
+        if daemon.state is DaemonState.KILLED:
+            return []
+        self._fleet.retire(daemon, DaemonState.KILLED)
+        self._redeal(daemon)
+        return [KillDaemon(daemon.id)]
+
+    def _redeal(self, daemon: Daemon) -> None:
+        """Direct mode: what was dealt to a daemon that ends goes back to the front."""
+        self._tasks.requeue(daemon.dealt)
+        daemon.dealt.clear()
+
+    def _drop_broadcasts(self, daemon: Daemon) -> list[Command]:
+        """Let go of what a daemon was to run before its next task: there will be none."""
+        dropped = list(daemon.due)[daemon.broadcasting :]
+        for _ in dropped:
+            daemon.due.pop()
+        return [FailBroadcast(daemon.id, broadcast) for broadcast in dropped]

@@ -1,0 +1,330 @@
+"""Owns the dispatcher, the links and the open futures of one executor, from any thread's view.
+
+``_loop`` runs on the host thread; ``_local`` is one daemon, ``_relay`` their standard error, and
+``_registry`` what happens at the end of the process and at a fork.
+"""
+
+import collections
+import contextlib
+import itertools
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mirai_executor._core import (
+    BroadcastId,
+    CancelRequested,
+    DaemonsRequested,
+    Policy,
+    ShutdownRequested,
+    TaskId,
+    TaskSubmitted,
+)
+from mirai_executor.errors import ForkedExecutorError, LaunchError
+from mirai_executor.launchers import LocalLauncher
+
+from . import _registry
+
+if TYPE_CHECKING:
+    from mirai_executor import _payload
+
+    from ._loop import HostView, Item, Loop, OpenFuture
+
+__all__ = ["Host", "Limits", "Settings", "is_exiting"]
+
+T = TypeVar("T")
+F = TypeVar("F", bound="OpenFuture")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a host is to know before its first task."""
+
+    policy: Policy
+    launcher: LocalLauncher
+    cleanup: bool = True
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a task may take.
+
+    Args:
+        timeout: Seconds from its submission.
+        run_timeout: Seconds from the start of its execution.
+        retries: How often it may run again after its daemon was lost.
+        cancel_running: Whether ``cancel()`` also stops it while it runs.
+    """
+
+    timeout: float | None = None
+    run_timeout: float | None = None
+    retries: int = 0
+    cancel_running: bool = True
+
+
+_NO_LIMITS = Limits()
+_AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
+
+
+class Host:
+    """One executor's side of all its daemons. Every method is safe from any thread.
+
+    Nothing runs before the first task: no thread, no descriptor, no import of NNG.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._ids = itertools.count(1)
+        self._inbox: collections.deque[Item] = collections.deque()
+        self._loop: Loop | None = None
+        self._encoder: _payload.CallEncoder | None = None
+        self._threads: list[threading.Thread] = []
+        self._owner = threading.Lock()  # taken for good by the one thread that runs the loop
+        self._owned = threading.Event()
+        self._failure: BaseException | None = None
+        self._finished = False
+        self._forked = False
+
+    # Tasks
+
+    def next_id(self) -> TaskId:
+        """Return a new task id; they rise."""
+        return TaskId(next(self._ids))
+
+    def submit(
+        self,
+        task: TaskId,
+        future: "OpenFuture",
+        fn: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: Limits = _NO_LIMITS,
+    ) -> None:
+        """Queue a call. What cannot be pickled ends in the future."""
+        self._accept(task, future, lambda encoder: encoder.encode(fn, args, kwargs), limits)
+
+    def submit_source(
+        self,
+        task: TaskId,
+        future: "OpenFuture",
+        source: str,
+        variables: Mapping[str, object],
+        limits: Limits = _NO_LIMITS,
+    ) -> None:
+        """Queue code to evaluate. A SyntaxError is raised at once."""
+        call = self._encoding().encode_source(source, variables)
+        self._accept(task, future, lambda _: call, limits)
+
+    def cancel(self, task: TaskId, *, running: bool) -> None:
+        """Stop a task; with ``running`` also one that a daemon holds."""
+        self._put(CancelRequested(task, running))
+
+    def _accept(
+        self,
+        task: TaskId,
+        future: "OpenFuture",
+        encode: "Callable[[_payload.CallEncoder], _payload.Call]",
+        limits: Limits,
+    ) -> None:
+        from ._loop import OpenTask, Submission  # imports NNG, which no import of ours may
+
+        self._check_usable()
+        try:
+            call = encode(self._encoding())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the user's own __reduce__ may raise any
+            future.set_exception(error)
+            return
+        event = TaskSubmitted(task, limits.timeout, limits.run_timeout, limits.retries)
+        open_task = OpenTask(future, call, limits.timeout, limits.run_timeout)
+        self._put(Submission(event, task, open_task))
+
+    def _encoding(self) -> "_payload.CallEncoder":
+        if self._encoder is None:
+            from mirai_executor import _payload  # cloudpickle takes its time
+
+            self._encoder = _payload.CallEncoder()
+        return self._encoder
+
+    # Daemons
+
+    def everywhere(
+        self,
+        encode: "Callable[[_payload.CallEncoder], _payload.Call]",
+        new_future: Callable[[], F],
+    ) -> list[F]:
+        """Run a call once on every daemon; return a future for each that there is."""
+        self._check_usable()
+        call = encode(self._encoding())
+        id_ = BroadcastId(next(self._ids))
+        return self._ask(lambda loop: loop.broadcast(id_, call, new_future))
+
+    def wait_ready(self, count: int, timeout: float | None) -> None:
+        """Start so many daemons, and wait until they are connected.
+
+        Raises:
+            TimeoutError: They were not within ``timeout`` seconds.
+            LaunchError: They cannot be started.
+        """
+        ready: Future[None] = Future()
+        self._put(DaemonsRequested(count))
+        self._ask(lambda loop: loop.when_ready(count, ready))
+        ready.result(timeout)
+
+    def view(self) -> "HostView | None":
+        """Return a frozen picture, or None while nothing has been started."""
+        if self._loop is None or self._finished:
+            return None
+        return self._ask(lambda loop: loop.view())
+
+    @property
+    def launch_error(self) -> LaunchError | None:
+        """Why no daemon can be started; None as long as they can."""
+        loop = self._loop
+        return loop.launch_error() if loop is not None and loop.is_broken else None
+
+    # Ends
+
+    def shutdown(self, *, cancel_queued: bool, cancel_running: bool = False) -> None:
+        """Take no more tasks, and end when those accepted have ended. Returns at once."""
+        if self._has_started:
+            self._put(ShutdownRequested(cancel_queued, cancel_running))
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        """Send every daemon a signal, cancel what is queued, and end. Returns at once.
+
+        Daemons that a milder signal than SIGKILL leaves alive get that one second later.
+        """
+        if not self._has_started:
+            return
+        self._put(ShutdownRequested(cancel_queued=True))
+
+        def end_daemons() -> None:
+            if self._loop is not None:
+                self._loop.terminate(signum)
+
+        self._put(end_daemons)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the host thread has ended; True if it has. On that thread, do not wait."""
+        for thread in self._threads:
+            if thread is not threading.current_thread() and not self._forked:
+                thread.join(timeout)
+        return self._finished or not self._has_started
+
+    def forget(self) -> None:
+        """In a forked child: this host belongs to the parent."""
+        self._forked = True
+        if self._loop is not None:
+            self._loop.forget()
+
+    # The host thread
+
+    @property
+    def _has_started(self) -> bool:
+        return bool(self._threads or self._inbox) and not self._forked
+
+    def _check_usable(self) -> None:
+        if self._forked or (_registry.forked_after_start and self._loop is None):
+            raise ForkedExecutorError(
+                f"process {os.getpid()} was forked after an executor had started daemons, which "
+                "belong to the parent process; create executors after the fork, or use "
+                "multiprocessing's 'spawn' start method"
+            )
+        if self._finished:
+            raise self._failure or RuntimeError(_AFTER_SHUTDOWN)
+
+    def _put(self, item: "Item") -> None:
+        self._inbox.append(item)
+        if not self._threads:
+            self._start()
+        elif (loop := self._loop) is not None and loop.asleep:
+            loop.wake()
+        if self._finished:
+            self._drain()
+
+    def _ask(self, question: "Callable[[Loop], T]") -> T:
+        """Have the host thread answer a question, and wait for it."""
+        if threading.current_thread() in self._threads and self._loop is not None:
+            return question(self._loop)
+        answer: Future[T] = Future()
+
+        def give() -> None:
+            try:
+                if self._finished or self._loop is None:
+                    raise RuntimeError("the executor has ended")  # noqa: TRY301 - into the answer
+                answer.set_result(question(self._loop))
+            except BaseException as error:  # belongs to who has asked
+                answer.set_exception(error)
+
+        self._put(give)
+        return answer.result()
+
+    def _start(self) -> None:
+        # A KeyboardInterrupt may leave this undone; then the next caller does it again, and of
+        # two threads only one finds the owner's lock free.
+        name = f"mirai-host-{self._settings.name}" if self._settings.name else "mirai-host"
+        _registry.add(self)
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+        self._owned.wait()
+
+    def _run(self) -> None:
+        if not self._owner.acquire(blocking=False):
+            return
+        self._threads.append(threading.current_thread())
+        self._owned.set()
+        try:
+            from ._loop import Loop  # as above
+
+            settings = self._settings
+            self._loop = loop = Loop(
+                settings.policy,
+                settings.launcher,
+                cleanup=settings.cleanup,
+                initializer=self._encoded_initializer(),
+                inbox=self._inbox,
+            )
+            loop.run()
+        except BaseException as error:  # nobody may wait for a thread that is gone
+            self._failure = error
+        finally:
+            self._finished = True
+            self._drain()
+
+    def _encoded_initializer(self) -> "_payload.Call | None":
+        settings = self._settings
+        if settings.initializer is None:
+            return None
+        try:
+            return self._encoding().encode(
+                settings.initializer, settings.initargs, {}, local_locks=True
+            )
+        except BaseException as error:
+            message = f"the initializer or its arguments cannot be sent to daemons: {error}"
+            raise LaunchError(message) from error
+
+    def _drain(self) -> None:
+        """End what came too late for the host thread."""
+        from ._loop import Submission  # as above
+
+        with contextlib.suppress(IndexError):
+            while True:
+                item = self._inbox.popleft()
+                if isinstance(item, Submission):
+                    error = self._failure or RuntimeError(_AFTER_SHUTDOWN)
+                    item.task.future.set_exception(error)
+                elif callable(item):
+                    item()
+
+
+def is_exiting() -> bool:
+    """Tell whether the interpreter is shutting down."""
+    return _registry.is_exiting

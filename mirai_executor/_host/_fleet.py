@@ -1,0 +1,329 @@
+"""Starts the daemons of one executor, hears what they say, and notices how they end.
+
+What happens to a daemon becomes an event for the dispatcher, with the outcome of a task if it
+brings one. Everything here runs on the host thread.
+"""
+
+import logging
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from mirai_executor import _payload, _wire
+from mirai_executor._core import (
+    BroadcastAnswered,
+    BroadcastId,
+    DaemonId,
+    DaemonLost,
+    DaemonReady,
+    Event,
+    InitializerFailed,
+    LeaveRequested,
+    ResultArrived,
+    TaskId,
+)
+from mirai_executor._transport import LinkClosedError
+from mirai_executor._version import __version__
+from mirai_executor.errors import DaemonLostError, LaunchError
+from mirai_executor.launchers import LocalLauncher
+
+from ._local import LocalDaemon, describe_exit
+from ._relay import Relay
+
+_LOG = logging.getLogger("mirai_executor")
+_LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
+_LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
+HOST_NAME = socket.gethostname()
+
+Report = Callable[[Event, _wire.WireOutcome | None], None]
+Post = Callable[[Callable[[], None]], None]
+
+
+class Fleet:
+    """The daemons of one executor.
+
+    Args:
+        launcher: Starts them.
+        initializer: The call that each makes before its first task.
+        cleanup: Whether they clean up after each task.
+        selector: Calls the data of a key when its descriptor is readable.
+        report: Takes an event in, at once.
+        post: Has the host thread call something soon; safe from any thread.
+    """
+
+    def __init__(
+        self,
+        launcher: LocalLauncher,
+        initializer: _payload.Call | None,
+        cleanup: bool,
+        selector: selectors.BaseSelector,
+        report: Report,
+        post: Post,
+    ) -> None:
+        self._launcher = launcher
+        self._initializer = initializer
+        self._cleanup = cleanup
+        self._selector = selector
+        self._report = report
+        self._post = post
+        self._relay = Relay(aloud=launcher.output)
+        self._daemons: dict[DaemonId, LocalDaemon] = {}
+        self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
+        self._launch_error: LaunchError | None = None
+        self._lost: dict[DaemonId, tuple[int, int, str]] = {}  # pid, status, last lines
+        self._mild_signal: int | None = None
+
+    # What the dispatcher commands
+
+    def launch(self, id_: DaemonId) -> None:
+        """Start a daemon; if that fails, it is reported as lost."""
+        try:
+            daemon = LocalDaemon(
+                self._launcher,
+                self._relay,
+                lambda: self._post(lambda: self._on_link_closed(id_)),
+            )
+        except (LaunchError, OSError) as error:
+            self._launch_error = _as_launch_error(error)
+            self._post(lambda: self._report(DaemonLost(id_), None))
+            return
+        self._daemons[id_] = daemon
+        self._watch(daemon.link.fileno(), lambda: self._on_frames(id_))
+        if daemon.pidfd >= 0:
+            self._watch(daemon.pidfd, lambda: self._on_death(id_))
+        else:
+            threading.Thread(target=self._wait_for, args=(id_, daemon), daemon=True).start()
+
+    def send(self, id_: DaemonId, frame: _wire.Frame) -> None:
+        """Send a frame; a daemon that cannot be reached is ended."""
+        daemon = self._daemons[id_]
+        try:
+            daemon.send(frame)
+        except LinkClosedError:
+            daemon.kill()  # its end is reported like every other
+
+    def send_tasks(self, id_: DaemonId, calls: Sequence[tuple[TaskId, _payload.Call]]) -> None:
+        """Send calls, to be run in this order."""
+        daemon = self._daemons[id_]
+        daemon.sent.update((task, None) for task, _ in calls)
+        tasks = (
+            _wire.WireTask(task, daemon.new_names(call.names), call.blob) for task, call in calls
+        )
+        self.send(id_, _wire.Tasks(tuple(tasks)))
+
+    def send_broadcast(self, id_: DaemonId, broadcast: BroadcastId, call: _payload.Call) -> None:
+        """Send a call whose effects stay."""
+        names = self._daemons[id_].new_names(call.names)
+        self.send(id_, _wire.Broadcast(broadcast, names, call.blob))
+
+    def interrupt(self, id_: DaemonId, task: TaskId) -> None:
+        """Ask a daemon to stop a task."""
+        self._daemons[id_].interrupt(task)
+
+    def dismiss(self, id_: DaemonId) -> None:
+        """Let a daemon leave."""
+        self._daemons[id_].dismissed = True
+        self.send(id_, _wire.Leave())
+
+    def kill(self, id_: DaemonId) -> None:
+        """End a daemon and all that its tasks have started."""
+        if id_ not in self._daemons:
+            return
+        if self._mild_signal is None:
+            self._daemons[id_].kill()
+            return
+        self._daemons[id_].kill(self._mild_signal)
+        self._patience.setdefault(id_, time.monotonic() + _LINK_LOST)
+
+    def use_signal(self, signum: int) -> None:
+        """From now on, :meth:`kill` tries this signal before SIGKILL."""
+        self._mild_signal = None if signum == signal.SIGKILL else signum
+
+    # What daemons do
+
+    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, callback)
+
+    def _wait_for(self, id_: DaemonId, daemon: LocalDaemon) -> None:
+        """Where the system has no pidfd: wait for the end of a process on a thread."""
+        daemon.process.wait()
+        self._post(lambda: self._on_death(id_))
+
+    def _on_frames(self, id_: DaemonId) -> None:
+        daemon = self._daemons.get(id_)
+        if daemon is None:
+            return
+        try:
+            while (data := daemon.link.receive()) is not None:
+                self._on_frame(id_, daemon, _wire.decode(data))
+        except (LinkClosedError, _wire.WireError) as error:
+            _LOG.warning("daemon %d is cut off: %s", daemon.pid, error)
+            daemon.kill()
+
+    def _on_frame(self, id_: DaemonId, daemon: LocalDaemon, frame: _wire.Frame) -> None:
+        match frame:
+            case _wire.Outcomes():
+                for outcome in frame.outcomes:
+                    task = TaskId(outcome.task)
+                    daemon.sent.pop(task, None)
+                    self._report(ResultArrived(id_, task, outcome.leaving), outcome)
+            case _wire.BroadcastOutcome():
+                outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
+                self._report(BroadcastAnswered(id_, BroadcastId(frame.broadcast)), outcome)
+            case _wire.Hello():
+                self._greet(id_, daemon, frame)
+            case _wire.Ready():
+                self._report(DaemonReady(id_), None)
+            case _wire.Leaving():
+                self._report(LeaveRequested(id_), None)
+            case _wire.InitFailed():
+                self._on_initializer_failed(id_, daemon, frame)
+            case _:
+                raise _wire.WireError(f"a daemon does not send {type(frame).__name__}")
+
+    def _greet(self, id_: DaemonId, daemon: LocalDaemon, hello: _wire.Hello) -> None:
+        if hello.protocol != _wire.PROTOCOL_VERSION or hello.version != __version__:
+            raise _wire.WireError(
+                f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), "
+                f"its host {__version__} (protocol {_wire.PROTOCOL_VERSION})"
+            )
+        setup = (_payload.Preparation.of_this_process(), self._initializer, self._cleanup)
+        if self._initializer is not None:
+            daemon.note_names(self._initializer.names)
+        self.send(id_, _wire.Init(_payload.encode_plain(setup)))
+
+    def _on_initializer_failed(
+        self, id_: DaemonId, daemon: LocalDaemon, frame: _wire.InitFailed
+    ) -> None:
+        cause = _payload.decode_error(frame.payload)
+        error = LaunchError(
+            f"the initializer failed: {type(cause).__name__}: {cause}", command=daemon.command
+        )
+        error.__cause__ = cause
+        self._launch_error = error
+        self.dismiss(id_)
+        self._report(InitializerFailed(id_), None)
+
+    # How daemons end
+
+    def _on_link_closed(self, id_: DaemonId) -> None:
+        daemon = self._daemons.get(id_)
+        if daemon is None:
+            return
+        daemon.link_is_closed = True
+        self._on_frames(id_)
+        if daemon.is_dead:
+            self._bury(id_)
+        elif not daemon.dismissed:
+            # A task has closed its descriptors, or the process is about to end: wait a little.
+            self._patience[id_] = time.monotonic() + _LINK_LOST
+
+    def _on_death(self, id_: DaemonId) -> None:
+        daemon = self._daemons.get(id_)
+        if daemon is None or daemon.is_dead:
+            return
+        daemon.is_dead = True
+        if daemon.pidfd >= 0:
+            self._selector.unregister(daemon.pidfd)
+        daemon.reap()
+        if daemon.link_is_closed:
+            self._bury(id_)
+        else:
+            # A child of a task may hold the link open for ever: do not wait for its end alone.
+            self._patience[id_] = time.monotonic() + _LAST_FRAMES
+
+    def deadlines(self) -> Iterable[float]:
+        """Return when :meth:`expire` has something to do."""
+        return self._patience.values()
+
+    def expire(self, now: float) -> None:
+        """Do what has to be done because time has passed."""
+        for id_ in [id_ for id_, deadline in self._patience.items() if deadline <= now]:
+            del self._patience[id_]
+            if id_ in self._daemons and self._daemons[id_].is_dead:
+                self._bury(id_)
+            elif id_ in self._daemons:
+                self._daemons[id_].kill()
+
+    def _bury(self, id_: DaemonId) -> None:
+        """Report a daemon as lost once all that it had sent has been taken in."""
+        self._on_frames(id_)
+        daemon = self._daemons.pop(id_)
+        self._patience.pop(id_, None)
+        self._selector.unregister(daemon.link.fileno())
+        begun = daemon.begun()
+        stderr = daemon.close()
+        code = daemon.process.returncode
+        self._note_end(daemon, code, stderr)
+        self._lost[id_] = (daemon.pid, code, stderr)
+        self._report(DaemonLost(id_, begun), None)
+        del self._lost[id_]
+
+    def _note_end(self, daemon: LocalDaemon, code: int, stderr: str) -> None:
+        """Keep how the last daemon ended, for the case that none can be started."""
+        known = self._launch_error
+        if known is not None and known.__cause__ is not None:
+            return  # it says more
+        self._launch_error = LaunchError(
+            "daemons cannot be started, or end before they run a task; the last one "
+            f"{describe_exit(code)}{_last_words(stderr)}",
+            command=daemon.command,
+            exitcode=code,
+            stderr=stderr,
+        )
+
+    # What others ask
+
+    def launch_error(self) -> LaunchError:
+        """Return a fresh error that says why no daemon can be started."""
+        known = self._launch_error or LaunchError()
+        error = LaunchError(
+            str(known), command=known.command, exitcode=known.exitcode, stderr=known.stderr
+        )
+        error.__cause__ = known.__cause__
+        return error
+
+    def lost_error(self, id_: DaemonId, what: str) -> DaemonLostError:
+        """Return the error of a task, or whatever else, that went down with a daemon."""
+        pid, code, stderr = self._lost.get(id_, (None, None, ""))
+        end = "ended" if code is None else describe_exit(code)
+        return DaemonLostError(
+            f"the daemon (pid {pid} on {HOST_NAME}) {end} {what}{_last_words(stderr)}",
+            pid=pid,
+            host=HOST_NAME,
+            exitcode=code,
+            stderr=stderr,
+        )
+
+    def pids(self) -> Iterator[tuple[DaemonId, int]]:
+        """Yield the daemons that have a process."""
+        return ((id_, daemon.pid) for id_, daemon in self._daemons.items())
+
+    def close(self) -> None:
+        """Leave nothing behind; there are daemons left only if the host thread has failed."""
+        for daemon in self._daemons.values():
+            daemon.kill()
+            daemon.reap()
+            daemon.close()
+        self._daemons.clear()
+        self._relay.close()
+
+    def forget(self) -> None:
+        """In a forked child: keep no daemon from noticing the end of its host."""
+        for daemon in self._daemons.values():
+            daemon.forget()
+
+
+def _last_words(stderr: str) -> str:
+    return f"; its last words:\n{stderr.rstrip()}" if stderr.strip() else ""
+
+
+def _as_launch_error(error: Exception) -> LaunchError:
+    if isinstance(error, LaunchError):
+        return error
+    launch_error = LaunchError(f"no daemon could be started: {error}")
+    launch_error.__cause__ = error
+    return launch_error

@@ -1,0 +1,140 @@
+"""One local daemon, as its host sees it: a process, a link, a lifeline and a shared page."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from mirai_executor import _wire
+from mirai_executor._core import TaskId
+from mirai_executor._page import STOP_SIGNAL, Page
+from mirai_executor._payload import NameEntry
+from mirai_executor._transport import Link
+from mirai_executor.launchers import LocalLauncher
+
+from ._relay import Relay
+
+_STDERR_CAPACITY = 1 << 20  # bytes that a daemon may write while its host is stalled
+
+
+class LocalDaemon:
+    """A daemon process of this machine.
+
+    Args:
+        launcher: Starts the process.
+        relay: Takes over its standard error.
+        on_link_closed: Called, from any thread, when the link has come to its end.
+
+    Raises:
+        LaunchError: It could not be started; nothing is left behind.
+    """
+
+    def __init__(
+        self, launcher: LocalLauncher, relay: Relay, on_link_closed: Callable[[], None]
+    ) -> None:
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            here, there = socket.socketpair()
+            ours.callback(here.close)
+            theirs.callback(there.close)
+            lifeline_out, self.lifeline = os.pipe()
+            ours.callback(os.close, self.lifeline)
+            theirs.callback(os.close, lifeline_out)
+            self.page, page_fd = Page.create()
+            ours.callback(self.page.close)
+            theirs.callback(os.close, page_fd)
+            stderr_out, stderr_in = _stderr_pipe()
+            ours.callback(os.close, stderr_out)
+            theirs.callback(os.close, stderr_in)
+            fds = (there.fileno(), lifeline_out, page_fd)
+            self.process = launcher.start(fds, stderr_in)
+            ours.pop_all()
+        self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type, call-overload]  # ours is a sequence of strings
+        self.pidfd = os.pidfd_open(self.process.pid) if sys.platform == "linux" else -1
+        self.link = Link(here.detach(), buffered=True, on_closed=on_link_closed)
+        self._relay = relay
+        self._stderr = relay.add(stderr_out)
+        self.sent: dict[TaskId, None] = {}  # tasks without an outcome yet, in order
+        self.is_dead = False
+        self.link_is_closed = False
+        self.dismissed = False
+        self._seen: dict[str, bytes] = {}  # names of __main__, as the daemon knows them
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also that of its process group."""
+        return self.process.pid
+
+    def send(self, frame: _wire.Frame) -> None:
+        """Send a frame; LinkClosedError if the daemon is gone."""
+        self.link.send(_wire.encode(frame))
+
+    def note_names(self, names: Iterable[NameEntry]) -> None:
+        """Remember names that reached the daemon in another way."""
+        self._seen.update((name, digest) for name, digest, _ in names)
+
+    def new_names(self, names: Sequence[NameEntry]) -> tuple[_wire.Name, ...]:
+        """Return the table of a call, with the bytes of those names that the daemon lacks."""
+        table = tuple(
+            _wire.Name(name, digest, None if self._seen.get(name) == digest else blob)
+            for name, digest, blob in names
+        )
+        self.note_names(names)
+        return table
+
+    def interrupt(self, task: TaskId) -> None:
+        """Ask the daemon to stop this task, and no other."""
+        self.page.stop = task
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, STOP_SIGNAL)
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        """End the daemon, and all that its tasks have started."""
+        if self.process.returncode is None:  # not reaped: the number is still its own
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signum)
+
+    def reap(self) -> int:
+        """Collect the exit status of a daemon that has ended; its children end with it."""
+        self.kill()
+        return self.process.wait()
+
+    def begun(self) -> tuple[TaskId, ...]:
+        """Return the tasks that it had begun and not answered."""
+        order = list(self.sent)
+        last = TaskId(self.page.begun)
+        return tuple(order[: order.index(last) + 1]) if last in self.sent else ()
+
+    def close(self) -> str:
+        """Let go of everything, and return the last lines of its standard error."""
+        self.link.close()
+        os.close(self.lifeline)
+        self.page.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+        return self._relay.finish(self._stderr)
+
+    def forget(self) -> None:
+        """In a forked child: let go of what would keep the daemon from noticing its host's end."""
+        os.close(self.lifeline)
+        self.process.returncode = 0  # it is no child of this process: nothing to wait for
+
+
+def _stderr_pipe() -> tuple[int, int]:
+    read_end, write_end = os.pipe()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # the user's quota of pipe memory is used up
+            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _STDERR_CAPACITY)
+    return read_end, write_end
+
+
+def describe_exit(code: int) -> str:
+    """Say how a process ended, from its return code as ``subprocess`` gives it."""
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

@@ -1,0 +1,429 @@
+"""The one thread that owns the dispatcher, the daemons and the open futures of one executor.
+
+::
+
+    submit, cancel, ...  --> inbox --.
+    frames of daemons  --------------+--> event --> dispatcher --> commands --> links, futures
+    ends of processes  --------------|
+    (time passes)  ------------------'
+
+Whatever happens, on whatever thread, becomes an item of the inbox or a readable descriptor; the
+host thread takes them one at a time, asks the dispatcher what follows, and does it. So nothing
+here needs a lock, and a KeyboardInterrupt, which strikes the main thread only, finds no step
+half done: an append to the inbox happens or it does not.
+"""
+
+import collections
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from mirai_executor import _payload, _wire
+from mirai_executor._core import (
+    BroadcastAnswered,
+    BroadcastId,
+    Command,
+    DaemonId,
+    DaemonState,
+    DismissDaemon,
+    Dispatcher,
+    Event,
+    EverywhereRequested,
+    FailBroadcast,
+    FailTask,
+    Failure,
+    InterruptTask,
+    KillDaemon,
+    KillRequested,
+    LaunchDaemon,
+    Policy,
+    ResolveTask,
+    ResultArrived,
+    SendBroadcast,
+    SendTasks,
+    TaskId,
+)
+from mirai_executor.errors import LaunchError, TaskTimeoutError
+from mirai_executor.launchers import LocalLauncher
+
+from ._fleet import HOST_NAME, Fleet
+
+_LOG = logging.getLogger("mirai_executor")
+_BATCH = 256  # items of the inbox between two looks at the links
+
+
+class OpenFuture(Protocol):
+    """What the host needs of a task's future."""
+
+    def start(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+    def end_cancelled(self, *, running: bool) -> bool: ...
+
+
+F = TypeVar("F", bound=OpenFuture)
+
+
+@dataclass(slots=True)
+class OpenTask:
+    """A task on its way: its future, and its call while it may still have to be sent."""
+
+    future: OpenFuture
+    call: _payload.Call
+    timeout: float | None = None  # for the message of an error
+    run_timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonRow:
+    """One daemon in :class:`HostView`."""
+
+    pid: int
+    host: str
+    state: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """What :meth:`Loop.view` saw."""
+
+    awaiting: int
+    executing: int
+    completed: int
+    connections: int
+    cumulative: int
+    daemons: tuple[DaemonRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An event of the inbox that brings a task."""
+
+    event: Event
+    id: TaskId
+    task: OpenTask
+
+
+Item = Event | Submission | Callable[[], None]
+
+
+class Loop:
+    """Runs on the host thread, from the first task to the end of a shutdown.
+
+    Args:
+        policy: How the dispatcher treats its daemons.
+        launcher: Starts them.
+        cleanup: Whether daemons clean up after each task.
+        initializer: The call that each daemon makes before its first task.
+        inbox: Where other threads put items; if ``asleep``, they call :meth:`wake` afterwards.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        launcher: LocalLauncher,
+        *,
+        cleanup: bool,
+        initializer: _payload.Call | None,
+        inbox: "collections.deque[Item]",
+    ) -> None:
+        self.asleep = False
+        self._inbox = inbox
+        self._dispatcher = Dispatcher(policy)
+        self._open: dict[TaskId, OpenTask] = {}
+        self._broadcasts: dict[BroadcastId, _payload.Call] = {}
+        self._broadcast_futures: dict[tuple[DaemonId, BroadcastId], OpenFuture] = {}
+        self._awaiting_ready: list[tuple[int, Future[None]]] = []
+        self._outcome: _wire.WireOutcome | None = None  # brought by the event at hand
+        # Futures to resolve, which runs callbacks of the user: after every send is out.
+        self._ended: collections.deque[Callable[[], None]] = collections.deque()
+        self._selector = selectors.DefaultSelector()
+        self._wake_lock = threading.Lock()  # keeps the descriptor open while somebody writes to it
+        self._wake_out, self._wake_in = os.pipe()
+        os.set_blocking(self._wake_in, False)
+        os.set_blocking(self._wake_out, False)
+        self._selector.register(self._wake_out, selectors.EVENT_READ, self._on_wake)
+        self._is_closed = False
+        self._fleet = Fleet(
+            launcher, initializer, cleanup, self._selector, self._on_event, self._post
+        )
+        self._carriers: dict[type[Command], Callable[[Any], None]] = {
+            SendTasks: self._send_tasks,
+            SendBroadcast: self._send_broadcast,
+            ResolveTask: self._resolve,
+            FailTask: self._fail,
+            FailBroadcast: self._fail_broadcast,
+            InterruptTask: lambda command: self._fleet.interrupt(command.daemon, command.task),
+            LaunchDaemon: lambda command: self._fleet.launch(command.daemon),
+            KillDaemon: lambda command: self._fleet.kill(command.daemon),
+            DismissDaemon: lambda command: self._fleet.dismiss(command.daemon),
+        }
+
+    # For other threads
+
+    def wake(self) -> None:
+        """Have the loop look at its inbox."""
+        # ``asleep`` is the loop's alone to change: it may be asleep again by now.
+        with self._wake_lock:
+            if not self._is_closed:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._wake_in, b"x")
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether no daemon can be started."""
+        return self._dispatcher.is_broken
+
+    def launch_error(self) -> LaunchError:
+        """Return a fresh error that says why no daemon can be started."""
+        return self._fleet.launch_error()
+
+    def _post(self, callback: Callable[[], None]) -> None:
+        self._inbox.append(callback)
+        self.wake()
+
+    # The thread
+
+    def run(self) -> None:
+        """Turn until a shutdown has come to its end."""
+        try:
+            while not self._dispatcher.is_finished or self._inbox:
+                self._turn()
+        finally:
+            self._end()
+
+    def _turn(self) -> None:
+        for callback in self._sleep():
+            callback()
+        now = time.monotonic()
+        # Deadlines at every turn: a full inbox must not put them off.
+        deadline = self._dispatcher.next_deadline()
+        if deadline is not None and deadline <= now:
+            self._carry_out(self._dispatcher.expire(now))
+        self._fleet.expire(now)
+        for _ in range(min(len(self._inbox), _BATCH)):
+            self._take(self._inbox.popleft())
+
+    def _sleep(self) -> list[Callable[[], None]]:
+        deadlines = list(self._fleet.deadlines())
+        if (deadline := self._dispatcher.next_deadline()) is not None:
+            deadlines.append(deadline)
+        timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        self.asleep = True  # before the last look at the inbox: who comes after it, wakes us
+        if self._inbox:
+            timeout = 0.0
+        keys = self._selector.select(timeout)
+        self.asleep = False
+        return [key.data for key, _ in keys]
+
+    def _on_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_out, 4096)
+
+    def _take(self, item: Item) -> None:
+        if type(item) is Submission:
+            self._open[item.id] = item.task  # in place before the event that names it
+            self.handle(item.event)
+        elif callable(item):
+            item()
+            self._resolve_ended()
+        else:
+            self.handle(item)
+
+    def handle(self, event: Event) -> None:
+        """Have the dispatcher decide about an event, and do it."""
+        self._carry_out(self._dispatcher.handle(event, time.monotonic()))
+
+    def _on_event(self, event: Event, outcome: _wire.WireOutcome | None) -> None:
+        """Take in what a daemon did, with the outcome of a task if it brings one."""
+        if type(event) is BroadcastAnswered:
+            self._resolve_broadcast(event, outcome)
+        self._outcome = outcome
+        self.handle(event)
+        self._outcome = None
+
+    def _carry_out(self, commands: Iterable[Command]) -> None:
+        for command in commands:
+            self._carriers[type(command)](command)
+        self._resolve_ended()
+
+    def _resolve_ended(self) -> None:
+        while self._ended:
+            self._ended.popleft()()
+        if self._awaiting_ready:
+            self._tell_ready()
+
+    # Tasks
+
+    def _send_tasks(self, command: SendTasks) -> None:
+        calls = []
+        for id_ in command.tasks:
+            task = self._open[id_]
+            if task.future.start():
+                calls.append((id_, task.call))
+            else:  # cancelled a moment ago: as good as answered
+                self._inbox.append(ResultArrived(command.daemon, id_))
+        if calls:
+            self._fleet.send_tasks(command.daemon, calls)
+
+    def _resolve(self, command: ResolveTask) -> None:
+        future, outcome = self._open.pop(command.task).future, self._outcome
+        if outcome is not None:  # else the future was cancelled before it could start
+            self._ended.append(lambda: _resolve(future, outcome))
+
+    def _fail(self, command: FailTask) -> None:
+        task = self._open.pop(command.task)
+        if command.failure is Failure.CANCELLED:
+            self._ended.append(lambda: _cancel(task.future))
+            return
+        error = self._error_of(command, task)
+        self._ended.append(lambda: _set_exception(task.future, error))
+
+    def _error_of(self, command: FailTask, task: OpenTask) -> Exception:
+        name = f"task {command.task}"
+        if command.failure is Failure.TIMED_OUT:
+            return TaskTimeoutError(f"{name} had not ended {task.timeout} s after its submission")
+        if command.failure is Failure.RUN_TIMED_OUT:
+            return TaskTimeoutError(f"{name} ran for more than {task.run_timeout} s")
+        if command.failure is Failure.DAEMON_LOST and command.daemon is not None:
+            return self._fleet.lost_error(command.daemon, f"while it ran {name}")
+        return self._fleet.launch_error()
+
+    # Broadcasts
+
+    def broadcast(
+        self, id_: BroadcastId, call: _payload.Call, new_future: Callable[[], F]
+    ) -> list[F]:
+        """Run a call once on every daemon, now and later; return a future for each of now."""
+        self._broadcasts[id_] = call
+        commands = self._dispatcher.handle(EverywhereRequested(id_), time.monotonic())
+        futures = []
+        for daemon in self._dispatcher.targets_of(id_):
+            future = new_future()
+            self._broadcast_futures[daemon, id_] = future
+            futures.append(future)
+        self._carry_out(commands)
+        return futures
+
+    def _send_broadcast(self, command: SendBroadcast) -> None:
+        future = self._broadcast_futures.get((command.daemon, command.broadcast))
+        if future is not None:
+            future.start()  # if it was cancelled, the call is made all the same
+        call = self._broadcasts[command.broadcast]
+        self._fleet.send_broadcast(command.daemon, command.broadcast, call)
+
+    def _resolve_broadcast(
+        self, event: BroadcastAnswered, outcome: _wire.WireOutcome | None
+    ) -> None:
+        future = self._broadcast_futures.pop((event.daemon, event.broadcast), None)
+        if outcome is None:
+            return
+        if future is not None:
+            self._ended.append(lambda: _resolve(future, outcome))
+        elif outcome.status is not _wire.Status.VALUE:
+            error = _payload.decode_error(outcome.payload)
+            _LOG.warning("everywhere() failed on a daemon that joined later", exc_info=error)
+
+    def _fail_broadcast(self, command: FailBroadcast) -> None:
+        future = self._broadcast_futures.pop((command.daemon, command.broadcast), None)
+        if future is not None:
+            error = self._fleet.lost_error(command.daemon, "before it had answered everywhere()")
+            self._ended.append(lambda: _set_exception(future, error))
+
+    # Questions
+
+    def when_ready(self, count: int, future: "Future[None]") -> None:
+        """Resolve a future once so many daemons are ready, or none can be."""
+        self._awaiting_ready.append((count, future))
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        ready = self._dispatcher.ready_count
+        for entry in list(self._awaiting_ready):
+            count, future = entry
+            if self._dispatcher.is_broken:
+                _set_exception(future, self.launch_error())
+            elif ready >= count:
+                future.set_result(None)
+            else:
+                continue
+            self._awaiting_ready.remove(entry)
+
+    def view(self) -> HostView:
+        """Return a frozen picture."""
+        view = self._dispatcher.view()
+        rows = []
+        for id_, pid in self._fleet.pids():
+            daemon = view.daemons[id_]
+            busy = daemon.busy and daemon.state is DaemonState.READY
+            state = "busy" if busy else daemon.state.value
+            rows.append(DaemonRow(pid, HOST_NAME, state, daemon.tasks_done))
+        return HostView(
+            awaiting=view.awaiting,
+            executing=view.executing,
+            completed=view.completed,
+            connections=self._dispatcher.ready_count,
+            cumulative=view.cumulative,
+            daemons=tuple(rows),
+        )
+
+    # Ends
+
+    def terminate(self, signum: int) -> None:
+        """End every daemon by a signal, and those that live on by SIGKILL a little later."""
+        self._fleet.use_signal(signum)
+        self.handle(KillRequested())
+        self._fleet.use_signal(signal.SIGKILL)
+
+    def _end(self) -> None:
+        """Leave nothing behind, and nobody waiting."""
+        self._fleet.close()
+        error = RuntimeError("the executor has ended before this task")
+        open_futures = [task.future for task in self._open.values()]
+        for future in (*open_futures, *self._broadcast_futures.values()):
+            _set_exception(future, error)
+        for _, waiting in self._awaiting_ready:
+            _set_exception(waiting, error)
+        self._open.clear()
+        self._selector.close()
+        with self._wake_lock:
+            self._is_closed = True
+            os.close(self._wake_in)
+            os.close(self._wake_out)
+
+    def forget(self) -> None:
+        """In a forked child: keep no daemon from noticing the end of its host."""
+        self._fleet.forget()
+
+
+def _resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:
+    if outcome.status is _wire.Status.SKIPPED:
+        _cancel(future)
+    elif outcome.status is _wire.Status.ERROR:
+        _set_exception(future, _payload.decode_error(outcome.payload))
+    else:
+        try:
+            value = _payload.decode_value(outcome.payload)
+        except BaseException as error:  # unpickling runs code of the user
+            _set_exception(future, error)
+            return
+        with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
+            future.set_result(value)
+
+
+def _set_exception(future: "OpenFuture | Future[Any]", error: BaseException) -> None:
+    with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
+        future.set_exception(error)
+
+
+def _cancel(future: OpenFuture) -> None:
+    future.end_cancelled(running=True)

@@ -1,0 +1,120 @@
+"""Passes on what daemons write to their standard error, and keeps the last of it.
+
+A thread of its own, because this process's standard error may stall, and dispatching must not.
+"""
+
+import collections
+import contextlib
+import os
+import selectors
+import threading
+
+_KEPT = 4096  # bytes of each daemon's last words
+
+
+class Stream:
+    """The standard error of one daemon."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self._tail = b""
+        # Guards the tail and the order of reads: the relay and the host both read a dying stream.
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def read(self) -> bytes | None:
+        """Return what has come, b"" at its end, None if nothing is there."""
+        with self._lock:
+            if self._closed:
+                return b""
+            try:
+                data = os.read(self.fd, 65536)
+            except BlockingIOError:
+                return None
+            self._tail = (self._tail + data)[-_KEPT:]
+            return data
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            os.close(self.fd)
+
+    @property
+    def tail(self) -> str:
+        return str(self._tail, "utf-8", "replace")
+
+
+class Relay:
+    """Reads all daemons' streams on one thread, which runs while there are any.
+
+    Args:
+        aloud: Whether to write what is read to this process's descriptor 2.
+    """
+
+    def __init__(self, *, aloud: bool) -> None:
+        self._aloud = aloud
+        self._selector = selectors.DefaultSelector()
+        self._wake_in, self._wake_out = os.pipe()
+        self._selector.register(self._wake_in, selectors.EVENT_READ, None)
+        self._news: collections.deque[tuple[str, Stream | None, bytes]] = collections.deque()
+        self._thread = threading.Thread(target=self._run, name="mirai-relay", daemon=True)
+        self._thread.start()
+
+    def add(self, fd: int) -> Stream:
+        """Take over the read end of a daemon's standard error."""
+        stream = Stream(fd)
+        self._tell("add", stream)
+        return stream
+
+    def finish(self, stream: Stream) -> str:
+        """Let go of a stream whose daemon is dead, and return its last lines."""
+        rest = b""
+        while data := stream.read():  # b"" at the end, None if a child holds the stream open
+            rest += data
+        self._tell("remove", stream, rest)
+        return stream.tail
+
+    def close(self) -> None:
+        """Pass on what has come, and end the thread."""
+        self._tell("stop")
+        self._thread.join()
+        self._selector.close()
+        os.close(self._wake_in)
+        os.close(self._wake_out)
+
+    def _tell(self, what: str, stream: Stream | None = None, data: bytes = b"") -> None:
+        self._news.append((what, stream, data))
+        os.write(self._wake_out, b"x")
+
+    def _run(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                stream: Stream | None = key.data
+                if stream is None:
+                    os.read(self._wake_in, 4096)
+                elif data := stream.read():
+                    self._say(data)
+                elif data == b"":
+                    with contextlib.suppress(KeyError):
+                        self._selector.unregister(stream.fd)
+            while self._news:
+                what, stream, data = self._news.popleft()
+                if stream is None:
+                    return
+                if what == "add":
+                    self._selector.register(stream.fd, selectors.EVENT_READ, stream)
+                    continue
+                self._say(data)
+                with contextlib.suppress(KeyError):
+                    self._selector.unregister(stream.fd)
+                stream.close()
+
+    def _say(self, data: bytes) -> None:
+        if not self._aloud:
+            return
+        while data:
+            try:
+                data = data[os.write(2, data) :]
+            except OSError:  # closed, or it would block: nobody listens
+                return

@@ -1,0 +1,45 @@
+"""Turns calls and outcomes into bytes and back: the only room that pickles.
+
+::
+
+    host                                          daemon
+    CallEncoder.encode ── blob, table ──────────► Namespace.receive, .decode ─► a call to run
+    decode_value  ◄────── blob ────────────────── encode_value
+    decode_error  ◄────── blob ────────────────── encode_error
+"""
+
+import pickle
+from typing import Any
+
+from mirai_executor._payload.calls import Call, CallEncoder
+from mirai_executor._payload.failures import decode_error, encode_error
+from mirai_executor._payload.lastresort import importing_main
+from mirai_executor._payload.namespace import Namespace
+from mirai_executor._payload.outcomes import decode_value, encode_value
+from mirai_executor._payload.preparation import Preparation
+from mirai_executor._payload.table import NameEntry
+
+__all__ = [
+    "Call",
+    "CallEncoder",
+    "NameEntry",
+    "Namespace",
+    "Preparation",
+    "decode_error",
+    "decode_plain",
+    "decode_value",
+    "encode_error",
+    "encode_plain",
+    "encode_value",
+    "importing_main",
+]
+
+
+def encode_plain(obj: object) -> bytes:
+    """Pickle data of ours, such as a ``Preparation``."""
+    return pickle.dumps(obj, 5)
+
+
+def decode_plain(blob: bytes) -> Any:
+    """Return what ``encode_plain`` pickled."""
+    return pickle.loads(blob)  # noqa: S301 - from a peer that has proved its secret

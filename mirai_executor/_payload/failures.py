@@ -1,0 +1,263 @@
+"""Turns exceptions into bytes at a daemon so that they come back as themselves, or nearly.
+
+A daemon answers only with bytes that it has loaded itself. It goes down these steps until some
+do::
+
+    1  as it is: class, arguments, attributes, causes, contexts, notes, groups, tracebacks
+    2  without the arguments and attributes that cannot be pickled, and not asking its __reduce__
+    3  that, without its cause and context
+    4  RemoteError: the name of its class, its text, its traceback as text
+"""
+
+import functools
+import pickle
+import traceback
+from concurrent.futures import process
+from pathlib import Path
+from types import SimpleNamespace, TracebackType
+from typing import Any
+
+import tblib
+
+from mirai_executor._payload import exceptions, namespace
+from mirai_executor._payload.outcomes import OutcomePickler
+from mirai_executor._payload.pickler import PROTOCOL, dump
+from mirai_executor.errors import RemoteError
+
+__all__ = ["decode_error", "encode_error"]
+
+_OURS = str(Path(__file__).resolve().parent.parent) + "/"
+_ENDS = 50  # frames kept at each end of a long traceback
+_LONGEST_TEXT = 20_000  # characters, at each end of a traceback's text
+
+
+def encode_error(error: BaseException) -> bytes:
+    """Turn what a task raised into bytes that load. Raises no Exception, whatever the error is."""
+    _hint_at_missing_name(error)
+    _trim_ours(error)
+    text = _formatted(error)
+    for steps in _STEPS:
+        inner = _loadable(error, steps)
+        if inner is not None:
+            break
+    else:
+        inner = b""
+    return pickle.dumps((inner, _name(error), _shown(error), text), PROTOCOL)
+
+
+def decode_error(blob: bytes) -> BaseException:
+    """Return the exception that a daemon's task raised, for ``Future.set_exception``."""
+    inner, name, shown, text = pickle.loads(blob)  # noqa: S301 - from a daemon that has proved its secret
+    error = _load(inner) if inner else None
+    if error is None:
+        message = f"{name}: {shown}" if shown else name
+        error = RemoteError(message, type_name=name, text=shown, traceback=text)
+    if error.__cause__ is None:
+        suppressed = error.__suppress_context__
+        error.__cause__ = _remote_traceback(text)
+        error.__suppress_context__ = suppressed
+    return error
+
+
+def _remote_traceback(text: str) -> BaseException:
+    # Its class is what existing code looks for: ProcessPoolExecutor's.
+    return process._RemoteTraceback(f'\n"""\n{text}"""')  # type: ignore[attr-defined]  # noqa: SLF001 - it is private, and expected
+
+
+class _Steps:
+    """How much of an exception is kept."""
+
+    def __init__(self, *, whole: bool, chain: bool) -> None:
+        self.whole = whole
+        self.chain = chain
+
+
+_STEPS = (
+    _Steps(whole=True, chain=True),
+    _Steps(whole=False, chain=True),
+    _Steps(whole=False, chain=False),
+)
+
+
+class _ErrorPickler(OutcomePickler):
+    """Pickles exceptions with their tracebacks and the exceptions behind them."""
+
+    def __init__(self, file: Any, steps: _Steps) -> None:
+        super().__init__(file)
+        self._steps = steps
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is TracebackType:
+            return make_traceback, (_frames(obj),)
+        return super().reducer_override(obj)
+
+    def reduce_exception(self, error: BaseException) -> Any:
+        reduced = self._own_reduction(error) if self._steps.whole else None
+        if reduced is not None:
+            make, arguments, state = reduced
+        else:
+            make, arguments = exceptions.make_exception, (type(error), *exceptions.making(error))
+            state = exceptions.State(error.args, exceptions.slots(error), dict(error.__dict__))
+            if not self._steps.whole:
+                state = _picklable_parts(state, error)
+        behind = (error.__cause__, error.__context__) if self._steps.chain else (None, None)
+        extras = (*behind, error.__suppress_context__, error.__traceback__)
+        return make, arguments, (state, extras), None, None, fill_error
+
+    def _own_reduction(self, error: BaseException) -> tuple[Any, Any, Any] | None:
+        """Ask an exception that says itself how it is pickled."""
+        if not exceptions.reduces_itself(type(error)):
+            return None
+        reduced = error.__reduce_ex__(PROTOCOL)
+        if not isinstance(reduced, tuple) or len(reduced) > 3:
+            return None
+        make, arguments, *state = reduced
+        return make, arguments, (state[0] if state else None, error.__dict__.get("__notes__"))
+
+
+def fill_error(error: BaseException, state: tuple[Any, tuple[Any, ...]]) -> None:
+    """Give an exception its state, and what stands behind it."""
+    own, (cause, context, suppress, trace) = state
+    if isinstance(own, exceptions.State):
+        exceptions.fill_exception(error, own)
+    else:
+        _fill_as_asked(error, *own)
+    error.__cause__ = cause
+    error.__context__ = context
+    error.__suppress_context__ = suppress
+    error.__traceback__ = trace
+
+
+def _fill_as_asked(error: BaseException, state: Any, notes: list[str] | None) -> None:
+    if state is not None:
+        error.__setstate__(state)
+    if notes:
+        error.__notes__ = notes
+
+
+def _picklable_parts(state: exceptions.State, error: BaseException) -> exceptions.State:
+    """Leave out, one by one, what cannot be pickled, and say so in a note."""
+    args = tuple(value if _travels(value) else _shown_value(value) for value in state.args)
+    slots = {name: value for name, value in state.slots.items() if _travels(value)}
+    attributes = {name: value for name, value in state.attributes.items() if _travels(value)}
+    left_out = [name for name in {**state.slots, **state.attributes} if name not in {**slots, **attributes}]
+    if left_out:
+        notes = attributes.get("__notes__")
+        note = f"Left at the daemon, because they cannot be pickled: {', '.join(left_out)}"
+        attributes["__notes__"] = [*(notes if isinstance(notes, list) else ()), note]
+    return exceptions.State(args, slots, attributes)
+
+
+def _travels(value: object) -> bool:
+    try:
+        pickle.loads(dump(functools.partial(_ErrorPickler, steps=_STEPS[0]), value))  # noqa: S301 - our own bytes
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the user's code may raise anything: then it does not
+        return False
+    return True
+
+
+def _loadable(error: BaseException, steps: _Steps) -> bytes | None:
+    try:
+        blob = dump(functools.partial(_ErrorPickler, steps=steps), error)
+    except KeyboardInterrupt:
+        raise  # a cancel: of the daemon's loop, not of this error
+    except BaseException:  # noqa: BLE001 - the user's code may raise anything: then the next step
+        return None
+    loaded = _load(blob)
+    return blob if type(loaded) is type(error) else None
+
+
+def _load(blob: bytes) -> BaseException | None:
+    try:
+        loaded = pickle.loads(blob)  # noqa: S301 - from our daemon, or our own
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the user's code may raise anything
+        return None
+    return loaded if isinstance(loaded, BaseException) else None
+
+
+def _frames(trace: TracebackType) -> list[tuple[str, str, int, dict[str, Any]]]:
+    """Flatten a traceback: nested as it is, a deep one could not be pickled."""
+    frames = []
+    found: TracebackType | None = trace
+    while found is not None:
+        code, names = found.tb_frame.f_code, found.tb_frame.f_globals
+        own = {k: v for k in ("__file__", "__name__") if isinstance(v := names.get(k), str)}
+        frames.append((code.co_filename, code.co_name, found.tb_lineno, own))
+        found = found.tb_next
+    if len(frames) > 2 * _ENDS:
+        gap = (f"<{len(frames) - 2 * _ENDS} more frames>", "...", 1, {})
+        frames[_ENDS:-_ENDS] = [gap]
+    return frames
+
+
+def make_traceback(
+    frames: list[tuple[str, str, int, dict[str, Any]]],
+) -> TracebackType | None:
+    """Make a traceback out of its frames."""
+    trace = None
+    for filename, name, line, names in reversed(frames):
+        code = SimpleNamespace(co_filename=filename, co_name=name)
+        frame = SimpleNamespace(f_code=code, f_globals=names, f_lineno=line)
+        trace = SimpleNamespace(tb_frame=frame, tb_lineno=line, tb_next=trace)
+    made: TracebackType | None = tblib.Traceback(trace).as_traceback() if trace else None
+    return made
+
+
+def _trim_ours(error: BaseException) -> None:
+    """Take the daemon's own frames off the beginning of the traceback."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    error.__traceback__ = trace
+
+
+def _hint_at_missing_name(error: BaseException) -> None:
+    daemon = namespace.current
+    if not isinstance(error, NameError) or daemon is None:
+        return
+    reason = daemon.missing_because.get(error.name or "")
+    if reason:
+        error.add_note(f"{error.name!r} is in the host's __main__, but cannot be pickled: {reason}")
+
+
+def _formatted(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the user's code may raise anything
+        return f"{_name(error)}: <its traceback cannot be shown>\n"
+    return _shortened(text, _LONGEST_TEXT)
+
+
+def _shortened(text: str, ends: int) -> str:
+    if len(text) <= 2 * ends:
+        return text
+    return f"{text[:ends]}\n[{len(text) - 2 * ends} characters left out]\n{text[-ends:]}"
+
+
+def _name(error: BaseException) -> str:
+    cls = type(error)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _shown(error: BaseException) -> str:
+    try:
+        return _shortened(str(error), 1_000)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the user's code may raise anything
+        return "<its text cannot be shown>"
+
+
+def _shown_value(value: object) -> str:
+    try:
+        return _shortened(repr(value), 1_000)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the user's code may raise anything
+        return f"<a {type(value).__qualname__} object>"

@@ -1,0 +1,88 @@
+"""Holds every private name of cloudpickle that payloads lean on, and checks that it is there.
+
+cloudpickle promises only ``dumps``, ``Pickler`` and the by-value registry. How a class without
+an importable home is taken apart and put together again is its private knowledge, and too much
+of it (slots, ABCs, enums, Python 3.13's class attributes) to have twice. So the supported range is
+pinned, ``cloudpickle>=3.1,<4``, and a version that renamed something fails here, at import.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+from cloudpickle import cloudpickle as _private
+
+__all__ = [
+    "BUILTIN_TYPE_NAMES",
+    "REDUCERS",
+    "builtin_type",
+    "class_tracked_as",
+    "decompose_typevar",
+    "make_typevar",
+    "reduce_class",
+    "registered_by_value",
+    "set_class_state",
+    "tracker_id",
+]
+
+_NEEDED = (
+    "_BUILTIN_TYPE_NAMES",
+    "_DYNAMIC_CLASS_TRACKER_BY_ID",
+    "_builtin_type",
+    "_class_setstate",
+    "_decompose_typevar",
+    "_dynamic_class_reduce",
+    "_make_typevar",
+)
+_RANGE = "cloudpickle>=3.1,<4"
+
+
+def _refuse(what: str) -> ImportError:
+    version = getattr(cloudpickle, "__version__", "unknown")
+    return ImportError(
+        f"mirai_executor needs {_RANGE}; the installed cloudpickle {version} lacks {what}"
+    )
+
+
+_missing = [name for name in _NEEDED if not hasattr(_private, name)]
+if not hasattr(cloudpickle.Pickler, "_dispatch_table"):
+    _missing.append("Pickler._dispatch_table")
+if _missing:
+    raise _refuse(", ".join(_missing))
+
+# ``Any``: cloudpickle is untyped.
+reduce_class: Callable[[type], tuple[Any, ...]] = _private._dynamic_class_reduce  # noqa: SLF001 - see above
+set_class_state: Callable[[Any, Any], Any] = _private._class_setstate  # noqa: SLF001 - see above
+make_typevar: Callable[..., Any] = _private._make_typevar  # noqa: SLF001 - see above
+decompose_typevar: Callable[[Any], tuple[Any, ...]] = _private._decompose_typevar  # noqa: SLF001 - see above
+builtin_type: Callable[[str], type] = _private._builtin_type  # noqa: SLF001 - see above
+BUILTIN_TYPE_NAMES: dict[type, str] = _private._BUILTIN_TYPE_NAMES  # noqa: SLF001 - see above
+REDUCERS: dict[type, Callable[[Any], Any]] = dict(cloudpickle.Pickler._dispatch_table)  # noqa: SLF001 - see above
+registered_by_value: Callable[[], set[str]] = cloudpickle.list_registry_pickle_by_value
+
+
+def tracker_id(arguments: tuple[Any, ...]) -> str:
+    """Return the id under which both processes know a class, from its constructor arguments."""
+    found = arguments[-2]
+    assert isinstance(found, str)  # noqa: S101 - what _check_shape found at import
+    return found
+
+
+def class_tracked_as(identity: str) -> type | None:
+    """Return the class that this process knows under an id, if it is alive."""
+    found: type | None = _private._DYNAMIC_CLASS_TRACKER_BY_ID.get(identity)  # noqa: SLF001 - see above
+    return found
+
+
+def _check_shape() -> None:
+    """Fail where the names are there but a class no longer comes apart as we expect."""
+    probe = type("Probe", (), {})
+    reduced = reduce_class(probe)
+    arguments = reduced[1] if len(reduced) == 6 else ()
+    if not arguments or reduced[5] is not set_class_state or not isinstance(arguments[-2], str):
+        raise _refuse("the known form of _dynamic_class_reduce")
+    if class_tracked_as(arguments[-2]) is not probe:
+        raise _refuse("its class tracker")
+
+
+_check_shape()

@@ -1,0 +1,89 @@
+"""Imports the host's main module at a daemon, where a name of it is asked for that never came.
+
+A text such as ``"__main__:job"`` names a function that no payload carried. As a last resort the
+script runs once, as ``__mp_main__``, so that its ``if __name__ == "__main__":`` part does not. Its
+functions get the daemon's real ``__main__`` as their globals, and its names only fill gaps: what
+the host sent, or an initializer set, stays.
+"""
+
+import importlib.util
+from importlib.abc import InspectLoader
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from mirai_executor._payload.preparation import Preparation
+
+__all__ = ["fill_gaps", "importing_main"]
+
+_running = False
+
+
+def importing_main() -> bool:
+    """Tell whether this daemon is importing the host's main module at this moment.
+
+    An executor that is used now is one that the script starts without a guard.
+    """
+    return _running
+
+
+class _GapFiller(dict[str, Any]):
+    """The script's own names while it runs; those that ``__main__`` lacks go there as well."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        super().__init__(__name__="__mp_main__")
+        self.namespace = namespace
+        self.filled: set[str] = set()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        is_gap = name not in self.namespace and not _is_dunder(name)
+        if is_gap or name in self.filled:
+            self.namespace[name] = value
+            self.filled.add(name)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        if name in self.filled:
+            self.filled.discard(name)
+            self.namespace.pop(name, None)
+
+    def take_back(self) -> None:
+        for name in self.filled:
+            self.namespace.pop(name, None)
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+def fill_gaps(namespace: dict[str, Any], preparation: Preparation) -> frozenset[str]:
+    """Run the host's main module; return the names that it added to the namespace.
+
+    Whatever the script raises comes out, and then no name has been added.
+    """
+    global _running  # noqa: PLW0603 - a fact about this process
+    code = _code_of_main(preparation)
+    if code is None:
+        return frozenset()
+    filler = _GapFiller(namespace)
+    _running = True
+    try:
+        exec(code, namespace, filler)  # noqa: S102 - this is an import
+    except BaseException:
+        filler.take_back()
+        raise
+    finally:
+        _running = False
+    return frozenset(filler.filled)
+
+
+def _code_of_main(preparation: Preparation) -> CodeType | None:
+    if preparation.main_name is not None:
+        spec = importlib.util.find_spec(preparation.main_name)
+        loader = spec.loader if spec is not None else None
+        return loader.get_code(preparation.main_name) if isinstance(loader, InspectLoader) else None
+    if preparation.main_path is None or not Path(preparation.main_path).is_file():
+        return None
+    text = Path(preparation.main_path).read_bytes()
+    return compile(text, preparation.main_path, "exec", dont_inherit=True)

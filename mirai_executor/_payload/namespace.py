@@ -1,0 +1,295 @@
+"""Owns a daemon's ``__main__``: decides which of the host's names are applied there, and when.
+
+::
+
+    receive(name, digest, bytes) ─► kept until a call needs it
+    decode(call, its names)      ─► name seen with this digest: leave what is there
+                                    set here by someone, never seen: leave that, note the digest
+                                    otherwise: unpickle and set it, others that it needs first
+
+So the daemon's ``__main__`` follows the host's, and keeps what initializers and tasks put there.
+"""
+
+import functools
+import importlib
+import io
+import multiprocessing
+import os
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from types import ModuleType
+from typing import Any
+
+from mirai_executor._payload import lastresort, rebuild
+from mirai_executor._payload.calls import SYS_PATH
+from mirai_executor._payload.culprits import describe
+from mirai_executor._payload.places import MAIN
+from mirai_executor._payload.preparation import Preparation
+from mirai_executor._payload.source import run_source
+from mirai_executor._payload.table import UNAVAILABLE
+from mirai_executor.errors import PayloadError
+
+__all__ = ["Namespace", "current"]
+
+_MP_MAIN = "__mp_main__"
+_NOT_YET = object()
+
+# The namespace of this process, once it is a daemon.
+current: "Namespace | None" = None
+
+
+class Namespace:
+    """The names of a daemon's ``__main__``. For the daemon's main thread only.
+
+    Args:
+        preparation: What the host said of itself; it is carried out at once: ``sys.path``,
+            ``sys.argv``, the working directory (if it exists here), multiprocessing's authkey, and
+            a fresh module as ``__main__``.
+
+    Attributes:
+        module: The daemon's ``__main__``.
+        on_sys_path: Called with the new ``sys.path`` after the host changed it.
+        missing_because: Why names that the host's ``__main__`` has did not come.
+    """
+
+    def __init__(self, preparation: Preparation) -> None:
+        global current  # noqa: PLW0603 - a process has one __main__
+        self.module = _make_main(self, preparation)
+        self.on_sys_path: Callable[[list[str]], None] | None = None
+        self.missing_because: dict[str, str] = {}
+        self._preparation = preparation
+        self._host_names: set[str] = set()
+        self._applied: dict[str, bytes] = {}
+        self._received: dict[str, dict[bytes, bytes]] = {}
+        self._pending: dict[str, bytes] = {}
+        self._main_imported = False
+        self._main_failed = ""
+        sys.modules[MAIN] = sys.modules[_MP_MAIN] = self.module
+        rebuild.held_modules = {}
+        current = self
+        _prepare_process(preparation)
+
+    @property
+    def host_names(self) -> AbstractSet[str]:
+        """Names of ``__main__`` that the host's has as well: cleanup leaves their values."""
+        return self._host_names
+
+    def receive(self, name: str, digest: bytes, blob: bytes) -> None:
+        """Keep the bytes of a name until a call needs them. Never fails."""
+        self._received.setdefault(name, {})[digest] = blob
+
+    def missing(self, names: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        """Return those of a call's names whose bytes have to be asked for.
+
+        Bytes are kept until a call applied them, or a later value of the same name.
+        """
+        return [
+            (name, digest)
+            for name, digest in names
+            if self._applied.get(name) != digest and digest not in self._received.get(name, {})
+        ]
+
+    def decode(
+        self, blob: bytes, names: Sequence[tuple[str, bytes]], *, persist: bool = False
+    ) -> Callable[[], object]:
+        """Bring ``__main__`` up to date and return the call, ready to run.
+
+        Args:
+            blob: The pickled call.
+            names: The name and digest of each entry of its table.
+            persist: If the call is code in a string, what it binds stays in ``__main__``.
+
+        Raises:
+            PayloadError: Something cannot be unpickled, or bytes are missing. What was not
+                applied yet is tried again by the next call that names it.
+            BaseException: KeyboardInterrupt or SystemExit, while the user's code ran.
+        """
+        applied = self._applied
+        changed = [entry for entry in names if applied.get(entry[0]) != entry[1]]
+        if changed:
+            self._apply(changed)
+        fn, args, kwargs = _load("the call", blob, pickle.loads)
+        if fn is run_source:
+            kwargs = {"persist": persist}
+        if not callable(fn):
+            return functools.partial(_call, fn, args, kwargs)
+        return functools.partial(fn, *args, **kwargs)
+
+    def find(self, name: str) -> object:
+        """Return a global of ``__main__`` by name, as a payload or ``getattr`` asks for it."""
+        value = rebuild.entries_in_progress.get(name, _NOT_YET)
+        if value is not _NOT_YET:
+            return value
+        if name in self._pending:
+            self._apply_entry(name)
+        names = vars(self.module)
+        if name not in names and not (name.startswith("__") and name.endswith("__")):
+            self._import_main()
+        if name not in names:
+            raise AttributeError(self._why_not(name), name=name, obj=self.module)
+        return names[name]
+
+    def find_held(self, module: str, name: str) -> object:
+        """Return a global of a module that only the host has as a file."""
+        entry = f"{module}:{name}"
+        value = rebuild.entries_in_progress.get(entry, _NOT_YET)
+        if value is not _NOT_YET:
+            return value
+        if entry in self._pending:
+            self._apply_entry(entry)
+        return getattr(importlib.import_module(module), name)
+
+    def knows_held(self, module: str) -> bool:
+        """Tell whether names of this module come from the host."""
+        prefix = f"{module}:"
+        return any(name.startswith(prefix) for name in (*self._pending, *rebuild.entries_in_progress))
+
+    def _apply(self, changed: Sequence[tuple[str, bytes]]) -> None:
+        self._pending = dict(changed)
+        try:
+            if SYS_PATH in self._pending:  # first: the others may need it to be imported
+                self._apply_sys_path(self._pending[SYS_PATH])
+            while self._pending:
+                self._apply_entry(next(iter(self._pending)))
+        finally:
+            self._pending = {}
+
+    def _apply_entry(self, entry: str) -> None:
+        """Set one name of the table. Nothing is noted unless it succeeds."""
+        digest = self._pending.pop(entry)
+        namespace, name = self._namespace_of(entry)
+        if entry not in self._applied and name in namespace:
+            self._note(entry, digest)
+            return
+        blob = self._bytes_of(entry, digest)
+        if blob.startswith(UNAVAILABLE):
+            if entry in self._applied:
+                namespace.pop(name, None)
+            self.missing_because[name] = blob[len(UNAVAILABLE) :].decode()
+        else:
+            namespace[name] = self._unpickle(entry, blob)
+            self.missing_because.pop(name, None)
+        self._note(entry, digest)
+
+    def _unpickle(self, entry: str, blob: bytes) -> object:
+        rebuild.entries_in_progress[entry] = _NOT_YET
+        try:
+            return _load(f"{entry!r} of the host's __main__", blob, self._load_entry)
+        finally:
+            del rebuild.entries_in_progress[entry]
+
+    def _load_entry(self, blob: bytes) -> object:
+        return _EntryUnpickler(io.BytesIO(blob), self).load()
+
+    def _namespace_of(self, entry: str) -> tuple[dict[str, Any], str]:
+        module, _, name = entry.rpartition(":")
+        if not module:
+            return vars(self.module), name
+        return vars(rebuild.held_module(module, {})), name
+
+    def _note(self, entry: str, digest: bytes) -> None:
+        self._applied[entry] = digest
+        if ":" not in entry:
+            self._host_names.add(entry)
+        # Of older values, too: the host sends again what it goes back to.
+        kept = self._received.get(entry, {})
+        for old in list(kept):
+            del kept[old]
+            if old == digest:
+                break
+
+    def _bytes_of(self, entry: str, digest: bytes) -> bytes:
+        blob = self._received.get(entry, {}).get(digest)
+        if blob is None:
+            raise PayloadError(f"the bytes of {entry!r} of the host's __main__ have not arrived")
+        return blob
+
+    def _apply_sys_path(self, digest: bytes) -> None:
+        path = pickle.loads(self._bytes_of(SYS_PATH, digest))  # noqa: S301 - from our host
+        sys.path[:] = path
+        importlib.invalidate_caches()
+        if self.on_sys_path is not None:
+            self.on_sys_path(list(path))
+        del self._pending[SYS_PATH]
+        self._applied[SYS_PATH] = digest
+        self._received.pop(SYS_PATH, None)
+
+    def _import_main(self) -> None:
+        if self._main_imported or lastresort.importing_main():
+            return
+        try:
+            self._host_names |= lastresort.fill_gaps(vars(self.module), self._preparation)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's whole script runs
+            self._main_failed = describe(error)
+        self._main_imported = True
+
+    def _why_not(self, name: str) -> str:
+        text = f"module '__main__' has no attribute {name!r}"
+        if reason := self.missing_because.get(name):
+            text += f" here: the host's value cannot be pickled ({reason})"
+        elif self._main_failed:
+            text += f" here, and importing the host's main module failed ({self._main_failed})"
+        return text
+
+
+class _EntryUnpickler(pickle.Unpickler):
+    """Finds the names of the table that are not applied yet by applying them."""
+
+    def __init__(self, file: io.BytesIO, namespace: Namespace) -> None:
+        super().__init__(file)
+        self._namespace = namespace
+
+    def find_class(self, module: str, name: str) -> Any:
+        root, *rest = name.split(".")
+        if module in (MAIN, _MP_MAIN):
+            found = self._namespace.find(root)
+        elif self._namespace.knows_held(module):
+            found = self._namespace.find_held(module, root)
+        else:
+            return super().find_class(module, name)
+        for part in rest:
+            found = getattr(found, part)
+        return found
+
+
+def _make_main(namespace: Namespace, preparation: Preparation) -> ModuleType:
+    class Main(ModuleType):
+        # Of the class, and its state in a closure: the module's dict is the user's.
+        def __getattr__(self, name: str) -> object:
+            # inspect.getmodule asks every __main__ for every name; that is no wish to import it.
+            if sys._getframe(1).f_globals.get("__name__") == "inspect":  # noqa: SLF001 - documented
+                raise AttributeError(name)
+            return namespace.find(name)
+
+    main = Main(MAIN)
+    main.__dict__["__builtins__"] = __builtins__
+    if preparation.main_file is not None:
+        main.__file__ = preparation.main_file
+    main.__package__ = preparation.main_package
+    return main
+
+
+def _prepare_process(preparation: Preparation) -> None:
+    sys.path[:] = preparation.sys_path
+    importlib.invalidate_caches()
+    sys.argv = list(preparation.argv)
+    try:
+        os.chdir(preparation.cwd)
+    except OSError:
+        pass  # on another machine it may not exist: then the launcher's choice stays
+    multiprocessing.current_process().authkey = preparation.authkey
+
+
+def _load(what: str, blob: bytes, loads: Callable[[bytes], Any]) -> Any:
+    try:
+        return loads(blob)
+    except PayloadError:
+        raise
+    except Exception as error:
+        raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error
+
+
+def _call(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    return fn(*args, **kwargs)

@@ -1,0 +1,73 @@
+"""Turns results into bytes at a daemon, and back at the host.
+
+What came from the host goes back as itself: an instance of a class of the host's ``__main__`` by
+that class's name, one of a class without a name by the id under which the class travelled.
+"""
+
+import pickle
+from types import ModuleType
+from typing import Any
+
+from mirai_executor._payload import namespace, rebuild
+from mirai_executor._payload.culprits import describe, explain, said_by_pickle
+from mirai_executor._payload.pickler import PROTOCOL, PayloadPickler, dump
+from mirai_executor._payload.places import Home, Kind
+from mirai_executor.errors import PayloadError
+
+__all__ = ["OutcomePickler", "decode_value", "encode_value"]
+
+_PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
+
+
+class OutcomePickler(PayloadPickler):
+    """Pickles a result: by reference what the host has."""
+
+    make_class = staticmethod(rebuild.make_kept_class)
+    fill_class = staticmethod(rebuild.fill_kept_class)
+
+    def by_reference(self, home: Home) -> bool:
+        daemon = namespace.current
+        if home.kind is Kind.MAIN and daemon is not None:
+            return home.root in daemon.host_names
+        return home.kind is not Kind.HELD or daemon is None or _is_the_hosts(home.module)
+
+    def travels_with_its_names(self, module: ModuleType) -> bool:
+        return not _is_the_hosts(module.__name__)
+
+
+def _is_the_hosts(module: str) -> bool:
+    return module in (rebuild.held_modules or {})
+
+
+def encode_value(value: object) -> bytes:
+    """Turn a result into bytes.
+
+    Raises:
+        PayloadError: It cannot be pickled; the message names the part.
+        BaseException: What the user's own code raised while it was being pickled.
+    """
+    if type(value) in _PLAIN:
+        return pickle.dumps(value, PROTOCOL)
+    try:
+        return dump(OutcomePickler, value)
+    except BaseException as error:
+        if said_by_pickle(error):
+            raise explain({"result": value}, _probe, error) from error
+        raise
+
+
+def _probe(obj: object) -> bytes:
+    return dump(OutcomePickler, obj)
+
+
+def decode_value(blob: bytes) -> Any:
+    """Return the result that a daemon pickled. For the host; any thread.
+
+    Raises:
+        PayloadError: It cannot be unpickled here.
+        BaseException: KeyboardInterrupt or SystemExit, while the user's code ran.
+    """
+    try:
+        return pickle.loads(blob)  # noqa: S301 - from a daemon that has proved its secret
+    except Exception as error:
+        raise PayloadError(f"cannot unpickle the result: {describe(error)}") from error

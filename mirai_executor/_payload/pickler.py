@@ -1,0 +1,310 @@
+"""Takes objects apart that plain pickle refuses: functions, classes and modules without a home.
+
+Two picklers build on this one: the host's, whose functions of ``__main__`` refer to the call's
+table (``table.py``), and the daemon's, whose classes go back to where they came from
+(``outcomes.py``). What they have in common is here::
+
+    reducer_override ── has a home, by_reference(home) ──► plain pickle writes its name
+                     └─ otherwise ──────────────────────► (make, …, state, fill), see rebuild.py
+"""
+
+import copyreg
+import functools
+import io
+import pickle
+import sys
+import typing
+import weakref
+from collections.abc import Callable
+from types import CellType, FunctionType, ModuleType
+from typing import Any
+
+from mirai_executor._payload import exceptions, hooks, rebuild
+from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_of
+from mirai_executor._payload.places import MAIN, Home, Kind, home_of, kind_of
+
+__all__ = ["PROTOCOL", "PayloadPickler", "dump"]
+
+PROTOCOL = 5
+
+# What relative imports inside a function, and ``__name__``, look up.
+_FUNCTION_DUNDERS = ("__name__", "__package__", "__path__", "__file__")
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time, not a static type of C
+
+
+class PayloadPickler(pickle.Pickler):
+    """Pickles by reference what the other side finds by name, and the rest by value."""
+
+    make_class: Callable[..., type] = staticmethod(rebuild.make_class)
+    fill_class: Callable[..., Any] = staticmethod(rebuild.fill_class)
+
+    def __init__(self, file: Any, buffer_callback: Any = None) -> None:
+        super().__init__(file, PROTOCOL, buffer_callback=buffer_callback)
+        # Cells that a function has promised to fill: two functions may share one.
+        self._hollow: set[int] = set()
+        # One travelling dict for each globals dict that belongs to no module.
+        self._travelling: dict[int, dict[str, Any]] = {}
+
+    def by_reference(self, home: Home) -> bool:
+        """Decide whether the other side finds this by name."""
+        raise NotImplementedError
+
+    def entry_for(self, home: Home | None) -> str | None:
+        """Return the table entry that this object itself is, if it is one."""
+        return None
+
+    def found_globals(self, home: Home, names: tuple[str, ...]) -> None:
+        """Hear of names that a function may look up in a module that is not importable."""
+
+    def travels_with_its_names(self, module: ModuleType) -> bool:
+        """Decide whether a module that only this process holds is made anew, with its names."""
+        raise NotImplementedError
+
+    # Called by the C pickler for every object but those of the commonest builtin types.
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind is FunctionType:
+            return self._reduce_function(obj)
+        if issubclass(kind, type):
+            return self._reduce_class(obj)
+        reducer = _REDUCERS.get(kind)
+        if reducer is not None:
+            return reducer(self, obj)
+        if issubclass(kind, ModuleType):
+            return self.reduce_module(obj)
+        if issubclass(kind, BaseException):
+            return self.reduce_exception(obj)
+        return self._reduce_instance(kind, obj)
+
+    def is_named(self, home: Home | None) -> bool:
+        """Tell whether an object with this home travels as its name."""
+        return home is not None and self.by_reference(home)
+
+    def reduce_exception(self, error: BaseException) -> Any:
+        """Reduce an exception that is a value like others."""
+        if type(error) in copyreg.dispatch_table or not exceptions.loses_itself(type(error)):
+            return NotImplemented
+        return exceptions.reduce_directly(error)
+
+    def _reduce_function(self, function: FunctionType) -> Any:
+        home = home_of(function)
+        if self.is_named(home):
+            return NotImplemented
+        code, cells = function.__code__, function.__closure__
+        self._hollow.update(map(id, cells or ()))
+        contents = tuple(map(_content, cells or ()))
+        where, captured = self._globals(function)
+        reached = _values(function, names_of(code).globals)
+        values = [*reached.values(), *(c[0] for c in contents if c)]
+        state = (
+            function.__dict__,
+            _slots(function),
+            contents,
+            captured,
+            submodules_of(code, values),
+        )
+        made = (code, where, function.__name__, cells, self.entry_for(home))
+        return rebuild.make_function, made, state, None, None, rebuild.fill_function
+
+    def _globals(self, function: FunctionType) -> tuple[rebuild.Where, dict[str, Any] | None]:
+        """Say where the function's globals are, and which of them have to travel with it."""
+        namespace = function.__globals__
+        home = _home_of_globals(namespace)
+        names = names_of(function.__code__).globals
+        if home is None or (home.kind is Kind.HELD and self._is_foreign(home)):
+            travelling = self._travelling.setdefault(id(namespace), _dunders(namespace))
+            return travelling, _values(function, names)
+        if home.kind is Kind.IMPORTABLE:
+            return home.module, None
+        self.found_globals(home, names)
+        return (None if home.kind is Kind.MAIN else (home.module, _dunders(namespace))), None
+
+    def _is_foreign(self, home: Home) -> bool:
+        return self.travels_with_its_names(sys.modules[home.module])
+
+    def _reduce_class(self, cls: type) -> Any:
+        if cls in hooks.BUILTIN_TYPE_NAMES:
+            return hooks.builtin_type, (hooks.BUILTIN_TYPE_NAMES[cls],)
+        home = home_of(cls)
+        if self.is_named(home) or not cls.__flags__ & _HEAP_TYPE:
+            return NotImplemented  # a nameless static type of C: plain pickle says what is wrong
+        make, arguments, state, _, _, _ = hooks.reduce_class(cls)
+        made = (make, arguments, cls.__qualname__, self.entry_for(home))
+        return self.make_class, made, state, None, None, self.fill_class
+
+    def reduce_module(self, module: ModuleType) -> Any:
+        """Reduce a module: by its name wherever the other side can find it."""
+        name = module.__name__
+        if sys.modules.get(MAIN) is module:
+            return rebuild.main_module, ()
+        if sys.modules.get(name) is module:
+            kind = kind_of(name)
+            if kind is Kind.IMPORTABLE:
+                return rebuild.import_module, (name,)
+            if kind is Kind.HELD and not self.travels_with_its_names(module):
+                return self._reduce_held_module(module)
+        names = {k: v for k, v in vars(module).items() if k not in STANDARD_DUNDERS}
+        names.update(_dunders(vars(module)))
+        return rebuild.make_module, (name,), names, None, None, rebuild.fill_module
+
+    def _reduce_held_module(self, module: ModuleType) -> Any:
+        names = tuple(name for name in vars(module) if name not in STANDARD_DUNDERS)
+        self.found_globals(Home(Kind.HELD, module.__name__, ""), names)
+        return rebuild.held_module, (module.__name__, _dunders(vars(module)))
+
+    def _reduce_instance(self, kind: type, obj: Any) -> Any:
+        """Let singletons that reduce to their own name live in ``__main__`` too."""
+        if kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__:
+            return NotImplemented
+        if kind in copyreg.dispatch_table or kind_of(kind.__module__) is Kind.IMPORTABLE:
+            return NotImplemented
+        reduced = obj.__reduce_ex__(PROTOCOL)
+        if isinstance(reduced, str) and not self.is_named(home_of(obj, reduced)):
+            return copyreg.__newobj__, (kind,), getattr(obj, "__dict__", None)  # type: ignore[attr-defined]  # typeshed lacks it
+        return reduced
+
+    def fill_later(self, cell: CellType) -> bool:
+        """Tell whether a function of this payload fills the cell."""
+        return id(cell) in self._hollow
+
+
+def dump(pickler: Callable[[Any], PayloadPickler], obj: object) -> bytes:
+    """Pickle one object with a pickler of the given kind."""
+    with io.BytesIO() as file:
+        pickler(file).dump(obj)
+        return file.getvalue()
+
+
+def _content(cell: CellType) -> tuple[Any, ...]:
+    try:
+        return (cell.cell_contents,)
+    except ValueError:  # empty
+        return ()
+
+
+def _values(function: FunctionType, names: tuple[str, ...]) -> dict[str, Any]:
+    found = {}
+    for name in names:
+        if name not in STANDARD_DUNDERS:
+            try:  # not .get(): the globals of a source task find what is not their own this way
+                found[name] = function.__globals__[name]
+            except KeyError:
+                continue
+    return found
+
+
+def _dunders(namespace: dict[str, Any]) -> dict[str, Any]:
+    return {k: namespace[k] for k in _FUNCTION_DUNDERS if _is_plain(namespace.get(k))}
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(item, str) for item in value)
+    )
+
+
+def _home_of_globals(namespace: dict[str, Any]) -> Home | None:
+    """Return the module whose globals these are; of a module that has none, None."""
+    main = sys.modules.get(MAIN)
+    if main is not None and main.__dict__ is namespace:
+        return Home(Kind.MAIN, MAIN, "")
+    name = namespace.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or getattr(module, "__dict__", None) is not namespace:
+        return None
+    kind = kind_of(str(name))
+    return None if kind is Kind.REGISTERED else Home(kind, str(name), "")
+
+
+def _slots(function: FunctionType) -> dict[str, Any]:
+    slots: dict[str, Any] = {
+        "__qualname__": function.__qualname__,
+        "__module__": function.__module__,
+        "__doc__": function.__doc__,
+        "__defaults__": function.__defaults__,
+        "__kwdefaults__": function.__kwdefaults__,
+        "__annotations__": function.__annotations__,
+    }
+    if getattr(function, "__type_params__", ()):  # Python 3.12
+        slots["__type_params__"] = function.__type_params__  # type: ignore[attr-defined]  # Python 3.12
+    return slots
+
+
+def _reduce_cell(pickler: PayloadPickler, cell: CellType) -> Any:
+    content = _content(cell)
+    if not content or pickler.fill_later(cell):
+        return rebuild.make_cell, ()
+    return rebuild.make_cell, (), content, None, None, rebuild.fill_cell
+
+
+def _reduce_lru_cache(pickler: PayloadPickler, cached: Any) -> Any:
+    if pickler.is_named(home_of(cached)):
+        return NotImplemented
+    own = {
+        k: v
+        for k, v in vars(cached).items()
+        if k not in ("__wrapped__", "cache_parameters", *functools.WRAPPER_ASSIGNMENTS)
+    }
+    form = cached.cache_parameters()
+    return rebuild.make_lru_cache, (cached.__wrapped__, form["maxsize"], form["typed"], own)
+
+
+def _reduce_type_variable(pickler: PayloadPickler, variable: Any) -> Any:
+    if pickler.is_named(home_of(variable, variable.__name__)):
+        return NotImplemented
+    if isinstance(variable, typing.TypeVar):
+        return hooks.make_typevar, hooks.decompose_typevar(variable)
+    return type(variable), (variable.__name__,)
+
+
+def _reduce_newtype(pickler: PayloadPickler, made: Any) -> Any:
+    if pickler.is_named(home_of(made)):
+        return NotImplemented
+    parts = (made.__name__, made.__module__, made.__qualname__, made.__supertype__)
+    return rebuild.make_newtype, parts
+
+
+def _reduce_type_alias(pickler: PayloadPickler, alias: Any) -> Any:
+    if pickler.is_named(home_of(alias, alias.__name__)):
+        return NotImplemented
+    return rebuild.make_type_alias, (alias.__name__, alias.__value__, alias.__type_params__)
+
+
+def _reduce_text_file(_: PayloadPickler, file: io.TextIOWrapper) -> Any:
+    # cloudpickle would read the whole file and send its text.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name, None) is file:
+            return getattr, (sys, name)
+    return NotImplemented
+
+
+def _reduce_cached_property(_: PayloadPickler, found: Any) -> Any:
+    return rebuild.make_cached_property, (found.func, found.attrname)
+
+
+def _reduce_weak_key_dictionary(_: PayloadPickler, found: Any) -> Any:
+    return rebuild.make_weak_key_dictionary, (dict(found),)
+
+
+def _without_pickler(reduce: Callable[[Any], Any]) -> Callable[[PayloadPickler, Any], Any]:
+    return lambda _, obj: reduce(obj)
+
+
+_Reducer = Callable[[PayloadPickler, Any], Any]
+_REDUCERS: dict[type, _Reducer] = {t: _without_pickler(r) for t, r in hooks.REDUCERS.items()}
+_REDUCERS.update(
+    {
+        CellType: _reduce_cell,
+        ModuleType: PayloadPickler.reduce_module,
+        functools._lru_cache_wrapper: _reduce_lru_cache,  # noqa: SLF001 - its only name
+        functools.cached_property: _reduce_cached_property,
+        io.TextIOWrapper: _reduce_text_file,
+        typing.NewType: _reduce_newtype,
+        typing.ParamSpec: _reduce_type_variable,
+        typing.TypeVar: _reduce_type_variable,
+        typing.TypeVarTuple: _reduce_type_variable,
+        weakref.WeakKeyDictionary: _reduce_weak_key_dictionary,
+    }
+)
+if hasattr(typing, "TypeAliasType"):  # Python 3.12
+    _REDUCERS[typing.TypeAliasType] = _reduce_type_alias

@@ -1,0 +1,70 @@
+"""Says what a daemon must know of the host's process before it can read a call."""
+
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from mirai_executor._payload.places import MAIN
+
+__all__ = ["Preparation", "host_sys_path"]
+
+# Programs whose main file is not the user's (as in multiprocessing.spawn).
+_NOT_THE_USERS = frozenset({"__main__.py", "ipython.py", "ipython3.py"})
+
+
+class Preparation(NamedTuple):
+    """What a daemon takes over from the host before its first call.
+
+    ``main_path`` or ``main_name`` (of ``python -m``) says where a name of ``__main__`` that never
+    came could be found, as a last resort. ``authkey`` is a secret.
+    """
+
+    sys_path: tuple[str, ...]
+    cwd: str
+    argv: tuple[str, ...]
+    authkey: bytes
+    main_path: str | None
+    main_name: str | None
+    main_file: str | None
+    main_package: str | None
+
+    @staticmethod
+    def of_this_process() -> "Preparation":
+        """Describe this process, as the host of daemons."""
+        main = sys.modules[MAIN]
+        spec = getattr(main, "__spec__", None)
+        name = getattr(spec, "name", None)
+        file = getattr(main, "__file__", None)
+        file = os.path.abspath(file) if isinstance(file, str) else None  # noqa: PTH100 - a link stays a link
+        return Preparation(
+            sys_path=tuple(host_sys_path()),
+            cwd=_cwd(),
+            argv=tuple(map(str, getattr(sys, "argv", ()))),
+            authkey=bytes(multiprocessing.current_process().authkey),
+            main_path=None if name else _script(file),
+            # A package's __main__ runs unconditionally: nothing there can be imported.
+            main_name=name if name and name.rpartition(".")[2] != MAIN else None,
+            main_file=file,
+            main_package=getattr(main, "__package__", None),
+        )
+
+
+def host_sys_path() -> list[str]:
+    """Return ``sys.path`` with '' replaced by the working directory that it stands for."""
+    return [_cwd() if entry == "" else entry for entry in sys.path if isinstance(entry, str)]
+
+
+def _script(file: str | None) -> str | None:
+    """Return the file of the user's script; of a notebook, a console script, a zip: None."""
+    if file is None or not file.endswith(".py") or Path(file).name in _NOT_THE_USERS:
+        return None
+    return file if Path(file).is_file() else None
+
+
+def _cwd() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:  # it has been deleted
+        return ""

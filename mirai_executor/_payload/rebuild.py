@@ -1,0 +1,205 @@
+"""Puts functions, classes and modules together again where a payload arrives.
+
+These functions are named in the payloads, so they run at both ends. Whatever can be part of a
+cycle (a function that its own closure holds, a class in its own registry) is made empty first,
+and filled once the unpickler can refer to it.
+"""
+
+import builtins
+import functools
+import importlib
+import sys
+import threading
+import typing
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from types import CellType, CodeType, FunctionType, ModuleType
+from typing import Any
+
+from mirai_executor._payload import hooks
+from mirai_executor._payload.places import MAIN
+
+__all__ = [
+    "entries_in_progress",
+    "fill_cell",
+    "fill_class",
+    "fill_function",
+    "fill_kept_class",
+    "fill_module",
+    "held_module",
+    "held_modules",
+    "import_module",
+    "main_module",
+    "make_cached_property",
+    "make_cell",
+    "make_class",
+    "make_function",
+    "make_kept_class",
+    "make_lru_cache",
+    "make_module",
+    "make_newtype",
+    "make_type_alias",
+    "make_weak_key_dictionary",
+]
+
+# Where a function's globals are: None for __main__, the name of a module to import, (name, a few
+# of its dunders) for a module that only the host holds, or a dict that travels with it.
+Where = None | str | tuple[str, dict[str, Any]] | dict[str, Any]
+
+# Names that a daemon is just now applying, each with its object as soon as that exists, empty or
+# not: a class whose registry holds its own subclass is needed before it is complete.
+entries_in_progress: dict[str, object] = {}
+
+# At a daemon, the modules made for those that only the host holds; None at a host.
+held_modules: dict[str, ModuleType] | None = None
+
+
+def main_module() -> ModuleType:
+    """Return the ``__main__`` of this process."""
+    return sys.modules[MAIN]
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module, or find one that only ``sys.modules`` knows."""
+    return importlib.import_module(name)
+
+
+def held_module(name: str, dunders: Mapping[str, Any]) -> ModuleType:
+    """Return the module that stands, at a daemon, for one that only the host holds."""
+    if held_modules is None:
+        return sys.modules[name]
+    module = held_modules.get(name)
+    if module is None:
+        module = held_modules[name] = ModuleType(name)
+        # In place of a module of that name found here: at the host, too, it is this one.
+        sys.modules[name] = module
+    module.__dict__.update(dunders)
+    return module
+
+
+def make_module(name: str) -> ModuleType:
+    """Make a module that is in nobody's ``sys.modules``."""
+    return ModuleType(name)
+
+
+def fill_module(module: ModuleType, names: Mapping[str, Any]) -> None:
+    """Give a module its names."""
+    module.__dict__.update(names)
+
+
+def _globals_at(where: Where) -> dict[str, Any]:
+    if where is None:
+        return main_module().__dict__
+    if isinstance(where, str):
+        return import_module(where).__dict__
+    if isinstance(where, tuple):
+        return held_module(*where).__dict__
+    return where
+
+
+def make_function(
+    code: CodeType, where: Where, name: str, cells: tuple[CellType, ...] | None, entry: str | None
+) -> FunctionType:
+    """Make a function without defaults and with empty cells; ``fill_function`` follows."""
+    namespace = _globals_at(where)
+    namespace.setdefault("__builtins__", builtins)
+    function = FunctionType(code, namespace, name, None, cells)
+    _announce(entry, function)
+    return function
+
+
+def fill_function(function: FunctionType, state: tuple[Any, ...]) -> None:
+    """Set all of a function that may refer back to it."""
+    attributes, slots, contents, captured, _submodules = state
+    function.__dict__.update(attributes)
+    for name, value in slots.items():
+        setattr(function, name, value)
+    for cell, content in zip(function.__closure__ or (), contents, strict=True):
+        fill_cell(cell, content)
+    if captured:
+        function.__globals__.update(captured)
+
+
+def make_cell() -> CellType:
+    """Make an empty cell."""
+    return CellType()
+
+
+def fill_cell(cell: CellType, content: Sequence[Any]) -> None:
+    """Put a value into a cell; an empty sequence leaves it empty."""
+    if content:
+        cell.cell_contents = content[0]
+
+
+def make_class(
+    make: Callable[..., type], arguments: tuple[Any, ...], qualname: str, entry: str | None
+) -> type:
+    """Make a class without its attributes, or find the one made before; then ``fill_class``."""
+    made = make(*arguments)
+    if made.__qualname__ != qualname:
+        made.__qualname__ = qualname  # cloudpickle makes them all top-level ones
+    _announce(entry, made)
+    return made
+
+
+fill_class = hooks.set_class_state
+
+_adopting = threading.local()  # several threads of a host unpickle at the same time
+
+
+def make_kept_class(
+    make: Callable[..., type], arguments: tuple[Any, ...], qualname: str, entry: str | None
+) -> type:
+    """At a host: find the class that it knows, or make a new one; then ``fill_kept_class``."""
+    known = hooks.class_tracked_as(hooks.tracker_id(arguments))
+    if known is not None:
+        return known
+    made = make_class(make, arguments, qualname, entry)
+    fresh: dict[int, type] = _adopting.__dict__.setdefault("fresh", {})
+    fresh[id(made)] = made
+    return made
+
+
+def fill_kept_class(made: type, state: Any) -> None:
+    """At a host: fill a class that was unknown; one that it has is never changed by a result."""
+    if _adopting.__dict__.get("fresh", {}).pop(id(made), None) is not None:
+        fill_class(made, state)
+
+
+def _announce(entry: str | None, made: object) -> None:
+    if entry is not None and entry in entries_in_progress:
+        entries_in_progress[entry] = made
+
+
+def make_lru_cache(
+    function: Callable[..., Any], maxsize: int | None, typed: bool, attributes: Mapping[str, Any]
+) -> Any:
+    """Wrap a function in a cache of its own, which begins empty."""
+    cached = functools.lru_cache(maxsize, typed)(function)
+    cached.__dict__.update(attributes)
+    return cached
+
+
+def make_cached_property(function: Callable[..., Any], name: str | None) -> Any:
+    """Make a ``cached_property``; up to Python 3.11 it holds a lock, which cannot travel."""
+    made = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def make_newtype(name: str, module: str, qualname: str, supertype: Any) -> Any:
+    """Make a ``typing.NewType``."""
+    made = typing.NewType(name, supertype)  # type: ignore[valid-newtype,misc]  # not for the checker
+    made.__module__ = module
+    made.__qualname__ = qualname
+    return made
+
+
+def make_type_alias(name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
+    """Make what Python 3.12's ``type`` statement makes."""
+    return typing.TypeAliasType(name, value, type_params=parameters)  # type: ignore[attr-defined]  # Python 3.12
+
+
+def make_weak_key_dictionary(items: Mapping[Any, Any]) -> Any:
+    """Make a ``WeakKeyDictionary``; its own form holds weak references, which cannot travel."""
+    return weakref.WeakKeyDictionary(items)

@@ -1,0 +1,40 @@
+"""Runs code that came as a string."""
+
+import ast
+import linecache
+from collections.abc import Mapping
+from typing import Any
+
+from mirai_executor._payload.rebuild import main_module
+
+__all__ = ["SOURCE_NAME", "run_source"]
+
+SOURCE_NAME = "<mirai>"  # the file name in tracebacks
+
+
+class _Task(dict[str, Any]):
+    """The globals of a task: its own names before those of ``__main__``."""
+
+    def __missing__(self, name: str) -> Any:
+        return vars(main_module())[name]
+
+
+def run_source(source: str, variables: Mapping[str, Any], *, persist: bool = False) -> object:
+    """Run code in a string, and return the value of its last line if that is an expression.
+
+    Args:
+        source: The code.
+        variables: Names that it sees.
+        persist: Leave what it binds in ``__main__``; otherwise it ends with the code.
+    """
+    namespace = vars(main_module()) if persist else _Task(__name__=main_module().__name__)
+    namespace.update(variables)
+    tree = ast.parse(source, SOURCE_NAME)
+    # So that the lines appear in tracebacks: linecache cannot read this "file".
+    linecache.cache[SOURCE_NAME] = (len(source), None, source.splitlines(True), SOURCE_NAME)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, SOURCE_NAME, "exec", dont_inherit=True), namespace)  # noqa: S102 - that is what was asked
+    if last is None:
+        return None
+    final = compile(ast.Expression(last.value), SOURCE_NAME, "eval", dont_inherit=True)
+    return eval(final, namespace)  # noqa: S307 - that is what was asked

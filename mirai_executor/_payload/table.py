@@ -1,0 +1,199 @@
+"""Builds a call's table: the ``__main__`` names that it may need, each pickled on its own.
+
+::
+
+    call ─pickled─► refers to f, C       (hard: it cannot be unpickled without them)
+                       │
+    entry f ─pickled─► may look up DATA  (soft: f runs without it, perhaps)
+    entry C ─pickled─► refers to Base    (hard)
+
+A name found while an entry is pickled becomes an entry itself, until there are no new ones. What
+cannot be pickled makes the call fail only if the call refers to it, directly or through hard
+references; otherwise its entry says why it is missing.
+"""
+
+import multiprocessing
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from mirai_executor._payload.culprits import describe
+from mirai_executor._payload.names import STANDARD_DUNDERS
+from mirai_executor._payload.pickler import PayloadPickler, dump
+from mirai_executor._payload.places import MAIN, Home, Kind
+
+__all__ = ["UNAVAILABLE", "CallPickler", "Failure", "Key", "NameEntry", "Table", "digest_of"]
+
+# The first byte of an entry that says why a name did not come; a pickle begins with 0x80.
+UNAVAILABLE = b"!"
+
+
+class NameEntry(NamedTuple):
+    """One name of the host's ``__main__``.
+
+    ``name`` is ``module:name`` for one of another module that only the host holds, and
+    ``sys.path`` for the import path.
+    """
+
+    name: str
+    digest: bytes
+    blob: bytes
+
+
+class Key(NamedTuple):
+    """A global name and its module."""
+
+    module: str
+    name: str
+
+    @property
+    def text(self) -> str:
+        """The name in the table."""
+        return self.name if self.module == MAIN else f"{self.module}:{self.name}"
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """A pickled object, and the names that it cannot do without."""
+
+    blob: bytes
+    needs: tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why the value of a name cannot be pickled."""
+
+    error: BaseException
+    key: Key
+
+
+class CallPickler(PayloadPickler):
+    """Pickles a call or one table entry, and notes the names that it refers to."""
+
+    def __init__(self, file: Any, entry: Key | None = None, local_locks: bool = False) -> None:
+        super().__init__(file)
+        self.entry = entry
+        self.local_locks = local_locks
+        self.replaced_locks = False
+        self.needs: dict[Key, None] = {}
+        self.mentions: dict[Key, None] = {}
+
+    def by_reference(self, home: Home) -> bool:
+        if home.kind is Kind.IMPORTABLE:
+            return True
+        key = Key(home.module, home.root)
+        if key == self.entry:
+            return False  # part of what this entry says
+        self.needs[key] = None
+        return True
+
+    def entry_for(self, home: Home | None) -> str | None:
+        if home is None or self.entry is None or "." in home.qualname:
+            return None
+        return self.entry.text if self.entry == Key(home.module, home.root) else None
+
+    def found_globals(self, home: Home, names: tuple[str, ...]) -> None:
+        namespace = vars(sys.modules[home.module])
+        for name in names:
+            if name in namespace and name not in STANDARD_DUNDERS:
+                self.mentions[Key(home.module, name)] = None
+
+    def travels_with_its_names(self, module: ModuleType) -> bool:
+        return False
+
+    def reducer_override(self, obj: Any) -> Any:
+        if self.local_locks and (kind := _kind_of_lock(obj)):
+            self.replaced_locks = True
+            return make_lock, (kind,)
+        return super().reducer_override(obj)
+
+
+def make_lock(kind: str) -> Any:
+    """At a daemon: make the lock that stands for one of the host."""
+    return getattr(multiprocessing, kind)()
+
+
+def _kind_of_lock(obj: object) -> str | None:
+    module = sys.modules.get("multiprocessing.synchronize")
+    if module is not None and type(obj) in (module.Lock, module.RLock):
+        return type(obj).__name__
+    return None
+
+
+class Table:
+    """The names found while one call is pickled. Used once, by one thread."""
+
+    def __init__(self, *, local_locks: bool = False) -> None:
+        self.replaced_locks = False
+        self._local_locks = local_locks
+        self._waiting: dict[Key, None] = {}
+        self._entries: dict[Key, Pickled | Failure] = {}
+
+    def pickle(self, obj: object, entry: Key | None = None) -> Pickled:
+        """Pickle a call, or the value of a name, and note the names that it refers to."""
+        made: list[CallPickler] = []
+
+        def pickler(file: Any) -> CallPickler:
+            made.append(CallPickler(file, entry, self._local_locks))
+            return made[0]
+
+        blob = dump(pickler, obj)
+        self.replaced_locks |= made[0].replaced_locks
+        for key in (*made[0].needs, *made[0].mentions):
+            if key not in self._entries:
+                self._waiting.setdefault(key)
+        return Pickled(blob, tuple(made[0].needs))
+
+    def close(self) -> None:
+        """Pickle the value of every name found, and those found by that, to the end."""
+        while self._waiting:
+            key, _ = self._waiting.popitem()
+            self._entries[key] = self._pickle_value(key)
+        self._spread_failures()
+
+    def failure_of(self, needs: Iterable[Key]) -> Failure | None:
+        """Return why one of these names cannot travel, if so."""
+        for key in needs:
+            entry = self._entries.get(key)
+            if isinstance(entry, Failure):
+                return entry
+        return None
+
+    def entries(self) -> tuple[NameEntry, ...]:
+        """Return the table, in an order that is the same for the same names."""
+        return tuple(_as_entry(key, self._entries[key]) for key in sorted(self._entries))
+
+    def _pickle_value(self, key: Key) -> Pickled | Failure:
+        try:
+            value = vars(sys.modules[key.module])[key.name]
+            return self.pickle(value, key)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - any code of the user runs here
+            return Failure(error, key)
+
+    def _spread_failures(self) -> None:
+        """An entry that cannot be unpickled without a missing one is missing too."""
+        spreading = True
+        while spreading:
+            spreading = False
+            for key, entry in self._entries.items():
+                if isinstance(entry, Pickled) and (failure := self.failure_of(entry.needs)):
+                    self._entries[key] = failure
+                    spreading = True
+
+
+def _as_entry(key: Key, entry: Pickled | Failure) -> NameEntry:
+    if isinstance(entry, Pickled):
+        return NameEntry(key.text, digest_of(entry.blob), entry.blob)
+    kind = type(vars(sys.modules[key.module]).get(key.name))
+    # Not of the reason: it may hold an address, and a daemon applies what looks new.
+    digest = digest_of(f"{key.text}: {kind.__module__}.{kind.__qualname__}".encode())
+    return NameEntry(key.text, digest, UNAVAILABLE + describe(entry.error).encode())
+
+
+def digest_of(blob: bytes) -> bytes:
+    """Return the 16 bytes by which both sides know the bytes of an entry."""
+    return blake2b(blob, digest_size=16).digest()

@@ -1,0 +1,75 @@
+"""Knows where this process runs: on a daemon or not, and on how many processors."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_on_daemon = False
+
+
+def on_daemon() -> bool:
+    """Tell whether this code runs on a daemon, inside a task or an initializer."""
+    return _on_daemon
+
+
+def enter_daemon() -> None:
+    """Note that this process is a daemon from now on."""
+    global _on_daemon  # a process is a daemon or it is not
+    _on_daemon = True
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may use, at least 1.
+
+    The smallest of the affinity mask, the CPU quota of the control groups (rounded up) and
+    ``PYTHON_CPU_COUNT``.
+    """
+    counts = [_affinity(), *_quotas()]
+    asked = os.environ.get("PYTHON_CPU_COUNT", "")
+    if asked.isdigit():
+        counts.append(int(asked))
+    return max(1, min(counts))
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quotas(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> Iterator[int]:
+    """Yield the CPU limits of this process's control group and of those around it.
+
+    Version 2 keeps "quota period" in cpu.max, version 1 two files of the cpu controller (the
+    kernel's documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = root / "cpu" if controllers else root
+        folder = base / path.lstrip("/")
+        for place in (folder, *folder.parents):
+            if quota := _quota(place, version_2=not controllers):
+                yield quota
+            if place == base:
+                break
+
+
+def _quota(place: Path, *, version_2: bool) -> int | None:
+    try:
+        if version_2:
+            quota, period = (place / "cpu.max").read_text().split()
+        else:
+            quota = (place / "cpu.cfs_quota_us").read_text()
+            period = (place / "cpu.cfs_period_us").read_text()
+        limit = -(-int(quota) // int(period))
+    except (OSError, ValueError):  # no such file here, or "max"
+        return None
+    return limit if limit > 0 else None

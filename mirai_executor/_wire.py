@@ -1,0 +1,337 @@
+"""Turns frames into bytes and back: everything that a host and a daemon say to each other.
+
+::
+
+    daemon                                   host
+      | -- Hello (versions, pid) ------------> |
+      | <------------- Init (preparation) ---- |
+      | -- Ready, or InitFailed -------------> |
+      | <------------- Tasks, Broadcast ------ |
+      | -- Outcomes, BroadcastOutcome -------> |
+      | -- Leaving (wants to go) ------------> |
+      | <------------- Leave (may go) -------- |
+
+A frame is one byte that names its kind, and a body of little-endian fields; byte strings carry
+their length in eight bytes. Payloads are opaque here: nothing in this room pickles.
+``docs/protocol.md`` lists every field.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, NamedTuple, Self
+
+Bytes = bytes | memoryview
+
+PROTOCOL_VERSION = 1
+
+_U8 = struct.Struct("<B")
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+_HELLO = struct.Struct("<HIBBB")
+_TASK = struct.Struct("<QI")
+_OUTCOME = struct.Struct("<QBB")
+_DIGEST_SIZE = 16
+
+
+class WireError(ValueError):
+    """The bytes are not a frame of this protocol."""
+
+
+class Status(IntEnum):
+    """How a task ended at its daemon."""
+
+    VALUE = 0
+    ERROR = 1
+    SKIPPED = 2  # it had been stopped before it began
+
+
+class Name(NamedTuple):
+    """One name of the host's ``__main__``; without ``blob`` where the daemon has it already."""
+
+    name: str
+    digest: bytes
+    blob: Bytes | None = None
+
+
+class WireTask(NamedTuple):
+    task: int
+    names: tuple[Name, ...]
+    payload: Bytes
+
+
+class WireOutcome(NamedTuple):
+    task: int
+    status: Status
+    leaving: bool  # the daemon is spoilt and wants no further task
+    payload: Bytes
+
+
+class _Reader:
+    """Walks through a body; a field that is not all there is an error."""
+
+    def __init__(self, body: memoryview) -> None:
+        self._body = body
+        self._at = 0
+
+    def unpack(self, fields: struct.Struct) -> tuple[int, ...]:
+        return fields.unpack(self.take(fields.size))
+
+    def take(self, size: int) -> memoryview:
+        piece = self._body[self._at : self._at + size]
+        if len(piece) != size:
+            raise WireError(f"a frame ends {size - len(piece)} bytes early")
+        self._at += size
+        return piece
+
+    def block(self) -> memoryview:
+        return self.take(self.unpack(_U64)[0])
+
+    def end(self) -> None:
+        if self._at != len(self._body):
+            raise WireError(f"{len(self._body) - self._at} bytes too many in a frame")
+
+
+def _block(data: Bytes) -> Iterator[Bytes]:
+    yield _U64.pack(len(data))
+    yield data
+
+
+def _names(names: Sequence[Name]) -> Iterator[Bytes]:
+    for name in names:
+        yield from _block(name.name.encode())
+        yield name.digest
+        yield _U8.pack(name.blob is not None)
+        if name.blob is not None:
+            yield from _block(name.blob)
+
+
+def _read_names(reader: _Reader, count: int) -> Iterator[Name]:
+    for _ in range(count):
+        name, digest = str(reader.block(), "utf-8"), bytes(reader.take(_DIGEST_SIZE))
+        (has_blob,) = reader.unpack(_U8)
+        yield Name(name, digest, reader.block() if has_blob else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first frame of a daemon; ``version`` is that of the package."""
+
+    KIND: ClassVar[int] = 16
+    pid: int
+    python: tuple[int, int, int]
+    version: str
+    protocol: int = PROTOCOL_VERSION
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _HELLO.pack(self.protocol, self.pid, *self.python)
+        yield from _block(self.version.encode())
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        protocol, pid, major, minor, micro = reader.unpack(_HELLO)
+        return cls(pid, (major, minor, micro), str(reader.block(), "utf-8"), protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """A frame that carries one payload and nothing else."""
+
+    payload: Bytes
+
+    def parts(self) -> Iterator[Bytes]:
+        return _block(self.payload)
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        return cls(reader.block())
+
+
+@dataclass(frozen=True, slots=True)
+class Init(_Blob):
+    """What a daemon must know before it serves."""
+
+    KIND: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InitFailed(_Blob):
+    """The initializer raised; the payload is its error."""
+
+    KIND: ClassVar[int] = 18
+
+
+@dataclass(frozen=True, slots=True)
+class _Empty:
+    """A frame whose kind says everything."""
+
+    def parts(self) -> Iterator[Bytes]:
+        return iter(())
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(_Empty):
+    """The daemon may be given tasks."""
+
+    KIND: ClassVar[int] = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Leave(_Empty):
+    """The daemon may go: everything that it sent has been received."""
+
+    KIND: ClassVar[int] = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving(_Empty):
+    """The daemon wants to go, and will, once told :class:`Leave`."""
+
+    KIND: ClassVar[int] = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Calls to run, one after the other, in this order."""
+
+    KIND: ClassVar[int] = 2
+    tasks: tuple[WireTask, ...]
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _U32.pack(len(self.tasks))
+        for task in self.tasks:
+            yield _TASK.pack(task.task, len(task.names))
+            yield from _names(task.names)
+            yield from _block(task.payload)
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        (count,) = reader.unpack(_U32)
+        tasks = []
+        for _ in range(count):
+            task, names = reader.unpack(_TASK)
+            tasks.append(WireTask(task, tuple(_read_names(reader, names)), reader.block()))
+        return cls(tuple(tasks))
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A call of ``everywhere``: what it changes, stays."""
+
+    KIND: ClassVar[int] = 3
+    broadcast: int
+    names: tuple[Name, ...]
+    payload: Bytes
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _TASK.pack(self.broadcast, len(self.names))
+        yield from _names(self.names)
+        yield from _block(self.payload)
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        broadcast, names = reader.unpack(_TASK)
+        return cls(broadcast, tuple(_read_names(reader, names)), reader.block())
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """How tasks ended, in the order in which they did."""
+
+    KIND: ClassVar[int] = 19
+    outcomes: tuple[WireOutcome, ...]
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _U32.pack(len(self.outcomes))
+        for outcome in self.outcomes:
+            yield _OUTCOME.pack(outcome.task, outcome.status, outcome.leaving)
+            yield from _block(outcome.payload)
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        (count,) = reader.unpack(_U32)
+        return cls(tuple(_read_outcome(reader) for _ in range(count)))
+
+
+def _read_outcome(reader: _Reader) -> WireOutcome:
+    task, status, leaving = reader.unpack(_OUTCOME)
+    return WireOutcome(task, Status(status), bool(leaving), reader.block())
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastOutcome:
+    """How a call of ``everywhere`` ended at this daemon."""
+
+    KIND: ClassVar[int] = 20
+    broadcast: int
+    status: Status
+    payload: Bytes
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _OUTCOME.pack(self.broadcast, self.status, 0)
+        yield from _block(self.payload)
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        broadcast, status, _ = reader.unpack(_OUTCOME)
+        return cls(broadcast, Status(status), reader.block())
+
+
+Frame = (
+    Hello
+    | Init
+    | InitFailed
+    | Ready
+    | Leave
+    | Leaving
+    | Tasks
+    | Broadcast
+    | Outcomes
+    | BroadcastOutcome
+)
+
+_KINDS: dict[int, type[Frame]] = {
+    kind.KIND: kind
+    for kind in (
+        Hello,
+        Init,
+        InitFailed,
+        Ready,
+        Leave,
+        Leaving,
+        Tasks,
+        Broadcast,
+        Outcomes,
+        BroadcastOutcome,
+    )
+}
+
+
+def encode(frame: Frame) -> bytes:
+    """Return the bytes of a frame."""
+    return b"".join((_U8.pack(frame.KIND), *frame.parts()))
+
+
+def decode(data: bytes) -> Frame:
+    """Return the frame that the bytes hold; its payloads are views into ``data``.
+
+    Raises:
+        WireError: The bytes are no frame of this protocol.
+    """
+    if not data:
+        raise WireError("an empty frame")
+    kind = _KINDS.get(data[0])
+    if kind is None:
+        raise WireError(f"no frame is of kind {data[0]}")
+    reader = _Reader(memoryview(data)[1:])
+    try:
+        frame = kind.read(reader)
+    except (struct.error, UnicodeDecodeError, ValueError) as error:
+        raise WireError(f"a broken {kind.__name__} frame: {error}") from error
+    reader.end()
+    return frame

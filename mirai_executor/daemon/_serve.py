@@ -1,0 +1,161 @@
+"""Serves one host: receives calls, runs them one after the other, and answers.
+
+::
+
+    Hello -> (Init) -> initializer -> Ready -> [ task -> outcome -> clean up ]... -> (Leave)
+
+One thread does it all, the main one, so that signals reach the code that they are meant for.
+Every step that runs user code (unpickling, the call itself, pickling) stands inside the window of
+:class:`Interrupts`; the rest of the daemon never feels a signal.
+"""
+
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mirai_executor import _payload, _wire
+from mirai_executor._page import STOP_SIGNAL, Page
+from mirai_executor._transport import Link
+from mirai_executor._version import __version__
+from mirai_executor._wire import Bytes, Name, Status
+from mirai_executor.errors import MiraiInterrupt
+
+from . import _streams
+from ._cleanup import Snapshot
+from ._interrupts import Interrupts
+
+BROADCAST = 1 << 63  # marks the ids of broadcasts in the shared page
+
+
+class Daemon:
+    """The runner of tasks, at its end of a local link."""
+
+    def __init__(self, link_fd: int, page: Page) -> None:
+        self._link = Link(link_fd, buffered=False, on_closed=lambda: None)
+        self._poll = select.poll()
+        self._poll.register(self._link.fileno(), select.POLLIN)
+        self._page = page
+        self._pid = os.getpid()
+        self._interrupts = Interrupts(page)
+        self._namespace: _payload.Namespace
+        self._snapshot: Snapshot | None = None
+        self._spoilt = False
+        self._leaving = False
+
+    def serve(self) -> None:
+        """Serve the host until it says that this daemon may leave."""
+        self._interrupts.install()
+        self._send(_wire.Hello(os.getpid(), sys.version_info[:3], __version__))
+        while True:
+            frame = _wire.decode(self._receive())
+            match frame:
+                case _wire.Init():
+                    self._initialize(_payload.decode_plain(frame.payload))
+                case _wire.Tasks():
+                    if self._spoilt:
+                        # The host cannot have sent this after an outcome of ours that it lacks.
+                        # The shared page says that none of these began: they run elsewhere.
+                        return
+                    for task in frame.tasks:
+                        self._run(task)
+                case _wire.Broadcast():
+                    self._run_broadcast(frame)
+                case _wire.Leave():
+                    return
+                case _:
+                    raise _wire.WireError(f"a host does not send {type(frame).__name__}")
+
+    # Frames
+
+    def _receive(self) -> bytes:
+        while (data := self._link.receive()) is None:
+            self._poll.poll()
+        return data
+
+    def _send(self, frame: _wire.Frame) -> None:
+        self._link.send(_wire.encode(frame))
+
+    # The life of a daemon
+
+    def _initialize(self, setup: Any) -> None:
+        preparation, initializer, cleanup = setup
+        self._namespace = _payload.Namespace(preparation)
+        if initializer is not None:
+            names = tuple(Name(*entry) for entry in initializer.names)
+            status, payload = self._attempt(BROADCAST, names, initializer.blob, persist=True)
+            if status is not Status.VALUE:
+                self._send(_wire.InitFailed(payload))
+                return
+        if cleanup:
+            self._interrupts.install()  # the initializer may have taken them
+            ours = frozenset({signal.SIGINT, STOP_SIGNAL})
+            self._snapshot = Snapshot(self._namespace.module, untouched=ours)
+            self._namespace.on_sys_path = self._snapshot.keep_path
+        self._send(_wire.Ready())
+
+    def _run(self, task: _wire.WireTask) -> None:
+        status, payload = self._attempt(task.task, task.names, task.payload, persist=False)
+        if os.getpid() != self._pid:
+            os._exit(0)  # the task has forked, and this is the child, returning from it
+        self._spoilt = self._spoilt or self._interrupts.hit_import
+        outcome = _wire.WireOutcome(task.task, status, self._spoilt, payload)
+        self._send(_wire.Outcomes((outcome,)))
+        del outcome, payload, task
+        self._guard(lambda snapshot: snapshot.restore(self._namespace.host_names))
+
+    def _run_broadcast(self, frame: _wire.Broadcast) -> None:
+        id_ = BROADCAST | frame.broadcast
+        status, payload = self._attempt(id_, frame.names, frame.payload, persist=True)
+        self._send(_wire.BroadcastOutcome(frame.broadcast, status, payload))
+        self._guard(lambda snapshot: snapshot.retake())
+
+    def _guard(self, step: Callable[[Snapshot], None]) -> None:
+        """Clean up after user code; a daemon that cannot is spoilt, and asks to leave."""
+        try:
+            if self._snapshot is not None:
+                step(self._snapshot)
+            self._interrupts.install()
+        except BaseException:  # whatever it was: it must not reach the next task
+            traceback.print_exc()
+            self._spoilt = True
+        if self._spoilt and not self._leaving:
+            self._leaving = True
+            self._send(_wire.Leaving())
+
+    # User code
+
+    def _attempt(
+        self, id_: int, names: Sequence[Name], payload: Bytes, *, persist: bool
+    ) -> tuple[Status, Bytes]:
+        """Run a call; whatever it does, return an outcome that can be sent."""
+        for name in names:
+            if name.blob is not None:
+                self._namespace.receive(name.name, name.digest, bytes(name.blob))
+        self._interrupts.hit_import = False
+        try:
+            try:
+                self._page.begun = id_  # before anything of the user's runs
+                if not self._interrupts.enter(id_):
+                    return Status.SKIPPED, b""
+                return Status.VALUE, self._call(names, payload, persist=persist)
+            finally:
+                self._interrupts.leave()
+                _streams.flush()
+        except KeyboardInterrupt as interrupt:
+            return Status.ERROR, _payload.encode_error(_interrupted(interrupt))
+        except BaseException as error:  # the host raises it where it was asked for
+            return Status.ERROR, _payload.encode_error(error)
+
+    def _call(self, names: Sequence[Name], payload: Bytes, *, persist: bool) -> bytes:
+        table = [(name.name, name.digest) for name in names]
+        call = self._namespace.decode(payload, table, persist=persist)
+        return _payload.encode_value(call())
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> MiraiInterrupt:
+    error = MiraiInterrupt("the task was interrupted at its daemon")
+    return error.with_traceback(interrupt.__traceback__)

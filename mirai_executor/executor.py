@@ -1,0 +1,472 @@
+"""``MiraiExecutor``: a drop-in ``ProcessPoolExecutor`` whose workers are mirai daemons."""
+
+import signal
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, Self, TypeVar
+
+from ._core import Policy
+from ._host import Host, Limits, Settings, is_exiting
+from ._place import usable_cpus
+from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk
+from .launchers import LocalLauncher
+
+__all__ = ["DaemonStatus", "ExecutorView", "Info", "MiraiExecutor", "Status"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ABORT = 1.0  # seconds for daemons to let go of what they run after a Ctrl-C
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """One daemon in :class:`Status`.
+
+    Attributes:
+        pid: Its process id.
+        host: The name of the machine that it runs on.
+        state: "starting", "ready", "busy", "leaving" or "killed".
+        tasks: How many tasks it has done.
+    """
+
+    pid: int
+    host: str
+    state: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an executor is doing, at one moment.
+
+    Attributes:
+        connections: How many daemons are connected.
+        daemons: The URL at which daemons connect, None where they are local.
+        awaiting: Tasks in the queue.
+        executing: Tasks at daemons.
+        completed: Tasks that have ended, however they did.
+        rows: The daemons, in the order in which they were started.
+    """
+
+    connections: int
+    daemons: str | None
+    awaiting: int
+    executing: int
+    completed: int
+    rows: tuple[DaemonStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """mirai's five counters.
+
+    Attributes:
+        connections: Daemons connected now.
+        cumulative: Daemons that have ever connected.
+        awaiting: Tasks in the queue.
+        executing: Tasks at daemons.
+        completed: Tasks that have ended, however they did.
+    """
+
+    connections: int
+    cumulative: int
+    awaiting: int
+    executing: int
+    completed: int
+
+
+class _Face(Executor):
+    """What an executor and its views have in common: a host, and the limits of their tasks."""
+
+    _host: Host
+    _limits: Limits
+
+    def _root(self) -> "MiraiExecutor":
+        raise AssertionError("each face says whose it is")
+
+    @property
+    def size(self) -> int:
+        """The most daemons that there may be."""
+        return self._root()._max_workers
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> MiraiFuture[T]:
+        """Schedule ``fn(*args, **kwargs)`` to run on a daemon. Never blocks.
+
+        Safe from any thread, and from callbacks of futures. Every keyword belongs to ``fn``.
+
+        Returns:
+            The future of the call. What cannot be pickled is the future's error.
+
+        Raises:
+            RuntimeError: The executor has been shut down, or the interpreter is shutting down.
+            LaunchError: No daemon can be started.
+            ForkedExecutorError: This process was forked after the executor had started.
+        """
+        self._root()._check_open()
+        future = self._new_future()
+        self._host.submit(future.id, future, fn, args, kwargs, self._limits)
+        return future
+
+    def submit_source(self, source: str, /, **variables: Any) -> MiraiFuture[Any]:
+        """Schedule Python code to be evaluated on a daemon; the value is its last expression's.
+
+        The code runs in a namespace of its own over the daemon's ``__main__``, with the
+        variables as names.
+
+        Raises:
+            SyntaxError: It is not Python.
+            RuntimeError: As :meth:`submit`.
+        """
+        self._root()._check_open()
+        future = self._new_future()
+        self._host.submit_source(future.id, future, source, variables, self._limits)
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Return an iterator over ``fn`` of the items of the iterables, in their order.
+
+        Args:
+            fn: Is called with one item of each iterable.
+            iterables: The shortest one ends the map.
+            timeout: Seconds from now in which each result has to be there.
+            chunksize: How many calls travel together as one task.
+            buffersize: How many tasks may be ahead of the results that were taken; None takes
+                all items at once. With it, iterables may be endless.
+
+        Raises:
+            ValueError: ``chunksize`` or ``buffersize`` is smaller than 1.
+            TypeError: ``buffersize`` is no integer.
+            TimeoutError: From the iterator, when ``timeout`` has passed. Tasks that have not
+                started are cancelled then, as when the iterator is dropped.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        calls = zip(*iterables, strict=False)
+        if chunksize == 1:
+            return MapResults(_submitter(self, fn, calls), buffersize, timeout)
+        lists = ((fn, chunk) for chunk in chunks(calls, chunksize))
+        return flatten(MapResults(_submitter(self, run_chunk, lists), buffersize, timeout))
+
+    def with_options(self, **options: Any) -> "ExecutorView":
+        """Return a view of this executor whose tasks have other limits.
+
+        A view is cheap, an executor like any other, and shares the daemons; its ``shutdown``
+        shuts nothing down. Views of views keep what is not named again.
+
+        Args:
+            options: ``timeout``, seconds from submission in which a task has to end;
+                ``run_timeout``, seconds that it may run; ``retries``, how often it may run
+                again after its daemon was lost; ``cancel_running``, whether ``cancel()`` stops
+                a task that runs.
+
+        Raises:
+            TypeError: There is no such option.
+            ValueError: A limit is not positive.
+        """
+        limits = replace(self._limits, **options)
+        for name in ("timeout", "run_timeout"):
+            value = getattr(limits, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, or None")
+        if limits.retries < 0:
+            raise ValueError("retries must be >= 0")
+        return ExecutorView(self._root(), limits)
+
+    def _new_future(self) -> MiraiFuture[Any]:
+        return MiraiFuture(
+            self._host.next_id(), self._host.cancel, cancel_running=self._limits.cancel_running
+        )
+
+    def __reduce__(self) -> Any:
+        # Libraries pickle their executor along with a task (lmfit, mystic, tornado).
+        return _Inert, ()
+
+
+class MiraiExecutor(_Face, ProcessPoolExecutor):
+    """Runs calls on daemons: fresh Python interpreters that start when there is work for them.
+
+    It takes the place of ``concurrent.futures.ProcessPoolExecutor``, of which it is a subclass
+    only because libraries ask for that; nothing of the base class's machinery runs. All methods
+    are safe from any thread.
+
+    Args:
+        max_workers: The most daemons that may run at once. By default the number of processors
+            that this process may use: the smallest of its affinity mask, the CPU quota of its
+            control group, and ``PYTHON_CPU_COUNT``.
+        mp_context: Accepted so that existing calls keep working, and not used: daemons are
+            always fresh interpreters.
+        initializer: Called on each daemon before its first task. If it raises, all tasks fail.
+        initargs: The arguments of the initializer.
+        max_tasks_per_child: Tasks after which a daemon is replaced by a new one.
+        dispatcher: False deals tasks to the daemons round robin when they are submitted, instead
+            of keeping one queue.
+        cleanup: Whether daemons return to their first state after each task.
+        idle_timeout: Seconds without a task after which a daemon leaves; None for never.
+        start_timeout: Seconds in which a daemon must be ready.
+        cancel_grace: Seconds that a task has to end after it was cancelled or has timed out;
+            then its daemon is killed and replaced.
+        output: Whether what daemons print appears at this process's standard streams.
+        name: A name for threads, in debuggers and logs.
+        python: The Python interpreter that runs the daemons; by default the one that runs this.
+
+    Raises:
+        ValueError: A number is out of its range.
+        TypeError: The initializer cannot be called, or a number is none.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        dispatcher: bool = True,
+        cleanup: bool = True,
+        idle_timeout: float | None = None,
+        start_timeout: float = 60.0,
+        cancel_grace: float = 2.0,
+        output: bool = True,
+        name: str | None = None,
+        python: str | None = None,
+    ) -> None:
+        if sys.platform == "win32":
+            raise RuntimeError("mirai_executor runs on Linux and macOS; on Windows, use WSL")
+        _check(max_workers, initializer, max_tasks_per_child, idle_timeout, start_timeout)
+        self._max_workers: int = usable_cpus() if max_workers is None else max_workers
+        policy = Policy(
+            max_daemons=self._max_workers,
+            direct=not dispatcher,
+            max_tasks=max_tasks_per_child,
+            idle_timeout=idle_timeout,
+            start_timeout=start_timeout,
+            cancel_grace=cancel_grace,
+        )
+        launcher = LocalLauncher(python=python, output=output)
+        self._host = Host(Settings(policy, launcher, cleanup, initializer, tuple(initargs), name))
+        self._name = name
+        self._limits = Limits()
+        self._is_shut_down = False
+        # An executor that is dropped lets accepted work finish, and leaves nothing behind.
+        weakref.finalize(self, self._host.shutdown, cancel_queued=False).atexit = False
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Start all daemons, and wait until they are connected.
+
+        Args:
+            timeout: Seconds to wait; None for as long as it takes.
+
+        Raises:
+            TimeoutError: They were not connected in time; those that were, stay.
+            LaunchError: They cannot be started.
+            RuntimeError: The executor has been shut down.
+        """
+        self._check_open()
+        self._host.wait_ready(self._max_workers, timeout)
+
+    def everywhere(
+        self, fn_or_source: "Callable[..., T] | str", /, *args: Any, **kwargs: Any
+    ) -> list[MiraiFuture[Any]]:
+        """Run a call, or code, once on each daemon, now and on each that joins later.
+
+        What it changes in ``__main__`` stays, whatever ``cleanup`` says. On each daemon it runs
+        before any task that is submitted later; daemons that have done it wait for no other.
+
+        Args:
+            fn_or_source: A function, or Python code as a string, which is evaluated in the
+                daemon's ``__main__``.
+            args: The arguments of the function; code takes none.
+            kwargs: Its keyword arguments, or the variables of the code.
+
+        Returns:
+            A future for each daemon that there is, those that are starting included. All are
+            started for it.
+        """
+        self._check_open()
+        if not isinstance(fn_or_source, str):
+            return self._host.everywhere(
+                lambda encoder: encoder.encode(fn_or_source, args, kwargs), self._broadcast_future
+            )
+        if args:
+            raise TypeError("code takes keyword arguments only: everywhere('f(x)', x=1)")
+        return self._host.everywhere(
+            lambda encoder: encoder.encode_source(fn_or_source, kwargs), self._broadcast_future
+        )
+
+    def status(self) -> Status:
+        """Return what the executor is doing now."""
+        view = self._host.view()
+        if view is None:
+            return Status(0, None, 0, 0, 0, ())
+        rows = tuple(DaemonStatus(d.pid, d.host, d.state, d.tasks) for d in view.daemons)
+        return Status(view.connections, None, view.awaiting, view.executing, view.completed, rows)
+
+    def info(self) -> Info:
+        """Return mirai's five counters as they are now."""
+        view = self._host.view()
+        if view is None:
+            return Info(0, 0, 0, 0, 0)
+        return Info(
+            view.connections, view.cumulative, view.awaiting, view.executing, view.completed
+        )
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks, and end the daemons when those accepted have ended.
+
+        Args:
+            wait: Whether to return only then. On the host thread, in a callback, it never waits.
+            cancel_futures: Whether to cancel tasks that have not started.
+        """
+        self._is_shut_down = True
+        self._host.shutdown(cancel_queued=cancel_futures)
+        if wait:
+            self._host.join()
+
+    def terminate_workers(self) -> None:
+        """Send SIGTERM to all daemons and shut down; running tasks end in DaemonLostError."""
+        self._is_shut_down = True
+        self._host.kill(signal.SIGTERM)
+
+    def kill_workers(self) -> None:
+        """Send SIGKILL to all daemons and shut down; running tasks end in DaemonLostError."""
+        self._is_shut_down = True
+        self._host.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        """Shut down and wait; after Ctrl-C or ``sys.exit``, cancel everything instead."""
+        if exc_type is not None and issubclass(exc_type, (KeyboardInterrupt, SystemExit)):
+            self._abort()
+            return
+        try:
+            self.shutdown(wait=True)
+        except KeyboardInterrupt:
+            self._abort()
+            raise
+
+    def _abort(self) -> None:
+        """Stop queued and running work, and return soon."""
+        self._is_shut_down = True
+        try:
+            self._host.shutdown(cancel_queued=True, cancel_running=True)
+            if not self._host.join(_ABORT):
+                self._host.kill()
+                self._host.join()
+        except KeyboardInterrupt:
+            self._host.kill()
+            raise
+
+    def _root(self) -> "MiraiExecutor":
+        return self
+
+    def _check_open(self) -> None:
+        if is_exiting():
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        if self._is_shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        error = self._host.launch_error
+        if error is not None:
+            raise error
+
+    def _broadcast_future(self) -> MiraiFuture[Any]:
+        return MiraiFuture(self._host.next_id(), lambda *_, **__: None, cancel_running=False)
+
+    def __repr__(self) -> str:
+        name = f" {self._name!r}" if self._name else ""
+        state = " shut down" if self._is_shut_down else ""
+        return f"<MiraiExecutor{name} max_workers={self._max_workers}{state}>"
+
+
+class ExecutorView(_Face):
+    """An executor over another's daemons, with limits of its own; see ``with_options``."""
+
+    def __init__(self, executor: MiraiExecutor, limits: Limits) -> None:
+        self._executor = executor
+        self._host = executor._host
+        self._limits = limits
+
+    @property
+    def _max_workers(self) -> int:
+        return self._executor._max_workers
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Do nothing: the daemons belong to the executor that this is a view of."""
+
+    def _root(self) -> MiraiExecutor:
+        return self._executor
+
+    def __repr__(self) -> str:
+        return f"<ExecutorView of {self._executor!r} with {self._limits}>"
+
+
+class _Inert(Executor):
+    """What an executor becomes when it is pickled: it can be passed around, and runs nothing."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        raise RuntimeError(
+            "this executor was pickled, and its daemons stayed behind; create an executor where "
+            "the tasks are submitted"
+        )
+
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any) -> Any:
+        self.submit(fn)
+
+
+def _submitter(
+    face: _Face, fn: Callable[..., T], calls: Iterator[tuple[Any, ...]]
+) -> Callable[[], "Future[T] | None"]:
+    # Weakly: a map that is half consumed must not keep a dropped executor alive. A view is made
+    # again each time: `executor.with_options(...).map(...)` drops it at once.
+    root = weakref.ref(face._root())
+    limits = face._limits if isinstance(face, ExecutorView) else None
+
+    def submit_next() -> Future[T] | None:
+        executor = root()
+        if executor is None or (args := next(calls, None)) is None:
+            return None
+        if limits is not None:
+            return ExecutorView(executor, limits).submit(fn, *args)
+        return executor.submit(fn, *args)  # by its public name: tqdm replaces it on the instance
+
+    return submit_next
+
+
+def _check(
+    max_workers: int | None,
+    initializer: object,
+    max_tasks: int | None,
+    idle_timeout: float | None,
+    start_timeout: float,
+) -> None:
+    if max_workers is not None and max_workers <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    if max_tasks is not None:
+        if not isinstance(max_tasks, int):
+            raise TypeError("max_tasks_per_child must be an integer")
+        if max_tasks <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
+    if idle_timeout is not None and idle_timeout <= 0:
+        raise ValueError("idle_timeout must be positive, or None")
+    if start_timeout <= 0:
+        raise ValueError("start_timeout must be positive")

@@ -1,0 +1,237 @@
+"""Futures whose ``cancel()`` stops the work, and the results of ``map``."""
+
+import collections
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+)
+from typing import Any, Generic, TypeVar
+
+from ._core import TaskId
+from .errors import CODE_CANCELLED, MiraiError
+
+__all__ = ["MiraiFuture"]
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger("mirai_executor")
+_CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
+
+
+class _Condition(threading.Condition):
+    """A condition that a KeyboardInterrupt cannot leave locked.
+
+    ``with`` looks ``__enter__`` up before it calls it. Handing it the lock's own one, which is
+    C, leaves no bytecode between taking the lock and entering the block; the standard one, which
+    is Python, has some.
+    """
+
+    __enter__ = property(lambda self: self._lock.__enter__)
+    __exit__ = property(lambda self: self._lock.__exit__)
+
+
+class MiraiFuture(Future[T], Generic[T]):
+    """The future of one task: a ``concurrent.futures.Future`` that can stop running work.
+
+    It is made by an executor. Every method is safe from any thread. Callbacks run on the host
+    thread of the executor, or in the thread that cancels; they must not block there.
+    """
+
+    def __init__(
+        self, id_: TaskId, request_cancel: Callable[..., None], *, cancel_running: bool = True
+    ) -> None:
+        super().__init__()
+        self._condition = _Condition()
+        self._id = id_
+        self._request_cancel = request_cancel
+        self._cancel_running = cancel_running
+
+    @property
+    def id(self) -> TaskId:
+        """The number of the task; it rises in the order of submission."""
+        return self._id
+
+    @property
+    def code(self) -> int | None:
+        """mirai's number for how the task failed, None if it did not or in no such way.
+
+        5 is timed out, 19 connection reset (its daemon was lost), 20 cancelled.
+        """
+        if self._state in _CANCELLED:
+            return CODE_CANCELLED
+        return self._exception.code if isinstance(self._exception, MiraiError) else None
+
+    def cancel(self) -> bool:
+        """Cancel the task, and stop it if it runs. Never waits.
+
+        The future is cancelled at once. A running task gets a KeyboardInterrupt at its daemon;
+        if it goes on, the daemon is killed and replaced after the executor's ``cancel_grace``.
+        With ``with_options(cancel_running=False)`` a running task is left alone, as in the
+        standard library.
+
+        Returns:
+            False if the task has ended already, or runs and is left alone; else True.
+        """
+        return self._cancel(running=self._cancel_running)
+
+    def cancel_queued(self) -> bool:
+        """Cancel the task if it has not started, as the standard library's ``cancel`` does."""
+        return self._cancel(running=False)
+
+    def _cancel(self, *, running: bool) -> bool:
+        if self._state == FINISHED:
+            return False
+        if self._state not in _CANCELLED:
+            # First, so that a KeyboardInterrupt in between cannot leave a cancelled future with
+            # a task that goes on: the host ends the future in any case.
+            self._request_cancel(self._id, running=running)
+        return self.end_cancelled(running=running)
+
+    def end_cancelled(self, *, running: bool) -> bool:
+        """Mark the future as cancelled and notify who waits; for the host.
+
+        Args:
+            running: Whether a running task may be cancelled, too.
+        """
+        with self._condition:
+            if self._state in _CANCELLED:
+                return True
+            if self._state == FINISHED or (self._state == RUNNING and not running):
+                return False
+            # Notified at once: nobody else will ever say that this task is over.
+            self._state = CANCELLED_AND_NOTIFIED
+            for waiter in self._waiters:
+                waiter.add_cancelled(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
+        return True
+
+    def start(self) -> bool:
+        """Mark the future as running, once or again; for the host. False if it has ended."""
+        with self._condition:
+            if self._state == PENDING:
+                self._state = RUNNING
+            return self._state == RUNNING
+
+    def _invoke_callbacks(self) -> None:
+        for callback in self._done_callbacks:  # type: ignore[attr-defined]  # not in typeshed
+            try:
+                callback(self)
+            except BaseException:  # a callback that exits must not end the host
+                _LOG.exception("exception calling callback for %r", self)
+
+    def __repr__(self) -> str:
+        with self._condition:
+            if self._state in _CANCELLED:
+                state = "cancelled"
+            elif self._state != FINISHED:
+                state = self._state.lower()
+            elif self._exception is not None:
+                state = f"finished, raised {type(self._exception).__name__}"
+            else:
+                state = f"finished, returned {type(self._result).__name__}"
+        return f"<MiraiFuture id={self._id} {state}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self!r} cannot be pickled: a future belongs to the process that submitted its "
+            "task; send its result instead"
+        )
+
+
+# Map
+
+
+def run_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
+    """Call a function for each tuple of arguments; one task of a ``map`` with chunks."""
+    return [fn(*args) for args in chunk]
+
+
+def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    """Cut the calls of a ``map`` into lists of at most ``size``."""
+    calls = iter(calls)
+    while chunk := list(itertools.islice(calls, size)):
+        yield chunk
+
+
+class MapResults(Iterator[T], Generic[T]):
+    """Yields the results of a ``map`` in order; keeps no reference to those it has yielded.
+
+    Args:
+        submit_next: Submits one more call and returns its future, or None when there are none
+            left. Held only as long as it is needed.
+        first: How many calls to submit at once; None for all.
+        timeout: Seconds from now in which every result has to be there.
+    """
+
+    def __init__(
+        self,
+        submit_next: Callable[[], "Future[T] | None"],
+        first: int | None,
+        timeout: float | None,
+    ) -> None:
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._futures: collections.deque[Future[T]] = collections.deque()
+        self._submit_next: Callable[[], Future[T] | None] | None = submit_next
+        while (first is None or len(self._futures) < first) and self._look_ahead():
+            pass
+
+    def __next__(self) -> T:
+        # Before the wait: the next task is under way while this one is looked at.
+        self._look_ahead()
+        if not self._futures:
+            raise StopIteration
+        try:
+            return self._result()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Cancel the tasks that have not started; the running ones go on, as in the standard."""
+        self._submit_next = None
+        while self._futures:
+            future = self._futures.pop()
+            getattr(future, "cancel_queued", future.cancel)()
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_futures"):
+            self.close()
+
+    def _look_ahead(self) -> bool:
+        if self._submit_next is None:
+            return False
+        future = self._submit_next()
+        if future is None:
+            self._submit_next = None
+            return False
+        self._futures.append(future)
+        return True
+
+    def _result(self) -> T:
+        future = self._futures[0]
+        left = None if self._deadline is None else self._deadline - time.monotonic()
+        try:
+            result = future.result(left)
+        finally:
+            # A future that failed holds its exception, whose traceback holds this frame.
+            del future
+        self._futures.popleft()
+        return result
+
+
+def flatten(results: Iterator[list[T]]) -> Iterator[T]:
+    """Yield the items of lists one by one; keeps no reference to those it has yielded."""
+    for items in results:
+        items.reverse()
+        while items:
+            yield items.pop()

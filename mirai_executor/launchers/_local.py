@@ -1,0 +1,70 @@
+"""Starts daemons on this machine: fresh interpreters that inherit their link."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirai_executor.errors import LaunchError
+
+# -P keeps the working directory off the path: a signal.py there must not stop a daemon. The
+# folder of this package goes last, so that nothing in it hides a module of the standard library.
+_PROGRAM = "import sys; sys.path.append({home!r}); from mirai_executor.daemon import main; main()"
+_HOME = str(Path(__file__).resolve().parents[2])
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """How daemons are started on this machine.
+
+    Args:
+        python: The Python interpreter that runs them; None for this one's own.
+        output: Whether what tasks print to standard output appears at the host's.
+    """
+
+    python: str | None = None
+    output: bool = True
+
+    def command(self, fds: Sequence[int]) -> tuple[str, ...]:
+        """Return the command that starts a daemon which inherits these descriptors.
+
+        Raises:
+            LaunchError: There is no Python interpreter to run it.
+        """
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does: -W, -X, -O ... of the host
+        program = _PROGRAM.format(home=_HOME)
+        return (self._interpreter(), *flags, "-P", "-c", program, *map(str, fds))
+
+    def start(self, fds: Sequence[int], stderr: int) -> "subprocess.Popen[bytes]":
+        """Start one daemon, in a session of its own. Returns before it is ready.
+
+        Args:
+            fds: The descriptors of link, lifeline and page, which it inherits.
+            stderr: The descriptor that becomes its standard error.
+
+        Raises:
+            LaunchError: The interpreter could not be run; it carries the command.
+        """
+        command = self.command(fds)
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=None if self.output else subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=fds,
+                start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
+            )
+        except OSError as error:
+            raise LaunchError(f"cannot run {command[0]}: {error}", command=command) from error
+
+    def _interpreter(self) -> str:
+        if self.python is not None:
+            return self.python
+        if sys.executable and "py" in Path(sys.executable).name.lower():
+            return sys.executable
+        raise LaunchError(
+            f"sys.executable is {sys.executable!r}, which is no Python interpreter that could run "
+            "a daemon; pass python='/path/to/python'"
+        )

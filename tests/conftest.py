@@ -1,0 +1,177 @@
+"""Decides which tests are watched for leaks, and fails those that leave something behind.
+
+A watched test (marked ``live``, as all of ``tests/live`` and ``tests/contract`` are) starts real
+processes. When it has ended, its processes, threads, descriptors and shared memory must be gone::
+
+    snapshot ── test, and teardown of its fixtures ── snapshot ── equal within 5 s, or failure
+
+A fixture of a wider scope that holds daemons must start them all before it hands itself out.
+"""
+
+import functools
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+WATCHED_FOLDERS = ("tests/live/", "tests/contract/")
+SECONDS_TO_LET_GO = 5.0
+# What a program of ours opens by itself; plain files belong to pytest and to the imports.
+OWNED_DESCRIPTORS = ("socket:", "pipe:", "/memfd:", "anon_inode:")
+# Every process that a test starts carries this in its environment, whoever is its parent by then.
+TOKEN = f"MIRAI_TESTS_TOKEN={uuid.uuid4().hex}"
+
+test_passed = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    name, value = TOKEN.split("=")
+    os.environ[name] = value
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(config.rootpath).as_posix().startswith(WATCHED_FOLDERS):
+            item.add_marker("live")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[test_passed] = report.passed
+    return report
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What this process holds at one moment, named so that a failure can be read."""
+
+    processes: frozenset[psutil.Process]
+    threads: frozenset[threading.Thread]
+    native_threads: frozenset[int]
+    descriptors: Counter[str]
+    shared_memory: frozenset[str]
+
+    @classmethod
+    def now(cls) -> "Belongings":
+        return cls(
+            processes=frozenset([*psutil.Process().children(recursive=True), *orphans()]),
+            threads=frozenset(threading.enumerate()),
+            native_threads=frozenset(thread.id for thread in psutil.Process().threads()),
+            descriptors=Counter(owned_descriptors()),
+            shared_memory=frozenset(path.name for path in Path("/dev/shm").glob("*")),
+        )
+
+    def beyond(self, before: "Belongings") -> list[str]:
+        """Name what is here now and was not there ``before``."""
+        python_threads = self.threads - before.threads
+        native = len(self.native_threads) - len(before.native_threads)
+        return [
+            *(f"process {describe(process)}" for process in self.processes - before.processes),
+            *(f"thread {thread!r}" for thread in python_threads),
+            *([f"{native} native threads"] if native > len(python_threads) else []),
+            *(f"descriptor {name}" for name in self.descriptors - before.descriptors),
+            *(f"/dev/shm/{name}" for name in sorted(self.shared_memory - before.shared_memory)),
+        ]
+
+
+def orphans() -> Iterator[psutil.Process]:
+    """Find processes that carry our token, those included that have lost their parent."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if TOKEN.encode() in (folder / "environ").read_bytes():
+                yield psutil.Process(int(folder.name))
+        except (OSError, psutil.NoSuchProcess):
+            continue  # it ended meanwhile, or it is another user's
+
+
+def owned_descriptors() -> Iterator[str]:
+    for entry in Path("/proc/self/fd").glob("*"):
+        try:
+            target = str(entry.readlink())
+        except OSError:
+            continue  # the descriptor of this very listing
+        if target.startswith(OWNED_DESCRIPTORS):
+            yield target
+
+
+def describe(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} ({process.status()}): {' '.join(process.cmdline())}"
+    except psutil.NoSuchProcess:
+        return f"{process.pid} (ended just now)"
+
+
+@functools.cache
+def warm_up() -> None:
+    """Do once what a process does only once, so that no test is blamed for it.
+
+    NNG starts its threads and opens its epoll and eventfd descriptors at first use; numpy starts
+    the threads of its BLAS; multiprocessing starts its resource tracker.
+    """
+    for module in ("numpy", "mirai_executor"):
+        try:
+            __import__(module)
+        except ImportError:
+            continue
+    from multiprocessing import resource_tracker
+
+    import pynng
+
+    resource_tracker.ensure_running()
+    multiprocessing.get_context("spawn").Lock()
+    with (
+        pynng.Pair0(listen="inproc://warm-up", recv_timeout=5000) as one,
+        pynng.Pair0(dial="inproc://warm-up", send_timeout=5000) as other,
+    ):
+        other.send(b"warm")
+        one.recv()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a ``live`` test that leaves a process, thread, descriptor or shared memory behind."""
+    if request.node.get_closest_marker("live") is None:
+        yield
+        return
+    warm_up()
+    before = Belongings.now()
+    yield
+    # The traceback of a failed test holds its executor: its leaks would say nothing.
+    leaks = wait_until_let_go(before) if request.node.stash.get(test_passed, False) else []
+    kill_all(Belongings.now().processes - before.processes)
+    if leaks:
+        pytest.fail("left behind by this test:\n  " + "\n  ".join(leaks), pytrace=False)
+
+
+def wait_until_let_go(before: Belongings) -> list[str]:
+    """Return what is still held ``SECONDS_TO_LET_GO`` after the test."""
+    deadline = time.monotonic() + SECONDS_TO_LET_GO
+    leaks = Belongings.now().beyond(before)
+    while leaks and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.02)  # neither the kernel nor other processes tell when they are done
+        leaks = Belongings.now().beyond(before)
+    return leaks
+
+
+def kill_all(processes: frozenset[psutil.Process]) -> None:
+    for process in processes:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, timeout=SECONDS_TO_LET_GO)

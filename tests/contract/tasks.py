@@ -1,0 +1,83 @@
+"""What the contract tests send to their workers. Every kind of worker can import it by name."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+remembered: object = None
+
+
+class TroubleError(Exception):
+    """An exception with a word of its own, as users write them."""
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason, code)
+        self.reason = reason
+        self.code = code
+
+
+class LockedUp:
+    """Cannot be pickled."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def multiply(x: int, y: int) -> int:
+    return x * y
+
+
+def capture(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, kwargs
+
+
+def fail(reason: str, code: int) -> NoReturn:
+    raise TroubleError(reason, code)
+
+
+def fail_at(bad: int, number: int) -> int:
+    if number == bad:
+        raise TroubleError("bad number", number)
+    return number
+
+
+def leave(code: int) -> NoReturn:
+    raise SystemExit(code)
+
+
+def crash() -> NoReturn:
+    os._exit(11)
+
+
+def hold(started: Path, gate: Path) -> bytes:
+    """Say on the FIFO ``started`` that this task runs, then wait until ``gate`` is written."""
+    started.write_bytes(b"started")
+    return gate.read_bytes()
+
+
+def touch(path: Path) -> None:
+    path.touch()
+
+
+def sleep_and_return(seconds: float, value: int) -> int:
+    time.sleep(seconds)  # the duration itself is what the callers test
+    return value
+
+
+def make_unpicklable() -> LockedUp:
+    return LockedUp()
+
+
+def remember(value: object) -> None:
+    global remembered  # noqa: PLW0603 - the documented recipe for initializers
+    remembered = value
+
+
+def recall() -> object:
+    return remembered
+
+
+def worker() -> int:
+    return os.getpid()

@@ -1,0 +1,525 @@
+"""Whatever happens in whatever order, the dispatcher keeps its promises."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from mirai_executor._core import (
+    BroadcastAnswered,
+    BroadcastId,
+    CancelRequested,
+    Command,
+    DaemonId,
+    DaemonLost,
+    DaemonReady,
+    DaemonsRequested,
+    DismissDaemon,
+    Dispatcher,
+    Event,
+    EverywhereRequested,
+    FailBroadcast,
+    FailTask,
+    Failure,
+    InitializerFailed,
+    InterruptTask,
+    KillDaemon,
+    KillRequested,
+    LaunchDaemon,
+    LeaveRequested,
+    Policy,
+    ResolveTask,
+    ResultArrived,
+    SendBroadcast,
+    SendTasks,
+    ShutdownRequested,
+    TaskId,
+    TaskSubmitted,
+)
+
+POLICIES = st.builds(
+    Policy,
+    max_daemons=st.integers(1, 4),
+    launches=st.sampled_from([True, True, True, False]),
+    direct=st.sampled_from([False, False, True]),
+    max_tasks=st.none() | st.integers(1, 3),
+    idle_timeout=st.none() | st.sampled_from([0.5, 4.0]),
+    start_timeout=st.just(6.0),
+    cancel_grace=st.just(2.0),
+    leave_grace=st.just(3.0),
+    failed_starts=st.sampled_from([2, 50]),
+    failure_window=st.just(5.0),
+)
+
+
+@dataclass(eq=False)
+class Task:
+    """What the caller of ``submit`` knows."""
+
+    id: TaskId
+    deadline: float | None
+    run_timeout: float | None
+    retries: int
+    sent_at: float = 0
+    executions: int = 0
+    cancelled: bool = False
+
+
+@dataclass(eq=False)
+class Daemon:
+    """What goes on in a daemon process."""
+
+    id: DaemonId
+    launched: bool
+    since: float  # its present state, or its idleness
+    due: deque[BroadcastId]
+    state: str = "starting"  # then "ready", "dismissed", "killed"
+    holds: Task | None = None
+    stopped_at: float | None = None  # was told to let go of what it holds
+    runs: BroadcastId | None = None
+    asked_to_leave: bool = False
+    overdue: bool = False
+    sent: int = 0
+    done: int = 0
+
+    @property
+    def is_free(self) -> bool:
+        return self.state == "ready" and self.holds is None and self.runs is None
+
+
+@dataclass
+class World:
+    """Daemons that do as they please, and what the dispatcher made of it so far."""
+
+    policy: Policy
+    now: float = 100.0
+    tasks: dict[TaskId, Task] = field(default_factory=dict)  # in the order of submission
+    ended: dict[TaskId, str] = field(default_factory=dict)
+    daemons: dict[DaemonId, Daemon] = field(default_factory=dict)
+    broadcasts: list[BroadcastId] = field(default_factory=list)
+    failed_starts: list[float] = field(default_factory=list)
+    expects_daemons: bool = False  # for another reason than tasks
+    broken: bool = False
+    closing: bool = False
+    cancelling: bool = False
+    answering: TaskId | None = None
+    losing: Daemon | None = None
+    begun: bool = False
+
+    def open(self) -> list[Task]:
+        return [task for id_, task in self.tasks.items() if id_ not in self.ended]
+
+    def holder(self, task: Task) -> Daemon | None:
+        return next((d for d in self.daemons.values() if d.holds is task), None)
+
+    def waiting(self) -> list[Task]:
+        return [task for task in self.open() if self.holder(task) is None]
+
+    def having(self, *states: str) -> list[Daemon]:
+        return [daemon for daemon in self.daemons.values() if daemon.state in states]
+
+    def deadlines(self) -> Iterable[float]:
+        """Every moment at which something has to happen."""
+        for task in self.open():
+            if task.deadline is not None:
+                yield task.deadline
+            if task.run_timeout is not None and self.holder(task) is not None:
+                yield task.sent_at + task.run_timeout
+        for daemon in self.daemons.values():
+            yield from self._deadlines_of(daemon)
+
+    def _deadlines_of(self, daemon: Daemon) -> Iterable[float]:
+        if daemon.state == "starting" and daemon.launched:
+            yield daemon.since + self.policy.start_timeout
+        if daemon.state == "ready" and daemon.stopped_at is not None:
+            yield daemon.stopped_at + self.policy.cancel_grace
+        if daemon.state == "dismissed":
+            yield daemon.since + self.policy.leave_grace
+        if daemon.is_free and self.policy.idle_timeout is not None:
+            yield daemon.since + self.policy.idle_timeout
+
+    # Carrying out commands, and asking of each whether it may be
+
+    def carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            self._carry_out(command)
+
+    def _carry_out(self, command: Command) -> None:  # noqa: C901, PLR0912 - a branch a command
+        match command:
+            case LaunchDaemon(id_):
+                self._launch(id_)
+            case SendTasks(id_, (task,)):
+                self._send(self.daemons[id_], self.tasks[task])
+            case SendTasks():
+                raise AssertionError("a task of unknown duration travels alone")
+            case SendBroadcast(id_, broadcast):
+                daemon = self.daemons[id_]
+                assert daemon.is_free, "a daemon has one thing to do at a time"
+                assert daemon.due[0] == broadcast, "each broadcast once, in order"
+                daemon.runs = broadcast
+            case InterruptTask(id_, task):
+                daemon = self.daemons[id_]
+                assert daemon.state == "ready", "only a live daemon can be interrupted"
+                assert daemon.holds is self.tasks[task], "an interrupt hits the wrong task"
+                daemon.stopped_at = self.now
+            case DismissDaemon(id_):
+                daemon = self.daemons[id_]
+                assert daemon.is_free, "dismissed with something to do"
+                daemon.state, daemon.since = "dismissed", self.now
+            case KillDaemon(id_):
+                self._kill(self.daemons[id_])
+            case ResolveTask(task):
+                assert self.answering == task, "resolved by the wrong result"
+                self._end(task, "resolved")
+            case FailTask(task, failure, holder):
+                self._check_failure(self.tasks[task], failure, holder)
+                self._end(task, failure.value)
+            case FailBroadcast(id_, broadcast):
+                daemon = self.daemons[id_]
+                assert daemon is self.losing or self.cancelling
+                daemon.due.remove(broadcast)
+            case _:
+                assert_never(command)
+
+    def _end(self, task: TaskId, how: str) -> None:
+        assert task in self.tasks
+        assert task not in self.ended, "a task ended twice"
+        self.ended[task] = how
+
+    def _launch(self, id_: DaemonId) -> None:
+        alive = [d for d in self.daemons.values() if d is not self.losing]
+        assert id_ not in self.daemons
+        assert self.policy.launches
+        assert not self.broken, "launched what cannot start"
+        assert not self.cancelling, "launched for nothing"
+        assert len(alive) < self.policy.max_daemons, "too many daemons"
+        starting = len(self.having("starting"))
+        if not self.expects_daemons and not self.policy.direct:
+            waiting = [t for t in self.waiting()]
+            assert starting < len(waiting), "more daemons than the work needs"
+        self.join(id_, launched=True)
+
+    def join(self, id_: DaemonId, *, launched: bool) -> None:
+        due = deque(self.broadcasts)
+        self.daemons[id_] = Daemon(id_, launched, self.now, due)
+
+    def _send(self, daemon: Daemon, task: Task) -> None:
+        assert daemon.is_free, "a daemon has one thing to do at a time"
+        assert not daemon.due, "a task overtook everywhere"
+        assert not daemon.asked_to_leave, "a task for a daemon that wants to go"
+        assert not self.cancelling, "begun after all was cancelled"
+        assert task.id not in self.ended, "a task that has ended is sent"
+        assert self.holder(task) is None, "one task on two daemons"
+        assert task.executions <= task.retries, "it runs too often"
+        if not self.policy.direct:
+            assert task is self.waiting()[0], "not first in, first out"
+        daemon.holds, daemon.stopped_at = task, None
+        daemon.sent += 1
+        task.sent_at = self.now
+        assert self.policy.max_tasks is None or daemon.sent <= self.policy.max_tasks
+
+    def _kill(self, daemon: Daemon) -> None:
+        assert daemon.state != "killed", "killed twice"
+        timeout = self.policy.start_timeout
+        is_late = daemon.launched and daemon.since + timeout <= self.now
+        daemon.overdue = daemon.state == "starting" and is_late and not self.closing
+        daemon.state = "killed"
+
+    def _check_failure(self, task: Task, failure: Failure, holder: DaemonId | None) -> None:
+        daemon = self.losing if self.losing and self.losing.holds is task else self.holder(task)
+        assert holder == (daemon.id if daemon else None) or failure is Failure.BROKEN
+        match failure:
+            case Failure.CANCELLED:
+                assert task.cancelled or self.cancelling
+            case Failure.TIMED_OUT:
+                assert task.deadline is not None
+                assert task.deadline <= self.now
+            case Failure.RUN_TIMED_OUT:
+                assert task.run_timeout is not None
+                assert task.sent_at + task.run_timeout <= self.now
+            case Failure.DAEMON_LOST:
+                assert daemon is self.losing, "failed by another daemon's death"
+                assert self.begun, "failed though it had not begun"
+                assert task.executions > task.retries or self.cancelling
+            case Failure.BROKEN:
+                assert self.broken
+            case _:
+                assert_never(failure)
+
+    # What happens by itself
+
+    def answer(self, daemon: Daemon) -> TaskId:
+        assert daemon.holds is not None
+        task, daemon.holds, daemon.stopped_at = daemon.holds, None, None
+        daemon.since, daemon.done = self.now, daemon.done + 1
+        if task.id not in self.ended:
+            task.executions += 1
+            self.answering = task.id
+        self.failed_starts.clear()
+        return task.id
+
+    def lose(self, daemon: Daemon, *, begun: bool) -> None:
+        self.losing, self.begun = daemon, begun and daemon.holds is not None
+        if daemon.holds is not None and self.begun:
+            daemon.holds.executions += 1
+        unasked = daemon.state in ("starting", "ready") or daemon.overdue
+        if unasked and daemon.launched and not daemon.done and not self.begun:
+            self.failed_starts.append(self.now)
+            recent = self.failed_starts[-self.policy.failed_starts :]
+            if len(recent) == self.policy.failed_starts:
+                self.broken |= self.now - recent[0] <= self.policy.failure_window
+        daemon.state = "lost"
+
+
+class DispatcherMachine(RuleBasedStateMachine):
+    """Tells a dispatcher all that can happen, in any order, and watches what it does."""
+
+    world: World
+    dispatcher: Dispatcher
+
+    @initialize(policy=POLICIES)
+    def begin(self, policy: Policy) -> None:
+        self.world = World(policy)
+        self.dispatcher = Dispatcher(policy)
+        self.next_id = 0
+
+    def tell(self, event: Event) -> None:
+        world = self.world
+        world.carry_out(self.dispatcher.handle(event, world.now))
+        world.answering = None
+        if world.losing is not None:
+            assert not world.losing.due, "a share of everywhere was forgotten"
+            del world.daemons[world.losing.id]
+            world.losing, world.begun = None, False
+
+    def new_id(self) -> int:
+        self.next_id += 1
+        return self.next_id
+
+    def pick(self, data: st.DataObject, wanted: Callable[[Daemon], bool]) -> Daemon | None:
+        daemons = [daemon for daemon in self.world.daemons.values() if wanted(daemon)]
+        return data.draw(st.sampled_from(daemons)) if daemons else None
+
+    # The host
+
+    @rule(
+        timeout=st.none() | st.sampled_from([0.0, 1.0, 5.0]),
+        run_timeout=st.none() | st.sampled_from([0.0, 1.0, 5.0]),
+        retries=st.sampled_from([0, 0, 1, 2]),
+        falls=st.booleans(),
+    )
+    def submit(
+        self, timeout: float | None, run_timeout: float | None, retries: int, *, falls: bool
+    ) -> None:
+        # Ids of several threads need not rise.
+        id_ = TaskId(-self.new_id() if falls else self.new_id())
+        deadline = None if timeout is None else self.world.now + timeout
+        self.world.tasks[id_] = Task(id_, deadline, run_timeout, retries)
+        self.tell(TaskSubmitted(id_, timeout, run_timeout, retries))
+
+    @precondition(lambda self: self.world.tasks)
+    @rule(data=st.data(), running=st.booleans())
+    def cancel(self, data: st.DataObject, *, running: bool) -> None:
+        task = data.draw(st.sampled_from(list(self.world.tasks.values())))
+        was_waiting = task in self.world.waiting()
+        was_open = task in self.world.open()
+        task.cancelled |= running or was_waiting
+        self.tell(CancelRequested(task.id, running))
+        if running or was_waiting:
+            assert task.id in self.world.ended, "a cancelled task lives on"
+        elif was_open:
+            assert task.id not in self.world.ended, "cancelled though it ran"
+
+    @rule(count=st.integers(0, 6))
+    def request_daemons(self, count: int) -> None:
+        self.world.expects_daemons |= not self.world.closing
+        self.tell(DaemonsRequested(count))
+
+    @rule()
+    def request_everywhere(self) -> None:
+        world, id_ = self.world, BroadcastId(self.new_id())
+        if not world.cancelling:
+            world.expects_daemons |= not world.closing
+            world.broadcasts.append(id_)
+            for daemon in world.having("starting", "ready"):
+                daemon.due.append(id_)
+        self.tell(EverywhereRequested(id_))
+        targets = {d.id for d in world.daemons.values() if id_ in d.due}
+        assert set(self.dispatcher.targets_of(id_)) == targets
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 2.0, 10.0]))
+    def wait(self, seconds: float) -> None:
+        self.world.now += seconds
+        self.world.carry_out(self.dispatcher.expire(self.world.now))
+
+    @precondition(lambda self: self.dispatcher.next_deadline() is not None)
+    @rule()
+    def wait_until_something_has_to_happen(self) -> None:
+        deadline = self.dispatcher.next_deadline()
+        assert deadline is not None
+        self.world.now = max(self.world.now, deadline)
+        commands = self.dispatcher.expire(self.world.now)
+        assert commands, "woken for nothing"
+        self.world.carry_out(commands)
+
+    @precondition(lambda self: len(self.world.tasks) > 5)
+    @rule(cancel_queued=st.booleans(), cancel_running=st.booleans())
+    def shut_down(self, *, cancel_queued: bool, cancel_running: bool) -> None:
+        self.world.closing = True
+        self.world.cancelling |= cancel_queued
+        for task in self.world.open() if cancel_running else ():
+            task.cancelled |= self.world.holder(task) is not None
+        self.tell(ShutdownRequested(cancel_queued, cancel_running))
+
+    @precondition(lambda self: len(self.world.tasks) > 8)
+    @rule()
+    def kill(self) -> None:
+        self.world.closing = self.world.cancelling = True
+        self.tell(KillRequested())
+        assert not self.world.having("starting", "ready", "dismissed"), "one was spared"
+
+    # The daemons
+
+    @rule()
+    def join(self) -> None:
+        self.world.join(self.dispatcher.adopt_daemon(), launched=False)
+
+    @rule(data=st.data())
+    def become_ready(self, data: st.DataObject) -> None:
+        if (daemon := self.pick(data, lambda d: d.state == "starting")) is not None:
+            daemon.state, daemon.since = "ready", self.world.now
+            self.tell(DaemonReady(daemon.id))
+
+    @rule(data=st.data(), leaving=st.sampled_from([False, False, True]))
+    def answer(self, data: st.DataObject, *, leaving: bool) -> None:
+        if (daemon := self.pick(data, lambda d: d.holds is not None)) is not None:
+            daemon.asked_to_leave |= leaving
+            self.tell(ResultArrived(daemon.id, self.world.answer(daemon), leaving))
+
+    @rule(data=st.data())
+    def answer_everywhere(self, data: st.DataObject) -> None:
+        if (daemon := self.pick(data, lambda d: d.runs is not None)) is not None:
+            daemon.runs, daemon.since = None, self.world.now
+            self.tell(BroadcastAnswered(daemon.id, daemon.due.popleft()))
+
+    @rule(data=st.data(), begun=st.booleans())
+    def lose(self, data: st.DataObject, *, begun: bool) -> None:
+        if (daemon := self.pick(data, lambda d: True)) is not None:
+            self.world.lose(daemon, begun=begun)
+            started = (daemon.holds.id,) if self.world.begun and daemon.holds else ()
+            self.tell(DaemonLost(daemon.id, started))
+
+    @rule(data=st.data())
+    def ask_to_leave(self, data: st.DataObject) -> None:
+        if (daemon := self.pick(data, lambda d: True)) is not None:
+            daemon.asked_to_leave = True
+            self.tell(LeaveRequested(daemon.id))
+
+    @precondition(lambda self: len(self.world.tasks) > 5)
+    @rule(data=st.data())
+    def fail_to_initialize(self, data: st.DataObject) -> None:
+        if (daemon := self.pick(data, lambda d: d.state == "starting")) is not None:
+            self.world.broken = True
+            self.tell(InitializerFailed(daemon.id))
+
+    @rule(data=st.data())
+    def say_something_void(self, data: st.DataObject) -> None:
+        """Tell of what is long over, or of somebody else."""
+        gone = DaemonId(10_000)
+        some = self.pick(data, lambda d: True)
+        daemon = gone if some is None else some.id
+        held = some.holds.id if some is not None and some.holds is not None else None
+        over = TaskId(20_000) if held != (last := self.next_id) else TaskId(last)
+        event = data.draw(
+            st.sampled_from(
+                [
+                    ResultArrived(gone, TaskId(last)),
+                    ResultArrived(daemon, TaskId(20_000)),
+                    BroadcastAnswered(gone, BroadcastId(1)),
+                    BroadcastAnswered(daemon, BroadcastId(20_000)),
+                    DaemonLost(gone, (TaskId(last),)),
+                    DaemonReady(gone),
+                    LeaveRequested(gone),
+                    CancelRequested(over if over not in self.world.tasks else TaskId(20_000)),
+                ]
+            )
+        )
+        assert self.dispatcher.handle(event, self.world.now) == []
+
+    # The promises
+
+    @invariant()
+    def the_dispatcher_agrees_with_itself(self) -> None:
+        self.dispatcher.check_invariants()
+
+    @invariant()
+    def the_books_are_right(self) -> None:
+        world, view = self.world, self.dispatcher.view()
+        assert len(world.tasks) == view.awaiting + view.executing + view.completed
+        assert view.awaiting == len(world.waiting())
+        assert view.completed == len(world.ended)
+        assert view.daemons.keys() == world.daemons.keys()
+        assert self.dispatcher.ready_count == len(world.having("ready"))
+        assert self.dispatcher.is_broken == world.broken
+
+    @invariant()
+    def nothing_waits_beside_a_free_daemon(self) -> None:
+        world = self.world
+        free = [daemon for daemon in world.daemons.values() if daemon.is_free]
+        assert not [d for d in free if d.due or d.asked_to_leave]
+        if not world.policy.direct:
+            assert not (free and world.waiting())
+        if world.broken or world.cancelling:
+            assert not world.waiting(), "a task waits for what cannot come"
+
+    @invariant()
+    def it_wakes_exactly_when_something_has_to_happen(self) -> None:
+        expected = min(self.world.deadlines(), default=None)
+        assert self.dispatcher.next_deadline() == expected
+
+    def teardown(self) -> None:
+        """Let everything come to its end: nothing may be left."""
+        if not hasattr(self, "world"):
+            return
+        self.world.closing = True
+        self.tell(ShutdownRequested())
+        for _ in range(1000):
+            if self.dispatcher.is_finished:
+                break
+            self.take_a_step_towards_the_end()
+        assert self.dispatcher.is_finished, "stuck"
+        assert self.world.ended.keys() == self.world.tasks.keys(), "a task never ended"
+        assert self.dispatcher.next_deadline() is None
+
+    def take_a_step_towards_the_end(self) -> None:
+        world = self.world
+        if not world.daemons:
+            self.join()
+        daemon = next(iter(world.daemons.values()))
+        if daemon.holds is not None:
+            self.tell(ResultArrived(daemon.id, world.answer(daemon)))
+        elif daemon.runs is not None:
+            daemon.runs, daemon.since = None, world.now
+            self.tell(BroadcastAnswered(daemon.id, daemon.due.popleft()))
+        elif daemon.state == "starting":
+            daemon.state, daemon.since = "ready", world.now
+            self.tell(DaemonReady(daemon.id))
+        else:
+            assert daemon.state in ("dismissed", "killed"), "an idle daemon is not sent home"
+            world.lose(daemon, begun=False)
+            self.tell(DaemonLost(daemon.id))
+        self.dispatcher.check_invariants()
+
+
+TestDispatcher = DispatcherMachine.TestCase
+TestDispatcher.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)

@@ -1,0 +1,1222 @@
+"""The dispatcher, one story at a time: events in, commands out, whole lists compared."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mirai_executor._core import (
+    BroadcastAnswered,
+    BroadcastId,
+    CancelRequested,
+    Command,
+    DaemonId,
+    DaemonLost,
+    DaemonReady,
+    DaemonsRequested,
+    DaemonState,
+    DaemonView,
+    DismissDaemon,
+    Dispatcher,
+    DispatcherView,
+    Event,
+    EverywhereRequested,
+    FailBroadcast,
+    FailTask,
+    Failure,
+    InitializerFailed,
+    InterruptTask,
+    KillDaemon,
+    KillRequested,
+    LaunchDaemon,
+    LeaveRequested,
+    Policy,
+    ResolveTask,
+    ResultArrived,
+    SendBroadcast,
+    SendTasks,
+    ShutdownRequested,
+    TaskId,
+    TaskSubmitted,
+)
+
+A, B, C = DaemonId(1), DaemonId(2), DaemonId(3)
+T1, T2, T3, T4, T5 = (TaskId(n) for n in range(1, 6))
+SETUP, MORE = BroadcastId(1), BroadcastId(2)
+
+
+class CheckedDispatcher(Dispatcher):
+    """A dispatcher that looks itself over after every step."""
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        commands = super().handle(event, now)
+        self.check_invariants()
+        return commands
+
+    def expire(self, now: float) -> list[Command]:
+        commands = super().expire(now)
+        self.check_invariants()
+        return commands
+
+
+Dispatch = Callable[..., Dispatcher]
+
+
+@pytest.fixture
+def dispatch() -> Iterator[Dispatch]:
+    """Make dispatchers, of two daemons unless told; they are checked once more at the end."""
+    made: list[Dispatcher] = []
+
+    def make(max_daemons: int = 2, **options: object) -> Dispatcher:
+        made.append(CheckedDispatcher(Policy(max_daemons, **options)))  # type: ignore[arg-type]
+        return made[-1]  # options are those of Policy, each test names its own
+
+    yield make
+    for dispatcher in made:
+        dispatcher.check_invariants()
+
+
+@pytest.fixture
+def dispatcher(dispatch: Dispatch) -> Dispatcher:
+    """Two daemons at most, none of them started."""
+    return dispatch()
+
+
+@pytest.fixture
+def single(dispatch: Dispatch) -> Dispatcher:
+    """One daemon at most, and it is ready."""
+    dispatcher = dispatch(1)
+    start(dispatcher)
+    return dispatcher
+
+
+def start(dispatcher: Dispatcher, count: int = 1, now: float = 0) -> None:
+    """Have ``count`` daemons and let them become ready."""
+    for command in dispatcher.handle(DaemonsRequested(count), now):
+        assert isinstance(command, LaunchDaemon)
+        dispatcher.handle(DaemonReady(command.daemon), now)
+    assert dispatcher.ready_count == count
+
+
+def submit(dispatcher: Dispatcher, *tasks: TaskId, now: float = 0) -> list[Command]:
+    """Submit plain tasks and return what that led to."""
+    return [c for task in tasks for c in dispatcher.handle(TaskSubmitted(task), now)]
+
+
+# Launching
+
+
+def test_nothing_is_launched_before_there_is_work(dispatcher: Dispatcher) -> None:
+    assert dispatcher.view().daemons == {}
+    assert dispatcher.next_deadline() is None
+
+
+def test_the_first_task_starts_one_daemon_and_runs_there(dispatcher: Dispatcher) -> None:
+    assert dispatcher.handle(TaskSubmitted(T1), 0) == [LaunchDaemon(A)]
+    assert dispatcher.handle(DaemonReady(A), 1) == [SendTasks(A, (T1,))]
+    assert dispatcher.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1)]
+
+
+def test_no_more_daemons_are_launched_than_tasks_wait(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(10)
+    assert submit(dispatcher, T1, T2) == [LaunchDaemon(A), LaunchDaemon(B)]
+    assert dispatcher.handle(DaemonReady(A), 1) == [SendTasks(A, (T1,))]
+    assert dispatcher.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1), SendTasks(A, (T2,))]
+    assert dispatcher.handle(TaskSubmitted(T3), 3) == [], "daemon B is already on its way"
+    assert dispatcher.handle(TaskSubmitted(T4), 3) == [LaunchDaemon(C)]
+
+
+def test_no_more_daemons_are_launched_than_allowed(dispatcher: Dispatcher) -> None:
+    assert submit(dispatcher, T1, T2, T3) == [LaunchDaemon(A), LaunchDaemon(B)]
+
+
+def test_an_idle_daemon_takes_a_task_instead_of_a_new_one(dispatcher: Dispatcher) -> None:
+    start(dispatcher)
+    assert submit(dispatcher, T1) == [SendTasks(A, (T1,))]
+
+
+def test_a_dispatcher_told_not_to_launch_waits_for_daemons_that_join(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(launches=False)
+    assert submit(dispatcher, T1) == []
+    assert dispatcher.handle(DaemonsRequested(2), 0) == []
+    daemon = dispatcher.adopt_daemon()
+    assert dispatcher.handle(DaemonReady(daemon), 1) == [SendTasks(daemon, (T1,))]
+
+
+def test_a_daemon_that_joins_by_itself_is_not_launched_once_more(dispatcher: Dispatcher) -> None:
+    assert dispatcher.adopt_daemon() == A
+    assert submit(dispatcher, T1) == [], "the adopted one is on its way"
+    assert dispatcher.handle(DaemonReady(A), 1) == [SendTasks(A, (T1,))]
+
+
+def test_requested_daemons_start_without_work(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(3)
+    assert dispatcher.handle(DaemonsRequested(2), 0) == [LaunchDaemon(A), LaunchDaemon(B)]
+    assert dispatcher.handle(DaemonsRequested(2), 0) == []
+    assert dispatcher.handle(DaemonsRequested(9), 0) == [LaunchDaemon(C)]
+    assert dispatcher.ready_count == 0
+    dispatcher.handle(DaemonReady(B), 1)
+    assert dispatcher.ready_count == 1
+
+
+def test_a_requested_daemon_that_dies_before_all_are_ready_is_replaced(
+    dispatcher: Dispatcher,
+) -> None:
+    dispatcher.handle(DaemonsRequested(2), 0)
+    dispatcher.handle(DaemonReady(A), 1)
+    assert dispatcher.handle(DaemonLost(B), 1) == [LaunchDaemon(C)]
+    dispatcher.handle(DaemonReady(C), 2)
+    assert dispatcher.handle(DaemonLost(A), 3) == [], "the request has been met"
+
+
+def test_a_requested_daemon_that_left_when_idle_is_not_replaced(dispatch: Dispatch) -> None:
+    # Else daemons that start minutes apart on a cluster would be started and dismissed for ever.
+    dispatcher = dispatch(idle_timeout=5.0)
+    dispatcher.handle(DaemonsRequested(2), 0)
+    dispatcher.handle(DaemonReady(A), 0)
+    assert dispatcher.expire(5) == [DismissDaemon(A)]
+    assert dispatcher.handle(DaemonLost(A), 6) == []
+    assert dispatcher.handle(DaemonReady(B), 7) == []
+    assert dispatcher.handle(DaemonLost(B), 8) == [], "the request has been met"
+
+
+# First in, first out
+
+
+def test_tasks_run_in_the_order_of_submission(single: Dispatcher) -> None:
+    assert submit(single, T1, T2, T3) == [SendTasks(A, (T1,))]
+    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), SendTasks(A, (T2,))]
+    assert single.handle(ResultArrived(A, T2), 2) == [ResolveTask(T2), SendTasks(A, (T3,))]
+
+
+def test_the_daemon_that_worked_last_works_next(dispatcher: Dispatcher) -> None:
+    start(dispatcher, 2)
+    submit(dispatcher, T1, T2)
+    dispatcher.handle(ResultArrived(B, T1), 1)
+    dispatcher.handle(ResultArrived(A, T2), 2)
+    assert submit(dispatcher, T3) == [SendTasks(A, (T3,))]
+
+
+def test_a_daemon_has_one_task_at_a_time(dispatcher: Dispatcher) -> None:
+    start(dispatcher, 2)
+    assert submit(dispatcher, T1, T2, T3) == [SendTasks(B, (T1,)), SendTasks(A, (T2,))]
+
+
+# Cancelling
+
+
+def test_a_queued_task_is_cancelled_without_telling_a_daemon(single: Dispatcher) -> None:
+    submit(single, T1, T2, T3)
+    assert single.handle(CancelRequested(T2), 1) == [FailTask(T2, Failure.CANCELLED)]
+    assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1), SendTasks(A, (T3,))]
+
+
+def test_a_daemon_gets_no_task_until_it_lets_go_of_a_cancelled_one(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    assert single.handle(CancelRequested(T1), 1) == [
+        InterruptTask(A, T1),
+        FailTask(T1, Failure.CANCELLED, A),
+    ]
+    assert submit(single, T3) == []
+    assert single.handle(ResultArrived(A, T1), 2) == [SendTasks(A, (T2,))]
+
+
+def test_a_daemon_that_does_not_let_go_in_time_is_killed_and_replaced(dispatch: Dispatch) -> None:
+    single = dispatch(1, cancel_grace=2.0)
+    start(single)
+    submit(single, T1, T2)
+    single.handle(CancelRequested(T1), 1)
+    assert single.next_deadline() == 3
+    assert single.expire(2.9) == []
+    assert single.expire(3) == [KillDaemon(A)]
+    assert single.next_deadline() is None
+    assert single.handle(DaemonLost(A, started=(T1,)), 4) == [LaunchDaemon(B)]
+    assert single.handle(DaemonReady(B), 5) == [SendTasks(B, (T2,))]
+
+
+def test_a_daemon_that_let_go_is_not_killed(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    single.handle(CancelRequested(T1), 0)
+    single.handle(ResultArrived(A, T1), 1)
+    assert single.next_deadline() is None
+    assert single.expire(100) == []
+
+
+def test_a_running_task_is_left_alone_where_the_standard_library_would(
+    single: Dispatcher,
+) -> None:
+    submit(single, T1, T2)
+    assert single.handle(CancelRequested(T1, running=False), 1) == []
+    assert single.handle(CancelRequested(T2, running=False), 1) == [
+        FailTask(T2, Failure.CANCELLED)
+    ]
+    assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1)]
+
+
+def test_cancelling_twice_is_cancelling_once(single: Dispatcher) -> None:
+    submit(single, T1)
+    single.handle(CancelRequested(T1), 1)
+    assert single.handle(CancelRequested(T1), 1) == []
+    assert single.handle(CancelRequested(T1, running=False), 1) == []
+
+
+def test_a_killed_daemon_is_not_interrupted_as_well(single: Dispatcher) -> None:
+    submit(single, T1)
+    single.handle(KillRequested(), 1)
+    assert single.handle(CancelRequested(T1), 2) == [FailTask(T1, Failure.CANCELLED, A)]
+    assert single.next_deadline() is None
+    assert single.handle(DaemonLost(A, started=(T1,)), 3) == []
+
+
+# Timeouts
+
+
+def test_a_timeout_counts_from_submission(dispatcher: Dispatcher) -> None:
+    dispatcher.handle(TaskSubmitted(T1, timeout=5.0), 100)
+    dispatcher.handle(DaemonReady(A), 104)
+    assert dispatcher.next_deadline() == 105
+    assert dispatcher.expire(104.9) == []
+    assert dispatcher.expire(105) == [
+        InterruptTask(A, T1),
+        FailTask(T1, Failure.TIMED_OUT, A),
+    ]
+
+
+def test_a_timeout_also_ends_a_task_that_waits(single: Dispatcher) -> None:
+    submit(single, T1)
+    single.handle(TaskSubmitted(T2, timeout=5.0), 0)
+    assert single.expire(5) == [FailTask(T2, Failure.TIMED_OUT)]
+    assert single.handle(ResultArrived(A, T1), 6) == [ResolveTask(T1)]
+
+
+def test_a_run_timeout_counts_from_the_start(single: Dispatcher) -> None:
+    submit(single, T1)
+    single.handle(TaskSubmitted(T2, run_timeout=5.0), 0)
+    assert single.next_deadline() is None, "it waits"
+    single.handle(ResultArrived(A, T1), 100)
+    assert single.next_deadline() == 105
+    assert single.expire(105) == [
+        InterruptTask(A, T2),
+        FailTask(T2, Failure.RUN_TIMED_OUT, A),
+    ]
+
+
+def test_a_run_timeout_counts_anew_for_another_attempt(single: Dispatcher) -> None:
+    single.handle(TaskSubmitted(T1, run_timeout=5.0, retries=1), 0)
+    single.handle(DaemonLost(A, started=(T1,)), 4)
+    assert single.handle(DaemonReady(B), 4.5) == [SendTasks(B, (T1,))]
+    assert single.expire(9) == []
+    assert single.expire(9.5) == [InterruptTask(B, T1), FailTask(T1, Failure.RUN_TIMED_OUT, B)]
+
+
+def test_a_stopped_daemon_gets_its_grace_after_a_timeout(dispatch: Dispatch) -> None:
+    single = dispatch(1, cancel_grace=2.0)
+    start(single)
+    single.handle(TaskSubmitted(T1, timeout=5.0), 0)
+    single.expire(5)
+    assert single.next_deadline() == 7
+    assert single.expire(7) == [KillDaemon(A)]
+
+
+def test_a_task_that_is_done_has_no_deadline(single: Dispatcher) -> None:
+    single.handle(TaskSubmitted(T1, timeout=5.0, run_timeout=3.0), 0)
+    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1)]
+    assert single.next_deadline() is None
+    assert single.expire(10) == []
+
+
+def test_an_infinite_timeout_is_no_deadline(single: Dispatcher) -> None:
+    single.handle(TaskSubmitted(T1, timeout=math.inf, run_timeout=math.inf), 0)
+    assert single.next_deadline() is None
+
+
+def test_several_deadlines_are_met_in_their_order(single: Dispatcher) -> None:
+    submit(single, T1)
+    single.handle(TaskSubmitted(T2, timeout=9.0), 0)
+    single.handle(TaskSubmitted(T3, timeout=3.0), 0)
+    single.handle(TaskSubmitted(T4, timeout=9.0), 0)
+    assert single.next_deadline() == 3
+    assert single.expire(10) == [
+        FailTask(T3, Failure.TIMED_OUT),
+        FailTask(T2, Failure.TIMED_OUT),
+        FailTask(T4, Failure.TIMED_OUT),
+    ]
+
+
+def test_deadlines_of_finished_tasks_do_not_pile_up() -> None:
+    single = Dispatcher(Policy(1))
+    start(single)
+    for n in range(20_000):
+        single.handle(TaskSubmitted(TaskId(n), timeout=3600.0), 0)
+        single.handle(ResultArrived(A, TaskId(n)), 0)
+    assert len(single._alarms._heap) < 2_000
+    assert single.next_deadline() is None
+
+
+# Lost daemons
+
+
+def test_a_lost_daemon_costs_the_task_that_it_ran_and_no_other(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    assert single.handle(DaemonLost(A, started=(T1,)), 1) == [
+        FailTask(T1, Failure.DAEMON_LOST, A),
+        LaunchDaemon(B),
+    ]
+    assert single.handle(DaemonReady(B), 2) == [SendTasks(B, (T2,))]
+
+
+def test_a_task_that_was_not_begun_goes_back_to_the_front(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    assert single.handle(DaemonLost(A), 1) == [LaunchDaemon(B)]
+    assert single.handle(DaemonReady(B), 2) == [SendTasks(B, (T1,))]
+
+
+def test_tasks_that_go_back_keep_the_order_of_submission(dispatcher: Dispatcher) -> None:
+    start(dispatcher, 2)
+    submit(dispatcher, T1, T2, T3)  # T1 on B, T2 on A
+    dispatcher.handle(DaemonLost(B), 1)
+    dispatcher.handle(DaemonLost(A), 2)
+    assert dispatcher.handle(DaemonReady(C), 3) == [SendTasks(C, (T1,))]
+    assert dispatcher.handle(ResultArrived(C, T1), 4) == [ResolveTask(T1), SendTasks(C, (T2,))]
+    assert dispatcher.handle(ResultArrived(C, T2), 5) == [ResolveTask(T2), SendTasks(C, (T3,))]
+
+
+def test_a_task_goes_back_behind_an_earlier_one_that_did(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, launches=False)
+    for _ in range(2):
+        dispatcher.handle(DaemonReady(dispatcher.adopt_daemon()), 0)
+    submit(dispatcher, T1, T2, T3)  # T1 on B, T2 on A
+    dispatcher.handle(DaemonLost(B), 1)
+    dispatcher.handle(DaemonLost(A), 1)
+    assert dispatcher.handle(DaemonReady(dispatcher.adopt_daemon()), 2) == [SendTasks(C, (T1,))]
+
+
+def test_a_task_runs_again_as_often_as_it_may(single: Dispatcher) -> None:
+    single.handle(TaskSubmitted(T1, retries=1), 0)
+    assert single.handle(DaemonLost(A, started=(T1,)), 1) == [LaunchDaemon(B)]
+    assert single.handle(DaemonReady(B), 2) == [SendTasks(B, (T1,))]
+    assert single.handle(DaemonLost(B, started=(T1,)), 3) == [FailTask(T1, Failure.DAEMON_LOST, B)]
+
+
+def test_going_back_unbegun_costs_no_retry(single: Dispatcher) -> None:
+    single.handle(TaskSubmitted(T1, retries=1), 0)
+    single.handle(DaemonLost(A), 1)
+    single.handle(DaemonReady(B), 2)
+    single.handle(DaemonLost(B, started=(T1,)), 3)
+    assert single.handle(DaemonReady(C), 4) == [SendTasks(C, (T1,))]
+
+
+def test_a_task_that_was_stopped_is_not_retried(single: Dispatcher) -> None:
+    single.handle(TaskSubmitted(T1, retries=5, timeout=1.0), 0)
+    single.expire(1)
+    assert single.handle(DaemonLost(A, started=(T1,)), 2) == []
+
+
+def test_a_cancelled_task_does_not_fail_again_with_its_daemon(single: Dispatcher) -> None:
+    submit(single, T1)
+    single.handle(CancelRequested(T1), 1)
+    assert single.handle(DaemonLost(A, started=(T1,)), 2) == []
+
+
+def test_a_daemon_lost_without_work_left_is_not_replaced(single: Dispatcher) -> None:
+    assert single.handle(DaemonLost(A), 1) == []
+    assert submit(single, T1) == [LaunchDaemon(B)]
+
+
+# Restart intensity
+
+
+def test_daemons_that_keep_dying_at_the_start_break_the_executor(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(1, failed_starts=3)
+    submit(dispatcher, T1, T2)
+    assert dispatcher.handle(DaemonLost(A), 1) == [LaunchDaemon(B)]
+    assert dispatcher.handle(DaemonLost(B), 2) == [LaunchDaemon(C)]
+    assert not dispatcher.is_broken
+    assert dispatcher.handle(DaemonLost(C), 3) == [
+        FailTask(T1, Failure.BROKEN),
+        FailTask(T2, Failure.BROKEN),
+    ]
+    assert dispatcher.is_broken
+
+
+def test_a_broken_executor_fails_tasks_at_once_and_launches_nothing(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(1, failed_starts=1)
+    submit(dispatcher, T1)
+    dispatcher.handle(DaemonLost(A), 1)
+    assert dispatcher.handle(TaskSubmitted(T2), 2) == [FailTask(T2, Failure.BROKEN)]
+    assert dispatcher.handle(DaemonsRequested(1), 2) == []
+    assert dispatcher.handle(EverywhereRequested(SETUP), 2) == []
+
+
+def test_a_broken_executor_lets_running_tasks_end(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(failed_starts=1)
+    start(dispatcher)
+    submit(dispatcher, T1, T2)
+    assert dispatcher.handle(DaemonLost(B), 1) == [FailTask(T2, Failure.BROKEN)]
+    assert dispatcher.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1)]
+
+
+def test_a_task_that_comes_back_to_a_broken_executor_fails(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(failed_starts=1)
+    start(dispatcher)
+    dispatcher.handle(TaskSubmitted(T1, retries=3), 0)
+    submit(dispatcher, T2)
+    dispatcher.handle(DaemonLost(B), 1)
+    assert dispatcher.handle(DaemonLost(A, started=(T1,)), 2) == [FailTask(T1, Failure.BROKEN)]
+
+
+def test_daemons_that_die_before_they_begin_their_task_break_the_executor(
+    dispatch: Dispatch,
+) -> None:
+    single = dispatch(1, failed_starts=2)
+    start(single)
+    submit(single, T1)
+    assert single.handle(DaemonLost(A), 1) == [LaunchDaemon(B)]
+    single.handle(DaemonReady(B), 1)
+    assert single.handle(DaemonLost(B), 2) == [FailTask(T1, Failure.BROKEN)]
+
+
+def test_deaths_that_cost_a_task_never_break_the_executor(dispatch: Dispatch) -> None:
+    single = dispatch(1, failed_starts=2)
+    for n in range(1, 20):
+        task, daemon = TaskId(n), DaemonId(n)
+        assert submit(single, task) == [LaunchDaemon(daemon)]
+        single.handle(DaemonReady(daemon), 0)
+        assert single.handle(DaemonLost(daemon, started=(task,)), 0) == [
+            FailTask(task, Failure.DAEMON_LOST, daemon)
+        ]
+
+
+def test_failed_starts_count_only_when_close_together(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(1, failed_starts=2, failure_window=60.0)
+    submit(dispatcher, T1)
+    assert dispatcher.handle(DaemonLost(A), 0) == [LaunchDaemon(B)]
+    assert dispatcher.handle(DaemonLost(B), 61) == [LaunchDaemon(C)]
+    assert dispatcher.handle(DaemonLost(C), 121) == [FailTask(T1, Failure.BROKEN)]
+
+
+def test_a_result_shows_that_daemons_can_start(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, failed_starts=2)
+    submit(dispatcher, T1, T2)
+    dispatcher.handle(DaemonReady(A), 0)
+    assert dispatcher.handle(DaemonLost(B), 1) == [LaunchDaemon(C)]
+    dispatcher.handle(ResultArrived(A, T1), 2)
+    assert submit(dispatcher, T3, T4) == []
+    assert dispatcher.handle(DaemonLost(C), 3) == [LaunchDaemon(DaemonId(4))]
+
+
+def test_a_daemon_that_has_done_tasks_may_die_idle_without_counting(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, failed_starts=2)
+    start(dispatcher, 2)
+    submit(dispatcher, T1, T2)
+    dispatcher.handle(ResultArrived(A, T2), 1)
+    dispatcher.handle(ResultArrived(B, T1), 1)
+    dispatcher.handle(DaemonLost(A), 2)
+    dispatcher.handle(DaemonLost(B), 2)
+    assert submit(dispatcher, T3) == [LaunchDaemon(C)]
+
+
+def test_daemons_that_came_by_themselves_may_go_without_breaking_the_executor(
+    dispatch: Dispatch,
+) -> None:
+    dispatcher = dispatch(launches=False, failed_starts=2)
+    for _ in range(5):
+        daemon = dispatcher.adopt_daemon()
+        dispatcher.handle(DaemonReady(daemon), 0)
+        dispatcher.handle(DaemonLost(daemon), 0)
+    assert not dispatcher.is_broken
+
+
+def test_a_daemon_that_is_not_ready_in_time_is_killed_and_replaced(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(1, start_timeout=60.0)
+    submit(dispatcher, T1)
+    assert dispatcher.next_deadline() == 60
+    assert dispatcher.expire(60) == [KillDaemon(A)]
+    assert dispatcher.handle(DaemonReady(A), 60) == [], "too late"
+    assert dispatcher.handle(DaemonLost(A), 61) == [LaunchDaemon(B)]
+
+
+def test_a_daemon_that_was_not_ready_in_time_counts_as_a_failed_start(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(1, start_timeout=5.0, failed_starts=2)
+    submit(dispatcher, T1)
+    dispatcher.expire(5)
+    assert dispatcher.handle(DaemonLost(A), 6) == [LaunchDaemon(B)]
+    assert dispatcher.expire(11) == [KillDaemon(B)]
+    assert dispatcher.handle(DaemonLost(B), 12) == [FailTask(T1, Failure.BROKEN)]
+
+
+def test_a_ready_daemon_has_no_start_deadline(single: Dispatcher) -> None:
+    assert single.next_deadline() is None
+
+
+def test_a_daemon_that_was_killed_for_its_task_is_no_failed_start(dispatch: Dispatch) -> None:
+    single = dispatch(1, failed_starts=1, cancel_grace=1.0)
+    start(single)
+    submit(single, T1, T2)
+    single.handle(CancelRequested(T1), 0)
+    single.expire(1)
+    assert single.handle(DaemonLost(A), 2) == [LaunchDaemon(B)]
+
+
+def test_a_failed_initializer_fails_what_waits_but_not_what_runs(dispatcher: Dispatcher) -> None:
+    start(dispatcher)
+    submit(dispatcher, T1)
+    assert submit(dispatcher, T2, T3) == [LaunchDaemon(B)]
+    assert dispatcher.handle(InitializerFailed(B), 1) == [
+        FailTask(T2, Failure.BROKEN),
+        FailTask(T3, Failure.BROKEN),
+    ]
+    assert dispatcher.is_broken
+    assert dispatcher.handle(DaemonLost(B), 2) == []
+    assert dispatcher.handle(ResultArrived(A, T1), 3) == [ResolveTask(T1)]
+    assert dispatcher.handle(TaskSubmitted(T4), 4) == [FailTask(T4, Failure.BROKEN)]
+
+
+@pytest.mark.parametrize("wrong", [{"max_daemons": -1}, {"max_daemons": 1, "failed_starts": 0}])
+def test_a_policy_that_cannot_work_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least"):
+        Policy(**wrong)  # type: ignore[arg-type]  # they are all ints
+
+
+# Leaving
+
+
+def test_a_daemon_leaves_after_its_last_task_and_is_replaced_if_there_is_work(
+    dispatch: Dispatch,
+) -> None:
+    single = dispatch(1, max_tasks=2)
+    start(single)
+    submit(single, T1, T2, T3)
+    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), SendTasks(A, (T2,))]
+    assert single.handle(ResultArrived(A, T2), 2) == [ResolveTask(T2), DismissDaemon(A)]
+    assert single.handle(DaemonLost(A), 3) == [LaunchDaemon(B)]
+    assert single.handle(DaemonReady(B), 4) == [SendTasks(B, (T3,))]
+    assert single.handle(ResultArrived(B, T3), 5) == [ResolveTask(T3)]
+
+
+def test_a_daemon_that_leaves_is_not_replaced_without_work(dispatch: Dispatch) -> None:
+    single = dispatch(1, max_tasks=1)
+    start(single)
+    submit(single, T1)
+    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), DismissDaemon(A)]
+    assert single.handle(DaemonLost(A), 2) == []
+    assert single.view().daemons == {}
+
+
+def test_a_leaving_daemon_gets_no_task(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, max_tasks=1)
+    start(dispatcher)
+    submit(dispatcher, T1)
+    dispatcher.handle(ResultArrived(A, T1), 1)
+    assert submit(dispatcher, T2) == [LaunchDaemon(B)]
+    assert dispatcher.handle(DaemonReady(B), 2) == [SendTasks(B, (T2,))]
+
+
+def test_a_leaving_daemon_takes_up_its_place_until_it_is_gone(dispatch: Dispatch) -> None:
+    single = dispatch(1, max_tasks=1)
+    start(single)
+    submit(single, T1)
+    single.handle(ResultArrived(A, T1), 1)
+    assert submit(single, T2) == []
+    assert single.handle(DaemonLost(A), 2) == [LaunchDaemon(B)]
+
+
+def test_a_dismissed_daemon_that_stays_is_killed(dispatch: Dispatch) -> None:
+    single = dispatch(1, max_tasks=1, leave_grace=10.0)
+    start(single)
+    submit(single, T1, T2)
+    single.handle(ResultArrived(A, T1), 1)
+    assert single.next_deadline() == 11
+    assert single.expire(11) == [KillDaemon(A)]
+    assert single.handle(DaemonLost(A), 12) == [LaunchDaemon(B)]
+
+
+def test_leaving_is_never_a_failed_start(dispatch: Dispatch) -> None:
+    single = dispatch(1, failed_starts=1)
+    start(single)
+    assert single.handle(LeaveRequested(A), 0) == [DismissDaemon(A)]
+    single.handle(DaemonLost(A), 1)
+    assert not single.is_broken
+
+
+def test_an_idle_daemon_leaves_after_a_while(dispatch: Dispatch) -> None:
+    single = dispatch(1, idle_timeout=5.0)
+    start(single)
+    assert single.next_deadline() == 5
+    assert single.expire(4.9) == []
+    assert single.expire(5) == [DismissDaemon(A)]
+    assert single.handle(DaemonLost(A), 6) == []
+
+
+def test_a_daemon_that_worked_meanwhile_is_not_idle(dispatch: Dispatch) -> None:
+    single = dispatch(1, idle_timeout=5.0)
+    start(single)
+    submit(single, T1, now=3)
+    assert single.expire(6) == [], "it runs"
+    single.handle(ResultArrived(A, T1), 7)
+    assert single.expire(11.9) == []
+    assert single.expire(12) == [DismissDaemon(A)]
+
+
+def test_idle_timeouts_spare_the_daemon_that_worked_last(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, idle_timeout=5.0)
+    start(dispatcher, 2)
+    submit(dispatcher, T1, now=3)
+    dispatcher.handle(ResultArrived(B, T1), 4)
+    assert dispatcher.expire(5) == [DismissDaemon(A)]
+    assert dispatcher.expire(9) == [DismissDaemon(B)]
+
+
+def test_a_daemon_that_asks_to_leave_goes_at_once_if_idle(dispatcher: Dispatcher) -> None:
+    start(dispatcher, 2)
+    assert dispatcher.handle(LeaveRequested(B), 0) == [DismissDaemon(B)]
+    assert dispatcher.handle(LeaveRequested(B), 0) == []
+    assert submit(dispatcher, T1) == [SendTasks(A, (T1,))]
+
+
+def test_a_daemon_that_asks_to_leave_finishes_its_task_first(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    assert single.handle(LeaveRequested(A), 1) == []
+    assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1), DismissDaemon(A)]
+    assert single.handle(DaemonLost(A), 3) == [LaunchDaemon(B)]
+
+
+def test_a_daemon_that_asks_to_leave_before_it_is_ready_gets_no_task(
+    dispatcher: Dispatcher,
+) -> None:
+    submit(dispatcher, T1)
+    assert dispatcher.handle(LeaveRequested(A), 0) == []
+    assert dispatcher.handle(DaemonReady(A), 1) == [DismissDaemon(A), LaunchDaemon(B)]
+
+
+def test_a_spoilt_daemon_is_replaced_not_reused(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    assert single.handle(ResultArrived(A, T1, leaving=True), 1) == [
+        ResolveTask(T1),
+        DismissDaemon(A),
+    ]
+    assert single.handle(DaemonLost(A), 2) == [LaunchDaemon(B)]
+
+
+def test_a_daemon_spoilt_by_a_cancel_is_replaced_not_reused(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    single.handle(CancelRequested(T1), 1)
+    assert single.handle(ResultArrived(A, T1, leaving=True), 2) == [DismissDaemon(A)]
+
+
+# Everywhere
+
+
+def test_everywhere_runs_once_on_each_daemon(dispatcher: Dispatcher) -> None:
+    start(dispatcher, 2)
+    assert dispatcher.handle(EverywhereRequested(SETUP), 0) == [
+        SendBroadcast(A, SETUP),
+        SendBroadcast(B, SETUP),
+    ]
+    assert dispatcher.targets_of(SETUP) == (A, B)
+    assert dispatcher.handle(BroadcastAnswered(A, SETUP), 1) == []
+    assert dispatcher.targets_of(SETUP) == (B,)
+    assert dispatcher.handle(BroadcastAnswered(B, SETUP), 1) == []
+    assert dispatcher.targets_of(SETUP) == ()
+
+
+def test_everywhere_starts_the_daemons_that_are_missing(dispatcher: Dispatcher) -> None:
+    assert dispatcher.handle(EverywhereRequested(SETUP), 0) == [LaunchDaemon(A), LaunchDaemon(B)]
+    assert dispatcher.targets_of(SETUP) == (A, B)
+    assert dispatcher.handle(DaemonReady(A), 1) == [SendBroadcast(A, SETUP)]
+
+
+def test_everywhere_without_any_daemon_has_no_targets(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(launches=False)
+    assert dispatcher.handle(EverywhereRequested(SETUP), 0) == []
+    assert dispatcher.targets_of(SETUP) == ()
+
+
+def test_everywhere_goes_before_later_tasks_on_that_daemon(single: Dispatcher) -> None:
+    submit(single, T1)
+    assert single.handle(EverywhereRequested(SETUP), 0) == []
+    submit(single, T2)
+    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), SendBroadcast(A, SETUP)]
+    assert single.handle(BroadcastAnswered(A, SETUP), 2) == [SendTasks(A, (T2,))]
+
+
+def test_everywhere_goes_before_tasks_that_already_waited(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    single.handle(EverywhereRequested(SETUP), 0)
+    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), SendBroadcast(A, SETUP)]
+
+
+def test_a_daemon_that_joins_later_gets_all_of_them_in_order(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(1, launches=False)
+    dispatcher.handle(EverywhereRequested(SETUP), 0)
+    dispatcher.handle(EverywhereRequested(MORE), 0)
+    submit(dispatcher, T1)
+    daemon = dispatcher.adopt_daemon()
+    assert dispatcher.handle(DaemonReady(daemon), 1) == [SendBroadcast(daemon, SETUP)]
+    assert dispatcher.handle(BroadcastAnswered(daemon, SETUP), 2) == [SendBroadcast(daemon, MORE)]
+    assert dispatcher.handle(BroadcastAnswered(daemon, MORE), 3) == [SendTasks(daemon, (T1,))]
+
+
+def test_a_replacement_gets_it_too(single: Dispatcher) -> None:
+    single.handle(EverywhereRequested(SETUP), 0)
+    single.handle(BroadcastAnswered(A, SETUP), 0)
+    submit(single, T1, T2)
+    single.handle(DaemonLost(A, started=(T1,)), 1)
+    assert single.handle(DaemonReady(B), 2) == [SendBroadcast(B, SETUP)]
+    assert single.handle(BroadcastAnswered(B, SETUP), 3) == [SendTasks(B, (T2,))]
+
+
+def test_everywhere_never_stalls_daemons_that_have_done_their_part(dispatcher: Dispatcher) -> None:
+    start(dispatcher, 2)
+    submit(dispatcher, T1)  # a long one, on B
+    assert dispatcher.handle(EverywhereRequested(SETUP), 0) == [SendBroadcast(A, SETUP)]
+    assert submit(dispatcher, T2, T3) == []
+    assert dispatcher.handle(BroadcastAnswered(A, SETUP), 1) == [SendTasks(A, (T2,))]
+    assert dispatcher.handle(ResultArrived(A, T2), 2) == [ResolveTask(T2), SendTasks(A, (T3,))]
+    assert dispatcher.targets_of(SETUP) == (B,)
+
+
+def test_a_daemon_lost_midway_fails_only_its_share(dispatcher: Dispatcher) -> None:
+    start(dispatcher, 2)
+    dispatcher.handle(EverywhereRequested(SETUP), 0)
+    assert dispatcher.handle(DaemonLost(A), 1) == [FailBroadcast(A, SETUP)]
+    assert dispatcher.targets_of(SETUP) == (B,)
+    assert dispatcher.handle(BroadcastAnswered(B, SETUP), 2) == []
+
+
+def test_a_daemon_lost_before_its_turn_fails_every_share_that_it_owed(single: Dispatcher) -> None:
+    submit(single, T1)
+    single.handle(EverywhereRequested(SETUP), 0)
+    single.handle(EverywhereRequested(MORE), 0)
+    assert single.handle(DaemonLost(A, started=(T1,)), 1) == [
+        FailBroadcast(A, SETUP),
+        FailBroadcast(A, MORE),
+        FailTask(T1, Failure.DAEMON_LOST, A),
+    ]
+
+
+def test_a_daemon_does_its_part_before_it_leaves(dispatch: Dispatch) -> None:
+    single = dispatch(1, max_tasks=1)
+    start(single)
+    submit(single, T1)
+    single.handle(EverywhereRequested(SETUP), 0)
+    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), SendBroadcast(A, SETUP)]
+    assert single.handle(BroadcastAnswered(A, SETUP), 2) == [DismissDaemon(A)]
+
+
+def test_a_leaving_daemon_is_no_target(dispatch: Dispatch) -> None:
+    single = dispatch(1, max_tasks=1)
+    start(single)
+    submit(single, T1)
+    single.handle(ResultArrived(A, T1), 1)
+    assert single.handle(EverywhereRequested(SETUP), 2) == []
+    assert single.targets_of(SETUP) == ()
+    assert single.handle(DaemonLost(A), 3) == [LaunchDaemon(B)]
+
+
+def test_a_second_answer_to_a_broadcast_counts_for_nothing(single: Dispatcher) -> None:
+    single.handle(EverywhereRequested(SETUP), 0)
+    single.handle(EverywhereRequested(MORE), 0)
+    assert single.handle(BroadcastAnswered(A, SETUP), 1) == [SendBroadcast(A, MORE)]
+    assert single.handle(BroadcastAnswered(A, SETUP), 1) == []
+    assert single.targets_of(MORE) == (A,)
+
+
+# Shutdown
+
+
+def test_shutdown_lets_accepted_tasks_finish_and_then_dismisses_the_daemons(
+    dispatcher: Dispatcher,
+) -> None:
+    start(dispatcher, 2)
+    submit(dispatcher, T1, T2, T3)
+    assert dispatcher.handle(ShutdownRequested(), 0) == []
+    assert dispatcher.handle(ResultArrived(A, T2), 1) == [ResolveTask(T2), SendTasks(A, (T3,))]
+    assert dispatcher.handle(ResultArrived(A, T3), 2) == [ResolveTask(T3)]
+    assert dispatcher.handle(ResultArrived(B, T1), 3) == [
+        ResolveTask(T1),
+        DismissDaemon(A),
+        DismissDaemon(B),
+    ]
+    dispatcher.handle(DaemonLost(A), 4)
+    assert not dispatcher.is_finished
+    dispatcher.handle(DaemonLost(B), 4)
+    assert dispatcher.is_finished
+
+
+def test_shutdown_of_an_executor_without_daemons_is_finished_at_once(
+    dispatcher: Dispatcher,
+) -> None:
+    assert not dispatcher.is_finished
+    assert dispatcher.handle(ShutdownRequested(), 0) == []
+    assert dispatcher.is_finished
+
+
+def test_shutdown_starts_the_daemons_that_accepted_tasks_need(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    single.handle(ShutdownRequested(), 0)
+    assert single.handle(DaemonLost(A, started=(T1,)), 1) == [
+        FailTask(T1, Failure.DAEMON_LOST, A),
+        LaunchDaemon(B),
+    ]
+    assert single.handle(DaemonReady(B), 2) == [SendTasks(B, (T2,))]
+    assert single.handle(ResultArrived(B, T2), 3) == [ResolveTask(T2), DismissDaemon(B)]
+
+
+def test_shutdown_kills_daemons_that_nobody_needs_to_be_ready(dispatcher: Dispatcher) -> None:
+    dispatcher.handle(DaemonsRequested(2), 0)
+    dispatcher.handle(DaemonReady(A), 1)
+    assert dispatcher.handle(ShutdownRequested(), 2) == [DismissDaemon(A), KillDaemon(B)]
+    assert dispatcher.handle(DaemonLost(B), 3) == []
+
+
+def test_shutdown_can_cancel_what_waits(single: Dispatcher) -> None:
+    submit(single, T1, T2, T3)
+    assert single.handle(ShutdownRequested(cancel_queued=True), 1) == [
+        FailTask(T2, Failure.CANCELLED),
+        FailTask(T3, Failure.CANCELLED),
+    ]
+    assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1), DismissDaemon(A)]
+
+
+def test_shutdown_can_cancel_what_runs(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    assert single.handle(ShutdownRequested(cancel_queued=True, cancel_running=True), 1) == [
+        InterruptTask(A, T1),
+        FailTask(T1, Failure.CANCELLED, A),
+        FailTask(T2, Failure.CANCELLED),
+    ]
+    assert single.handle(ResultArrived(A, T1), 2) == [DismissDaemon(A)]
+
+
+def test_shutdown_can_be_asked_for_again_with_more_haste(single: Dispatcher) -> None:
+    submit(single, T1, T2)
+    single.handle(ShutdownRequested(), 1)
+    assert single.handle(ShutdownRequested(cancel_queued=True), 2) == [
+        FailTask(T2, Failure.CANCELLED)
+    ]
+    assert single.handle(ShutdownRequested(cancel_running=True), 3) == [
+        InterruptTask(A, T1),
+        FailTask(T1, Failure.CANCELLED, A),
+    ]
+
+
+def test_a_daemon_that_ignores_its_dismissal_is_killed(dispatch: Dispatch) -> None:
+    single = dispatch(1, leave_grace=10.0)
+    start(single)
+    assert single.handle(ShutdownRequested(), 0) == [DismissDaemon(A)]
+    assert single.expire(10) == [KillDaemon(A)]
+
+
+def test_shutdown_waits_for_everywhere_on_daemons_that_were_to_run_it(
+    dispatcher: Dispatcher,
+) -> None:
+    dispatcher.handle(EverywhereRequested(SETUP), 0)
+    dispatcher.handle(DaemonReady(A), 0)
+    assert dispatcher.handle(ShutdownRequested(), 1) == []
+    assert dispatcher.handle(BroadcastAnswered(A, SETUP), 2) == [DismissDaemon(A)]
+    assert dispatcher.handle(DaemonReady(B), 3) == [SendBroadcast(B, SETUP)]
+    assert dispatcher.handle(BroadcastAnswered(B, SETUP), 4) == [DismissDaemon(B)]
+
+
+def test_shutdown_does_not_wait_for_a_daemon_that_would_only_catch_up(
+    dispatcher: Dispatcher,
+) -> None:
+    start(dispatcher)
+    dispatcher.handle(EverywhereRequested(SETUP), 0)
+    dispatcher.handle(BroadcastAnswered(A, SETUP), 0)
+    dispatcher.handle(DaemonLost(B), 0)  # leaves C starting, for the request
+    assert dispatcher.handle(ShutdownRequested(), 1) == [DismissDaemon(A), KillDaemon(C)]
+    assert dispatcher.handle(DaemonLost(C), 2) == [FailBroadcast(C, SETUP)]
+
+
+def test_shutdown_with_cancelling_does_not_wait_for_everywhere(dispatcher: Dispatcher) -> None:
+    start(dispatcher)
+    dispatcher.handle(EverywhereRequested(SETUP), 0)
+    assert dispatcher.handle(ShutdownRequested(cancel_queued=True), 1) == [
+        FailBroadcast(B, SETUP),
+        KillDaemon(B),
+    ]
+    assert dispatcher.handle(ShutdownRequested(cancel_running=True), 2) == [KillDaemon(A)]
+    assert dispatcher.handle(DaemonLost(A), 3) == [FailBroadcast(A, SETUP)]
+
+
+def test_after_a_shutdown_with_cancelling_nothing_begins_any_more(dispatcher: Dispatcher) -> None:
+    start(dispatcher, 2)
+    dispatcher.handle(TaskSubmitted(T1, retries=1), 0)  # on B
+    dispatcher.handle(TaskSubmitted(T2), 0)  # on A
+    dispatcher.handle(EverywhereRequested(SETUP), 0)
+    assert dispatcher.handle(ShutdownRequested(cancel_queued=True), 1) == [
+        FailBroadcast(A, SETUP),
+        FailBroadcast(B, SETUP),
+    ]
+    assert dispatcher.handle(TaskSubmitted(T3), 2) == [FailTask(T3, Failure.CANCELLED)]
+    assert dispatcher.handle(EverywhereRequested(MORE), 2) == []
+    assert dispatcher.handle(DaemonLost(A), 3) == [FailTask(T2, Failure.CANCELLED, A)]
+    assert dispatcher.handle(DaemonLost(B, started=(T1,)), 3) == [
+        FailTask(T1, Failure.DAEMON_LOST, B)
+    ]
+    assert dispatcher.is_finished
+
+
+def test_nothing_is_launched_after_a_shutdown_but_for_tasks(dispatcher: Dispatcher) -> None:
+    dispatcher.handle(ShutdownRequested(), 0)
+    assert dispatcher.handle(DaemonsRequested(2), 1) == []
+    assert dispatcher.handle(EverywhereRequested(SETUP), 1) == []
+    assert dispatcher.is_finished
+
+
+def test_a_daemon_that_is_still_joining_at_the_end_is_killed(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(launches=False)
+    daemon = dispatcher.adopt_daemon()
+    dispatcher.handle(DaemonReady(daemon), 0)
+    dispatcher.handle(ShutdownRequested(), 0)
+    late = dispatcher.adopt_daemon()
+    assert dispatcher.handle(DaemonLost(daemon), 1) == [KillDaemon(late)]
+
+
+# Killing
+
+
+def test_a_kill_ends_every_daemon_and_all_that_waits(dispatcher: Dispatcher) -> None:
+    start(dispatcher)
+    submit(dispatcher, T1, T2, T3)
+    assert dispatcher.handle(KillRequested(), 1) == [
+        FailTask(T2, Failure.CANCELLED),
+        FailTask(T3, Failure.CANCELLED),
+        KillDaemon(A),
+        KillDaemon(B),
+    ]
+    assert dispatcher.handle(DaemonLost(A, started=(T1,)), 2) == [
+        FailTask(T1, Failure.DAEMON_LOST, A)
+    ]
+    assert dispatcher.handle(DaemonLost(B), 2) == []
+    assert dispatcher.is_finished
+
+
+def test_a_result_that_beat_the_kill_still_counts(single: Dispatcher) -> None:
+    submit(single, T1)
+    single.handle(KillRequested(), 1)
+    assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1)]
+    assert single.handle(DaemonLost(A), 3) == []
+
+
+def test_a_task_that_a_kill_met_before_it_began_is_cancelled(single: Dispatcher) -> None:
+    submit(single, T1)
+    single.handle(KillRequested(), 1)
+    assert single.handle(DaemonLost(A), 2) == [FailTask(T1, Failure.CANCELLED, A)]
+
+
+def test_nothing_is_retried_after_a_kill(single: Dispatcher) -> None:
+    single.handle(TaskSubmitted(T1, retries=9), 0)
+    single.handle(KillRequested(), 1)
+    assert single.handle(DaemonLost(A, started=(T1,)), 2) == [FailTask(T1, Failure.DAEMON_LOST, A)]
+
+
+def test_a_task_submitted_after_a_kill_does_not_wait_for_ever(single: Dispatcher) -> None:
+    single.handle(KillRequested(), 0)
+    assert submit(single, T1) == [FailTask(T1, Failure.CANCELLED)]
+
+
+def test_a_daemon_that_joins_after_a_kill_is_dismissed(single: Dispatcher) -> None:
+    single.handle(KillRequested(), 0)
+    late = single.adopt_daemon()
+    assert single.handle(DaemonReady(late), 1) == [DismissDaemon(late)]
+    assert single.ready_count == 0
+
+
+def test_a_second_kill_kills_nobody_twice(single: Dispatcher) -> None:
+    assert single.handle(KillRequested(), 0) == [KillDaemon(A)]
+    assert single.handle(KillRequested(), 0) == []
+
+
+# Direct mode
+
+
+def test_direct_tasks_are_dealt_round_robin_when_submitted(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, direct=True)
+    start(dispatcher, 2)
+    assert submit(dispatcher, T1, T2, T3, T4) == [SendTasks(A, (T1,)), SendTasks(B, (T2,))]
+    assert dispatcher.handle(ResultArrived(B, T2), 1) == [ResolveTask(T2), SendTasks(B, (T4,))]
+    assert dispatcher.handle(ResultArrived(B, T4), 2) == [ResolveTask(T4)]
+    assert dispatcher.handle(ResultArrived(A, T1), 3) == [ResolveTask(T1), SendTasks(A, (T3,))]
+
+
+def test_a_direct_task_waits_behind_a_long_one_beside_an_idle_daemon(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, direct=True)
+    start(dispatcher, 2)
+    submit(dispatcher, T1, T2)
+    dispatcher.handle(ResultArrived(B, T2), 1)
+    assert submit(dispatcher, T3) == []
+    assert dispatcher.handle(ResultArrived(A, T1), 9) == [ResolveTask(T1), SendTasks(A, (T3,))]
+
+
+def test_direct_mode_starts_all_its_daemons_with_the_first_task(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, direct=True)
+    assert submit(dispatcher, T1, T2) == [LaunchDaemon(A), LaunchDaemon(B)]
+    assert dispatcher.handle(DaemonReady(B), 1) == [SendTasks(B, (T2,))]
+    assert dispatcher.handle(DaemonReady(A), 2) == [SendTasks(A, (T1,))]
+
+
+def test_direct_tasks_are_dealt_anew_when_their_daemon_is_lost(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, direct=True)
+    start(dispatcher, 2)
+    submit(dispatcher, T1, T2, T3, T4)
+    dispatcher.handle(ResultArrived(B, T2), 1)
+    dispatcher.handle(ResultArrived(B, T4), 1)
+    assert dispatcher.handle(DaemonLost(A, started=(T1,)), 2) == [
+        FailTask(T1, Failure.DAEMON_LOST, A),
+        LaunchDaemon(C),
+        SendTasks(B, (T3,)),
+    ]
+
+
+def test_direct_tasks_are_dealt_anew_when_their_daemon_leaves(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(1, direct=True, max_tasks=1)
+    start(dispatcher)
+    submit(dispatcher, T1, T2, T3)
+    assert dispatcher.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), DismissDaemon(A)]
+    assert dispatcher.handle(DaemonLost(A), 2) == [LaunchDaemon(B)]
+    assert dispatcher.handle(DaemonReady(B), 3) == [SendTasks(B, (T2,))]
+
+
+def test_direct_tasks_do_not_wait_for_a_busy_daemon_that_asked_to_leave(
+    dispatch: Dispatch,
+) -> None:
+    dispatcher = dispatch(2, direct=True)
+    start(dispatcher, 2)
+    submit(dispatcher, T1, T2, T3)
+    dispatcher.handle(ResultArrived(B, T2), 1)
+    assert dispatcher.handle(LeaveRequested(A), 2) == [SendTasks(B, (T3,))]
+    assert submit(dispatcher, T4) == [], "B it is again"
+    assert dispatcher.handle(ResultArrived(B, T3), 3) == [ResolveTask(T3), SendTasks(B, (T4,))]
+
+
+def test_direct_tasks_without_any_daemon_wait_for_the_first(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, direct=True, launches=False)
+    assert submit(dispatcher, T1, T2) == []
+    daemon = dispatcher.adopt_daemon()
+    assert dispatcher.handle(DaemonReady(daemon), 1) == [SendTasks(daemon, (T1,))]
+    assert dispatcher.handle(ResultArrived(daemon, T1), 2) == [
+        ResolveTask(T1),
+        SendTasks(daemon, (T2,)),
+    ]
+
+
+def test_a_direct_task_that_waits_can_be_cancelled(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(1, direct=True)
+    start(dispatcher)
+    submit(dispatcher, T1, T2)
+    assert dispatcher.handle(CancelRequested(T2), 1) == [FailTask(T2, Failure.CANCELLED)]
+    assert dispatcher.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1)]
+
+
+def test_direct_tasks_keep_their_order_when_their_daemon_dies_before_it_is_ready(
+    dispatch: Dispatch,
+) -> None:
+    dispatcher = dispatch(1, direct=True)
+    submit(dispatcher, T1, T2, T3)
+    assert dispatcher.handle(DaemonLost(A), 1) == [LaunchDaemon(B)]
+    assert dispatcher.handle(DaemonReady(B), 2) == [SendTasks(B, (T1,))]
+
+
+def test_a_broken_executor_fails_direct_tasks_too(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(1, direct=True, failed_starts=1)
+    submit(dispatcher, T1, T2)
+    assert dispatcher.handle(DaemonLost(A), 1) == [
+        FailTask(T1, Failure.BROKEN),
+        FailTask(T2, Failure.BROKEN),
+    ]
+
+
+# Late, twice, unknown
+
+
+def test_an_answer_to_a_task_that_the_daemon_does_not_hold_is_ignored(
+    dispatcher: Dispatcher,
+) -> None:
+    start(dispatcher, 2)
+    submit(dispatcher, T1)  # on B
+    assert dispatcher.handle(ResultArrived(A, T1), 1) == []
+    assert dispatcher.handle(ResultArrived(B, T2), 1) == []
+    assert dispatcher.handle(ResultArrived(B, T1), 1) == [ResolveTask(T1)]
+    assert dispatcher.handle(ResultArrived(B, T1), 1) == []
+
+
+def test_an_answer_from_a_lost_daemon_is_ignored(single: Dispatcher) -> None:
+    single.handle(TaskSubmitted(T1, retries=1), 0)
+    single.handle(DaemonLost(A, started=(T1,)), 1)
+    single.handle(DaemonReady(B), 2)
+    assert single.handle(ResultArrived(A, T1), 3) == []
+    assert single.handle(ResultArrived(B, T1), 4) == [ResolveTask(T1)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        CancelRequested(T5),
+        ResultArrived(C, T1),
+        BroadcastAnswered(A, SETUP),
+        BroadcastAnswered(C, SETUP),
+        DaemonReady(A),
+        DaemonReady(C),
+        LeaveRequested(C),
+        DaemonLost(C, started=(T1,)),
+        DaemonsRequested(0),
+    ],
+    ids=repr,
+)
+def test_an_event_about_nobody_changes_nothing(single: Dispatcher, event: Event) -> None:
+    submit(single, T1)
+    before = single.view()
+    assert single.handle(event, 1) == []
+    assert single.view() == before
+
+
+def test_an_event_about_a_lost_daemon_changes_nothing(single: Dispatcher) -> None:
+    single.handle(DaemonLost(A), 0)
+    for event in (DaemonReady(A), DaemonLost(A), LeaveRequested(A), BroadcastAnswered(A, SETUP)):
+        assert single.handle(event, 1) == []
+    assert single.view().daemons == {}
+
+
+# What one can see
+
+
+def test_every_task_is_counted_exactly_once(single: Dispatcher) -> None:
+    submit(single, T1, T2, T3)
+    assert single.view() == DispatcherView(
+        awaiting=2,
+        executing=1,
+        completed=0,
+        cumulative=1,
+        daemons={A: DaemonView(DaemonState.READY, busy=True, tasks_done=0)},
+    )
+    single.handle(CancelRequested(T1), 1)
+    single.handle(CancelRequested(T2), 1)
+    view = single.view()
+    assert (view.awaiting, view.executing, view.completed) == (1, 0, 2)
+    assert view.daemons[A].busy, "it has yet to let go"
+    single.handle(ResultArrived(A, T1), 2)
+    single.handle(ResultArrived(A, T3), 3)
+    view = single.view()
+    assert (view.awaiting, view.executing, view.completed) == (0, 0, 3)
+    assert view.daemons == {A: DaemonView(DaemonState.READY, busy=False, tasks_done=2)}
+
+
+def test_a_daemon_is_busy_with_everywhere_as_with_a_task(single: Dispatcher) -> None:
+    single.handle(EverywhereRequested(SETUP), 0)
+    assert single.view().daemons[A].busy
+
+
+def test_daemons_are_counted_when_they_have_connected(dispatcher: Dispatcher) -> None:
+    dispatcher.handle(DaemonsRequested(2), 0)
+    assert dispatcher.view().cumulative == 0
+    dispatcher.handle(DaemonReady(A), 1)
+    dispatcher.handle(DaemonLost(A), 2)
+    dispatcher.handle(DaemonReady(C), 3)
+    assert dispatcher.view().cumulative == 2
+    assert [d.state for d in dispatcher.view().daemons.values()] == [
+        DaemonState.STARTING,
+        DaemonState.READY,
+    ]
