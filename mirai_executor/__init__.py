@@ -7,6 +7,13 @@
     with MiraiExecutor(8) as executor:
         future = executor.submit(fit, data)
 
+or, where daemons are declared apart from the code that uses them, as in R's mirai::
+
+    from mirai_executor import daemons, mirai
+
+    daemons(8)
+    future = mirai(fit, data)
+
 Names are imported when they are first used: a daemon needs few of them.
 """
 
@@ -28,6 +35,25 @@ if TYPE_CHECKING:
     from .executor import Info as Info
     from .executor import MiraiExecutor as MiraiExecutor
     from .executor import Status as Status
+    from .functional import Daemons as Daemons
+    from .functional import DaemonsNotSetError as DaemonsNotSetError
+    from .functional import collect as collect
+    from .functional import daemons as daemons
+    from .functional import daemons_set as daemons_set
+    from .functional import everywhere as everywhere
+    from .functional import executor_for as executor_for
+    from .functional import info as info
+    from .functional import is_error_value as is_error_value
+    from .functional import is_mirai_error as is_mirai_error
+    from .functional import is_mirai_interrupt as is_mirai_interrupt
+    from .functional import launch_local as launch_local
+    from .functional import mirai as mirai
+    from .functional import profile as profile
+    from .functional import race as race
+    from .functional import require_daemons as require_daemons
+    from .functional import status as status
+    from .functional import stop_mirai as stop_mirai
+    from .functional import unresolved as unresolved
     from .futures import MiraiFuture as MiraiFuture
 
 _ROOMS = {
@@ -43,6 +69,27 @@ _ROOMS = {
         "TaskTimeoutError",
     ),
     "executor": ("DaemonStatus", "Info", "MiraiExecutor", "Status"),
+    "functional": (
+        "Daemons",
+        "DaemonsNotSetError",
+        "collect",
+        "daemons",
+        "daemons_set",
+        "everywhere",
+        "executor_for",
+        "info",
+        "is_error_value",
+        "is_mirai_error",
+        "is_mirai_interrupt",
+        "launch_local",
+        "mirai",
+        "profile",
+        "race",
+        "require_daemons",
+        "status",
+        "stop_mirai",
+        "unresolved",
+    ),
     "futures": ("MiraiFuture",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

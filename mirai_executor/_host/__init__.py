@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -87,6 +88,10 @@ class Host:
         self._encoder: _payload.CallEncoder | None = None
         self._threads: list[threading.Thread] = []
         self._owner = threading.Lock()  # taken for good by the one thread that runs the loop
+        # Before any daemon starts: what changes from now on has to be sent to them.
+        self._sys_path = [
+            os.path.abspath(entry) if entry == "" else str(entry) for entry in sys.path
+        ]
         self._owned = threading.Event()
         self._failure: BaseException | None = None
         self._finished = False
@@ -151,7 +156,7 @@ class Host:
         if self._encoder is None:
             from mirai_executor import _payload  # cloudpickle takes its time
 
-            self._encoder = _payload.CallEncoder()
+            self._encoder = _payload.CallEncoder(self._sys_path)
         return self._encoder
 
     # Daemons

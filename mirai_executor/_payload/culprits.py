@@ -1,4 +1,4 @@
-"""Says which part of an object cannot be pickled, and whether pickle or the user's code said so."""
+"""Says which part of an object cannot be pickled, and whether pickle or user code said so."""
 
 import functools
 import sys
@@ -43,7 +43,7 @@ def describe(error: BaseException) -> str:
     """Return the class and text of an error, never too long, never failing."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - a user's __str__
+    except Exception:  # a user's __str__
         text = "<its text cannot be shown>"
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + "…"
@@ -64,7 +64,11 @@ def explain(
     search = _Search(probe)
     path, culprit = search.smallest(parts)
     kind = type(culprit)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
     explained = PayloadError(f"cannot pickle {path} (a {name} object): {describe(error)}")
     explained.__cause__ = error
     return explained
@@ -94,7 +98,7 @@ class _Search:
         self._probes += 1
         try:
             self._probe(obj)
-        except Exception:  # noqa: BLE001 - that is the question
+        except Exception:  # that is the question
             return True
         return False
 

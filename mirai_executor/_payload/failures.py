@@ -12,7 +12,7 @@ do::
 import functools
 import pickle
 import traceback
-from concurrent.futures import process
+from concurrent.futures.process import _RemoteTraceback
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any
@@ -45,9 +45,9 @@ def encode_error(error: BaseException) -> bytes:
     return pickle.dumps((inner, _name(error), _shown(error), text), PROTOCOL)
 
 
-def decode_error(blob: bytes) -> BaseException:
+def decode_error(blob: bytes | memoryview) -> BaseException:
     """Return the exception that a daemon's task raised, for ``Future.set_exception``."""
-    inner, name, shown, text = pickle.loads(blob)  # noqa: S301 - from a daemon that has proved its secret
+    inner, name, shown, text = pickle.loads(blob)
     error = _load(inner) if inner else None
     if error is None:
         message = f"{name}: {shown}" if shown else name
@@ -61,7 +61,7 @@ def decode_error(blob: bytes) -> BaseException:
 
 def _remote_traceback(text: str) -> BaseException:
     # Its class is what existing code looks for: ProcessPoolExecutor's.
-    return process._RemoteTraceback(f'\n"""\n{text}"""')  # type: ignore[attr-defined]  # noqa: SLF001 - it is private, and expected
+    return _RemoteTraceback(f'\n"""\n{text}"""')  # type: ignore[arg-type]  # typeshed has it wrong
 
 
 class _Steps:
@@ -140,7 +140,9 @@ def _picklable_parts(state: exceptions.State, error: BaseException) -> exception
     args = tuple(value if _travels(value) else _shown_value(value) for value in state.args)
     slots = {name: value for name, value in state.slots.items() if _travels(value)}
     attributes = {name: value for name, value in state.attributes.items() if _travels(value)}
-    left_out = [name for name in {**state.slots, **state.attributes} if name not in {**slots, **attributes}]
+    left_out = [
+        name for name in {**state.slots, **state.attributes} if name not in {**slots, **attributes}
+    ]
     if left_out:
         notes = attributes.get("__notes__")
         note = f"Left at the daemon, because they cannot be pickled: {', '.join(left_out)}"
@@ -150,10 +152,10 @@ def _picklable_parts(state: exceptions.State, error: BaseException) -> exception
 
 def _travels(value: object) -> bool:
     try:
-        pickle.loads(dump(functools.partial(_ErrorPickler, steps=_STEPS[0]), value))  # noqa: S301 - our own bytes
+        pickle.loads(dump(functools.partial(_ErrorPickler, steps=_STEPS[0]), value))
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - the user's code may raise anything: then it does not
+    except BaseException:  # the user's code may raise anything: then it does not
         return False
     return True
 
@@ -163,7 +165,7 @@ def _loadable(error: BaseException, steps: _Steps) -> bytes | None:
         blob = dump(functools.partial(_ErrorPickler, steps=steps), error)
     except KeyboardInterrupt:
         raise  # a cancel: of the daemon's loop, not of this error
-    except BaseException:  # noqa: BLE001 - the user's code may raise anything: then the next step
+    except BaseException:  # the user's code may raise anything: then the next step
         return None
     loaded = _load(blob)
     return blob if type(loaded) is type(error) else None
@@ -171,10 +173,10 @@ def _loadable(error: BaseException, steps: _Steps) -> bytes | None:
 
 def _load(blob: bytes) -> BaseException | None:
     try:
-        loaded = pickle.loads(blob)  # noqa: S301 - from our daemon, or our own
+        loaded = pickle.loads(blob)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - the user's code may raise anything
+    except BaseException:  # the user's code may raise anything
         return None
     return loaded if isinstance(loaded, BaseException) else None
 
@@ -189,7 +191,12 @@ def _frames(trace: TracebackType) -> list[tuple[str, str, int, dict[str, Any]]]:
         frames.append((code.co_filename, code.co_name, found.tb_lineno, own))
         found = found.tb_next
     if len(frames) > 2 * _ENDS:
-        gap = (f"<{len(frames) - 2 * _ENDS} more frames>", "...", 1, {})
+        gap: tuple[str, str, int, dict[str, Any]] = (
+            f"<{len(frames) - 2 * _ENDS} more frames>",
+            "...",
+            1,
+            {},
+        )
         frames[_ENDS:-_ENDS] = [gap]
     return frames
 
@@ -221,7 +228,9 @@ def _hint_at_missing_name(error: BaseException) -> None:
         return
     reason = daemon.missing_because.get(error.name or "")
     if reason:
-        error.add_note(f"{error.name!r} is in the host's __main__, but cannot be pickled: {reason}")
+        error.add_note(
+            f"{error.name!r} is in the host's __main__, but cannot be pickled: {reason}"
+        )
 
 
 def _formatted(error: BaseException) -> str:
@@ -229,7 +238,7 @@ def _formatted(error: BaseException) -> str:
         text = "".join(traceback.format_exception(error))
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - the user's code may raise anything
+    except BaseException:  # the user's code may raise anything
         return f"{_name(error)}: <its traceback cannot be shown>\n"
     return _shortened(text, _LONGEST_TEXT)
 
@@ -242,7 +251,11 @@ def _shortened(text: str, ends: int) -> str:
 
 def _name(error: BaseException) -> str:
     cls = type(error)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return (
+        cls.__qualname__
+        if cls.__module__ == "builtins"
+        else f"{cls.__module__}.{cls.__qualname__}"
+    )
 
 
 def _shown(error: BaseException) -> str:
@@ -250,7 +263,7 @@ def _shown(error: BaseException) -> str:
         return _shortened(str(error), 1_000)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - the user's code may raise anything
+    except BaseException:  # the user's code may raise anything
         return "<its text cannot be shown>"
 
 
@@ -259,5 +272,5 @@ def _shown_value(value: object) -> str:
         return _shortened(repr(value), 1_000)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - the user's code may raise anything
+    except BaseException:  # the user's code may raise anything
         return f"<a {type(value).__qualname__} object>"

@@ -27,34 +27,24 @@ def importing_main() -> bool:
     return _running
 
 
-class _GapFiller(dict[str, Any]):
-    """The script's own names while it runs; those that ``__main__`` lacks go there as well."""
+class _Script(dict[str, Any]):
+    """The locals with which the script runs: dunders of its own, all else is in its globals."""
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         super().__init__(__name__="__mp_main__")
-        self.namespace = namespace
-        self.filled: set[str] = set()
+        self._namespace = namespace
 
     def __setitem__(self, name: str, value: Any) -> None:
-        super().__setitem__(name, value)
-        is_gap = name not in self.namespace and not _is_dunder(name)
-        if is_gap or name in self.filled:
-            self.namespace[name] = value
-            self.filled.add(name)
+        if name.startswith("__") and name.endswith("__"):
+            super().__setitem__(name, value)
+        else:
+            self._namespace[name] = value
 
     def __delitem__(self, name: str) -> None:
-        super().__delitem__(name)
-        if name in self.filled:
-            self.filled.discard(name)
-            self.namespace.pop(name, None)
-
-    def take_back(self) -> None:
-        for name in self.filled:
-            self.namespace.pop(name, None)
-
-
-def _is_dunder(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
+        if name in self:
+            super().__delitem__(name)
+        else:
+            del self._namespace[name]
 
 
 def fill_gaps(namespace: dict[str, Any], preparation: Preparation) -> frozenset[str]:
@@ -62,27 +52,31 @@ def fill_gaps(namespace: dict[str, Any], preparation: Preparation) -> frozenset[
 
     Whatever the script raises comes out, and then no name has been added.
     """
-    global _running  # noqa: PLW0603 - a fact about this process
+    global _running  # a fact about this process
     code = _code_of_main(preparation)
     if code is None:
         return frozenset()
-    filler = _GapFiller(namespace)
+    before = dict(namespace)
     _running = True
     try:
-        exec(code, namespace, filler)  # noqa: S102 - this is an import
+        exec(code, namespace, _Script(namespace))  # noqa: S102 - this is an import
     except BaseException:
-        filler.take_back()
+        for name in namespace.keys() - before.keys():
+            del namespace[name]
         raise
     finally:
+        namespace.update(before)
         _running = False
-    return frozenset(filler.filled)
+    return frozenset(namespace.keys() - before.keys())
 
 
 def _code_of_main(preparation: Preparation) -> CodeType | None:
     if preparation.main_name is not None:
         spec = importlib.util.find_spec(preparation.main_name)
         loader = spec.loader if spec is not None else None
-        return loader.get_code(preparation.main_name) if isinstance(loader, InspectLoader) else None
+        return (
+            loader.get_code(preparation.main_name) if isinstance(loader, InspectLoader) else None
+        )
     if preparation.main_path is None or not Path(preparation.main_path).is_file():
         return None
     text = Path(preparation.main_path).read_bytes()

@@ -77,7 +77,9 @@ def submodules_of(code: CodeType, captured: Iterable[Any]) -> list[ModuleType]:
     """
     mentioned = sorted(names_of(code).mentioned)
     found: list[ModuleType] = []
-    waiting = [m.__name__ for m in captured if isinstance(m, ModuleType) and hasattr(m, "__path__")]
+    waiting = [
+        m.__name__ for m in captured if isinstance(m, ModuleType) and hasattr(m, "__path__")
+    ]
     while waiting:
         package = waiting.pop()
         for name in mentioned:

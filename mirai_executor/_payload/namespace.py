@@ -10,6 +10,7 @@
 So the daemon's ``__main__`` follows the host's, and keeps what initializers and tasks put there.
 """
 
+import contextlib
 import functools
 import importlib
 import io
@@ -40,6 +41,10 @@ _NOT_YET = object()
 current: "Namespace | None" = None
 
 
+class _TooEarly(Exception):  # noqa: N818 - a way to start again, not an error
+    """A name is needed to unpickle an entry that has to be unpickled first itself."""
+
+
 class Namespace:
     """The names of a daemon's ``__main__``. For the daemon's main thread only.
 
@@ -55,7 +60,7 @@ class Namespace:
     """
 
     def __init__(self, preparation: Preparation) -> None:
-        global current  # noqa: PLW0603 - a process has one __main__
+        global current  # a process has one __main__
         self.module = _make_main(self, preparation)
         self.on_sys_path: Callable[[list[str]], None] | None = None
         self.missing_because: dict[str, str] = {}
@@ -76,9 +81,9 @@ class Namespace:
         """Names of ``__main__`` that the host's has as well: cleanup leaves their values."""
         return self._host_names
 
-    def receive(self, name: str, digest: bytes, blob: bytes) -> None:
+    def receive(self, name: str, digest: bytes, blob: bytes | memoryview) -> None:
         """Keep the bytes of a name until a call needs them. Never fails."""
-        self._received.setdefault(name, {})[digest] = blob
+        self._received.setdefault(name, {})[digest] = bytes(blob)
 
     def missing(self, names: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         """Return those of a call's names whose bytes have to be asked for.
@@ -92,7 +97,11 @@ class Namespace:
         ]
 
     def decode(
-        self, blob: bytes, names: Sequence[tuple[str, bytes]], *, persist: bool = False
+        self,
+        blob: bytes | memoryview,
+        names: Sequence[tuple[str, bytes]],
+        *,
+        persist: bool = False,
     ) -> Callable[[], object]:
         """Bring ``__main__`` up to date and return the call, ready to run.
 
@@ -119,11 +128,9 @@ class Namespace:
 
     def find(self, name: str) -> object:
         """Return a global of ``__main__`` by name, as a payload or ``getattr`` asks for it."""
-        value = rebuild.entries_in_progress.get(name, _NOT_YET)
+        value = self._find_entry(name)
         if value is not _NOT_YET:
             return value
-        if name in self._pending:
-            self._apply_entry(name)
         names = vars(self.module)
         if name not in names and not (name.startswith("__") and name.endswith("__")):
             self._import_main()
@@ -133,18 +140,28 @@ class Namespace:
 
     def find_held(self, module: str, name: str) -> object:
         """Return a global of a module that only the host has as a file."""
-        entry = f"{module}:{name}"
-        value = rebuild.entries_in_progress.get(entry, _NOT_YET)
+        value = self._find_entry(f"{module}:{name}")
         if value is not _NOT_YET:
             return value
-        if entry in self._pending:
-            self._apply_entry(entry)
         return getattr(importlib.import_module(module), name)
 
     def knows_held(self, module: str) -> bool:
         """Tell whether names of this module come from the host."""
         prefix = f"{module}:"
-        return any(name.startswith(prefix) for name in (*self._pending, *rebuild.entries_in_progress))
+        return any(
+            name.startswith(prefix) for name in (*self._pending, *rebuild.entries_in_progress)
+        )
+
+    def _find_entry(self, entry: str) -> object:
+        """Return what a name of the table will be, as far as it is made; apply it if need be."""
+        if entry in rebuild.entries_in_progress:
+            value = rebuild.entries_in_progress[entry]
+            if value is _NOT_YET:
+                raise _TooEarly(entry)
+            return value
+        if entry in self._pending:
+            self._apply_entry(entry)
+        return _NOT_YET
 
     def _apply(self, changed: Sequence[tuple[str, bytes]]) -> None:
         self._pending = dict(changed)
@@ -152,9 +169,27 @@ class Namespace:
             if SYS_PATH in self._pending:  # first: the others may need it to be imported
                 self._apply_sys_path(self._pending[SYS_PATH])
             while self._pending:
-                self._apply_entry(next(iter(self._pending)))
+                self._apply_next()
         finally:
             self._pending = {}
+
+    def _apply_next(self) -> None:
+        """Apply one entry, beginning with one that no cycle needs to be complete.
+
+        A subclass that its base's registry holds needs its base, which needs the subclass: that
+        works only if it begins with the base.
+        """
+        for entry in list(self._pending):
+            before = dict(self._pending)
+            try:
+                self._apply_entry(entry)
+            except _TooEarly:
+                applied = self._applied
+                self._pending = {n: d for n, d in before.items() if applied.get(n) != d}
+            else:
+                return
+        entries = ", ".join(self._pending)
+        raise PayloadError(f"these names of the host's __main__ need each other: {entries}")
 
     def _apply_entry(self, entry: str) -> None:
         """Set one name of the table. Nothing is noted unless it succeeds."""
@@ -207,7 +242,7 @@ class Namespace:
         return blob
 
     def _apply_sys_path(self, digest: bytes) -> None:
-        path = pickle.loads(self._bytes_of(SYS_PATH, digest))  # noqa: S301 - from our host
+        path = pickle.loads(self._bytes_of(SYS_PATH, digest))
         sys.path[:] = path
         importlib.invalidate_caches()
         if self.on_sys_path is not None:
@@ -221,7 +256,7 @@ class Namespace:
             return
         try:
             self._host_names |= lastresort.fill_gaps(vars(self.module), self._preparation)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's whole script runs
+        except (Exception, SystemExit) as error:  # the user's whole script runs
             self._main_failed = describe(error)
         self._main_imported = True
 
@@ -275,17 +310,16 @@ def _prepare_process(preparation: Preparation) -> None:
     sys.path[:] = preparation.sys_path
     importlib.invalidate_caches()
     sys.argv = list(preparation.argv)
-    try:
+    # On another machine it may not exist: then the launcher's choice stays.
+    with contextlib.suppress(OSError):
         os.chdir(preparation.cwd)
-    except OSError:
-        pass  # on another machine it may not exist: then the launcher's choice stays
     multiprocessing.current_process().authkey = preparation.authkey
 
 
-def _load(what: str, blob: bytes, loads: Callable[[bytes], Any]) -> Any:
+def _load(what: str, blob: bytes | memoryview, loads: Callable[[Any], Any]) -> Any:
     try:
         return loads(blob)
-    except PayloadError:
+    except (PayloadError, _TooEarly):
         raise
     except Exception as error:
         raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error

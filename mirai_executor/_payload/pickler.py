@@ -154,7 +154,7 @@ class PayloadPickler(pickle.Pickler):
 
     def _reduce_instance(self, kind: type, obj: Any) -> Any:
         """Let singletons that reduce to their own name live in ``__main__`` too."""
-        if kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__:
+        if _reduces_as_usual(kind):
             return NotImplemented
         if kind in copyreg.dispatch_table or kind_of(kind.__module__) is Kind.IMPORTABLE:
             return NotImplemented
@@ -173,6 +173,10 @@ def dump(pickler: Callable[[Any], PayloadPickler], obj: object) -> bytes:
     with io.BytesIO() as file:
         pickler(file).dump(obj)
         return file.getvalue()
+
+
+def _reduces_as_usual(kind: Any) -> bool:
+    return kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__
 
 
 def _content(cell: CellType) -> tuple[Any, ...]:

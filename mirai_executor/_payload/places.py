@@ -76,7 +76,7 @@ def value_at(module: ModuleType, qualname: str) -> object:
     for part in rest:
         try:
             found = getattr(found, part, _NOTHING)
-        except Exception:  # noqa: BLE001 - a user's descriptor: then it is not found by name
+        except Exception:  # a user's descriptor: then it is not found by name
             return _NOTHING
     return found
 
@@ -158,7 +158,7 @@ def _search(module_name: str, parent: str) -> ModuleSpec | None:
         find_spec = getattr(finder, "find_spec", None)
         try:
             spec = find_spec(module_name, path) if find_spec else None
-        except Exception:  # noqa: BLE001 - a foreign finder that fails has not found it
+        except Exception:  # a foreign finder that fails has not found it
             spec = None
         if isinstance(spec, ModuleSpec):
             return spec

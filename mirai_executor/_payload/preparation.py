@@ -53,7 +53,7 @@ class Preparation(NamedTuple):
 
 def host_sys_path() -> list[str]:
     """Return ``sys.path`` with '' replaced by the working directory that it stands for."""
-    return [_cwd() if entry == "" else entry for entry in sys.path if isinstance(entry, str)]
+    return [_cwd() if entry == "" else str(entry) for entry in sys.path]
 
 
 def _script(file: str | None) -> str | None:

@@ -189,7 +189,7 @@ def make_cached_property(function: Callable[..., Any], name: str | None) -> Any:
 
 def make_newtype(name: str, module: str, qualname: str, supertype: Any) -> Any:
     """Make a ``typing.NewType``."""
-    made = typing.NewType(name, supertype)  # type: ignore[valid-newtype,misc]  # not for the checker
+    made = typing.NewType(name, supertype)  # type: ignore[misc]  # not for the checker
     made.__module__ = module
     made.__qualname__ = qualname
     return made

@@ -32,9 +32,11 @@ def run_source(source: str, variables: Mapping[str, Any], *, persist: bool = Fal
     tree = ast.parse(source, SOURCE_NAME)
     # So that the lines appear in tracebacks: linecache cannot read this "file".
     linecache.cache[SOURCE_NAME] = (len(source), None, source.splitlines(True), SOURCE_NAME)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body else None
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
     exec(compile(tree, SOURCE_NAME, "exec", dont_inherit=True), namespace)  # noqa: S102 - that is what was asked
-    if last is None:
+    if not isinstance(last, ast.Expr):
         return None
     final = compile(ast.Expression(last.value), SOURCE_NAME, "eval", dont_inherit=True)
     return eval(final, namespace)  # noqa: S307 - that is what was asked

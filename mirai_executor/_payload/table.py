@@ -164,14 +164,21 @@ class Table:
         return None
 
     def entries(self) -> tuple[NameEntry, ...]:
-        """Return the table, in an order that is the same for the same names."""
-        return tuple(_as_entry(key, self._entries[key]) for key in sorted(self._entries))
+        """Return the table, in the order in which the modules got their names.
+
+        A class comes before its subclasses, then, and a decorator before what it decorates.
+        """
+        modules = sorted({key.module for key in self._entries})
+        keys = (
+            Key(module, name) for module in modules for name in list(vars(sys.modules[module]))
+        )
+        return tuple(_as_entry(key, self._entries[key]) for key in keys if key in self._entries)
 
     def _pickle_value(self, key: Key) -> Pickled | Failure:
         try:
             value = vars(sys.modules[key.module])[key.name]
             return self.pickle(value, key)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - any code of the user runs here
+        except (Exception, SystemExit) as error:  # any code of the user runs here
             return Failure(error, key)
 
     def _spread_failures(self) -> None:

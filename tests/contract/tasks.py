@@ -57,6 +57,16 @@ def hold(started: Path, gate: Path) -> bytes:
     return gate.read_bytes()
 
 
+def step(folder: Path, number: int) -> bytes:
+    """Return at once the first time, hold the second time, then leave a file."""
+    if number == 0:
+        return b"first"
+    if number == 1:
+        return hold(folder / "started", folder / "gate")
+    touch(folder / f"ran-{number}")
+    return b""
+
+
 def touch(path: Path) -> None:
     path.touch()
 
@@ -71,7 +81,7 @@ def make_unpicklable() -> LockedUp:
 
 
 def remember(value: object) -> None:
-    global remembered  # noqa: PLW0603 - the documented recipe for initializers
+    global remembered
     remembered = value
 
 

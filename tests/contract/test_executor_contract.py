@@ -1,10 +1,11 @@
-"""Holds MiraiExecutor to what the standard library's executors do, with the same tests for each."""
+"""Holds MiraiExecutor to what the standard library's executors do: the same tests for each."""
 
 import asyncio
 import concurrent.futures
 import contextlib
 import functools
 import inspect
+import io
 import itertools
 import logging
 import multiprocessing
@@ -36,8 +37,9 @@ LONG = 30.0  # seconds that no passing test waits
 Make = Callable[..., Any]
 
 
-def make_process_pool(*args: Any, **kwargs: Any) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(*args, mp_context=multiprocessing.get_context("spawn"), **kwargs)
+def make_process_pool(*args: Any, **kwargs: Any) -> Executor:
+    spawn = multiprocessing.get_context("spawn")
+    return functools.partial(ProcessPoolExecutor, mp_context=spawn)(*args, **kwargs)
 
 
 def make_mirai(*args: Any, **kwargs: Any) -> Executor:
@@ -91,15 +93,19 @@ class Held:
     def __init__(self, executor: Executor, folder: Path) -> None:
         self.started = folder / "started"
         self.gate = folder / "gate"
+        self.is_let_go = False
         for fifo in (self.started, self.gate):
             os.mkfifo(fifo)
-        self.future = executor.submit(tasks.hold, self.started, self.gate)
+        self.future: Future[Any] = executor.submit(tasks.hold, self.started, self.gate)
 
     def wait_until_it_runs(self) -> None:
         assert self.started.read_bytes() == b"started"
 
     def let_go(self) -> None:
-        self.gate.write_bytes(b"go")
+        """Let it end. The second time does nothing: the gate would wait for another reader."""
+        if not self.is_let_go:
+            self.is_let_go = True
+            self.gate.write_bytes(b"go")
 
 
 @pytest.fixture
@@ -249,18 +255,22 @@ def test_a_callback_may_submit(executor: Executor) -> None:
 
 
 def test_a_failing_callback_is_logged_and_harms_nobody(
-    executor: Executor, caplog: pytest.LogCaptureFixture
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Future[int]) -> None:
         raise tasks.TroubleError("callback", 1)
 
+    # Text, not records: these would keep the frames of the executor's thread, and what they hold.
+    log = logging.getLogger("concurrent.futures")
+    text = io.StringIO()
+    monkeypatch.setattr(log, "handlers", [logging.StreamHandler(text)])
+    monkeypatch.setattr(log, "propagate", False)
     done = threading.Event()
     future = executor.submit(tasks.multiply, 2, 3)
-    with caplog.at_level(logging.ERROR, "concurrent.futures"):
-        future.add_done_callback(fail)
-        future.add_done_callback(lambda _: done.set())
-        assert done.wait(LONG)
-    assert "exception calling callback" in caplog.text
+    future.add_done_callback(fail)
+    future.add_done_callback(lambda _: done.set())
+    assert done.wait(LONG)
+    assert "exception calling callback" in text.getvalue()
     assert executor.submit(tasks.multiply, 2, 4).result(LONG) == 8
 
 
@@ -324,7 +334,7 @@ def test_a_view_restores_the_standard_cancel(executor: Any, tmp_path: Path) -> N
 
 def test_wait_returns_at_the_first_completed(executor: Executor, hold: Callable[[], Held]) -> None:
     held = hold()
-    quick: Future[int] = Future()
+    quick: Future[Any] = Future()
     quick.set_result(1)
     assert wait([held.future, quick], LONG, FIRST_COMPLETED) == ({quick}, {held.future})
 
@@ -333,7 +343,7 @@ def test_wait_returns_at_the_first_exception(make: Make, tmp_path: Path) -> None
     executor = make(2)
     held = Held(executor, tmp_path)
     held.wait_until_it_runs()
-    failing = executor.submit(tasks.fail, "no", code=1)
+    failing: Future[Any] = executor.submit(tasks.fail, "no", code=1)
     assert wait([held.future, failing], LONG, FIRST_EXCEPTION) == ({failing}, {held.future})
     held.let_go()
 
@@ -417,20 +427,18 @@ def test_maps_timeout_counts_from_its_call(executor: Executor, hold: Callable[[]
 
 
 def test_a_map_that_is_closed_cancels_what_has_not_started(
-    executor: Executor, hold: Callable[[], Held], tmp_path: Path
+    executor: Executor, tmp_path: Path
 ) -> None:
-    held = hold()
-    results = executor.map(tasks.touch, [tmp_path / f"ran-{n}" for n in range(10)])
-    with pytest.raises(TimeoutError):
-        next(executor.map(tasks.multiply, [1], [2], timeout=0))
-    assert inspect.isgenerator(results) or hasattr(results, "close")
-    with contextlib.suppress(StopIteration):
-        # A generator that never began has nothing to clean up: let it begin.
-        threading.Timer(0.05, held.let_go).start()
-        next(results)
-    results.close()  # type: ignore[attr-defined]  # an iterator by its type, a generator in fact
+    for fifo in ("started", "gate"):
+        os.mkfifo(tmp_path / fifo)
+    results: Any = executor.map(functools.partial(tasks.step, tmp_path), range(12))
+    assert next(results) == b"first"
+    assert (tmp_path / "started").read_bytes() == b"started"
+    results.close()
+    (tmp_path / "gate").write_bytes(b"go")
     executor.shutdown()
-    assert len(list(tmp_path.glob("ran-*"))) < 10
+    # A process pool has handed the next two on already.
+    assert len(list(tmp_path.glob("ran-*"))) <= 2
 
 
 @only_mirai
@@ -528,9 +536,11 @@ def test_shutdown_cancels_what_is_queued_when_asked(
     futures = [executor.submit(tasks.multiply, n, n) for n in range(10)]
     executor.shutdown(wait=False, cancel_futures=True)
     held.let_go()
-    executor.shutdown()
+    for future in futures:
+        # Not wait(): to it, a future that nobody has told of its cancellation is not done.
+        with contextlib.suppress(CancelledError):
+            future.result(LONG)
     # A process pool has handed one or two of them on; the standard library says no more.
-    assert all(future.done() for future in futures)
     assert [future.cancelled() for future in futures[2:]] == [True] * 8
     assert held.future.result(LONG) == b"go"
 
@@ -614,7 +624,8 @@ def test_a_worker_is_replaced_after_its_tasks(make: Make) -> None:
     assert workers[0] == workers[1] != workers[2] == workers[3] != workers[4] == workers[5]
 
 
-@only_processes
+# ProcessPoolExecutor itself hangs here (https://github.com/python/cpython/issues/115634).
+@only_mirai
 def test_no_task_is_lost_to_a_worker_that_is_replaced(make: Make) -> None:
     results = make(2, max_tasks_per_child=3).map(tasks.multiply, range(30), range(30))
     assert list(results) == [n * n for n in range(30)]

@@ -16,19 +16,19 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
 
-def send(stream: BinaryIO, message: object) -> None:
+def send(stream: IO[bytes], message: object) -> None:
     blob = pickle.dumps(message)
     stream.write(struct.pack("!I", len(blob)) + blob)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
+def receive(stream: IO[bytes]) -> Any:
     header = stream.read(4)
     return pickle.loads(stream.read(struct.unpack("!I", header)[0])) if header else None
 
@@ -39,6 +39,8 @@ class Daemon:
     def __init__(self, **encoder_options: Any) -> None:
         from mirai_executor import _payload
 
+        if _payload.importing_main():
+            raise RuntimeError('this script starts a daemon without if __name__ == "__main__":')
         self.payload = _payload
         preparation = _payload.Preparation.of_this_process()
         self.encoder = _payload.CallEncoder(**encoder_options)
@@ -70,7 +72,9 @@ class Daemon:
         new = [entry for entry in call.names if self.sent.get(entry.name) != entry.digest]
         self.sent.update((name, digest) for name, digest, _ in new)
         names = [(name, digest) for name, digest, _ in call.names]
-        answer: tuple[bool, bytes] = self.ask("run", [tuple(e) for e in new], call.blob, names, persist)
+        answer: tuple[bool, bytes] = self.ask(
+            "run", [tuple(e) for e in new], call.blob, names, persist
+        )
         return answer
 
     def finish(self, call: Any, *, persist: bool = False) -> Any:
@@ -137,7 +141,7 @@ def serve() -> None:
     from mirai_executor import _payload
 
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    sys.stdin = open(os.devnull)
+    sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - for the rest of the process
     os.dup2(2, 1)
     namespace = None
     while (message := receive(incoming)) is not None:

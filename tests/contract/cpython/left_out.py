@@ -2,6 +2,7 @@
 
 PRIVATE = "looks inside ProcessPoolExecutor: "
 ONE_TASK = "demands that one crash break the whole pool; here it costs the task that it hit"
+ONE_FUTURE = "demands that what cannot be unpickled break the whole pool; here its future fails"
 
 LEFT_OUT = {
     "ProcessPoolExecutorTest.test_killed_child": ONE_TASK,
@@ -19,6 +20,10 @@ LEFT_OUT = {
     "ProcessPoolShutdownTest.test_context_manager_shutdown": PRIVATE + "joins _processes",
     "ProcessPoolShutdownTest.test_del_shutdown": PRIVATE + "joins _executor_manager_thread",
     "ProcessPoolShutdownTest.test_shutdown_no_wait": PRIVATE + "joins _executor_manager_thread",
+    "ExecutorDeadlockTest.test_error_at_task_unpickle": ONE_FUTURE,
+    "ExecutorDeadlockTest.test_exit_at_task_unpickle": ONE_FUTURE,
+    "ExecutorDeadlockTest.test_error_during_result_unpickle_in_result_handler": ONE_FUTURE,
+    "ExecutorDeadlockTest.test_exit_during_result_unpickle_in_result_handler": ONE_FUTURE,
     "ExecutorDeadlockTest.test_shutdown_deadlock_pickle": (
         PRIVATE + "joins _executor_manager_thread"
     ),

@@ -1,9 +1,9 @@
 """Finds CPython's own executor tests, and makes them importable where an interpreter lacks them.
 
 ``test.test_concurrent_futures`` is a part of CPython's library that many installations leave out.
-Where the running interpreter has none, those of another one are borrowed, with its ``test.support``
-(an older one lacks names that a newer suite needs): a folder on ``PYTHONPATH``, which daemons see
-too, holds a package ``test`` whose path is the lender's. Nothing is copied.
+Where the running interpreter has none, those of another one are borrowed, together with its
+``test.support`` (an older one lacks names that a newer suite needs): a folder on ``PYTHONPATH``,
+which daemons see too, holds a package ``test`` whose path is the lender's. Nothing is copied.
 """
 
 import os

@@ -1,0 +1,83 @@
+"""Runs the examples of the README and of each page of the docs, and compares what they print.
+
+The ``python`` blocks of a page are one script, run from top to bottom. A ``text`` block right
+after one is what it prints; a line ``...`` there stands for any number of lines.
+"""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FENCED = re.compile(
+    r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?",
+    re.MULTILINE | re.DOTALL,
+)
+MARK = "--- end of block {} ---"
+SECONDS = 50.0
+
+
+@dataclass(frozen=True)
+class Example:
+    line: int
+    code: str
+    shown: str | None
+
+
+def examples_of(page: Path) -> list[Example]:
+    text = page.read_text()
+    return [
+        Example(text.count("\n", 0, found.start()) + 1, found["code"], found["shown"])
+        for found in FENCED.finditer(text)
+    ]
+
+
+def pages() -> list[Path]:
+    every = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [page for page in every if examples_of(page)]
+
+
+def script(examples: list[Example]) -> str:
+    """Join the blocks; after each, a line on standard output says so."""
+    parts = [
+        f"{example.code}\nprint({MARK.format(number)!r}, flush=True)\n"
+        for number, example in enumerate(examples)
+    ]
+    return "".join(parts)
+
+
+def pattern(shown: str) -> str:
+    lines = [r"(.*\n)*?" if line == "..." else re.escape(line) + r"\n" for line in lines_of(shown)]
+    return "".join(lines)
+
+
+def lines_of(shown: str) -> list[str]:
+    return shown.rstrip("\n").split("\n")
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_the_examples_of_a_page_print_what_it_shows(page: Path, tmp_path: Path) -> None:
+    examples = examples_of(page)
+    path = tmp_path / "example.py"
+    path.write_text(script(examples))
+    run = subprocess.run(
+        [sys.executable, "-W", "error", path],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert run.returncode == 0, f"{page.name}:\n{run.stdout}\n{run.stderr}"
+    printed = run.stdout
+    for number, example in enumerate(examples):
+        output, _, printed = printed.partition(MARK.format(number) + "\n")
+        if example.shown is not None:
+            where = f"{page.name}, line {example.line}, printed:\n{output}\n{run.stderr}"
+            assert re.fullmatch(pattern(example.shown), output), where

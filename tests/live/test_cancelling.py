@@ -1,0 +1,522 @@
+"""Live: ``cancel()`` ends the work, and touches no other task."""
+
+import asyncio
+import concurrent.futures
+import functools
+import os
+import random
+import signal
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, as_completed, wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live import mischief
+from live.mischief import SOON, AtPickle, AtUnpickle, Bell, Tally, running
+from mirai_executor import MiraiExecutor, MiraiInterrupt
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator[Bell]:
+    bell = Bell(tmp_path)
+    yield bell
+    bell.close()
+
+
+@pytest.fixture
+def tally(tmp_path: Path) -> Tally:
+    return Tally(tmp_path)
+
+
+def pid_of(executor: MiraiExecutor) -> int:
+    return executor.submit(mischief.own_pid).result(SOON)
+
+
+def assert_cancelled(future: "Future[Any]") -> None:
+    assert future.cancelled()
+    assert future.done()
+    with pytest.raises(CancelledError):
+        future.result(SOON)
+    with pytest.raises(CancelledError):
+        future.exception(SOON)
+
+
+# Queued
+
+
+def test_a_cancelled_task_of_the_queue_never_runs(bell: Bell, tally: Tally) -> None:
+    with running() as executor:
+        busy = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        bell.wait()
+        queued = [executor.submit(mischief.count_and_return, tally.path, str(n)) for n in range(9)]
+        assert all(future.cancel() for future in queued[::2])
+        busy.cancel()
+        wait(queued, SOON)
+        for future in queued[::2]:
+            assert_cancelled(future)
+        assert sorted(tally.counts()) == [str(n) for n in range(1, 9, 2)]
+
+
+# Running
+
+
+SOFT: dict[str, Callable[..., Any]] = {
+    "a blocking sleep": mischief.sleep_long,
+    "a loop in Python": mischief.loop_for_ever,
+    "a wait for a lock": functools.partial(mischief.wait_for_a_lock),
+    "a wait for a child": mischief.wait_for_a_child,
+    "a read of a pipe": mischief.read_a_pipe,
+    "an event loop": mischief.run_an_event_loop,
+}
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_cancel_stops_the_work_and_the_daemon_goes_on(name: str, bell: Bell) -> None:
+    with running() as executor:
+        pid = pid_of(executor)
+        future = executor.submit(mischief.ring_and, bell.path, SOFT[name])
+        bell.wait()
+        assert future.running()
+        assert future.cancel()
+        assert_cancelled(future)
+        assert pid_of(executor) == pid
+
+
+HARD: dict[str, Callable[..., Any]] = {
+    "a C function that holds the GIL": mischief.hold_the_gil,
+    "a C function that never looks": mischief.raise_a_huge_power,
+    "a regular expression": mischief.match_for_ever,
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_a_daemon_that_does_not_let_go_is_killed_after_its_grace(name: str, bell: Bell) -> None:
+    with running(cancel_grace=0.3) as executor:
+        pid = pid_of(executor)
+        future = executor.submit(mischief.ring_and, bell.path, HARD[name])
+        bell.wait()
+        begun = time.monotonic()
+        assert future.cancel()
+        assert_cancelled(future)
+        assert time.monotonic() - begun < 0.3  # cancel() has not waited
+        assert pid_of(executor) != pid
+        assert time.monotonic() - begun >= 0.3
+
+
+def test_a_task_that_swallows_every_exception_is_killed_after_its_grace(bell: Bell) -> None:
+    with running(cancel_grace=0.3) as executor:
+        future = executor.submit(mischief.swallow_everything, bell.path)
+        pid = int(bell.wait())
+        assert future.cancel()
+        assert_cancelled(future)
+        assert bell.wait() == "swallowed"
+        assert pid_of(executor) != pid
+
+
+def test_a_task_that_swallows_the_interrupt_and_ends_keeps_its_daemon(bell: Bell) -> None:
+    with running() as executor:
+        future = executor.submit(mischief.swallow_once, bell.path)
+        pid = int(bell.wait())
+        assert future.cancel()
+        assert_cancelled(future)
+        assert pid_of(executor) == pid
+
+
+def test_a_process_that_a_cancelled_task_has_forked_dies_with_a_killed_daemon(bell: Bell) -> None:
+    with running(cancel_grace=0.2) as executor:
+        future = executor.submit(mischief.fork_and, mischief.hold_the_gil, bell.path)
+        child = os.pidfd_open(int(bell.wait()))
+        try:
+            assert future.cancel()
+            mischief.wait_for_end(child)
+        finally:
+            os.close(child)
+
+
+def test_a_daemon_interrupted_in_the_middle_of_an_import_is_replaced(
+    bell: Bell, tmp_path: Path
+) -> None:
+    source = f"from live.mischief import ring, sleep_long\nring({str(bell.path)!r})\nsleep_long()"
+    (tmp_path / "slow_to_import.py").write_text(source)
+    with running() as executor:
+        pid = pid_of(executor)
+        future = executor.submit(mischief.import_from, tmp_path, "slow_to_import")
+        bell.wait()
+        assert future.cancel()
+        assert_cancelled(future)
+        assert pid_of(executor) != pid
+
+
+def test_a_daemon_interrupted_while_an_argument_imports_is_replaced(
+    bell: Bell, tmp_path: Path
+) -> None:
+    source = f"from live.mischief import ring, sleep_long\nring({str(bell.path)!r})\nsleep_long()"
+    (tmp_path / "slow_to_import.py").write_text(source)
+    with running() as executor:
+        pid = pid_of(executor)
+        load = functools.partial(mischief.import_from, tmp_path, "slow_to_import")
+        future = executor.submit(id, AtUnpickle(load))
+        bell.wait()
+        assert future.cancel()
+        assert pid_of(executor) != pid
+
+
+PICKLING = ["unpickling its argument", "pickling its result"]
+
+
+@pytest.mark.parametrize("when", PICKLING)
+def test_a_task_can_be_cancelled_while_it_is(when: str, bell: Bell) -> None:
+    slow = functools.partial(mischief.ring_and, bell.path, mischief.sleep_long)
+    with running() as executor:
+        if when == PICKLING[0]:
+            future = executor.submit(id, AtUnpickle(slow))
+        else:
+            future = executor.submit(mischief.return_at_pickle, slow)
+        bell.wait()
+        assert future.cancel()
+        assert_cancelled(future)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def test_a_cancelled_task_is_not_held_back_by_another(bell: Bell) -> None:
+    """With two daemons, the other one's task never notices."""
+    with running(2) as executor:
+        one = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        first = bell.wait()
+        other = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        second = bell.wait()
+        assert first != second
+        one.cancel()
+        assert pid_of(executor) == int(first)
+        assert other.running()
+        other.cancel()
+
+
+# The contract of cancel()
+
+
+def test_cancelling_twice_is_true_twice_and_cancelling_what_is_done_is_false(bell: Bell) -> None:
+    with running() as executor:
+        done = executor.submit(mischief.answer)
+        assert done.result(SOON) == 42
+        assert not done.cancel()
+        assert done.result(SOON) == 42
+        future = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        bell.wait()
+        assert future.cancel()
+        assert future.cancel()
+        assert_cancelled(future)
+        assert future.code == 20
+
+
+def test_a_failed_task_cannot_be_cancelled_any_more() -> None:
+    with running() as executor:
+        future = executor.submit(mischief.fail)
+        assert isinstance(future.exception(SOON), ArithmeticError)
+        assert not future.cancel()
+        assert not future.cancelled()
+
+
+def test_callbacks_of_a_cancelled_future_run_once_and_at_once(bell: Bell) -> None:
+    with running() as executor:
+        future = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        bell.wait()
+        calls: list[bool] = []
+        future.add_done_callback(lambda f: calls.append(f.cancelled()))
+        future.cancel()
+        future.cancel()
+        assert calls == [True]
+        assert executor.submit(mischief.answer).result(SOON) == 42
+        assert calls == [True]
+
+
+def test_a_callback_may_cancel_other_tasks_and_itself(bell: Bell) -> None:
+    with running(2) as executor:
+        others = [
+            executor.submit(mischief.ring_and, bell.path, mischief.sleep_long),
+            executor.submit(mischief.sleep_long),
+            executor.submit(mischief.sleep_long),
+        ]
+
+        def cancel_all(_: "Future[Any]") -> None:
+            for future in others:
+                future.cancel()
+
+        others[0].add_done_callback(cancel_all)
+        bell.wait()
+        others[0].cancel()
+        for future in others:
+            assert_cancelled(future)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def test_waiters_see_a_cancelled_task_end(bell: Bell) -> None:
+    with running(2) as executor:
+        sleepers = [
+            executor.submit(mischief.ring_and, bell.path, mischief.sleep_long) for _ in range(2)
+        ]
+        bell.wait(), bell.wait()
+        thread = threading.Thread(target=sleepers[0].cancel)
+        thread.start()
+        done, rest = wait(sleepers, SOON, return_when=FIRST_COMPLETED)
+        assert (done, rest) == ({sleepers[0]}, {sleepers[1]})
+        thread.join()
+        thread = threading.Thread(target=sleepers[1].cancel)
+        thread.start()
+        assert set(as_completed(sleepers, SOON)) == set(sleepers)
+        thread.join()
+
+
+def test_a_thread_that_waits_for_a_result_hears_of_the_cancel(bell: Bell) -> None:
+    with running() as executor:
+        future = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        bell.wait()
+        heard: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                future.result(SOON)
+            except CancelledError as error:
+                heard.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        future.cancel()
+        thread.join(SOON)
+        assert len(heard) == 1
+
+
+def test_cancelling_an_awaitable_stops_the_work(bell: Bell) -> None:
+    async def main(executor: MiraiExecutor) -> None:
+        pid = pid_of(executor)
+        loop = asyncio.get_running_loop()
+        sleep = functools.partial(mischief.ring_and, bell.path, mischief.sleep_long)
+        awaited = loop.run_in_executor(executor, sleep)
+        await asyncio.to_thread(bell.wait)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(awaited, 0.01)
+        assert await loop.run_in_executor(executor, mischief.own_pid) == pid
+        future = executor.submit(sleep)
+        wrapped = asyncio.wrap_future(future)
+        await asyncio.to_thread(bell.wait)
+        wrapped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wrapped
+        assert await loop.run_in_executor(executor, mischief.own_pid) == pid
+        assert_cancelled(future)
+
+    with running() as executor:
+        asyncio.run(main(executor))
+
+
+def test_a_future_cancelled_at_the_host_is_cancelled_for_asyncio_too(bell: Bell) -> None:
+    async def main(executor: MiraiExecutor) -> None:
+        future = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        wrapped = asyncio.wrap_future(future)
+        await asyncio.to_thread(bell.wait)
+        future.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wrapped
+
+    with running() as executor:
+        asyncio.run(main(executor))
+
+
+# cancel_running=False
+
+
+def test_with_cancel_running_false_a_running_task_is_left_alone(tmp_path: Path, bell: Bell) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with running() as executor:
+        view = executor.with_options(cancel_running=False)
+        future = view.submit(mischief.ring_and, bell.path, mischief.block_until_open, gate)
+        queued = view.submit(mischief.answer)
+        bell.wait()
+        assert not future.cancel()
+        assert queued.cancel()
+        assert not future.cancelled()
+        gate.write_bytes(b"open")
+        assert future.result(SOON) == b"open"
+        assert_cancelled(queued)
+
+
+def test_with_cancel_running_false_a_cancelled_task_has_not_run(tally: Tally) -> None:
+    with running() as executor:
+        view = executor.with_options(cancel_running=False)
+        for n in range(200):
+            future = view.submit(mischief.count_and_return, tally.path, str(n), n)
+            if future.cancel():
+                assert_cancelled(future)
+            else:
+                assert future.result(SOON) == n
+            view.submit(mischief.answer).result(SOON)
+            assert tally.counts()[str(n)] == (not future.cancelled())
+
+
+def test_a_map_that_is_closed_cancels_only_what_has_not_started(
+    tmp_path: Path, bell: Bell, tally: Tally
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with running() as executor:
+        work = functools.partial(mischief.ring_wait_and_count, bell.path, gate, tally.path)
+        results = executor.map(work, map(str, range(5)))
+        bell.wait()
+        results.close()  # type: ignore[attr-defined]  # as generators have it
+        gate.write_bytes(b"open")
+        assert executor.submit(mischief.answer).result(SOON) == 42
+        assert tally.counts() == {"0": 1}
+
+
+# SIGINT
+
+
+def test_sigint_to_an_idle_daemon_changes_nothing() -> None:
+    with running() as executor:
+        pid = pid_of(executor)
+        for n in range(100):
+            os.kill(pid, signal.SIGINT)
+            assert executor.submit(mischief.give, n).result(SOON) == n
+            os.kill(pid, signal.SIGINT)
+        assert pid_of(executor) == pid
+
+
+def test_sigint_to_a_busy_daemon_ends_its_task_in_mirai_interrupt(bell: Bell) -> None:
+    with running() as executor:
+        future = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        pid = int(bell.wait())
+        os.kill(pid, signal.SIGINT)
+        error = future.exception(SOON)
+        assert isinstance(error, MiraiInterrupt)
+        assert not isinstance(error, KeyboardInterrupt)
+        assert pid_of(executor) == pid
+
+
+def test_sigints_at_random_moments_end_one_task_each_and_no_daemon() -> None:
+    with running() as executor:
+        pid = pid_of(executor)
+        interrupted = 0
+        for n in range(300):
+            future = executor.submit(mischief.spin_and_return, 0.001, n)
+            if n % 3 == 0:
+                os.kill(pid, signal.SIGINT)
+            error = future.exception(SOON)
+            assert error is None or isinstance(error, MiraiInterrupt)
+            interrupted += error is not None
+        assert interrupted <= 100
+        assert pid_of(executor) == pid
+
+
+@pytest.mark.parametrize("when", PICKLING)
+def test_sigint_while_a_task_is(when: str, bell: Bell) -> None:
+    slow = functools.partial(mischief.ring_and, bell.path, mischief.sleep_long)
+    with running() as executor:
+        if when == PICKLING[0]:
+            future = executor.submit(id, AtUnpickle(slow))
+        else:
+            future = executor.submit(mischief.return_at_pickle, slow)
+        os.kill(int(bell.wait()), signal.SIGINT)
+        assert isinstance(future.exception(SOON), MiraiInterrupt)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def test_a_task_that_has_changed_its_signal_handlers_can_be_cancelled_and_so_can_the_next(
+    bell: Bell,
+) -> None:
+    with running() as executor:
+        for _ in range(3):
+            future = executor.submit(mischief.ignore_signals_and_sleep, bell.path)
+            pid = int(bell.wait())
+            future.cancel()
+            assert pid_of(executor) == pid
+
+
+# The race
+
+
+def test_a_cancel_at_a_random_moment_touches_no_other_task_and_no_daemon(tally: Tally) -> None:
+    with running(2) as executor:
+        race_cancels(executor, tally, rounds=1000, seed=random.SystemRandom().randrange(1 << 32))
+
+
+def race_cancels(executor: MiraiExecutor, tally: Tally, rounds: int, seed: int) -> None:
+    """Submit, cancel at a random moment, submit the next, whose value must come."""
+    chance = random.Random(seed)
+    pids = {row.pid for row in executor.status().rows}
+    works: list[Callable[[], Any]] = [
+        mischief.answer,
+        functools.partial(time.sleep, 0.005),
+        functools.partial(mischief.spin_and_return, 0.002, 42),
+        lambda: 42,
+        functools.partial(mischief.give, bytes(200_000)),
+    ]
+    for n in range(rounds):
+        victim = executor.submit(chance.choice(works))
+        moment = time.perf_counter() + chance.choice([0.0, 0.0003, 0.001, 0.005]) * chance.random()
+        while time.perf_counter() < moment:
+            pass
+        victim.cancel()
+        value = executor.submit(mischief.count_and_return, tally.path, str(n), n).result(SOON)
+        assert value == n, seed
+    assert tally.counts() == {str(n): 1 for n in range(rounds)}, seed
+    assert {row.pid for row in executor.status().rows} == pids, seed
+
+
+def test_a_storm_of_cancels_from_many_threads_leaves_every_daemon(tally: Tally) -> None:
+    def storm(seed: int) -> None:
+        chance = random.Random(seed)
+        for n in range(50):
+            futures = [executor.submit(mischief.spin_and_return, 0.001, n) for _ in range(5)]
+            for future in futures:
+                if chance.random() < 0.5:
+                    future.cancel()
+            for future in futures:
+                if not future.cancelled():
+                    assert future.result(SOON) == n
+
+    with running(2) as executor:
+        pids = {row.pid for row in executor.status().rows}
+        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+            list(threads.map(storm, range(4)))
+        assert {row.pid for row in executor.status().rows} == pids
+
+
+def test_an_interrupt_of_a_host_that_waits_ends_the_task_it_cancels(tmp_path: Path) -> None:
+    """A program that cancels in its handler of SIGALRM, as supervisors do."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import signal, time
+            from mirai_executor import MiraiExecutor
+
+            with MiraiExecutor(1) as executor:
+                executor.wait_ready(20)
+                future = executor.submit(time.sleep, 600)
+                signal.signal(signal.SIGALRM, lambda *_: future.cancel())
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                try:
+                    future.result(20)
+                except BaseException as error:
+                    print(type(error).__name__)
+                print(executor.submit(abs, -1).result(20))
+            """
+        )
+    )
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=SOON + 10,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.stdout, done.stderr) == ("CancelledError\n1\n", "")

@@ -1,0 +1,496 @@
+"""The ``__main__`` of a host and those of its daemons: what follows, and what stays."""
+
+from pathlib import Path
+
+import pytest
+from unit.test_payload_driver import (  # type: ignore[import-not-found,unused-ignore]  # tests/ is on the path
+    host_environment,
+    run_host,
+    run_python,
+)
+
+
+def in_main(script: str, last: str) -> str:
+    """Run definitions, and lines under a guard with a daemon ``d``; return what was printed."""
+    body = "\n".join("        " + line for line in last.strip("\n").splitlines())
+    guarded = f'\nif __name__ == "__main__":\n    with Daemon() as d:\n{body}\n'
+    return run_host(script + guarded)
+
+
+def test_a_task_sees_the_global_that_an_initializer_set() -> None:
+    script = """
+DATA = None
+def initialize(value):
+    global DATA
+    DATA = value
+def read():
+    return DATA
+"""
+    assert in_main(script, "d.call(initialize, 5)\nprint(d.call(read), d.call(read), DATA)") == (
+        "5 5 None\n"
+    )
+
+
+def test_a_global_that_a_task_loaded_stays_loaded() -> None:
+    script = """
+model = None
+loads = []
+def predict():
+    global model
+    loads.append(1)
+    model = model or [len(loads)]
+    return model[0], len(loads)
+"""
+    assert in_main(script, "print(d.call(predict), d.call(predict), d.call(predict))") == (
+        "(1, 1) (1, 2) (1, 3)\n"
+    )
+
+
+def test_a_value_that_was_set_before_the_host_named_it_stays() -> None:
+    script = """
+setting = "host's"
+def read():
+    return setting
+"""
+    last = """
+d.source("setting = 'everywhere'", persist=True)
+print(d.call(read))
+setting = "rebound"
+print(d.call(read))
+"""
+    assert in_main(script, last) == "everywhere\nrebound\n"
+
+
+def test_what_the_host_rebinds_reaches_the_next_call() -> None:
+    script = """
+DATA = 1
+def helper(): return 10
+def read(): return DATA + helper()
+"""
+    last = """
+print(d.call(read))
+DATA = 2
+print(d.call(read))
+def helper(): return 20
+print(d.call(read))
+def read(): return -DATA
+print(d.call(read))
+DATA = 1
+print(d.call(read))
+"""
+    assert in_main(script, last) == "11\n12\n22\n-2\n-1\n"
+
+
+def test_what_the_host_mutates_reaches_the_next_call() -> None:
+    script = "DATA = [1]\ndef read(): return sum(DATA)\nclass C:\n    n = 1\ndef n(): return C.n\n"
+    last = (
+        "print(d.call(read), d.call(n))\nDATA.append(4)\nC.n = 7\nprint(d.call(read), d.call(n))"
+    )
+    assert in_main(script, last) == "1 1\n5 7\n"
+
+
+def test_a_name_that_the_host_deleted_is_not_sent_again() -> None:
+    script = "X = 1\ndef read():\n    return X\n"
+    last = """
+print(d.call(read))
+X = open(__file__)
+print(type(d.error(read)).__name__)
+X.close()
+X = 3
+print(d.call(read))
+"""
+    assert in_main(script, last) == "1\nNameError\n3\n"
+
+
+def test_functions_that_call_each_other_are_found() -> None:
+    script = """
+def even(n): return n == 0 or odd(n - 1)
+def odd(n): return n != 0 and even(n - 1)
+"""
+    assert in_main(script, "print(d.call(even, 10), d.call(odd, 10))") == "True False\n"
+
+
+def test_names_are_found_through_nested_code_classes_and_containers() -> None:
+    script = """
+A, B, C, D, E = 1, 10, 100, 1000, 10000
+def in_lambda(): return (lambda: A)()
+def in_comprehension(): return sum(B for _ in range(2))
+def in_class_body():
+    class K:
+        value = C
+    return K.value
+class WithMethod:
+    def method(self): return D
+    @property
+    def prop(self): return E
+    @classmethod
+    def cls(cls): return A + B
+    @staticmethod
+    def static(): return C + D
+table = {"f": [lambda: A + E]}
+def from_table(): return table["f"][0]()
+"""
+    last = """
+print(d.call(in_lambda), d.call(in_comprehension), d.call(in_class_body))
+print(d.call(WithMethod().method), d.call(lambda: WithMethod().prop))
+print(d.call(WithMethod.cls), d.call(WithMethod.static), d.call(from_table))
+"""
+    assert in_main(script, last) == "1 20 100\n1000 10000\n11 1100 10001\n"
+
+
+def test_a_base_class_arrives_before_its_subclass() -> None:
+    script = """
+class Sub: pass          # so that the name comes first in __main__
+class Base:
+    def who(self): return "base"
+class Sub(Base):
+    def who(self): return "sub of " + super().who()
+"""
+    assert in_main(script, "print(d.call(Sub().who))") == "sub of base\n"
+
+
+def test_a_registry_that_holds_its_own_subclasses_arrives() -> None:
+    script = """
+class Plugin:
+    known = []
+    def __init_subclass__(cls): Plugin.known.append(cls)
+class A(Plugin): pass
+class B(Plugin): pass
+def names(): return [p.__name__ for p in Plugin.known]
+"""
+    last = "print(d.call(names), d.call(A).__class__ is A, Plugin.known == [A, B])"
+    assert in_main(script, last) == "['A', 'B'] True True\n"
+
+
+def test_an_entry_that_needs_another_finds_it_whatever_the_order() -> None:
+    script = """
+import functools
+def f(x=None): return x
+class Marker:
+    def __init__(self, n): self.n = n
+    def __eq__(self, other): return isinstance(other, Marker) and self.n == other.n
+    __hash__ = None
+def f(x=Marker(3)): return x == Marker(3)
+class traced:
+    def __init__(self, fn): self.fn = fn
+    def __call__(self, *args): return "traced", self.fn(*args)
+@traced
+def g(x): return x + 1
+def h(): return g(1), isinstance(g, traced)
+"""
+    assert in_main(script, "print(d.call(f), d.call(h))") == "True (('traced', 2), True)\n"
+
+
+def test_instances_and_classes_come_back_as_the_hosts() -> None:
+    script = """
+import dataclasses, enum, typing
+class Plain:
+    class Inner: pass
+class Colour(enum.Enum):
+    RED = 1
+class Bits(enum.Flag):
+    A = 1
+    B = 2
+@dataclasses.dataclass(frozen=True)
+class Point:
+    x: int
+class Pair(typing.NamedTuple):
+    a: int
+def all_of_them(): return Plain(), Plain.Inner(), Plain, Colour.RED, Bits.A | Bits.B, Point(1), Pair(2)
+"""
+    last = """
+plain, inner, cls, red, both, point, pair = d.call(all_of_them)
+print(type(plain) is Plain, type(inner) is Plain.Inner, cls is Plain, red is Colour.RED)
+print(both is (Bits.A | Bits.B), point == Point(1), pair == Pair(2), type(pair) is Pair)
+"""
+    assert in_main(script, last) == "True True True True\nTrue True True True\n"
+
+
+def test_a_result_never_changes_a_class_of_the_host() -> None:
+    script = """
+class Main:
+    n = "host"
+def local():
+    class Local:
+        n = "host"
+    return Local
+def spoil(cls):
+    cls.n = "daemon"
+    return cls()
+"""
+    last = """
+Local = local()
+print(type(d.call(spoil, Main)) is Main, Main.n)
+print(type(d.call(spoil, Local)) is Local, Local.n)
+print(d.call(lambda o: type(o).n, Local()))
+"""
+    assert in_main(script, last) == "True host\nTrue host\nhost\n"
+
+
+def test_a_local_class_that_the_host_lets_go_comes_back_by_value() -> None:
+    script = """
+import gc
+def make():
+    class Local:
+        def __init__(self, n): self.n = n
+        def double(self): return Local(2 * self.n)
+    return Local(4)
+"""
+    last = "call = d.encoder.encode(make().double, (), {})\ngc.collect()\nprint(d.finish(call).n)"
+    assert in_main(script, last) == "8\n"
+
+
+def test_a_redefined_class_reaches_the_daemon() -> None:
+    script = "class C:\n    def who(self): return 1\n"
+    last = """
+old = C()
+print(d.call(lambda: C().who()))
+class C:
+    def who(self): return 2
+print(d.call(lambda: C().who()), d.call(old.who), type(d.call(lambda o: o, old)) is type(old))
+"""
+    assert in_main(script, last) == "1\n2 1 True\n"
+
+
+def test_a_class_made_at_a_daemon_arrives_by_value() -> None:
+    last = """
+d.source("class K:\\n    n = 3\\n    def up(self): return self.n + 1", persist=True)
+made = d.source("K()")
+print(made.n, made.up(), d.call(lambda o: o.up(), made))
+"""
+    assert in_main("", last) == "3 4 4\n"
+
+
+def test_what_cannot_be_pickled_but_may_not_be_needed_costs_nothing() -> None:
+    script = """
+import threading
+lock = threading.Lock()
+handle = open(__file__)
+def careful(use):
+    if use:
+        with lock: pass
+    return "fine"
+def reads(): return handle
+"""
+    last = """
+print(d.call(careful, False))
+error = d.error(careful, True)
+print(type(error).__name__, error.__notes__)
+print(d.error(reads).__notes__[0][:60])
+handle.close()
+"""
+    assert in_main(script, last) == (
+        "fine\nNameError [\"'lock' is in the host's __main__, but cannot be pickled: "
+        "TypeError: cannot pickle '_thread.lock' object\"]\n"
+        "'handle' is in the host's __main__, but cannot be pickled: T\n"
+    )
+
+
+def test_what_is_called_must_be_picklable() -> None:
+    script = """
+import threading
+def f(lock=threading.Lock()): pass
+class Bad:
+    lock = threading.Lock()
+class Sub(Bad): pass
+"""
+    last = """
+for fn, args in ((f, ()), (Sub, ()), (len, ([Sub()],))):
+    try: d.encoder.encode(fn, args, {})
+    except Exception as error: print(type(error).__name__, error, "|", type(error.__cause__).__name__)
+"""
+    lines = in_main(script, last).splitlines()
+    assert lines == [
+        "PayloadError cannot pickle the defaults of __main__.f[0] (a _thread.lock object): "
+        "TypeError: cannot pickle '_thread.lock' object | TypeError",
+        "PayloadError cannot pickle __main__.Bad.lock (a _thread.lock object): "
+        "TypeError: cannot pickle '_thread.lock' object | TypeError",
+        "PayloadError cannot pickle __main__.Bad.lock (a _thread.lock object): "
+        "TypeError: cannot pickle '_thread.lock' object | TypeError",
+    ]
+
+
+def test_submodules_that_a_function_reaches_are_imported() -> None:
+    script = "import xml.dom.minidom\ndef f(): return xml.dom.minidom.parseString('<a/>').nodeName"
+    assert in_main(script, "print(d.call(f))") == "#document\n"
+
+
+def test_a_name_that_was_never_sent_is_found_by_importing_the_main_file() -> None:
+    script = """
+import sys
+DATA = "host"
+runs = []
+runs.append(__name__)
+def job(): return DATA, runs
+def by_text(text):
+    module, _, name = text.partition(":")
+    return getattr(__import__(module), name)()
+def set_data():
+    global DATA
+    DATA = "initializer"
+def by_pickle():
+    import pickle
+    return pickle.loads(b"c__main__\\njob\\n.")()
+"""
+    last = """
+d.call(set_data)
+print(d.call(by_text, "__main__:job"))
+print(d.call(by_pickle))
+print(d.error(by_text, "__main__:nothing"))
+"""
+    assert in_main(script, last) == (
+        "('initializer', ['__mp_main__'])\n('initializer', ['__mp_main__'])\n"
+        "module '__main__' has no attribute 'nothing'\n"
+    )
+
+
+def test_the_last_resort_fills_only_gaps() -> None:
+    script = """
+__version__ = "1"
+kept = "host's"
+def read(): return kept
+def other(): return "other"
+def look():
+    import __main__
+    return __main__.other(), kept, hasattr(__main__, "__version__")
+"""
+    last = "d.source('kept = 5', persist=True)\nprint(d.call(look))"
+    assert in_main(script, last) == "('other', 5, False)\n"
+
+
+def test_a_script_without_a_guard_is_told_so() -> None:
+    script = """
+with Daemon() as d:
+    print(d.error(lambda: getattr(__import__("__main__"), "job")))
+"""
+    assert run_host(script) == (
+        "module '__main__' has no attribute 'job' here, and importing the host's main module "
+        "failed (RuntimeError: this script starts a daemon without if __name__ == "
+        '"__main__":)\n'
+    )
+
+
+def test_a_script_without_a_guard_runs_its_own_functions() -> None:
+    script = """
+def f(x): return x + 1
+with Daemon() as d:
+    print(d.call(f, 1))
+"""
+    assert run_host(script) == "2\n"
+
+
+def test_looking_for_a_source_is_no_wish_to_import_main() -> None:
+    script = "import inspect\ndef look(): return inspect.getmodule(type('T', (), {})).__name__\n"
+    assert run_host(script + "with Daemon() as d: print(d.call(look))") == "__main__\n"
+
+
+@pytest.mark.parametrize("how", ["-c", "stdin"])
+def test_code_without_a_file_is_sent(how: str) -> None:
+    script = "from test_payload_driver import *\ndef f(x): return x + K\nK = 1\n"
+    script += "with Daemon() as d: print(d.call(f, 1))\n"
+    if how == "-c":
+        assert run_python(["-c", script], host_environment()) == "2\n"
+    else:
+        assert run_python(["-"], host_environment(), text=script) == "2\n"
+
+
+def test_a_module_run_with_m_keeps_its_relative_imports(tmp_path: Path) -> None:
+    package = tmp_path / "pack"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "sister.py").write_text("value = 7\n")
+    (package / "program.py").write_text(
+        "from test_payload_driver import *\n"
+        "from . import sister\n"
+        "def f():\n"
+        "    from .sister import value\n"
+        "    return value + sister.value\n"
+        "def job(): return f()\n"
+        "def look(): return getattr(__import__('__main__'), 'job')()\n"
+        "if __name__ == '__main__':\n"
+        "    with Daemon() as d: print(d.call(f), d.call(look))\n"
+    )
+    assert run_python(["-m", "pack.program"], host_environment(), cwd=tmp_path) == "14 14\n"
+
+
+def test_a_daemon_gets_path_arguments_directory_and_key() -> None:
+    script = """
+import sys, os, multiprocessing
+def look():
+    import sys, os, multiprocessing
+    return sys.path[0], sys.argv, os.getcwd(), bytes(multiprocessing.current_process().authkey), __file__
+mine = look()
+with Daemon() as d: print(d.call(look) == mine)
+"""
+    assert run_host(script, "an argument") == "True\n"
+
+
+def test_a_change_of_the_import_path_follows(tmp_path: Path) -> None:
+    (tmp_path / "late_module.py").write_text("def f(): return 'late'\n")
+    script = f"""
+import sys
+def path(): 
+    import sys
+    return {str(tmp_path)!r} in sys.path
+with Daemon() as d:
+    print(d.call(path), d.encoder.encode(len, ("",), {{}}).names)
+    sys.path.append({str(tmp_path)!r})
+    import late_module
+    print(d.call(late_module.f), d.call(path))
+    sys.path.pop()
+    print(d.call(path))
+"""
+    assert run_host(script) == "False ()\nlate True\nFalse\n"
+
+
+def test_a_task_in_a_string_sees_its_variables_and_leaves_nothing() -> None:
+    last = """
+print(d.source("x = y + 1\\nx * 2", y=3))
+print(d.source("def f(): return y\\nf()", y=4))
+print(d.error(lambda: x).name, d.source("1; None"), d.source("pass"))
+d.source("import math\\nz = y", y=5, persist=True)
+print(d.source("math.floor(z + 0.5)"), d.source("z = 0"), d.source("z"), d.call(lambda: z))
+print(d.source('''
+    indented = 1
+    indented
+'''))
+"""
+    assert in_main("", last) == "8\n4\nx None None\n5 None 5 5\n1\n"
+
+
+def test_an_interrupt_while_a_name_is_applied_leaves_it_for_the_next_call() -> None:
+    script = """
+class Once:
+    def __reduce__(self): return (rebuild, ())
+def rebuild():
+    global tries
+    tries = globals().get("tries", 0) + 1
+    if tries == 1: raise KeyboardInterrupt
+    if tries == 2: raise ValueError("second")
+    return "third"
+value = Once()
+def read(): return value
+"""
+    last = """
+print(type(d.error(read)).__name__)
+print(d.error(read))
+print(d.call(read), d.call(read))
+"""
+    assert in_main(script, last) == (
+        "KeyboardInterrupt\ncannot unpickle 'value' of the host's __main__: ValueError: second\n"
+        "third third\n"
+    )
+
+
+def test_bytes_that_a_daemon_lacks_are_named() -> None:
+    script = "DATA = 1\ndef read(): return DATA\n"
+    last = """
+call = d.encoder.encode(read, (), {})
+d.sent.update({"DATA": dict((n, g) for n, g, _ in call.names)["DATA"]})
+print(d.error(read))
+d.sent.clear()
+print(d.call(read))
+"""
+    assert (
+        in_main(script, last) == "the bytes of 'DATA' of the host's __main__ have not arrived\n1\n"
+    )

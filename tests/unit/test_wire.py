@@ -1,0 +1,88 @@
+"""Frames and bytes: what goes in comes out, and what is no frame is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirai_executor import _wire
+from mirai_executor._wire import Frame, Name, Status, WireError, WireOutcome, WireTask
+
+ids = st.integers(0, 2**64 - 1)
+digests = st.binary(min_size=16, max_size=16)
+payloads = st.binary(max_size=200)
+names = st.lists(
+    st.builds(Name, st.text(max_size=20), digests, st.none() | payloads), max_size=4
+).map(tuple)
+statuses = st.sampled_from(Status)
+small = st.integers(0, 255)
+frames: st.SearchStrategy[Frame] = st.one_of(
+    st.builds(
+        _wire.Hello,
+        st.integers(0, 2**32 - 1),
+        st.tuples(small, small, small),
+        st.text(max_size=20),
+        st.integers(0, 2**16 - 1),
+    ),
+    st.builds(_wire.Init, payloads),
+    st.builds(_wire.InitFailed, payloads),
+    st.just(_wire.Ready()),
+    st.just(_wire.Leave()),
+    st.just(_wire.Leaving()),
+    st.builds(
+        _wire.Tasks, st.lists(st.builds(WireTask, ids, names, payloads), max_size=5).map(tuple)
+    ),
+    st.builds(_wire.Broadcast, ids, names, payloads),
+    st.builds(
+        _wire.Outcomes,
+        st.lists(st.builds(WireOutcome, ids, statuses, st.booleans(), payloads), max_size=5).map(
+            tuple
+        ),
+    ),
+    st.builds(_wire.BroadcastOutcome, ids, statuses, payloads),
+)
+
+
+@given(frames)
+def test_a_frame_comes_back_as_it_was(frame: Frame) -> None:
+    assert _wire.decode(_wire.encode(frame)) == frame
+
+
+@given(frames, st.data())
+def test_a_frame_that_was_cut_is_refused(frame: Frame, data: st.DataObject) -> None:
+    encoded = _wire.encode(frame)
+    length = data.draw(st.integers(0, len(encoded) - 1))
+    with pytest.raises(WireError):
+        _wire.decode(encoded[:length])
+
+
+@given(frames, st.binary(min_size=1, max_size=8))
+def test_bytes_after_a_frame_are_refused(frame: Frame, rest: bytes) -> None:
+    with pytest.raises(WireError):
+        _wire.decode(_wire.encode(frame) + rest)
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_a_frame_or_refused_but_never_another_error(data: bytes) -> None:
+    try:
+        frame = _wire.decode(data)
+    except WireError:
+        return
+    assert _wire.decode(_wire.encode(frame)) == frame
+
+
+def test_a_length_beyond_the_frame_is_refused_without_an_allocation() -> None:
+    with pytest.raises(WireError):
+        _wire.decode(bytes([_wire.Init.KIND]) + (2**63).to_bytes(8, "little") + b"x")
+
+
+def test_a_count_beyond_the_frame_is_refused() -> None:
+    with pytest.raises(WireError):
+        _wire.decode(bytes([_wire.Tasks.KIND]) + (2**32 - 1).to_bytes(4, "little"))
+
+
+def test_payloads_are_views_and_not_copies() -> None:
+    encoded = _wire.encode(_wire.Init(b"x" * 1000))
+    frame = _wire.decode(encoded)
+    assert isinstance(frame, _wire.Init)
+    assert isinstance(frame.payload, memoryview)
+    assert frame.payload.obj is encoded
