@@ -8,6 +8,7 @@ pynng's objects are kept for their life cycle only; frames go through its C libr
 """
 
 import atexit
+import errno
 import os
 import weakref
 from collections.abc import Callable
@@ -20,7 +21,6 @@ from pynng import ffi, lib
 # A host is never more than one task frame and a few control frames ahead of a daemon.
 _HOST_BUFFER = 64
 
-_used = False  # whether NNG has been started in this process, or in one that it was forked from
 _links: "weakref.WeakSet[Link]" = weakref.WeakSet()
 
 
@@ -32,33 +32,44 @@ class Link:
     """One connection to one peer. One thread uses and closes it; NNG aborts the process otherwise.
 
     Args:
-        fd: A connected stream socket; NNG owns it from now on.
+        fd: A connected stream socket; NNG owns it from now on, unless this raises.
         buffered: Whether :meth:`send` leaves frames in a queue of this process, and never waits.
             A daemon must not: what is queued dies with it.
         on_closed: Called from a thread of NNG when the peer is gone. All that it had sent can
             still be received then.
+
+    Raises:
+        OSError: NNG cannot; ``errno`` is EMFILE if there are no descriptors left for it.
     """
 
     def __init__(self, fd: int, *, buffered: bool, on_closed: Callable[[], None]) -> None:
-        global _used  # NNG is one per process
-        _used = True
-        size = _HOST_BUFFER if buffered else 0
-        self._socket = pynng.Pair1(
-            polyamorous=False,
-            send_buffer_size=size,
-            recv_buffer_size=_HOST_BUFFER,
-            recv_max_size=0,  # no limit: a local peer is our own process
-        )
         self._fd = fd
         self._send_flags = lib.NNG_FLAG_NONBLOCK if buffered else 0
         self._message = ffi.new("nng_msg **")
-        # A bound method of ours in the socket would be a cycle, and sockets must not wait for
-        # the garbage collector: a collection inside an NNG callback hangs the exit.
-        self._socket.add_post_pipe_remove_cb(lambda _: on_closed())
-        _adopt(self._socket.socket, fd)
-        self._id = self._socket.socket
-        self._recv_fd: int = self._socket.recv_fd
+        try:
+            self._open(_HOST_BUFFER if buffered else 0, on_closed)
+        except pynng.NNGException as error:
+            code = errno.EMFILE if isinstance(error, pynng.exceptions.OutOfFiles) else errno.EIO
+            raise OSError(code, f"NNG: {error}") from error
         _links.add(self)
+
+    def _open(self, send_buffer: int, on_closed: Callable[[], None]) -> None:
+        self._socket = pynng.Pair1(
+            polyamorous=False,
+            send_buffer_size=send_buffer,
+            recv_buffer_size=_HOST_BUFFER,
+            recv_max_size=0,  # no limit: a local peer is our own process
+        )
+        self._id = self._socket.socket
+        try:
+            # A bound method of ours in the socket would be a cycle, and sockets must not wait for
+            # the garbage collector: a collection inside an NNG callback hangs the exit.
+            self._socket.add_post_pipe_remove_cb(lambda _: on_closed())
+            self._recv_fd: int = self._socket.recv_fd
+            _adopt(self._id, self._fd)  # last: from now on, closing the socket closes it
+        except BaseException:
+            self._socket.close()
+            raise
 
     def fileno(self) -> int:
         """Return the descriptor that is readable while a frame can be received."""
@@ -89,6 +100,7 @@ class Link:
 
     def close(self) -> None:
         """Close the link, and drop what has not been sent."""
+        _links.discard(self)  # first: a child forked from now on must not close that number again
         self._socket.close()
 
     def forget(self) -> None:

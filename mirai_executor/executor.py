@@ -20,8 +20,6 @@ __all__ = ["DaemonStatus", "ExecutorView", "Info", "MiraiExecutor", "Status"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_ABORT = 1.0  # seconds for daemons to let go of what they run after a Ctrl-C
-
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
@@ -366,14 +364,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
     def _abort(self) -> None:
         """Stop queued and running work, and return soon."""
         self._is_shut_down = True
-        try:
-            self._host.shutdown(cancel_queued=True, cancel_running=True)
-            if not self._host.join(_ABORT):
-                self._host.kill()
-                self._host.join()
-        except KeyboardInterrupt:
-            self._host.kill()
-            raise
+        self._host.abort()
 
     def _root(self) -> "MiraiExecutor":
         return self

@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,7 @@ from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
     FINISHED,
+    LOGGER,
     PENDING,
     RUNNING,
 )
@@ -23,7 +23,6 @@ __all__ = ["MiraiFuture"]
 
 T = TypeVar("T")
 
-_LOG = logging.getLogger("mirai_executor")
 _CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
 
 
@@ -43,7 +42,7 @@ class MiraiFuture(Future[T], Generic[T]):
     """The future of one task: a ``concurrent.futures.Future`` that can stop running work.
 
     It is made by an executor. Every method is safe from any thread. Callbacks run on the host
-    thread of the executor, or in the thread that cancels; they must not block there.
+    thread of the executor; they must not block there.
     """
 
     def __init__(
@@ -94,26 +93,28 @@ class MiraiFuture(Future[T], Generic[T]):
             # First, so that a KeyboardInterrupt in between cannot leave a cancelled future with
             # a task that goes on: the host ends the future in any case.
             self._request_cancel(self._id, running=running)
-        return self.end_cancelled(running=running)
+        return self._claim(running=running)
 
-    def end_cancelled(self, *, running: bool) -> bool:
-        """Mark the future as cancelled and notify who waits; for the host.
+    def _claim(self, *, running: bool) -> bool:
+        """Decide that the task is cancelled; the host tells all others.
 
-        Args:
-            running: Whether a running task may be cancelled, too.
+        Not here: a KeyboardInterrupt could strike when only some have been told.
         """
         with self._condition:
-            if self._state in _CANCELLED:
-                return True
-            if self._state == FINISHED or (self._state == RUNNING and not running):
-                return False
-            # Notified at once: nobody else will ever say that this task is over.
+            if self._state == PENDING or (self._state == RUNNING and running):
+                self._state = CANCELLED
+        return self._state in _CANCELLED
+
+    def end_cancelled(self) -> None:
+        """Mark the future as cancelled unless it has ended, and notify who waits; for the host."""
+        with self._condition:
+            if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
+                return
             self._state = CANCELLED_AND_NOTIFIED
             for waiter in self._waiters:
                 waiter.add_cancelled(self)
             self._condition.notify_all()
         self._invoke_callbacks()
-        return True
 
     def start(self) -> bool:
         """Mark the future as running, once or again; for the host. False if it has ended."""
@@ -127,7 +128,7 @@ class MiraiFuture(Future[T], Generic[T]):
             try:
                 callback(self)
             except BaseException:  # a callback that exits must not end the host
-                _LOG.exception("exception calling callback for %r", self)
+                LOGGER.exception("exception calling callback for %r", self)
 
     def __repr__(self) -> str:
         with self._condition:

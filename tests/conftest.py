@@ -72,7 +72,7 @@ class Belongings:
             threads=frozenset(threading.enumerate()),
             native_threads=frozenset(thread.id for thread in psutil.Process().threads()),
             descriptors=Counter(owned_descriptors()),
-            shared_memory=frozenset(path.name for path in Path("/dev/shm").glob("*")),
+            shared_memory=frozenset(str(path) for path in Path("/dev/shm").glob("*")),
         )
 
     def beyond(self, before: "Belongings") -> list[str]:
@@ -84,7 +84,11 @@ class Belongings:
             *(f"thread {thread!r}" for thread in python_threads),
             *([f"{native} native threads"] if native > len(python_threads) else []),
             *(f"descriptor {name}" for name in self.descriptors - before.descriptors),
-            *(f"/dev/shm/{name}" for name in sorted(self.shared_memory - before.shared_memory)),
+            *sorted(
+                name
+                for name in self.shared_memory - before.shared_memory
+                if not is_of_another_program(name)
+            ),
         ]
 
 
@@ -96,6 +100,23 @@ def orphans() -> Iterator[psutil.Process]:
                 yield psutil.Process(int(folder.name))
         except (OSError, psutil.NoSuchProcess):
             continue  # it ended meanwhile, or it is another user's
+
+
+def is_of_another_program(shared_memory: str) -> bool:
+    """Say whether a process that we did not start maps it: all programs share that folder."""
+    ours = {process.pid for process in orphans()} | {os.getpid()}
+    try:
+        # Not by its name: glibc maps a semaphore under another one and renames it then.
+        inode = f" {Path(shared_memory).stat().st_ino} "
+    except OSError:
+        return True  # its owner has removed it meanwhile
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(folder.name) not in ours and inode in (folder / "maps").read_text():
+                return True
+        except OSError:
+            continue  # it ended meanwhile, or it is another user's
+    return False
 
 
 def owned_descriptors() -> Iterator[str]:

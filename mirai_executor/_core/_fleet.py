@@ -73,7 +73,7 @@ class Fleet:
         self.broadcasts: list[BroadcastId] = []  # all of them: a daemon that joins catches up
         self.ever_ready = 0
         self.broken = False
-        self._wanted = 0  # so many are to be had, whether there is work for them or not
+        self.wanted = 0  # so many are to be had, whether there is work for them or not
         self._failed_starts: deque[float] = deque(maxlen=policy.failed_starts)
         self.counts = dict.fromkeys(DaemonState, 0)
         self._last_id = 0
@@ -96,19 +96,19 @@ class Fleet:
 
     def want(self, count: int) -> None:
         """Have ``count`` daemons ready at once, even without work for them."""
-        self._wanted = max(self._wanted, min(count, self._policy.max_daemons))
+        self.wanted = max(self.wanted, min(count, self._policy.max_daemons))
         self._wish_comes_true()
 
     def want_no_more(self) -> None:
         """Forget what was asked for by :meth:`want`."""
-        self._wanted = 0
+        self.wanted = 0
 
     def lacks_one(self, waiting: int, least: int) -> bool:
         """Tell whether a daemon has to be started for ``waiting`` tasks, or to be ``least``."""
         starting = self.counts[DaemonState.STARTING]
         usable = starting + self.counts[DaemonState.READY]
         return len(self.daemons) < self._policy.max_daemons and (
-            starting < waiting or usable < max(self._wanted, least)
+            starting < waiting or usable < max(self.wanted, least)
         )
 
     def add(self, *, launched: bool) -> Daemon:
@@ -135,10 +135,10 @@ class Fleet:
 
     def retire(self, daemon: Daemon, state: DaemonState) -> None:
         """Note that a daemon was told to end: it gets no more work."""
-        if state is DaemonState.LEAVING and self._wanted:
+        if state is DaemonState.LEAVING and self.wanted:
             # It was ready, as wanted. Else daemons that start minutes apart, and leave when idle
             # for seconds, would be replaced for ever.
-            self._wanted -= 1
+            self.wanted -= 1
         self._move(daemon, state)
         self.idle.pop(daemon.id, None)
         self.take_off_rota(daemon)
@@ -153,8 +153,8 @@ class Fleet:
         return daemon
 
     def _wish_comes_true(self) -> None:
-        if self.ready_count >= self._wanted:
-            self._wanted = 0
+        if self.ready_count >= self.wanted:
+            self.wanted = 0
 
     # Giving up
 

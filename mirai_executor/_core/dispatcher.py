@@ -10,14 +10,11 @@ it returns, in order. ::
     ... ----------------'                                  +--> ResolveTask, FailTask
     (time passes) ---------> Dispatcher.expire(now) -------'
 
-    a task:    waiting --SendTasks--> held by a daemon --> ResolveTask or FailTask, then forgotten
-    a daemon:  starting --> ready (idle <-> holding) --> leaving or killed --> DaemonLost
-
 A task's end and a daemon's release are two facts: a task that was cancelled has ended, yet the
 daemon goes on holding it until it answers, and gets no other task before that.
 
 The books are kept next door: ``_tasks`` (which wait, in which order), ``_fleet`` (how far each
-daemon has come) and ``_alarms`` (what happens when). Only this module writes commands.
+daemon has come) and ``_alarms`` (what has to happen when). Only this module gives commands.
 """
 
 from collections.abc import Callable, Iterable
@@ -135,7 +132,11 @@ class Dispatcher:
         )
 
     def adopt_daemon(self) -> DaemonId:
-        """Return an id for a daemon that starts by itself; report :class:`DaemonReady` later."""
+        """Return an id for a daemon that starts by itself.
+
+        Report :class:`DaemonReady` later, or :class:`DaemonLost`: unlike a launched one, it has no
+        deadline here.
+        """
         return self._fleet.add(launched=False).id
 
     def check_invariants(self) -> None:
@@ -293,23 +294,22 @@ class Dispatcher:
 
     # Bringing tasks and daemons together
 
-    def _settle(self, now: float) -> Iterable[Command]:
+    def _settle(self, now: float) -> list[Command]:
         """Give idle daemons work, start those that are missing, and close when all is done."""
-        if self._policy.direct:
-            yield from self._launch(now)
-            yield from self._deal(now)
-        else:
-            yield from self._assign(now)
-            yield from self._launch(now)
-        if self._closing and not self._tasks.open:
-            yield from self._close(now)
-
-    def _assign(self, now: float) -> Iterable[Command]:
+        commands: list[Command] = []
         queue, idle = self._tasks.queue, self._fleet.idle
-        while queue and idle:
-            task, _ = queue.popitem(last=False)
-            _, daemon = idle.popitem()
-            yield self._send(daemon, task, now)
+        if self._policy.direct:
+            commands += self._launch(now)
+            commands += self._deal(now)
+        elif queue or self._fleet.wanted:
+            while queue and idle:
+                task, _ = queue.popitem(last=False)
+                _, daemon = idle.popitem()
+                commands.append(self._send(daemon, task, now))
+            commands += self._launch(now)
+        if self._closing and not self._tasks.open:
+            commands += self._close(now)
+        return commands
 
     def _deal(self, now: float) -> Iterable[Command]:
         """Direct mode: bind every queued task to a daemon, round robin."""

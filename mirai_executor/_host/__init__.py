@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +28,7 @@ from mirai_executor.errors import ForkedExecutorError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
+from ._waiting import Answer, Moment
 
 if TYPE_CHECKING:
     from mirai_executor import _payload
@@ -92,9 +92,11 @@ class Host:
         self._sys_path = [
             os.path.abspath(entry) if entry == "" else str(entry) for entry in sys.path
         ]
-        self._owned = threading.Event()
+        self._owned = Moment()
+        self._ended = Moment()
         self._failure: BaseException | None = None
         self._finished = False
+        self._last_view: HostView | None = None
         self._forked = False
 
     # Tasks
@@ -129,7 +131,8 @@ class Host:
 
     def cancel(self, task: TaskId, *, running: bool) -> None:
         """Stop a task; with ``running`` also one that a daemon holds."""
-        self._put(CancelRequested(task, running))
+        if not self._forked:
+            self._put(CancelRequested(task, running))
 
     def _accept(
         self,
@@ -167,7 +170,6 @@ class Host:
         new_future: Callable[[], F],
     ) -> list[F]:
         """Run a call once on every daemon; return a future for each that there is."""
-        self._check_usable()
         call = encode(self._encoding())
         id_ = BroadcastId(next(self._ids))
         return self._ask(lambda loop: loop.broadcast(id_, call, new_future))
@@ -178,17 +180,27 @@ class Host:
         Raises:
             TimeoutError: They were not within ``timeout`` seconds.
             LaunchError: They cannot be started.
+            RuntimeError: It was asked in a callback, on the thread that would have to start them.
         """
-        ready: Future[None] = Future()
+        if threading.current_thread() in self._threads:
+            raise RuntimeError("wait_ready() in a callback of a future would wait for itself")
+        ready: Answer[None] = Answer()
         self._put(DaemonsRequested(count))
         self._ask(lambda loop: loop.when_ready(count, ready))
-        ready.result(timeout)
+        if not ready.given.wait(timeout):
+            raise TimeoutError(f"{count} daemons were not ready after {timeout} s")
+        ready.get()
 
     def view(self) -> "HostView | None":
         """Return a frozen picture, or None while nothing has been started."""
-        if self._loop is None or self._finished:
+        if not self._has_started and not self._forked:
             return None
-        return self._ask(lambda loop: loop.view())
+        try:
+            return self._ask(lambda loop: loop.view())
+        except Exception:
+            if not self._finished:
+                raise
+            return self._last_view
 
     @property
     def launch_error(self) -> LaunchError | None:
@@ -218,12 +230,23 @@ class Host:
 
         self._put(end_daemons)
 
+    def abort(self) -> None:
+        """Stop queued and running work, and return soon; nothing of it is left then."""
+        _registry.abort((self,))
+
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the host thread has ended; True if it has. On that thread, do not wait."""
+        if not self._has_started:
+            return True
+        if threading.current_thread() in self._threads:
+            return False
+        # Not Thread.join: if a KeyboardInterrupt strikes there, Python 3.11 and 3.12 take the
+        # thread for ended, and a second call would return at once.
+        if not self._ended.wait(timeout):
+            return False
         for thread in self._threads:
-            if thread is not threading.current_thread() and not self._forked:
-                thread.join(timeout)
-        return self._finished or not self._has_started
+            thread.join()  # it has nothing left to do
+        return True
 
     def forget(self) -> None:
         """In a forked child: this host belongs to the parent."""
@@ -238,14 +261,17 @@ class Host:
         return bool(self._threads or self._inbox) and not self._forked
 
     def _check_usable(self) -> None:
-        if self._forked or (_registry.forked_after_start and self._loop is None):
+        if self._forked or (_registry.forked_after_start and not self._threads):
             raise ForkedExecutorError(
                 f"process {os.getpid()} was forked after an executor had started daemons, which "
                 "belong to the parent process; create executors after the fork, or use "
                 "multiprocessing's 'spawn' start method"
             )
         if self._finished:
-            raise self._failure or RuntimeError(_AFTER_SHUTDOWN)
+            raise self._end_error()
+
+    def _end_error(self) -> BaseException:
+        return self._failure or RuntimeError(_AFTER_SHUTDOWN)
 
     def _put(self, item: "Item") -> None:
         self._inbox.append(item)
@@ -258,20 +284,21 @@ class Host:
 
     def _ask(self, question: "Callable[[Loop], T]") -> T:
         """Have the host thread answer a question, and wait for it."""
+        self._check_usable()
         if threading.current_thread() in self._threads and self._loop is not None:
             return question(self._loop)
-        answer: Future[T] = Future()
+        answer: Answer[T] = Answer()
 
         def give() -> None:
             try:
                 if self._finished or self._loop is None:
-                    raise RuntimeError("the executor has ended")  # noqa: TRY301 - into the answer
+                    raise self._end_error()  # noqa: TRY301 - into the answer
                 answer.set_result(question(self._loop))
             except BaseException as error:  # belongs to who has asked
                 answer.set_exception(error)
 
         self._put(give)
-        return answer.result()
+        return answer.get()
 
     def _start(self) -> None:
         # A KeyboardInterrupt may leave this undone; then the next caller does it again, and of
@@ -285,7 +312,7 @@ class Host:
         if not self._owner.acquire(blocking=False):
             return
         self._threads.append(threading.current_thread())
-        self._owned.set()
+        self._owned.come()
         try:
             from ._loop import Loop  # as above
 
@@ -298,11 +325,13 @@ class Host:
                 inbox=self._inbox,
             )
             loop.run()
+            self._last_view = loop.view()
         except BaseException as error:  # nobody may wait for a thread that is gone
-            self._failure = error
+            self._failure = _as_failure(error)
         finally:
             self._finished = True
             self._drain()
+            self._ended.come()
 
     def _encoded_initializer(self) -> "_payload.Call | None":
         settings = self._settings
@@ -318,16 +347,23 @@ class Host:
 
     def _drain(self) -> None:
         """End what came too late for the host thread."""
-        from ._loop import Submission  # as above
+        from ._loop import Submission, set_exception  # as above
 
         with contextlib.suppress(IndexError):
             while True:
                 item = self._inbox.popleft()
                 if isinstance(item, Submission):
-                    error = self._failure or RuntimeError(_AFTER_SHUTDOWN)
-                    item.task.future.set_exception(error)
+                    set_exception(item.task.future, self._end_error())
                 elif callable(item):
                     item()
+
+
+def _as_failure(error: BaseException) -> BaseException:
+    if isinstance(error, LaunchError):
+        return error
+    failure = LaunchError(f"daemons cannot be looked after: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def is_exiting() -> bool:

@@ -4,7 +4,9 @@ What happens to a daemon becomes an event for the dispatcher, with the outcome o
 brings one. Everything here runs on the host thread.
 """
 
+import errno
 import logging
+import resource
 import selectors
 import signal
 import socket
@@ -30,6 +32,7 @@ from mirai_executor._version import __version__
 from mirai_executor.errors import DaemonLostError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
+from . import _registry
 from ._local import LocalDaemon, describe_exit
 from ._relay import Relay
 
@@ -81,16 +84,17 @@ class Fleet:
     def launch(self, id_: DaemonId) -> None:
         """Start a daemon; if that fails, it is reported as lost."""
         try:
-            daemon = LocalDaemon(
-                self._launcher,
-                self._relay,
-                lambda: self._post(lambda: self._on_link_closed(id_)),
-            )
+            with _registry.no_fork:
+                daemon = LocalDaemon(
+                    self._launcher,
+                    self._relay,
+                    lambda: self._post(lambda: self._on_link_closed(id_)),
+                )
+                self._daemons[id_] = daemon
         except (LaunchError, OSError) as error:
             self._launch_error = _as_launch_error(error)
             self._post(lambda: self._report(DaemonLost(id_), None))
             return
-        self._daemons[id_] = daemon
         self._watch(daemon.link.fileno(), lambda: self._on_frames(id_))
         if daemon.pidfd >= 0:
             self._watch(daemon.pidfd, lambda: self._on_death(id_))
@@ -190,6 +194,7 @@ class Fleet:
                 f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), "
                 f"its host {__version__} (protocol {_wire.PROTOCOL_VERSION})"
             )
+        daemon.has_greeted = True
         setup = (_payload.Preparation.of_this_process(), self._initializer, self._cleanup)
         if self._initializer is not None:
             daemon.note_names(self._initializer.names)
@@ -198,7 +203,10 @@ class Fleet:
     def _on_initializer_failed(
         self, id_: DaemonId, daemon: LocalDaemon, frame: _wire.InitFailed
     ) -> None:
-        cause = _payload.decode_error(frame.payload)
+        try:
+            cause = _payload.decode_error(frame.payload)
+        except BaseException as error:  # unpickling runs code of the user
+            cause = error
         error = LaunchError(
             f"the initializer failed: {type(cause).__name__}: {cause}", command=daemon.command
         )
@@ -229,7 +237,7 @@ class Fleet:
         if daemon.pidfd >= 0:
             self._selector.unregister(daemon.pidfd)
         daemon.reap()
-        if daemon.link_is_closed:
+        if daemon.link_is_closed or not daemon.has_greeted:
             self._bury(id_)
         else:
             # A child of a task may hold the link open for ever: do not wait for its end alone.
@@ -324,6 +332,12 @@ def _last_words(stderr: str) -> str:
 def _as_launch_error(error: Exception) -> LaunchError:
     if isinstance(error, LaunchError):
         return error
-    launch_error = LaunchError(f"no daemon could be started: {error}")
+    limit = ""
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        limit = (
+            f"; this process may open {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} files "
+            "(ulimit -n), and needs about ten for each daemon"
+        )
+    launch_error = LaunchError(f"no daemon could be started: {error}{limit}")
     launch_error.__cause__ = error
     return launch_error

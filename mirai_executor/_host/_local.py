@@ -50,16 +50,21 @@ class LocalDaemon:
             theirs.callback(os.close, stderr_in)
             fds = (there.fileno(), lifeline_out, page_fd)
             self.process = launcher.start(fds, stderr_in)
+            ours.callback(self.reap)
+            self.pidfd = os.pidfd_open(self.pid) if sys.platform == "linux" else -1
+            if self.pidfd >= 0:
+                ours.callback(os.close, self.pidfd)
+            self.link = Link(here.fileno(), buffered=True, on_closed=on_link_closed)
+            here.detach()
             ours.pop_all()
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type, call-overload]  # ours is a sequence of strings
-        self.pidfd = os.pidfd_open(self.process.pid) if sys.platform == "linux" else -1
-        self.link = Link(here.detach(), buffered=True, on_closed=on_link_closed)
         self._relay = relay
         self._stderr = relay.add(stderr_out)
         self.sent: dict[TaskId, None] = {}  # tasks without an outcome yet, in order
         self.is_dead = False
         self.link_is_closed = False
         self.dismissed = False
+        self.has_greeted = False  # before that, NNG does not tell that a link is gone
         self._seen: dict[str, bytes] = {}  # names of __main__, as the daemon knows them
 
     @property
@@ -87,14 +92,16 @@ class LocalDaemon:
     def interrupt(self, task: TaskId) -> None:
         """Ask the daemon to stop this task, and no other."""
         self.page.stop = task
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, STOP_SIGNAL)
+        self._signal(os.kill, STOP_SIGNAL)
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """End the daemon, and all that its tasks have started."""
+        self._signal(os.killpg, signum)
+
+    def _signal(self, send: Callable[[int, int], None], signum: int) -> None:
         if self.process.returncode is None:  # not reaped: the number is still its own
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signum)
+                send(self.pid, signum)
 
     def reap(self) -> int:
         """Collect the exit status of a daemon that has ended; its children end with it."""

@@ -14,15 +14,12 @@ half done: an append to the inbox happens or it does not.
 """
 
 import collections
-import contextlib
 import logging
-import os
 import selectors
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -55,6 +52,7 @@ from mirai_executor.errors import LaunchError, TaskTimeoutError
 from mirai_executor.launchers import LocalLauncher
 
 from ._fleet import HOST_NAME, Fleet
+from ._waiting import Answer, Waker
 
 _LOG = logging.getLogger("mirai_executor")
 _BATCH = 256  # items of the inbox between two looks at the links
@@ -66,7 +64,7 @@ class OpenFuture(Protocol):
     def start(self) -> bool: ...
     def set_result(self, result: Any, /) -> None: ...
     def set_exception(self, exception: BaseException, /) -> None: ...
-    def end_cancelled(self, *, running: bool) -> bool: ...
+    def end_cancelled(self) -> None: ...
 
 
 F = TypeVar("F", bound=OpenFuture)
@@ -142,17 +140,13 @@ class Loop:
         self._open: dict[TaskId, OpenTask] = {}
         self._broadcasts: dict[BroadcastId, _payload.Call] = {}
         self._broadcast_futures: dict[tuple[DaemonId, BroadcastId], OpenFuture] = {}
-        self._awaiting_ready: list[tuple[int, Future[None]]] = []
+        self._awaiting_ready: list[tuple[int, Answer[None]]] = []
         self._outcome: _wire.WireOutcome | None = None  # brought by the event at hand
         # Futures to resolve, which runs callbacks of the user: after every send is out.
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         self._selector = selectors.DefaultSelector()
-        self._wake_lock = threading.Lock()  # keeps the descriptor open while somebody writes to it
-        self._wake_out, self._wake_in = os.pipe()
-        os.set_blocking(self._wake_in, False)
-        os.set_blocking(self._wake_out, False)
-        self._selector.register(self._wake_out, selectors.EVENT_READ, self._on_wake)
-        self._is_closed = False
+        self._waker: Waker | None = Waker()  # None once the loop has ended
+        self._selector.register(self._waker.fileno(), selectors.EVENT_READ, self._waker.hear)
         self._fleet = Fleet(
             launcher, initializer, cleanup, self._selector, self._on_event, self._post
         )
@@ -173,10 +167,8 @@ class Loop:
     def wake(self) -> None:
         """Have the loop look at its inbox."""
         # ``asleep`` is the loop's alone to change: it may be asleep again by now.
-        with self._wake_lock:
-            if not self._is_closed:
-                with contextlib.suppress(BlockingIOError):
-                    os.write(self._wake_in, b"x")
+        if (waker := self._waker) is not None:
+            waker.wake()
 
     @property
     def is_broken(self) -> bool:
@@ -224,10 +216,6 @@ class Loop:
         keys = self._selector.select(timeout)
         self.asleep = False
         return [key.data for key, _ in keys]
-
-    def _on_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_out, 4096)
 
     def _take(self, item: Item) -> None:
         if type(item) is Submission:
@@ -277,16 +265,18 @@ class Loop:
 
     def _resolve(self, command: ResolveTask) -> None:
         future, outcome = self._open.pop(command.task).future, self._outcome
-        if outcome is not None:  # else the future was cancelled before it could start
+        if outcome is None:  # the future was cancelled before it could start
+            self._ended.append(future.end_cancelled)
+        else:
             self._ended.append(lambda: _resolve(future, outcome))
 
     def _fail(self, command: FailTask) -> None:
         task = self._open.pop(command.task)
         if command.failure is Failure.CANCELLED:
-            self._ended.append(lambda: _cancel(task.future))
+            self._ended.append(task.future.end_cancelled)
             return
         error = self._error_of(command, task)
-        self._ended.append(lambda: _set_exception(task.future, error))
+        self._ended.append(lambda: set_exception(task.future, error))
 
     def _error_of(self, command: FailTask, task: OpenTask) -> Exception:
         name = f"task {command.task}"
@@ -330,30 +320,30 @@ class Loop:
         if future is not None:
             self._ended.append(lambda: _resolve(future, outcome))
         elif outcome.status is not _wire.Status.VALUE:
-            error = _payload.decode_error(outcome.payload)
+            error = _decode_error(outcome.payload)
             _LOG.warning("everywhere() failed on a daemon that joined later", exc_info=error)
 
     def _fail_broadcast(self, command: FailBroadcast) -> None:
         future = self._broadcast_futures.pop((command.daemon, command.broadcast), None)
         if future is not None:
             error = self._fleet.lost_error(command.daemon, "before it had answered everywhere()")
-            self._ended.append(lambda: _set_exception(future, error))
+            self._ended.append(lambda: set_exception(future, error))
 
     # Questions
 
-    def when_ready(self, count: int, future: "Future[None]") -> None:
-        """Resolve a future once so many daemons are ready, or none can be."""
-        self._awaiting_ready.append((count, future))
+    def when_ready(self, count: int, answer: Answer[None]) -> None:
+        """Answer once so many daemons are ready, or none can be."""
+        self._awaiting_ready.append((count, answer))
         self._tell_ready()
 
     def _tell_ready(self) -> None:
         ready = self._dispatcher.ready_count
         for entry in list(self._awaiting_ready):
-            count, future = entry
+            count, answer = entry
             if self._dispatcher.is_broken:
-                _set_exception(future, self.launch_error())
+                answer.set_exception(self.launch_error())
             elif ready >= count:
-                future.set_result(None)
+                answer.set_result(None)
             else:
                 continue
             self._awaiting_ready.remove(entry)
@@ -390,15 +380,12 @@ class Loop:
         error = RuntimeError("the executor has ended before this task")
         open_futures = [task.future for task in self._open.values()]
         for future in (*open_futures, *self._broadcast_futures.values()):
-            _set_exception(future, error)
-        for _, waiting in self._awaiting_ready:
-            _set_exception(waiting, error)
+            set_exception(future, error)
+        for _, answer in self._awaiting_ready:
+            answer.set_exception(error)
         self._open.clear()
         self._selector.close()
-        with self._wake_lock:
-            self._is_closed = True
-            os.close(self._wake_in)
-            os.close(self._wake_out)
+        self._waker = None
 
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""
@@ -407,23 +394,31 @@ class Loop:
 
 def _resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:
     if outcome.status is _wire.Status.SKIPPED:
-        _cancel(future)
+        future.end_cancelled()
     elif outcome.status is _wire.Status.ERROR:
-        _set_exception(future, _payload.decode_error(outcome.payload))
+        set_exception(future, _decode_error(outcome.payload))
     else:
         try:
             value = _payload.decode_value(outcome.payload)
         except BaseException as error:  # unpickling runs code of the user
-            _set_exception(future, error)
+            set_exception(future, error)
             return
-        with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
+        try:
             future.set_result(value)
+        except InvalidStateError:  # cancelled in the meantime
+            future.end_cancelled()
 
 
-def _set_exception(future: "OpenFuture | Future[Any]", error: BaseException) -> None:
-    with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
+def _decode_error(payload: _wire.Bytes) -> BaseException:
+    try:
+        return _payload.decode_error(payload)
+    except BaseException as error:  # as above
+        return error
+
+
+def set_exception(future: OpenFuture, error: BaseException) -> None:
+    """End a future in an error, unless it has been cancelled in the meantime."""
+    try:
         future.set_exception(error)
-
-
-def _cancel(future: OpenFuture) -> None:
-    future.end_cancelled(running=True)
+    except InvalidStateError:
+        future.end_cancelled()

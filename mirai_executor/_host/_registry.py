@@ -3,7 +3,9 @@
 import os
 import sys
 import threading
+import time
 import weakref
+from collections.abc import Collection
 from typing import Protocol
 
 
@@ -16,47 +18,84 @@ class Registered(Protocol):
     def forget(self) -> None: ...
 
 
+_ABORT = 1.0  # seconds for daemons to let go of what they run after a Ctrl-C
+
 _hosts: "weakref.WeakSet[Registered]" = weakref.WeakSet()
+_started = False  # a host has, in this process or in one that it was forked from
 is_exiting = False
 forked_after_start = False  # this process was forked from one in which a host had started
+
+# Held while the descriptors of a new daemon belong to nobody yet. A child forked at that moment
+# would not know that it has to close its copies, and the daemon would outlive its host.
+# Reentrant, because only then a release by a thread that does not hold it does nothing.
+no_fork = threading.RLock()
 
 
 def add(host: Registered) -> None:
     """Note a host that is about to start."""
+    global _started  # there is one NNG in a process, and it never survives a fork
+    _started = True
     _hosts.add(host)
+
+
+def abort(hosts: Collection[Registered]) -> None:
+    """Stop queued and running work, and return soon."""
+    try:
+        for host in hosts:
+            host.shutdown(cancel_queued=True, cancel_running=True)
+        deadline = time.monotonic() + _ABORT
+        if not all(host.join(deadline - time.monotonic()) for host in hosts):
+            kill(hosts)
+    except KeyboardInterrupt:
+        kill(hosts)
+        raise
+
+
+def kill(hosts: Collection[Registered]) -> None:
+    """End all daemons at once, and wait until they are gone."""
+    for host in hosts:
+        host.kill()
+    for host in hosts:
+        host.join()
 
 
 def _at_exit() -> None:
     """Let accepted tasks finish, as the standard library does; runs before threads are joined."""
     global is_exiting  # there is one end of a process
     is_exiting = True
-    # Who has pressed Ctrl-C does not want to wait for what is queued.
-    last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    drop = isinstance(last, KeyboardInterrupt)
     hosts = list(_hosts)
     try:
+        if _was_interrupted():  # and does not want to wait for what is queued
+            abort(hosts)
         for host in hosts:
-            host.shutdown(cancel_queued=drop, cancel_running=drop)
+            host.shutdown(cancel_queued=False, cancel_running=False)
         for host in hosts:
             host.join()
     except KeyboardInterrupt:
-        for host in hosts:
-            host.kill()
-        for host in hosts:
-            host.join()
+        kill(hosts)
+
+
+def _was_interrupted() -> bool:
+    """Tell whether it was a Ctrl-C that ends the process."""
+    if hasattr(sys, "ps1"):
+        return False  # at a prompt, a Ctrl-C of an hour ago has ended nothing
+    last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return isinstance(last, KeyboardInterrupt)
 
 
 def _after_fork() -> None:
     """In a forked child: these hosts and their daemons belong to the parent."""
     global forked_after_start  # as above
-    hosts = list(_hosts)
-    forked_after_start = forked_after_start or bool(hosts)
-    for host in hosts:
+    forked_after_start = _started
+    for host in list(_hosts):
         host.forget()
     _hosts.clear()
+    no_fork.release()
 
 
 # The public atexit module is too late: by then the interpreter has waited for its threads.
 # concurrent.futures uses the same hook.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]  # noqa: SLF001
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(
+    before=no_fork.acquire, after_in_parent=no_fork.release, after_in_child=_after_fork
+)

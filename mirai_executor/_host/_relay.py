@@ -9,7 +9,10 @@ import os
 import selectors
 import threading
 
+from ._waiting import Waker
+
 _KEPT = 4096  # bytes of each daemon's last words
+_LAST_WORDS = 1 << 20  # bytes that are read for them at its end: what its pipe can hold
 
 
 class Stream:
@@ -55,8 +58,8 @@ class Relay:
     def __init__(self, *, aloud: bool) -> None:
         self._aloud = aloud
         self._selector = selectors.DefaultSelector()
-        self._wake_in, self._wake_out = os.pipe()
-        self._selector.register(self._wake_in, selectors.EVENT_READ, None)
+        self._waker = Waker()
+        self._selector.register(self._waker.fileno(), selectors.EVENT_READ, None)
         self._news: collections.deque[tuple[str, Stream | None, bytes]] = collections.deque()
         self._thread = threading.Thread(target=self._run, name="mirai-relay", daemon=True)
         self._thread.start()
@@ -70,7 +73,9 @@ class Relay:
     def finish(self, stream: Stream) -> str:
         """Let go of a stream whose daemon is dead, and return its last lines."""
         rest = b""
-        while data := stream.read():  # b"" at the end, None if a child holds the stream open
+        # b"" at the end, None if a child holds the stream open; one that floods it must not hold
+        # up the host.
+        while len(rest) < _LAST_WORDS and (data := stream.read()):
             rest += data
         self._tell("remove", stream, rest)
         return stream.tail
@@ -80,35 +85,39 @@ class Relay:
         self._tell("stop")
         self._thread.join()
         self._selector.close()
-        os.close(self._wake_in)
-        os.close(self._wake_out)
+        del self._waker
 
     def _tell(self, what: str, stream: Stream | None = None, data: bytes = b"") -> None:
         self._news.append((what, stream, data))
-        os.write(self._wake_out, b"x")
+        self._waker.wake()
 
     def _run(self) -> None:
         while True:
             for key, _ in self._selector.select():
-                stream: Stream | None = key.data
-                if stream is None:
-                    os.read(self._wake_in, 4096)
-                elif data := stream.read():
-                    self._say(data)
-                elif data == b"":
-                    with contextlib.suppress(KeyError):
-                        self._selector.unregister(stream.fd)
+                self._hear(key.data)
             while self._news:
                 what, stream, data = self._news.popleft()
                 if stream is None:
                     return
                 if what == "add":
                     self._selector.register(stream.fd, selectors.EVENT_READ, stream)
-                    continue
-                self._say(data)
-                with contextlib.suppress(KeyError):
-                    self._selector.unregister(stream.fd)
-                stream.close()
+                else:
+                    self._remove(stream, data)
+
+    def _hear(self, stream: Stream | None) -> None:
+        if stream is None:
+            self._waker.hear()
+        elif data := stream.read():
+            self._say(data)
+        elif data == b"":
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(stream.fd)
+
+    def _remove(self, stream: Stream, rest: bytes) -> None:
+        self._say(rest)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(stream.fd)
+        stream.close()
 
     def _say(self, data: bytes) -> None:
         if not self._aloud:

@@ -6,6 +6,7 @@ of it (slots, ABCs, enums, Python 3.13's class attributes) to have twice. So the
 pinned, ``cloudpickle>=3.1,<4``, and a version that renamed something fails here, at import.
 """
 
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,7 @@ _NEEDED = (
     "_class_setstate",
     "_decompose_typevar",
     "_dynamic_class_reduce",
+    "_make_skeleton_class",
     "_make_typevar",
 )
 _RANGE = "cloudpickle>=3.1,<4"
@@ -51,7 +53,7 @@ if _missing:
     raise _refuse(", ".join(_missing))
 
 # ``Any``: cloudpickle is untyped.
-reduce_class: Callable[[type], tuple[Any, ...]] = _private._dynamic_class_reduce  # noqa: SLF001 - see above
+_reduce_class: Callable[[type], tuple[Any, ...]] = _private._dynamic_class_reduce  # noqa: SLF001 - see above
 set_class_state: Callable[[Any, Any], Any] = _private._class_setstate  # noqa: SLF001 - see above
 make_typevar: Callable[..., Any] = _private._make_typevar  # noqa: SLF001 - see above
 decompose_typevar: Callable[[Any], tuple[Any, ...]] = _private._decompose_typevar  # noqa: SLF001 - see above
@@ -59,6 +61,30 @@ builtin_type: Callable[[str], type] = _private._builtin_type  # noqa: SLF001 - s
 BUILTIN_TYPE_NAMES: dict[type, str] = _private._BUILTIN_TYPE_NAMES  # noqa: SLF001 - see above
 REDUCERS: dict[type, Callable[[Any], Any]] = dict(cloudpickle.Pickler._dispatch_table)  # noqa: SLF001 - see above
 registered_by_value: Callable[[], set[str]] = cloudpickle.list_registry_pickle_by_value
+
+
+def reduce_class(cls: type) -> tuple[Any, ...]:
+    """Take a class apart: make, arguments, state, None, None, ``set_class_state``."""
+    make, arguments, *rest = _reduce_class(cls)
+    if make is _private._make_skeleton_class:  # noqa: SLF001 - see above
+        constructor, name, bases, attributes, *others = arguments
+        arguments = (constructor, name, *_repaired(cls, bases, attributes), *others)
+    return make, arguments, *rest
+
+
+def _repaired(
+    cls: type, bases: tuple[Any, ...], attributes: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Make good what cloudpickle 3.1 loses when it makes a class."""
+    own = vars(cls)
+    # Without __slots__, instances would have a __dict__.
+    if "__slots__" in own:
+        attributes = {**attributes, "__slots__": own["__slots__"]}
+    # Made from NamedTuple itself, it would be a tuple of no fields, and refuse its __slots__.
+    if typing.NamedTuple in bases:
+        attributes = {**attributes, "__orig_bases__": bases}
+        bases = cls.__bases__
+    return bases, attributes
 
 
 def tracker_id(arguments: tuple[Any, ...]) -> str:
@@ -76,7 +102,7 @@ def class_tracked_as(identity: str) -> type | None:
 
 def _check_shape() -> None:
     """Fail where the names are there but a class no longer comes apart as we expect."""
-    probe = type("Probe", (), {})
+    probe = type("Probe", (), {"__slots__": ("a",)})
     reduced = reduce_class(probe)
     arguments = reduced[1] if len(reduced) == 6 else ()
     if not arguments or reduced[5] is not set_class_state or not isinstance(arguments[-2], str):

@@ -256,9 +256,11 @@ def _reduce_lru_cache(pickler: PayloadPickler, cached: Any) -> Any:
 def _reduce_type_variable(pickler: PayloadPickler, variable: Any) -> Any:
     if pickler.is_named(home_of(variable, variable.__name__)):
         return NotImplemented
+    make: Callable[..., Any] = type(variable)
+    parts: tuple[Any, ...] = (variable.__name__,)
     if isinstance(variable, typing.TypeVar):
-        return hooks.make_typevar, hooks.decompose_typevar(variable)
-    return type(variable), (variable.__name__,)
+        make, parts = hooks.make_typevar, hooks.decompose_typevar(variable)
+    return rebuild.make_type_variable, (make, parts, variable.__module__)
 
 
 def _reduce_newtype(pickler: PayloadPickler, made: Any) -> Any:
@@ -271,7 +273,8 @@ def _reduce_newtype(pickler: PayloadPickler, made: Any) -> Any:
 def _reduce_type_alias(pickler: PayloadPickler, alias: Any) -> Any:
     if pickler.is_named(home_of(alias, alias.__name__)):
         return NotImplemented
-    return rebuild.make_type_alias, (alias.__name__, alias.__value__, alias.__type_params__)
+    parts = (alias.__module__, alias.__name__, alias.__value__, alias.__type_params__)
+    return rebuild.make_type_alias, parts
 
 
 def _reduce_text_file(_: PayloadPickler, file: io.TextIOWrapper) -> Any:

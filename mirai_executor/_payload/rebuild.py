@@ -39,6 +39,7 @@ __all__ = [
     "make_module",
     "make_newtype",
     "make_type_alias",
+    "make_type_variable",
     "make_weak_key_dictionary",
 ]
 
@@ -195,9 +196,19 @@ def make_newtype(name: str, module: str, qualname: str, supertype: Any) -> Any:
     return made
 
 
-def make_type_alias(name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
+def make_type_variable(make: Callable[..., Any], arguments: tuple[Any, ...], module: str) -> Any:
+    """Make a ``TypeVar``, ``ParamSpec`` or ``TypeVarTuple``."""
+    made = make(*arguments)
+    made.__module__ = module  # it took the module of its caller: us
+    return made
+
+
+def make_type_alias(module: str, name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
     """Make what Python 3.12's ``type`` statement makes."""
-    return typing.TypeAliasType(name, value, type_params=parameters)  # type: ignore[attr-defined]  # Python 3.12
+    make = "typing.TypeAliasType(name, value, type_params=parameters)"
+    names = {"name": name, "value": value, "parameters": parameters, "typing": typing}
+    # Its __module__ is that of the calling frame, and read-only.
+    return eval(make, {"__name__": module}, names)  # noqa: S307 - our own text
 
 
 def make_weak_key_dictionary(items: Mapping[Any, Any]) -> Any:

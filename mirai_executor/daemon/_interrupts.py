@@ -19,7 +19,7 @@ class Interrupts:
     def __init__(self, page: Page) -> None:
         self._page = page
         self._running = 0  # the task whose user code runs; 0 outside the window
-        self.hit_import = False
+        self.hit_import = False  # for good
 
     def install(self) -> None:
         """Take the two signals over. Main thread only."""
@@ -48,7 +48,7 @@ class Interrupts:
         # Once a task: a second one could strike our own code while it handles the first.
         self._running = 0
         # A half-imported module stays broken for as long as the process lives.
-        self.hit_import = _is_importing(frame)
+        self.hit_import = self.hit_import or _is_importing(frame)
         raise KeyboardInterrupt
 
 

@@ -43,11 +43,19 @@ class Daemon:
         self._interrupts = Interrupts(page)
         self._namespace: _payload.Namespace
         self._snapshot: Snapshot | None = None
-        self._spoilt = False
+        self._cleanup_failed = False
         self._leaving = False
 
     def serve(self) -> None:
         """Serve the host until it says that this daemon may leave."""
+        try:
+            self._serve()
+        finally:
+            # A thread that a task has left can keep this process alive: the host must not take it
+            # for a daemon that still listens.
+            self._link.close()
+
+    def _serve(self) -> None:
         self._interrupts.install()
         self._send(_wire.Hello(os.getpid(), sys.version_info[:3], __version__))
         while True:
@@ -56,7 +64,7 @@ class Daemon:
                 case _wire.Init():
                     self._initialize(_payload.decode_plain(frame.payload))
                 case _wire.Tasks():
-                    if self._spoilt:
+                    if self._is_spoilt:
                         # The host cannot have sent this after an outcome of ours that it lacks.
                         # The shared page says that none of these began: they run elsewhere.
                         return
@@ -99,10 +107,7 @@ class Daemon:
 
     def _run(self, task: _wire.WireTask) -> None:
         status, payload = self._attempt(task.task, task.names, task.payload, persist=False)
-        if os.getpid() != self._pid:
-            os._exit(0)  # the task has forked, and this is the child, returning from it
-        self._spoilt = self._spoilt or self._interrupts.hit_import
-        outcome = _wire.WireOutcome(task.task, status, self._spoilt, payload)
+        outcome = _wire.WireOutcome(task.task, status, self._is_spoilt, payload)
         self._send(_wire.Outcomes((outcome,)))
         del outcome, payload, task
         self._guard(lambda snapshot: snapshot.restore(self._namespace.host_names))
@@ -121,10 +126,14 @@ class Daemon:
             self._interrupts.install()
         except BaseException:  # whatever it was: it must not reach the next task
             traceback.print_exc()
-            self._spoilt = True
-        if self._spoilt and not self._leaving:
+            self._cleanup_failed = True
+        if self._is_spoilt and not self._leaving:
             self._leaving = True
             self._send(_wire.Leaving())
+
+    @property
+    def _is_spoilt(self) -> bool:
+        return self._cleanup_failed or self._interrupts.hit_import
 
     # User code
 
@@ -135,20 +144,40 @@ class Daemon:
         for name in names:
             if name.blob is not None:
                 self._namespace.receive(name.name, name.digest, bytes(name.blob))
-        self._interrupts.hit_import = False
         try:
             try:
                 self._page.begun = id_  # before anything of the user's runs
                 if not self._interrupts.enter(id_):
                     return Status.SKIPPED, b""
-                return Status.VALUE, self._call(names, payload, persist=persist)
+                value = self._call(names, payload, persist=persist)
             finally:
                 self._interrupts.leave()
                 _streams.flush()
         except KeyboardInterrupt as interrupt:
-            return Status.ERROR, _payload.encode_error(_interrupted(interrupt))
+            return Status.ERROR, self._encode_error(_interrupted(interrupt))
         except BaseException as error:  # the host raises it where it was asked for
-            return Status.ERROR, _payload.encode_error(error)
+            return Status.ERROR, self._encode_error(error)
+        self._end_if_child()
+        return Status.VALUE, value
+
+    def _encode_error(self, error: BaseException) -> bytes:
+        self._end_if_child(error)
+        try:
+            return _payload.encode_error(error)
+        except KeyboardInterrupt as interrupt:  # raised by the code of the error itself
+            return _payload.encode_error(_interrupted(interrupt))
+
+    def _end_if_child(self, error: BaseException | None = None) -> None:
+        """End a child that a task has forked, and that leaves the task: it answers for nobody."""
+        if os.getpid() == self._pid:
+            return
+        status = 0 if error is None else 1
+        if isinstance(error, SystemExit) and (error.code is None or type(error.code) is int):
+            status = (error.code or 0) & 0xFF
+        elif error is not None:
+            traceback.print_exception(error)
+        _streams.flush()
+        os._exit(status)
 
     def _call(self, names: Sequence[Name], payload: Bytes, *, persist: bool) -> bytes:
         table = [(name.name, name.digest) for name in names]

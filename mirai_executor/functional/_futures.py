@@ -78,7 +78,9 @@ def race(futures: Iterable[Future[Any]]) -> int:
     runners = list(futures)
     if not runners:
         raise ValueError("race() takes at least one future")
-    wait(runners, return_when=FIRST_COMPLETED)
+    if not any(future.done() for future in runners):
+        # Not else: to wait(), a standard future that was cancelled has not ended until it is told.
+        wait(runners, return_when=FIRST_COMPLETED)
     return next(index for index, future in enumerate(runners) if future.done())
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -62,6 +63,7 @@ POLICIES = st.builds(
 )
 
 NOBODY = DaemonId(10_000)
+NOTHING = TaskId(20_000)
 
 
 @dataclass(eq=False)
@@ -316,9 +318,9 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.next_id += 1
         return self.next_id
 
-    def pick(self, data: st.DataObject, wanted: Callable[[Daemon], bool]) -> Daemon | None:
+    def pick(self, data: st.DataObject, wanted: Callable[[Daemon], bool]) -> Daemon:
         daemons = [daemon for daemon in self.world.daemons.values() if wanted(daemon)]
-        return data.draw(st.sampled_from(daemons)) if daemons else None
+        return data.draw(st.sampled_from(daemons))
 
     # The host
 
@@ -326,16 +328,18 @@ class DispatcherMachine(RuleBasedStateMachine):
         timeout=st.none() | st.sampled_from([0.0, 1.0, 5.0]),
         run_timeout=st.none() | st.sampled_from([0.0, 1.0, 5.0]),
         retries=st.sampled_from([0, 0, 1, 2]),
-        falls=st.booleans(),
     )
-    def submit(
-        self, timeout: float | None, run_timeout: float | None, retries: int, *, falls: bool
-    ) -> None:
-        # Ids of several threads need not rise.
-        id_ = TaskId(-self.new_id() if falls else self.new_id())
+    def submit(self, timeout: float | None, run_timeout: float | None, retries: int) -> None:
+        id_ = TaskId(self.new_id())
+        id_ = TaskId(-id_ if id_ % 5 == 0 else id_)  # ids of several threads need not rise
         deadline = None if timeout is None else self.world.now + timeout
         self.world.tasks[id_] = Task(id_, deadline, run_timeout, retries)
         self.tell(TaskSubmitted(id_, timeout, run_timeout, retries))
+
+    @rule(count=st.integers(1, 5))
+    def submit_plain_tasks(self, count: int) -> None:
+        for _ in range(count):
+            self.submit(None, None, 0)
 
     @precondition(lambda self: self.world.tasks)
     @rule(data=st.data(), running=st.booleans())
@@ -406,63 +410,68 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.world.join(self.dispatcher.adopt_daemon(), launched=False)
         self.tell(DaemonReady(NOBODY))  # at the end of a shutdown, any event sends it away
 
-    @rule(data=st.data())
-    def become_ready(self, data: st.DataObject) -> None:
-        if (daemon := self.pick(data, lambda d: d.state == "starting")) is not None:
-            daemon.state, daemon.since = "ready", self.world.now
-            self.tell(DaemonReady(daemon.id))
+    @precondition(lambda self: self.world.having("starting"))
+    @rule(all_of_them=st.booleans())
+    def become_ready(self, *, all_of_them: bool) -> None:
+        for daemon in self.world.having("starting")[: None if all_of_them else 1]:
+            if daemon.state == "starting":  # still
+                daemon.state, daemon.since = "ready", self.world.now
+                self.tell(DaemonReady(daemon.id))
 
+    @precondition(lambda self: any(d.holds for d in self.world.daemons.values()))
     @rule(data=st.data(), leaving=st.sampled_from([False, False, True]))
     def answer(self, data: st.DataObject, *, leaving: bool) -> None:
-        if (daemon := self.pick(data, lambda d: d.holds is not None)) is not None:
-            daemon.asked_to_leave |= leaving
-            self.tell(ResultArrived(daemon.id, self.world.answer(daemon), leaving))
+        daemon = self.pick(data, lambda d: d.holds is not None)
+        daemon.asked_to_leave |= leaving
+        self.tell(ResultArrived(daemon.id, self.world.answer(daemon), leaving))
 
-    @rule(data=st.data())
-    def answer_everywhere(self, data: st.DataObject) -> None:
-        if (daemon := self.pick(data, lambda d: d.runs is not None)) is not None:
+    @precondition(lambda self: any(d.runs is not None for d in self.world.daemons.values()))
+    @rule(all_of_them=st.booleans())
+    def answer_everywhere(self, *, all_of_them: bool) -> None:
+        busy = [d for d in self.world.daemons.values() if d.runs is not None]
+        for daemon in busy[: None if all_of_them else 1]:
             daemon.runs, daemon.since = None, self.world.now
             self.tell(BroadcastAnswered(daemon.id, daemon.due.popleft()))
 
-    @rule(data=st.data(), begun=st.booleans())
-    def lose(self, data: st.DataObject, *, begun: bool) -> None:
-        if (daemon := self.pick(data, lambda d: True)) is not None:
-            self.world.lose(daemon, begun=begun)
-            started = (daemon.holds.id,) if self.world.begun and daemon.holds else ()
-            self.tell(DaemonLost(daemon.id, started))
+    @precondition(lambda self: self.world.daemons)
+    @rule(data=st.data(), begun=st.booleans(), prefer_busy=st.booleans())
+    def lose(self, data: st.DataObject, *, begun: bool, prefer_busy: bool) -> None:
+        is_busy = any(daemon.holds for daemon in self.world.daemons.values())
+        daemon = self.pick(data, lambda d: not (prefer_busy and is_busy) or d.holds is not None)
+        self.world.lose(daemon, begun=begun)
+        started = (daemon.holds.id,) if self.world.begun and daemon.holds else ()
+        self.tell(DaemonLost(daemon.id, started))
 
+    @precondition(lambda self: self.world.daemons)
     @rule(data=st.data())
     def ask_to_leave(self, data: st.DataObject) -> None:
-        if (daemon := self.pick(data, lambda d: True)) is not None:
-            daemon.asked_to_leave = True
-            self.tell(LeaveRequested(daemon.id))
+        daemon = self.pick(data, lambda d: True)
+        daemon.asked_to_leave = True
+        self.tell(LeaveRequested(daemon.id))
 
-    @precondition(lambda self: len(self.world.tasks) > 5)
-    @rule(data=st.data())
-    def fail_to_initialize(self, data: st.DataObject) -> None:
-        if (daemon := self.pick(data, lambda d: d.state == "starting")) is not None:
-            self.world.broken = True
-            self.tell(InitializerFailed(daemon.id))
+    @precondition(lambda self: len(self.world.tasks) > 5 and self.world.having("starting"))
+    @rule()
+    def fail_to_initialize(self) -> None:
+        self.world.broken = True
+        self.tell(InitializerFailed(self.world.having("starting")[0].id))
 
-    @rule(data=st.data())
-    def say_something_void(self, data: st.DataObject) -> None:
+    @rule(kind=st.integers(0, 7))
+    def say_something_void(self, kind: int) -> None:
         """Tell of what is long over, or of somebody else."""
-        some = self.pick(data, lambda d: True)
+        some = next(iter(self.world.daemons.values()), None)
         daemon = NOBODY if some is None else some.id
-        held = some.holds.id if some is not None and some.holds is not None else None
-        never = TaskId(20_000)
+        held = NOTHING if some is None or some.holds is None else some.holds.id
         events: list[Event] = [
-            ResultArrived(NOBODY, held or never),
-            ResultArrived(daemon, never),
+            ResultArrived(NOBODY, held),
+            ResultArrived(daemon, NOTHING),
             BroadcastAnswered(NOBODY, BroadcastId(1)),
-            BroadcastAnswered(daemon, BroadcastId(never)),
-            DaemonLost(NOBODY, (held or never,)),
+            BroadcastAnswered(daemon, BroadcastId(NOTHING)),
+            DaemonLost(NOBODY, (held,)),
             DaemonReady(NOBODY),
             LeaveRequested(NOBODY),
-            CancelRequested(never),
+            CancelRequested(NOTHING),
         ]
-        event = data.draw(st.sampled_from(events))
-        assert self.dispatcher.handle(event, self.world.now) == []
+        assert self.dispatcher.handle(events[kind], self.world.now) == []
 
     # The promises
 
@@ -532,4 +541,14 @@ class DispatcherMachine(RuleBasedStateMachine):
 
 
 TestDispatcher = DispatcherMachine.TestCase
-TestDispatcher.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestDispatcher.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+class DispatcherMachineAtLength(DispatcherMachine):
+    """The same, for ``tox -e chaos``."""
+
+
+TestDispatcherAtLength = pytest.mark.chaos(DispatcherMachineAtLength.TestCase)
+TestDispatcherAtLength.settings = settings(
+    max_examples=5000, stateful_step_count=100, deadline=None
+)

@@ -353,6 +353,20 @@ def test_deadlines_of_finished_tasks_do_not_pile_up() -> None:
     assert single.next_deadline() is None
 
 
+def test_deadlines_ring_in_order_though_many_were_void() -> None:
+    single = Dispatcher(Policy(1))
+    start(single)
+    submit(single, TaskId(-1))
+    for n in range(3000):  # every third one stays, of ever shorter timeouts
+        single.handle(TaskSubmitted(TaskId(n), timeout=10_000.0 - n), 0)
+        if n % 3:
+            single.handle(CancelRequested(TaskId(n)), 0)
+    rung = [single.next_deadline()]
+    while single.expire(rung[-1] or 0):
+        rung.append(single.next_deadline())
+    assert rung == [*(10_000.0 - n for n in reversed(range(0, 3000, 3))), None]
+
+
 # Lost daemons
 
 

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import decimal
 import importlib
+import logging
 import os
 import re
 import select
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +57,11 @@ class Bell:
                 raise TimeoutError(f"nobody rang {self.path.name}")
             text += os.read(self._fd, 1)
         return text.decode().rstrip("\n")
+
+    def wait_for_byte(self) -> None:
+        """Wait until anything has come."""
+        if not select.select([self._fd], [], [], SOON)[0]:
+            raise TimeoutError(f"nobody rang {self.path.name}")
 
     def close(self) -> None:
         os.close(self._fd)
@@ -157,6 +164,53 @@ def close_descriptors() -> str:
     return "closed"
 
 
+def call_and_exit(what: Any) -> NoReturn:
+    what()
+    os._exit(1)
+
+
+def say_and_exit() -> NoReturn:
+    print("my last words", file=sys.stderr)
+    os._exit(9)
+
+
+def die_unless_second(flag: Path) -> None:
+    """Die in the first process that comes here."""
+    try:
+        flag.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    os._exit(1)
+
+
+def die_then_stay(tally: Path) -> None:
+    """Die at the first try, and do not end at the second."""
+    ring(tally, "try")
+    if tally.read_text() == "try\n":
+        os._exit(1)
+    time.sleep(600)
+
+
+class SlowToShowError(Exception):
+    def __str__(self) -> str:
+        time.sleep(600)
+        return "never"
+
+
+def raise_slow_error() -> NoReturn:
+    raise SlowToShowError
+
+
+class SlowToDie:
+    def __del__(self) -> None:
+        time.sleep(600)
+
+
+def leave_a_slow_finalizer() -> int:
+    vars(sys.modules["__main__"])["left"] = SlowToDie()
+    return 42
+
+
 class AtUnpickle:
     """Does something while it is unpickled, in daemons or at the host."""
 
@@ -182,11 +236,11 @@ def call(what: Any) -> Any:
     return what()
 
 
-def return_at_pickle(what: Any) -> AtPickle:
+def give_at_pickle(what: Any) -> AtPickle:
     return AtPickle(what)
 
 
-def return_at_unpickle(what: Any) -> AtUnpickle:
+def give_at_unpickle(what: Any) -> AtUnpickle:
     return AtUnpickle(what)
 
 
@@ -202,8 +256,9 @@ def loop_for_ever() -> None:
         pass
 
 
-def hold_the_gil() -> None:
-    ctypes.PyDLL(None).usleep(600_000_000)
+def hold_the_gil(bell: Path) -> None:
+    """Report from inside a C function that keeps the GIL."""
+    ctypes.PyDLL(None).system(f"echo $$ > {bell}; exec sleep 600".encode())
 
 
 def wait_for_a_lock() -> None:
@@ -229,14 +284,23 @@ def run_an_event_loop() -> None:
     asyncio.run(asyncio.sleep(600))
 
 
-def raise_a_huge_power() -> None:
+def ring_from_c(bell: Path) -> None:
+    """Report once this process has used some more processor time, whatever code it is in then."""
+    signal.signal(signal.SIGVTALRM, lambda *_: None)
+    # Python's own handler, which is C, writes to this descriptor at once.
+    signal.set_wakeup_fd(os.open(bell, os.O_WRONLY | os.O_NONBLOCK))
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.1)
+
+
+def raise_a_huge_power(bell: Path) -> None:
+    ring_from_c(bell)
     decimal.getcontext().prec = decimal.MAX_PREC
     decimal.getcontext().Emax = decimal.MAX_EMAX
     _ = decimal.Decimal(7) ** (10**9)
 
 
 def match_for_ever() -> None:
-    re.match(r"(a?){60}a{60}$", "a" * 59)
+    re.match(r"(a+)+$", "a" * 100 + "b")
 
 
 def ignore_signals_and_sleep(bell: Path) -> None:
@@ -258,6 +322,86 @@ def spin_and_return(seconds: float, value: Any) -> Any:
     return value
 
 
+def sleep_and_tell(bell: Path) -> None:
+    try:
+        time.sleep(600)
+    finally:
+        ring(bell, "interrupted")
+
+
+def set_in_main(name: str, value: Any) -> None:
+    setattr(sys.modules["__main__"], name, value)
+
+
+def look_around() -> dict[str, Any]:
+    return {
+        "names": sorted(vars(sys.modules["__main__"])),
+        "environ": dict(os.environ),
+        "cwd": os.getcwd(),  # noqa: PTH109 - what a task would call
+        "path": list(sys.path),
+        "argv": list(sys.argv),
+        "filters": list(warnings.filters),
+        "handlers": [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)],
+        "recursion limit": sys.getrecursionlimit(),
+        "umask": (mask := os.umask(0), os.umask(mask))[0],
+        "level": logging.root.level,
+    }
+
+
+def make_a_mess(folder: str) -> None:
+    vars(sys.modules["__main__"])["invented"] = 1
+    os.environ["INVENTED"] = "1"
+    os.environ.pop("PATH", None)
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    sys.argv.append("mess")
+    warnings.simplefilter("ignore")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    sys.setrecursionlimit(500)
+    os.umask(0o777)
+    logging.root.setLevel(1)
+
+
+def count_and_return_pid(tally: Path, name: str) -> int:
+    ring(tally, name)
+    return os.getpid()
+
+
+def read_stdin() -> str:
+    return sys.stdin.read()
+
+
+def flood_from_a_child(size: int) -> int:
+    """Return the exit status of a child that writes so many bytes to its standard error."""
+    write = f"import os; [os.write(2, b'x' * 1000) for _ in range({size // 1000})]"
+    return subprocess.run([sys.executable, "-c", write], check=False).returncode
+
+
+def leave_a_flooding_child(bell: Path) -> NoReturn:
+    """Die, and leave a child in a session of its own that writes to our standard error."""
+    write = f"""
+import os
+with open({str(bell)!r}, "w") as bell:
+    print(os.getpid(), file=bell)
+while True:
+    try:
+        os.write(2, b"x" * 60000)
+    except BlockingIOError:
+        pass
+"""
+    child = subprocess.Popen([sys.executable, "-c", write], start_new_session=True)
+    select.select([], [], [], 0.3)  # let it flood for a while
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError(child)
+
+
+def by_value() -> Any:
+    """Return a function that travels with its code."""
+    return lambda: 42
+
+
 def ring_wait_and_count(bell: Path, gate: Path, tally: Path, name: str) -> None:
     ring(bell)
     gate.read_bytes()
@@ -271,17 +415,17 @@ def wait_for_end(pidfd: int) -> None:
 
 
 def swallow_everything(bell: Path) -> None:
-    ring(bell, os.getpid())
     while True:
         try:
+            ring(bell, os.getpid())
             time.sleep(600)
         except BaseException:  # noqa: BLE001, PERF203 - the mischief
             ring(bell, "swallowed")
 
 
 def swallow_once(bell: Path) -> str:
-    ring(bell, os.getpid())
     with contextlib.suppress(KeyboardInterrupt):
+        ring(bell, os.getpid())
         time.sleep(600)
     return "went on"
 

@@ -57,13 +57,13 @@ MATRIX: dict[str, tuple[tuple[Any, ...], type[BaseException]]] = {
     "C exit in the function": ((IN_C,), DaemonLostError),
     "crash in the function": ((CRASH,), DaemonLostError),
     "error in the function": ((FAIL,), ArithmeticError),
-    "exit while pickling the result": ((mischief.return_at_pickle, EXIT), SystemExit),
-    "_exit while pickling the result": ((mischief.return_at_pickle, AT_ONCE), DaemonLostError),
-    "C exit while pickling the result": ((mischief.return_at_pickle, IN_C), DaemonLostError),
-    "crash while pickling the result": ((mischief.return_at_pickle, CRASH), DaemonLostError),
-    "error while pickling the result": ((mischief.return_at_pickle, FAIL), ArithmeticError),
-    "exit while unpickling the result": ((mischief.return_at_unpickle, EXIT), SystemExit),
-    "error while unpickling the result": ((mischief.return_at_unpickle, FAIL), PayloadError),
+    "exit while pickling the result": ((mischief.give_at_pickle, EXIT), SystemExit),
+    "_exit while pickling the result": ((mischief.give_at_pickle, AT_ONCE), DaemonLostError),
+    "C exit while pickling the result": ((mischief.give_at_pickle, IN_C), DaemonLostError),
+    "crash while pickling the result": ((mischief.give_at_pickle, CRASH), DaemonLostError),
+    "error while pickling the result": ((mischief.give_at_pickle, FAIL), ArithmeticError),
+    "exit while unpickling the result": ((mischief.give_at_unpickle, EXIT), SystemExit),
+    "error while unpickling the result": ((mischief.give_at_unpickle, FAIL), PayloadError),
 }
 
 

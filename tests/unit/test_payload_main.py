@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from unit.test_payload_driver import (  # type: ignore[import-not-found,unused-ignore]  # tests/ is on the path
     host_environment,
     run_host,
@@ -196,7 +197,8 @@ class Point:
     x: int
 class Pair(typing.NamedTuple):
     a: int
-def all_of_them(): return Plain(), Plain.Inner(), Plain, Colour.RED, Bits.A | Bits.B, Point(1), Pair(2)
+def all_of_them():
+    return Plain(), Plain.Inner(), Plain, Colour.RED, Bits.A | Bits.B, Point(1), Pair(2)
 """
     last = """
 plain, inner, cls, red, both, point, pair = d.call(all_of_them)
@@ -297,7 +299,7 @@ class Sub(Bad): pass
     last = """
 for fn, args in ((f, ()), (Sub, ()), (len, ([Sub()],))):
     try: d.encoder.encode(fn, args, {})
-    except Exception as error: print(type(error).__name__, error, "|", type(error.__cause__).__name__)
+    except Exception as e: print(type(e).__name__, e, "|", type(e.__cause__).__name__)
 """
     lines = in_main(script, last).splitlines()
     assert lines == [
@@ -418,7 +420,8 @@ def test_a_daemon_gets_path_arguments_directory_and_key() -> None:
 import sys, os, multiprocessing
 def look():
     import sys, os, multiprocessing
-    return sys.path[0], sys.argv, os.getcwd(), bytes(multiprocessing.current_process().authkey), __file__
+    key = bytes(multiprocessing.current_process().authkey)
+    return sys.path[0], sys.argv, os.getcwd(), key, __file__
 mine = look()
 with Daemon() as d: print(d.call(look) == mine)
 """
@@ -429,7 +432,7 @@ def test_a_change_of_the_import_path_follows(tmp_path: Path) -> None:
     (tmp_path / "late_module.py").write_text("def f(): return 'late'\n")
     script = f"""
 import sys
-def path(): 
+def path():
     import sys
     return {str(tmp_path)!r} in sys.path
 with Daemon() as d:

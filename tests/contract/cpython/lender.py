@@ -18,7 +18,7 @@ OWN_TESTS = Path(sysconfig.get_path("stdlib")) / "test"
 HERE = Path(__file__).parent
 
 WHERE_TO_LOOK = (
-    "Install a CPython that has its test package, Debian's libpython3-testsuite for instance, "
+    "Install a CPython that has its test package, Debian's libpython3.13-testsuite for instance, "
     "or name a folder Lib/test in MIRAI_CPYTHON_TESTS."
 )
 

@@ -1,0 +1,103 @@
+"""Lets threads wait for each other in ways that a KeyboardInterrupt cannot break.
+
+The standard library's ``Event``, ``Condition`` and ``Future`` take their lock in Python code: a
+KeyboardInterrupt that strikes there leaves it locked, and the host thread waits for it for ever.
+Here no two threads share a lock, and each step is whole or has not happened.
+"""
+
+import collections
+import contextlib
+import os
+import threading
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Moment:
+    """Something that comes once, and that any thread can wait for."""
+
+    def __init__(self) -> None:
+        self.has_come = False
+        self._waiting: collections.deque[threading.Lock] = collections.deque()  # one per thread
+
+    def come(self) -> None:
+        """Let go of all who wait, now or later."""
+        self.has_come = True  # before the last look at who waits: who comes later does not
+        with contextlib.suppress(IndexError):
+            while True:
+                self._waiting.popleft().release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait at most ``timeout`` seconds; True if the moment has come."""
+        lock = threading.Lock()
+        lock.acquire()
+        self._waiting.append(lock)
+        try:
+            if not self.has_come:
+                lock.acquire(timeout=_limit(timeout))
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(lock)
+        return self.has_come
+
+
+class Answer(Generic[T]):
+    """What one thread asks another for; that one sets it, once."""
+
+    def __init__(self) -> None:
+        self.given = Moment()
+        self._value: T
+        self._error: BaseException | None = None
+
+    def set_result(self, value: T) -> None:
+        self._value = value
+        self.given.come()
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self.given.come()
+
+    def get(self) -> T:
+        """Wait for the answer; return it, or raise it."""
+        self.given.wait()
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._value
+        finally:
+            del self  # an error that holds this frame must not hold itself through it
+
+
+class Waker:
+    """Two ends of a pipe: one thread sleeps until it is readable, the others write to it.
+
+    Its descriptors are closed with its last reference, and not before: nobody can ever write to
+    a number that is another file by then, and that takes no lock.
+    """
+
+    def __init__(self) -> None:
+        self._fds = os.pipe()
+        for fd in self._fds:
+            os.set_blocking(fd, False)
+
+    def fileno(self) -> int:
+        return self._fds[0]
+
+    def wake(self) -> None:
+        """Have the other thread look. Safe from any thread, and from a finalizer."""
+        with contextlib.suppress(BlockingIOError):  # it is full: the other will look anyway
+            os.write(self._fds[1], b"x")
+
+    def hear(self) -> None:
+        """Take note, before looking."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._fds[0], 4096)
+
+    def __del__(self) -> None:
+        for fd in getattr(self, "_fds", ()):  # there are none if the pipe could not be made
+            os.close(fd)
+
+
+def _limit(timeout: float | None) -> float:
+    return -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)

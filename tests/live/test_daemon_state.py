@@ -1,0 +1,333 @@
+"""Live: what stays at a daemon between tasks, what does not, and where its words go."""
+
+import functools
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live import mischief
+from live.mischief import SOON, Bell, Tally, running
+from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator[Bell]:
+    bell = Bell(tmp_path)
+    yield bell
+    bell.close()
+
+
+@pytest.fixture
+def tally(tmp_path: Path) -> Tally:
+    return Tally(tmp_path)
+
+
+def run_program(tmp_path: Path, text: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a program whose ``__main__`` is its own, as a user would."""
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(text))
+    options.setdefault("capture_output", True)
+    return subprocess.run(
+        [sys.executable, str(program)],
+        text=True,
+        timeout=SOON * 2,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+        **options,
+    )
+
+
+def printed_by(tmp_path: Path, text: str) -> str:
+    done = run_program(tmp_path, text)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+# Cleanup
+
+
+def test_what_a_task_invents_is_gone_for_the_next_one(tmp_path: Path) -> None:
+    with running() as executor:
+        before = executor.submit(mischief.look_around).result(SOON)
+        executor.submit(mischief.make_a_mess, str(tmp_path)).result(SOON)
+        assert executor.submit(mischief.look_around).result(SOON) == before
+
+
+def test_without_cleanup_what_a_task_leaves_is_there_for_the_next_one() -> None:
+    with running(cleanup=False) as executor:
+        executor.submit_source("import os; left = os.environ['LEFT'] = 'yes'").result(SOON)
+        executor.submit(mischief.set_in_main, "kept", 7).result(SOON)
+        assert executor.submit_source("kept").result(SOON) == 7
+        assert executor.submit(os.getenv, "LEFT").result(SOON) == "yes"
+
+
+def test_a_mess_that_cannot_be_undone_costs_the_daemon_and_no_task() -> None:
+    with running() as executor:
+        pid = executor.submit(mischief.own_pid).result(SOON)
+        futures = [executor.submit(os.close, 1)]
+        futures += [executor.submit(mischief.answer) for _ in range(50)]
+        wait(futures, SOON)
+        assert [future.result(SOON) for future in futures[1:]] == [42] * 50
+        assert executor.submit(mischief.own_pid).result(SOON) != pid
+
+
+def test_modules_stay_imported() -> None:
+    with running() as executor:
+        executor.submit_source("import colorsys; colorsys.mark = 1").result(SOON)
+        assert executor.submit_source("import sys; sys.modules['colorsys'].mark").result(SOON) == 1
+
+
+def test_a_task_that_has_replaced_sys_stdout_leaves_the_next_one_a_good_one(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def replace() -> None:
+        sys.stdout = sys.stderr = None  # type: ignore[assignment]
+
+    def close() -> None:
+        sys.stdout.close()
+        sys.stderr.close()
+
+    def say(text: str) -> None:
+        print(text)
+
+    with running() as executor:
+        pid = executor.submit(mischief.own_pid).result(SOON)
+        for spoil in (replace, close):
+            executor.submit(spoil).result(SOON)
+            executor.submit(say, f"after {spoil.__name__}").result(SOON)
+        assert executor.submit(mischief.own_pid).result(SOON) == pid
+    assert capfd.readouterr().out == "after replace\nafter close\n"
+
+
+# __main__, as scripts use it
+
+
+def test_a_global_that_the_initializer_has_set_is_seen_by_all_tasks(tmp_path: Path) -> None:
+    program = """
+        from mirai_executor import MiraiExecutor
+
+        DATA = None
+
+        def load(n):
+            global DATA
+            DATA = list(range(n))
+
+        def pick(i):
+            return DATA[i]
+
+        with MiraiExecutor(2, initializer=load, initargs=(10,)) as executor:
+            print(sum(executor.map(pick, range(10))))
+            print(DATA)
+    """
+    assert printed_by(tmp_path, program) == "45\nNone\n"
+
+
+def test_a_model_that_a_task_has_cached_in_a_global_of_the_host_stays(tmp_path: Path) -> None:
+    program = """
+        import os
+        from mirai_executor import MiraiExecutor
+
+        model = None
+
+        def predict(x):
+            global model
+            if model is None:
+                print("loaded", flush=True)
+                model = object()
+            return x
+
+        with MiraiExecutor(1) as executor:
+            print(sum(executor.map(predict, range(20))))
+    """
+    assert sorted(printed_by(tmp_path, program).split()) == ["190", "loaded"]
+
+
+# everywhere
+
+
+def test_everywhere_reaches_current_daemons_and_those_that_come_later() -> None:
+    with running(2, output=False) as executor:
+        wait(executor.everywhere("flag = 'set'"), SOON)
+        assert executor.submit_source("flag").result(SOON) == "set"
+        for _ in range(4):
+            error = executor.submit(mischief.exit_at_once).exception(SOON)
+            assert isinstance(error, DaemonLostError)
+            assert executor.submit_source("flag").result(SOON) == "set"
+
+
+def test_everywhere_answers_once_for_each_daemon(tally: Tally) -> None:
+    with running(3) as executor:
+        futures = executor.everywhere(mischief.count_and_return, tally.path, "once")
+        assert len(futures) == 3
+        wait(futures, SOON)
+        executor.submit(mischief.answer).result(SOON)
+        assert tally.counts()["once"] == 3
+
+
+def test_a_daemon_lost_in_everywhere_fails_one_of_its_futures_and_no_task(
+    tmp_path: Path,
+) -> None:
+    flag = tmp_path / "flag"
+    with running(2, output=False) as executor:
+        futures = executor.everywhere(mischief.die_unless_second, flag)
+        tasks = [executor.submit(mischief.answer) for _ in range(20)]
+        errors = [future.exception(SOON) for future in futures]
+        assert [task.result(SOON) for task in tasks] == [42] * 20
+        assert sorted(type(error) for error in errors if error is not None) == [DaemonLostError]
+
+
+def test_an_error_in_everywhere_is_the_error_of_its_futures() -> None:
+    with running(2) as executor:
+        for future in executor.everywhere(mischief.fail):
+            assert isinstance(future.exception(SOON), ArithmeticError)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def test_everywhere_does_not_stall_a_daemon_that_has_done_its_part(bell: Bell) -> None:
+    with running(2) as executor:
+        busy = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        bell.wait()
+        futures = executor.everywhere("done = True")
+        wait(futures, SOON, return_when="FIRST_COMPLETED")
+        assert executor.submit_source("done").result(SOON) is True
+        assert busy.running()
+        busy.cancel()
+        wait(futures, SOON)
+
+
+# Recycling
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_no_task_is_lost_to_daemons_that_leave_after_a_few(limit: int, tally: Tally) -> None:
+    with running(2, max_tasks_per_child=limit) as executor:
+        work = functools.partial(mischief.count_and_return, tally.path)
+        futures = [executor.submit(work, str(n), os.getpid()) for n in range(20)]
+        assert {future.result(SOON) for future in futures} == {os.getpid()}
+        assert tally.counts() == {str(n): 1 for n in range(20)}
+
+
+def test_a_daemon_does_exactly_as_many_tasks_as_it_may() -> None:
+    with running(1, max_tasks_per_child=3) as executor:
+        pids = [executor.submit(mischief.own_pid).result(SOON) for _ in range(9)]
+        assert [len(set(pids[n : n + 3])) for n in (0, 3, 6)] == [1, 1, 1]
+        assert len(set(pids)) == 3
+
+
+def test_no_task_is_lost_to_daemons_that_leave_when_idle(tally: Tally) -> None:
+    idle = 0.03
+    with MiraiExecutor(2, idle_timeout=idle) as executor:
+        pids = set()
+        for n in range(20):
+            # Each task comes at about the moment when a daemon leaves.
+            threading.Event().wait(idle * (0.9 + 0.02 * n % 0.2))
+            pids.add(executor.submit(mischief.count_and_return_pid, tally.path, str(n)).result(SOON))
+        assert tally.counts() == {str(n): 1 for n in range(20)}
+        assert len(pids) > 1
+
+
+# Starting
+
+
+def test_an_initializer_that_fails_fails_all_tasks_with_its_reason() -> None:
+    with MiraiExecutor(2, initializer=mischief.fail) as executor:
+        futures = [executor.submit(mischief.answer) for _ in range(5)]
+        for future in futures:
+            error = future.exception(SOON)
+            assert isinstance(error, LaunchError)
+            assert "on purpose" in str(error)
+            assert isinstance(error.__cause__, ArithmeticError)
+        with pytest.raises(LaunchError):
+            executor.submit(mischief.answer)
+
+
+def test_an_initializer_that_kills_its_daemon_fails_all_tasks_and_ends() -> None:
+    with MiraiExecutor(2, initializer=mischief.say_and_exit, output=False) as executor:
+        futures = [executor.submit(mischief.answer) for _ in range(5)]
+        for future in futures:
+            error = future.exception(SOON)
+            assert isinstance(error, LaunchError)
+            assert "my last words" in error.stderr
+            assert error.exitcode == 9
+
+
+# Streams
+
+
+def test_what_a_task_prints_appears_at_the_streams_of_the_host(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def say() -> None:
+        print("to stdout")
+        print("to stderr", file=sys.stderr)
+
+    with running() as executor:
+        executor.submit(say).result(SOON)
+    heard = capfd.readouterr()
+    assert (heard.out, heard.err) == ("to stdout\n", "to stderr\n")
+
+
+def test_with_output_off_nothing_appears(capfd: pytest.CaptureFixture[str]) -> None:
+    def say() -> None:
+        print("to stdout")
+        print("to stderr", file=sys.stderr)
+
+    with running(output=False) as executor:
+        executor.submit(say).result(SOON)
+    heard = capfd.readouterr()
+    assert (heard.out, heard.err) == ("", "")
+
+
+def test_a_task_reads_the_end_of_its_standard_input_at_once() -> None:
+    with running() as executor:
+        assert executor.submit(mischief.read_stdin).result(SOON) == ""
+
+
+def test_a_flood_on_standard_error_blocks_no_task_though_nobody_reads_it(tmp_path: Path) -> None:
+    program = """
+        import os, sys
+        from mirai_executor import MiraiExecutor
+
+        def flood():
+            for _ in range(100):
+                sys.stderr.write("x" * 100_000)
+            return "flooded"
+
+        out, into = os.pipe()  # nobody reads
+        said = os.dup(1)
+        os.dup2(into, 2)
+        with MiraiExecutor(1) as executor:
+            print(executor.submit(flood).result(20), flush=True)
+            print(executor.submit(abs, -1).result(20), flush=True)
+            os.set_blocking(2, False)  # so that the end of this program finds a way
+            os.close(out)
+    """
+    done = run_program(tmp_path, program)
+    assert done.stdout == "flooded\n1\n"
+
+
+def test_a_child_of_a_task_may_flood_standard_error_too() -> None:
+    with running(output=False) as executor:
+        future = executor.submit(mischief.flood_from_a_child, 8_000_000)
+        assert future.result(SOON) == 0
+
+
+def test_an_escaped_child_that_floods_standard_error_does_not_hold_up_the_host(
+    bell: Bell,
+) -> None:
+    with running(output=False) as executor:
+        future = executor.submit(mischief.leave_a_flooding_child, bell.path)
+        child = int(bell.wait())
+        try:
+            assert isinstance(future.exception(SOON), DaemonLostError)
+            assert executor.submit(mischief.answer).result(SOON) == 42
+        finally:
+            os.kill(child, 9)

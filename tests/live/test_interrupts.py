@@ -1,0 +1,403 @@
+"""Ctrl-C, wherever it strikes: it ends what it should end, and breaks nothing."""
+
+import concurrent.futures._base
+import dis
+import fcntl
+import functools
+import os
+import pty
+import random
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+import mirai_executor
+from live.hosts import PATIENCE, script
+from mirai_executor import MiraiExecutor
+
+# The promise is 2 s. Ending an interpreter takes its time, too, where others use the processors.
+PROMPT = 4.0
+
+# At every opcode
+
+TRACED = (
+    str(Path(mirai_executor.__file__).parent),
+    concurrent.futures._base.__file__,
+    threading.__file__,
+)
+
+
+@functools.cache
+def sheltered(code: CodeType) -> frozenset[int]:
+    """Find the opcodes between the end of a with block and the call of its ``__exit__``.
+
+    The interpreter never looks for signals there (it does after calls, at jumps back and at the
+    start of a function), and whatever is raised there by a tracer leaves the lock locked.
+    """
+    found: set[int] = set()
+    instructions = list(dis.get_instructions(code))
+    for i, instruction in enumerate(instructions):
+        if instruction.opname in ("PUSH_EXC_INFO", "WITH_EXCEPT_START"):
+            found.add(instruction.offset)
+        *nones, call = window = instructions[i : i + 4]
+        if call.opname in ("PRECALL", "CALL") and len(window) == 4:
+            if all(each.opname == "LOAD_CONST" and each.argval is None for each in nones):
+                found |= {each.offset for each in instructions[i : i + 5]}
+    return frozenset(found)
+
+
+def is_finalizing(frame: FrameType | None) -> bool:
+    """Tell whether a ``__del__`` runs: Python itself swallows what is raised there."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
+class Strike:
+    """Calls a function, and raises KeyboardInterrupt at its n-th traced opcode."""
+
+    def __init__(self, n: int, function: Callable[[], object]) -> None:
+        self._left = n
+        self.where = ""
+        self.error: BaseException | None = None
+        outer = sys.gettrace()  # coverage's
+        sys.settrace(self._on_call)
+        try:
+            function()
+        except BaseException as error:
+            self.error = error
+        finally:
+            sys.settrace(outer)
+
+    def _on_call(self, frame: FrameType, event: str, arg: object) -> Any:
+        if not frame.f_code.co_filename.startswith(TRACED):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._on_opcode
+
+    def _on_opcode(self, frame: FrameType, event: str, arg: object) -> Any:
+        if event == "opcode" and frame.f_lasti not in sheltered(frame.f_code):
+            self._left -= 1
+            if self._left <= 0 and not is_finalizing(frame):
+                self._left = sys.maxsize
+                self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
+                raise KeyboardInterrupt
+        return self._on_opcode
+
+    def was_heard(self) -> bool:
+        """Tell whether the caller got to know of it."""
+        if isinstance(self.error, RuntimeError):
+            # The standard library's Condition.wait, struck between letting go of its lock and
+            # its try block, says "cannot release un-acquired lock"; nothing of ours is touched.
+            return isinstance(self.error.__context__, KeyboardInterrupt)
+        return isinstance(self.error, KeyboardInterrupt)
+
+
+def strikes(function: Callable[[], object], first: int = 1, step: int = 1) -> Iterator[Strike]:
+    """Strike a function at one opcode after the other, until it comes to its end."""
+    while (strike := Strike(first, function)).where:
+        assert strike.was_heard(), (strike.where, strike.error)
+        yield strike
+        first += step
+
+
+def answers(executor: MiraiExecutor, where: str) -> None:
+    assert executor.submit(abs, -1).result(PATIENCE) == 1, where
+
+
+@pytest.fixture
+def executor() -> Iterator[MiraiExecutor]:
+    with MiraiExecutor(1, cancel_grace=1.0) as executor:
+        answers(executor, "before the first strike")
+        yield executor
+
+
+CALLS: dict[str, Callable[[MiraiExecutor], object]] = {
+    "submit": lambda executor: executor.submit(abs, -2),
+    "submit and result": lambda executor: executor.submit(abs, -2).result(PATIENCE),
+    "a view's submit": lambda executor: executor.with_options(timeout=60).submit(abs, -2),
+    "map": lambda executor: list(executor.map(abs, (-1, -2))),
+    "everywhere": lambda executor: executor.everywhere(abs, -2),
+    "status": lambda executor: executor.status(),
+    "wait_ready": lambda executor: executor.wait_ready(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_an_interrupt_at_any_opcode_leaves_the_executor_working(
+    executor: MiraiExecutor, call: Callable[[MiraiExecutor], object]
+) -> None:
+    count = 0
+    for strike in strikes(lambda: call(executor)):
+        answers(executor, strike.where)
+        count += 1
+    assert count > 50
+
+
+@pytest.mark.parametrize("queued", [False, True], ids=["running", "queued"])
+def test_a_cancel_that_is_interrupted_at_any_opcode_tells_all_or_nobody(
+    executor: MiraiExecutor, queued: bool
+) -> None:
+    for n in range(1, 10_000):
+        busy = executor.submit(wait_for_ever)
+        future = executor.submit(abs, -3) if queued else busy
+        told: list[Future[Any]] = []
+        future.add_done_callback(told.append)
+        strike = Strike(n, future.cancel)
+        busy.cancel()  # else "nobody" would take for ever
+        future.cancel()
+        assert wait([busy, future], PATIENCE).not_done == set(), strike.where
+        answers(executor, strike.where)
+        assert told == [future], strike.where
+        if not strike.where:
+            return
+        assert strike.was_heard(), (strike.where, strike.error)
+
+
+def wait_for_ever() -> None:
+    threading.Event().wait()
+
+
+def ends(executor: MiraiExecutor) -> bool:
+    """Shut down on a thread, so that the test goes on if it hangs."""
+    thread = threading.Thread(target=executor.shutdown, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return not thread.is_alive()
+
+
+# Each of these rounds starts a daemon: all of them are for the chaos run.
+SOME = pytest.param(31, id="some opcodes")
+ALL = pytest.param(1, id="every opcode", marks=[pytest.mark.chaos, pytest.mark.timeout(900)])
+
+
+@pytest.mark.parametrize("step", [SOME, ALL])
+def test_an_interrupt_at_any_opcode_of_the_first_submit_leaves_it_working(step: int) -> None:
+    first = random.randrange(step) + 1
+    while True:
+        executor = MiraiExecutor(1)
+        strike = Strike(first, lambda executor=executor: executor.submit(abs, -2))
+        answers(executor, strike.where)
+        assert ends(executor), strike.where
+        if not strike.where:
+            return
+        first += step
+
+
+@pytest.mark.parametrize("how", ["shutdown", "__exit__", "kill_workers"])
+@pytest.mark.parametrize("step", [SOME, ALL])
+def test_a_shutdown_that_is_interrupted_at_any_opcode_can_be_repeated(step: int, how: str) -> None:
+    first = random.randrange(step) + 1
+    calls: dict[str, Callable[[MiraiExecutor], object]] = {
+        "shutdown": lambda executor: executor.shutdown(),
+        "__exit__": lambda executor: executor.__exit__(None, None, None),
+        "kill_workers": lambda executor: executor.kill_workers(),
+    }
+    while True:
+        executor = MiraiExecutor(1)
+        answers(executor, "before")
+        strike = Strike(first, functools.partial(calls[how], executor))
+        assert ends(executor), strike.where
+        if not strike.where:
+            return
+        first += step
+
+
+# At any moment, by a real signal
+
+
+@pytest.mark.parametrize("rounds", [300, pytest.param(10_000, marks=pytest.mark.chaos)])
+def test_real_signals_at_random_moments_leave_the_executor_working(
+    executor: MiraiExecutor, rounds: int
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for n in range(rounds):
+            struck_at_random(executor)
+            answers(executor, f"round {n}")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def struck_at_random(executor: MiraiExecutor) -> None:
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-3))
+            futures = [executor.submit(abs, -n) for n in range(3)]
+            futures[1].cancel()
+            futures[0].result(PATIENCE)
+            executor.status()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        return
+    except RuntimeError as error:  # see Strike.was_heard
+        assert isinstance(error.__context__, KeyboardInterrupt)
+
+
+# The stop button of a notebook
+
+
+def test_an_interrupt_of_result_leaves_the_task_and_the_executor_as_they_are(
+    executor: MiraiExecutor, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    future = executor.submit(gate.read_text)
+
+    def press_stop() -> None:
+        # Its task runs once the FIFO has a reader.
+        with gate.open("w") as held:
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupted.wait(PATIENCE)
+            held.write("done")
+
+    interrupted = threading.Event()
+    button = threading.Thread(target=press_stop)
+    button.start()
+    with pytest.raises(KeyboardInterrupt):
+        future.result(PATIENCE)
+    assert future.running()
+    interrupted.set()
+    button.join(PATIENCE)
+    assert future.result(PATIENCE) == "done"
+    answers(executor, "after the stop")
+
+
+# Leaving the with block
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit(7)"])
+@pytest.mark.parametrize("task", ["wait_for_ever", "swallow_interrupts", "hold_the_gil"])
+def test_an_interrupt_that_leaves_the_with_block_cancels_all_and_is_prompt(
+    error: str, task: str
+) -> None:
+    code = f"""
+    try:
+        with MiraiExecutor(2, cancel_grace=60) as executor:
+            futures = [executor.submit(say_and, {task}) for _ in range(50)]
+            sys.stdin.readline()
+            begun = time.monotonic()
+            raise {error}
+    finally:
+        say("left", time.monotonic() - begun)
+        say(all(future.cancelled() for future in futures))
+    """
+    with script(code) as host:
+        assert [host.line(), host.line()] == ["runs", "runs"]
+        assert host.process.stdin is not None
+        host.process.stdin.write(b"go\n")
+        host.process.stdin.flush()
+        word, seconds = host.line().split()
+        assert (word, float(seconds) < PROMPT) == ("left", True), seconds
+        assert host.line() == "True"
+        ended = host.end()
+        assert ended.code == (7 if error == "SystemExit(7)" else -signal.SIGINT)
+        assert ended.tracebacks == (0 if error == "SystemExit(7)" else 1)
+        assert host.leaves_nothing()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "with MiraiExecutor(2, cancel_grace=60) as executor: "
+        "futures = [executor.submit(say_and, {task}) for _ in range(50)]",
+        "executor = MiraiExecutor(2, cancel_grace=60); "
+        "list(executor.map(say_and, [{task}] * 50))",
+        "executor = MiraiExecutor(2, cancel_grace=60); "
+        "futures = [executor.submit(say_and, {task}) for _ in range(50)]",
+    ],
+    ids=["in __exit__", "in a map without with", "at the exit of the interpreter"],
+)
+@pytest.mark.parametrize("task", ["wait_for_ever", "hold_the_gil"])
+def test_one_sigint_ends_a_host_that_waits_for_its_tasks(how: str, task: str) -> None:
+    with script(how.format(task=task)) as host:
+        assert [host.line(), host.line()] == ["runs", "runs"]
+        host.kill(signal.SIGINT)
+        ended = host.end()
+        assert ended.seconds < PROMPT
+        assert ended.tracebacks <= 1
+        assert host.leaves_nothing()
+
+
+# A terminal
+
+
+class Terminal:
+    """A script at a terminal of its own, which sends it signals by its keys."""
+
+    def __init__(self) -> None:
+        self.master, self.slave = pty.openpty()
+        self.options: dict[str, Any] = {
+            "stdin": self.slave,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "start_new_session": True,
+            "preexec_fn": functools.partial(fcntl.ioctl, self.slave, termios.TIOCSCTTY, 0),
+        }
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.master)
+        os.close(self.slave)
+
+    def press_ctrl_c(self) -> None:
+        os.write(self.master, b"\x03")
+
+
+@pytest.mark.parametrize("task", ["wait_for_ever", "swallow_interrupts", "hold_the_gil"])
+def test_a_ctrl_c_at_a_terminal_brings_the_prompt_back_with_one_traceback(task: str) -> None:
+    code = f"""
+    with MiraiExecutor(2, cancel_grace=60) as executor:
+        futures = [executor.submit(say_and, {task}) for _ in range(8)]
+        wait(futures)
+    """
+    with Terminal() as terminal, script(code, **terminal.options) as host:
+        assert [host.line(), host.line()] == ["runs", "runs"]
+        begin = time.monotonic()
+        terminal.press_ctrl_c()
+        ended = host.end()
+        assert time.monotonic() - begin < PROMPT
+        assert (ended.code, ended.out) == (-signal.SIGINT, "")
+        assert ended.tracebacks == 1, ended.err
+        assert ended.err.endswith("\nKeyboardInterrupt\n")
+        assert host.leaves_nothing()
+
+
+def test_a_second_ctrl_c_kills_what_has_not_let_go() -> None:
+    code = """
+    def refuse():
+        while True:
+            try:
+                say("runs")
+                threading.Event().wait()
+            except BaseException:
+                say("refused")
+
+    with MiraiExecutor(1, cancel_grace=60) as executor:
+        executor.submit(refuse).result()
+    """
+    with Terminal() as terminal, script(code, **terminal.options) as host:
+        assert host.line() == "runs"
+        terminal.press_ctrl_c()
+        assert host.line() == "refused"  # the first one has got through
+        terminal.press_ctrl_c()
+        begin = time.monotonic()
+        ended = host.end()
+        assert time.monotonic() - begin < PROMPT
+        assert ended.code == -signal.SIGINT
+        assert host.leaves_nothing()

@@ -1,0 +1,321 @@
+"""What the host's encoder sends, refuses and forgets."""
+
+import functools
+import gc
+import importlib
+import math
+import multiprocessing
+import pickle
+import socket
+import sys
+import threading
+import timeit
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from mirai_executor._payload import CallEncoder, Preparation, decode_plain, encode_plain, hooks
+from mirai_executor._payload import places as payload_places
+from mirai_executor.errors import PayloadError
+from unit.test_payload_driver import run_host
+
+
+def encode(fn: Any, *args: Any, **kwargs: Any) -> Any:
+    return CallEncoder().encode(fn, args, kwargs)
+
+
+def test_an_importable_function_of_numbers_is_a_plain_pickle() -> None:
+    call = encode(math.hypot, 3, 4.0)
+    assert call.names == ()
+    assert pickle.loads(call.blob) == (math.hypot, (3, 4.0), {})
+    assert call.blob == pickle.dumps((math.hypot, (3, 4.0), {}), 5)
+
+
+def test_an_importable_function_of_numbers_costs_a_few_microseconds() -> None:
+    encoder = CallEncoder()
+    fn = importlib.import_module("shutil").copyfileobj
+    seconds = min(timeit.repeat(lambda: encoder.encode(fn, (1, 2), {}), number=1000, repeat=20))
+    assert seconds / 1000 < 50e-6  # five, on a quiet machine
+
+
+LOCK = threading.Lock()
+
+
+def iter_nothing() -> Iterator[None]:
+    yield None
+
+
+class Holder:
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+
+    def get(self) -> object:
+        return self.inner
+
+
+@pytest.mark.parametrize(
+    ("fn", "args", "kwargs", "path"),
+    [
+        (len, (LOCK,), {}, r"args\[0\] \(a _thread.lock object\)"),
+        (len, (1, [{"k": (LOCK,)}]), {}, r"args\[1\]\[0\]\['k'\]\[0\]"),
+        (len, (), {"name": Holder(Holder(LOCK))}, r"kwargs\['name'\].inner.inner"),
+        (len, ({1, LOCK},), {}, r"a member of args\[0\]"),
+        (functools.partial(print, LOCK), (), {}, r"the function.args\[0\]"),
+        (Holder(LOCK).get, (), {}, r"the function.__self__.inner"),
+        (lambda: LOCK, (socket.socket(),), {}, r"args\[0\] \(a socket.socket object\)"),
+        (len, (iter_nothing(),), {}, r"args\[0\] \(a generator object\)"),
+    ],
+)
+def test_what_cannot_be_pickled_is_named(fn: Any, args: Any, kwargs: Any, path: str) -> None:
+    with pytest.raises(PayloadError, match=f"cannot pickle {path}") as caught:
+        encode(fn, *args, **kwargs)
+    assert isinstance(caught.value.__cause__, TypeError)
+    for arg in args:
+        if isinstance(arg, socket.socket):
+            arg.close()
+
+
+def test_a_captured_variable_that_cannot_be_pickled_is_named() -> None:
+    captured = threading.RLock()
+    with pytest.raises(PayloadError, match="'captured' captured by the function"):
+        encode(lambda: captured)
+
+
+def test_an_open_file_is_not_read_but_refused() -> None:
+    with Path(__file__).open() as file, pytest.raises(PayloadError, match="TextIOWrapper"):
+        encode(len, file)
+
+
+def test_too_deep_a_value_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(PayloadError, match="RecursionError"):
+        encode(len, deep)
+    while deep:  # or the interpreter's own destructor has a long way to go
+        deep = deep.pop()
+
+
+class Raises:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __getstate__(self) -> NoReturn:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pickle.PicklingError("x"),
+        ValueError("x"),
+        TypeError("x"),
+        AttributeError("x"),
+        SystemExit(1),
+        KeyboardInterrupt(),
+    ],
+)
+def test_what_user_code_raises_comes_out_as_itself(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught:
+        encode(len, Raises(error))
+    assert caught.value is error
+
+
+def test_the_encoder_keeps_nothing_of_a_call_alive() -> None:
+    class Thing:
+        def method(self) -> None: ...
+
+    def fn(thing: Thing) -> Thing:
+        return thing
+
+    encoder = CallEncoder()
+    thing = Thing()
+    seen: list[weakref.ref[Any]] = [weakref.ref(fn), weakref.ref(thing), weakref.ref(Thing)]
+    encoder.encode(fn, (thing, [thing]), {"k": thing.method})
+    with pytest.raises(PayloadError):
+        encoder.encode(fn, (thing, LOCK), {})
+    del fn, thing, Thing
+    gc.collect()
+    assert [ref() for ref in seen] == [None] * 3
+
+
+def test_many_threads_may_encode_at_once() -> None:
+    encoder = CallEncoder()
+    failures: list[BaseException] = []
+
+    def work(n: int) -> None:
+        def local(x: int) -> int:
+            return x + n
+
+        class Local:
+            value = n
+
+        try:
+            for i in range(50):
+                encoder.encode(local, (i, Local()), {})
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_code_that_is_not_python_fails_at_once() -> None:
+    with pytest.raises(SyntaxError):
+        CallEncoder().encode_source("a b", {})
+    with pytest.raises(PayloadError, match=r"\['x'\] \(a _thread.lock"):
+        CallEncoder().encode_source("x", {"x": LOCK})
+
+
+def test_a_lock_of_multiprocessing_becomes_one_of_each_daemon() -> None:
+    encoder = CallEncoder()
+    with pytest.raises(RuntimeError):
+        encoder.encode(len, (multiprocessing.RLock(),), {})
+    args = (multiprocessing.RLock(), multiprocessing.Lock())
+    with pytest.warns(RuntimeWarning, match="each daemon gets a lock of its own") as caught:
+        call = encoder.encode(print, args, {}, local_locks=True)
+    assert len(caught) == 1
+    _, (first, second), _ = pickle.loads(call.blob)
+    assert type(first) is type(multiprocessing.RLock())
+    assert type(second) is type(multiprocessing.Lock())
+    with first, second:
+        pass
+
+
+def test_the_import_path_is_sent_once_it_differs_and_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = CallEncoder()
+    before = sys.path.copy()
+    assert encoder.encode(len, ("",), {}).names == ()
+    monkeypatch.setattr(sys, "path", [*before, "/elsewhere"])
+    (entry,) = encoder.encode(len, ("",), {}).names
+    assert entry.name == "sys.path"
+    assert pickle.loads(entry.blob)[-1] == "/elsewhere"
+    monkeypatch.setattr(sys, "path", before)
+    (entry,) = encoder.encode(len, ("",), {}).names
+    assert "/elsewhere" not in pickle.loads(entry.blob)
+    assert CallEncoder(["/other"]).encode(len, ("",), {}).names[0].name == "sys.path"
+
+
+def test_a_preparation_is_plain_data() -> None:
+    preparation = Preparation.of_this_process()
+    assert decode_plain(encode_plain(preparation)) == preparation
+    assert "" not in preparation.sys_path
+    assert preparation.main_path is None  # pytest is no script of the user's
+
+
+def test_the_hooks_refuse_a_cloudpickle_that_lacks_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cloudpickle import cloudpickle
+
+    monkeypatch.delattr(cloudpickle, "_make_typevar")
+    with pytest.raises(ImportError, match=r"needs cloudpickle>=3\.1,<4.*lacks _make_typevar"):
+        importlib.reload(hooks)
+    monkeypatch.undo()
+    importlib.reload(hooks)
+
+
+def test_a_file_on_the_path_is_importable_and_one_elsewhere_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "on").mkdir()
+    (tmp_path / "off").mkdir()
+    for folder in ("on", "off"):
+        (tmp_path / folder / "some_module_xyz.py").write_text("def f(): return 1\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "on"), *sys.path])
+    monkeypatch.delitem(sys.modules, "some_module_xyz", raising=False)
+    module = importlib.import_module("some_module_xyz")
+    assert payload_places.is_importable("some_module_xyz")
+    module.__file__ = str(tmp_path / "off" / "some_module_xyz.py")
+    assert not payload_places.is_importable("some_module_xyz")
+    module.__file__ = str(tmp_path / "on" / "some_module_xyz.py")
+    monkeypatch.setattr(sys, "path", sys.path[1:])
+    assert not payload_places.is_importable("some_module_xyz")
+    monkeypatch.delitem(sys.modules, "some_module_xyz")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["os", "sys", "builtins", "posixpath", "math", "xml.dom.minidom", "numpy", "numpy.random"],
+)
+def test_standard_and_installed_modules_are_importable(name: str) -> None:
+    pytest.importorskip(name)
+    assert payload_places.is_importable(name)
+
+
+HELD = """
+import sys, types, importlib.util, pathlib, tempfile
+folder = pathlib.Path(tempfile.mkdtemp())
+(folder / "held_module.py").write_text('''
+DATA = None
+lock = __import__("threading").Lock()
+def initialize(value):
+    global DATA
+    DATA = value
+def read(): return DATA
+class Thing:
+    def __init__(self, n): self.n = n
+    def up(self): return Thing(self.n + 1)
+class Sub(Thing):
+    known = []
+''')
+spec = importlib.util.spec_from_file_location("held_module", folder / "held_module.py")
+module = importlib.util.module_from_spec(spec)
+sys.modules["held_module"] = module
+spec.loader.exec_module(module)
+def captured(): return module.read(), module.Thing(3).up().n
+"""
+
+
+def test_a_module_that_only_this_process_holds_behaves_as_main_does() -> None:
+    script = (
+        HELD
+        + """
+with Daemon() as d:
+    d.call(module.initialize, 5)
+    print(d.call(module.read), module.DATA)
+    got = d.call(module.Sub(1).up)
+    print(type(got) is module.Thing, got.n, type(d.call(module.Sub, 1)) is module.Sub)
+    module.DATA = 6
+    print(d.call(module.read), d.call(captured), d.call(lambda: module) is module)
+"""
+    )
+    assert run_host(script) == "5 None\nTrue 2 True\n6 (6, 4) True\n"
+
+
+def test_a_module_registered_by_value_is_sent_by_value(tmp_path: Path) -> None:
+    (tmp_path / "registered_module.py").write_text("K = 1\ndef f(): return K\nclass C: pass\n")
+    script = f"""
+import sys, cloudpickle
+sys.path.insert(0, {str(tmp_path)!r})
+import registered_module as m
+cloudpickle.register_pickle_by_value(m)
+with Daemon() as d:
+    print(d.call(m.f))
+    m.K = 2
+    print(d.call(m.f), type(d.call(m.C)) is m.C)
+"""
+    assert run_host(script) == "1\n2 True\n"
+
+
+def test_a_local_function_of_an_importable_module_sees_that_module(tmp_path: Path) -> None:
+    (tmp_path / "made_here.py").write_text(
+        "STATE = []\ndef make():\n    def inner(x):\n        STATE.append(x)\n"
+        "        return len(STATE)\n    return inner\n"
+    )
+    script = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import made_here
+with Daemon() as d:
+    f = made_here.make()
+    print(d.call(f, 1), d.call(f, 2), made_here.STATE)
+"""
+    assert run_host(script) == "1 2 []\n"
