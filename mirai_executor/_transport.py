@@ -8,6 +8,7 @@ pynng's objects are kept for their life cycle only; frames go through its C libr
 """
 
 import atexit
+import contextlib
 import errno
 import os
 import weakref
@@ -44,6 +45,7 @@ class Link:
 
     def __init__(self, fd: int, *, buffered: bool, on_closed: Callable[[], None]) -> None:
         self._fd = fd
+        self._inode = os.fstat(fd).st_ino
         self._send_flags = lib.NNG_FLAG_NONBLOCK if buffered else 0
         self._message = ffi.new("nng_msg **")
         try:
@@ -68,7 +70,7 @@ class Link:
             self._recv_fd: int = self._socket.recv_fd
             _adopt(self._id, self._fd)  # last: from now on, closing the socket closes it
         except BaseException:
-            self._socket.close()
+            _close(self._socket)
             raise
 
     def fileno(self) -> int:
@@ -100,14 +102,17 @@ class Link:
 
     def close(self) -> None:
         """Close the link, and drop what has not been sent."""
-        _links.discard(self)  # first: a child forked from now on must not close that number again
-        self._socket.close()
+        _links.discard(self)
+        _close(self._socket)
 
     def forget(self) -> None:
         """In a forked child: let go of the link without NNG, whose threads are not here."""
         self._id = None
-        del self._socket._socket  # noqa: SLF001 - closing it, or letting it close itself, aborts
-        os.close(self._fd)
+        _disarm(self._socket)
+        with contextlib.suppress(OSError):
+            # NNG closes it as soon as the peer is gone: the number may be another file by now.
+            if os.fstat(self._fd).st_ino == self._inode:
+                os.close(self._fd)
 
 
 def save_threads() -> None:
@@ -126,6 +131,17 @@ def _adopt(socket: Any, fd: int) -> None:
     pynng.check_err(lib.nng_listener_create(listener, socket, b"socket://"))
     pynng.check_err(lib.nng_listener_start(listener[0], 0))
     pynng.check_err(lib.nng_listener_set_int(listener[0], b"socket:fd", fd))
+
+
+def _close(socket: pynng.Socket) -> None:
+    socket.close()
+    _disarm(socket)
+
+
+def _disarm(socket: pynng.Socket) -> None:
+    # pynng's sockets are cycles, and close themselves, once more, when they are collected. In a
+    # forked child NNG aborts the process for that.
+    del socket._socket  # noqa: SLF001 - there is no other way
 
 
 def _reason(code: int) -> str:

@@ -279,6 +279,25 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         self._check_open()
         self._host.wait_ready(self._max_workers, timeout)
 
+    def launch_local(self, n: int = 1) -> int:
+        """Start ``n`` more daemons on this machine, beyond ``max_workers``.
+
+        Returns once they are asked for; :meth:`wait_ready` waits for them, too.
+
+        Returns:
+            ``n``.
+
+        Raises:
+            ValueError: ``n`` is negative.
+            RuntimeError: The executor has been shut down.
+        """
+        if n < 0:
+            raise ValueError("n must be >= 0")
+        self._check_open()
+        self._max_workers += n
+        self._host.add_daemons(n)
+        return n
+
     def everywhere(
         self, fn_or_source: "Callable[..., T] | str", /, *args: Any, **kwargs: Any
     ) -> list[MiraiFuture[Any]]:
@@ -377,6 +396,11 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         error = self._host.launch_error
         if error is not None:
             raise error
+
+    @property
+    def _broken(self) -> Any:
+        """What ProcessPoolExecutor has by this name, and code that works with it looks at."""
+        return self._host.launch_error or False
 
     def _broadcast_future(self) -> MiraiFuture[Any]:
         return MiraiFuture(self._host.next_id(), lambda *_, **__: None, cancel_running=False)

@@ -183,10 +183,12 @@ class MapResults(Iterator[T], Generic[T]):
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._futures: collections.deque[Future[T]] = collections.deque()
         self._submit_next: Callable[[], Future[T] | None] | None = submit_next
+        self._was_looked_at = False
         while (first is None or len(self._futures) < first) and self._look_ahead():
             pass
 
     def __next__(self) -> T:
+        self._was_looked_at = True
         # Before the wait: the next task is under way while this one is looked at.
         self._look_ahead()
         if not self._futures:
@@ -205,7 +207,8 @@ class MapResults(Iterator[T], Generic[T]):
             getattr(future, "cancel_queued", future.cancel)()
 
     def __del__(self) -> None:
-        if self.__dict__.get("_futures"):
+        # One that was never looked at is a way to submit, and forget: its tasks run.
+        if self.__dict__.get("_was_looked_at"):
             self.close()
 
     def _look_ahead(self) -> bool:

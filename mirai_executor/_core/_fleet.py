@@ -65,6 +65,7 @@ class Fleet:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self.max_daemons = policy.max_daemons
         self.daemons: dict[DaemonId, Daemon] = {}
         # The most recently used is last, and is taken first: its caches are warm, and those that
         # nobody needs become old enough to leave.
@@ -88,6 +89,11 @@ class Fleet:
         """How many are on their way."""
         return self.counts[DaemonState.STARTING]
 
+    @property
+    def usable_count(self) -> int:
+        """How many may get work, now or once they are ready."""
+        return self.counts[DaemonState.STARTING] + self.counts[DaemonState.READY]
+
     def usable(self) -> list[Daemon]:
         """Return those that may get work, now or once they are ready."""
         return [daemon for daemon in self.daemons.values() if daemon.is_usable]
@@ -96,7 +102,7 @@ class Fleet:
 
     def want(self, count: int) -> None:
         """Have ``count`` daemons ready at once, even without work for them."""
-        self.wanted = max(self.wanted, min(count, self._policy.max_daemons))
+        self.wanted = max(self.wanted, min(count, self.max_daemons))
         self._wish_comes_true()
 
     def want_no_more(self) -> None:
@@ -107,7 +113,7 @@ class Fleet:
         """Tell whether a daemon has to be started for ``waiting`` tasks, or to be ``least``."""
         starting = self.counts[DaemonState.STARTING]
         usable = starting + self.counts[DaemonState.READY]
-        return len(self.daemons) < self._policy.max_daemons and (
+        return len(self.daemons) < self.max_daemons and (
             starting < waiting or usable < max(self.wanted, least)
         )
 

@@ -17,6 +17,7 @@ The books are kept next door: ``_tasks`` (which wait, in which order), ``_fleet`
 daemon has come) and ``_alarms`` (what has to happen when). Only this module gives commands.
 """
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -32,6 +33,7 @@ from .messages import (
     DaemonId,
     DaemonLost,
     DaemonReady,
+    DaemonsAdded,
     DaemonsRequested,
     DaemonState,
     DismissDaemon,
@@ -197,6 +199,12 @@ class Dispatcher:
             self._fleet.want(event.count)
         return ()
 
+    def _daemons_added(self, event: DaemonsAdded, now: float) -> Iterable[Command]:
+        if not self._closing:
+            self._fleet.max_daemons += event.count
+            self._fleet.want(self._fleet.usable_count + event.count)
+        return ()
+
     def _daemon_ready(self, event: DaemonReady, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None or daemon.state is not DaemonState.STARTING:
@@ -232,7 +240,7 @@ class Dispatcher:
             daemon.due.append(event.broadcast)
         self._fleet.broadcasts.append(event.broadcast)
         if not self._closing:
-            self._fleet.want(self._policy.max_daemons)
+            self._fleet.want(self._fleet.max_daemons)
         idle = list(self._fleet.idle.values())
         commands = [c for daemon in idle for c in self._release(daemon, now)]
         commands += self._launch(now)
@@ -241,22 +249,29 @@ class Dispatcher:
         return commands
 
     def _shutdown_requested(self, event: ShutdownRequested, now: float) -> Iterable[Command]:
+        # The front tasks count as begun if a daemon is on its way for them, as those do that
+        # ProcessPoolExecutor has passed on to its workers.
+        return self._stop(event, 0 if event.cancel_running else self._fleet.starting_count, now)
+
+    def _stop(self, event: ShutdownRequested, spared: int, now: float) -> list[Command]:
         self._closing = True
         self._cancelling |= event.cancel_queued
         self._fleet.want_no_more()
         commands: list[Command] = []
+        taken = set(itertools.islice(self._tasks.queue, spared))
         for id_ in list(self._tasks.open):
-            if event.cancel_queued if self._tasks.is_waiting(id_) else event.cancel_running:
+            waiting = self._tasks.is_waiting(id_) and id_ not in taken
+            if event.cancel_queued if waiting else event.cancel_running:
                 commands += self._fail(id_, Failure.CANCELLED, now)
         for daemon in self._fleet.daemons.values():
-            if event.cancel_queued:
+            if event.cancel_queued and not taken:
                 commands += self._drop_broadcasts(daemon)
             if event.cancel_running and daemon.broadcasting:
                 commands += self._kill(daemon)
         return commands
 
     def _kill_requested(self, event: KillRequested, now: float) -> Iterable[Command]:
-        commands = [*self._shutdown_requested(ShutdownRequested(cancel_queued=True), now)]
+        commands = self._stop(ShutdownRequested(cancel_queued=True), 0, now)
         for daemon in self._fleet.daemons.values():
             commands += self._kill(daemon)
         return commands
@@ -268,6 +283,7 @@ class Dispatcher:
         ResultArrived: _result_arrived,
         BroadcastAnswered: _broadcast_answered,
         DaemonsRequested: _daemons_requested,
+        DaemonsAdded: _daemons_added,
         DaemonReady: _daemon_ready,
         LeaveRequested: _leave_requested,
         DaemonLost: _daemon_lost,
@@ -298,6 +314,8 @@ class Dispatcher:
         """Give idle daemons work, start those that are missing, and close when all is done."""
         commands: list[Command] = []
         queue, idle = self._tasks.queue, self._fleet.idle
+        if self._cancelling and len(queue) > self._fleet.usable_count:
+            commands += self._cancel_rest(now)
         if self._policy.direct:
             commands += self._launch(now)
             commands += self._deal(now)
@@ -337,7 +355,7 @@ class Dispatcher:
         """Start daemons side by side, but never more than the work needs."""
         if not self._policy.launches or self._fleet.broken or self._cancelling:
             return
-        least = self._policy.max_daemons if self._policy.direct and self._tasks.open else 0
+        least = self._fleet.max_daemons if self._policy.direct and self._tasks.open else 0
         while self._fleet.lacks_one(len(self._tasks.queue), least):
             daemon = self._fleet.add(launched=True)
             self._alarms.set(now + self._policy.start_timeout, AlarmKind.START, daemon=daemon.id)
@@ -417,6 +435,11 @@ class Dispatcher:
         for id_ in waiting:
             self._forget(id_)
         return [FailTask(id_, Failure.BROKEN) for id_ in waiting]
+
+    def _cancel_rest(self, now: float) -> Iterable[Command]:
+        """Cancel what was spared for a daemon that has not come."""
+        for id_ in list(self._tasks.queue)[self._fleet.usable_count :]:
+            yield from self._fail(id_, Failure.CANCELLED, now)
 
     # How daemons end
 

@@ -60,6 +60,13 @@ class DaemonsRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DaemonsAdded:
+    """There may be so many more daemons from now on; they are to be had at once."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonReady:
     daemon: DaemonId
 
@@ -104,6 +111,7 @@ Event = (
     | ResultArrived
     | BroadcastAnswered
     | DaemonsRequested
+    | DaemonsAdded
     | DaemonReady
     | LeaveRequested
     | DaemonLost

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mirai_executor._core import (
     BroadcastId,
     CancelRequested,
+    DaemonsAdded,
     DaemonsRequested,
     Policy,
     ShutdownRequested,
@@ -190,6 +191,11 @@ class Host:
         if not ready.given.wait(timeout):
             raise TimeoutError(f"{count} daemons were not ready after {timeout} s")
         ready.get()
+
+    def add_daemons(self, count: int) -> None:
+        """Start so many daemons more. Returns at once."""
+        self._check_usable()
+        self._put(DaemonsAdded(count))
 
     def view(self) -> "HostView | None":
         """Return a frozen picture, or None while nothing has been started."""

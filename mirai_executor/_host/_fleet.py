@@ -263,7 +263,8 @@ class Fleet:
         self._patience.pop(id_, None)
         self._selector.unregister(daemon.link.fileno())
         begun = daemon.begun()
-        stderr = daemon.close()
+        with _registry.no_fork:
+            stderr = daemon.close()
         code = daemon.process.returncode
         self._note_end(daemon, code, stderr)
         self._lost[id_] = (daemon.pid, code, stderr)
@@ -315,7 +316,8 @@ class Fleet:
         for daemon in self._daemons.values():
             daemon.kill()
             daemon.reap()
-            daemon.close()
+            with _registry.no_fork:
+                daemon.close()
         self._daemons.clear()
         self._relay.close()
 

@@ -25,9 +25,10 @@ _started = False  # a host has, in this process or in one that it was forked fro
 is_exiting = False
 forked_after_start = False  # this process was forked from one in which a host had started
 
-# Held while the descriptors of a new daemon belong to nobody yet. A child forked at that moment
-# would not know that it has to close its copies, and the daemon would outlive its host.
-# Reentrant, because only then a release by a thread that does not hold it does nothing.
+# Held while a daemon and its descriptors come into being, and while they are closed. A child that
+# is forked at such a moment would not know which of them to let go: a daemon would outlive its
+# host, or NNG abort the child. Reentrant, because a release by a thread that does not hold it does
+# nothing only then.
 no_fork = threading.RLock()
 
 

@@ -61,8 +61,15 @@ class Relay:
         self._waker = Waker()
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ, None)
         self._news: collections.deque[tuple[str, Stream | None, bytes]] = collections.deque()
-        self._thread = threading.Thread(target=self._run, name="mirai-relay", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = threading.Thread(
+            target=self._run, name="mirai-relay", daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # Since 3.12 no thread starts once the interpreter shuts down. What daemons write is
+            # passed on at their end then, by the host thread.
+            self._thread = None
 
     def add(self, fd: int) -> Stream:
         """Take over the read end of a daemon's standard error."""
@@ -83,13 +90,17 @@ class Relay:
     def close(self) -> None:
         """Pass on what has come, and end the thread."""
         self._tell("stop")
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._selector.close()
         del self._waker
 
     def _tell(self, what: str, stream: Stream | None = None, data: bytes = b"") -> None:
-        self._news.append((what, stream, data))
-        self._waker.wake()
+        if self._thread is not None:
+            self._news.append((what, stream, data))
+            self._waker.wake()
+        elif what == "remove" and stream is not None:
+            self._remove(stream, data)
 
     def _run(self) -> None:
         while True:

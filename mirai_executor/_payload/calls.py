@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mirai_executor._payload.culprits import explain, said_by_pickle
 from mirai_executor._payload.pickler import PROTOCOL, dump
-from mirai_executor._payload.places import Kind, home_of
+from mirai_executor._payload.places import Kind, kind_of
 from mirai_executor._payload.preparation import host_sys_path
 from mirai_executor._payload.source import SOURCE_NAME, run_source
 from mirai_executor._payload.table import CallPickler, Failure, NameEntry, Table, digest_of
@@ -81,7 +81,10 @@ class CallEncoder:
             raise
         table.close()
         if failure := table.failure_of(pickled.needs):
-            _raise_for(failure)
+            try:
+                raise _error_of(failure)
+            finally:  # the error's traceback has this frame: no cycle through it to the arguments
+                del failure, table
         if table.replaced_locks:
             _warn_of_local_locks()
         return Call(pickled.blob, path + table.entries())
@@ -123,8 +126,10 @@ def _is_plain(fn: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool
         return fn.__module__ == "builtins" or fn.__module__ == "math"
     if type(fn) is not FunctionType and type(fn) is not type:
         return False
-    home = home_of(fn)
-    return home is not None and home.kind is Kind.IMPORTABLE
+    module = sys.modules.get(fn.__module__)  # home_of() in short: this is on every call's path
+    if module is None or vars(module).get(fn.__qualname__) is not fn:
+        return False
+    return kind_of(fn.__module__) is Kind.IMPORTABLE
 
 
 def _explained(call: tuple[Any, ...], error: BaseException) -> BaseException:
@@ -135,13 +140,16 @@ def _explained(call: tuple[Any, ...], error: BaseException) -> BaseException:
     return explain(parts, lambda obj: dump(CallPickler, obj), error)
 
 
-def _raise_for(failure: Failure) -> None:
+def _error_of(failure: Failure) -> BaseException:
     error, key = failure.error, failure.key
     if not said_by_pickle(error):
-        raise error
+        return error
     value = vars(sys.modules[key.module])[key.name]
-    probe: Callable[[object], object] = lambda obj: dump(lambda f: CallPickler(f, key), obj)  # noqa: E731 - a line
-    raise explain({f"{key.module}.{key.name}": value}, probe, error) from error
+
+    def probe(obj: object) -> bytes:
+        return dump(lambda file: CallPickler(file, key), obj)
+
+    return explain({f"{key.module}.{key.name}": value}, probe, error)
 
 
 def _warn_of_local_locks() -> None:

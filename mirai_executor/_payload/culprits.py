@@ -7,6 +7,7 @@ from pickle import PicklingError
 from types import FunctionType, MethodType
 from typing import Any
 
+from mirai_executor._payload.places import home_of_globals
 from mirai_executor.errors import PayloadError
 
 __all__ = ["describe", "explain", "said_by_pickle"]
@@ -133,9 +134,11 @@ def _children_of_function(path: str, function: FunctionType) -> Iterator[tuple[s
             continue
     yield from _children(f"the defaults of {path}", function.__defaults__ or ())
     yield from _children(f"the defaults of {path}", function.__kwdefaults__ or {})
-    for name in function.__code__.co_names:
-        if name in function.__globals__:
-            yield f"global {name!r} of {path}", function.__globals__[name]
+    yield from _children(f"the annotations of {path}", function.__annotations__)
+    if home_of_globals(function.__globals__) is None:  # otherwise they don't travel with it
+        for name in function.__code__.co_names:
+            if name in function.__globals__:
+                yield f"global {name!r} of {path}", function.__globals__[name]
 
 
 def _attributes(path: str, obj: object) -> Iterator[tuple[str, object]]:

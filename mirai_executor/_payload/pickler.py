@@ -21,7 +21,7 @@ from typing import Any
 
 from mirai_executor._payload import exceptions, hooks, rebuild
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_of
-from mirai_executor._payload.places import MAIN, Home, Kind, home_of, kind_of
+from mirai_executor._payload.places import MAIN, Home, Kind, home_of, home_of_globals, kind_of
 
 __all__ = ["PROTOCOL", "PayloadPickler", "dump"]
 
@@ -29,6 +29,7 @@ PROTOCOL = 5
 
 # What relative imports inside a function, and ``__name__``, look up.
 _FUNCTION_DUNDERS = ("__name__", "__package__", "__path__", "__file__")
+_REBUILD = vars(rebuild)
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time, not a static type of C
 
 
@@ -56,6 +57,9 @@ class PayloadPickler(pickle.Pickler):
     def found_globals(self, home: Home, names: tuple[str, ...]) -> None:
         """Hear of names that a function may look up in a module that is not importable."""
 
+    def found_own_class(self, identity: str) -> None:
+        """Hear that the table entry itself is a class, known to both sides by this id."""
+
     def travels_with_its_names(self, module: ModuleType) -> bool:
         """Decide whether a module that only this process holds is made anew, with its names."""
         raise NotImplementedError
@@ -64,7 +68,8 @@ class PayloadPickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is FunctionType:
-            return self._reduce_function(obj)
+            # Every payload names a few functions of rebuild.py: no need to look for them.
+            return NotImplemented if obj.__globals__ is _REBUILD else self._reduce_function(obj)
         if issubclass(kind, type):
             return self._reduce_class(obj)
         reducer = _REDUCERS.get(kind)
@@ -109,7 +114,7 @@ class PayloadPickler(pickle.Pickler):
     def _globals(self, function: FunctionType) -> tuple[rebuild.Where, dict[str, Any] | None]:
         """Say where the function's globals are, and which of them have to travel with it."""
         namespace = function.__globals__
-        home = _home_of_globals(namespace)
+        home = home_of_globals(namespace)
         names = names_of(function.__code__).globals
         if home is None or (home.kind is Kind.HELD and self._is_foreign(home)):
             travelling = self._travelling.setdefault(id(namespace), _dunders(namespace))
@@ -129,7 +134,10 @@ class PayloadPickler(pickle.Pickler):
         if self.is_named(home) or not cls.__flags__ & _HEAP_TYPE:
             return NotImplemented  # a nameless static type of C: plain pickle says what is wrong
         make, arguments, state, _, _, _ = hooks.reduce_class(cls)
-        made = (make, arguments, cls.__qualname__, self.entry_for(home))
+        entry = self.entry_for(home)
+        if entry is not None:
+            self.found_own_class(hooks.tracker_id(arguments))
+        made = (make, arguments, cls.__qualname__, entry)
         return self.make_class, made, state, None, None, self.fill_class
 
     def reduce_module(self, module: ModuleType) -> Any:
@@ -205,19 +213,6 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str) or (
         isinstance(value, list) and all(isinstance(item, str) for item in value)
     )
-
-
-def _home_of_globals(namespace: dict[str, Any]) -> Home | None:
-    """Return the module whose globals these are; of a module that has none, None."""
-    main = sys.modules.get(MAIN)
-    if main is not None and main.__dict__ is namespace:
-        return Home(Kind.MAIN, MAIN, "")
-    name = namespace.get("__name__")
-    module = sys.modules.get(name) if isinstance(name, str) else None
-    if module is None or getattr(module, "__dict__", None) is not namespace:
-        return None
-    kind = kind_of(str(name))
-    return None if kind is Kind.REGISTERED else Home(kind, str(name), "")
 
 
 def _slots(function: FunctionType) -> dict[str, Any]:

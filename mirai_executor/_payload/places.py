@@ -15,11 +15,20 @@ from collections.abc import Iterator
 from enum import Enum
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mirai_executor._payload import hooks
 
-__all__ = ["MAIN", "Home", "Kind", "home_of", "is_importable", "kind_of", "value_at"]
+__all__ = [
+    "MAIN",
+    "Home",
+    "Kind",
+    "home_of",
+    "home_of_globals",
+    "is_importable",
+    "kind_of",
+    "value_at",
+]
 
 MAIN = "__main__"
 _MAIN_NAMES = frozenset({MAIN, "__mp_main__"})
@@ -67,6 +76,19 @@ def home_of(obj: object, name: str | None = None) -> Home | None:
     if kind is Kind.REGISTERED:
         return None
     return Home(kind, MAIN if kind is Kind.MAIN else module_name, qualname)
+
+
+def home_of_globals(namespace: dict[str, Any]) -> Home | None:
+    """Return the module whose globals these are; of a module that has none, None."""
+    main = sys.modules.get(MAIN)
+    if main is not None and main.__dict__ is namespace:
+        return Home(Kind.MAIN, MAIN, "")
+    name = namespace.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or getattr(module, "__dict__", None) is not namespace:
+        return None
+    kind = kind_of(str(name))
+    return None if kind is Kind.REGISTERED else Home(kind, str(name), "")
 
 
 def value_at(module: ModuleType, qualname: str) -> object:

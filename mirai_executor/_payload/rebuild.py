@@ -143,7 +143,19 @@ def make_class(
     return made
 
 
-fill_class = hooks.set_class_state
+# The names that each class got when it was last filled.
+_filled: "weakref.WeakKeyDictionary[type, frozenset[str]]" = weakref.WeakKeyDictionary()
+
+
+def fill_class(made: type, state: Any) -> None:
+    """Give a class its attributes; of one filled before, what has gone since goes here too."""
+    names = frozenset(state[0])
+    for name in _filled.get(made, frozenset()) - names:
+        if name in vars(made):
+            delattr(made, name)
+    hooks.set_class_state(made, state)
+    _filled[made] = names
+
 
 _adopting = threading.local()  # several threads of a host unpickle at the same time
 

@@ -29,6 +29,7 @@ __all__ = ["UNAVAILABLE", "CallPickler", "Failure", "Key", "NameEntry", "Table",
 
 # The first byte of an entry that says why a name did not come; a pickle begins with 0x80.
 UNAVAILABLE = b"!"
+DIGEST_SIZE = 16
 
 
 class NameEntry(NamedTuple):
@@ -55,12 +56,24 @@ class Key(NamedTuple):
         return self.name if self.module == MAIN else f"{self.module}:{self.name}"
 
 
+class Need(NamedTuple):
+    """A name that a payload refers to; ``dotted`` if only to a part of it, as ``C.Inner``."""
+
+    key: Key
+    dotted: bool
+
+
 @dataclass(frozen=True)
 class Pickled:
-    """A pickled object, and the names that it cannot do without."""
+    """A pickled object, and the names that it cannot do without.
+
+    ``identity`` is that of a class: the daemon changes such a class in place, so that its
+    instances there stay its instances.
+    """
 
     blob: bytes
-    needs: tuple[Key, ...]
+    needs: tuple[Need, ...]
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,8 @@ class CallPickler(PayloadPickler):
         self.entry = entry
         self.local_locks = local_locks
         self.replaced_locks = False
-        self.needs: dict[Key, None] = {}
+        self.identity = ""
+        self.needs: dict[Need, None] = {}
         self.mentions: dict[Key, None] = {}
 
     def by_reference(self, home: Home) -> bool:
@@ -88,7 +102,7 @@ class CallPickler(PayloadPickler):
         key = Key(home.module, home.root)
         if key == self.entry:
             return False  # part of what this entry says
-        self.needs[key] = None
+        self.needs[Need(key, "." in home.qualname)] = None
         return True
 
     def entry_for(self, home: Home | None) -> str | None:
@@ -101,6 +115,9 @@ class CallPickler(PayloadPickler):
         for name in names:
             if name in namespace and name not in STANDARD_DUNDERS:
                 self.mentions[Key(home.module, name)] = None
+
+    def found_own_class(self, identity: str) -> None:
+        self.identity = identity
 
     def travels_with_its_names(self, module: ModuleType) -> bool:
         return False
@@ -143,10 +160,10 @@ class Table:
 
         blob = dump(pickler, obj)
         self.replaced_locks |= made[0].replaced_locks
-        for key in (*made[0].needs, *made[0].mentions):
+        for key in (*(need.key for need in made[0].needs), *made[0].mentions):
             if key not in self._entries:
                 self._waiting.setdefault(key)
-        return Pickled(blob, tuple(made[0].needs))
+        return Pickled(blob, tuple(made[0].needs), made[0].identity)
 
     def close(self) -> None:
         """Pickle the value of every name found, and those found by that, to the end."""
@@ -155,9 +172,9 @@ class Table:
             self._entries[key] = self._pickle_value(key)
         self._spread_failures()
 
-    def failure_of(self, needs: Iterable[Key]) -> Failure | None:
+    def failure_of(self, needs: Iterable[Need]) -> Failure | None:
         """Return why one of these names cannot travel, if so."""
-        for key in needs:
+        for key, _ in needs:
             entry = self._entries.get(key)
             if isinstance(entry, Failure):
                 return entry
@@ -168,11 +185,45 @@ class Table:
 
         A class comes before its subclasses, then, and a decorator before what it decorates.
         """
-        modules = sorted({key.module for key in self._entries})
-        keys = (
-            Key(module, name) for module in modules for name in list(vars(sys.modules[module]))
-        )
-        return tuple(_as_entry(key, self._entries[key]) for key in keys if key in self._entries)
+        found: list[NameEntry] = []
+        for module in sorted({key.module for key in self._entries}):
+            wanted = {key.name for key in self._entries if key.module == module}
+            names = [name for name in list(vars(sys.modules[module])) if name in wanted]
+            found += (self._entry(Key(module, name)) for name in names)
+        return tuple(found)
+
+    def _entry(self, key: Key) -> NameEntry:
+        entry = self._entries[key]
+        if isinstance(entry, Pickled):
+            return NameEntry(key.text, self._digest(entry), entry.blob)
+        kind = type(vars(sys.modules[key.module]).get(key.name))
+        # Not of the reason: it may hold an address, and a daemon applies what looks new.
+        digest = digest_of(f"{key.text}: {kind.__module__}.{kind.__qualname__}".encode())
+        return NameEntry(key.text, digest, UNAVAILABLE + describe(entry.error).encode())
+
+    def _digest(self, entry: Pickled) -> bytes:
+        """Return what changes whenever the daemon has to unpickle the entry again.
+
+        That is also when another object is behind a name that it refers to: ``[helper]`` has the
+        same bytes after ``helper`` was redefined.
+        """
+        reached: dict[str, bytes] = {}
+        waiting = list(entry.needs)
+        while waiting:
+            need = waiting.pop()
+            name = f"{need.key.text}.{need.dotted}"
+            other = self._entries[need.key]
+            if name in reached or isinstance(other, Failure):
+                continue
+            if other.identity and not need.dotted:
+                reached[name] = other.identity.encode()
+            else:
+                reached[name] = digest_of(other.blob)
+                waiting.extend(other.needs)
+        seal = blake2b(entry.blob, digest_size=DIGEST_SIZE)
+        for name in sorted(reached):
+            seal.update(name.encode() + reached[name])
+        return seal.digest()
 
     def _pickle_value(self, key: Key) -> Pickled | Failure:
         try:
@@ -192,15 +243,6 @@ class Table:
                     spreading = True
 
 
-def _as_entry(key: Key, entry: Pickled | Failure) -> NameEntry:
-    if isinstance(entry, Pickled):
-        return NameEntry(key.text, digest_of(entry.blob), entry.blob)
-    kind = type(vars(sys.modules[key.module]).get(key.name))
-    # Not of the reason: it may hold an address, and a daemon applies what looks new.
-    digest = digest_of(f"{key.text}: {kind.__module__}.{kind.__qualname__}".encode())
-    return NameEntry(key.text, digest, UNAVAILABLE + describe(entry.error).encode())
-
-
 def digest_of(blob: bytes) -> bytes:
-    """Return the 16 bytes by which both sides know the bytes of an entry."""
-    return blake2b(blob, digest_size=16).digest()
+    """Return the digest of bytes that refer to nothing else."""
+    return blake2b(blob, digest_size=DIGEST_SIZE).digest()

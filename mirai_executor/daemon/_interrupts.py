@@ -11,6 +11,8 @@ from types import FrameType
 from mirai_executor._page import STOP_SIGNAL, Page
 
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
+# Its functions that also run when a module is there already; by themselves they change nothing.
+_LOOKUPS = frozenset({"_gcd_import", "_sanity_check", "_find_and_load", "_handle_fromlist"})
 
 
 class Interrupts:
@@ -54,7 +56,8 @@ class Interrupts:
 
 def _is_importing(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_filename == _IMPORT_SYSTEM:
+        code = frame.f_code
+        if code.co_filename == _IMPORT_SYSTEM and code.co_name not in _LOOKUPS:
             return True
         frame = frame.f_back
     return False

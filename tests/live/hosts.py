@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,12 +71,14 @@ class Script:
     def __init__(self, code: str, *, prelude: str = PRELUDE, **options: object) -> None:
         self._mark = f"MIRAI_TEST_HOST={uuid.uuid4().hex}"
         name, value = self._mark.split("=")
+        environment = dict(os.environ)
+        environment.pop("PYTHONUNBUFFERED", None)  # else the parts of a print come one by one
         python_path = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH")]))
         settings = {
             "stdin": subprocess.PIPE,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
-            "env": {**os.environ, name: value, "PYTHONPATH": python_path},
+            "env": {**environment, name: value, "PYTHONPATH": python_path},
             **options,
         }
         program = prelude + textwrap.dedent(code)
@@ -95,6 +97,16 @@ class Script:
                 raise EOFError(f"the script ended after {text!r}: {self.end().err}")
             text += byte
         return text.decode().rstrip("\n")
+
+    def go_on(self) -> None:
+        """Let it go on, if it waits for a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"go on\n")
+        self.process.stdin.flush()
+
+    def is_quiet_for(self, seconds: float) -> bool:
+        """Wait for its next word; True if there was none in time."""
+        return not select.select([self.process.stdout], [], [], seconds)[0]
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         self._begin = time.monotonic()
@@ -115,14 +127,21 @@ class Script:
                     found.append(int(folder.name))
         return found
 
+    def ends(self, pids: Iterable[int], seconds: float) -> bool:
+        """Wait for the end of these processes; False if one goes on."""
+        deadline = time.monotonic() + seconds
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                if not _ends(pid, deadline - time.monotonic()):
+                    return False
+        return True
+
     def leaves_nothing(self, seconds: float = GONE) -> bool:
         """Wait for the end of all that it has started; False if something stays."""
         deadline = time.monotonic() + seconds
         while pids := self.processes():
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    if not _ends(pid, deadline - time.monotonic()):
-                        return False
+            if not self.ends(pids, deadline - time.monotonic()):
+                return False
         return True
 
 

@@ -268,7 +268,7 @@ def wait_for_a_lock() -> None:
 
 
 def wait_for_a_child() -> None:
-    subprocess.run(["sleep", "600"], check=True)  # noqa: S607 - any sleep
+    subprocess.run(["sleep", "600"], check=True)
 
 
 def read_a_pipe() -> bytes:
@@ -397,6 +397,11 @@ while True:
     raise AssertionError(child)
 
 
+def wait_for(seconds: float) -> None:
+    """Let time pass, where the passing of time itself is the test."""
+    threading.Event().wait(seconds)
+
+
 def by_value() -> Any:
     """Return a function that travels with its code."""
     return lambda: 42
@@ -419,7 +424,7 @@ def swallow_everything(bell: Path) -> None:
         try:
             ring(bell, os.getpid())
             time.sleep(600)
-        except BaseException:  # noqa: BLE001, PERF203 - the mischief
+        except BaseException:
             ring(bell, "swallowed")
 
 

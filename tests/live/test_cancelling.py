@@ -6,6 +6,7 @@ import functools
 import os
 import random
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -18,7 +19,8 @@ from typing import Any
 import pytest
 
 from live import mischief
-from live.mischief import SOON, AtPickle, AtUnpickle, Bell, Tally, running
+from live.mischief import SOON, AtUnpickle, Bell, Tally, running
+from live.storms import Soak, cancel_at_random
 from mirai_executor import MiraiExecutor, MiraiInterrupt
 
 
@@ -180,7 +182,7 @@ def test_a_task_can_be_cancelled_while_it_is(when: str, bell: Bell) -> None:
     slow = functools.partial(mischief.ring_and, bell.path, mischief.sleep_long)
     with running() as executor:
         if when == PICKLING[0]:
-            future = executor.submit(id, AtUnpickle(slow))
+            future: Future[Any] = executor.submit(id, AtUnpickle(slow))
         else:
             future = executor.submit(mischief.give_at_pickle, slow)
         bell.wait()
@@ -336,7 +338,9 @@ def test_a_future_cancelled_at_the_host_is_cancelled_for_asyncio_too(bell: Bell)
 # cancel_running=False
 
 
-def test_with_cancel_running_false_a_running_task_is_left_alone(tmp_path: Path, bell: Bell) -> None:
+def test_with_cancel_running_false_a_running_task_is_left_alone(
+    tmp_path: Path, bell: Bell
+) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     with running() as executor:
@@ -424,7 +428,7 @@ def test_sigint_while_a_task_is(when: str, bell: Bell) -> None:
     slow = functools.partial(mischief.ring_and, bell.path, mischief.sleep_long)
     with running() as executor:
         if when == PICKLING[0]:
-            future = executor.submit(id, AtUnpickle(slow))
+            future: Future[Any] = executor.submit(id, AtUnpickle(slow))
         else:
             future = executor.submit(mischief.give_at_pickle, slow)
         os.kill(int(bell.wait()), signal.SIGINT)
@@ -448,32 +452,9 @@ def test_a_task_that_has_changed_its_signal_handlers_can_be_cancelled_and_so_can
 
 def test_a_cancel_at_a_random_moment_touches_no_other_task_and_no_daemon(tally: Tally) -> None:
     with running(2) as executor:
-        race_cancels(executor, tally, rounds=1000, seed=random.SystemRandom().randrange(1 << 32))
-
-
-def race_cancels(executor: MiraiExecutor, tally: Tally, rounds: int, seed: int) -> None:
-    """Submit, cancel at a random moment, submit the next, whose value must come."""
-    chance = random.Random(seed)
-    # Who is interrupted in an import is replaced, rightly: that is another test.
-    wait(executor.everywhere("import live.mischief"), SOON)
-    pids = {row.pid for row in executor.status().rows}
-    works: list[Callable[[], Any]] = [
-        mischief.answer,
-        functools.partial(time.sleep, 0.005),
-        functools.partial(mischief.spin_and_return, 0.002, 42),
-        mischief.by_value(),
-        functools.partial(mischief.give, bytes(200_000)),
-    ]
-    for n in range(rounds):
-        victim = executor.submit(chance.choice(works))
-        moment = time.perf_counter() + chance.choice([0.0, 0.0003, 0.001, 0.005]) * chance.random()
-        while time.perf_counter() < moment:
-            pass
-        victim.cancel()
-        value = executor.submit(mischief.count_and_return, tally.path, str(n), n).result(SOON)
-        assert value == n, seed
-    assert tally.counts() == {str(n): 1 for n in range(rounds)}, seed
-    assert {row.pid for row in executor.status().rows} == pids, seed
+        cancel_at_random(
+            executor, tally, rounds=1000, seed=random.SystemRandom().randrange(1 << 32)
+        )
 
 
 def test_a_storm_of_cancels_from_many_threads_leaves_every_daemon(tally: Tally) -> None:
@@ -493,6 +474,18 @@ def test_a_storm_of_cancels_from_many_threads_leaves_every_daemon(tally: Tally) 
         with concurrent.futures.ThreadPoolExecutor(4) as threads:
             list(threads.map(storm, range(4)))
         assert {row.pid for row in executor.status().rows} == pids
+
+
+@pytest.mark.parametrize("dispatcher", [True, False])
+def test_a_soak_ends_each_future_once_and_runs_each_task_at_most_once(
+    tally: Tally, dispatcher: bool
+) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    options = {"output": False, "cancel_grace": 0.2, "dispatcher": dispatcher}
+    with running(2, **options) as executor:
+        soak = Soak(executor, tally, seed)
+        soak.run(steps=700, rate=150.0)
+        soak.check()
 
 
 def test_an_interrupt_of_a_host_that_waits_ends_the_task_it_cancels(tmp_path: Path) -> None:
@@ -517,8 +510,6 @@ def test_an_interrupt_of_a_host_that_waits_ends_the_task_it_cancels(tmp_path: Pa
             """
         )
     )
-    import subprocess
-
     done = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,

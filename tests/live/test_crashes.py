@@ -19,6 +19,7 @@ import pytest
 
 from live import mischief
 from live.mischief import SOON, AtPickle, AtUnpickle, Bell, Tally, running
+from live.storms import kill_at_random
 from mirai_executor import DaemonLostError, MiraiExecutor, PayloadError
 
 
@@ -241,62 +242,12 @@ def test_an_error_of_its_own_is_not_retried(tally: Tally) -> None:
         assert tally.counts()["once"] == 1
 
 
-def kill_under_load(executor: MiraiExecutor, tally: Tally, kills: int, seed: int) -> None:
-    """Kill daemons at random moments while tasks flow; check what that has cost."""
-    chance = random.Random(seed)
-    open_tasks: dict[str, Future[Any]] = {}
-    ends: dict[str, BaseException | None] = {}
-    counter = iter(range(1_000_000))
-
-    def submit() -> None:
-        name = f"t{next(counter)}"
-        size = chance.choice([0, 0, 0, 10, 100_000])
-        spin = chance.choice([0.0, 0.0, 0.0005, 0.002])
-        open_tasks[name] = executor.submit(
-            mischief.count_spin_and_return, tally.path, name, spin, size
-        )
-
-    def reap(all_of_them: bool = False) -> None:
-        for name, future in list(open_tasks.items()):
-            if all_of_them or future.done():
-                error = ends[name] = future.exception(SOON)
-                if error is None:
-                    assert future.result() == mischief.content_of(name, len(future.result()[1]))
-                del open_tasks[name]
-
-    killed: set[int] = set()
-    while len(killed) < kills:
-        while len(open_tasks) < 20:
-            submit()
-        pids = [row.pid for row in executor.status().rows if row.pid not in killed]
-        # Wait for a random one of the next results: that is the random moment.
-        next(iter(open_tasks.values())).exception(SOON)
-        spin_until = time.perf_counter() + chance.random() * 0.003
-        while time.perf_counter() < spin_until:
-            pass
-        if pids:
-            victim = chance.choice(pids)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
-            killed.add(victim)
-        reap()
-    reap(all_of_them=True)
-    lost = [error for error in ends.values() if error is not None]
-    assert all(isinstance(error, DaemonLostError) for error in lost), (seed, lost)
-    assert len(lost) <= kills, seed
-    counts = tally.counts()
-    assert max(counts.values()) == 1, seed
-    missing = [name for name, error in ends.items() if error is None and counts[name] != 1]
-    assert not missing, seed
-    assert_goes_on(executor)
-
-
 def test_kills_at_random_moments_cost_at_most_the_running_task_and_nothing_runs_twice(
     tally: Tally,
 ) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     with running(2, output=False) as executor:
-        kill_under_load(executor, tally, kills=50, seed=seed)
+        kill_at_random(executor, tally, kills=50, seed=seed)
 
 
 # Children of tasks
@@ -523,8 +474,8 @@ def test_a_finalizer_that_raises_or_exits_touches_no_other_task() -> None:
             raise SystemExit(1)
 
     def leave_bombs() -> int:
-        global bomb  # its finalizer runs when the daemon cleans up
-        bomb = Bomb()
+        # Its finalizer runs when the daemon cleans up.
+        vars(sys.modules["__main__"])["bomb"] = Bomb()
         return 1
 
     with running() as executor:
@@ -551,7 +502,7 @@ def test_a_kill_while_a_large_result_is_on_its_way_leaves_it_whole_or_lost(bell:
         for delay in (0.0, 0.005, 0.02, 0.05, 0.1, 0.2):
             future = executor.submit(mischief.ring_and, bell.path, large)
             pid = int(bell.wait())
-            threading.Event().wait(delay)
+            mischief.wait_for(delay)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             error = future.exception(SOON)

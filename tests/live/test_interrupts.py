@@ -297,9 +297,7 @@ def test_an_interrupt_that_leaves_the_with_block_cancels_all_and_is_prompt(
     """
     with script(code) as host:
         assert [host.line(), host.line()] == ["runs", "runs"]
-        assert host.process.stdin is not None
-        host.process.stdin.write(b"go\n")
-        host.process.stdin.flush()
+        host.go_on()
         word, seconds = host.line().split()
         assert (word, float(seconds) < PROMPT) == ("left", True), seconds
         assert host.line() == "True"

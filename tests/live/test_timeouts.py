@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from live import mischief
-from live.mischief import SOON, AtPickle, AtUnpickle, Bell, Tally, running
+from live.mischief import SOON, AtUnpickle, Bell, Tally, running
 from mirai_executor import DaemonLostError, MiraiError, MiraiExecutor, TaskTimeoutError
 
 
@@ -117,7 +117,7 @@ def test_a_timeout_is_kept_by_a_task_that_hangs_while(when: str) -> None:
         view = executor.with_options(run_timeout=0.3)
         begun = time.monotonic()
         if when == SLOW_ON_THE_WAY[0]:
-            future = view.submit(id, AtUnpickle(mischief.sleep_long))
+            future: Future[Any] = view.submit(id, AtUnpickle(mischief.sleep_long))
         elif when == SLOW_ON_THE_WAY[1]:
             future = view.submit(mischief.give_at_pickle, mischief.sleep_long)
         else:

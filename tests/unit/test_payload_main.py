@@ -90,7 +90,7 @@ def test_what_the_host_mutates_reaches_the_next_call() -> None:
     assert in_main(script, last) == "1 1\n5 7\n"
 
 
-def test_a_name_that_the_host_deleted_is_not_sent_again() -> None:
+def test_a_value_that_can_no_longer_be_pickled_is_gone_at_the_daemon() -> None:
     script = "X = 1\ndef read():\n    return X\n"
     last = """
 print(d.call(read))
@@ -101,6 +101,31 @@ X = 3
 print(d.call(read))
 """
     assert in_main(script, last) == "1\nNameError\n3\n"
+
+
+def test_what_refers_to_a_redefined_function_or_class_follows_it() -> None:
+    script = """
+def helper(): return 1
+class C: n = 1
+alias, table, made = helper, [helper], C()
+class Holder: call = helper
+def f(callback=helper):
+    return callback(), alias(), table[0](), made.n, Holder.call(), type(made) is C
+"""
+    last = """
+print(d.call(f))
+def helper(): return 2
+class C: n = 2
+alias, table, made, Holder.call, f.__defaults__ = helper, [helper], C(), helper, (helper,)
+print(d.call(f))
+"""
+    assert in_main(script, last) == "(1, 1, 1, 1, 1, True)\n(2, 2, 2, 2, 2, True)\n"
+
+
+def test_an_attribute_that_a_class_lost_is_lost_at_the_daemon() -> None:
+    script = "class C:\n    a = b = 1\ndef names(): return hasattr(C, 'a'), hasattr(C, 'b')\n"
+    last = "print(d.call(names))\ndel C.a\nprint(d.call(names))"
+    assert in_main(script, last) == "(True, True)\n(False, True)\n"
 
 
 def test_functions_that_call_each_other_are_found() -> None:

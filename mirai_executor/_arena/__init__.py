@@ -1,0 +1,37 @@
+"""Shares memory between two processes of one machine, for buffers too large to send.
+
+::
+
+    Pool --- place(buffers) ---> Place, ...               Receiver --- views(places) ---> arrays
+      |                            :                          ^              |
+      |                            :.... in a frame ........->|              | the last one dies
+    Sender --- lend(places) ------ Channel: descriptors ----->|              v
+      ^                                                              take_released()
+      :................................ in a frame .........................:
+
+A pool's memory lies in arenas, files without a name (``memfd``) that the kernel frees with their
+last user: whoever is killed, whenever, nothing is left behind. All the buffers of one ``place``
+lie in one arena; it is filled again only after every array over it is gone, so that its pages
+stay warm. Only descriptors travel, and each only once to each peer: ``/proc``, namespaces and the
+size of ``/dev/shm`` do not matter.
+"""
+
+from ._channel import Channel
+from ._memory import ArenaError, Place, available
+from ._pool import Pool, Reservation, Shared
+from ._receiver import Receiver
+from ._sender import Sender
+from ._stream import Stream
+
+__all__ = [
+    "ArenaError",
+    "Channel",
+    "Place",
+    "Pool",
+    "Receiver",
+    "Reservation",
+    "Sender",
+    "Shared",
+    "Stream",
+    "available",
+]

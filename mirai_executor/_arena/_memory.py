@@ -1,0 +1,149 @@
+"""Makes and maps memory that has no name, that cannot shrink, and that ends with its last user."""
+
+import errno
+import fcntl
+import functools
+import mmap
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+if sys.platform == "linux":
+    # Nobody can shrink it, so that no reader ever meets SIGBUS; nobody can add further seals.
+    _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+    _FLAGS = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+_NOEXEC_SEAL = 8  # MFD_NOEXEC_SEAL, since Linux 6.3; systems with vm.memfd_noexec=2 demand it
+
+# How much is copied in one step. A step holds the GIL, so this is also what other threads and
+# Ctrl-C wait for: about a tenth of a millisecond.
+STEP = 1 << 20
+
+
+class ArenaError(RuntimeError):
+    """A place lies in no memory that the peer has sent."""
+
+
+class Place(NamedTuple):
+    """Where a buffer lies: the number of its arena (0: nowhere, it is empty), and bytes there."""
+
+    arena: int
+    offset: int
+    length: int
+
+
+@functools.cache
+def available() -> bool:
+    """Tell whether this system can share memory in this way."""
+    # Who still uses an arena is read off CPython's reference counts, exact only under the GIL.
+    if sys.platform != "linux" or sys.implementation.name != "cpython":
+        return False
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return False
+    try:
+        os.close(create(mmap.PAGESIZE))
+    except OSError:  # a sandbox forbids it
+        return False
+    return True
+
+
+def create(size: int) -> int:
+    """Return a descriptor of ``size`` new bytes; they take memory only as they are written."""
+    fd = _create()
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def create_constant(size: int, pieces: Iterable[tuple[int, memoryview]]) -> int:
+    """Return a descriptor of ``size`` bytes that hold these pieces for ever."""
+    fd = _create()
+    try:
+        os.ftruncate(fd, size)
+        for offset, data in pieces:
+            write_cold(fd, offset, data)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS | fcntl.F_SEAL_WRITE)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _create() -> int:
+    try:
+        return os.memfd_create("mirai-arena", _FLAGS | _NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create("mirai-arena", _FLAGS)
+
+
+def is_safe(fd: int, size: int) -> bool:
+    """Tell whether a peer's descriptor holds ``size`` bytes, now and for ever."""
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:  # not a memfd
+        return False
+    return 0 < size <= os.fstat(fd).st_size and bool(seals & fcntl.F_SEAL_SHRINK)
+
+
+def map_memory(fd: int, size: int, *, writable: bool) -> mmap.mmap:
+    """Map the memory; ``fd`` stays open, and may be closed."""
+    # Linux before 6.7 refuses to map write-sealed memory as shared, even for reading. Nothing is
+    # ever written to a private mapping for reading, so it stays the same pages.
+    flags = mmap.MAP_SHARED if writable else mmap.MAP_PRIVATE
+    prot = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(fd, size, flags=flags, prot=prot, trackfd=False)
+    return mmap.mmap(fd, size, flags=flags, prot=prot)  # which keeps a descriptor of its own
+
+
+def flat(buffer: object) -> memoryview:
+    """Return a C-contiguous buffer as bytes."""
+    view = memoryview(buffer)  # type: ignore[arg-type]  # typeshed has no Buffer before 3.12
+    if view.nbytes == 0:
+        return memoryview(b"")
+    return view.cast("B")
+
+
+def write_warm(target: memoryview, offset: int, data: memoryview) -> None:
+    """Copy into mapped memory."""
+    for at in range(0, len(data), STEP):
+        piece = data[at : at + STEP]
+        target[offset + at : offset + at + len(piece)] = piece
+
+
+def write_cold(fd: int, offset: int, data: memoryview) -> None:
+    """Write to pages that may not exist yet.
+
+    Unlike a copy into mapped memory, this takes no page fault for each page (half the time for
+    100 MB), and says that memory is short by an error, not by SIGBUS.
+    """
+    at = 0
+    while at < len(data):
+        at += os.pwrite(fd, data[at : at + STEP], offset + at)
+
+
+def _references(mappings: Mapping[int, object]) -> list[int]:
+    # In C throughout: what a frame of Python's holds meanwhile differs from version to version.
+    return list(map(sys.getrefcount, mappings.values()))
+
+
+_ALONE = _references({0: object()})[0] + 1  # in the dict that is asked, and in its copy
+
+
+def unused(mappings: dict[int, mmap.mmap]) -> list[int]:
+    """Return those whose memory nobody uses: no view, array, slice or ``mmap`` of it is left.
+
+    Each of those holds a reference to the mapping, so its count says so, exactly: unlike a
+    weak reference to an exporter, it is not fooled by a finalizer that revives the views of a
+    dying cycle, and it runs no code when they die. A reference that a thread holds for a moment
+    only makes the memory seem used for longer.
+    """
+    asked = mappings.copy()
+    counts = _references(asked)
+    return [number for number, count in zip(asked, counts, strict=True) if count == _ALONE]

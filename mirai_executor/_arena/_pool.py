@@ -1,0 +1,430 @@
+"""Owns the arenas that this process fills, and decides which of them is filled next.
+
+An arena is *held* by whoever placed something there and by each peer that it was lent to; with
+the last hold it is free, to be filled again while its pages are warm.
+
+Any thread may use a pool, also when an exception may come at any moment, so nothing here takes a
+lock: each step that two threads could take at once is one operation of a dict or a list, which
+the GIL makes whole. The worst that an interrupt can do is to leave an arena held for ever.
+"""
+
+import contextlib
+import itertools
+import mmap
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from ._memory import (
+    ArenaError,
+    Place,
+    create,
+    create_constant,
+    flat,
+    map_memory,
+    unused,
+    write_cold,
+    write_warm,
+)
+
+_ALIGNMENT = 64  # bytes: what vector instructions and cache lines like
+_SMALLEST = 1 << 16
+_LAST = object()
+
+
+class Peer(Protocol):
+    """Has been sent memory, and hears when that is gone."""
+
+    def forget(self, arena: int) -> None: ...
+
+
+class Memory:
+    """What can be lent: a descriptor, and the peers that have one too."""
+
+    writable = True
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number = number
+        self.size = size
+        self.fd = -1
+        self.peers: set[Peer] = set()
+
+    def drop(self) -> None:
+        """Let go of it, and let the peers know."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+        for peer in list(self.peers):
+            peer.forget(self.number)
+
+
+class Arena(Memory):
+    """Memory that is filled again and again."""
+
+    def __init__(self, number: int, size: int) -> None:
+        super().__init__(number, size)
+        self.spoilt = False  # somebody may use it for ever, so it is never filled again
+        self._holds: list[object] = [_LAST]
+        self._warm = 0  # up to here, pages exist
+        self._view: memoryview | None = None
+
+    def open(self) -> None:
+        self.fd = create(self.size)
+
+    # Holds. Whoever takes _LAST off the list was the last; that is so for one thread only.
+
+    def take(self) -> None:
+        self._holds = [_LAST]
+
+    def hold(self) -> None:
+        self._holds.append(None)
+
+    def let_go(self) -> bool:
+        """Give back one hold; True if it was the last."""
+        return bool(self._holds) and self._holds.pop() is _LAST
+
+    # Contents
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Copy data there.
+
+        Raises:
+            OSError: The system has no memory left.
+        """
+        warm = max(0, min(len(data), self._warm - offset))
+        if warm:
+            write_warm(self._mapped(), offset, data[:warm])
+        write_cold(self.fd, offset + warm, data[warm:])
+        self._warm = max(self._warm, offset + len(data))
+
+    def view(self, size: int) -> memoryview:
+        """Return the first ``size`` bytes, to be written to.
+
+        Raises:
+            OSError: The system has no memory left.
+        """
+        if size > self._warm:
+            os.posix_fallocate(self.fd, self._warm, size - self._warm)  # else SIGBUS
+            self._warm = size
+        return self._mapped()[:size]
+
+    def _mapped(self) -> memoryview:
+        if self._view is None:  # not before it is of use: a mapping costs a descriptor
+            self._view = memoryview(map_memory(self.fd, self.size, writable=True))
+        return self._view
+
+    def drop(self) -> None:
+        if self.peers and self._warm and not self.spoilt:
+            # Peers may take their time to let go; the pages are given back now.
+            with contextlib.suppress(OSError):
+                mapping = self._mapped().obj
+                assert isinstance(mapping, mmap.mmap)  # noqa: S101
+                mapping.madvise(mmap.MADV_REMOVE)
+        self._view = None
+        super().drop()
+
+
+class _Constant(Memory):
+    """Memory that never changes."""
+
+    writable = False
+
+
+class Shared:
+    """Buffers that never change, in memory that each peer maps once.
+
+    They are let go of when nothing refers to this object, nor to any of its views.
+    """
+
+    def __init__(self, places: tuple[Place, ...], mapping: mmap.mmap) -> None:
+        self.places = places
+        self._mapping = mapping
+
+    def views(self) -> tuple[memoryview, ...]:
+        """Return the buffers, for reading only."""
+        whole = memoryview(self._mapping)
+        return tuple(whole[at : at + length] for _, at, length in self.places)
+
+
+class Reservation:
+    """An arena that is written to before it is known how much that will be.
+
+    One thread. It ends with ``commit`` or ``cancel``.
+    """
+
+    def __init__(self, pool: "Pool", arena: Arena) -> None:
+        self._pool = pool
+        self._arena = arena
+        self.length = 0  # how much has been written
+
+    @property
+    def size(self) -> int:
+        """How much can be written, in bytes."""
+        return self._arena.size
+
+    def write(self, data: memoryview) -> bool:
+        """Append bytes, moving to a larger arena if need be; False if there is none."""
+        end = self.length + len(data)
+        if end > self.size and not self.grow(max(end, 2 * self.size)) and not self.grow(end):
+            return False
+        try:
+            self._arena.write(self.length, data)
+        except OSError:
+            return False
+        self.length = end
+        return True
+
+    def view(self, size: int) -> memoryview:
+        """Return the first ``size`` bytes, to be written to in any order.
+
+        Raises:
+            OSError: The system has no memory left.
+        """
+        self.length = max(self.length, size)
+        return self._arena.view(size)
+
+    def grow(self, size: int) -> bool:
+        """Move what was written to an arena of at least ``size`` bytes; False if there is none."""
+        larger = self._pool.reserve(size)
+        if larger is None:
+            return False
+        if not larger.write(self._arena.view(self.length)):
+            larger.cancel()
+            return False
+        old, self._arena = self._arena, larger._arena  # noqa: SLF001 - another of its kind
+        self._pool.release((old.number,))
+        return True
+
+    def commit(self) -> Place:
+        """Return the place of what was written; the caller holds the arena, as after ``place``."""
+        return Place(self._arena.number, 0, self.length)
+
+    def cancel(self) -> None:
+        """Give the arena back."""
+        self._pool.release((self._arena.number,))
+
+
+class Pool:
+    """The arenas that this process fills. Any thread.
+
+    Args:
+        limit: How many bytes the arenas may have together, in use or kept warm.
+        count: How many arenas there may be; each costs two descriptors here and one at each
+            peer (with Python 3.13 and newer, one here and none there).
+    """
+
+    def __init__(self, *, limit: int, count: int = 32) -> None:
+        self._limit = limit
+        self._count = count
+        self._numbers = itertools.count(1)
+        self._arenas: dict[int, Arena] = {}  # all of them
+        self._free: dict[int, Arena] = {}  # those that nobody holds, the latest used last
+        self._constants: dict[int, _Constant] = {}
+        self._mappings: dict[int, mmap.mmap] = {}  # of the constants
+
+    # Filling
+
+    def place(self, buffers: Sequence[object]) -> tuple[Place, ...] | None:
+        """Copy C-contiguous buffers into one arena, which the caller then holds.
+
+        Each lies at a multiple of 64 bytes.
+
+        Returns:
+            Their places, or None where the limits, or the system, leave no memory: the buffers
+            then have to travel in a frame.
+        """
+        flats = [flat(buffer) for buffer in buffers]
+        starts, size = _lay_out(flats)
+        if not size:
+            return _places(0, starts, flats)
+        arena = self._take(size)
+        if arena is None:
+            return None
+        try:
+            for start, data in zip(starts, flats, strict=True):
+                arena.write(start, data)
+        except BaseException as error:
+            no_memory = isinstance(error, OSError)
+            self.release((arena.number,), spoilt=no_memory)
+            if no_memory:
+                return None
+            raise
+        return _places(arena.number, starts, flats)
+
+    def reserve(self, size: int) -> Reservation | None:
+        """Return an arena of at least ``size`` bytes to write to; None if there is none."""
+        arena = self._take(size, roomy=True)
+        return None if arena is None else Reservation(self, arena)
+
+    def share(self, buffers: Sequence[object]) -> Shared:
+        """Copy C-contiguous buffers into memory that never changes; the limits do not count it.
+
+        Raises:
+            OSError: The system has no memory, or no descriptor, left.
+        """
+        self.sweep()
+        flats = [flat(buffer) for buffer in buffers]
+        starts, size = _lay_out(flats)
+        memory = _Constant(next(self._numbers), max(size, mmap.PAGESIZE))
+        memory.fd = create_constant(memory.size, zip(starts, flats, strict=True))
+        mapping = map_memory(memory.fd, memory.size, writable=False)
+        places = _places(memory.number, starts, flats)
+        self._constants[memory.number] = memory
+        self._mappings[memory.number] = mapping
+        return Shared(places, mapping)
+
+    # Letting go
+
+    def release(self, arenas: Iterable[int], *, spoilt: bool = False) -> None:
+        """Give back one hold on each of these arenas.
+
+        Args:
+            arenas: Their numbers; one that is no arena of this pool (0, a constant) counts for
+                nothing.
+            spoilt: Somebody may go on using them, so they must not be filled again.
+        """
+        for number in arenas:
+            arena = self._arenas.get(number)
+            if arena is None:
+                continue
+            arena.spoilt = arena.spoilt or spoilt
+            if arena.let_go():
+                if arena.spoilt:
+                    self._drop(arena)
+                else:
+                    self._free[number] = arena
+
+    def sweep(self) -> None:
+        """Let go of constants that nothing refers to."""
+        for number in unused(self._mappings):
+            self._mappings.pop(number, None)
+            memory = self._constants.pop(number, None)
+            if memory is not None:
+                memory.drop()
+
+    def trim(self) -> None:
+        """Give the memory of all free arenas back to the system."""
+        self.sweep()
+        while self._evict():
+            pass
+
+    def close(self) -> None:
+        """Let go of everything; what peers have mapped stays valid for them."""
+        self._mappings.clear()
+        for memory in [*self._arenas.values(), *self._constants.values()]:
+            if isinstance(memory, Arena):
+                memory.spoilt = True  # it may be in use over there
+            memory.drop()
+        self._arenas.clear()
+        self._free.clear()
+        self._constants.clear()
+
+    # For Sender, and for those who watch
+
+    def find(self, number: int) -> Memory:
+        """Return an arena or a constant.
+
+        Raises:
+            ArenaError: It has been let go of.
+        """
+        memory = self._arenas.get(number) or self._constants.get(number)
+        if memory is None:
+            raise ArenaError(f"this pool has no memory {number}")
+        return memory
+
+    @property
+    def size(self) -> int:
+        """How many bytes the arenas have together."""
+        return sum(arena.size for arena in list(self._arenas.values()))
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The numbers of the arenas that are not free."""
+        return tuple(number for number in list(self._arenas) if number not in self._free)
+
+    # Which arena
+
+    def _take(self, need: int, *, roomy: bool = False) -> Arena | None:
+        """Return an arena for ``need`` bytes: a warm one, a new one, one much too large.
+
+        One that is ``roomy`` is the largest that is free, since it may have to grow.
+        """
+        size = _size_class(need)
+        return (
+            (self._reuse(need, sys.maxsize, largest=True) if roomy else None)
+            or self._reuse(need, 2 * size)
+            or self._make(size)
+            or self._reuse(need, sys.maxsize)
+            or self._make(size, evict=True)
+        )
+
+    def _reuse(self, at_least: int, at_most: int, *, largest: bool = False) -> Arena | None:
+        latest_first = reversed(list(self._free.values()))
+        fits = [arena for arena in latest_first if at_least <= arena.size <= at_most]
+        for arena in sorted(fits, key=lambda arena: -arena.size if largest else arena.size):
+            if self._free.pop(arena.number, None) is not None:  # no other thread was faster
+                arena.take()
+                return arena
+        return None
+
+    def _make(self, size: int, *, evict: bool = False) -> Arena | None:
+        arena = Arena(next(self._numbers), size)
+        self._arenas[arena.number] = arena  # it counts from now on, for other threads too
+        if evict and self._fits_without_free():
+            while self._is_over() and self._evict():
+                pass
+        try:
+            if not self._is_over():
+                arena.open()
+                return arena
+        except OSError:
+            pass
+        except BaseException:
+            self._drop(arena)
+            raise
+        self._drop(arena)
+        return None
+
+    def _is_over(self) -> bool:
+        return self.size > self._limit or len(self._arenas) > self._count
+
+    def _fits_without_free(self) -> bool:
+        free = list(self._free.values())
+        size = self.size - sum(arena.size for arena in free)
+        return size <= self._limit and len(self._arenas) - len(free) <= self._count
+
+    def _evict(self) -> bool:
+        """Drop the free arena that was used longest ago; False if none is free."""
+        for number in list(self._free):
+            arena = self._free.pop(number, None)
+            if arena is not None:
+                self._drop(arena)
+                return True
+        return False
+
+    def _drop(self, arena: Arena) -> None:
+        self._arenas.pop(arena.number, None)
+        arena.drop()
+
+
+def _lay_out(flats: Sequence[memoryview]) -> tuple[list[int], int]:
+    starts, end = [], 0
+    for data in flats:
+        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        starts.append(start)
+        end = start + len(data)
+    return starts, end
+
+
+def _places(arena: int, starts: Sequence[int], flats: Sequence[memoryview]) -> tuple[Place, ...]:
+    return tuple(
+        Place(arena, start, len(data)) if data else Place(0, 0, 0)
+        for start, data in zip(starts, flats, strict=True)
+    )
+
+
+def _size_class(need: int) -> int:
+    """Round up, by at most a quarter, so that arenas of like sizes serve for each other."""
+    step = max(mmap.PAGESIZE, 1 << max(0, (need - 1).bit_length() - 3))
+    return max(_SMALLEST, -(-need // step) * step)

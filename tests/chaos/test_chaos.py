@@ -1,0 +1,73 @@
+"""Chaos: the storms of ``live.storms`` in full; ``tox -e chaos`` runs them."""
+
+import functools
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from live import mischief
+from live.mischief import SOON, Tally, running
+from live.storms import Soak, cancel_at_random, kill_at_random
+from mirai_executor import MiraiExecutor
+
+pytestmark = [pytest.mark.chaos, pytest.mark.live]
+
+
+@pytest.fixture
+def seed() -> int:
+    """Of this run; MIRAI_CHAOS_SEED repeats another one."""
+    seed = int(os.environ.get("MIRAI_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"MIRAI_CHAOS_SEED={seed}")  # pytest shows it if the test fails
+    return seed
+
+
+@pytest.fixture
+def tally(tmp_path: Path) -> Tally:
+    return Tally(tmp_path)
+
+
+def test_ten_thousand_cancels_touch_no_other_task_and_no_daemon(tally: Tally, seed: int) -> None:
+    with running(2) as executor:
+        cancel_at_random(executor, tally, rounds=10_000, seed=seed)
+
+
+def test_five_hundred_kills_cost_at_most_one_task_each(tally: Tally, seed: int) -> None:
+    with running(4, output=False) as executor:
+        kill_at_random(executor, tally, kills=500, seed=seed)
+
+
+@pytest.mark.parametrize("dispatcher", [True, False])
+def test_a_long_soak_ends_each_future_once_and_runs_each_task_at_most_once(
+    tally: Tally, seed: int, dispatcher: bool
+) -> None:
+    options = {"output": False, "cancel_grace": 0.2, "dispatcher": dispatcher}
+    with running(3, **options) as executor:
+        soak = Soak(executor, tally, seed)
+        soak.run(steps=10_000, rate=150.0)
+        soak.check()
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_two_hundred_tasks_survive_daemons_that_leave_after_a_few(
+    tally: Tally, limit: int
+) -> None:
+    with running(2, max_tasks_per_child=limit) as executor:
+        work = functools.partial(mischief.count_and_return, tally.path)
+        futures = [executor.submit(work, str(n), n) for n in range(200)]
+        assert [future.result(4 * SOON) for future in futures] == list(range(200))
+        assert tally.counts() == {str(n): 1 for n in range(200)}
+
+
+def test_no_task_is_lost_to_daemons_that_leave_when_idle_in_many_rounds(
+    tally: Tally, seed: int
+) -> None:
+    chance = random.Random(seed)
+    idle = 0.02
+    with MiraiExecutor(2, idle_timeout=idle) as executor:
+        for n in range(200):
+            mischief.wait_for(idle * chance.uniform(0.9, 1.1))
+            future = executor.submit(mischief.count_and_return, tally.path, str(n), n)
+            assert future.result(SOON) == n
+        assert tally.counts() == {str(n): 1 for n in range(200)}
