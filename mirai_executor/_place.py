@@ -1,6 +1,8 @@
-"""Knows where this process runs: on a daemon or not, and on how many processors."""
+"""Knows where this process runs: on a daemon or not, on how many processors, in which limits."""
 
+import errno
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +31,14 @@ def usable_cpus() -> int:
     if asked.isdigit():
         counts.append(int(asked))
     return max(1, min(counts))
+
+
+def limit_behind(error: OSError) -> str:
+    """Name the limit of this process that an error came from, for the end of a message."""
+    if error.errno != errno.EMFILE:
+        return ""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return f" (a process may open {limit} here, see ulimit -n; the host takes about 8 per daemon)"
 
 
 def _affinity() -> int:

@@ -109,7 +109,7 @@ def raises_here_what_a_task_raised_there(executor: MiraiExecutor) -> bool:
     except FileNotFoundError as error:
         text = "".join(traceback.format_exception(error))
         print("", *text.splitlines(), sep="\n   | ")
-        return check("an error came back as itself", "read_bytes" in text)
+        return check("an error came back as itself", "in analyse" in text)
     return check("an error came back as itself", False)
 
 

@@ -256,6 +256,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             idle_timeout=idle_timeout,
             start_timeout=start_timeout,
             cancel_grace=cancel_grace,
+            # Starts that all time out must not be too far apart to count as failures in a row.
+            failure_window=60.0 + 10 * start_timeout,
         )
         launcher = LocalLauncher(python=python, output=output)
         self._host = Host(Settings(policy, launcher, cleanup, initializer, tuple(initargs), name))

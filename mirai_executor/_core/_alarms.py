@@ -25,7 +25,10 @@ class AlarmKind(IntEnum):
 
 
 class Alarm(NamedTuple):
+    """One of them; they compare by their moment, then in the order of setting."""
+
     when: float
+    order: int
     kind: AlarmKind
     task: TaskId
     daemon: DaemonId
@@ -38,7 +41,7 @@ class Alarms:
     def __init__(self, tasks: Tasks, fleet: Fleet) -> None:
         self._tasks = tasks
         self._fleet = fleet
-        self._heap: list[tuple[float, int, Alarm]] = []
+        self._heap: list[Alarm] = []
         self._count = 0
         self._sweep_at = 1024
 
@@ -53,27 +56,27 @@ class Alarms:
         """Ring at the moment ``when``, unless void by then."""
         if when == math.inf:
             return
-        self._count += 1  # breaks ties in the order of setting
-        heapq.heappush(self._heap, (when, self._count, Alarm(when, kind, task, daemon, period)))
+        self._count += 1
+        heapq.heappush(self._heap, Alarm(when, self._count, kind, task, daemon, period))
         if len(self._heap) > self._sweep_at:
             self._sweep()
 
     def next_deadline(self) -> float | None:
         """Return when the next alarm rings; None for never."""
-        while self._heap and not self._is_pending(self._heap[0][2]):
+        while self._heap and not self._is_pending(self._heap[0]):
             heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        return self._heap[0].when if self._heap else None
 
     def pop_due(self, now: float) -> Alarm | None:
         """Take out the next alarm that should have rung by ``now``."""
         deadline = self.next_deadline()
         if deadline is None or deadline > now:
             return None
-        return heapq.heappop(self._heap)[2]
+        return heapq.heappop(self._heap)
 
     def pending(self) -> list[Alarm]:
         """Return all that may still ring, in no order."""
-        return [alarm for _, _, alarm in self._heap if self._is_pending(alarm)]
+        return [alarm for alarm in self._heap if self._is_pending(alarm)]
 
     def _is_pending(self, alarm: Alarm) -> bool:
         """Tell whether an alarm still concerns anybody."""
@@ -87,7 +90,7 @@ class Alarms:
 
     def _sweep(self) -> None:
         # A million tasks with an hour's timeout each must not leave a million void alarms.
-        self._heap = [entry for entry in self._heap if self._is_pending(entry[2])]
+        self._heap = [alarm for alarm in self._heap if self._is_pending(alarm)]
         heapq.heapify(self._heap)
         self._sweep_at = 1024 + 2 * len(self._heap)
 

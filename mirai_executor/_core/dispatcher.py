@@ -14,7 +14,7 @@ A task's end and a daemon's release are two facts: a task that was cancelled has
 daemon goes on holding it until it answers, and gets no other task before that.
 
 The books are kept next door: ``_tasks`` (which wait, in which order), ``_fleet`` (how far each
-daemon has come) and ``_alarms`` (what has to happen when). Only this module gives commands.
+daemon has come) and ``_alarms`` (what has to happen when). ``_moves`` keeps them in step.
 """
 
 import itertools
@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from ._alarms import Alarm, AlarmKind, Alarms
-from ._fleet import Daemon, Fleet
+from ._fleet import Fleet
 from ._invariants import check_invariants
+from ._moves import Moves
 from ._tasks import Task, Tasks
 from .messages import (
     BroadcastAnswered,
@@ -36,7 +37,6 @@ from .messages import (
     DaemonsAdded,
     DaemonsRequested,
     DaemonState,
-    DismissDaemon,
     DispatcherView,
     Event,
     EverywhereRequested,
@@ -44,18 +44,13 @@ from .messages import (
     FailTask,
     Failure,
     InitializerFailed,
-    InterruptTask,
-    KillDaemon,
     KillRequested,
     LaunchDaemon,
     LeaveRequested,
     Policy,
     ResolveTask,
     ResultArrived,
-    SendBroadcast,
-    SendTasks,
     ShutdownRequested,
-    TaskId,
     TaskSubmitted,
 )
 
@@ -72,6 +67,7 @@ class Dispatcher:
         self._tasks = Tasks()
         self._fleet = Fleet(policy)
         self._alarms = Alarms(self._tasks, self._fleet)
+        self._moves = Moves(policy, self._tasks, self._fleet, self._alarms)
         self._closing = False  # once no task is open, the daemons go
         self._cancelling = False  # what has not begun will not begin
 
@@ -169,7 +165,7 @@ class Dispatcher:
         task = self._tasks.open.get(event.task)
         if task is None or (task.daemon is not None and not event.running):
             return ()
-        return self._fail(event.task, Failure.CANCELLED, now)
+        return self._moves.fail(event.task, Failure.CANCELLED, now)
 
     def _result_arrived(self, event: ResultArrived, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
@@ -180,11 +176,11 @@ class Dispatcher:
         self._fleet.forget_failed_starts()
         commands: list[Command] = []
         if event.task in self._tasks.open:
-            self._forget(event.task)
+            self._moves.forget(event.task)
             commands.append(ResolveTask(event.task))
         if event.leaving:
-            self._ask_to_leave(daemon)
-        return [*commands, *self._release(daemon, now)]
+            self._moves.ask_to_leave(daemon)
+        return [*commands, *self._moves.release(daemon, now)]
 
     def _broadcast_answered(self, event: BroadcastAnswered, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
@@ -192,7 +188,7 @@ class Dispatcher:
             return ()
         daemon.due.popleft()
         daemon.broadcasting = False
-        return self._release(daemon, now)
+        return self._moves.release(daemon, now)
 
     def _daemons_requested(self, event: DaemonsRequested, now: float) -> Iterable[Command]:
         if not self._closing:
@@ -210,28 +206,28 @@ class Dispatcher:
         if daemon is None or daemon.state is not DaemonState.STARTING:
             return ()
         self._fleet.welcome(daemon)
-        return self._release(daemon, now)
+        return self._moves.release(daemon, now)
 
     def _leave_requested(self, event: LeaveRequested, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None:
             return ()
-        self._ask_to_leave(daemon)
-        return self._release(daemon, now)
+        self._moves.ask_to_leave(daemon)
+        return self._moves.release(daemon, now)
 
     def _daemon_lost(self, event: DaemonLost, now: float) -> Iterable[Command]:
         daemon = self._fleet.remove(event.daemon)
         if daemon is None:
             return ()
         commands: list[Command] = [FailBroadcast(daemon.id, b) for b in daemon.due]
-        commands += self._take_back(daemon, event.started)
+        commands += self._moves.take_back(event, daemon, cancelling=self._cancelling)
         in_vain = daemon.failed_to_start and not event.started
         if in_vain and self._fleet.count_failed_start(now):
             self._fleet.broken = True
-        return [*commands, *(self._break() if self._fleet.broken else ())]
+        return [*commands, *(self._moves.give_up() if self._fleet.broken else ())]
 
     def _initializer_failed(self, event: InitializerFailed, now: float) -> Iterable[Command]:
-        return self._break()
+        return self._moves.give_up()
 
     def _everywhere_requested(self, event: EverywhereRequested, now: float) -> Iterable[Command]:
         if self._cancelling:
@@ -242,7 +238,7 @@ class Dispatcher:
         if not self._closing:
             self._fleet.want(self._fleet.max_daemons)
         idle = list(self._fleet.idle.values())
-        commands = [c for daemon in idle for c in self._release(daemon, now)]
+        commands = [c for daemon in idle for c in self._moves.release(daemon, now)]
         commands += self._launch(now)
         for daemon in self._fleet.usable():
             daemon.awaited = event.broadcast
@@ -262,18 +258,18 @@ class Dispatcher:
         for id_ in list(self._tasks.open):
             waiting = self._tasks.is_waiting(id_) and id_ not in taken
             if event.cancel_queued if waiting else event.cancel_running:
-                commands += self._fail(id_, Failure.CANCELLED, now)
+                commands += self._moves.fail(id_, Failure.CANCELLED, now)
         for daemon in self._fleet.daemons.values():
             if event.cancel_queued and not taken:
-                commands += self._drop_broadcasts(daemon)
+                commands += self._moves.drop_broadcasts(daemon)
             if event.cancel_running and daemon.broadcasting:
-                commands += self._kill(daemon)
+                commands += self._moves.kill(daemon)
         return commands
 
     def _kill_requested(self, event: KillRequested, now: float) -> Iterable[Command]:
         commands = self._stop(ShutdownRequested(cancel_queued=True), 0, now)
         for daemon in self._fleet.daemons.values():
-            commands += self._kill(daemon)
+            commands += self._moves.kill(daemon)
         return commands
 
     # By type, as functools.singledispatchmethod would, at a fifth of its cost.
@@ -298,15 +294,15 @@ class Dispatcher:
     def _ring(self, alarm: Alarm, now: float) -> Iterable[Command]:
         match alarm.kind:
             case AlarmKind.TIMEOUT:
-                return self._fail(alarm.task, Failure.TIMED_OUT, now)
+                return self._moves.fail(alarm.task, Failure.TIMED_OUT, now)
             case AlarmKind.RUN_TIMEOUT:
-                return self._fail(alarm.task, Failure.RUN_TIMED_OUT, now)
+                return self._moves.fail(alarm.task, Failure.RUN_TIMED_OUT, now)
             case AlarmKind.IDLE:
-                return self._dismiss(self._fleet.daemons[alarm.daemon], now)
+                return self._moves.dismiss(self._fleet.daemons[alarm.daemon], now)
             case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE:
                 daemon = self._fleet.daemons[alarm.daemon]
                 daemon.overdue = alarm.kind is AlarmKind.START
-                return self._kill(daemon)
+                return self._moves.kill(daemon)
 
     # Bringing tasks and daemons together
 
@@ -323,7 +319,7 @@ class Dispatcher:
             while queue and idle:
                 task, _ = queue.popitem(last=False)
                 _, daemon = idle.popitem()
-                commands.append(self._send(daemon, task, now))
+                commands.append(self._moves.send(daemon, task, now))
             commands += self._launch(now)
         if self._closing and not self._tasks.open:
             commands += self._close(now)
@@ -338,18 +334,10 @@ class Dispatcher:
             task, _ = queue.popitem(last=False)
             if daemon.id in self._fleet.idle:
                 del self._fleet.idle[daemon.id]
-                yield self._send(daemon, task, now)
+                yield self._moves.send(daemon, task, now)
             else:
                 self._tasks.open[task].dealt_to = daemon.id
                 daemon.dealt[task] = None
-
-    def _send(self, daemon: Daemon, id_: TaskId, now: float) -> Command:
-        task = self._tasks.hand_over(id_, daemon.id)
-        daemon.held[id_] = None
-        daemon.tasks_sent += 1
-        if task.run_timeout is not None:
-            self._alarms.set(now + task.run_timeout, AlarmKind.RUN_TIMEOUT, id_, daemon.id)
-        return SendTasks(daemon.id, (id_,))
 
     def _launch(self, now: float) -> Iterable[Command]:
         """Start daemons side by side, but never more than the work needs."""
@@ -361,122 +349,15 @@ class Dispatcher:
             self._alarms.set(now + self._policy.start_timeout, AlarmKind.START, daemon=daemon.id)
             yield LaunchDaemon(daemon.id)
 
-    def _release(self, daemon: Daemon, now: float) -> list[Command]:
-        """Decide what a daemon does next that may just have become free."""
-        if not daemon.is_free:
-            return []
-        if daemon.due:
-            self._fleet.idle.pop(daemon.id, None)
-            daemon.broadcasting = True
-            return [SendBroadcast(daemon.id, daemon.due[0])]
-        limit = self._policy.max_tasks
-        if daemon.asked_to_leave or (limit is not None and daemon.tasks_sent >= limit):
-            return self._dismiss(daemon, now)
-        if daemon.dealt:
-            task, _ = daemon.dealt.popitem(last=False)
-            return [self._send(daemon, task, now)]
-        self._rest(daemon, now)
-        return []
-
-    def _rest(self, daemon: Daemon, now: float) -> None:
-        self._fleet.idle[daemon.id] = daemon
-        timeout = self._policy.idle_timeout
-        if timeout is not None:
-            daemon.idle_period += 1
-            self._alarms.set(
-                now + timeout, AlarmKind.IDLE, daemon=daemon.id, period=daemon.idle_period
-            )
-
-    # How tasks end
-
-    def _fail(self, id_: TaskId, failure: Failure, now: float) -> list[Command]:
-        """End a task before its time, and have its daemon stop it."""
-        task = self._forget(id_)
-        if task.daemon is None:
-            return [FailTask(id_, failure)]
-        failed = FailTask(id_, failure, task.daemon)
-        if self._fleet.daemons[task.daemon].state is DaemonState.KILLED:
-            return [failed]
-        # The daemon goes on holding the task until it answers. An interrupt is only a request:
-        # a next task sent now might wait behind code that never returns.
-        self._alarms.set(now + self._policy.cancel_grace, AlarmKind.GRACE, id_, task.daemon)
-        return [InterruptTask(task.daemon, id_), failed]
-
-    def _forget(self, id_: TaskId) -> Task:
-        task = self._tasks.forget(id_)
-        if task.daemon is None and task.dealt_to is not None:
-            del self._fleet.daemons[task.dealt_to].dealt[id_]
-        return task
-
-    def _take_back(self, daemon: Daemon, started: tuple[TaskId, ...]) -> Iterable[Command]:
-        """End the tasks that a lost daemon had begun; the others go back to the front."""
-        back = list(daemon.dealt)
-        commands: list[Command] = []
-        for id_ in daemon.held:
-            task = self._tasks.open.get(id_)
-            if task is None:
-                continue
-            begun = id_ in started
-            if self._cancelling or (begun and not task.retries):
-                self._forget(id_)
-                failure = Failure.DAEMON_LOST if begun else Failure.CANCELLED
-                commands.append(FailTask(id_, failure, daemon.id))
-                continue
-            task.retries -= begun
-            self._tasks.take_back(id_)
-            back.append(id_)
-        self._tasks.requeue(back)
-        return commands
-
-    def _break(self) -> Iterable[Command]:
-        """Give up on daemons that cannot come: nothing may wait for them."""
-        self._fleet.broken = True
-        waiting = [id_ for id_ in self._tasks.open if self._tasks.is_waiting(id_)]
-        for id_ in waiting:
-            self._forget(id_)
-        return [FailTask(id_, Failure.BROKEN) for id_ in waiting]
-
     def _cancel_rest(self, now: float) -> Iterable[Command]:
         """Cancel what was spared for a daemon that has not come."""
         for id_ in list(self._tasks.queue)[self._fleet.usable_count :]:
-            yield from self._fail(id_, Failure.CANCELLED, now)
-
-    # How daemons end
+            yield from self._moves.fail(id_, Failure.CANCELLED, now)
 
     def _close(self, now: float) -> Iterable[Command]:
         for daemon in list(self._fleet.idle.values()):
-            yield from self._dismiss(daemon, now)
+            yield from self._moves.dismiss(daemon, now)
         if self._fleet.starting_count:
             for daemon in self._fleet.usable():
                 if daemon.state is DaemonState.STARTING and daemon.awaited not in daemon.due:
-                    yield from self._kill(daemon)
-
-    def _ask_to_leave(self, daemon: Daemon) -> None:
-        daemon.asked_to_leave = True
-        self._fleet.take_off_rota(daemon)
-        self._redeal(daemon)
-
-    def _dismiss(self, daemon: Daemon, now: float) -> list[Command]:
-        self._fleet.retire(daemon, DaemonState.LEAVING)
-        self._redeal(daemon)
-        self._alarms.set(now + self._policy.leave_grace, AlarmKind.LEAVE, daemon=daemon.id)
-        return [DismissDaemon(daemon.id)]
-
-    def _kill(self, daemon: Daemon) -> list[Command]:
-        if daemon.state is DaemonState.KILLED:
-            return []
-        self._fleet.retire(daemon, DaemonState.KILLED)
-        self._redeal(daemon)
-        return [KillDaemon(daemon.id)]
-
-    def _redeal(self, daemon: Daemon) -> None:
-        """Direct mode: what was dealt to a daemon that ends goes back to the front."""
-        self._tasks.requeue(daemon.dealt)
-        daemon.dealt.clear()
-
-    def _drop_broadcasts(self, daemon: Daemon) -> list[Command]:
-        """Let go of what a daemon was to run before its next task: there will be none."""
-        dropped = list(daemon.due)[daemon.broadcasting :]
-        for _ in dropped:
-            daemon.due.pop()
-        return [FailBroadcast(daemon.id, broadcast) for broadcast in dropped]
+                    yield from self._moves.kill(daemon)

@@ -7,9 +7,9 @@
 import collections
 import contextlib
 import itertools
+import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -71,6 +71,7 @@ class Limits:
     cancel_running: bool = True
 
 
+_LOG = logging.getLogger("mirai_executor")
 _NO_LIMITS = Limits()
 _AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 
@@ -89,13 +90,9 @@ class Host:
         self._encoder: _payload.CallEncoder | None = None
         self._threads: list[threading.Thread] = []
         self._owner = threading.Lock()  # taken for good by the one thread that runs the loop
-        # Before any daemon starts: what changes from now on has to be sent to them.
-        self._sys_path = [
-            os.path.abspath(entry) if entry == "" else str(entry) for entry in sys.path
-        ]
         self._owned = Moment()
         self._ended = Moment()
-        self._failure: BaseException | None = None
+        self._failure: LaunchError | None = None
         self._finished = False
         self._last_view: HostView | None = None
         self._forked = False
@@ -160,7 +157,7 @@ class Host:
         if self._encoder is None:
             from mirai_executor import _payload  # cloudpickle takes its time
 
-            self._encoder = _payload.CallEncoder(self._sys_path)
+            self._encoder = _payload.CallEncoder()
         return self._encoder
 
     # Daemons
@@ -276,8 +273,12 @@ class Host:
         if self._finished:
             raise self._end_error()
 
-    def _end_error(self) -> BaseException:
-        return self._failure or RuntimeError(_AFTER_SHUTDOWN)
+    def _end_error(self) -> Exception:
+        if self._failure is None:
+            return RuntimeError(_AFTER_SHUTDOWN)
+        from ._fleet import another  # imports NNG, which no import of ours may
+
+        return another(self._failure)
 
     def _put(self, item: "Item") -> None:
         self._inbox.append(item)
@@ -322,6 +323,8 @@ class Host:
         try:
             from ._loop import Loop  # as above
 
+            # Before any daemon starts: it notices what changes of the path they have to be told.
+            self._encoding()
             settings = self._settings
             self._loop = loop = Loop(
                 settings.policy,
@@ -364,12 +367,12 @@ class Host:
                     item()
 
 
-def _as_failure(error: BaseException) -> BaseException:
-    if isinstance(error, LaunchError):
-        return error
-    failure = LaunchError(f"daemons cannot be looked after: {error}")
-    failure.__cause__ = error
-    return failure
+def _as_failure(error: BaseException) -> LaunchError:
+    from ._fleet import as_launch_error  # as above
+
+    if not isinstance(error, (LaunchError, OSError)):
+        _LOG.critical("the host thread has failed; this is a bug", exc_info=error)
+    return as_launch_error(error)
 
 
 def is_exiting() -> bool:

@@ -4,9 +4,7 @@ What happens to a daemon becomes an event for the dispatcher, with the outcome o
 brings one. Everything here runs on the host thread.
 """
 
-import errno
 import logging
-import resource
 import selectors
 import signal
 import socket
@@ -27,6 +25,7 @@ from mirai_executor._core import (
     ResultArrived,
     TaskId,
 )
+from mirai_executor._place import limit_behind
 from mirai_executor._transport import LinkClosedError
 from mirai_executor._version import __version__
 from mirai_executor.errors import DaemonLostError, LaunchError
@@ -92,7 +91,7 @@ class Fleet:
                 )
                 self._daemons[id_] = daemon
         except (LaunchError, OSError) as error:
-            self._launch_error = _as_launch_error(error)
+            self._launch_error = as_launch_error(error)
             self._post(lambda: self._report(DaemonLost(id_), None))
             return
         self._watch(daemon.link.fileno(), lambda: self._on_frames(id_))
@@ -288,12 +287,7 @@ class Fleet:
 
     def launch_error(self) -> LaunchError:
         """Return a fresh error that says why no daemon can be started."""
-        known = self._launch_error or LaunchError()
-        error = LaunchError(
-            str(known), command=known.command, exitcode=known.exitcode, stderr=known.stderr
-        )
-        error.__cause__ = known.__cause__
-        return error
+        return another(self._launch_error or LaunchError())
 
     def lost_error(self, id_: DaemonId, what: str) -> DaemonLostError:
         """Return the error of a task, or whatever else, that went down with a daemon."""
@@ -331,15 +325,19 @@ def _last_words(stderr: str) -> str:
     return f"; its last words:\n{stderr.rstrip()}" if stderr.strip() else ""
 
 
-def _as_launch_error(error: Exception) -> LaunchError:
+def another(known: LaunchError) -> LaunchError:
+    """Return the same error once more: each future has its own, with a traceback of its own."""
+    error = LaunchError(
+        str(known), command=known.command, exitcode=known.exitcode, stderr=known.stderr
+    )
+    error.__cause__ = known.__cause__
+    return error
+
+
+def as_launch_error(error: BaseException) -> LaunchError:
     if isinstance(error, LaunchError):
         return error
-    limit = ""
-    if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        limit = (
-            f"; this process may open {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} files "
-            "(ulimit -n), and needs about ten for each daemon"
-        )
+    limit = limit_behind(error) if isinstance(error, OSError) else ""
     launch_error = LaunchError(f"no daemon could be started: {error}{limit}")
     launch_error.__cause__ = error
     return launch_error

@@ -61,9 +61,7 @@ class LocalDaemon:
         self._relay = relay
         self._stderr = relay.add(stderr_out)
         self.sent: dict[TaskId, None] = {}  # tasks without an outcome yet, in order
-        self.is_dead = False
-        self.link_is_closed = False
-        self.dismissed = False
+        self.is_dead = self.link_is_closed = self.dismissed = False
         self.has_greeted = False  # before that, NNG does not tell that a link is gone
         self._seen: dict[str, bytes] = {}  # names of __main__, as the daemon knows them
 

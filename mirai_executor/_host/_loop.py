@@ -187,11 +187,15 @@ class Loop:
 
     def run(self) -> None:
         """Turn until a shutdown has come to its end."""
+        failure: BaseException | None = None
         try:
             while not self._dispatcher.is_finished or self._inbox:
                 self._turn()
+        except BaseException as error:
+            failure = error
+            raise
         finally:
-            self._end()
+            self._end(failure)
 
     def _turn(self) -> None:
         for callback in self._sleep():
@@ -374,15 +378,14 @@ class Loop:
         self.handle(KillRequested())
         self._fleet.use_signal(signal.SIGKILL)
 
-    def _end(self) -> None:
+    def _end(self, failure: BaseException | None) -> None:
         """Leave nothing behind, and nobody waiting."""
         self._fleet.close()
-        error = RuntimeError("the executor has ended before this task")
         open_futures = [task.future for task in self._open.values()]
         for future in (*open_futures, *self._broadcast_futures.values()):
-            set_exception(future, error)
+            set_exception(future, _end_error(failure))
         for _, answer in self._awaiting_ready:
-            answer.set_exception(error)
+            answer.set_exception(_end_error(failure))
         self._open.clear()
         self._selector.close()
         self._waker = None
@@ -390,6 +393,12 @@ class Loop:
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""
         self._fleet.forget()
+
+
+def _end_error(failure: BaseException | None) -> Exception:
+    error = RuntimeError("the executor has ended before this")
+    error.__cause__ = failure
+    return error
 
 
 def _resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:

@@ -26,7 +26,9 @@ from mirai_executor.errors import RemoteError
 
 __all__ = ["decode_error", "encode_error"]
 
-_OURS = str(Path(__file__).resolve().parent.parent) + "/"
+_PACKAGE = Path(__file__).resolve().parent.parent
+# Where calls pass through. Other rooms of ours may be a task's own code, as the demo's is.
+_OURS = tuple(str(_PACKAGE / part) for part in ("daemon/", "_payload/", "futures.py"))
 _ENDS = 50  # frames kept at each end of a long traceback
 _LONGEST_TEXT = 20_000  # characters, at each end of a traceback's text
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirai_executor._place import limit_behind
 from mirai_executor.errors import LaunchError
 
 # -P keeps the working directory off the path: a signal.py there must not stop a daemon. The
@@ -57,7 +58,8 @@ class LocalLauncher:
                 start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
             )
         except OSError as error:
-            raise LaunchError(f"cannot run {command[0]}: {error}", command=command) from error
+            message = f"cannot run {command[0]}: {error}{limit_behind(error)}"
+            raise LaunchError(message, command=command) from error
 
     def _interpreter(self) -> str:
         if self.python is not None:

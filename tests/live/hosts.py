@@ -116,7 +116,9 @@ class Script:
         """Wait for its end, and for that of its output; the clock runs since :meth:`kill`."""
         out, err = self.process.communicate(timeout=PATIENCE)
         seconds = time.monotonic() - self._begin
-        return Ended(self.process.returncode, (out or b"").decode(), (err or b"").decode(), seconds)
+        return Ended(
+            self.process.returncode, (out or b"").decode(), (err or b"").decode(), seconds
+        )
 
     def processes(self) -> list[int]:
         """Return all that carry its mark, whoever is their parent by now."""

@@ -315,6 +315,12 @@ def import_from(folder: Path, module: str) -> Any:
     return importlib.import_module(module)
 
 
+def look_modules_up(bell: Path) -> None:
+    ring(bell)
+    while True:
+        importlib.import_module("json.decoder")
+
+
 def spin_and_return(seconds: float, value: Any) -> Any:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:

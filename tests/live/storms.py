@@ -258,7 +258,7 @@ def spin(tally: Path, name: str) -> int:
 
 def large(tally: Path, name: str) -> bytes:
     mischief.ring(tally, name)
-    return bytes(3_000_000)
+    return bytes(300_000)
 
 
 def fail(tally: Path, name: str) -> None:
@@ -299,7 +299,7 @@ def unpicklable(tally: Path, name: str) -> Any:
 KINDS = {
     "quick": Kind(quick, 60, 42),
     "spin": Kind(spin, 20, 42),
-    "large": Kind(large, 3, bytes(3_000_000)),
+    "large": Kind(large, 3, bytes(300_000)),
     "fail": Kind(fail, 5, errors=(ArithmeticError,)),
     "die": Kind(die, 1),
     "fork": Kind(fork, 2, 42),

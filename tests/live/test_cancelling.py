@@ -160,6 +160,17 @@ def test_a_daemon_interrupted_in_the_middle_of_an_import_is_replaced(
         assert pid_of(executor) != pid
 
 
+def test_a_daemon_interrupted_while_it_looks_up_a_module_that_is_there_is_kept(bell: Bell) -> None:
+    with running() as executor:
+        executor.submit_source("import json.decoder").result(SOON)
+        pid = pid_of(executor)
+        for _ in range(30):
+            future = executor.submit(mischief.look_modules_up, bell.path)
+            bell.wait()
+            assert future.cancel()
+            assert pid_of(executor) == pid
+
+
 def test_a_daemon_interrupted_while_an_argument_imports_is_replaced(
     bell: Bell, tmp_path: Path
 ) -> None:

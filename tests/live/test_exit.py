@@ -169,7 +169,9 @@ def test_tasks_that_no_daemon_can_take_do_not_hold_up_the_exit() -> None:
 
 
 def test_an_executor_that_was_never_used_does_not_show_at_the_exit() -> None:
-    ended = run("executor = MiraiExecutor(1); say(threading.active_count(), 'pynng' in sys.modules)")
+    ended = run(
+        "executor = MiraiExecutor(1); say(threading.active_count(), 'pynng' in sys.modules)"
+    )
     assert (ended.code, ended.err, ended.out) == (0, "", "1 False\n")
 
 

@@ -279,6 +279,7 @@ def test_an_interrupt_of_result_leaves_the_task_and_the_executor_as_they_are(
 
 # Leaving the with block
 
+
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit(7)"])
 @pytest.mark.parametrize("task", ["wait_for_ever", "swallow_interrupts", "hold_the_gil"])
 def test_an_interrupt_that_leaves_the_with_block_cancels_all_and_is_prompt(
@@ -312,8 +313,7 @@ def test_an_interrupt_that_leaves_the_with_block_cancels_all_and_is_prompt(
     [
         "with MiraiExecutor(2, cancel_grace=60) as executor: "
         "futures = [executor.submit(say_and, {task}) for _ in range(50)]",
-        "executor = MiraiExecutor(2, cancel_grace=60); "
-        "list(executor.map(say_and, [{task}] * 50))",
+        "executor = MiraiExecutor(2, cancel_grace=60); list(executor.map(say_and, [{task}] * 50))",
         "executor = MiraiExecutor(2, cancel_grace=60); "
         "futures = [executor.submit(say_and, {task}) for _ in range(50)]",
     ],

@@ -1,0 +1,515 @@
+"""The ways in which a task can leave a trace at its daemon, and how each trace is undone.
+
+A channel is a few attributes that are compared with saved ones, because the daemon pays for all
+of them after each task, also after one that took a microsecond.
+"""
+
+import contextlib
+import faulthandler
+import gc
+import io
+import locale
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+
+# signal.getsignal makes an enum member of what it finds: 34 µs for all signals, and 1.5 µs here.
+from _signal import (  # type: ignore[import-not-found]  # typeshed leaves it out
+    getsignal,
+    pthread_sigmask,
+)
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter, is_
+from types import ModuleType
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+_closed: Final = attrgetter("closed")
+_TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_TIMER_SIGNALS: Final = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
+_FAULTS: Final = frozenset(
+    {signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL}
+)
+_STREAMS: Final = {
+    "stdin": 0, "stdout": 1, "stderr": 2, "__stdin__": 0, "__stdout__": 1, "__stderr__": 2,
+}  # fmt: skip
+
+
+class Channel(Protocol):
+    """One way in which a task can leave a trace."""
+
+    name: str
+
+    def take(self) -> None: ...
+    def restore(self) -> None: ...
+
+
+class _Setting(Generic[T]):
+    """A value that is cheap to read."""
+
+    def __init__(self, name: str, read: Callable[[], T], write: Callable[[T], object]) -> None:
+        self.name, self._read, self._write = name, read, write
+
+    def take(self) -> None:
+        self._saved = self._read()
+
+    def restore(self) -> None:
+        if self._read() != self._saved:
+            self._write(self._saved)
+
+
+class _SetAnew(_Setting[T]):
+    """A value that is as cheap to set as to read, or that only setting it can tell."""
+
+    def restore(self) -> None:
+        self._write(self._saved)
+
+
+class _Hooks:
+    """Attributes of modules that hold functions."""
+
+    name = "hooks"
+
+    def __init__(self, *hooks: tuple[ModuleType, str]) -> None:
+        self._hooks = [(vars(module), attribute) for module, attribute in hooks]
+
+    def take(self) -> None:
+        self._saved = [module.get(attribute) for module, attribute in self._hooks]
+
+    def restore(self) -> None:
+        if [module.get(attribute) for module, attribute in self._hooks] != self._saved:
+            for (module, attribute), saved in zip(self._hooks, self._saved, strict=True):
+                module[attribute] = saved
+
+
+class ListOf:
+    """A list that a module holds: neither another list nor another content."""
+
+    def __init__(
+        self, module: ModuleType, attribute: str, clear: Callable[[], object] = lambda: None
+    ) -> None:
+        self.name = f"{module.__name__}.{attribute}"
+        self._module, self._attribute, self._clear = vars(module), attribute, clear
+
+    def take(self) -> None:
+        self._list: list[Any] = self._module[self._attribute]
+        self.saved = list(self._list)
+
+    def restore(self) -> None:
+        if self._module.get(self._attribute) is self._list and self._list == self.saved:
+            return
+        self._module[self._attribute] = self._list
+        self._clear()
+        self._list[:] = self.saved
+
+
+class _Environment:
+    """``os.environ``, compared as the bytes that it holds: decoding them all takes 20 µs."""
+
+    name = "os.environ"
+
+    def take(self) -> None:
+        self._text, self._bytes = os.environ, os.environb
+        self._saved = dict(vars(os.environ)["_data"])
+
+    def restore(self) -> None:
+        if os.environ is not self._text:
+            os.environ = self._text  # noqa: B003 - it is the very mapping that belongs there
+        live = vars(self._text)["_data"]
+        if live != self._saved:
+            self._write(live)
+
+    def _write(self, live: dict[bytes, bytes]) -> None:
+        time_zone = live.get(b"TZ")
+        for key in [key for key in live if key not in self._saved]:
+            del self._bytes[key]
+        for key in [key for key, value in self._saved.items() if live.get(key) != value]:
+            self._bytes[key] = self._saved[key]
+        if live.get(b"TZ") != time_zone:
+            time.tzset()  # libc would go on with the task's zone
+
+
+class _WorkingDirectory:
+    """The current directory; None where it has been deleted."""
+
+    name = "working directory"
+
+    def take(self) -> None:
+        self._saved = self._read()
+
+    def restore(self) -> None:
+        if self._saved is not None and self._read() != self._saved:
+            # If the daemon's directory is gone, a new daemon could not start there either: this
+            # one goes on wherever it is.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.chdir(self._saved)
+
+    @staticmethod
+    def _read() -> str | None:
+        try:
+            return os.getcwd()  # noqa: PTH109 - a Path takes 3 µs more
+        except FileNotFoundError:
+            return None
+
+
+class _Signals:
+    """The handlers of all signals, as far as Python set them."""
+
+    name = "signal handlers"
+
+    def __init__(self, untouched: frozenset[int]) -> None:
+        self._numbers = sorted(int(number) for number in signal.valid_signals())
+        self._own = {number: getsignal(number) for number in untouched}
+
+    def take(self) -> None:
+        self._saved = [self._own.get(number, getsignal(number)) for number in self._numbers]
+        self.restore()
+
+    def restore(self) -> None:
+        now = list(map(getsignal, self._numbers))
+        if now != self._saved:
+            self._write(now)
+
+    def _write(self, now: list[Any]) -> None:
+        for number, handler, saved in zip(self._numbers, now, self._saved, strict=True):
+            if handler is not saved:
+                signal.signal(number, signal.SIG_DFL if saved is None else saved)
+                if number in _FAULTS:
+                    faulthandler.disable()  # it still believes in its handler; its channel is next
+
+
+class _SignalMask:
+    """The signals that the main thread blocks."""
+
+    name = "signal mask"
+
+    def __init__(self, untouched: frozenset[int]) -> None:
+        self._untouched = untouched
+
+    def take(self) -> None:
+        self._saved = frozenset(pthread_sigmask(signal.SIG_BLOCK, ())) - self._untouched
+        self.restore()
+
+    def restore(self) -> None:
+        if pthread_sigmask(signal.SIG_BLOCK, ()) == self._saved:
+            return
+        for number in _TIMER_SIGNALS:
+            # Ignoring a signal drops a pending one, which would kill the daemon once unblocked.
+            handler = signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._saved)
+
+
+class _Streams:
+    """``sys.stdin``, ``stdout``, ``stderr`` and their descriptors: the same ones, and open."""
+
+    name = "standard streams"
+
+    def __init__(self) -> None:
+        self._live = vars(sys)
+        self._saved: dict[str, Any] = {}
+        self._layouts: dict[str, _Layout | None] = {}
+
+    def take(self) -> None:
+        for name, descriptor in _STREAMS.items():
+            stream = self._live.get(name)
+            # A closed one is no snapshot: then the one before it stays, and is opened again.
+            if name not in self._saved or not _is_closed(stream):
+                self._saved[name] = stream
+                self._layouts[name] = _Layout.of(stream, descriptor)
+        self._descriptors = [descriptor for descriptor in range(3) if _is_open(descriptor)]
+        self._watch()
+        self.restore()
+
+    def restore(self) -> None:
+        live, saved = self._live, self._saved
+        if not all(map(is_, map(live.get, saved), saved.values())):
+            live.update(saved)
+        for descriptor in self._descriptors:
+            os.get_inheritable(descriptor)  # raises if it is closed; fstat takes 4 times as long
+        # Only now: a wrapper that the task put around a buffer closes it with its last reference.
+        try:
+            if not any(map(_closed, self._open)):
+                return
+        except ValueError:
+            pass  # detached from its buffer
+        for name in ("stdin", "stdout", "stderr"):
+            if _is_closed(saved[name]):
+                self._reopen(name)
+        self._watch()
+
+    def _watch(self) -> None:
+        streams = (self._saved[name] for name in ("stdin", "stdout", "stderr"))
+        self._open = [stream for stream in streams if stream is not None]
+
+    def _reopen(self, name: str) -> None:
+        closed, layout = self._saved[name], self._layouts[name]
+        if layout is None:
+            raise ValueError(f"the task closed sys.{name}, which cannot be opened again")
+        stream = layout.open()
+        for alias in [alias for alias, saved in self._saved.items() if saved is closed]:
+            self._saved[alias] = self._live[alias] = stream
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How to open a standard stream again, just as it was."""
+
+    open_raw: Callable[[], Any]
+    buffered: Callable[[Any], Any] | None
+    text: dict[str, Any]
+
+    @classmethod
+    def of(cls, stream: Any, descriptor: int) -> "_Layout | None":
+        """Return None if it is not text on that descriptor, or closed."""
+        try:
+            if not isinstance(stream, io.TextIOWrapper) or stream.fileno() != descriptor:
+                return None
+        except (OSError, ValueError):
+            return None
+        # With python -u, there is no buffer between the text and the raw side.
+        raw = getattr(stream.buffer, "raw", stream.buffer)
+        names = ("encoding", "errors", "line_buffering", "write_through")
+        return cls(
+            open_raw=partial(_open_raw, type(raw), descriptor),
+            buffered=None if raw is stream.buffer else type(stream.buffer),
+            text={name: getattr(stream, name) for name in names},
+        )
+
+    def open(self) -> io.TextIOWrapper:
+        raw = self.open_raw()
+        return io.TextIOWrapper(self.buffered(raw) if self.buffered else raw, **self.text)
+
+
+def _open_raw(kind: Callable[..., Any], descriptor: int) -> Any:
+    if kind is io.FileIO:
+        return kind(descriptor, "wb" if descriptor else "rb", closefd=False)
+    return kind(descriptor)  # the daemon's own, which never blocks
+
+
+def _is_closed(stream: Any) -> bool:
+    try:
+        return stream is not None and bool(stream.closed)
+    except ValueError:
+        return True  # detached from its buffer
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.get_inheritable(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+class _DecimalContext:
+    """The main thread's decimal context, once somebody has imported ``decimal``."""
+
+    name = "decimal context"
+
+    def take(self) -> None:
+        decimal = sys.modules.get("decimal")
+        self._keep(decimal.getcontext() if decimal else None)
+
+    def restore(self) -> None:
+        decimal = sys.modules.get("decimal")
+        if decimal is None:
+            return
+        if self._saved is None:
+            self._keep(decimal.DefaultContext)
+        if decimal.getcontext().__reduce__() != self._state:
+            decimal.setcontext(self._saved.copy())
+
+    def _keep(self, context: Any) -> None:
+        self._saved = context and context.copy()
+        self._state = self._saved and self._saved.__reduce__()
+
+
+class _EventLoop:
+    """The event loop that is set in the main thread, once somebody has imported ``asyncio``.
+
+    A loop that a task set and left is unset, not closed: a global of the host may hold it.
+    """
+
+    name = "asyncio event loop"
+    _policy: Any = None
+    _loop: Any = None
+
+    def take(self) -> None:
+        events = sys.modules.get("asyncio.events")
+        if events is not None:
+            self._policy, self._loop = self._read(vars(events))
+
+    def restore(self) -> None:
+        events = sys.modules.get("asyncio.events")
+        if events is None:
+            return
+        policy, loop = self._read(vars(events))
+        if policy is self._policy and loop is self._loop:
+            return
+        # Without a policy, asyncio makes a new one, with no loop yet. The public setter does the
+        # same, and is deprecated from 3.14 on.
+        vars(events)["_event_loop_policy"] = self._policy
+        if self._policy is not None:
+            self._policy.set_event_loop(self._loop)
+
+    @staticmethod
+    def _read(events: dict[str, Any]) -> tuple[Any, Any]:
+        policy = events.get("_event_loop_policy")
+        if policy is None:
+            return None, None
+        return policy, getattr(getattr(policy, "_local", None), "_loop", None)
+
+
+class _Monitoring:  # pragma: no cover - Python 3.11 has none
+    """The tools of ``sys.monitoring`` (Python 3.12): a profiler left on forbids the next one."""
+
+    name = "sys.monitoring"
+
+    def __init__(self, monitoring: Any) -> None:
+        self._monitoring = monitoring
+
+    def take(self) -> None:
+        self._saved = self._read()
+
+    def restore(self) -> None:
+        now = self._read()
+        if now != self._saved:
+            for tool, (saved, name) in enumerate(zip(self._saved, now, strict=True)):
+                if saved is None and name is not None:
+                    self._free(tool)
+
+    def _read(self) -> list[str | None]:
+        return list(map(self._monitoring.get_tool, range(6)))
+
+    def _free(self, tool: int) -> None:
+        self._monitoring.set_events(tool, 0)
+        for event in vars(self._monitoring.events).values():
+            if isinstance(event, int) and event.bit_count() == 1:
+                self._monitoring.register_callback(tool, event, None)
+        self._monitoring.free_tool_id(tool)
+
+
+def of_running_code(untouched: frozenset[int]) -> Iterator[Channel]:
+    """Return the channels by which a task's code could still run.
+
+    Args:
+        untouched: Signals whose handlers are the daemon's own.
+    """
+    yield from _tracers()
+    yield _SetAnew("timers", lambda: None, _clear_timers)
+    yield _Signals(untouched)
+    yield _SignalMask(untouched)
+    yield _SetAnew("signal wakeup descriptor", _read_wakeup, _write_wakeup)
+
+
+def of_values(path: ListOf) -> Iterator[Channel]:
+    """Return the channels by which a task leaves values; ``path`` is that of ``sys.path``."""
+    yield _Environment()
+    yield _WorkingDirectory()
+    yield path
+    yield ListOf(sys, "argv")
+    yield ListOf(warnings, "filters", clear=warnings.resetwarnings)
+    yield _Streams()
+    yield _hooks()
+    yield from _settings()
+    yield _DecimalContext()
+    yield _EventLoop()
+
+
+def _hooks() -> Channel:
+    return _Hooks(
+        (sys, "excepthook"),
+        (sys, "displayhook"),
+        (sys, "unraisablehook"),
+        (sys, "breakpointhook"),
+        (threading, "excepthook"),
+        (warnings, "showwarning"),
+        (warnings, "formatwarning"),
+        # catch_warnings(record=True), never left, would swallow all warnings to come.
+        (warnings, "_showwarnmsg_impl"),
+        # logging.captureWarnings() does nothing while it believes that it is on already.
+        (logging, "_warnings_showwarning"),
+    )
+
+
+def _tracers() -> Iterator[Channel]:
+    yield _Setting[Any]("sys.settrace", sys.gettrace, sys.settrace)
+    yield _Setting[Any]("sys.setprofile", sys.getprofile, sys.setprofile)
+    yield _Setting[Any]("threading.settrace", threading.gettrace, threading.settrace)
+    yield _Setting[Any]("threading.setprofile", threading.getprofile, threading.setprofile)
+    if hasattr(sys, "monitoring"):  # pragma: no cover - as above
+        yield _Monitoring(sys.monitoring)
+
+
+def _settings() -> Iterator[Channel]:
+    # logging, socket and locale are always loaded here: concurrent.futures.process needs them.
+    yield _SetAnew("umask", _read_umask, os.umask)
+    yield _SetAnew("faulthandler", faulthandler.is_enabled, _write_faulthandler)
+    yield _Setting("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit)
+    yield _Setting("switch interval", sys.getswitchinterval, sys.setswitchinterval)
+    yield _Setting("digits of an int", sys.get_int_max_str_digits, sys.set_int_max_str_digits)
+    yield _Setting("gc", gc.isenabled, lambda on: gc.enable() if on else gc.disable())
+    yield _Setting("gc thresholds", gc.get_threshold, lambda those: gc.set_threshold(*those))
+    yield _Setting("stack size of threads", threading.stack_size, threading.stack_size)
+    yield _Setting("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout)
+    # A task that calls basicConfig() would make that of the next one do nothing.
+    yield _Setting("root logger", _read_logging, _write_logging)
+    yield _Setting("locale", _read_locale, _write_locale)
+
+
+def _clear_timers(_: None) -> None:
+    for timer in _TIMERS:
+        signal.setitimer(timer, 0)
+
+
+def _read_wakeup() -> int:
+    descriptor = signal.set_wakeup_fd(-1)
+    _write_wakeup(descriptor)
+    return descriptor
+
+
+def _write_wakeup(descriptor: int) -> None:
+    signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+
+
+def _read_umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _write_faulthandler(on: bool) -> None:
+    faulthandler.cancel_dump_traceback_later()
+    if on:
+        faulthandler.enable(2)  # it cannot be asked for the descriptor that it has
+    else:
+        faulthandler.disable()
+
+
+def _read_logging() -> tuple[int, int, tuple[logging.Handler, ...]]:
+    root = logging.root
+    return root.level, root.manager.disable, tuple(root.handlers)
+
+
+def _write_logging(state: tuple[int, int, tuple[logging.Handler, ...]]) -> None:
+    level, disabled, handlers = state
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    logging.disable(disabled)
+
+
+def _read_locale() -> str:
+    return locale.setlocale(locale.LC_ALL)
+
+
+def _write_locale(value: str) -> None:
+    locale.setlocale(locale.LC_ALL, value)

@@ -1,0 +1,294 @@
+"""Daemons that cannot start: those who wait hear why, soon, and nobody tries for ever."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live.hosts import PATIENCE, run
+from mirai_executor import LaunchError, MiraiExecutor
+from mirai_executor.launchers import LocalLauncher
+
+ATTEMPTS = 8  # more than the dispatcher makes, with two at a time, before it gives up
+SOON = 15.0  # seconds for those attempts, on a loaded machine
+
+
+class Attempts:
+    """A fake interpreter that notes each time it is run."""
+
+    def __init__(self, folder: Path, then: str) -> None:
+        self._log = folder / "attempts"
+        self.path = folder / "python"
+        self.path.write_text(f"#!/bin/sh\necho x >> {self._log}\n{then}\n")
+        self.path.chmod(0o755)
+
+    def count(self) -> int:
+        return len(self._log.read_text().split())
+
+
+def fails_all(executor: MiraiExecutor, tasks: int = 20) -> LaunchError:
+    """Check that every task fails with the reason, and each later one; return it."""
+    begin = time.monotonic()
+    futures = [executor.submit(abs, -n) for n in range(tasks)]
+    assert not wait(futures, PATIENCE).not_done
+    assert time.monotonic() - begin < SOON
+    errors = [future.exception() for future in futures]
+    assert all(isinstance(error, LaunchError) for error in errors)
+    assert len(set(map(id, errors))) == tasks, "each future has an error of its own"
+    with pytest.raises(LaunchError) as later:
+        executor.submit(abs, -1)
+    assert isinstance(later.value, BrokenProcessPool)
+    with pytest.raises(LaunchError):
+        executor.wait_ready(PATIENCE)
+    executor.shutdown()
+    assert isinstance(errors[0], LaunchError)
+    return errors[0]
+
+
+def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "no-python")
+    error = fails_all(MiraiExecutor(2, python=missing))
+    assert missing in str(error)
+    assert error.command[0] == missing
+
+
+def test_an_interpreter_that_is_no_program_is_named(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("hello")
+    text.chmod(0o755)
+    assert str(text) in str(fails_all(MiraiExecutor(2, python=str(text))))
+
+
+def test_an_interpreter_that_ends_at_once_is_quoted_and_not_tried_for_ever(
+    tmp_path: Path,
+) -> None:
+    attempts = Attempts(tmp_path, "echo 'no licence for Python' >&2; exit 3")
+    error = fails_all(MiraiExecutor(2, python=str(attempts.path), output=False))
+    assert error.exitcode == 3
+    assert error.stderr == "no licence for Python\n"
+    assert "no licence for Python" in str(error)
+    assert error.command[0] == str(attempts.path)
+    assert attempts.count() <= ATTEMPTS
+
+
+def test_an_interpreter_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path, "kill -9 $$")
+    error = fails_all(MiraiExecutor(2, python=str(attempts.path)))
+    assert error.exitcode == -signal.SIGKILL
+    assert "SIGKILL" in str(error)
+    assert attempts.count() <= ATTEMPTS
+
+
+def test_an_interpreter_that_never_gets_ready_is_given_up_after_start_timeout(
+    tmp_path: Path,
+) -> None:
+    attempts = Attempts(tmp_path, "exec sleep 1000")
+    fails_all(MiraiExecutor(2, python=str(attempts.path), start_timeout=0.3))
+    assert attempts.count() <= ATTEMPTS
+
+
+def test_a_start_timeout_longer_than_the_memory_for_failures_is_given_up_too() -> None:
+    # Failures further apart than the dispatcher remembers would be forgiven for ever.
+    policy = MiraiExecutor(1, start_timeout=600.0)._host._settings.policy
+    assert policy.failure_window > policy.failed_starts * policy.start_timeout
+
+
+def test_a_sys_executable_that_is_no_python_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in ("/usr/sbin/uwsgi", "", None):
+        monkeypatch.setattr(sys, "executable", other)
+        error = fails_all(MiraiExecutor(2))
+        assert repr(other) in str(error)
+        assert "python=" in str(error)
+
+
+def test_another_interpreter_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    python = sys.executable
+    monkeypatch.setattr(sys, "executable", "/usr/sbin/uwsgi")
+    with MiraiExecutor(1, python=python) as executor:
+        assert executor.submit(abs, -1).result(PATIENCE) == 1
+
+
+def test_a_launcher_is_data() -> None:
+    assert LocalLauncher(python="p") == LocalLauncher(python="p")
+    assert LocalLauncher(python="p").command((4, 5, 6))[-3:] == ("4", "5", "6")
+
+
+# Initializers
+
+
+def raise_an_error(path: Path) -> None:
+    raise ValueError(f"no {path}")
+
+
+def exit_by_sys() -> None:
+    sys.exit(9)
+
+
+def exit_at_once() -> None:
+    os._exit(9)
+
+
+def segfault() -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def hang() -> None:
+    threading.Event().wait()
+
+
+def cannot_be_sent() -> Callable[[], object]:
+    lock = threading.Lock()
+    return lambda: lock
+
+
+def test_an_initializer_that_raises_is_the_cause() -> None:
+    error = fails_all(MiraiExecutor(2, None, raise_an_error, (Path("model"),)))
+    assert "ValueError: no model" in str(error)
+    assert isinstance(error.__cause__, ValueError)
+    assert error.__cause__.args == ("no model",)
+
+
+def test_an_initializer_that_exits_is_the_cause() -> None:
+    error = fails_all(MiraiExecutor(2, None, exit_by_sys))
+    assert isinstance(error.__cause__, SystemExit)
+
+
+def test_an_initializer_that_ends_its_process_is_told_by_the_status() -> None:
+    assert fails_all(MiraiExecutor(2, None, exit_at_once)).exitcode == 9
+
+
+def test_an_initializer_that_crashes_is_told_by_signal_and_frames() -> None:
+    error = fails_all(MiraiExecutor(2, None, segfault, output=False))
+    assert error.exitcode == -signal.SIGSEGV
+    assert "in segfault" in error.stderr
+
+
+def test_an_initializer_that_hangs_is_given_up_after_start_timeout() -> None:
+    fails_all(MiraiExecutor(2, None, hang, start_timeout=1.0))
+
+
+def test_an_initializer_that_cannot_be_sent_is_an_error_that_names_it() -> None:
+    error = fails_all(MiraiExecutor(2, None, cannot_be_sent()))
+    assert "lock" in str(error)
+    error = fails_all(MiraiExecutor(2, None, print, (threading.Lock(),)))
+    assert "lock" in str(error)
+
+
+def test_a_multiprocessing_lock_among_the_initargs_becomes_a_local_one() -> None:
+    # tqdm.contrib.concurrent.process_map passes one, always.
+    with pytest.warns(RuntimeWarning, match="lock"):
+        with MiraiExecutor(1, None, acquire_and_release, (multiprocessing.RLock(),)) as executor:
+            assert executor.submit(abs, -1).result(PATIENCE) == 1
+
+
+def acquire_and_release(lock: Any) -> None:
+    with lock:
+        pass
+
+
+def test_an_initializer_that_fails_on_a_later_daemon_spares_what_runs(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    with MiraiExecutor(2, None, fail_but_once, (first,)) as executor:
+        assert executor.submit(abs, -1).result(PATIENCE) == 1
+        gate = tmp_path / "gate"
+        os.mkfifo(gate)
+        busy = executor.submit(gate.read_text)
+        with gate.open("w") as held:
+            waiting = executor.submit(abs, -2)  # starts the second one
+            assert isinstance(waiting.exception(PATIENCE), LaunchError)
+            held.write("done")
+        assert busy.result(PATIENCE) == "done"
+
+
+def fail_but_once(first: Path) -> None:
+    first.touch(exist_ok=False)
+
+
+# While it cannot start
+
+
+def test_a_shutdown_while_daemons_fail_to_start_ends(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path, "exit 1")
+    executor = MiraiExecutor(2, python=str(attempts.path))
+    futures = [executor.submit(abs, -n) for n in range(50)]
+    executor.shutdown()
+    assert all(isinstance(future.exception(0), LaunchError) for future in futures)
+    assert attempts.count() <= ATTEMPTS
+
+
+def test_a_shutdown_while_daemons_hang_at_their_start_ends_when_all_is_cancelled(
+    tmp_path: Path,
+) -> None:
+    attempts = Attempts(tmp_path, "exec sleep 1000")
+    executor = MiraiExecutor(2, python=str(attempts.path))
+    futures = [executor.submit(abs, -n) for n in range(50)]
+    assert all(future.cancel() for future in futures)
+    executor.shutdown()
+    assert attempts.count() <= 2
+
+
+def test_callbacks_hear_of_a_launch_error_and_may_submit_again(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path, "exit 1")
+    heard: Future[BaseException] = Future()
+
+    def submit_again(_: Future[int]) -> None:
+        try:
+            executor.submit(abs, -1)
+        except BaseException as error:
+            heard.set_result(error)
+
+    with MiraiExecutor(1, python=str(attempts.path)) as executor:
+        executor.submit(abs, -1).add_done_callback(submit_again)
+        assert isinstance(heard.result(PATIENCE), LaunchError)
+
+
+# Limits of the system
+
+
+@pytest.mark.parametrize("left", [0, 3, 6, 9, 12, 15, 20, 30])
+def test_too_few_descriptors_are_an_error_that_says_so_and_leave_nothing(left: int) -> None:
+    ended = run(f"""
+        import resource
+        from mirai_executor import LaunchError
+        import mirai_executor._host._loop  # a module that cannot be opened is another story
+
+        used = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + {left}, 4096))
+        executor = MiraiExecutor(2)
+        try:
+            say(executor.submit(abs, -1).result(60))
+        except LaunchError as error:
+            say("ulimit" in str(error), error)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+        executor.shutdown()
+        del executor
+        import gc; gc.collect()
+        say([t.name for t in threading.enumerate()])
+    """)
+    first, last = ended.out.splitlines()
+    assert first == "1" or first.startswith("True "), ended
+    assert last == "['MainThread']"
+    assert (ended.code, ended.err) == (0, "")
+
+
+def test_too_few_descriptors_for_all_daemons_leave_those_that_run_alone() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with MiraiExecutor(1) as executor:
+        assert executor.submit(abs, -1).result(PATIENCE) == 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+        try:
+            assert executor.submit(abs, -2).result(PATIENCE) == 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
