@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +36,8 @@ def limit_behind(error: OSError) -> str:
     """Name the limit of this process that an error came from, for the end of a message."""
     if error.errno != errno.EMFILE:
         return ""
+    import resource  # Windows has none, and gets a better message than this
+
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return f" (a process may open {limit} here, see ulimit -n; the host takes about 8 per daemon)"
 

@@ -400,7 +400,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             raise error
 
     @property
-    def _broken(self) -> Any:
+    def _broken(self) -> Any:  # type: ignore[override]  # there it is an attribute
         """What ProcessPoolExecutor has by this name, and code that works with it looks at."""
         return self._host.launch_error or False
 

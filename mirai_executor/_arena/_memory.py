@@ -1,18 +1,20 @@
 """Makes and maps memory that has no name, that cannot shrink, and that ends with its last user."""
 
+import contextlib
 import errno
 import fcntl
 import functools
 import mmap
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 if sys.platform == "linux":
     # Nobody can shrink it, so that no reader ever meets SIGBUS; nobody can add further seals.
     _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
     _FLAGS = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, since Linux 5.14
 _NOEXEC_SEAL = 8  # MFD_NOEXEC_SEAL, since Linux 6.3; systems with vm.memfd_noexec=2 demand it
 
 # How much is copied in one step. A step holds the GIL, so this is also what other threads and
@@ -110,11 +112,33 @@ def flat(buffer: object) -> memoryview:
     return view.cast("B")
 
 
-def write_warm(target: memoryview, offset: int, data: memoryview) -> None:
-    """Copy into mapped memory."""
-    for at in range(0, len(data), STEP):
-        piece = data[at : at + STEP]
-        target[offset + at : offset + at + len(piece)] = piece
+class Mapping:
+    """Memory that this process has mapped to write to it."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._mmap = map_memory(fd, size, writable=True)
+        self.view = memoryview(self._mmap)
+        self._touched = 0  # up to here the mapping has its pages
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Copy data to pages that exist."""
+        for at in range(0, len(data), STEP):
+            piece = data[at : at + STEP]
+            end = offset + at + len(piece)
+            if end > self._touched:
+                self._touch(end)
+            self.view[end - len(piece) : end] = piece
+
+    def _touch(self, end: int) -> None:
+        # At once, rather than by a fault for each page: a third of the time for 100 MB.
+        with contextlib.suppress(OSError):  # Linux before 5.14
+            self._mmap.madvise(_POPULATE_WRITE, self._touched, end - self._touched)
+        self._touched = end // mmap.PAGESIZE * mmap.PAGESIZE
+
+    def punch(self) -> None:
+        """Give the pages back to the system, whoever has them mapped."""
+        with contextlib.suppress(OSError):
+            self._mmap.madvise(mmap.MADV_REMOVE)
 
 
 def write_cold(fd: int, offset: int, data: memoryview) -> None:
@@ -128,7 +152,7 @@ def write_cold(fd: int, offset: int, data: memoryview) -> None:
         at += os.pwrite(fd, data[at : at + STEP], offset + at)
 
 
-def _references(mappings: Mapping[int, object]) -> list[int]:
+def _references(mappings: dict[int, Any]) -> list[int]:
     # In C throughout: what a frame of Python's holds meanwhile differs from version to version.
     return list(map(sys.getrefcount, mappings.values()))
 

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from ._memory import (
     ArenaError,
+    Mapping,
     Place,
     create,
     create_constant,
@@ -25,7 +26,6 @@ from ._memory import (
     map_memory,
     unused,
     write_cold,
-    write_warm,
 )
 
 _ALIGNMENT = 64  # bytes: what vector instructions and cache lines like
@@ -67,7 +67,7 @@ class Arena(Memory):
         self.spoilt = False  # somebody may use it for ever, so it is never filled again
         self._holds: list[object] = [_LAST]
         self._warm = 0  # up to here, pages exist
-        self._view: memoryview | None = None
+        self._mapping: Mapping | None = None
 
     def open(self) -> None:
         self.fd = create(self.size)
@@ -94,7 +94,7 @@ class Arena(Memory):
         """
         warm = max(0, min(len(data), self._warm - offset))
         if warm:
-            write_warm(self._mapped(), offset, data[:warm])
+            self._mapped().write(offset, data[:warm])
         write_cold(self.fd, offset + warm, data[warm:])
         self._warm = max(self._warm, offset + len(data))
 
@@ -107,21 +107,18 @@ class Arena(Memory):
         if size > self._warm:
             os.posix_fallocate(self.fd, self._warm, size - self._warm)  # else SIGBUS
             self._warm = size
-        return self._mapped()[:size]
+        return self._mapped().view[:size]
 
-    def _mapped(self) -> memoryview:
-        if self._view is None:  # not before it is of use: a mapping costs a descriptor
-            self._view = memoryview(map_memory(self.fd, self.size, writable=True))
-        return self._view
+    def _mapped(self) -> Mapping:
+        if self._mapping is None:  # not before it is of use: a mapping costs a descriptor
+            self._mapping = Mapping(self.fd, self.size)
+        return self._mapping
 
     def drop(self) -> None:
         if self.peers and self._warm and not self.spoilt:
-            # Peers may take their time to let go; the pages are given back now.
-            with contextlib.suppress(OSError):
-                mapping = self._mapped().obj
-                assert isinstance(mapping, mmap.mmap)  # noqa: S101
-                mapping.madvise(mmap.MADV_REMOVE)
-        self._view = None
+            with contextlib.suppress(OSError):  # no descriptor left: the pages go later
+                self._mapped().punch()  # peers may take their time to let go
+        self._mapping = None
         super().drop()
 
 

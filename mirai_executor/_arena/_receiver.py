@@ -44,10 +44,14 @@ class Receiver:
             OSError: This process has no descriptor free (EMFILE). Nothing is lost: the call can
                 be repeated.
         """
-        self.refresh()
         arenas = dict.fromkeys(place.arena for place in places)
+        if not all(map(self._knows, arenas)):
+            self.refresh()
         wholes = {arena: self._borrow(arena) for arena in arenas}
         return tuple(_cut(wholes[place.arena], place) for place in places)
+
+    def _knows(self, arena: int) -> bool:
+        return arena in self._idle or arena in self._constants or not arena
 
     def _borrow(self, arena: int) -> memoryview:
         if arena == 0:
@@ -84,8 +88,9 @@ class Receiver:
     def refresh(self) -> None:
         """Deal with what has come through the channel.
 
-        ``views`` does so by itself; without it, the memory of arenas that the peer has let go of
-        stays mapped here.
+        ``views`` does so when it meets an arena for the first time. A process that waits for
+        frames calls it when the channel can be read, so that it lets go of what the peer has
+        let go of.
 
         Raises:
             OSError: This process has no descriptor free (EMFILE). Nothing is lost.

@@ -206,11 +206,10 @@ class Fleet:
             cause = _payload.decode_error(frame.payload)
         except BaseException as error:  # unpickling runs code of the user
             cause = error
-        error = LaunchError(
+        self._launch_error = LaunchError(
             f"the initializer failed: {type(cause).__name__}: {cause}", command=daemon.command
         )
-        error.__cause__ = cause
-        self._launch_error = error
+        self._launch_error.__cause__ = cause
         self.dismiss(id_)
         self._report(InitializerFailed(id_), None)
 

@@ -57,7 +57,7 @@ class LocalDaemon:
             self.link = Link(here.fileno(), buffered=True, on_closed=on_link_closed)
             here.detach()
             ours.pop_all()
-        self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type, call-overload]  # ours is a sequence of strings
+        self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         self._relay = relay
         self._stderr = relay.add(stderr_out)
         self.sent: dict[TaskId, None] = {}  # tasks without an outcome yet, in order

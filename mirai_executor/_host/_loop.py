@@ -222,7 +222,7 @@ class Loop:
         return [key.data for key, _ in keys]
 
     def _take(self, item: Item) -> None:
-        if type(item) is Submission:
+        if isinstance(item, Submission):
             self._open[item.id] = item.task  # in place before the event that names it
             self.handle(item.event)
         elif callable(item):

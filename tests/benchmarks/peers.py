@@ -89,27 +89,16 @@ def _loky(workers: int) -> Iterator[Peer]:
 
 @contextmanager
 def _pebble(workers: int) -> Iterator[Peer]:
-    from pebble import ProcessPool
+    import pebble
 
-    with ProcessPool(workers, context=multiprocessing.get_context("spawn")) as pool:
+    with pebble.ProcessPool(workers, context=multiprocessing.get_context("spawn")) as pool:
         yield OfPebble(pool)
-        pool.close()
-        pool.join()
 
 
 @contextmanager
 def _pool(workers: int) -> Iterator[Peer]:
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         yield OfPool(pool)
-
-
-@contextmanager
-def _distributed(workers: int) -> Iterator[Peer]:
-    from distributed import Client
-
-    options: dict[str, Any] = {"dashboard_address": None, "threads_per_worker": 1}
-    with Client(n_workers=workers, **options) as client:
-        yield OfExecutor(client.get_executor())
 
 
 PEERS: dict[str, Callable[[int], Any]] = {
@@ -119,9 +108,8 @@ PEERS: dict[str, Callable[[int], Any]] = {
     "loky": _loky,
     "pebble": _pebble,
     "Pool": _pool,
-    "distributed": _distributed,
 }
-_NEEDS = {"loky": "loky", "pebble": "pebble", "distributed": "distributed"}
+_NEEDS = {"loky": "loky", "pebble": "pebble"}
 
 
 def is_installed(name: str) -> bool:

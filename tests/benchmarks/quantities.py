@@ -218,8 +218,6 @@ QUANTITIES = (
     Quantity("echo of 100 MB", echo_100_mb, {"processes (spawn)": 8.0}),
     Quantity("60 x 1 ms, host busy", busy_host, {"processes (spawn)": 1.0}),
     Quantity("1 s and 1,000 x 1 ms, over ideal", long_and_short, {"processes (spawn)": 1.0}),
-    Quantity(
-        "construct to first result", first_result, {"processes (spawn)": 1.0}, warm=False
-    ),
+    Quantity("construct to first result", first_result, {"processes (spawn)": 1.0}, warm=False),
     Quantity("kill to next result", after_a_kill, {"loky": 2.0}, warm=False),
 )

@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -119,4 +118,4 @@ def draw(report: dict[str, Any], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

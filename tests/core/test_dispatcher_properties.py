@@ -24,6 +24,7 @@ from mirai_executor._core import (
     DaemonId,
     DaemonLost,
     DaemonReady,
+    DaemonsAdded,
     DaemonsRequested,
     DismissDaemon,
     Dispatcher,
@@ -121,6 +122,9 @@ class World:
     losing: Daemon | None = None
     begun: bool = False
 
+    def __post_init__(self) -> None:
+        self.max_daemons = self.policy.max_daemons
+
     def open(self) -> list[Task]:
         return [task for id_, task in self.tasks.items() if id_ not in self.ended]
 
@@ -212,7 +216,7 @@ class World:
         assert self.policy.launches
         assert not self.broken, "launched what cannot start"
         assert not self.cancelling, "launched for nothing"
-        assert len(alive) < self.policy.max_daemons, "too many daemons"
+        assert len(alive) < self.max_daemons, "too many daemons"
         starting = len(self.having("starting"))
         if not self.expects_daemons and not self.policy.direct:
             assert starting < len(self.waiting()), "more daemons than the work needs"
@@ -366,6 +370,14 @@ class DispatcherMachine(RuleBasedStateMachine):
     def request_daemons(self, count: int) -> None:
         self.world.expects_daemons |= not self.world.closing
         self.tell(DaemonsRequested(count))
+
+    @precondition(lambda self: self.world.max_daemons < 6)
+    @rule(count=st.integers(1, 2))
+    def add_daemons(self, count: int) -> None:
+        if not self.world.closing:
+            self.world.max_daemons += count
+            self.world.expects_daemons = True
+        self.tell(DaemonsAdded(count))
 
     @precondition(lambda self: len(self.world.broadcasts) < 2)
     @rule()
@@ -532,8 +544,11 @@ class DispatcherMachine(RuleBasedStateMachine):
         assert not [d for d in free if d.due or d.asked_to_leave]
         if not world.policy.direct:
             assert not (free and world.waiting())
-        if world.broken or world.cancelling:
+        if world.broken:
             assert not world.waiting(), "a task waits for what cannot come"
+        if world.cancelling:
+            assert {task.id for task in world.waiting()} <= world.spared
+            assert len(world.waiting()) <= len(world.having("starting", "ready"))
 
     @invariant()
     def it_wakes_exactly_when_something_has_to_happen(self) -> None:

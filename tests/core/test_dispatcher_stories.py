@@ -13,6 +13,7 @@ from mirai_executor._core import (
     DaemonId,
     DaemonLost,
     DaemonReady,
+    DaemonsAdded,
     DaemonsRequested,
     DaemonState,
     DaemonView,
@@ -178,6 +179,29 @@ def test_a_requested_daemon_that_left_when_idle_is_not_replaced(dispatch: Dispat
     assert dispatcher.handle(DaemonLost(A), 6) == []
     assert dispatcher.handle(DaemonReady(B), 7) == []
     assert dispatcher.handle(DaemonLost(B), 8) == [], "the request has been met"
+
+
+def test_added_daemons_raise_the_limit_and_start_at_once(dispatcher: Dispatcher) -> None:
+    start(dispatcher, 2)
+    submit(dispatcher, T1, T2, T3, T4)
+    assert dispatcher.handle(DaemonsAdded(1), 1) == [LaunchDaemon(C)]
+    assert dispatcher.handle(DaemonReady(C), 2) == [SendTasks(C, (T3,))]
+    assert dispatcher.handle(DaemonLost(C, started=(T3,)), 3) == [
+        FailTask(T3, Failure.DAEMON_LOST, C),
+        LaunchDaemon(DaemonId(4)),
+    ], "the limit stays raised"
+
+
+def test_added_daemons_come_on_top_of_those_on_their_way(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(4)
+    submit(dispatcher, T1)
+    assert dispatcher.handle(DaemonsAdded(2), 1) == [LaunchDaemon(B), LaunchDaemon(C)]
+
+
+def test_no_daemons_are_added_after_a_shutdown(dispatcher: Dispatcher) -> None:
+    dispatcher.handle(ShutdownRequested(), 0)
+    assert dispatcher.handle(DaemonsAdded(2), 1) == []
+    assert dispatcher.is_finished
 
 
 # First in, first out
@@ -891,6 +915,57 @@ def test_shutdown_can_cancel_what_waits(single: Dispatcher) -> None:
         FailTask(T3, Failure.CANCELLED),
     ]
     assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1), DismissDaemon(A)]
+
+
+def test_shutdown_spares_the_tasks_for_which_daemons_are_on_their_way(
+    dispatcher: Dispatcher,
+) -> None:
+    # As the standard library does with those that it has passed on to its workers.
+    submit(dispatcher, T1, T2, T3)
+    assert dispatcher.handle(ShutdownRequested(cancel_queued=True), 1) == [
+        FailTask(T3, Failure.CANCELLED)
+    ]
+    assert dispatcher.handle(DaemonReady(A), 2) == [SendTasks(A, (T1,))]
+    assert dispatcher.handle(DaemonReady(B), 2) == [SendTasks(B, (T2,))]
+    assert dispatcher.handle(ResultArrived(A, T1), 3) == [ResolveTask(T1)]
+    assert dispatcher.handle(ResultArrived(B, T2), 3) == [
+        ResolveTask(T2),
+        DismissDaemon(A),
+        DismissDaemon(B),
+    ]
+
+
+def test_a_spared_task_is_cancelled_when_its_daemon_does_not_come(dispatcher: Dispatcher) -> None:
+    submit(dispatcher, T1, T2)
+    dispatcher.handle(ShutdownRequested(cancel_queued=True), 1)
+    assert dispatcher.handle(DaemonLost(A), 2) == [FailTask(T2, Failure.CANCELLED)]
+    assert dispatcher.handle(DaemonLost(B), 3) == [FailTask(T1, Failure.CANCELLED)]
+    assert dispatcher.is_finished
+
+
+def test_a_spared_task_does_not_overtake_everywhere(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(1)
+    dispatcher.handle(EverywhereRequested(SETUP), 0)
+    submit(dispatcher, T1)
+    assert dispatcher.handle(ShutdownRequested(cancel_queued=True), 1) == []
+    assert dispatcher.handle(DaemonReady(A), 2) == [SendBroadcast(A, SETUP)]
+    assert dispatcher.handle(BroadcastAnswered(A, SETUP), 3) == [SendTasks(A, (T1,))]
+
+
+def test_shutdown_spares_nothing_if_it_cancels_what_runs(dispatcher: Dispatcher) -> None:
+    submit(dispatcher, T1)
+    assert dispatcher.handle(ShutdownRequested(cancel_queued=True, cancel_running=True), 1) == [
+        FailTask(T1, Failure.CANCELLED),
+        KillDaemon(A),
+    ]
+
+
+def test_a_kill_spares_nothing(dispatcher: Dispatcher) -> None:
+    submit(dispatcher, T1)
+    assert dispatcher.handle(KillRequested(), 1) == [
+        FailTask(T1, Failure.CANCELLED),
+        KillDaemon(A),
+    ]
 
 
 def test_shutdown_can_cancel_what_runs(single: Dispatcher) -> None:

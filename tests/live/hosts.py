@@ -106,6 +106,7 @@ class Script:
 
     def is_quiet_for(self, seconds: float) -> bool:
         """Wait for its next word; True if there was none in time."""
+        assert self.process.stdout is not None
         return not select.select([self.process.stdout], [], [], seconds)[0]
 
     def kill(self, signum: int = signal.SIGKILL) -> None:

@@ -511,21 +511,23 @@ def fork() -> int:
 
 def test_what_a_forked_child_can_see_is_never_filled_again(two: Two) -> None:
     views = two.send(b"inherited")
-    other = two.send(b"x")
-    del other
-    go_out, go_in = os.pipe()
+    two.send(b"looked at by nobody")
+    go, went = os.pipe()
     child = fork()
     if child == 0:
-        os.read(go_out, 1)
+        os.close(went)
+        os.read(go, 1)  # until the test has done what follows, or has failed
         os._exit(0 if bytes(views[0]) == b"inherited" else 1)
-    del views
-    assert sorted(two.answer()) == [~2, ~1]
-    assert two.pool.size == 0
-    assert two.pool.place([b"something else"]) == (Place(3, 0, 14),)
-    os.write(go_in, b"x")
-    assert os.waitpid(child, 0)[1] == 0
-    os.close(go_in)
-    os.close(go_out)
+    try:
+        del views
+        assert sorted(two.answer()) == [~2, ~1]
+        assert two.pool.size == 0
+        assert two.pool.place([b"something else"]) == (Place(3, 0, 14),)
+    finally:
+        os.close(went)
+        os.close(go)
+        status = os.waitpid(child, 0)[1]
+    assert status == 0
 
 
 def test_an_arena_lent_after_a_fork_is_filled_again(two: Two) -> None:
