@@ -22,6 +22,7 @@ from pynng import ffi, lib
 # A host is never more than one task frame and a few control frames ahead of a daemon.
 _HOST_BUFFER = 64
 
+_owner: int | None = None  # the process in which NNG was started; it works in no other
 _links: "weakref.WeakSet[Link]" = weakref.WeakSet()
 
 
@@ -56,6 +57,13 @@ class Link:
         _links.add(self)
 
     def _open(self, send_buffer: int, on_closed: Callable[[], None]) -> None:
+        global _owner  # there is one NNG in a process
+        _owner = _owner or os.getpid()
+        if _owner != os.getpid():
+            # NNG would wait for its threads, which were not forked, for ever.
+            raise OSError(
+                errno.ENOTSUP, f"this process was forked from {_owner}, in which NNG had started"
+            )
         self._socket = pynng.Pair1(
             polyamorous=False,
             send_buffer_size=send_buffer,

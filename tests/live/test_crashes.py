@@ -341,7 +341,8 @@ def test_a_stopped_daemon_costs_nothing_once_it_goes_on(tmp_path: Path, bell: Be
 
 def test_a_stopped_daemon_is_replaced_once_its_task_is_over_time(bell: Bell) -> None:
     with running(cancel_grace=0.2) as executor:
-        view = executor.with_options(run_timeout=0.5)
+        assert_goes_on(executor)  # it has imported what it needs
+        view = executor.with_options(run_timeout=1.0)
         future = view.submit(mischief.ring_and, bell.path, mischief.sleep_long)
         os.kill(int(bell.wait()), signal.SIGSTOP)
         assert isinstance(future.exception(SOON), TimeoutError)

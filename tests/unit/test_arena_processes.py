@@ -43,7 +43,8 @@ class End:
     def send(self, data: object) -> None:
         places = self.pool.place([data])
         assert places is not None
-        assert self.sender.lend(places)
+        if not self.sender.lend(places):
+            raise GoneError
         self.pool.release({place.arena for place in places})
         self.frames.send(pickle.dumps((places, self.receiver.take_released())))
 
@@ -90,14 +91,21 @@ def memory_fds() -> int:
     return sum("mirai-arena" in link for link in links)
 
 
-def answer(end: End) -> None:
-    """Send back twice of whatever comes, until there is nobody to send it to."""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError, AssertionError):
-        while (view := end.receive()) is not None:
+class GoneError(Exception):
+    """There is nobody at the other end."""
+
+
+def answer(end: End) -> memoryview | None:
+    """Send back twice of whatever comes while there is somebody; return what came last."""
+    view = None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError, GoneError):
+        while (latest := end.receive()) is not None:
+            view = latest
             array = np.frombuffer(view)
             array *= 2  # ours to write to
             end.send(array)
-            del array, view
+            del array, latest
+    return view
 
 
 def ask(end: End, size: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
@@ -110,7 +118,7 @@ def ask(end: End, size: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     return have
 
 
-def start_child(mine: Side, other: Side, work: Callable[[End], None]) -> int:
+def start_child(mine: Side, other: Side, work: Callable[[End], object]) -> int:
     child = os.fork()
     if child:
         return child
@@ -179,14 +187,7 @@ def ask_for_ever(end: End) -> None:
 
 
 def outlive(end: End) -> None:
-    view = None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError, AssertionError):
-        while (latest := end.receive()) is not None:
-            view = latest
-            array = np.frombuffer(view)
-            array *= 2
-            end.send(array)
-            del array, latest
+    view = answer(end)
     end.close()
     if view is not None:
         array = np.frombuffer(view)
