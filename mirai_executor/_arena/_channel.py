@@ -85,7 +85,7 @@ class Channel:
 
     def _peek(self) -> Memory | Gone | None:
         try:
-            # socket.recv_fds() ignores its flags (CPython's gh-91387 and after).
+            # Not socket.recv_fds(), which ignores its flags (Lib/socket.py of 3.11 to 3.13).
             data, ancillary, flags, _ = self._socket.recvmsg(
                 _MESSAGE.size,
                 socket.CMSG_SPACE(_ONE_FD),

@@ -8,124 +8,16 @@ lock: each step that two threads could take at once is one operation of a dict o
 the GIL makes whole. The worst that an interrupt can do is to leave an arena held for ever.
 """
 
-import contextlib
 import itertools
 import mmap
-import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
-from ._memory import (
-    ArenaError,
-    Mapping,
-    Place,
-    create,
-    create_constant,
-    flat,
-    map_memory,
-    unused,
-    write_cold,
-)
+from ._arenas import Arena, Constant, Memory
+from ._memory import ArenaError, Place, create_constant, flat, map_memory, unused
 
 _ALIGNMENT = 64  # bytes: what vector instructions and cache lines like
 _SMALLEST = 1 << 16
-_LAST = object()
-
-
-class Peer(Protocol):
-    """Has been sent memory, and hears when that is gone."""
-
-    def forget(self, arena: int) -> None: ...
-
-
-class Memory:
-    """What can be lent: a descriptor, and the peers that have one too."""
-
-    writable = True
-
-    def __init__(self, number: int, size: int) -> None:
-        self.number = number
-        self.size = size
-        self.fd = -1
-        self.peers: set[Peer] = set()
-
-    def drop(self) -> None:
-        """Let go of it, and let the peers know."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-        for peer in list(self.peers):
-            peer.forget(self.number)
-
-
-class Arena(Memory):
-    """Memory that is filled again and again."""
-
-    def __init__(self, number: int, size: int) -> None:
-        super().__init__(number, size)
-        self.spoilt = False  # somebody may use it for ever, so it is never filled again
-        self._holds: list[object] = [_LAST]
-        self._warm = 0  # up to here, pages exist
-        self._mapping: Mapping | None = None
-
-    def open(self) -> None:
-        self.fd = create(self.size)
-
-    # Holds. Whoever takes _LAST off the list was the last; that is so for one thread only.
-
-    def take(self) -> None:
-        self._holds = [_LAST]
-
-    def hold(self) -> None:
-        self._holds.append(None)
-
-    def let_go(self) -> bool:
-        """Give back one hold; True if it was the last."""
-        return bool(self._holds) and self._holds.pop() is _LAST
-
-    # Contents
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """Copy data there.
-
-        Raises:
-            OSError: The system has no memory left.
-        """
-        warm = max(0, min(len(data), self._warm - offset))
-        if warm:
-            self._mapped().write(offset, data[:warm])
-        write_cold(self.fd, offset + warm, data[warm:])
-        self._warm = max(self._warm, offset + len(data))
-
-    def view(self, size: int) -> memoryview:
-        """Return the first ``size`` bytes, to be written to.
-
-        Raises:
-            OSError: The system has no memory left.
-        """
-        if size > self._warm:
-            os.posix_fallocate(self.fd, self._warm, size - self._warm)  # else SIGBUS
-            self._warm = size
-        return self._mapped().view[:size]
-
-    def _mapped(self) -> Mapping:
-        if self._mapping is None:  # not before it is of use: a mapping costs a descriptor
-            self._mapping = Mapping(self.fd, self.size)
-        return self._mapping
-
-    def drop(self) -> None:
-        if self.peers and self._warm and not self.spoilt:
-            with contextlib.suppress(OSError):  # no descriptor left: the pages go later
-                self._mapped().punch()  # peers may take their time to let go
-        self._mapping = None
-        super().drop()
-
-
-class _Constant(Memory):
-    """Memory that never changes."""
-
-    writable = False
 
 
 class Shared:
@@ -217,7 +109,7 @@ class Pool:
         self._numbers = itertools.count(1)
         self._arenas: dict[int, Arena] = {}  # all of them
         self._free: dict[int, Arena] = {}  # those that nobody holds, the latest used last
-        self._constants: dict[int, _Constant] = {}
+        self._constants: dict[int, Constant] = {}
         self._mappings: dict[int, mmap.mmap] = {}  # of the constants
 
     # Filling
@@ -263,9 +155,13 @@ class Pool:
         self.sweep()
         flats = [flat(buffer) for buffer in buffers]
         starts, size = _lay_out(flats)
-        memory = _Constant(next(self._numbers), max(size, mmap.PAGESIZE))
+        memory = Constant(next(self._numbers), max(size, mmap.PAGESIZE))
         memory.fd = create_constant(memory.size, zip(starts, flats, strict=True))
-        mapping = map_memory(memory.fd, memory.size, writable=False)
+        try:
+            mapping = map_memory(memory.fd, memory.size, writable=False)
+        except BaseException:
+            memory.drop()
+            raise
         places = _places(memory.number, starts, flats)
         self._constants[memory.number] = memory
         self._mappings[memory.number] = mapping
@@ -307,7 +203,10 @@ class Pool:
             pass
 
     def close(self) -> None:
-        """Let go of everything; what peers have mapped stays valid for them."""
+        """Let go of everything; what peers have mapped stays valid for them.
+
+        A forked child may close the pool that it has inherited, and do nothing else with it.
+        """
         self._mappings.clear()
         for memory in [*self._arenas.values(), *self._constants.values()]:
             if isinstance(memory, Arena):

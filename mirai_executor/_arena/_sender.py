@@ -3,9 +3,10 @@
 from collections import Counter, deque
 from collections.abc import Iterable
 
+from ._arenas import Arena, Memory
 from ._channel import Channel
 from ._memory import Place
-from ._pool import Arena, Memory, Pool
+from ._pool import Pool
 
 
 class Sender:

@@ -11,6 +11,7 @@ import threading
 
 from ._waiting import Waker
 
+_STALLED = 2.0  # seconds that a shutdown waits for the last lines to be written
 _KEPT = 4096  # bytes of each daemon's last words
 _LAST_WORDS = 1 << 20  # bytes that are read for them at its end: what its pipe can hold
 
@@ -91,9 +92,11 @@ class Relay:
         """Pass on what has come, and end the thread."""
         self._tell("stop")
         if self._thread is not None:
-            self._thread.join()
-        self._selector.close()
-        del self._waker
+            # Where this process's standard error has stalled, a shutdown must not stall with it.
+            self._thread.join(_STALLED)
+        if self._thread is None or not self._thread.is_alive():
+            self._selector.close()
+            del self._waker
 
     def _tell(self, what: str, stream: Stream | None = None, data: bytes = b"") -> None:
         if self._thread is not None:

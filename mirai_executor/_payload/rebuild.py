@@ -74,8 +74,28 @@ def held_module(name: str, dunders: Mapping[str, Any]) -> ModuleType:
         module = held_modules[name] = ModuleType(name)
         # In place of a module of that name found here: at the host, too, it is this one.
         sys.modules[name] = module
+        _have_parents(name)
     module.__dict__.update(dunders)
     return module
+
+
+def _have_parents(name: str) -> None:
+    """See to it that ``import name`` finds the packages on its way.
+
+    pickle imports the module that it looks a name up in, and an import begins at the top.
+    """
+    parent, _, child = name.rpartition(".")
+    if not parent:
+        return
+    if parent not in sys.modules:
+        try:
+            import_module(parent)
+        except Exception:  # the host holds it as well, and no name of it is needed
+            package = ModuleType(parent)
+            package.__path__ = []
+            sys.modules[parent] = package
+            _have_parents(parent)
+    setattr(sys.modules[parent], child, sys.modules[name])
 
 
 def make_module(name: str) -> ModuleType:

@@ -58,24 +58,29 @@ class Daemon:
     def _serve(self) -> None:
         self._interrupts.install()
         self._send(_wire.Hello(os.getpid(), sys.version_info[:3], __version__))
-        while True:
-            frame = _wire.decode(self._receive())
-            match frame:
-                case _wire.Init():
-                    self._initialize(_payload.decode_plain(frame.payload))
-                case _wire.Tasks():
-                    if self._is_spoilt:
-                        # The host cannot have sent this after an outcome of ours that it lacks.
-                        # The shared page says that none of these began: they run elsewhere.
-                        return
-                    for task in frame.tasks:
-                        self._run(task)
-                case _wire.Broadcast():
-                    self._run_broadcast(frame)
-                case _wire.Leave():
-                    return
-                case _:
-                    raise _wire.WireError(f"a host does not send {type(frame).__name__}")
+        # No frame is kept while the next one is awaited: it holds all the bytes of its calls.
+        while self._take_in(_wire.decode(self._receive())):
+            pass
+
+    def _take_in(self, frame: _wire.Frame) -> bool:
+        """Do what a frame asks for; False if it was the last one."""
+        match frame:
+            case _wire.Init():
+                self._initialize(_payload.decode_plain(frame.payload))
+            case _wire.Tasks():
+                if self._is_spoilt:
+                    # The host cannot have sent this after an outcome of ours that it lacks.
+                    # The shared page says that none of these began: they run elsewhere.
+                    return False
+                for task in frame.tasks:
+                    self._run(task)
+            case _wire.Broadcast():
+                self._run_broadcast(frame)
+            case _wire.Leave():
+                return False
+            case _:
+                raise _wire.WireError(f"a host does not send {type(frame).__name__}")
+        return True
 
     # Frames
 

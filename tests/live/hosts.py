@@ -22,10 +22,13 @@ PACKAGE = Path(mirai_executor.__file__).parents[1]
 
 # What every script begins with.
 PRELUDE = """
-import collections, ctypes, itertools, os, signal, sys, threading, time
+import collections, ctypes, itertools, os, signal, sys, threading, time, warnings
 from concurrent.futures import wait
 from pathlib import Path
 from mirai_executor import MiraiExecutor, ForkedExecutorError
+
+# Since 3.12 Python itself warns of every fork beside other threads, NNG's included.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 
 def say(*words):
     # One write, to the descriptor: threads and processes share it.
@@ -82,7 +85,10 @@ class Script:
             **options,
         }
         program = prelude + textwrap.dedent(code)
-        command = [sys.executable, "-W", "always::ResourceWarning", "-c", program]
+        # Since 3.12 Python itself warns of every fork of a process with threads.
+        forks = "ignore:This process:DeprecationWarning"
+        warnings = ("-W", "always::ResourceWarning", "-W", forks)
+        command = [sys.executable, *warnings, "-c", program]
         self.process: subprocess.Popen[bytes] = subprocess.Popen(command, **settings)  # type: ignore[call-overload]  # options of Popen
         self._begin = time.monotonic()
 

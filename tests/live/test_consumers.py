@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing.managers import SyncManager
@@ -337,16 +338,16 @@ def test_daemons_follow_a_change_of_the_path(
     del sys.modules["made_just_now"]
 
 
-def test_a_module_that_only_sys_modules_knows_works(executor: MiraiExecutor) -> None:
-    import types
-
-    module = types.ModuleType("of_nowhere")
+@pytest.mark.parametrize("name", ["of_nowhere", "package_of_nowhere.inner.module"])
+def test_a_module_that_only_sys_modules_knows_works(executor: MiraiExecutor, name: str) -> None:
+    """As pytest's importlib mode makes them: not even the package can be imported."""
+    module = types.ModuleType(name)
     exec("SHIFT = 5\ndef shift(x):\n    return x + SHIFT\n", module.__dict__)
-    sys.modules["of_nowhere"] = module
+    sys.modules[name] = module
     try:
         assert executor.submit(module.shift, 1).result(SECONDS) == 6
     finally:
-        del sys.modules["of_nowhere"]
+        del sys.modules[name]
 
 
 # Libraries

@@ -430,6 +430,26 @@ def test_a_pool_without_a_free_descriptor_says_that_there_is_no_room(two: Two) -
     assert two.pool.place([b"x"]) is not None
 
 
+@pytest.mark.parametrize("spare", [0, 1, 2])
+def test_sharing_without_free_descriptors_fails_whole_or_not_at_all(two: Two, spare: int) -> None:
+    with no_free_descriptor(spare), contextlib.suppress(OSError):
+        shared = two.pool.share([b"x"])
+        assert bytes(shared.views()[0]) == b"x"
+    assert len(two.pool._constants) == len(two.pool._mappings)
+
+
+def test_a_forked_child_that_closes_its_pool_takes_nothing_from_its_parent(two: Two) -> None:
+    places = two.pool.place([b"ours"])
+    assert places is not None
+    (view,) = two.deliver(places)
+    child = fork()
+    if child == 0:
+        two.pool.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert bytes(view) == b"ours"
+
+
 def test_a_pool_beyond_the_file_size_limit_says_that_there_is_no_room(two: Two) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (128 * KB, hard))
@@ -552,6 +572,22 @@ def test_nothing_is_released_while_a_fork_is_under_way(two: Two) -> None:
     assert two.receiver.take_released() == ()
     two.receiver.after_fork()
     assert two.answer() == (~1,)
+
+
+def test_what_dies_while_another_thread_forks_is_never_filled_again(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = [two.send(b"x")]
+
+    def meanwhile(mappings: dict[int, mmap.mmap]) -> list[int]:
+        two.receiver.before_fork()  # the child is made now, and has the views
+        views.clear()
+        return _memory.unused(mappings)
+
+    monkeypatch.setattr("mirai_executor._arena._receiver.unused", meanwhile)
+    assert two.answer() == (~1,)
+    two.receiver.after_fork()
+    assert two.pool.size == 0
 
 
 # Constants
@@ -710,6 +746,21 @@ def test_threads_that_place_and_release_at_once_never_share_an_arena() -> None:
     assert not pool.held
     assert pool.size <= 2 * MB
     pool.close()
+
+
+def test_an_arena_that_another_thread_was_faster_to_take_is_not_taken(two: Two) -> None:
+    class Slow(dict[int, Any]):
+        """What is free, as it was when this thread looked, a moment ago."""
+
+        def values(self) -> Any:
+            seen = list(super().values())
+            self.clear()  # by the other thread
+            return seen
+
+    two.send(b"x")
+    two.answer()
+    two.pool._free = Slow(two.pool._free)
+    assert two.pool.place([b"y"]) == (Place(2, 0, 1),)
 
 
 # Any order of events

@@ -1,0 +1,104 @@
+"""What a pool is made of: arenas, and constants, with those who hold them and who know them."""
+
+import contextlib
+import os
+from typing import Protocol
+
+from ._memory import Mapping, create, write_cold
+
+_LAST = object()
+
+
+class Peer(Protocol):
+    """Has been sent memory, and hears when that is gone."""
+
+    def forget(self, arena: int) -> None: ...
+
+
+class Memory:
+    """What can be lent: a descriptor, and the peers that have one too."""
+
+    writable = True
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number = number
+        self.size = size
+        self.fd = -1
+        self.peers: set[Peer] = set()
+
+    def drop(self) -> None:
+        """Let go of it, and let the peers know."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+        for peer in list(self.peers):
+            peer.forget(self.number)
+
+
+class Arena(Memory):
+    """Memory that is filled again and again."""
+
+    def __init__(self, number: int, size: int) -> None:
+        super().__init__(number, size)
+        self.spoilt = False  # somebody may use it for ever, so it is never filled again
+        self._holds: list[object] = [_LAST]
+        self._warm = 0  # up to here, pages exist
+        self._mapping: Mapping | None = None
+
+    def open(self) -> None:
+        self.fd = create(self.size)
+
+    # Holds. Whoever takes _LAST off the list was the last; that is so for one thread only.
+
+    def take(self) -> None:
+        self._holds = [_LAST]
+
+    def hold(self) -> None:
+        self._holds.append(None)
+
+    def let_go(self) -> bool:
+        """Give back one hold; True if it was the last."""
+        return bool(self._holds) and self._holds.pop() is _LAST
+
+    # Contents
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Copy data there.
+
+        Raises:
+            OSError: The system has no memory left.
+        """
+        warm = max(0, min(len(data), self._warm - offset))
+        if warm:
+            self._mapped().write(offset, data[:warm])
+        write_cold(self.fd, offset + warm, data[warm:])
+        self._warm = max(self._warm, offset + len(data))
+
+    def view(self, size: int) -> memoryview:
+        """Return the first ``size`` bytes, to be written to.
+
+        Raises:
+            OSError: The system has no memory left.
+        """
+        if size > self._warm:
+            os.posix_fallocate(self.fd, self._warm, size - self._warm)  # else SIGBUS
+            self._warm = size
+        return self._mapped().view[:size]
+
+    def _mapped(self) -> Mapping:
+        if self._mapping is None:  # not before it is of use: a mapping costs a descriptor
+            self._mapping = Mapping(self.fd, self.size)
+        return self._mapping
+
+    def drop(self) -> None:
+        if self.peers and self._warm and not self.spoilt:
+            with contextlib.suppress(OSError):  # no descriptor left: the pages go later
+                self._mapped().punch()  # peers may take their time to let go
+        self._mapping = None
+        super().drop()
+
+
+class Constant(Memory):
+    """Memory that never changes."""
+
+    writable = False
