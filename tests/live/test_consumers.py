@@ -341,13 +341,16 @@ def test_daemons_follow_a_change_of_the_path(
 @pytest.mark.parametrize("name", ["of_nowhere", "package_of_nowhere.inner.module"])
 def test_a_module_that_only_sys_modules_knows_works(executor: MiraiExecutor, name: str) -> None:
     """As pytest's importlib mode makes them: not even the package can be imported."""
-    module = types.ModuleType(name)
+    made = [name.rsplit(".", cut)[0] for cut in range(name.count("."), -1, -1)]
+    for part in made:
+        sys.modules[part] = types.ModuleType(part)
+    module = sys.modules[name]
     exec("SHIFT = 5\ndef shift(x):\n    return x + SHIFT\n", module.__dict__)
-    sys.modules[name] = module
     try:
         assert executor.submit(module.shift, 1).result(SECONDS) == 6
     finally:
-        del sys.modules[name]
+        for part in made:
+            del sys.modules[part]
 
 
 # Libraries
