@@ -4,6 +4,7 @@
 ``_registry`` what happens at the end of the process and at a fork.
 """
 
+import _thread
 import collections
 import contextlib
 import itertools
@@ -309,11 +310,18 @@ class Host:
 
     def _start(self) -> None:
         # A KeyboardInterrupt may leave this undone; then the next caller does it again, and of
-        # two threads only one finds the owner's lock free.
-        name = f"mirai-host-{self._settings.name}" if self._settings.name else "mirai-host"
+        # two threads only one finds the owner's lock free. Struck in Thread.start, it could leave
+        # the new thread waiting for a lock for ever: so another thread calls that.
         _registry.add(self)
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        _thread.start_new_thread(self._start_thread, ())
         self._owned.wait()
+
+    def _start_thread(self) -> None:
+        name = f"mirai-host-{self._settings.name}" if self._settings.name else "mirai-host"
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:  # the last thread that the system grants is this one
+            self._run()
 
     def _run(self) -> None:
         if not self._owner.acquire(blocking=False):

@@ -37,6 +37,7 @@ from ._relay import Relay
 
 _LOG = logging.getLogger("mirai_executor")
 _LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
+_INSIST = 0.02  # seconds until a task that was asked to stop is asked again; then twice as many
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
 HOST_NAME = socket.gethostname()
 
@@ -74,6 +75,8 @@ class Fleet:
         self._relay = Relay(aloud=launcher.output)
         self._daemons: dict[DaemonId, LocalDaemon] = {}
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
+        # Tasks that were asked to stop: the pause before they are asked again, and its end.
+        self._stops: dict[DaemonId, tuple[TaskId, float, float]] = {}
         self._launch_error: LaunchError | None = None
         self._lost: dict[DaemonId, tuple[int, int, str]] = {}  # pid, status, last lines
         self._mild_signal: int | None = None
@@ -125,6 +128,7 @@ class Fleet:
     def interrupt(self, id_: DaemonId, task: TaskId) -> None:
         """Ask a daemon to stop a task."""
         self._daemons[id_].interrupt(task)
+        self._stops[id_] = (task, _INSIST, time.monotonic() + _INSIST)
 
     def dismiss(self, id_: DaemonId) -> None:
         """Let a daemon leave."""
@@ -243,7 +247,9 @@ class Fleet:
 
     def deadlines(self) -> Iterable[float]:
         """Return when :meth:`expire` has something to do."""
-        return self._patience.values()
+        yield from self._patience.values()
+        for _, _, deadline in self._stops.values():
+            yield deadline
 
     def expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
@@ -253,6 +259,23 @@ class Fleet:
                 self._bury(id_)
             elif id_ in self._daemons:
                 self._daemons[id_].kill()
+        if self._stops:
+            self._insist(now)
+
+    def _insist(self, now: float) -> None:
+        """Ask tasks once more to stop that have not.
+
+        A signal that comes between Python's last look for signals and a system call that blocks
+        is not noticed before that call returns: perhaps never. Measured: twice in 18,000 cancels
+        of a task that waits for a lock.
+        """
+        for id_, (task, pause, deadline) in list(self._stops.items()):
+            daemon = self._daemons.get(id_)
+            if daemon is None or task not in daemon.sent:
+                del self._stops[id_]
+            elif deadline <= now:
+                daemon.interrupt(task)
+                self._stops[id_] = (task, 2 * pause, now + 2 * pause)
 
     def _bury(self, id_: DaemonId) -> None:
         """Report a daemon as lost once all that it had sent has been taken in."""

@@ -71,6 +71,8 @@ class Strike:
         self.where = ""
         self.error: BaseException | None = None
         outer = sys.gettrace()  # coverage's
+        # Since 3.12, opcodes are traced from the next settrace on after a frame has asked for it.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._on_call)
         try:
             function()
@@ -105,10 +107,15 @@ class Strike:
 
 def strikes(function: Callable[[], object], first: int = 1, step: int = 1) -> Iterator[Strike]:
     """Strike a function at one opcode after the other, until it comes to its end."""
-    while (strike := Strike(first, function)).where:
-        assert strike.was_heard(), (strike.where, strike.error)
-        yield strike
+    misses = 0
+    while misses < 5:
+        strike = Strike(first, function)
         first += step
+        if strike.where:
+            assert strike.was_heard(), (strike.where, strike.error)
+            yield strike
+        # 3.13 traces the opcodes of a function only from its next call on: not hit is not the end.
+        misses = 0 if strike.where else misses + 1
 
 
 def answers(executor: MiraiExecutor, where: str) -> None:
@@ -176,16 +183,6 @@ def ends(executor: MiraiExecutor) -> bool:
     return not thread.is_alive()
 
 
-def forget_unstarted_threads() -> None:
-    """Take threads off Python's list that ``Thread.start`` was struck before it could start.
-
-    It never takes them off again: an entry in a dictionary, and no thread.
-    """
-    for thread in threading.enumerate():
-        if thread.ident is None:
-            threading._limbo.pop(thread)  # type: ignore[attr-defined]  # private
-
-
 # Each of these rounds starts a daemon: all of them are for the chaos run.
 SOME = pytest.param(31, id="some opcodes")
 ALL = pytest.param(1, id="every opcode", marks=[pytest.mark.chaos, pytest.mark.timeout(900)])
@@ -199,7 +196,6 @@ def test_an_interrupt_at_any_opcode_of_the_first_submit_leaves_it_working(step: 
         strike = Strike(first, functools.partial(executor.submit, abs, -2))
         answers(executor, strike.where)
         assert ends(executor), strike.where
-        forget_unstarted_threads()
         if not strike.where:
             return
         first += step
@@ -279,9 +275,13 @@ def test_an_interrupt_of_result_leaves_the_task_and_the_executor_as_they_are(
 
     interrupted = threading.Event()
     button = threading.Thread(target=press_stop)
-    button.start()
-    with pytest.raises(KeyboardInterrupt):
+
+    def wait_for_it() -> None:
+        button.start()  # in here: the signal may come before this returns
         future.result(PATIENCE)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait_for_it()
     assert future.running()
     interrupted.set()
     button.join(PATIENCE)
