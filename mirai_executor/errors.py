@@ -10,7 +10,8 @@
          ├─ MiraiInterrupt
          ├─ RemoteError
          ├─ PayloadError         also pickle.PicklingError
-         └─ ForkedExecutorError  also RuntimeError
+         ├─ ForkedExecutorError  also RuntimeError
+         └─ DaemonsNotSetError   also LookupError
 
 A cancelled task ends in the standard ``concurrent.futures.CancelledError``; its ``future.code``
 is 20. The codes are those of mirai. Every error survives pickling with its attributes.
@@ -25,6 +26,7 @@ __all__ = [
     "CODE_CONNECTION_RESET",
     "CODE_TIMED_OUT",
     "DaemonLostError",
+    "DaemonsNotSetError",
     "ForkedExecutorError",
     "LaunchError",
     "MiraiError",
@@ -136,3 +138,7 @@ class PayloadError(MiraiError, PicklingError):
 
 class ForkedExecutorError(MiraiError, RuntimeError):
     """An executor that had started was used in a process forked from its own."""
+
+
+class DaemonsNotSetError(MiraiError, LookupError):
+    """A profile was asked for that has no daemons; the message says how to set them."""

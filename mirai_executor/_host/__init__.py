@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -271,6 +272,11 @@ class Host:
                 "belong to the parent process; create executors after the fork, or use "
                 "multiprocessing's 'spawn' start method"
             )
+        if _importing_main():
+            raise RuntimeError(
+                "an executor was used while a daemon imports the host's main module to find one "
+                'of its names; put what starts the program below `if __name__ == "__main__":`'
+            )
         if self._finished:
             raise self._end_error()
 
@@ -381,6 +387,11 @@ def _as_failure(error: BaseException) -> LaunchError:
     if not isinstance(error, (LaunchError, OSError)):
         _LOG.critical("the host thread has failed; this is a bug", exc_info=error)
     return as_launch_error(error)
+
+
+def _importing_main() -> bool:
+    payload = sys.modules.get("mirai_executor._payload")  # at a daemon, it is always there
+    return payload is not None and payload.importing_main()
 
 
 def is_exiting() -> bool:

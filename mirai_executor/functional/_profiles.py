@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, ParamSpec, TypeVar, overload
 
-from mirai_executor.errors import MiraiError
+from mirai_executor.errors import DaemonsNotSetError
 from mirai_executor.executor import Info, MiraiExecutor, Status
 from mirai_executor.futures import MiraiFuture
 
@@ -38,10 +38,6 @@ _current = ContextVar("mirai profile", default=_DEFAULT)
 # Touched only by single operations of the dictionary, which are atomic: a lock could be inherited
 # locked by a fork.
 _profiles: dict[str, MiraiExecutor] = {}
-
-
-class DaemonsNotSetError(MiraiError, LookupError):
-    """A profile was asked for that has no daemons; the message says how to set them."""
 
 
 # Tasks

@@ -87,6 +87,23 @@ def test_a_name_of_main_that_was_never_sent_can_be_looked_up_as_text(tmp_path: P
     assert printed == "done done\n"
 
 
+def test_a_name_that_needs_a_guard_to_be_found_says_so(tmp_path: Path) -> None:
+    printed = run_script(
+        tmp_path,
+        """
+        from mirai_executor import MiraiExecutor
+
+        def job():
+            return "done"
+
+        with MiraiExecutor(1) as executor:
+            error = executor.submit(eval, "__import__('__main__').job").exception()
+            print(type(error).__name__, "__name__ ==" in str(error))
+        """,
+    )
+    assert printed == "AttributeError True\n"
+
+
 def test_no_main_guard_is_needed(tmp_path: Path) -> None:
     printed = run_script(
         tmp_path,

@@ -17,6 +17,7 @@ TREE = {
     errors.RemoteError: (Exception, None),
     errors.PayloadError: (pickle.PicklingError, None),
     errors.ForkedExecutorError: (RuntimeError, None),
+    errors.DaemonsNotSetError: (LookupError, None),
 }
 
 
