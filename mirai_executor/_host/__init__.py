@@ -11,7 +11,6 @@ import itertools
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from mirai_executor._core import (
     TaskId,
     TaskSubmitted,
 )
+from mirai_executor._place import on_daemon
 from mirai_executor.errors import ForkedExecutorError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
@@ -390,8 +390,11 @@ def _as_failure(error: BaseException) -> LaunchError:
 
 
 def _importing_main() -> bool:
-    payload = sys.modules.get("mirai_executor._payload")  # at a daemon, it is always there
-    return payload is not None and payload.importing_main()
+    if not on_daemon():
+        return False
+    from mirai_executor import _payload  # a daemon has it long since
+
+    return _payload.importing_main()
 
 
 def is_exiting() -> bool:
