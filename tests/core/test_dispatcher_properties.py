@@ -601,5 +601,5 @@ class DispatcherMachineAtLength(DispatcherMachine):
 
 TestDispatcherAtLength = pytest.mark.chaos(DispatcherMachineAtLength.TestCase)
 TestDispatcherAtLength.settings = settings(
-    max_examples=1500, stateful_step_count=60, deadline=None
+    max_examples=5000, stateful_step_count=100, deadline=None
 )
