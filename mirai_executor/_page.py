@@ -1,9 +1,8 @@
 """A page of memory that a host and one local daemon share, for what cannot wait for a frame.
 
-The daemon writes which task it is about to begin, *before* it begins: when it dies, the host
-knows which tasks may have run. The host writes which task has to stop, before it sends the signal:
-the daemon's handler compares it with the task that it runs, so that a late signal stops no other.
-Each cell is an aligned 8-byte word with one writer, so no lock is needed.
+The host writes which tasks have to stop, before it sends the signal: the daemon's handler looks
+for the task that it runs, so that a late signal stops no other. The cells are aligned 8-byte
+words with one writer, so no lock is needed.
 """
 
 import mmap
@@ -18,7 +17,8 @@ from typing import Self
 STOP_SIGNAL: int = signal.SIGRTMIN + 7 if sys.platform == "linux" else signal.SIGUSR2
 
 _SIZE = 4096
-_BEGUN, _STOP = 0, 1  # cells
+_COUNT, _FIRST = 0, 1  # cells: how many tasks were ever named, and the last of them, in a ring
+_RING = 256  # more than a daemon ever holds
 
 
 class Page:
@@ -32,6 +32,8 @@ class Page:
         self._map = mmap.mmap(fd, _SIZE)
         os.close(fd)
         self._cells = memoryview(self._map).cast("Q")
+        self._count = 0  # when the daemon last looked
+        self._stopped: frozenset[int] = frozenset()
 
     @classmethod
     def create(cls) -> tuple[Self, int]:
@@ -44,23 +46,19 @@ class Page:
         os.ftruncate(fd, _SIZE)
         return cls(os.dup(fd)), fd
 
-    @property
-    def begun(self) -> int:
-        """The task that was begun last; written by the daemon."""
-        return self._cells[_BEGUN]
-
-    @begun.setter
-    def begun(self, task: int) -> None:
-        self._cells[_BEGUN] = task
-
-    @property
-    def stop(self) -> int:
-        """The task that has to stop; written by the host."""
-        return self._cells[_STOP]
-
-    @stop.setter
     def stop(self, task: int) -> None:
-        self._cells[_STOP] = task
+        """Name a task that has to stop; for the host."""
+        count = self._cells[_COUNT]
+        self._cells[_FIRST + count % _RING] = task
+        self._cells[_COUNT] = count + 1
+
+    def must_stop(self, task: int) -> bool:
+        """Tell whether a task has to stop; for the daemon."""
+        count = self._cells[_COUNT]
+        if count != self._count:
+            self._stopped = frozenset(self._cells[_FIRST : _FIRST + min(count, _RING)])
+            self._count = count
+        return task in self._stopped
 
     def close(self) -> None:
         """Unmap the page."""

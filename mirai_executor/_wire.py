@@ -20,18 +20,19 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 Bytes = bytes | memoryview
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 _U8 = struct.Struct("<B")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _HELLO = struct.Struct("<HIBBB")
-_TASK = struct.Struct("<QI")
-_OUTCOME = struct.Struct("<QBB")
+_TASK = struct.Struct("<QIQ")  # with the length of the payload, which comes after the names
+_OUTCOME = struct.Struct("<QBBQQ")  # with the length of the payload
+_SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
 _DIGEST_SIZE = 16
 
 
@@ -45,6 +46,9 @@ class Status(IntEnum):
     VALUE = 0
     ERROR = 1
     SKIPPED = 2  # it had been stopped before it began
+
+
+_STATUSES = dict(enumerate(Status))  # Status(n), at a tenth of its cost
 
 
 class Name(NamedTuple):
@@ -66,6 +70,7 @@ class WireOutcome(NamedTuple):
     status: Status
     leaving: bool  # the daemon is spoilt and wants no further task
     payload: Bytes
+    nanoseconds: int = 0  # that it took
 
 
 class _Reader:
@@ -75,8 +80,14 @@ class _Reader:
         self._body = body
         self._at = 0
 
-    def unpack(self, fields: struct.Struct) -> tuple[int, ...]:
-        return fields.unpack(self.take(fields.size))
+    def unpack(self, fields: struct.Struct) -> tuple[Any, ...]:
+        at = self._at
+        try:
+            values = fields.unpack_from(self._body, at)
+        except struct.error as error:
+            raise WireError(f"a frame ends early: {error}") from error
+        self._at = at + fields.size
+        return values
 
     def take(self, size: int) -> memoryview:
         piece = self._body[self._at : self._at + size]
@@ -86,7 +97,7 @@ class _Reader:
         return piece
 
     def block(self) -> memoryview:
-        return self.take(self.unpack(_U64)[0])
+        return self.take(int(self.unpack(_U64)[0]))
 
     def end(self) -> None:
         if self._at != len(self._body):
@@ -204,18 +215,26 @@ class Tasks:
 
     def parts(self) -> Iterator[Bytes]:
         yield _U32.pack(len(self.tasks))
-        for task in self.tasks:
-            yield _TASK.pack(task.task, len(task.names))
-            yield from _names(task.names)
-            yield from _block(task.payload)
+        before: tuple[Name, ...] = ()
+        for task, names, payload in self.tasks:
+            if names is before or not names:
+                yield _TASK.pack(task, _SAME_NAMES if names else 0, len(payload))
+            else:
+                yield _TASK.pack(task, len(names), len(payload))
+                yield from _names(names)
+            before = names
+            yield payload
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
         (count,) = reader.unpack(_U32)
         tasks = []
+        names: tuple[Name, ...] = ()
         for _ in range(count):
-            task, names = reader.unpack(_TASK)
-            tasks.append(WireTask(task, tuple(_read_names(reader, names)), reader.block()))
+            task, named, size = reader.unpack(_TASK)
+            if named != _SAME_NAMES:
+                names = tuple(_read_names(reader, named)) if named else ()
+            tasks.append(WireTask(task, names, reader.take(size)))
         return cls(tuple(tasks))
 
 
@@ -229,14 +248,14 @@ class Broadcast:
     payload: Bytes
 
     def parts(self) -> Iterator[Bytes]:
-        yield _TASK.pack(self.broadcast, len(self.names))
+        yield _TASK.pack(self.broadcast, len(self.names), len(self.payload))
         yield from _names(self.names)
-        yield from _block(self.payload)
+        yield self.payload
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
-        broadcast, names = reader.unpack(_TASK)
-        return cls(broadcast, tuple(_read_names(reader, names)), reader.block())
+        broadcast, names, size = reader.unpack(_TASK)
+        return cls(broadcast, tuple(_read_names(reader, names)), reader.take(size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +267,9 @@ class Outcomes:
 
     def parts(self) -> Iterator[Bytes]:
         yield _U32.pack(len(self.outcomes))
-        for outcome in self.outcomes:
-            yield _OUTCOME.pack(outcome.task, outcome.status, outcome.leaving)
-            yield from _block(outcome.payload)
+        for task, status, leaving, payload, nanoseconds in self.outcomes:
+            yield _OUTCOME.pack(task, status, leaving, nanoseconds, len(payload))
+            yield payload
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
@@ -259,8 +278,8 @@ class Outcomes:
 
 
 def _read_outcome(reader: _Reader) -> WireOutcome:
-    task, status, leaving = reader.unpack(_OUTCOME)
-    return WireOutcome(task, Status(status), bool(leaving), reader.block())
+    task, status, leaving, nanoseconds, size = reader.unpack(_OUTCOME)
+    return WireOutcome(task, _STATUSES[status], bool(leaving), reader.take(size), nanoseconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,13 +292,13 @@ class BroadcastOutcome:
     payload: Bytes
 
     def parts(self) -> Iterator[Bytes]:
-        yield _OUTCOME.pack(self.broadcast, self.status, 0)
-        yield from _block(self.payload)
+        yield _OUTCOME.pack(self.broadcast, self.status, 0, 0, len(self.payload))
+        yield self.payload
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
-        broadcast, status, _ = reader.unpack(_OUTCOME)
-        return cls(broadcast, Status(status), reader.block())
+        broadcast, status, _, _, size = reader.unpack(_OUTCOME)
+        return cls(broadcast, Status(status), reader.take(size))
 
 
 Frame = (
@@ -331,7 +350,7 @@ def decode(data: bytes) -> Frame:
     reader = _Reader(memoryview(data)[1:])
     try:
         frame = kind.read(reader)
-    except (struct.error, UnicodeDecodeError, ValueError) as error:
+    except (struct.error, KeyError, UnicodeDecodeError, ValueError) as error:
         raise WireError(f"a broken {kind.__name__} frame: {error}") from error
     reader.end()
     return frame

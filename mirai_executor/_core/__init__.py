@@ -27,12 +27,14 @@ from .messages import (
     LaunchDaemon,
     LeaveRequested,
     Policy,
+    RecallTasks,
     ResolveTask,
     ResultArrived,
     SendBroadcast,
     SendTasks,
     ShutdownRequested,
     TaskId,
+    TasksReturned,
     TaskSubmitted,
 )
 
@@ -63,6 +65,7 @@ __all__ = [
     "LaunchDaemon",
     "LeaveRequested",
     "Policy",
+    "RecallTasks",
     "ResolveTask",
     "ResultArrived",
     "SendBroadcast",
@@ -70,4 +73,5 @@ __all__ = [
     "ShutdownRequested",
     "TaskId",
     "TaskSubmitted",
+    "TasksReturned",
 ]

@@ -22,6 +22,7 @@ class AlarmKind(IntEnum):
     START = 3  # a daemon did not become ready
     IDLE = 4  # a daemon had no task for long enough
     LEAVE = 5  # a dismissed daemon did not end
+    OVERDUE = 6  # a frame takes much longer than was expected
 
 
 class Alarm(NamedTuple):
@@ -101,6 +102,9 @@ def _concerns(alarm: Alarm, daemon: Daemon) -> bool:
             return daemon.state is DaemonState.STARTING
         case AlarmKind.GRACE:
             return daemon.state is DaemonState.READY and alarm.task in daemon.held
+        case AlarmKind.OVERDUE:
+            busy = daemon.state is DaemonState.READY and not daemon.recalling
+            return busy and len(daemon.held) > 1 and alarm.task in daemon.held
         case AlarmKind.IDLE:
             return daemon.is_free and daemon.idle_period == alarm.period
         case AlarmKind.LEAVE:

@@ -20,7 +20,11 @@ class Daemon:
     launched: bool  # by us; False for one that came by itself
     due: deque[BroadcastId]  # to be run before its next task; the first runs if ``broadcasting``
     state: DaemonState = DaemonState.STARTING
-    held: dict[TaskId, None] = field(default_factory=dict)  # sent and unanswered, ended or not
+    # Sent and unanswered, ended or not, in this order; and how long each is expected to take.
+    held: dict[TaskId, float | None] = field(default_factory=dict)
+    ahead: int = 0  # so many of them, the last ones, were sent while it was busy
+    recalling: bool = False  # it has been asked what it has not begun
+    delayed: bool = False  # what it runs takes longer than expected, or has to stop
     dealt: OrderedDict[TaskId, None] = field(default_factory=OrderedDict)  # direct mode: waiting
     broadcasting: bool = False
     awaited: BroadcastId | None = None  # the last one in ``due`` that is more than catching up
@@ -44,6 +48,16 @@ class Daemon:
     def is_free(self) -> bool:
         """Whether it could get work this very moment."""
         return self.state is DaemonState.READY and not self.held and not self.broadcasting
+
+    @property
+    def may_get_ahead(self) -> bool:
+        """Whether it may get a frame while it is busy with another one."""
+        return (
+            self.state is DaemonState.READY
+            and bool(self.held)
+            and not (self.ahead or self.recalling or self.delayed)
+            and not (self.due or self.asked_to_leave)
+        )
 
     @property
     def failed_to_start(self) -> bool:
@@ -70,6 +84,8 @@ class Fleet:
         # The most recently used is last, and is taken first: its caches are warm, and those that
         # nobody needs become old enough to leave.
         self.idle: dict[DaemonId, Daemon] = {}
+        self.prompt: dict[DaemonId, Daemon] = {}  # busy, but may perhaps get a frame ahead
+        self.ahead: dict[DaemonId, Daemon] = {}  # have, or had, a frame that waits
         self.rota: deque[Daemon] = deque()  # direct mode: whose turn it is
         self.broadcasts: list[BroadcastId] = []  # all of them: a daemon that joins catches up
         self.ever_ready = 0
@@ -146,14 +162,16 @@ class Fleet:
             # for seconds, would be replaced for ever.
             self.wanted -= 1
         self._move(daemon, state)
-        self.idle.pop(daemon.id, None)
+        for index in (self.idle, self.prompt, self.ahead):
+            index.pop(daemon.id, None)
         self.take_off_rota(daemon)
 
     def remove(self, id_: DaemonId) -> Daemon | None:
         """Forget a daemon that is gone; None if there is no such daemon."""
         daemon = self.daemons.pop(id_, None)
         if daemon is not None:
-            self.idle.pop(id_, None)
+            for index in (self.idle, self.prompt, self.ahead):
+                index.pop(id_, None)
             self.take_off_rota(daemon)
             self.counts[daemon.state] -= 1
         return daemon

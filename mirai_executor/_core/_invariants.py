@@ -46,10 +46,13 @@ def _check_fleet(fleet: Fleet, policy: Policy) -> None:
     assert sum(daemon.launched for daemon in daemons) <= fleet.max_daemons
     assert sorted(fleet.idle) == [d.id for d in daemons if d.is_free], "a free daemon is not idle"
     assert sorted(d.id for d in fleet.rota) == [d.id for d in on_rota]
+    ahead = [d.id for d in daemons if d.ahead and d.is_usable]
+    assert sorted(fleet.ahead) == ahead, "a frame that waits is overlooked"
 
 
 def _check_daemon(daemon: Daemon) -> None:
-    assert len(daemon.held) + daemon.broadcasting <= 1, "more than one thing at a time"
+    assert not (daemon.held and daemon.broadcasting), "more than one thing at a time"
+    assert daemon.ahead < max(1, len(daemon.held)), "a frame waits behind nothing"
     assert daemon.due or not daemon.broadcasting
     assert not (daemon.is_free and (daemon.due or daemon.dealt)), "it has something to do"
     assert not (daemon.is_free and daemon.asked_to_leave), "it is kept against its will"

@@ -3,8 +3,11 @@
 Which move to make, and when, is decided by the dispatcher.
 """
 
+from collections.abc import Collection
+
 from ._alarms import AlarmKind, Alarms
 from ._fleet import Daemon, Fleet
+from ._frames import Frames
 from ._tasks import Task, Tasks
 from .messages import (
     Command,
@@ -17,31 +20,63 @@ from .messages import (
     InterruptTask,
     KillDaemon,
     Policy,
+    RecallTasks,
     SendBroadcast,
     SendTasks,
     TaskId,
 )
 
+# A frame is overdue after that many times the seconds that were expected, and some more: a
+# daemon may have to wait for a processor.
+_PATIENCE, _SLACK = 4.0, 4e-3
+
 
 class Moves:
     """What can be done with tasks and daemons, one at a time."""
 
-    def __init__(self, policy: Policy, tasks: Tasks, fleet: Fleet, alarms: Alarms) -> None:
+    def __init__(
+        self, policy: Policy, tasks: Tasks, fleet: Fleet, alarms: Alarms, frames: Frames
+    ) -> None:
         self._policy = policy
         self._tasks = tasks
         self._fleet = fleet
         self._alarms = alarms
+        self._frames = frames
 
     # Moves that begin
 
-    def send(self, daemon: Daemon, id_: TaskId, now: float) -> Command:
-        """Hand a task over to a free daemon."""
-        task = self._tasks.hand_over(id_, daemon.id)
-        daemon.held[id_] = None
-        daemon.tasks_sent += 1
-        if task.run_timeout is not None:
-            self._alarms.set(now + task.run_timeout, AlarmKind.RUN_TIMEOUT, id_, daemon.id)
-        return SendTasks(daemon.id, (id_,))
+    def send(self, daemon: Daemon, frame: list[TaskId], now: float) -> Command:
+        """Hand tasks over to a daemon that is free, or done with what it holds soon."""
+        held = daemon.held
+        if held:
+            daemon.ahead = len(frame)
+            self._fleet.ahead[daemon.id] = daemon
+        for id_ in frame:
+            held[id_] = self._frames.expected(id_)
+            task = self._tasks.hand_over(id_, daemon.id)
+            if task.run_timeout is not None:
+                self._alarms.set(now + task.run_timeout, AlarmKind.RUN_TIMEOUT, id_, daemon.id)
+        daemon.tasks_sent += len(frame)
+        if len(held) > 1:
+            patience = _SLACK + _PATIENCE * sum(filter(None, held.values()))
+            self._alarms.set(now + patience, AlarmKind.OVERDUE, frame[-1], daemon.id)
+        self._note_whether_prompt(daemon)
+        return SendTasks(daemon.id, tuple(frame))
+
+    def let_go(self, daemon: Daemon, id_: TaskId) -> None:
+        """Note that a daemon no longer holds a task."""
+        del daemon.held[id_]
+        if daemon.ahead and len(daemon.held) <= daemon.ahead:
+            daemon.ahead = 0  # the frame that waited is now the one that runs
+            self._fleet.ahead.pop(daemon.id, None)
+            self._note_whether_prompt(daemon)
+        if not daemon.held:
+            daemon.delayed = False
+            self._fleet.prompt.pop(daemon.id, None)
+
+    def _note_whether_prompt(self, daemon: Daemon) -> None:
+        if daemon.may_get_ahead and self._frames.is_prompt(daemon):
+            self._fleet.prompt[daemon.id] = daemon
 
     def release(self, daemon: Daemon, now: float) -> list[Command]:
         """Give a daemon that may have become free the next thing to do."""
@@ -55,8 +90,8 @@ class Moves:
         if daemon.asked_to_leave or (limit is not None and daemon.tasks_sent >= limit):
             return self.dismiss(daemon, now)
         if daemon.dealt:
-            task, _ = daemon.dealt.popitem(last=False)
-            return [self.send(daemon, task, now)]
+            frame = self._frames.fill(daemon, daemon.dealt, len(daemon.dealt))
+            return [self.send(daemon, frame, now)]
         self._rest(daemon, now)
         return []
 
@@ -69,6 +104,47 @@ class Moves:
                 now + timeout, AlarmKind.IDLE, daemon=daemon.id, period=daemon.idle_period
             )
 
+    # Moves that take tasks back
+
+    def recall(self, daemon: Daemon) -> list[Command]:
+        """Ask a daemon for what it has not begun, if that may be something."""
+        if daemon.recalling or len(daemon.held) < 2 or daemon.state is DaemonState.KILLED:
+            return []
+        daemon.recalling = daemon.delayed = True
+        return [RecallTasks(daemon.id)]
+
+    def hurry(self, daemon: Daemon) -> list[Command]:
+        """A frame is overdue: what waits behind the task that runs may run elsewhere."""
+        running = self._tasks.open.get(next(iter(daemon.held)))
+        if running is not None:
+            self._frames.durations.distrust(running.kind)
+        return self.recall(daemon)
+
+    def accept_returned(
+        self, daemon: Daemon, ids: Collection[TaskId], *, cancelling: bool
+    ) -> list[Command]:
+        """Put what a daemon has not begun back in the queue, unless it has ended or never runs."""
+        daemon.recalling = False
+        daemon.ahead = 0
+        self._fleet.ahead.pop(daemon.id, None)
+        back: list[TaskId] = []
+        commands: list[Command] = []
+        for id_ in ids:
+            if id_ not in daemon.held:
+                continue
+            self.let_go(daemon, id_)
+            daemon.tasks_sent -= 1
+            if id_ not in self._tasks.open:
+                continue
+            if cancelling:
+                self.forget(id_)
+                commands.append(FailTask(id_, Failure.CANCELLED, daemon.id))
+            else:
+                self._tasks.take_back(id_)
+                back.append(id_)
+        self._tasks.requeue(back)
+        return commands
+
     # Moves that end tasks
 
     def fail(self, id_: TaskId, failure: Failure, now: float) -> list[Command]:
@@ -77,12 +153,15 @@ class Moves:
         if task.daemon is None:
             return [FailTask(id_, failure)]
         failed = FailTask(id_, failure, task.daemon)
-        if self._fleet.daemons[task.daemon].state is DaemonState.KILLED:
+        daemon = self._fleet.daemons[task.daemon]
+        if daemon.state is DaemonState.KILLED:
             return [failed]
         # The daemon goes on holding the task until it answers. An interrupt is only a request:
         # a next task sent now might wait behind code that never returns.
         self._alarms.set(now + self._policy.cancel_grace, AlarmKind.GRACE, id_, task.daemon)
-        return [InterruptTask(task.daemon, id_), failed]
+        recall = self.recall(daemon)
+        daemon.delayed = True
+        return [*recall, InterruptTask(task.daemon, id_), failed]
 
     def forget(self, id_: TaskId) -> Task:
         """Note that a task has ended."""
@@ -121,11 +200,12 @@ class Moves:
 
     # Moves that end daemons
 
-    def ask_to_leave(self, daemon: Daemon) -> None:
+    def ask_to_leave(self, daemon: Daemon) -> list[Command]:
         """Give a daemon no more tasks, and let it go once it is free."""
         daemon.asked_to_leave = True
         self._fleet.take_off_rota(daemon)
         self._redeal(daemon)
+        return self.recall(daemon)
 
     def dismiss(self, daemon: Daemon, now: float) -> list[Command]:
         """Let a free daemon end by itself."""

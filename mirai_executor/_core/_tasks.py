@@ -19,6 +19,7 @@ class Task:
 
     run_timeout: float | None
     retries: int
+    kind: int | None = None
     place: int = 0  # in the order of submission
     daemon: DaemonId | None = None  # holds it
     dealt_to: DaemonId | None = None  # direct mode: it waits for this one

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 from ._alarms import Alarm, AlarmKind, Alarms
 from ._fleet import Fleet
+from ._frames import Frames
 from ._invariants import check_invariants
 from ._moves import Moves
 from ._tasks import Task, Tasks
@@ -51,6 +52,7 @@ from .messages import (
     ResolveTask,
     ResultArrived,
     ShutdownRequested,
+    TasksReturned,
     TaskSubmitted,
 )
 
@@ -67,7 +69,8 @@ class Dispatcher:
         self._tasks = Tasks()
         self._fleet = Fleet(policy)
         self._alarms = Alarms(self._tasks, self._fleet)
-        self._moves = Moves(policy, self._tasks, self._fleet, self._alarms)
+        self._frames = Frames(policy, self._tasks, self._fleet)
+        self._moves = Moves(policy, self._tasks, self._fleet, self._alarms, self._frames)
         self._closing = False  # once no task is open, the daemons go
         self._cancelling = False  # what has not begun will not begin
 
@@ -87,6 +90,15 @@ class Dispatcher:
         """
         apply = self._HANDLERS[type(event)]
         return [*apply(self, event, now), *self._settle(now)]
+
+    def handle_all(self, events: Iterable[Event], now: float) -> list[Command]:
+        """Take in what has happened at once, as :meth:`handle` does one by one.
+
+        What waits is looked at only when all is known, so that frames can be filled.
+        """
+        handlers = self._HANDLERS
+        commands = [c for event in events for c in handlers[type(event)](self, event, now)]
+        return commands + self._settle(now)
 
     def expire(self, now: float) -> list[Command]:
         """Return what has to be done because time has passed, in order."""
@@ -155,7 +167,7 @@ class Dispatcher:
         if self._fleet.broken or self._cancelling:
             failure = Failure.BROKEN if self._fleet.broken else Failure.CANCELLED
             return [FailTask(event.task, failure)]
-        self._tasks.add(event.task, Task(event.run_timeout, event.retries))
+        self._tasks.add(event.task, Task(event.run_timeout, event.retries, event.kind))
         if event.timeout is not None:
             # From submission, as in mirai: a promise about when the caller hears back.
             self._alarms.set(now + event.timeout, AlarmKind.TIMEOUT, event.task)
@@ -171,15 +183,24 @@ class Dispatcher:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None or event.task not in daemon.held:
             return ()
-        del daemon.held[event.task]
+        self._moves.let_go(daemon, event.task)
         daemon.tasks_done += 1
         self._fleet.forget_failed_starts()
         commands: list[Command] = []
         if event.task in self._tasks.open:
-            self._moves.forget(event.task)
+            task = self._moves.forget(event.task)
+            self._frames.durations.note(task.kind, event.seconds)
             commands.append(ResolveTask(event.task))
         if event.leaving:
-            self._moves.ask_to_leave(daemon)
+            commands += self._moves.ask_to_leave(daemon)
+        return [*commands, *self._moves.release(daemon, now)]
+
+    def _tasks_returned(self, event: TasksReturned, now: float) -> Iterable[Command]:
+        daemon = self._fleet.daemons.get(event.daemon)
+        if daemon is None or not daemon.recalling:
+            return ()
+        commands = self._moves.accept_returned(daemon, event.tasks, cancelling=self._cancelling)
+        commands += self._moves.give_up() if self._fleet.broken else ()
         return [*commands, *self._moves.release(daemon, now)]
 
     def _broadcast_answered(self, event: BroadcastAnswered, now: float) -> Iterable[Command]:
@@ -212,8 +233,7 @@ class Dispatcher:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None:
             return ()
-        self._moves.ask_to_leave(daemon)
-        return self._moves.release(daemon, now)
+        return [*self._moves.ask_to_leave(daemon), *self._moves.release(daemon, now)]
 
     def _daemon_lost(self, event: DaemonLost, now: float) -> Iterable[Command]:
         daemon = self._fleet.remove(event.daemon)
@@ -277,6 +297,7 @@ class Dispatcher:
         TaskSubmitted: _task_submitted,
         CancelRequested: _cancel_requested,
         ResultArrived: _result_arrived,
+        TasksReturned: _tasks_returned,
         BroadcastAnswered: _broadcast_answered,
         DaemonsRequested: _daemons_requested,
         DaemonsAdded: _daemons_added,
@@ -297,6 +318,8 @@ class Dispatcher:
                 return self._moves.fail(alarm.task, Failure.TIMED_OUT, now)
             case AlarmKind.RUN_TIMEOUT:
                 return self._moves.fail(alarm.task, Failure.RUN_TIMED_OUT, now)
+            case AlarmKind.OVERDUE:
+                return self._moves.hurry(self._fleet.daemons[alarm.daemon])
             case AlarmKind.IDLE:
                 return self._moves.dismiss(self._fleet.daemons[alarm.daemon], now)
             case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE:
@@ -316,14 +339,26 @@ class Dispatcher:
             commands += self._launch(now)
             commands += self._deal(now)
         elif queue or self._fleet.wanted:
+            share = self._frames.share()
             while queue and idle:
-                task, _ = queue.popitem(last=False)
                 _, daemon = idle.popitem()
-                commands.append(self._moves.send(daemon, task, now))
+                frame = self._frames.fill(daemon, queue, share)
+                commands.append(self._moves.send(daemon, frame, now))
             commands += self._launch(now)
+            while (daemon_ahead := self._frames.next_ahead()) is not None:
+                frame = self._frames.fill(daemon_ahead, queue, self._frames.share())
+                commands.append(self._moves.send(daemon_ahead, frame, now))
+        if idle and self._fleet.ahead:
+            commands += self._take_from_the_busy()
         if self._closing and not self._tasks.open:
             commands += self._close(now)
         return commands
+
+    def _take_from_the_busy(self) -> Iterable[Command]:
+        """Have idle daemons do what waits at busy ones."""
+        for daemon in list(self._fleet.ahead.values()):
+            if self._frames.is_worth_recalling(daemon):
+                yield from self._moves.recall(daemon)
 
     def _deal(self, now: float) -> Iterable[Command]:
         """Direct mode: bind every queued task to a daemon, round robin."""
@@ -334,7 +369,7 @@ class Dispatcher:
             task, _ = queue.popitem(last=False)
             if daemon.id in self._fleet.idle:
                 del self._fleet.idle[daemon.id]
-                yield self._moves.send(daemon, task, now)
+                yield self._moves.send(daemon, [task], now)
             else:
                 self._tasks.open[task].dealt_to = daemon.id
                 daemon.dealt[task] = None

@@ -33,6 +33,7 @@ class TaskSubmitted:
     timeout: float | None = None  # seconds from submission
     run_timeout: float | None = None  # seconds from the start of execution
     retries: int = 0  # how often it may run again after a lost daemon
+    kind: int | None = None  # tasks of one kind may be expected to take equally long
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,15 @@ class ResultArrived:
     daemon: DaemonId
     task: TaskId
     leaving: bool = False  # the daemon is spoilt and must not get another task
+    seconds: float | None = None  # that it took there
+
+
+@dataclass(frozen=True, slots=True)
+class TasksReturned:
+    """Answers ``RecallTasks``: the daemon will not begin these, and has begun all others."""
+
+    daemon: DaemonId
+    tasks: tuple[TaskId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,7 @@ Event = (
     TaskSubmitted
     | CancelRequested
     | ResultArrived
+    | TasksReturned
     | BroadcastAnswered
     | DaemonsRequested
     | DaemonsAdded
@@ -133,6 +144,13 @@ class LaunchDaemon:
 class SendTasks:
     daemon: DaemonId
     tasks: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecallTasks:
+    """Take back what the daemon has not begun; ``TasksReturned`` says what that was."""
+
+    daemon: DaemonId
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +196,7 @@ class FailBroadcast:
 Command = (
     LaunchDaemon
     | SendTasks
+    | RecallTasks
     | SendBroadcast
     | InterruptTask
     | DismissDaemon
@@ -234,6 +253,10 @@ class Policy:
             within ``failure_window`` seconds, before the dispatcher gives up (the restart
             intensity of Erlang's supervisors).
         failure_window: See ``failed_starts``.
+        frame_time: Seconds of expected work that one frame may hold; 0 for frames of one task,
+            and none of them before the last one is done.
+        frame_size: The most tasks in a frame.
+        ahead_below: Tasks that take longer, in seconds, are not sent to a daemon that is busy.
     """
 
     max_daemons: int
@@ -246,6 +269,9 @@ class Policy:
     leave_grace: float = 10.0
     failed_starts: int = 5
     failure_window: float = 60.0
+    frame_time: float = 400e-6
+    frame_size: int = 64
+    ahead_below: float = 5e-3
 
     def __post_init__(self) -> None:
         if self.max_daemons < 0:

@@ -31,6 +31,7 @@ from mirai_executor.errors import ForkedExecutorError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
+from ._kinds import kind_of
 from ._waiting import Answer, Moment
 
 if TYPE_CHECKING:
@@ -115,7 +116,13 @@ class Host:
         limits: Limits = _NO_LIMITS,
     ) -> None:
         """Queue a call. What cannot be pickled ends in the future."""
-        self._accept(task, future, lambda encoder: encoder.encode(fn, args, kwargs), limits)
+        self._accept(
+            task,
+            future,
+            lambda encoder: encoder.encode(fn, args, kwargs),
+            limits,
+            kind_of(fn, args),
+        )
 
     def submit_source(
         self,
@@ -140,6 +147,7 @@ class Host:
         future: "OpenFuture",
         encode: "Callable[[_payload.CallEncoder], _payload.Call]",
         limits: Limits,
+        kind: int | None = None,
     ) -> None:
         from ._loop import OpenTask, Submission  # imports NNG, which no import of ours may
 
@@ -151,7 +159,7 @@ class Host:
         except BaseException as error:  # the user's own __reduce__ may raise any
             future.set_exception(error)
             return
-        event = TaskSubmitted(task, limits.timeout, limits.run_timeout, limits.retries)
+        event = TaskSubmitted(task, limits.timeout, limits.run_timeout, limits.retries, kind)
         open_task = OpenTask(future, call, limits.timeout, limits.run_timeout)
         self._put(Submission(event, task, open_task))
 

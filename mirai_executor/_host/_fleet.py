@@ -1,7 +1,7 @@
 """Starts the daemons of one executor, hears what they say, and notices how they end.
 
-What happens to a daemon becomes an event for the dispatcher, with the outcome of a task if it
-brings one. Everything here runs on the host thread.
+What happens to a daemon becomes an event for the dispatcher, or outcomes of tasks. Everything here
+runs on the host thread.
 """
 
 import logging
@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 from mirai_executor import _payload, _wire
 from mirai_executor._core import (
@@ -22,8 +23,8 @@ from mirai_executor._core import (
     Event,
     InitializerFailed,
     LeaveRequested,
-    ResultArrived,
     TaskId,
+    TasksReturned,
 )
 from mirai_executor._place import limit_behind
 from mirai_executor._transport import LinkClosedError
@@ -41,8 +42,17 @@ _INSIST = 0.02  # seconds until a task that was asked to stop is asked again; th
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
 HOST_NAME = socket.gethostname()
 
-Report = Callable[[Event, _wire.WireOutcome | None], None]
 Post = Callable[[Callable[[], None]], None]
+
+
+class Listener(Protocol):
+    """Who is told what happens to daemons; at once."""
+
+    def handle(self, event: Event) -> None: ...
+    def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None: ...
+    def on_broadcast_answered(
+        self, event: BroadcastAnswered, outcome: _wire.WireOutcome
+    ) -> None: ...
 
 
 class Fleet:
@@ -53,7 +63,7 @@ class Fleet:
         initializer: The call that each makes before its first task.
         cleanup: Whether they clean up after each task.
         selector: Calls the data of a key when its descriptor is readable.
-        report: Takes an event in, at once.
+        listener: Is told what happens to them.
         post: Has the host thread call something soon; safe from any thread.
     """
 
@@ -63,20 +73,20 @@ class Fleet:
         initializer: _payload.Call | None,
         cleanup: bool,
         selector: selectors.BaseSelector,
-        report: Report,
+        listener: Listener,
         post: Post,
     ) -> None:
         self._launcher = launcher
         self._initializer = initializer
         self._cleanup = cleanup
         self._selector = selector
-        self._report = report
+        self._listener = listener
         self._post = post
         self._relay = Relay(aloud=launcher.output)
         self._daemons: dict[DaemonId, LocalDaemon] = {}
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
         # Tasks that were asked to stop: the pause before they are asked again, and its end.
-        self._stops: dict[DaemonId, tuple[TaskId, float, float]] = {}
+        self._stops: dict[tuple[DaemonId, TaskId], tuple[float, float]] = {}
         self._launch_error: LaunchError | None = None
         self._lost: dict[DaemonId, tuple[int, int, str]] = {}  # pid, status, last lines
         self._mild_signal: int | None = None
@@ -95,7 +105,7 @@ class Fleet:
                 self._daemons[id_] = daemon
         except (LaunchError, OSError) as error:
             self._launch_error = as_launch_error(error)
-            self._post(lambda: self._report(DaemonLost(id_), None))
+            self._post(lambda: self._listener.handle(DaemonLost(id_)))
             return
         self._watch(daemon.link.fileno(), lambda: self._on_frames(id_))
         if daemon.pidfd >= 0:
@@ -114,11 +124,17 @@ class Fleet:
     def send_tasks(self, id_: DaemonId, calls: Sequence[tuple[TaskId, _payload.Call]]) -> None:
         """Send calls, to be run in this order."""
         daemon = self._daemons[id_]
-        daemon.sent.update((task, None) for task, _ in calls)
-        tasks = (
-            _wire.WireTask(task, daemon.new_names(call.names), call.blob) for task, call in calls
-        )
-        self.send(id_, _wire.Tasks(tuple(tasks)))
+        try:
+            daemon.send_tasks(calls)
+        except LinkClosedError:
+            daemon.kill()  # its end is reported like every other
+
+    def recall(self, id_: DaemonId) -> None:
+        """Take back what a daemon has not begun, and have it send the results that it has."""
+        daemon = self._daemons[id_]
+        tasks = daemon.take_back()
+        daemon.insist()
+        self._post(lambda: self._listener.handle(TasksReturned(id_, tasks)))
 
     def send_broadcast(self, id_: DaemonId, broadcast: BroadcastId, call: _payload.Call) -> None:
         """Send a call whose effects stay."""
@@ -126,9 +142,12 @@ class Fleet:
         self.send(id_, _wire.Broadcast(broadcast, names, call.blob))
 
     def interrupt(self, id_: DaemonId, task: TaskId) -> None:
-        """Ask a daemon to stop a task."""
-        self._daemons[id_].interrupt(task)
-        self._stops[id_] = (task, _INSIST, time.monotonic() + _INSIST)
+        """Ask a daemon to stop a task, unless it has been taken back."""
+        daemon = self._daemons[id_]
+        if task not in daemon.sent:
+            return
+        daemon.interrupt(task)
+        self._stops[id_, task] = (_INSIST, time.monotonic() + _INSIST)
 
     def dismiss(self, id_: DaemonId) -> None:
         """Let a daemon leave."""
@@ -174,18 +193,18 @@ class Fleet:
         match frame:
             case _wire.Outcomes():
                 for outcome in frame.outcomes:
-                    task = TaskId(outcome.task)
-                    daemon.sent.pop(task, None)
-                    self._report(ResultArrived(id_, task, outcome.leaving), outcome)
+                    daemon.sent.pop(TaskId(outcome.task), None)
+                self._listener.on_results(id_, frame.outcomes)
             case _wire.BroadcastOutcome():
                 outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
-                self._report(BroadcastAnswered(id_, BroadcastId(frame.broadcast)), outcome)
+                event = BroadcastAnswered(id_, BroadcastId(frame.broadcast))
+                self._listener.on_broadcast_answered(event, outcome)
             case _wire.Hello():
                 self._greet(id_, daemon, frame)
             case _wire.Ready():
-                self._report(DaemonReady(id_), None)
+                self._listener.handle(DaemonReady(id_))
             case _wire.Leaving():
-                self._report(LeaveRequested(id_), None)
+                self._listener.handle(LeaveRequested(id_))
             case _wire.InitFailed():
                 self._on_initializer_failed(id_, daemon, frame)
             case _:
@@ -215,7 +234,7 @@ class Fleet:
         )
         self._launch_error.__cause__ = cause
         self.dismiss(id_)
-        self._report(InitializerFailed(id_), None)
+        self._listener.handle(InitializerFailed(id_))
 
     # How daemons end
 
@@ -248,7 +267,7 @@ class Fleet:
     def deadlines(self) -> Iterable[float]:
         """Return when :meth:`expire` has something to do."""
         yield from self._patience.values()
-        for _, _, deadline in self._stops.values():
+        for _, deadline in self._stops.values():
             yield deadline
 
     def expire(self, now: float) -> None:
@@ -269,13 +288,13 @@ class Fleet:
         is not noticed before that call returns: perhaps never. Measured: twice in 18,000 cancels
         of a task that waits for a lock.
         """
-        for id_, (task, pause, deadline) in list(self._stops.items()):
+        for (id_, task), (pause, deadline) in list(self._stops.items()):
             daemon = self._daemons.get(id_)
             if daemon is None or task not in daemon.sent:
-                del self._stops[id_]
+                del self._stops[id_, task]
             elif deadline <= now:
-                daemon.interrupt(task)
-                self._stops[id_] = (task, 2 * pause, now + 2 * pause)
+                daemon.insist()
+                self._stops[id_, task] = (2 * pause, now + 2 * pause)
 
     def _bury(self, id_: DaemonId) -> None:
         """Report a daemon as lost once all that it had sent has been taken in."""
@@ -289,7 +308,7 @@ class Fleet:
         code = daemon.process.returncode
         self._note_end(daemon, code, stderr)
         self._lost[id_] = (daemon.pid, code, stderr)
-        self._report(DaemonLost(id_, begun), None)
+        self._listener.handle(DaemonLost(id_, begun))
         del self._lost[id_]
 
     def _note_end(self, daemon: LocalDaemon, code: int, stderr: str) -> None:

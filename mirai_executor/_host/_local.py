@@ -1,4 +1,4 @@
-"""One local daemon, as its host sees it: a process, a link, a lifeline and a shared page."""
+"""One local daemon, as its host sees it: a process, a link, a lifeline, a page and tickets."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
 from mirai_executor._page import STOP_SIGNAL, Page
-from mirai_executor._payload import NameEntry
+from mirai_executor._payload import Call, NameEntry
+from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link
 from mirai_executor.launchers import LocalLauncher
 
@@ -36,20 +37,21 @@ class LocalDaemon:
         self, launcher: LocalLauncher, relay: Relay, on_link_closed: Callable[[], None]
     ) -> None:
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            here, there = socket.socketpair()
-            ours.callback(here.close)
-            theirs.callback(there.close)
-            lifeline_out, self.lifeline = os.pipe()
+            here, link_fd = self._open_link(ours)
+            theirs.callback(os.close, link_fd)
+            lifeline_fd, self.lifeline = os.pipe()
             ours.callback(os.close, self.lifeline)
-            theirs.callback(os.close, lifeline_out)
+            theirs.callback(os.close, lifeline_fd)
             self.page, page_fd = Page.create()
             ours.callback(self.page.close)
             theirs.callback(os.close, page_fd)
+            self._tickets, tickets_fd = TicketOffice.create()
+            ours.callback(self._tickets.close)
+            theirs.callback(os.close, tickets_fd)
             stderr_out, stderr_in = _stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
-            fds = (there.fileno(), lifeline_out, page_fd)
-            self.process = launcher.start(fds, stderr_in)
+            self.process = launcher.start((link_fd, lifeline_fd, page_fd, tickets_fd), stderr_in)
             ours.callback(self.reap)
             self.pidfd = os.pidfd_open(self.pid) if sys.platform == "linux" else -1
             if self.pidfd >= 0:
@@ -65,6 +67,12 @@ class LocalDaemon:
         self.has_greeted = False  # before that, NNG does not tell that a link is gone
         self._seen: dict[str, bytes] = {}  # names of __main__, as the daemon knows them
 
+    @staticmethod
+    def _open_link(ours: contextlib.ExitStack) -> tuple[socket.socket, int]:
+        here, there = socket.socketpair()
+        ours.callback(here.close)
+        return here, there.detach()
+
     @property
     def pid(self) -> int:
         """The process id, which is also that of its process group."""
@@ -73,6 +81,31 @@ class LocalDaemon:
     def send(self, frame: _wire.Frame) -> None:
         """Send a frame; LinkClosedError if the daemon is gone."""
         self.link.send(_wire.encode(frame))
+
+    def send_tasks(self, calls: Sequence[tuple[TaskId, Call]]) -> None:
+        """Send calls, to be run in this order; LinkClosedError if the daemon is gone."""
+        ids = [task for task, _ in calls]
+        self._tickets.issue(ids)  # first: what has none when it comes is not begun
+        self.sent.update(dict.fromkeys(ids))
+        tasks = []
+        table: tuple[NameEntry, ...] | None = None
+        names: tuple[_wire.Name, ...] = ()
+        for task, call in calls:
+            if call.names is not table:
+                table, names = call.names, self.new_names(call.names)
+            tasks.append(_wire.WireTask(task, names, call.blob))
+        self.send(_wire.Tasks(tuple(tasks)))
+
+    def insist(self) -> None:
+        """Have it look once more at what has to stop, and send the results that it has in hand."""
+        self._signal(os.kill, STOP_SIGNAL)
+
+    def take_back(self) -> tuple[TaskId, ...]:
+        """Return the tasks that it has not begun, and never will."""
+        tasks = tuple(TaskId(task) for task in self._tickets.take_back())
+        for task in tasks:
+            self.sent.pop(task, None)
+        return tasks
 
     def note_names(self, names: Iterable[NameEntry]) -> None:
         """Remember names that reached the daemon in another way."""
@@ -89,8 +122,8 @@ class LocalDaemon:
 
     def interrupt(self, task: TaskId) -> None:
         """Ask the daemon to stop this task, and no other."""
-        self.page.stop = task
-        self._signal(os.kill, STOP_SIGNAL)
+        self.page.stop(task)
+        self.insist()
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """End the daemon, and all that its tasks have started."""
@@ -107,16 +140,16 @@ class LocalDaemon:
         return self.process.wait()
 
     def begun(self) -> tuple[TaskId, ...]:
-        """Return the tasks that it had begun and not answered."""
-        order = list(self.sent)
-        last = TaskId(self.page.begun)
-        return tuple(order[: order.index(last) + 1]) if last in self.sent else ()
+        """Return the tasks that it had begun and not answered; it takes back all others."""
+        self.take_back()
+        return tuple(self.sent)
 
     def close(self) -> str:
         """Let go of everything, and return the last lines of its standard error."""
         self.link.close()
         os.close(self.lifeline)
         self.page.close()
+        self._tickets.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
         return self._relay.finish(self._stderr)

@@ -18,7 +18,7 @@ import logging
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -42,6 +42,7 @@ from mirai_executor._core import (
     KillRequested,
     LaunchDaemon,
     Policy,
+    RecallTasks,
     ResolveTask,
     ResultArrived,
     SendBroadcast,
@@ -141,21 +142,20 @@ class Loop:
         self._broadcasts: dict[BroadcastId, _payload.Call] = {}
         self._broadcast_futures: dict[tuple[DaemonId, BroadcastId], OpenFuture] = {}
         self._awaiting_ready: list[tuple[int, Answer[None]]] = []
-        self._outcome: _wire.WireOutcome | None = None  # brought by the event at hand
+        self._outcomes: dict[TaskId, _wire.WireOutcome] = {}  # brought by the events at hand
         # Futures to resolve, which runs callbacks of the user: after every send is out.
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         self._selector = selectors.DefaultSelector()
         self._waker: Waker | None = Waker()  # None once the loop has ended
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ, self._waker.hear)
-        self._fleet = Fleet(
-            launcher, initializer, cleanup, self._selector, self._on_event, self._post
-        )
+        self._fleet = Fleet(launcher, initializer, cleanup, self._selector, self, self._post)
         self._carriers: dict[type[Command], Callable[[Any], None]] = {
             SendTasks: self._send_tasks,
             SendBroadcast: self._send_broadcast,
             ResolveTask: self._resolve,
             FailTask: self._fail,
             FailBroadcast: self._fail_broadcast,
+            RecallTasks: lambda command: self._fleet.recall(command.daemon),
             InterruptTask: lambda command: self._fleet.interrupt(command.daemon, command.task),
             LaunchDaemon: lambda command: self._fleet.launch(command.daemon),
             KillDaemon: lambda command: self._fleet.kill(command.daemon),
@@ -206,8 +206,7 @@ class Loop:
         if deadline is not None and deadline <= now:
             self._carry_out(self._dispatcher.expire(now))
         self._fleet.expire(now)
-        for _ in range(min(len(self._inbox), _BATCH)):
-            self._take(self._inbox.popleft())
+        self._take_in(min(len(self._inbox), _BATCH))
 
     def _sleep(self) -> list[Callable[[], None]]:
         deadlines = list(self._fleet.deadlines())
@@ -221,27 +220,46 @@ class Loop:
         self.asleep = False
         return [key.data for key, _ in keys]
 
-    def _take(self, item: Item) -> None:
-        if isinstance(item, Submission):
-            self._open[item.id] = item.task  # in place before the event that names it
-            self.handle(item.event)
-        elif callable(item):
-            item()
-            self._resolve_ended()
-        else:
-            self.handle(item)
+    def _take_in(self, count: int) -> None:
+        """Take so many items in, with events that follow each other as one."""
+        events: list[Event] = []
+        for _ in range(count):
+            item = self._inbox.popleft()
+            if isinstance(item, Submission):
+                self._open[item.id] = item.task  # in place before the event that names it
+                events.append(item.event)
+            elif callable(item):
+                self._handle_all(events)
+                events = []
+                item()
+                self._resolve_ended()
+            else:
+                events.append(item)
+        self._handle_all(events)
+
+    def _handle_all(self, events: list[Event]) -> None:
+        if events:
+            self._carry_out(self._dispatcher.handle_all(events, time.monotonic()))
 
     def handle(self, event: Event) -> None:
         """Have the dispatcher decide about an event, and do it."""
         self._carry_out(self._dispatcher.handle(event, time.monotonic()))
 
-    def _on_event(self, event: Event, outcome: _wire.WireOutcome | None) -> None:
-        """Take in what a daemon did, with the outcome of a task if it brings one."""
-        if type(event) is BroadcastAnswered:
-            self._resolve_broadcast(event, outcome)
-        self._outcome = outcome
+    def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
+        """Take in how tasks have ended at a daemon."""
+        self._outcomes = {TaskId(outcome.task): outcome for outcome in outcomes}
+        self._handle_all(
+            [
+                ResultArrived(daemon, TaskId(o.task), o.leaving, o.nanoseconds * 1e-9)
+                for o in outcomes
+            ]
+        )
+        self._outcomes = {}
+
+    def on_broadcast_answered(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
+        """Take in what ``everywhere`` led to at a daemon."""
+        self._resolve_broadcast(event, outcome)
         self.handle(event)
-        self._outcome = None
 
     def _carry_out(self, commands: Iterable[Command]) -> None:
         for command in commands:
@@ -268,7 +286,8 @@ class Loop:
             self._fleet.send_tasks(command.daemon, calls)
 
     def _resolve(self, command: ResolveTask) -> None:
-        future, outcome = self._open.pop(command.task).future, self._outcome
+        future = self._open.pop(command.task).future
+        outcome = self._outcomes.get(command.task)
         if outcome is None:  # the future was cancelled before it could start
             self._ended.append(future.end_cancelled)
         else:
@@ -315,12 +334,8 @@ class Loop:
         call = self._broadcasts[command.broadcast]
         self._fleet.send_broadcast(command.daemon, command.broadcast, call)
 
-    def _resolve_broadcast(
-        self, event: BroadcastAnswered, outcome: _wire.WireOutcome | None
-    ) -> None:
+    def _resolve_broadcast(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
         future = self._broadcast_futures.pop((event.daemon, event.broadcast), None)
-        if outcome is None:
-            return
         if future is not None:
             self._ended.append(lambda: _resolve(future, outcome))
         elif outcome.status is not _wire.Status.VALUE:

@@ -7,21 +7,22 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Serve the host at the other end of three inherited descriptors, named on the command line.
+    """Serve the host at the other end of four inherited descriptors, named on the command line.
 
-    The descriptors are those of the link, of the lifeline and of the shared page.
+    The descriptors are those of the link, the lifeline, the shared page and the tickets.
     """
     from mirai_executor import _place, _transport  # not before the lifeline holds
     from mirai_executor._page import Page
+    from mirai_executor._tickets import Tickets
 
     from . import _lifeline, _streams
     from ._serve import Daemon
 
-    link, lifeline, page = map(int, sys.argv[1:4])
-    for fd in (link, lifeline, page):
+    link, lifeline, page, tickets = map(int, sys.argv[1:5])
+    for fd in (link, lifeline, page, tickets):
         os.set_inheritable(fd, False)  # positional in the standard library
     _lifeline.hold(lifeline)
     _streams.prepare()
     _place.enter_daemon()
     _transport.save_threads()
-    Daemon(link, Page(page)).serve()
+    Daemon(link, Page(page), Tickets(tickets)).serve()

@@ -1,11 +1,14 @@
 """Decides which signals interrupt the task that runs, and lets no other code feel them.
 
 Two signals can end a task: SIGINT, from whoever sends it, and ``STOP_SIGNAL``, by which the
-host stops the one task that it has named in the shared page. Both only count while user code
-runs, and a stop only for the very task that it names: one that comes late stops no other.
+host stops the tasks that it has named in the shared page. Both only count while user code
+runs, and a stop only for the very tasks that it names: one that comes late stops no other.
+
+``STOP_SIGNAL`` also means that the host waits: results that are still in hand are sent then.
 """
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from mirai_executor._page import STOP_SIGNAL, Page
@@ -16,11 +19,19 @@ _LOOKUPS = frozenset({"_gcd_import", "_sanity_check", "_find_and_load", "_handle
 
 
 class Interrupts:
-    """The daemon's signal handlers, and the window in which they may raise KeyboardInterrupt."""
+    """The daemon's signal handlers, and the window in which they may raise KeyboardInterrupt.
 
-    def __init__(self, page: Page) -> None:
+    Args:
+        page: Names the task that has to stop.
+        send_results: Sends what is in hand. Called by a handler, inside the window only.
+    """
+
+    def __init__(self, page: Page, send_results: Callable[[], None]) -> None:
         self._page = page
+        self._send_results = send_results
         self._running = 0  # the task whose user code runs; 0 outside the window
+        self._sending = False
+        self._put_off = False  # an interrupt, until the results are sent
         self.hit_import = False  # for good
 
     def install(self) -> None:
@@ -32,18 +43,27 @@ class Interrupts:
         """Open the window for a task; False if it has been stopped before it began."""
         # In this order: a stop that comes in between finds the window open.
         self._running = task
-        return self._page.stop != task
+        return not self._page.must_stop(task)
 
     def leave(self) -> None:
         """Close the window."""
         self._running = 0
 
     def _on_interrupt(self, _: int, frame: FrameType | None) -> None:
-        if self._running:
+        if self._sending:
+            self._put_off = True
+        elif self._running:
             self._raise(frame)
 
     def _on_stop(self, _: int, frame: FrameType | None) -> None:
-        if self._running and self._page.stop == self._running:
+        if not self._running or self._sending:
+            return
+        self._put_off, self._sending = False, True
+        try:
+            self._send_results()
+        finally:
+            self._sending = False
+        if self._put_off or self._page.must_stop(self._running):
             self._raise(frame)
 
     def _raise(self, frame: FrameType | None) -> None:

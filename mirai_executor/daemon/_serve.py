@@ -13,12 +13,14 @@ import os
 import select
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mirai_executor import _payload, _wire
 from mirai_executor._page import STOP_SIGNAL, Page
+from mirai_executor._tickets import Tickets
 from mirai_executor._transport import Link
 from mirai_executor._version import __version__
 from mirai_executor._wire import Bytes, Name, Status
@@ -28,19 +30,21 @@ from . import _streams
 from ._cleanup import Snapshot
 from ._interrupts import Interrupts
 
-BROADCAST = 1 << 63  # marks the ids of broadcasts in the shared page
+BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
+_HOLD = 200_000  # nanoseconds that a result may wait for those of the tasks behind it
 
 
 class Daemon:
     """The runner of tasks, at its end of a local link."""
 
-    def __init__(self, link_fd: int, page: Page) -> None:
+    def __init__(self, link_fd: int, page: Page, tickets: Tickets) -> None:
         self._link = Link(link_fd, buffered=False, on_closed=lambda: None)
         self._poll = select.poll()
         self._poll.register(self._link.fileno(), select.POLLIN)
-        self._page = page
+        self._tickets = tickets
         self._pid = os.getpid()
-        self._interrupts = Interrupts(page)
+        self._in_hand: list[_wire.WireOutcome] = []  # results not sent yet
+        self._interrupts = Interrupts(page, self._send_results)
         self._namespace: _payload.Namespace
         self._snapshot: Snapshot | None = None
         self._cleanup_failed = False
@@ -68,12 +72,11 @@ class Daemon:
             case _wire.Init():
                 self._initialize(_payload.decode_plain(frame.payload))
             case _wire.Tasks():
-                if self._is_spoilt:
+                if self._is_spoilt():
                     # The host cannot have sent this after an outcome of ours that it lacks.
-                    # The shared page says that none of these began: they run elsewhere.
+                    # Their tickets say that none of these began: they run elsewhere.
                     return False
-                for task in frame.tasks:
-                    self._run(task)
+                return self._run_all(frame.tasks)
             case _wire.Broadcast():
                 self._run_broadcast(frame)
             case _wire.Leave():
@@ -99,6 +102,7 @@ class Daemon:
         self._namespace = _payload.Namespace(preparation)
         if initializer is not None:
             names = tuple(Name(*entry) for entry in initializer.names)
+            self._receive_names(names)
             status, payload = self._attempt(BROADCAST, names, initializer.blob, persist=True)
             if status is not Status.VALUE:
                 self._send(_wire.InitFailed(payload))
@@ -110,15 +114,51 @@ class Daemon:
             self._namespace.on_sys_path = self._snapshot.keep_path
         self._send(_wire.Ready())
 
-    def _run(self, task: _wire.WireTask) -> None:
-        status, payload = self._attempt(task.task, task.names, task.payload, persist=False)
-        outcome = _wire.WireOutcome(task.task, status, self._is_spoilt, payload)
-        self._send(_wire.Outcomes((outcome,)))
-        del outcome, payload, task
-        self._guard(lambda snapshot: snapshot.restore(self._namespace.host_names))
+    def _run_all(self, tasks: Sequence[_wire.WireTask]) -> bool:
+        """Run the tasks of a frame, as far as the host does not have them back.
+
+        Returns:
+            False if this daemon is spoilt and leaves some to others.
+        """
+        last = tasks[-1]
+        held_since = 0
+        names: Sequence[Name] = ()
+        for task in tasks:
+            if task.names is not names:  # else they have been received
+                names = task.names
+                self._receive_names(names)
+            if self._is_spoilt():
+                return False  # its results are sent
+            if not self._tickets.take(task.task):
+                continue
+            begun = time.perf_counter_ns()
+            status, payload = self._attempt(task.task, names, task.payload, persist=False)
+            ended = time.perf_counter_ns()
+            leaving = self._is_spoilt()
+            outcome = _wire.WireOutcome(task.task, status, leaving, payload, ended - begun)
+            if not self._in_hand:
+                held_since = ended
+            self._in_hand.append(outcome)
+            del outcome, payload
+            if task is last or leaving or ended - held_since > _HOLD:
+                self._send_results()
+            self._guard(lambda snapshot: snapshot.restore(self._namespace.host_names))
+        self._send_results()  # before the first task of the next frame
+        return True
+
+    def _send_results(self) -> None:
+        if self._in_hand:
+            outcomes, self._in_hand = self._in_hand, []
+            self._send(_wire.Outcomes(tuple(outcomes)))
+
+    def _receive_names(self, names: Sequence[Name]) -> None:
+        for name in names:
+            if name.blob is not None:
+                self._namespace.receive(name.name, name.digest, bytes(name.blob))
 
     def _run_broadcast(self, frame: _wire.Broadcast) -> None:
         id_ = BROADCAST | frame.broadcast
+        self._receive_names(frame.names)
         status, payload = self._attempt(id_, frame.names, frame.payload, persist=True)
         self._send(_wire.BroadcastOutcome(frame.broadcast, status, payload))
         self._guard(lambda snapshot: snapshot.retake())
@@ -132,11 +172,10 @@ class Daemon:
         except BaseException:  # whatever it was: it must not reach the next task
             traceback.print_exc()
             self._cleanup_failed = True
-        if self._is_spoilt and not self._leaving:
+        if self._is_spoilt() and not self._leaving:
             self._leaving = True
             self._send(_wire.Leaving())
 
-    @property
     def _is_spoilt(self) -> bool:
         return self._cleanup_failed or self._interrupts.hit_import
 
@@ -146,12 +185,8 @@ class Daemon:
         self, id_: int, names: Sequence[Name], payload: Bytes, *, persist: bool
     ) -> tuple[Status, Bytes]:
         """Run a call; whatever it does, return an outcome that can be sent."""
-        for name in names:
-            if name.blob is not None:
-                self._namespace.receive(name.name, name.digest, bytes(name.blob))
         try:
             try:
-                self._page.begun = id_  # before anything of the user's runs
                 if not self._interrupts.enter(id_):
                     return Status.SKIPPED, b""
                 value = self._call(names, payload, persist=persist)

@@ -81,7 +81,8 @@ class History:
         self.daemons: set[DaemonId] = set()
         self.losses: dict[DaemonId, tuple[TaskId, ...]] = {}
         self.first_sends: list[TaskId] = []
-        self._holds: dict[DaemonId, TaskId | None] = {}
+        self._holds: dict[DaemonId, list[TaskId]] = {}
+        self._frames: defaultdict[DaemonId, list[tuple[TaskId, ...]]] = defaultdict(list)
         self._broadcasts: list[BroadcastId] = []
         self._shares: defaultdict[DaemonId, list[BroadcastId]] = defaultdict(list)  # sent to it
         self._runs: Counter[tuple[BroadcastId, DaemonId]] = Counter()
@@ -117,7 +118,7 @@ class History:
         """Note a daemon."""
         assert daemon not in self.daemons, "one id for two daemons"
         self.daemons.add(daemon)
-        self._holds[daemon] = None
+        self._holds[daemon] = []
 
     def begun(self, now: float, task: TaskId, daemon: DaemonId) -> None:
         """Note that the user's function was called."""
@@ -131,8 +132,8 @@ class History:
         """Note a frame that reached the host."""
         match event:
             case ResultArrived(daemon, task):
-                assert self._holds[daemon] == task
-                self._holds[daemon] = None
+                assert task in self._holds[daemon]
+                self._holds[daemon].remove(task)
                 self.tasks[task].answered_by.append(daemon)
             case BroadcastAnswered(daemon, broadcast):
                 self._open_shares.discard((broadcast, daemon))
@@ -141,25 +142,38 @@ class History:
 
     def held_by(self, daemon: DaemonId) -> tuple[TaskId, ...]:
         """Return what a daemon was sent and has not answered."""
-        held = self._holds[daemon]
-        return () if held is None else (held,)
+        return tuple(self._holds[daemon])
+
+    def returned(self, daemon: DaemonId, tasks: tuple[TaskId, ...]) -> None:
+        """Note what the host has back."""
+        for task in tasks:
+            assert daemon not in self.tasks[task].begun, "begun, and taken back"
+            self._holds[daemon].remove(task)
+            self.tasks[task].is_back = True
 
     def lost(self, now: float, daemon: DaemonId, started: tuple[TaskId, ...]) -> None:
         """Note the loss of a daemon."""
         self.losses[daemon] = started
         for task in self.held_by(daemon):
             self.tasks[task].is_back = True
-        self._holds[daemon] = None
+        self._holds[daemon] = []
 
     # What the dispatcher wants
 
     def commanded(self, now: float, command: Command) -> None:
         """Note a command."""
         match command:
-            case SendTasks(daemon, (task,)):
-                self._sent(now, daemon, task)
+            case SendTasks(daemon, tasks):
+                assert len(tasks) <= self.policy.frame_size
+                self._frames[daemon] = [
+                    f for f in self._frames[daemon] if self._is_held(daemon, f)
+                ]
+                self._frames[daemon].append(tasks)
+                assert len(self._frames[daemon]) <= 2, "a third frame"
+                for task in tasks:
+                    self._sent(now, daemon, task)
             case SendBroadcast(daemon, broadcast):
-                assert self._holds[daemon] is None, "everywhere beside a task"
+                assert not self._holds[daemon], "everywhere beside a task"
                 self._shares[daemon].append(broadcast)
             case FailBroadcast(daemon, broadcast):
                 self._open_shares.discard((broadcast, daemon))
@@ -170,12 +184,19 @@ class History:
             case _:
                 pass
 
+    def _is_held(self, daemon: DaemonId, frame: tuple[TaskId, ...]) -> bool:
+        return any(task in self._holds[daemon] for task in frame)
+
     def _sent(self, now: float, daemon: DaemonId, task: TaskId) -> None:
         story = self.tasks[task]
-        assert self._holds[daemon] is None, "two tasks on one daemon"
+        company = [*self._holds[daemon], task]
+        if len(company) > 1:
+            assert self.policy.frame_time > 0, "two tasks on one daemon"
+            limits = [self.tasks[other].run_timeout for other in company]
+            assert limits == [None] * len(company), "a time to run that counts from sending"
         assert not story.ends, "sent after its end"
         assert self._shares[daemon] == self._broadcasts, "it overtook everywhere"
-        self._holds[daemon] = task
+        self._holds[daemon].append(task)
         if not story.sent:
             self.first_sends.append(task)
         story.is_back = False
@@ -207,7 +228,7 @@ class History:
             assert self.ends().keys() <= {None}, "a task failed though nothing went wrong"
 
     def _check_losses(self) -> None:
-        """One lost daemon costs at most the one task that it had begun."""
+        """A lost daemon costs tasks that it had begun: one, where none share a frame."""
         costs: Counter[DaemonId] = Counter()
         for task, story in self.tasks.items():
             _, failure, daemon = story.ends[0]
@@ -217,4 +238,5 @@ class History:
                 costs[daemon] += 1
             if failure is Failure.CANCELLED and story.cancelled_at is None:
                 assert self.is_cancelling or self.is_cancelling_running
-        assert all(cost == 1 for cost in costs.values()), "a lost daemon cost more than its task"
+        if self.policy.frame_time == 0:
+            assert all(cost == 1 for cost in costs.values()), "a loss cost more than its task"

@@ -10,9 +10,11 @@ Time is a number and moves from one happening to the next, so that an hour with 
 takes a second. What happened is kept as a history; :mod:`core.history` says whether it may be so.
 """
 
+import functools
 import heapq
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -37,12 +39,14 @@ from mirai_executor._core import (
     LaunchDaemon,
     LeaveRequested,
     Policy,
+    RecallTasks,
     ResolveTask,
     ResultArrived,
     SendBroadcast,
     SendTasks,
     ShutdownRequested,
     TaskId,
+    TasksReturned,
     TaskSubmitted,
 )
 
@@ -77,6 +81,7 @@ class Work:
     run_timeout: float | None = None
     retries: int = 0
     cancelled_at: float | None = None
+    kind: int | None = None
 
 
 class Process:
@@ -89,8 +94,11 @@ class Process:
         self.is_connected = True
         self.has_greeted = False
         self.is_remote = world.chance(world.faults.is_remote)
-        self.begun: TaskId | None = None  # as the shared page shows it
+        self.tickets: deque[TaskId] = deque()  # of what it has not begun; both sides take them
+        self.waiting: deque[Work] = deque()  # what has come
+        self.in_hand: list[ResultArrived] = []
         self.running: TaskId | None = None
+        self.is_spoilt = False
         self.stopped: set[TaskId] = set()
         self.last_arrival_here = 0.0
         self.last_arrival_there = 0.0
@@ -119,14 +127,34 @@ class Process:
 
     # What it gets
 
-    def take_task(self, work: Work) -> None:
-        """Run a task, unless it was told before not to."""
-        if work.task in self.stopped:  # the interrupt overtook its task
-            self.send(ResultArrived(self.id, work.task))
-            return
-        self.begun = self.running = work.task
-        self.world.history.begun(self.world.now, work.task, self.id)
-        self.world.after(work.duration, lambda: self.finish(work.task))
+    def take_frame(self, frame: list[Work]) -> None:
+        """Run the tasks of a frame, one after the other."""
+        self.waiting.extend(frame)
+        if self.running is None:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Begin the next task whose ticket is there, unless it was told before not to."""
+        while self.waiting and not self.is_spoilt:
+            work = self.waiting.popleft()
+            if not self.tickets or self.tickets[0] != work.task:
+                continue  # the host has it back
+            self.tickets.popleft()
+            if work.task not in self.stopped:
+                self.running = work.task
+                self.world.history.begun(self.world.now, work.task, self.id)
+                self.world.after(work.duration, functools.partial(self.finish, work))
+                return
+            self.in_hand.append(ResultArrived(self.id, work.task))  # it was overtaken
+        self.send_results()
+        if self.waiting:
+            self.die()  # it is spoilt: what it has not begun runs elsewhere
+
+    def send_results(self) -> None:
+        """Send what is in hand."""
+        results, self.in_hand = self.in_hand, []
+        for result in results:
+            self.send(result)
 
     def take_broadcast(self, broadcast: BroadcastId) -> None:
         """Run a share of everywhere."""
@@ -141,7 +169,8 @@ class Process:
         self.stopped.add(task)
         if self.running == task:
             leaving = self.world.chance(self.world.faults.is_spoilt_by_interrupts)
-            self.world.after(self.world.delay(), lambda: self.finish(task, leaving=leaving))
+            work = self.world.works[task]
+            self.world.after(self.world.delay(), lambda: self.finish(work, leaving=leaving))
 
     def take_dismissal(self) -> None:
         """End of one's own accord, if obedient."""
@@ -150,11 +179,15 @@ class Process:
 
     # What it does
 
-    def finish(self, task: TaskId, *, leaving: bool = False) -> None:
-        """Answer, if the task has not been answered before."""
-        if self.is_alive and self.running == task:
+    def finish(self, work: Work, *, leaving: bool = False) -> None:
+        """Answer, if the task has not been answered before, now or with those behind it."""
+        if self.is_alive and self.running == work.task:
             self.running = None
-            self.send(ResultArrived(self.id, task, leaving))
+            self.is_spoilt |= leaving
+            self.in_hand.append(ResultArrived(self.id, work.task, leaving, work.duration))
+            if leaving or self.world.chance(0.3):
+                self.send_results()
+            self.go_on()
 
     def send(self, event: Event) -> None:
         """Put a frame on the way to the host: frames keep their order."""
@@ -266,7 +299,9 @@ class Simulation:
         if self.is_shut_down:
             return
         self.history.submitted(self.now, work.task, work.timeout, work.run_timeout, work.retries)
-        self._tell(TaskSubmitted(work.task, work.timeout, work.run_timeout, work.retries))
+        self._tell(
+            TaskSubmitted(work.task, work.timeout, work.run_timeout, work.retries, work.kind)
+        )
 
     def _cancel(self, work: Work) -> None:
         self.history.cancelled(self.now, work.task)
@@ -321,7 +356,7 @@ class Simulation:
             return
         held = self.history.held_by(process.id)
         knows = process.is_connected
-        started = tuple(t for t in held if not knows or process.begun == t)
+        started = tuple(t for t in held if not knows or t not in process.tickets)
         self.history.lost(self.now, process.id, started)
         self._tell(DaemonLost(process.id, started))
 
@@ -356,13 +391,24 @@ class Simulation:
     def _post(
         self,
         process: Process,
-        command: SendTasks | SendBroadcast | InterruptTask | DismissDaemon | KillDaemon,
+        command: SendTasks
+        | RecallTasks
+        | SendBroadcast
+        | InterruptTask
+        | DismissDaemon
+        | KillDaemon,
     ) -> None:
         """Put a command on its way to a daemon."""
         match command:
             case SendTasks(tasks=tasks):
-                work = self.works[tasks[0]]
-                self._send(process, lambda: process.take_task(work))
+                frame = [self.works[task] for task in tasks]
+                process.tickets.extend(tasks)
+                self._send(process, lambda: process.take_frame(frame))
+            case RecallTasks():
+                tasks = tuple(process.tickets)
+                process.tickets.clear()
+                self.after(self.delay(), lambda: self._tell_returned(process, tasks))
+                self.after(self.delay(), lambda: self._reach_for_results(process))
             case SendBroadcast(broadcast=broadcast):
                 self._send(process, lambda: process.take_broadcast(broadcast))
             case DismissDaemon():
@@ -383,6 +429,15 @@ class Simulation:
     def _reach(self, process: Process, task: TaskId) -> None:
         if process.is_alive and process.is_connected:
             process.take_interrupt(task)
+
+    def _tell_returned(self, process: Process, tasks: tuple[TaskId, ...]) -> None:
+        if process.id in self.processes:
+            self.history.returned(process.id, tasks)
+        self._tell(TasksReturned(process.id, tasks))
+
+    def _reach_for_results(self, process: Process) -> None:
+        if process.is_alive and process.running is not None:
+            process.send_results()
 
     def _end(self, process: Process) -> None:
         # A host cannot kill a remote process that it does not reach, but it can stop counting on

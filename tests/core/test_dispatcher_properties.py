@@ -40,6 +40,7 @@ from mirai_executor._core import (
     LaunchDaemon,
     LeaveRequested,
     Policy,
+    RecallTasks,
     ResolveTask,
     ResultArrived,
     SendBroadcast,
@@ -164,7 +165,7 @@ class World:
         for command in commands:
             self._carry_out(command)
 
-    def _carry_out(self, command: Command) -> None:  # noqa: C901 - a branch for each command
+    def _carry_out(self, command: Command) -> None:  # noqa: C901, PLR0912 - a branch for each command
         match command:
             case ResolveTask(task):
                 assert self.answering == task, "resolved by the wrong result"
@@ -188,6 +189,8 @@ class World:
                 self._dismiss(self.daemons[id_])
             case KillDaemon(id_):
                 self._kill(self.daemons[id_])
+            case RecallTasks():
+                raise AssertionError("each task travels alone: there is nothing to take back")
             case _:
                 assert_never(command)
 

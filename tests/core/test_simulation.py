@@ -26,6 +26,9 @@ def some_policy(rng: random.Random) -> Policy:
         cancel_grace=rng.choice([0.2, 2.0]),
         leave_grace=rng.choice([0.2, 10.0]),
         failed_starts=rng.choice([5, 50]),
+        frame_time=rng.choice([0.0, 400e-6, 0.1, 1.0]),
+        frame_size=rng.choice([2, 64]),
+        ahead_below=rng.choice([5e-3, 1.0]),
     )
 
 
@@ -46,16 +49,21 @@ def some_faults(rng: random.Random) -> Faults:
 
 def some_work(rng: random.Random, task: TaskId, *, is_calm: bool) -> Work:
     start = rng.choice([0.0, rng.uniform(0, 10)])
-    duration = rng.expovariate(1 / rng.choice([0.001, 0.1, 2.0]))
+    mean = rng.choice([1e-5, 0.001, 0.1, 2.0])
+    duration = rng.expovariate(1 / mean)
+    # Mostly, tasks of a kind take equally long; now and then one takes a thousand times as long.
+    kind = rng.choice([None, hash(mean), hash(mean)])
+    if kind is not None and rng.random() < 0.02:
+        duration *= 1000
     if is_calm:
-        return Work(task, start, duration)
+        return Work(task, start, duration, kind=kind)
     timeout = rng.choice([None, None, rng.uniform(0, 10)])
     run_timeout = rng.choice([None, None, rng.uniform(0, 5)])
     if (timeout, run_timeout) != (None, None) and rng.random() < 0.1:
         duration = math.inf  # code that never returns
     cancelled_at = start + rng.expovariate(1) if rng.random() < 0.2 else None
     retries = rng.choice([0, 0, 0, 1, 3])
-    return Work(task, start, duration, timeout, run_timeout, retries, cancelled_at)
+    return Work(task, start, duration, timeout, run_timeout, retries, cancelled_at, kind)
 
 
 def simulate(seed: int) -> None:

@@ -105,6 +105,12 @@ def count_and_return(tally: Path, name: str, value: Any = None) -> Any:
     return value
 
 
+def count_and_call(tally: Path, name: str, what: Any = None) -> Any:
+    """Leave a mark, and do what is asked: the same function may be quick, slow or deadly."""
+    ring(tally, name)
+    return name if what is None else what()
+
+
 def count_and_spin(tally: Path, name: str, seconds: float) -> str:
     """As the above, and take a little time."""
     ring(tally, name)

@@ -218,7 +218,8 @@ class Soak:
                 continue
             allowed = (DaemonLostError, MiraiInterrupt, *KINDS[task.kind].errors)
             limits = task.options.keys() & {"timeout", "run_timeout"}
-            assert isinstance(error, (*allowed, *([TaskTimeoutError] if limits else []))), story
+            allowed = (*allowed, *([TaskTimeoutError] if limits else []))
+            assert isinstance(error, allowed), (story, error, error.__cause__)
         status = self.executor.status()
         assert (status.awaiting, status.executing) == (0, 0), self.seed
         assert status.completed == len(self.tasks), self.seed

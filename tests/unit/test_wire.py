@@ -34,9 +34,9 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(_wire.Broadcast, ids, names, payloads),
     st.builds(
         _wire.Outcomes,
-        st.lists(st.builds(WireOutcome, ids, statuses, st.booleans(), payloads), max_size=5).map(
-            tuple
-        ),
+        st.lists(
+            st.builds(WireOutcome, ids, statuses, st.booleans(), payloads, ids), max_size=5
+        ).map(tuple),
     ),
     st.builds(_wire.BroadcastOutcome, ids, statuses, payloads),
 )
@@ -78,6 +78,16 @@ def test_a_length_beyond_the_frame_is_refused_without_an_allocation() -> None:
 def test_a_count_beyond_the_frame_is_refused() -> None:
     with pytest.raises(WireError):
         _wire.decode(bytes([_wire.Tasks.KIND]) + (2**32 - 1).to_bytes(4, "little"))
+
+
+def test_tasks_with_one_table_send_it_once() -> None:
+    table = (Name("f", bytes(16), b"x" * 1000),)
+    encoded = _wire.encode(_wire.Tasks(tuple(WireTask(n, table, b"call") for n in range(3))))
+    assert len(encoded) < 1200
+    frame = _wire.decode(encoded)
+    assert isinstance(frame, _wire.Tasks)
+    assert frame == _wire.Tasks(tuple(WireTask(n, table, b"call") for n in range(3)))
+    assert frame.tasks[0].names is frame.tasks[2].names
 
 
 def test_payloads_are_views_and_not_copies() -> None:

@@ -1,0 +1,77 @@
+"""Decides which tasks travel together, and which to a daemon that is still busy.
+
+A task whose kind has not been proven short travels alone, to a daemon that is free. Short ones
+share a frame: those that wait already, as many as fill the time that a frame may hold, and never
+more than a fair share of the queue. A second frame may wait behind the first one, so that a
+daemon need not wait for its host; it is taken back when that turns out to be a mistake.
+"""
+
+from collections import OrderedDict
+
+from ._durations import Durations
+from ._fleet import Daemon, Fleet
+from ._tasks import Tasks
+from .messages import Policy, TaskId
+
+
+class Frames:
+    """Fills frames from a queue, first in, first out."""
+
+    def __init__(self, policy: Policy, tasks: Tasks, fleet: Fleet) -> None:
+        self._policy = policy
+        self._tasks = tasks
+        self._fleet = fleet
+        self.durations = Durations()
+
+    def share(self) -> int:
+        """Return how many of the tasks that wait are a daemon's fair share."""
+        return -(-len(self._tasks.queue) // max(1, self._fleet.ready_count))
+
+    def fill(self, daemon: Daemon, queue: "OrderedDict[TaskId, None]", share: int) -> list[TaskId]:
+        """Take the next frame for a daemon out of a queue that is not empty."""
+        room = min(share, self._room(daemon))
+        id_, _ = queue.popitem(last=False)
+        frame = [id_]
+        left = self._policy.frame_time
+        seconds = self.expected(id_)
+        while seconds is not None and (left := left - seconds) > 0 and len(frame) < room and queue:
+            seconds = self.expected(id_ := next(iter(queue)))
+            if seconds is None or seconds > left:
+                break
+            del queue[id_]
+            frame.append(id_)
+        return frame
+
+    def expected(self, id_: TaskId) -> float | None:
+        """Return how long a task is expected to take; None if it has to travel alone."""
+        task = self._tasks.open[id_]
+        # The time to run counts from sending: nothing may stand before such a task.
+        return None if task.run_timeout is not None else self.durations.expected(task.kind)
+
+    def next_ahead(self) -> Daemon | None:
+        """Return a busy daemon that should get its next frame already, if there is one."""
+        queue, prompt = self._tasks.queue, self._fleet.prompt
+        while prompt and queue and len(queue) >= self._fleet.ready_count:
+            if not self._is_soon_over(self.expected(next(iter(queue)))):
+                return None
+            _, daemon = prompt.popitem()
+            if daemon.may_get_ahead and self._room(daemon):
+                return daemon
+        return None
+
+    def is_prompt(self, daemon: Daemon) -> bool:
+        """Tell whether all that a daemon holds is expected to be over soon."""
+        return self._policy.frame_time > 0 and all(map(self._is_soon_over, daemon.held.values()))
+
+    def is_worth_recalling(self, daemon: Daemon) -> bool:
+        """Tell whether what waits at a daemon would gain from another one that is idle."""
+        seconds = sum(filter(None, daemon.held.values()))
+        return daemon.ahead > 0 and not daemon.recalling and seconds > self._policy.frame_time
+
+    def _is_soon_over(self, seconds: float | None) -> bool:
+        return seconds is not None and seconds <= self._policy.ahead_below
+
+    def _room(self, daemon: Daemon) -> int:
+        limit = self._policy.max_tasks
+        size = self._policy.frame_size
+        return size if limit is None else min(size, limit - daemon.tasks_sent)
