@@ -117,6 +117,13 @@ class Host:
         """Queue a call. What cannot be pickled ends in the future."""
         self._accept(task, future, lambda encoder: encoder.encode(fn, args, kwargs), limits)
 
+    def take(self, fn: Callable[..., T]) -> Callable[..., T]:
+        """Return a function as it is now, to be submitted many times; pickled once."""
+        try:
+            return self._encoding().take(fn)
+        except Exception:  # then each call says so, in its future
+            return fn
+
     def submit_source(
         self,
         task: TaskId,

@@ -4,6 +4,7 @@
 
     host                                          daemon
     CallEncoder.encode ── blob, table ──────────► Namespace.receive, .decode ─► a call to run
+                          (Sent: what it has)
     decode_value  ◄────── blob ────────────────── encode_value
     decode_error  ◄────── blob ────────────────── encode_error
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 from mirai_executor._payload.calls import Call, CallEncoder
 from mirai_executor._payload.failures import decode_error, encode_error
+from mirai_executor._payload.kept import Sent
 from mirai_executor._payload.lastresort import importing_main
 from mirai_executor._payload.namespace import Namespace
 from mirai_executor._payload.outcomes import decode_value, encode_value
@@ -25,6 +27,7 @@ __all__ = [
     "NameEntry",
     "Namespace",
     "Preparation",
+    "Sent",
     "decode_error",
     "decode_plain",
     "decode_value",

@@ -12,11 +12,11 @@ from mirai_executor._payload import namespace, rebuild
 from mirai_executor._payload.culprits import describe, explain, said_by_pickle
 from mirai_executor._payload.pickler import PROTOCOL, PayloadPickler, dump
 from mirai_executor._payload.places import Home, Kind
+from mirai_executor._payload.plain import dump_plainly
+from mirai_executor._payload.proof import ATOMS
 from mirai_executor.errors import PayloadError
 
 __all__ = ["OutcomePickler", "decode_value", "encode_value"]
-
-_PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
 
 class OutcomePickler(PayloadPickler):
@@ -46,8 +46,11 @@ def encode_value(value: object) -> bytes:
         PayloadError: It cannot be pickled; the message names the part.
         BaseException: What the user's own code raised while it was being pickled.
     """
-    if type(value) in _PLAIN:
+    if type(value) in ATOMS:
         return pickle.dumps(value, PROTOCOL)
+    blob = dump_plainly(value)
+    if blob is not None:
+        return blob
     try:
         return dump(OutcomePickler, value)
     except BaseException as error:

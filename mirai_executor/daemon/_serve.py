@@ -147,8 +147,7 @@ class Daemon:
     ) -> tuple[Status, Bytes]:
         """Run a call; whatever it does, return an outcome that can be sent."""
         for name in names:
-            if name.blob is not None:
-                self._namespace.receive(name.name, name.digest, bytes(name.blob))
+            self._namespace.receive(name.name, name.digest, name.blob)
         try:
             try:
                 self._page.begun = id_  # before anything of the user's runs
