@@ -109,6 +109,8 @@ class Proof:
             return (*typing.get_args(value), *((origin,) if isinstance(origin, type) else ()))
         if issubclass(kind, ModuleType):
             self._add_module(value)
+        elif kind is type and value in hooks.BUILTIN_TYPE_NAMES:
+            return ()  # the type of None, and such
         elif not (_may_have_a_home(kind) and self._finds_by_name(value)):
             raise _Unprovable
         return ()
