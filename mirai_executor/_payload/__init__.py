@@ -12,6 +12,7 @@
 import pickle
 from typing import Any
 
+from mirai_executor._payload.buffers import OUT_OF_BAND, Value
 from mirai_executor._payload.calls import Call, CallEncoder
 from mirai_executor._payload.failures import decode_error, encode_error
 from mirai_executor._payload.kept import Sent
@@ -22,12 +23,14 @@ from mirai_executor._payload.preparation import Preparation
 from mirai_executor._payload.table import NameEntry
 
 __all__ = [
+    "OUT_OF_BAND",
     "Call",
     "CallEncoder",
     "NameEntry",
     "Namespace",
     "Preparation",
     "Sent",
+    "Value",
     "decode_error",
     "decode_plain",
     "decode_value",

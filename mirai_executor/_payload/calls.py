@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple, TypeVar
 
+from mirai_executor._payload.buffers import Beside
 from mirai_executor._payload.culprits import explain, said_by_pickle
 from mirai_executor._payload.functions import FunctionCache, Taken, pickle_function
 from mirai_executor._payload.large import LargeCaptures
@@ -30,11 +31,13 @@ class Call(NamedTuple):
     """A pickled call.
 
     ``names`` is the flat table of what it may look up in ``__main__``, perhaps empty; the last one
-    may be the function itself, if it has no name.
+    may be the function itself, if it has no name. ``buffers`` are views of the user's own memory,
+    in the order in which the blob refers to them: they are good until ``submit`` returns.
     """
 
     blob: bytes
     names: tuple[NameEntry, ...]
+    buffers: tuple[memoryview, ...] = ()
 
 
 class CallEncoder:
@@ -59,6 +62,7 @@ class CallEncoder:
         kwargs: dict[str, Any],
         *,
         local_locks: bool = False,
+        out_of_band: bool = False,
     ) -> Call:
         """Turn a call into bytes.
 
@@ -68,6 +72,7 @@ class CallEncoder:
             kwargs: Its keyword arguments.
             local_locks: Replace locks of multiprocessing, which cannot travel, by one lock in
                 each daemon, with a RuntimeWarning.
+            out_of_band: Whether large buffers may travel beside the bytes.
 
         Raises:
             PayloadError: Something that the call needs cannot be pickled; the message names it.
@@ -78,14 +83,22 @@ class CallEncoder:
         if are_atoms and _is_plain(fn):
             return Call(pickle.dumps((fn, args, kwargs), PROTOCOL), path)
         taken = fn.pickled_payload if type(fn) is Taken else None
-        if not local_locks:
-            found = taken or self._functions.find(fn)
-            blob = found and _quickly(found.reference, args, kwargs, are_atoms=are_atoms)
-            if found is not None and blob is not None:
+        found = taken or self._functions.find(fn)
+        if found is not None and not local_locks:
+            if are_atoms and _is_named(found.reference):
+                blob = pickle.dumps((found.reference, args, kwargs), PROTOCOL)
                 return Call(blob, path + found.entries)
-        call = self._with_care(fn if taken is None else None, args, kwargs, local_locks)
-        names = call.names if taken is None else _merged(taken.entries, call.names)
-        return Call(call.blob, path + names)
+            named = found.reference if _is_named(found.reference) else None
+            dumped = dump_plainly((found.reference, args, kwargs), named, out_of_band=out_of_band)
+            if dumped is not None:
+                return Call(dumped.blob, path + found.entries, dumped.buffers)
+        beside = Beside() if out_of_band else None
+        call = self._with_care((None if taken else fn, args, kwargs), local_locks, beside)
+        if found is None:
+            size = len(call.blob) + sum(view.nbytes for view in call.buffers)
+            self._captures.note(fn, size, call.names)
+        names = _merged(taken.entries, call.names) if taken else call.names
+        return call._replace(names=path + names)
 
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
         """Return the function as it is now, pickled for any number of calls.
@@ -98,14 +111,11 @@ class CallEncoder:
         taken: Any = fn if pickled is None else Taken(fn, pickled)
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
-    def _with_care(
-        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], local_locks: bool
-    ) -> Call:
+    def _with_care(self, call: tuple[Any, ...], local_locks: bool, beside: Beside | None) -> Call:
         """Take a call apart that plain pickle would get wrong."""
-        call = (fn, args, kwargs)
         table = Table(local_locks=local_locks)
         try:
-            pickled = table.pickle(call)
+            pickled = table.pickle(call, beside=beside)
         except BaseException as error:
             if said_by_pickle(error):
                 raise _explained(call, error) from error
@@ -118,8 +128,7 @@ class CallEncoder:
                 del failure, table
         if table.replaced_locks:
             _warn_of_local_locks()
-        self._captures.note(fn, pickled.blob, table.entries())
-        return Call(pickled.blob, table.entries())
+        return Call(pickled.blob, table.entries(), beside.views if beside else ())
 
     def encode_source(self, source: str, variables: Mapping[str, object]) -> Call:
         """Turn code in a string, and the variables that it sees, into bytes.
@@ -161,15 +170,8 @@ def _is_plain(fn: object) -> bool:
     return type(fn) in (FunctionType, type) and is_imported(fn)
 
 
-def _quickly(
-    reference: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, are_atoms: bool
-) -> bytes | None:
-    """Pickle a call whose function is known; None if its arguments need care."""
-    call = (reference, args, kwargs)
-    named = reference if type(reference) is FunctionType else None
-    if are_atoms and named is reference:
-        return pickle.dumps(call, PROTOCOL)
-    return dump_plainly(call, named)
+def _is_named(reference: object) -> bool:
+    return reference is None or type(reference) is FunctionType
 
 
 def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple[NameEntry, ...]:

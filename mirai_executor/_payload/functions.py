@@ -72,7 +72,7 @@ class FunctionCache:
         self._known.pop(fn, None)
         met = self._met[fn] = self._met.get(fn, 0) + 1
         # Not the first time: most lambdas are met once. Then ever more seldom (2, 4, 8, ...): one
-        # that had no proof so often, or changes each time, will hardly be worth the search.
+        # that had no proof so often will hardly have one now.
         if met == 1 or met & (met - 1):
             return None
         proof = prove(fn)
@@ -81,6 +81,7 @@ class FunctionCache:
         pickled = pickle_function(fn)
         if pickled is None or not proof.holds():  # another thread changes it just now
             return None
+        self._met[fn] = 1
         self._known[fn] = _Known(proof, pickled, sum(len(e.blob) for e in pickled.entries))
         while self._is_too_much():
             self._known.popitem(last=False)

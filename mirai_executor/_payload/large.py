@@ -23,12 +23,12 @@ class LargeCaptures:
             weakref.WeakKeyDictionary()
         )
 
-    def note(self, fn: Any, blob: bytes, entries: Iterable[NameEntry]) -> None:
+    def note(self, fn: Any, size: int, entries: Iterable[NameEntry]) -> None:
         """Hear of a call that was pickled without a proof that its function is unchanged."""
         if type(fn) is not FunctionType or self._has_warned.get(fn):
             return
         large = [entry.name for entry in entries if len(entry.blob) > LARGE]
-        if not large and len(blob) <= LARGE:
+        if not large and size <= LARGE:
             return
         if fn not in self._has_warned:
             self._has_warned[fn] = False
@@ -52,5 +52,5 @@ def _warn(fn: FunctionType, names: list[str]) -> None:
         f"{LARGE >> 20} MiB that may change: {', '.join(names)}; pass large data as arguments, "
         "or load them on the daemons with an initializer",
         RuntimeWarning,
-        stacklevel=6,
+        stacklevel=8,  # the line that submits
     )

@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from mirai_executor._payload import lastresort, rebuild
+from mirai_executor._payload.buffers import Buffer
 from mirai_executor._payload.calls import SYS_PATH
 from mirai_executor._payload.culprits import describe
 from mirai_executor._payload.kept import FUNCTION, Kept
@@ -116,6 +117,7 @@ class Namespace:
         blob: bytes | memoryview,
         names: Sequence[tuple[str, bytes]],
         *,
+        buffers: Sequence[Buffer] = (),
         persist: bool = False,
     ) -> Callable[[], object]:
         """Bring ``__main__`` up to date and return the call, ready to run.
@@ -123,6 +125,8 @@ class Namespace:
         Args:
             blob: The pickled call.
             names: The name and digest of each entry of its table.
+            buffers: The bytes of its large buffers, which the call keeps and does not copy;
+                writable where the host's were writable.
             persist: If the call is code in a string, what it binds stays in ``__main__``.
 
         Raises:
@@ -137,7 +141,9 @@ class Namespace:
         changed = [entry for entry in names if applied.get(entry[0]) != entry[1]]
         if changed:
             self._apply(changed)
-        fn, args, kwargs = _load("the call", blob, pickle.loads)
+        fn, args, kwargs = _load(
+            "the call", blob, lambda blob: pickle.loads(blob, buffers=buffers)
+        )
         if function is not None:
             fn = _load("the function", function, pickle.loads)
         if fn is run_source:

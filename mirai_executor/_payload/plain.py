@@ -11,6 +11,7 @@ import sys
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from mirai_executor._payload.buffers import Beside, Value
 from mirai_executor._payload.pickler import PROTOCOL, needs_care
 from mirai_executor._payload.places import Kind, kind_of
 
@@ -27,10 +28,11 @@ class _PlainPickler(pickle.Pickler):
     Args:
         file: Takes the bytes.
         named: One more function that the other side finds by its name.
+        beside: Takes large buffers.
     """
 
-    def __init__(self, file: Any, named: object) -> None:
-        super().__init__(file, PROTOCOL)
+    def __init__(self, file: Any, named: object, beside: Beside | None) -> None:
+        super().__init__(file, PROTOCOL, buffer_callback=beside)
         self._named = named
         self._good: set[type] = set()
 
@@ -50,14 +52,15 @@ class _PlainPickler(pickle.Pickler):
         return NotImplemented
 
 
-def dump_plainly(obj: object, named: object = None) -> bytes | None:
-    """Return an object's bytes, or None if only a careful pickler gets them right."""
+def dump_plainly(obj: object, named: object = None, *, out_of_band: bool = False) -> Value | None:
+    """Pickle an object; None if only a careful pickler gets it right."""
+    beside = Beside() if out_of_band else None
     with io.BytesIO() as file:
         try:
-            _PlainPickler(file, named).dump(obj)
+            _PlainPickler(file, named, beside).dump(obj)
         except Exception:  # of the user's code, too: the careful pickler says what is wrong
             return None
-        return file.getvalue()
+        return Value(file.getvalue(), beside.views if beside else ())
 
 
 def is_imported(obj: Any) -> bool:

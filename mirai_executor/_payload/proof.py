@@ -67,7 +67,7 @@ def prove(function: FunctionType) -> "Proof | None":
             if type(value) not in _UNCHANGING and id(value) not in seen:
                 seen[id(value)] = value
                 waiting.extend(proof.add(value))
-    except _Unprovable:
+    except Exception:  # _Unprovable, or the user's code: that will speak when it is pickled
         return None
     return proof
 
@@ -167,6 +167,8 @@ class Proof:
                 if isinstance(self._look_up(namespace, name), list):  # __path__
                     raise _Unprovable
         names = (n for n in names_of(function.__code__).globals if n not in STANDARD_DUNDERS)
+        if home.kind is Kind.IMPORTABLE:  # only the submodules of its packages are asked for
+            names = (n for n in names if isinstance(namespace.get(n), ModuleType))
         found = (self._look_up(namespace, name) for name in names)
         return [value for value in found if value is not _ABSENT]
 

@@ -186,7 +186,7 @@ class Daemon:
     def _call(self, names: Sequence[Name], payload: Bytes, *, persist: bool) -> bytes:
         table = [(name.name, name.digest) for name in names]
         call = self._namespace.decode(payload, table, persist=persist)
-        return _payload.encode_value(call())
+        return _payload.encode_value(call()).blob
 
 
 def _interrupted(interrupt: KeyboardInterrupt) -> MiraiInterrupt:
