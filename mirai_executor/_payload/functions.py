@@ -25,6 +25,8 @@ from mirai_executor._payload.table import NameEntry, Table, digest_of
 
 __all__ = ["FunctionCache", "Pickled", "Taken", "pickle_function"]
 
+MOST_MET = 1024
+
 
 class Pickled(NamedTuple):
     """A function's part of a call.
@@ -43,6 +45,11 @@ class _Known(NamedTuple):
     size: int
 
 
+class _Met(NamedTuple):
+    function: "weakref.ref[FunctionType]"
+    times: int
+
+
 class FunctionCache:
     """The latest functions that were pickled, with their proofs. For any thread.
 
@@ -55,7 +62,9 @@ class FunctionCache:
         # No lock: each step is one operation of a C dict, and a lost race costs a pickle more. A
         # lock could be met again by a finalizer that submits.
         self._known: OrderedDict[FunctionType, _Known] = OrderedDict()
-        self._met: weakref.WeakKeyDictionary[FunctionType, int] = weakref.WeakKeyDictionary()
+        # By id, with plain weak references: those of a WeakKeyDictionary run Python at the end of
+        # each function, where a KeyboardInterrupt would be lost.
+        self._met: OrderedDict[int, _Met] = OrderedDict()
 
     def find(self, fn: Any) -> Pickled | None:
         """Return the bytes of a function, from before or made now; None as long as unproven."""
@@ -70,22 +79,34 @@ class FunctionCache:
 
     def _learn(self, fn: FunctionType) -> Pickled | None:
         self._known.pop(fn, None)
-        met = self._met[fn] = self._met.get(fn, 0) + 1
+        times = self._meet(fn)
         # Not the first time: most lambdas are met once. Then ever more seldom (2, 4, 8, ...): one
         # that had no proof so often will hardly have one now.
-        if met == 1 or met & (met - 1):
+        if times == 1 or times & (times - 1):
             return None
         proof = prove(fn)
         if proof is None:
             return None
+        # Another thread may change it just now, and change it back: twice alike, or not at all.
         pickled = pickle_function(fn)
-        if pickled is None or not proof.holds():  # another thread changes it just now
+        if pickled is None or not proof.holds() or pickle_function(fn) != pickled:
             return None
-        self._met[fn] = 1
+        if not proof.holds():
+            return None
+        self._met[id(fn)] = _Met(weakref.ref(fn), 1)
         self._known[fn] = _Known(proof, pickled, sum(len(e.blob) for e in pickled.entries))
         while self._is_too_much():
             self._known.popitem(last=False)
         return pickled
+
+    def _meet(self, fn: FunctionType) -> int:
+        """Return how often this function was met without a proof that held, now included."""
+        before = self._met.pop(id(fn), None)
+        times = before.times if before is not None and before.function() is fn else 0
+        self._met[id(fn)] = _Met(weakref.ref(fn), times + 1)
+        while len(self._met) > MOST_MET:
+            self._met.popitem(last=False)
+        return times + 1
 
     def _is_too_much(self) -> bool:
         sizes = [known.size for known in list(self._known.values())]

@@ -14,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirai_executor._payload import Call, CallEncoder, NameEntry, Sent, decode_value, encode_value
+from mirai_executor._payload import functions as functions_module
 from mirai_executor._payload import kept as kept_module
 from mirai_executor._payload import plain as plain_module
+from mirai_executor._payload.functions import pickle_function
 from mirai_executor._payload.kept import FUNCTION, Kept
 from mirai_executor._payload.proof import Proof, prove
+from mirai_executor.errors import PayloadError
 from unit.test_payload_driver import run_host
 
 NUMBER = 7
@@ -44,11 +47,6 @@ def result_of(call: Call) -> Any:
 CHANGES = """
 import builtins, collections, math, os, posixpath, sys, types
 from hypothesis import HealthCheck, given, settings, strategies as st
-
-class Always(dict):
-    "Makes the encoder look for a proof at each call."
-    def get(self, *_): return 1
-    def __setitem__(self, *_): pass
 
 def make(cell):
     inner = lambda: cell
@@ -125,7 +123,7 @@ steps = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 3)), max_size=
 
 if __name__ == "__main__":
     with Daemon() as d:
-        d.encoder._functions._met = Always()
+        d.encoder._functions._meet = lambda fn: 2  # it looks for a proof at each call
         hits = 0
         def seen(fn):
             global hits
@@ -199,6 +197,34 @@ def test_an_importable_function_that_was_replaced_ends_a_proof(
     assert proof is not None
     monkeypatch.setattr(math, "sqrt", len)
     assert not proof.holds()
+
+
+def test_a_function_that_is_changed_and_changed_back_while_it_is_pickled_is_not_stale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flag, times, encoder = False, 0, CallEncoder()
+
+    def get() -> bool:
+        return flag
+
+    def pickled_meanwhile(fn: Any) -> Any:
+        nonlocal flag, times
+        times += 1
+        flag = times == 1
+        try:
+            return pickle_function(fn)
+        finally:
+            flag = False
+
+    monkeypatch.setattr(functions_module, "pickle_function", pickled_meanwhile)
+    for _ in range(5):
+        assert result_of(encoder.encode(get, (), {})) is False
+    assert times > 2
+
+
+def test_a_function_without_its_bytes_says_so() -> None:
+    with pytest.raises(PayloadError, match="have not arrived"):
+        Kept()[b"digest"]
 
 
 # What travels
@@ -328,6 +354,10 @@ def test_the_host_keeps_a_bounded_number_of_functions(monkeypatch: pytest.Monkey
     for fn in functions * 2:
         encoder.encode(fn, (1,), {})
     assert len(encoder._functions._known) == 3
+    monkeypatch.setattr(functions_module, "MOST_MET", 5)
+    for n in range(20):
+        encoder.encode(adder(n), (1,), {})
+    assert len(encoder._functions._met) == 5
     del fn, functions
     gc.collect()
     assert [ref() is None for ref in refs] == [True] * 7 + [False] * 3
