@@ -2,7 +2,7 @@
 
 Numbers, texts, containers and arrays never meet any Python here. What does meet it is looked at
 once for each class. The first object that plain pickle would get wrong ends the attempt: the
-careful picklers of ``pickler.py`` begin again.
+careful picklers of ``pickler.py`` begin again, and a ``__reduce__`` before it runs a second time.
 """
 
 import io

@@ -145,7 +145,7 @@ class Proof:
                 contents.append(module)
         for attributes in (function.__dict__, function.__kwdefaults__, function.__annotations__):
             contents.extend(self._add_names(attributes))
-        contents += (*parts[1:2], *parts[5:])
+        contents += (function.__defaults__, *parts[5:])  # not the dicts again
         # What an importable module holds stays there.
         return contents if home.kind is Kind.IMPORTABLE else [*found, *contents]
 

@@ -13,14 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirai_executor._payload import Call, CallEncoder, NameEntry, Sent, decode_value, encode_value
+from mirai_executor._payload import Call, CallEncoder, Sent, decode_value, encode_value
 from mirai_executor._payload import functions as functions_module
 from mirai_executor._payload import kept as kept_module
 from mirai_executor._payload import plain as plain_module
 from mirai_executor._payload.functions import pickle_function
-from mirai_executor._payload.kept import FUNCTION, Kept
+from mirai_executor._payload.kept import FUNCTION
 from mirai_executor._payload.proof import Proof, prove
-from mirai_executor.errors import PayloadError
 from unit.test_payload_driver import run_host
 
 NUMBER = 7
@@ -222,11 +221,6 @@ def test_a_function_that_is_changed_and_changed_back_while_it_is_pickled_is_not_
     assert times > 2
 
 
-def test_a_function_without_its_bytes_says_so() -> None:
-    with pytest.raises(PayloadError, match="have not arrived"):
-        Kept()[b"digest"]
-
-
 # What travels
 
 
@@ -325,25 +319,6 @@ def test_what_is_not_found_by_its_name_takes_the_careful_way() -> None:
 
 
 # Limits
-
-
-def test_host_and_daemon_forget_the_same_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_module, "MOST_FUNCTIONS", 5)
-    monkeypatch.setattr(kept_module, "MOST_BYTES", 100)
-    draw = random.Random(1)
-    sizes = [draw.choice([1, 10, 30, 200]) for _ in range(12)]
-    sent, kept, resent = Sent(), Kept(), 0
-    for number in draw.choices(range(12), k=10_000):
-        entry = NameEntry(FUNCTION, b"%d" % number, bytes(sizes[number]))
-        is_new = sent.is_new(entry)
-        resent += is_new
-        kept.receive(entry.digest, entry.blob if is_new else None)
-        assert kept[entry.digest] == entry.blob
-        assert list(sent._functions._sizes) == list(kept._latest._sizes)
-        assert set(kept._blobs) == set(kept._latest._sizes)
-        assert len(kept._blobs) <= 5
-        assert len(kept._blobs) == 1 or sum(map(len, kept._blobs.values())) <= 100
-    assert 1000 < resent < 9000
 
 
 def test_the_host_keeps_a_bounded_number_of_functions(monkeypatch: pytest.MonkeyPatch) -> None:
