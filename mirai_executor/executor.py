@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from ._core import Policy
@@ -138,7 +139,8 @@ class _Face(Executor):
         """Return an iterator over ``fn`` of the items of the iterables, in their order.
 
         Args:
-            fn: Is called with one item of each iterable.
+            fn: Is called with one item of each iterable. It is pickled once: its tasks see it, and
+                what it captures, as they are now.
             iterables: The shortest one ends the map.
             timeout: Seconds from now in which each result has to be there.
             chunksize: How many calls travel together as one task.
@@ -160,8 +162,9 @@ class _Face(Executor):
         calls = zip(*iterables, strict=False)
         if chunksize == 1:
             return MapResults(_submitter(self, fn, calls), buffersize, timeout)
-        lists = ((fn, chunk) for chunk in chunks(calls, chunksize))
-        return flatten(MapResults(_submitter(self, run_chunk, lists), buffersize, timeout))
+        lists = ((chunk,) for chunk in chunks(calls, chunksize))
+        run = partial(run_chunk, fn)
+        return flatten(MapResults(_submitter(self, run, lists), buffersize, timeout))
 
     def with_options(self, **options: Any) -> "ExecutorView":
         """Return a view of this executor whose tasks have other limits.
@@ -464,6 +467,7 @@ def _submitter(
     # again each time: `executor.with_options(...).map(...)` drops it at once.
     root = weakref.ref(face._root())
     limits = face._limits if isinstance(face, ExecutorView) else None
+    fn = face._host.take(fn)
 
     def submit_next() -> Future[T] | None:
         executor = root()

@@ -124,6 +124,13 @@ class Host:
             kind_of(fn, args),
         )
 
+    def take(self, fn: Callable[..., T]) -> Callable[..., T]:
+        """Return a function as it is now, to be submitted many times; pickled once."""
+        try:
+            return self._encoding().take(fn)
+        except Exception:  # then each call says so, in its future
+            return fn
+
     def submit_source(
         self,
         task: TaskId,

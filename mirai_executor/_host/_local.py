@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
 from mirai_executor._page import STOP_SIGNAL, Page
-from mirai_executor._payload import Call, NameEntry
+from mirai_executor._payload import Call, NameEntry, Sent
 from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link
 from mirai_executor.launchers import LocalLauncher
@@ -65,7 +65,7 @@ class LocalDaemon:
         self.sent: dict[TaskId, None] = {}  # tasks without an outcome yet, in order
         self.is_dead = self.link_is_closed = self.dismissed = False
         self.has_greeted = False  # before that, NNG does not tell that a link is gone
-        self._seen: dict[str, bytes] = {}  # names of __main__, as the daemon knows them
+        self._names = Sent()
 
     @staticmethod
     def _open_link(ours: contextlib.ExitStack) -> tuple[socket.socket, int]:
@@ -109,16 +109,17 @@ class LocalDaemon:
 
     def note_names(self, names: Iterable[NameEntry]) -> None:
         """Remember names that reached the daemon in another way."""
-        self._seen.update((name, digest) for name, digest, _ in names)
+        for entry in names:
+            self._names.is_new(entry)
 
     def new_names(self, names: Sequence[NameEntry]) -> tuple[_wire.Name, ...]:
-        """Return the table of a call, with the bytes of those names that the daemon lacks."""
-        table = tuple(
-            _wire.Name(name, digest, None if self._seen.get(name) == digest else blob)
-            for name, digest, blob in names
+        """Return the table of a call, with the bytes of those names that the daemon lacks.
+
+        To be asked in the order of sending, and once: the daemon forgets in that order.
+        """
+        return tuple(
+            _wire.Name(e.name, e.digest, e.blob if self._names.is_new(e) else None) for e in names
         )
-        self.note_names(names)
-        return table
 
     def interrupt(self, task: TaskId) -> None:
         """Ask the daemon to stop this task, and no other."""

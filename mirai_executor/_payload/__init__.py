@@ -4,6 +4,7 @@
 
     host                                          daemon
     CallEncoder.encode ── blob, table ──────────► Namespace.receive, .decode ─► a call to run
+                          (Sent: what it has)
     decode_value  ◄────── blob ────────────────── encode_value
     decode_error  ◄────── blob ────────────────── encode_error
 """
@@ -11,8 +12,10 @@
 import pickle
 from typing import Any
 
+from mirai_executor._payload.buffers import OUT_OF_BAND, Value
 from mirai_executor._payload.calls import Call, CallEncoder
 from mirai_executor._payload.failures import decode_error, encode_error
+from mirai_executor._payload.kept import Sent
 from mirai_executor._payload.lastresort import importing_main
 from mirai_executor._payload.namespace import Namespace
 from mirai_executor._payload.outcomes import decode_value, encode_value
@@ -20,11 +23,14 @@ from mirai_executor._payload.preparation import Preparation
 from mirai_executor._payload.table import NameEntry
 
 __all__ = [
+    "OUT_OF_BAND",
     "Call",
     "CallEncoder",
     "NameEntry",
     "Namespace",
     "Preparation",
+    "Sent",
+    "Value",
     "decode_error",
     "decode_plain",
     "decode_value",

@@ -7,31 +7,37 @@ import textwrap
 import warnings
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from mirai_executor._payload.buffers import Beside
 from mirai_executor._payload.culprits import explain, said_by_pickle
+from mirai_executor._payload.functions import FunctionCache, Taken, pickle_function
+from mirai_executor._payload.large import LargeCaptures
 from mirai_executor._payload.pickler import PROTOCOL, dump
-from mirai_executor._payload.places import Kind, kind_of
+from mirai_executor._payload.plain import dump_plainly, is_imported
 from mirai_executor._payload.preparation import host_sys_path
+from mirai_executor._payload.proof import ATOMS
 from mirai_executor._payload.source import SOURCE_NAME, run_source
 from mirai_executor._payload.table import CallPickler, Failure, NameEntry, Table, digest_of
 
 __all__ = ["SYS_PATH", "Call", "CallEncoder"]
 
-SYS_PATH = "sys.path"  # the reserved name of the table
+T = TypeVar("T")
 
-# Exactly these: a subclass may be picklable only by value.
-_PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
+SYS_PATH = "sys.path"  # the reserved name of the table
 
 
 class Call(NamedTuple):
     """A pickled call.
 
-    ``names`` is the flat table of what it may look up in ``__main__``, perhaps empty.
+    ``names`` is the flat table of what it may look up in ``__main__``, perhaps empty; the last one
+    may be the function itself, if it has no name. ``buffers`` are views of the user's own memory,
+    in the order in which the blob refers to them: they are good until ``submit`` returns.
     """
 
     blob: bytes
     names: tuple[NameEntry, ...]
+    buffers: tuple[memoryview, ...] = ()
 
 
 class CallEncoder:
@@ -43,6 +49,8 @@ class CallEncoder:
 
     def __init__(self, sys_path: list[str] | None = None) -> None:
         self._prepared_path = host_sys_path() if sys_path is None else list(sys_path)
+        self._functions = FunctionCache()
+        self._captures = LargeCaptures()
         self._path_seen = sys.path.copy()
         # Once it differed it is sent for good: a daemon may have the path of any moment between.
         self._path_entry: tuple[NameEntry, ...] = self._compare_path()
@@ -54,6 +62,7 @@ class CallEncoder:
         kwargs: dict[str, Any],
         *,
         local_locks: bool = False,
+        out_of_band: bool = False,
     ) -> Call:
         """Turn a call into bytes.
 
@@ -63,18 +72,50 @@ class CallEncoder:
             kwargs: Its keyword arguments.
             local_locks: Replace locks of multiprocessing, which cannot travel, by one lock in
                 each daemon, with a RuntimeWarning.
+            out_of_band: Whether large buffers may travel beside the bytes.
 
         Raises:
             PayloadError: Something that the call needs cannot be pickled; the message names it.
             BaseException: What the user's own code raised while it was being pickled.
         """
         path = self._current_path_entry()
-        call = (fn, args, kwargs)
-        if _is_plain(fn, args, kwargs):
-            return Call(pickle.dumps(call, PROTOCOL), path)
+        are_atoms = _are_atoms(args, kwargs)
+        if are_atoms and _is_plain(fn):
+            return Call(pickle.dumps((fn, args, kwargs), PROTOCOL), path)
+        taken = fn.pickled_payload if type(fn) is Taken else None
+        found = taken or self._functions.find(fn)
+        if found is not None and not local_locks:
+            if are_atoms and _is_named(found.reference):
+                blob = pickle.dumps((found.reference, args, kwargs), PROTOCOL)
+                return Call(blob, path + found.entries)
+            named = found.reference if _is_named(found.reference) else None
+            dumped = dump_plainly((found.reference, args, kwargs), named, out_of_band=out_of_band)
+            if dumped is not None:
+                return Call(dumped.blob, path + found.entries, dumped.buffers)
+        beside = Beside() if out_of_band else None
+        call = self._with_care((None if taken else fn, args, kwargs), local_locks, beside)
+        if found is None:
+            size = len(call.blob) + sum(view.nbytes for view in call.buffers)
+            self._captures.note(fn, size, call.names)
+        names = _merged(taken.entries, call.names) if taken else call.names
+        return call._replace(names=path + names)
+
+    def take(self, fn: Callable[..., T]) -> Callable[..., T]:
+        """Return the function as it is now, pickled for any number of calls.
+
+        It returns ``fn`` itself if that is as good, or cannot be pickled: then each call says so.
+        """
+        if _is_plain(fn):
+            return fn
+        pickled = pickle_function(fn, by_name=False)
+        taken: Any = fn if pickled is None else Taken(fn, pickled)
+        return taken  # type: ignore[no-any-return]  # it can be called as fn can
+
+    def _with_care(self, call: tuple[Any, ...], local_locks: bool, beside: Beside | None) -> Call:
+        """Take a call apart that plain pickle would get wrong."""
         table = Table(local_locks=local_locks)
         try:
-            pickled = table.pickle(call)
+            pickled = table.pickle(call, beside=beside)
         except BaseException as error:
             if said_by_pickle(error):
                 raise _explained(call, error) from error
@@ -87,7 +128,7 @@ class CallEncoder:
                 del failure, table
         if table.replaced_locks:
             _warn_of_local_locks()
-        return Call(pickled.blob, path + table.entries())
+        return Call(pickled.blob, table.entries(), beside.views if beside else ())
 
     def encode_source(self, source: str, variables: Mapping[str, object]) -> Call:
         """Turn code in a string, and the variables that it sees, into bytes.
@@ -116,20 +157,27 @@ class CallEncoder:
         return (NameEntry(SYS_PATH, digest_of(blob), blob),)
 
 
-def _is_plain(fn: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Tell whether plain pickle is enough: an importable function of numbers and texts."""
-    if not all(type(value) in _PLAIN for value in args):
+def _are_atoms(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if not all(type(value) in ATOMS for value in args):
         return False
-    if kwargs and not all(type(value) in _PLAIN for value in kwargs.values()):
-        return False
+    return not kwargs or all(type(value) in ATOMS for value in kwargs.values())
+
+
+def _is_plain(fn: object) -> bool:
+    """Tell whether plain pickle is enough for a function: it is importable."""
     if type(fn) is BuiltinFunctionType:
         return fn.__module__ == "builtins" or fn.__module__ == "math"
-    if type(fn) is not FunctionType and type(fn) is not type:
-        return False
-    module = sys.modules.get(fn.__module__)  # home_of() in short: this is on every call's path
-    if module is None or vars(module).get(fn.__qualname__) is not fn:
-        return False
-    return kind_of(fn.__module__) is Kind.IMPORTABLE
+    return type(fn) in (FunctionType, type) and is_imported(fn)
+
+
+def _is_named(reference: object) -> bool:
+    return reference is None or type(reference) is FunctionType
+
+
+def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple[NameEntry, ...]:
+    """Return one table for a function as it was and arguments as they are: these win."""
+    names = {entry.name: entry for entry in (*taken[:-1], *found)}
+    return (*names.values(), taken[-1])
 
 
 def _explained(call: tuple[Any, ...], error: BaseException) -> BaseException:

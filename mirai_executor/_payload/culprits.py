@@ -10,7 +10,7 @@ from typing import Any
 from mirai_executor._payload.places import home_of_globals
 from mirai_executor.errors import PayloadError
 
-__all__ = ["describe", "explain", "said_by_pickle"]
+__all__ = ["describe", "explain", "parts_of_function", "said_by_pickle"]
 
 _LONGEST = 200  # characters of a foreign text in a message of ours
 _MOST_PROBES = 200
@@ -115,7 +115,7 @@ def _children(path: str, obj: object) -> Iterator[tuple[str, object]]:
     elif isinstance(obj, (set, frozenset)):
         yield from ((f"a member of {path}", item) for item in obj)
     if isinstance(obj, FunctionType):
-        yield from _children_of_function(path, obj)
+        yield from parts_of_function(path, obj)
     elif isinstance(obj, MethodType):
         yield f"{path}.__self__", obj.__self__
         yield f"{path}.__func__", obj.__func__
@@ -126,7 +126,8 @@ def _children(path: str, obj: object) -> Iterator[tuple[str, object]]:
     yield from _attributes(path, obj)
 
 
-def _children_of_function(path: str, function: FunctionType) -> Iterator[tuple[str, object]]:
+def parts_of_function(path: str, function: FunctionType) -> Iterator[tuple[str, object]]:
+    """Yield what travels with a function by value, with the words that lead to it."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield f"{name!r} captured by {path}", cell.cell_contents

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
-__all__ = ["STANDARD_DUNDERS", "Names", "names_of", "submodules_of"]
+__all__ = ["STANDARD_DUNDERS", "Names", "names_of", "submodules_asked_for", "submodules_of"]
 
 # A module has these of its own, at either end.
 STANDARD_DUNDERS = frozenset(
@@ -75,16 +75,26 @@ def submodules_of(code: CodeType, captured: Iterable[Any]) -> list[ModuleType]:
     ``import concurrent.futures`` binds only ``concurrent``: elsewhere the submodule has to be
     imported as well, or the attribute is not there.
     """
-    mentioned = sorted(names_of(code).mentioned)
     found: list[ModuleType] = []
+    for name in submodules_asked_for(code, captured):
+        module = sys.modules.get(name)
+        if isinstance(module, ModuleType) and module not in found:
+            found.append(module)
+    return found
+
+
+def submodules_asked_for(code: CodeType, captured: Iterable[Any]) -> list[str]:
+    """Return the names that ``submodules_of`` looks up in ``sys.modules``."""
+    mentioned = sorted(names_of(code).mentioned)
+    asked: dict[str, None] = {}
     waiting = [
         m.__name__ for m in captured if isinstance(m, ModuleType) and hasattr(m, "__path__")
     ]
     while waiting:
         package = waiting.pop()
-        for name in mentioned:
-            module = sys.modules.get(f"{package}.{name}")
-            if isinstance(module, ModuleType) and module not in found:
-                found.append(module)
-                waiting.append(f"{package}.{name}")
-    return found
+        for name in (f"{package}.{each}" for each in mentioned):
+            if name not in asked:
+                asked[name] = None
+                if isinstance(sys.modules.get(name), ModuleType):
+                    waiting.append(name)
+    return list(asked)

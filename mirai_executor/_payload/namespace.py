@@ -2,7 +2,7 @@
 
 ::
 
-    receive(name, digest, bytes) ─► kept until a call needs it
+    receive(name, digest, bytes) ─► kept until a call needs it; a function without a name: kept.py
     decode(call, its names)      ─► name seen with this digest: leave what is there
                                     set here by someone, never seen: leave that, note the digest
                                     otherwise: unpickle and set it, others that it needs first
@@ -18,14 +18,16 @@ import multiprocessing
 import os
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from collections.abc import Set as AbstractSet
 from types import ModuleType
 from typing import Any
 
 from mirai_executor._payload import lastresort, rebuild
+from mirai_executor._payload.buffers import Buffer
 from mirai_executor._payload.calls import SYS_PATH
 from mirai_executor._payload.culprits import describe
+from mirai_executor._payload.kept import FUNCTION, Kept
 from mirai_executor._payload.places import MAIN
 from mirai_executor._payload.preparation import Preparation
 from mirai_executor._payload.source import run_source
@@ -69,6 +71,7 @@ class Namespace:
         self._applied: dict[str, bytes] = {}
         self._received: dict[str, dict[bytes, bytes]] = {}
         self._pending: dict[str, bytes] = {}
+        self._functions = Kept()
         self._main_imported = False
         self._main_failed = ""
         sys.modules[MAIN] = sys.modules[_MP_MAIN] = self.module
@@ -81,9 +84,17 @@ class Namespace:
         """Names of ``__main__`` that the host's has as well: cleanup leaves their values."""
         return self._host_names
 
-    def receive(self, name: str, digest: bytes, blob: bytes | memoryview) -> None:
-        """Keep the bytes of a name until a call needs them. Never fails."""
-        self._received.setdefault(name, {})[digest] = bytes(blob)
+    def receive(self, name: str, digest: bytes, blob: bytes | memoryview | None) -> None:
+        """Keep the bytes of a name until a call needs them. Never fails.
+
+        The daemon says so of each name of each call, in the order in which the host sent them:
+        with None where the bytes came before. What it forgets, its host then knows.
+        """
+        own = None if blob is None else bytes(blob)
+        if name == FUNCTION:
+            self._functions.receive(digest, own)
+        elif own is not None:
+            self._received.setdefault(name, {})[digest] = own
 
     def missing(self, names: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         """Return those of a call's names whose bytes have to be asked for.
@@ -93,14 +104,20 @@ class Namespace:
         return [
             (name, digest)
             for name, digest in names
-            if self._applied.get(name) != digest and digest not in self._received.get(name, {})
+            if self._applied.get(name) != digest and digest not in self._kept(name)
         ]
+
+    def _kept(self, name: str) -> Container[bytes]:
+        if name == FUNCTION:
+            return self._functions
+        return self._received.get(name, {})
 
     def decode(
         self,
         blob: bytes | memoryview,
         names: Sequence[tuple[str, bytes]],
         *,
+        buffers: Sequence[Buffer] = (),
         persist: bool = False,
     ) -> Callable[[], object]:
         """Bring ``__main__`` up to date and return the call, ready to run.
@@ -108,6 +125,8 @@ class Namespace:
         Args:
             blob: The pickled call.
             names: The name and digest of each entry of its table.
+            buffers: The bytes of its large buffers, which the call keeps and does not copy;
+                writable where the host's were writable.
             persist: If the call is code in a string, what it binds stays in ``__main__``.
 
         Raises:
@@ -115,11 +134,18 @@ class Namespace:
                 applied yet is tried again by the next call that names it.
             BaseException: KeyboardInterrupt or SystemExit, while the user's code ran.
         """
+        function = None
+        if names and names[-1][0] == FUNCTION:
+            function, names = self._functions[names[-1][1]], names[:-1]
         applied = self._applied
         changed = [entry for entry in names if applied.get(entry[0]) != entry[1]]
         if changed:
             self._apply(changed)
-        fn, args, kwargs = _load("the call", blob, pickle.loads)
+        fn, args, kwargs = _load(
+            "the call", blob, lambda blob: pickle.loads(blob, buffers=buffers)
+        )
+        if function is not None:
+            fn = _load("the function", function, pickle.loads)
         if fn is run_source:
             kwargs = {"persist": persist}
         if not callable(fn):

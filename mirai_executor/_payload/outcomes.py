@@ -5,18 +5,20 @@ that class's name, one of a class without a name by the id under which the class
 """
 
 import pickle
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 from mirai_executor._payload import namespace, rebuild
+from mirai_executor._payload.buffers import Beside, Buffer, Value
 from mirai_executor._payload.culprits import describe, explain, said_by_pickle
 from mirai_executor._payload.pickler import PROTOCOL, PayloadPickler, dump
 from mirai_executor._payload.places import Home, Kind
+from mirai_executor._payload.plain import dump_plainly
+from mirai_executor._payload.proof import ATOMS
 from mirai_executor.errors import PayloadError
 
 __all__ = ["OutcomePickler", "decode_value", "encode_value"]
-
-_PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
 
 class OutcomePickler(PayloadPickler):
@@ -39,35 +41,49 @@ def _is_the_hosts(module: str) -> bool:
     return module in (rebuild.held_modules or {})
 
 
-def encode_value(value: object) -> bytes:
-    """Turn a result into bytes.
+def encode_value(value: object, *, out_of_band: bool = False) -> Value:
+    """Turn a result into bytes, and views of its large buffers in the user's own memory.
+
+    Args:
+        value: The result.
+        out_of_band: Whether large buffers may travel beside the bytes.
 
     Raises:
         PayloadError: It cannot be pickled; the message names the part.
         BaseException: What the user's own code raised while it was being pickled.
     """
-    if type(value) in _PLAIN:
-        return pickle.dumps(value, PROTOCOL)
+    if type(value) in ATOMS:
+        return Value(pickle.dumps(value, PROTOCOL))
+    dumped = dump_plainly(value, out_of_band=out_of_band)
+    if dumped is not None:
+        return dumped
+    beside = Beside() if out_of_band else None
     try:
-        return dump(OutcomePickler, value)
+        blob = dump(lambda file: OutcomePickler(file, beside), value)
     except BaseException as error:
         if said_by_pickle(error):
             raise explain({"result": value}, _probe, error) from error
         raise
+    return Value(blob, beside.views if beside else ())
 
 
 def _probe(obj: object) -> bytes:
     return dump(OutcomePickler, obj)
 
 
-def decode_value(blob: bytes | memoryview) -> Any:
+def decode_value(blob: bytes | memoryview, buffers: Sequence[Buffer] = ()) -> Any:
     """Return the result that a daemon pickled. For the host; any thread.
+
+    Args:
+        blob: Its bytes.
+        buffers: The bytes of its large buffers, which the value keeps and does not copy; writable
+            if the value is to be.
 
     Raises:
         PayloadError: It cannot be unpickled here.
         BaseException: KeyboardInterrupt or SystemExit, while the user's code ran.
     """
     try:
-        return pickle.loads(blob)
+        return pickle.loads(blob, buffers=buffers)
     except Exception as error:
         raise PayloadError(f"cannot unpickle the result: {describe(error)}") from error

@@ -21,14 +21,20 @@ from typing import Any
 
 from mirai_executor._payload import exceptions, hooks, rebuild
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_of
-from mirai_executor._payload.places import MAIN, Home, Kind, home_of, home_of_globals, kind_of
+from mirai_executor._payload.places import (
+    FUNCTION_DUNDERS,
+    MAIN,
+    Home,
+    Kind,
+    home_of,
+    home_of_globals,
+    kind_of,
+)
 
-__all__ = ["PROTOCOL", "PayloadPickler", "dump"]
+__all__ = ["PROTOCOL", "PayloadPickler", "dump", "needs_care"]
 
 PROTOCOL = 5
 
-# What relative imports inside a function, and ``__name__``, look up.
-_FUNCTION_DUNDERS = ("__name__", "__package__", "__path__", "__file__")
 _REBUILD = vars(rebuild)
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time, not a static type of C
 
@@ -176,6 +182,11 @@ class PayloadPickler(pickle.Pickler):
         return id(cell) in self._hollow
 
 
+def needs_care(kind: type) -> bool:
+    """Tell whether instances of a type may be pickled here in a way of our own."""
+    return kind in _REDUCERS or issubclass(kind, (ModuleType, BaseException))
+
+
 def dump(pickler: Callable[[Any], PayloadPickler], obj: object) -> bytes:
     """Pickle one object with a pickler of the given kind."""
     with io.BytesIO() as file:
@@ -206,7 +217,7 @@ def _values(function: FunctionType, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _dunders(namespace: dict[str, Any]) -> dict[str, Any]:
-    return {k: namespace[k] for k in _FUNCTION_DUNDERS if _is_plain(namespace.get(k))}
+    return {k: namespace[k] for k in FUNCTION_DUNDERS if _is_plain(namespace.get(k))}
 
 
 def _is_plain(value: object) -> bool:

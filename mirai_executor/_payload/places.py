@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from mirai_executor._payload import hooks
 
 __all__ = [
+    "FUNCTION_DUNDERS",
     "MAIN",
     "Home",
     "Kind",
@@ -28,9 +29,12 @@ __all__ = [
     "is_importable",
     "kind_of",
     "value_at",
+    "what_is_known_of_modules",
 ]
 
 MAIN = "__main__"
+# What relative imports inside a function, and ``__name__``, look up.
+FUNCTION_DUNDERS = ("__name__", "__package__", "__path__", "__file__")
 _MAIN_NAMES = frozenset({MAIN, "__mp_main__"})
 # The daemon cannot even read a payload without these, however the host came by them.
 _ALWAYS_THERE = frozenset({"mirai_executor", "cloudpickle", "tblib"})
@@ -135,6 +139,11 @@ class _Findings:
 
 
 _findings = _Findings()
+
+
+def what_is_known_of_modules() -> object:
+    """Return a token: the same object as long as ``is_importable`` has no reason to think anew."""
+    return _findings.now()
 
 
 def is_importable(module_name: str) -> bool:

@@ -20,6 +20,7 @@ from hashlib import blake2b
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from mirai_executor._payload.buffers import Beside
 from mirai_executor._payload.culprits import describe
 from mirai_executor._payload.names import STANDARD_DUNDERS
 from mirai_executor._payload.pickler import PayloadPickler, dump
@@ -87,8 +88,14 @@ class Failure:
 class CallPickler(PayloadPickler):
     """Pickles a call or one table entry, and notes the names that it refers to."""
 
-    def __init__(self, file: Any, entry: Key | None = None, local_locks: bool = False) -> None:
-        super().__init__(file)
+    def __init__(
+        self,
+        file: Any,
+        entry: Key | None = None,
+        local_locks: bool = False,
+        beside: Beside | None = None,
+    ) -> None:
+        super().__init__(file, beside)
         self.entry = entry
         self.local_locks = local_locks
         self.replaced_locks = False
@@ -150,12 +157,14 @@ class Table:
         self._waiting: dict[Key, None] = {}
         self._entries: dict[Key, Pickled | Failure] = {}
 
-    def pickle(self, obj: object, entry: Key | None = None) -> Pickled:
+    def pickle(
+        self, obj: object, entry: Key | None = None, beside: Beside | None = None
+    ) -> Pickled:
         """Pickle a call, or the value of a name, and note the names that it refers to."""
         made: list[CallPickler] = []
 
         def pickler(file: Any) -> CallPickler:
-            made.append(CallPickler(file, entry, self._local_locks))
+            made.append(CallPickler(file, entry, self._local_locks, beside))
             return made[0]
 
         blob = dump(pickler, obj)

@@ -153,8 +153,7 @@ class Daemon:
 
     def _receive_names(self, names: Sequence[Name]) -> None:
         for name in names:
-            if name.blob is not None:
-                self._namespace.receive(name.name, name.digest, bytes(name.blob))
+            self._namespace.receive(name.name, name.digest, name.blob)
 
     def _run_broadcast(self, frame: _wire.Broadcast) -> None:
         id_ = BROADCAST | frame.broadcast
@@ -222,7 +221,7 @@ class Daemon:
     def _call(self, names: Sequence[Name], payload: Bytes, *, persist: bool) -> bytes:
         table = [(name.name, name.digest) for name in names]
         call = self._namespace.decode(payload, table, persist=persist)
-        return _payload.encode_value(call())
+        return _payload.encode_value(call()).blob
 
 
 def _interrupted(interrupt: KeyboardInterrupt) -> MiraiInterrupt:

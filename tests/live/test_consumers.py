@@ -258,6 +258,37 @@ def test_map_goes_through_a_submit_that_was_replaced_on_the_instance() -> None:
         del executor.submit
 
 
+class Counted:
+    """A function that counts how often it is pickled."""
+
+    def __init__(self) -> None:
+        self.pickled, self.state = 0, [1]
+
+    def __getstate__(self) -> object:
+        self.pickled += 1
+        return {"state": self.state}
+
+    def __call__(self, x: int) -> list[int]:
+        return [*self.state, x]
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_map_pickles_its_function_once_and_as_it_was(
+    executor: MiraiExecutor, chunksize: int
+) -> None:
+    function = Counted()
+    results = executor.map(function, range(9), chunksize=chunksize, buffersize=2)
+    function.state.append(2)
+    assert list(results) == [[1, x] for x in range(9)]
+    assert function.pickled == 1
+
+
+def test_more_closures_than_a_daemon_keeps_all_do_their_own(executor: MiraiExecutor) -> None:
+    functions = [lambda x, m=m: (m, x) for m in range(300)]
+    futures = [executor.submit(fn, 1) for fn in functions * 3]
+    assert [future.result(SECONDS) for future in futures] == [(m, 1) for m in range(300)] * 3
+
+
 def test_tasks_can_be_submitted_from_callbacks(executor: MiraiExecutor) -> None:
     left = iter(range(20))
     results: list[int] = []

@@ -159,7 +159,7 @@ def answer(
     for entry in new:
         namespace.receive(*entry)
     try:
-        return True, payload.encode_value(namespace.decode(blob, names, persist=persist)())
+        return True, payload.encode_value(namespace.decode(blob, names, persist=persist)()).blob
     except BaseException as error:
         return False, payload.encode_error(error)
 

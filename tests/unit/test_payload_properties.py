@@ -30,7 +30,7 @@ values = st.recursive(
 
 @given(values)
 def test_any_value_comes_back_as_it_was(value: Any) -> None:
-    assert decode_value(encode_value(value)) == value
+    assert decode_value(*encode_value(value)) == value
 
 
 @given(st.lists(values, max_size=3), st.dictionaries(st.text(), values, max_size=3))

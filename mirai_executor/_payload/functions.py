@@ -1,0 +1,156 @@
+"""Keeps the bytes of functions at the host, for as long as they are proven to be still right.
+
+::
+
+    a function by value ─► its proof holds:       the bytes of last time
+                         ─► it is proven anew:     pickled, kept
+                         ─► new, or without proof: pickled with its call
+    what map() submits  ─► the bytes of the moment when map was called
+"""
+
+import contextlib
+import functools
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from mirai_executor._payload import kept
+from mirai_executor._payload.kept import FUNCTION
+from mirai_executor._payload.places import home_of
+from mirai_executor._payload.plain import is_imported
+from mirai_executor._payload.proof import Proof, prove
+from mirai_executor._payload.table import NameEntry, Table, digest_of
+
+__all__ = ["FunctionCache", "Pickled", "Taken", "pickle_function"]
+
+MOST_MET = 1024
+
+
+class Pickled(NamedTuple):
+    """A function's part of a call.
+
+    ``reference`` is what the call itself says of it: the function, if the daemon finds it by name,
+    else None, and its bytes are the last of the entries.
+    """
+
+    reference: Any
+    entries: tuple[NameEntry, ...]
+
+
+class _Known(NamedTuple):
+    proof: Proof
+    pickled: Pickled
+    size: int
+
+
+class _Met(NamedTuple):
+    function: "weakref.ref[FunctionType]"
+    times: int
+
+
+class FunctionCache:
+    """The latest functions that were pickled, with their proofs. For any thread.
+
+    Functions are held strongly, a bounded number of them: weak references would keep none that
+    calls itself, for what its proof refers to is the function. What a proof keeps alive beside
+    functions and modules cannot be more than what was pickled, and that is bounded, too.
+    """
+
+    def __init__(self) -> None:
+        # No lock: each step is one operation of a C dict, and a lost race costs a pickle more. A
+        # lock could be met again by a finalizer that submits.
+        self._known: OrderedDict[FunctionType, _Known] = OrderedDict()
+        # By id, with plain weak references: those of a WeakKeyDictionary run Python at the end of
+        # each function, where a KeyboardInterrupt would be lost.
+        self._met: OrderedDict[int, _Met] = OrderedDict()
+
+    def find(self, fn: Any) -> Pickled | None:
+        """Return the bytes of a function, from before or made now; None as long as unproven."""
+        if type(fn) is not FunctionType:
+            return Pickled(fn, ())
+        known = self._known.get(fn)
+        if known is None or not known.proof.holds():
+            return Pickled(fn, ()) if is_imported(fn) else self._learn(fn)
+        with contextlib.suppress(KeyError):  # another thread has just dropped it
+            self._known.move_to_end(fn)
+        return known.pickled
+
+    def _learn(self, fn: FunctionType) -> Pickled | None:
+        self._known.pop(fn, None)
+        times = self._meet(fn)
+        # Not the first time: most lambdas are met once. Then ever more seldom (2, 4, 8, ...): one
+        # that had no proof so often will hardly have one now.
+        if times == 1 or times & (times - 1):
+            return None
+        proof = prove(fn)
+        if proof is None:
+            return None
+        # Another thread may change it just now, and change it back: twice alike, or not at all.
+        pickled = pickle_function(fn)
+        if pickled is None or not proof.holds() or pickle_function(fn) != pickled:
+            return None
+        if not proof.holds():
+            return None
+        self._met[id(fn)] = _Met(weakref.ref(fn), 1)
+        self._known[fn] = _Known(proof, pickled, sum(len(e.blob) for e in pickled.entries))
+        while self._is_too_much():
+            self._known.popitem(last=False)
+        return pickled
+
+    def _meet(self, fn: FunctionType) -> int:
+        """Return how often this function was met without a proof that held, now included."""
+        before = self._met.pop(id(fn), None)
+        times = before.times if before is not None and before.function() is fn else 0
+        self._met[id(fn)] = _Met(weakref.ref(fn), times + 1)
+        while len(self._met) > MOST_MET:
+            self._met.popitem(last=False)
+        return times + 1
+
+    def _is_too_much(self) -> bool:
+        sizes = [known.size for known in list(self._known.values())]
+        return len(sizes) > 1 and (
+            len(sizes) > kept.MOST_FUNCTIONS or sum(sizes) > kept.MOST_BYTES
+        )
+
+
+def pickle_function(fn: Callable[..., object], *, by_name: bool = True) -> Pickled | None:
+    """Pickle a function by itself; None if that fails: the call will say why.
+
+    Args:
+        fn: Anything that can be called.
+        by_name: Whether the name is enough, if the daemon finds the function by it.
+    """
+    table = Table()
+    try:
+        pickled = table.pickle(fn)
+    except Exception:
+        return None
+    table.close()
+    if table.failure_of(pickled.needs) is not None:
+        return None
+    if by_name and home_of(fn) is not None:
+        return Pickled(fn, table.entries())
+    own = NameEntry(FUNCTION, digest_of(pickled.blob), pickled.blob)
+    return Pickled(None, (*table.entries(), own))
+
+
+class Taken:
+    """A function as it is now, whatever becomes of it: pickled once, for many calls."""
+
+    def __init__(self, fn: Callable[..., object], pickled: Pickled) -> None:
+        functools.update_wrapper(self, fn)  # whoever replaces submit may look at it
+        self.__wrapped__ = fn
+        self.pickled_payload = pickled
+
+    def __call__(self, *args: Any, **kwargs: Any) -> object:
+        return self.__wrapped__(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        # As an argument of another call it is what it was made from.
+        return _itself, (self.__wrapped__,)
+
+
+def _itself(fn: object) -> object:
+    return fn

@@ -1,0 +1,74 @@
+"""Pickles what holds nothing of ``__main__`` at the speed of C, and gives up on the rest.
+
+Numbers, texts, containers and arrays never meet any Python here. What does meet it is looked at
+once for each class. The first object that plain pickle would get wrong ends the attempt: the
+careful picklers of ``pickler.py`` begin again, and a ``__reduce__`` before it runs a second time.
+"""
+
+import io
+import pickle
+import sys
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+from mirai_executor._payload.buffers import Beside, Value
+from mirai_executor._payload.pickler import PROTOCOL, needs_care
+from mirai_executor._payload.places import Kind, kind_of
+
+__all__ = ["dump_plainly", "is_imported"]
+
+
+class _NeedsCare(Exception):  # noqa: N818 - a way out, not an error
+    """Plain pickle is not enough."""
+
+
+class _PlainPickler(pickle.Pickler):
+    """Pickles by name what a fresh interpreter imports, and nothing that has another home.
+
+    Args:
+        file: Takes the bytes.
+        named: One more function that the other side finds by its name.
+        beside: Takes large buffers.
+    """
+
+    def __init__(self, file: Any, named: object, beside: Beside | None) -> None:
+        super().__init__(file, PROTOCOL, buffer_callback=beside)
+        self._named = named
+        self._good: set[type] = set()
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind in self._good:
+            return NotImplemented
+        if kind is BuiltinFunctionType:
+            return NotImplemented
+        if kind is FunctionType or issubclass(kind, type):
+            if obj is not self._named and not is_imported(obj):
+                raise _NeedsCare
+        elif needs_care(kind) or not is_imported(kind):
+            raise _NeedsCare
+        else:
+            self._good.add(kind)
+        return NotImplemented
+
+
+def dump_plainly(obj: object, named: object = None, *, out_of_band: bool = False) -> Value | None:
+    """Pickle an object; None if only a careful pickler gets it right."""
+    beside = Beside() if out_of_band else None
+    with io.BytesIO() as file:
+        try:
+            _PlainPickler(file, named, beside).dump(obj)
+        except Exception:  # of the user's code, too: the careful pickler says what is wrong
+            return None
+        return Value(file.getvalue(), beside.views if beside else ())
+
+
+def is_imported(obj: Any) -> bool:
+    """Tell whether a fresh interpreter imports a function or class by its name.
+
+    home_of() in short, for names without a dot: this is on the path of every call.
+    """
+    module = sys.modules.get(obj.__module__)
+    if module is None or vars(module).get(obj.__qualname__) is not obj:
+        return False
+    return kind_of(obj.__module__) is Kind.IMPORTABLE

@@ -1,0 +1,209 @@
+"""Proves that a function is still what it was when it was pickled.
+
+Everything that its bytes were made from is remembered, object by object::
+
+    function ─┬─ code, defaults, names, attributes   are the same objects
+              └─ cells, and the globals that its     hold the same objects, of which each is
+                 code may look up                      a number, a text, a tuple of such
+                                                       an importable module, function or class
+                                                       a function by value, proved in turn
+
+Whatever else it reaches (a list, an instance, a class of ``__main__``) may change without a trace:
+then there is no proof, and the function is pickled anew for each call.
+"""
+
+import sys
+import typing
+from collections.abc import Callable, Iterable
+from operator import attrgetter, is_
+from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, ModuleType, UnionType
+from typing import Any
+
+from mirai_executor._payload import hooks
+from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_asked_for
+from mirai_executor._payload.places import (
+    FUNCTION_DUNDERS,
+    MAIN,
+    Home,
+    Kind,
+    home_of,
+    home_of_globals,
+    kind_of,
+    what_is_known_of_modules,
+)
+
+__all__ = ["ATOMS", "Proof", "prove"]
+
+# Exactly these: a subclass may be picklable only by value.
+ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_UNCHANGING = ATOMS | {type(...), range}
+# ``list[int]``, ``int | None`` and their old spellings in annotations.
+_ALIASES = frozenset(
+    {GenericAlias, UnionType, type(typing.List[int]), type(typing.Optional[int])}  # noqa: UP006, UP045 - these spellings
+)
+_ABSENT = object()
+
+_PARTS = ["__code__", "__defaults__", "__kwdefaults__", "__dict__", "__annotations__"]
+_PARTS += ["__name__", "__qualname__", "__module__", "__doc__"]
+if hasattr(FunctionType, "__type_params__"):  # Python 3.12
+    _PARTS.append("__type_params__")
+_parts_of: Callable[[FunctionType], tuple[Any, ...]] = attrgetter(*_PARTS)
+
+
+class _Unprovable(Exception):  # noqa: N818 - a way out, not an error
+    """Something that the function reaches can change without a trace."""
+
+
+def prove(function: FunctionType) -> "Proof | None":
+    """Return what has to hold for as long as the function's bytes are good, if that can be."""
+    if hooks.registered_by_value():
+        return None
+    proof = Proof()
+    waiting: list[Any] = [function]
+    seen: dict[int, object] = {}  # with the objects: an id may come again
+    try:
+        while waiting:
+            value = waiting.pop()
+            if type(value) not in _UNCHANGING and id(value) not in seen:
+                seen[id(value)] = value
+                waiting.extend(proof.add(value))
+    except Exception:  # _Unprovable, or the user's code: that will speak when it is pickled
+        return None
+    return proof
+
+
+class Proof:
+    """All that a function's bytes were made from. It keeps those objects alive."""
+
+    def __init__(self) -> None:
+        self._known_of_modules = what_is_known_of_modules()
+        self._functions: list[tuple[FunctionType, tuple[Any, ...]]] = []
+        self._lookups: dict[tuple[int, str], tuple[Callable[..., Any], str, Any]] = {}
+        self._cells: list[tuple[CellType, object]] = []
+        self._sizes: list[tuple[dict[str, Any], int]] = []
+
+    def holds(self) -> bool:
+        """Tell whether nothing has changed. On the path of every call: hence the bare loops."""
+        for get, name, value in self._lookups.values():
+            if get(name, _ABSENT) is not value:
+                return False
+        for function, parts in self._functions:
+            if not all(map(is_, _parts_of(function), parts)):
+                return False
+        return (
+            all(_content(cell) is value for cell, value in self._cells)
+            and all(len(names) == size for names, size in self._sizes)
+            and what_is_known_of_modules() is self._known_of_modules
+            and not hooks.registered_by_value()
+        )
+
+    def add(self, value: Any) -> Iterable[Any]:
+        """Remember one object; return those that it consists of."""
+        kind = type(value)
+        if kind is FunctionType:
+            return () if self._finds_by_name(value) else self._add_function(value)
+        if kind is tuple or kind is frozenset:
+            return value  # type: ignore[no-any-return]  # it is one
+        if kind in _ALIASES:
+            origin = typing.get_origin(value)
+            return (*typing.get_args(value), *((origin,) if isinstance(origin, type) else ()))
+        if issubclass(kind, ModuleType):
+            self._add_module(value)
+        elif kind is type and value in hooks.BUILTIN_TYPE_NAMES:
+            return ()  # the type of None, and such
+        elif not (_may_have_a_home(kind) and self._finds_by_name(value)):
+            raise _Unprovable
+        return ()
+
+    def _finds_by_name(self, value: Any) -> bool:
+        """Remember where an object is found; tell whether the daemon imports it from there."""
+        home = home_of(value)
+        name, module_name = value.__qualname__, value.__module__
+        if "<locals>" in name:
+            return False
+        module = self._look_up(sys.modules, module_name)
+        if module is not _ABSENT:
+            if "." in name:  # of a class, which may change
+                raise _Unprovable
+            self._look_up(_dict_of(module), name)
+        return home is not None and home.kind is Kind.IMPORTABLE
+
+    def _add_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        if self._look_up(sys.modules, name) is not module or kind_of(name) is not Kind.IMPORTABLE:
+            raise _Unprovable
+
+    def _add_function(self, function: FunctionType) -> Iterable[Any]:
+        parts = _parts_of(function)
+        self._functions.append((function, parts))
+        home = self._home_of_globals(function)
+        found = self._add_globals(function, home)
+        contents = self._add_cells(function)
+        for name in submodules_asked_for(function.__code__, [*found, *contents]):
+            module = self._look_up(sys.modules, name)
+            if module is not _ABSENT:
+                contents.append(module)
+        for attributes in (function.__dict__, function.__kwdefaults__, function.__annotations__):
+            contents.extend(self._add_names(attributes))
+        contents += (function.__defaults__, *parts[5:])  # not the dicts again
+        # What an importable module holds stays there.
+        return contents if home.kind is Kind.IMPORTABLE else [*found, *contents]
+
+    def _home_of_globals(self, function: FunctionType) -> Home:
+        namespace = function.__globals__
+        home = home_of_globals(namespace)
+        if home is None or type(namespace) is not dict:
+            raise _Unprovable
+        self._look_up(sys.modules, MAIN)
+        if home.kind is not Kind.MAIN:
+            self._look_up(namespace, "__name__")
+            self._look_up(sys.modules, home.module)
+        return home
+
+    def _add_globals(self, function: FunctionType, home: Home) -> list[Any]:
+        namespace = function.__globals__
+        if home.kind is Kind.HELD:  # these travel with its functions
+            for name in FUNCTION_DUNDERS:
+                if isinstance(self._look_up(namespace, name), list):  # __path__
+                    raise _Unprovable
+        names = (n for n in names_of(function.__code__).globals if n not in STANDARD_DUNDERS)
+        if home.kind is Kind.IMPORTABLE:  # only the submodules of its packages are asked for
+            names = (n for n in names if isinstance(namespace.get(n), ModuleType))
+        found = (self._look_up(namespace, name) for name in names)
+        return [value for value in found if value is not _ABSENT]
+
+    def _add_cells(self, function: FunctionType) -> list[Any]:
+        cells = function.__closure__ or ()
+        contents = [_content(cell) for cell in cells]
+        self._cells += zip(cells, contents, strict=True)
+        return [value for value in contents if value is not _ABSENT]
+
+    def _add_names(self, names: dict[str, Any] | None) -> list[Any]:
+        if names is None:
+            return []
+        if type(names) is not dict or not all(type(name) is str for name in list(names)):
+            raise _Unprovable
+        self._sizes.append((names, len(names)))
+        return [self._look_up(names, name) for name in list(names)]
+
+    def _look_up(self, names: dict[str, Any], name: str) -> Any:
+        lookup = (names.get, name, names.get(name, _ABSENT))
+        return self._lookups.setdefault((id(names), name), lookup)[2]
+
+
+def _may_have_a_home(kind: type) -> bool:
+    return kind is BuiltinFunctionType or issubclass(kind, type)
+
+
+def _dict_of(module: object) -> dict[str, Any]:
+    names = getattr(module, "__dict__", None)
+    if type(names) is not dict:
+        raise _Unprovable
+    return names
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty
+        return _ABSENT

@@ -1,0 +1,160 @@
+"""Large buffers travel beside a payload's bytes, small ones in them; both arrive as they were."""
+
+import pickle
+import weakref
+from pickle import PickleBuffer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mirai_executor._payload import (
+    OUT_OF_BAND,
+    Call,
+    CallEncoder,
+    decode_value,
+    encode_value,
+)
+from unit.test_payload_driver import run_host
+
+SIZE = OUT_OF_BAND // 8  # numbers
+LARGE = np.arange(float(SIZE))
+
+
+def carried(buffers: tuple[memoryview, ...]) -> list[Any]:
+    """Copy buffers as a transport does, into memory that is as writable as theirs was."""
+    return [bytes(b) if b.readonly else memoryview(bytearray(b)) for b in buffers]
+
+
+def back(value: Any, count: int) -> Any:
+    """Send a value as a result, and check how many buffers travel beside it."""
+    blob, buffers = encode_value(value, out_of_band=True)
+    assert len(buffers) == count
+    for buffer in buffers:
+        assert buffer.contiguous
+        assert buffer.format == "B"
+        assert buffer.ndim == 1
+    if count:
+        assert len(blob) < 1000
+    return decode_value(blob, carried(buffers))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("writable", [True, False])
+def test_an_array_arrives_as_writable_as_it_was(order: Any, writable: bool) -> None:
+    array = np.array(LARGE.reshape(2, -1), order=order)
+    array.flags.writeable = writable
+    found = back(array, 1)
+    assert np.array_equal(found, array)
+    assert found.flags.f_contiguous == array.flags.f_contiguous
+    assert found.flags.writeable == writable
+
+
+def test_the_threshold_is_where_buffers_go_beside() -> None:
+    for size, count in ((OUT_OF_BAND - 1, 0), (OUT_OF_BAND, 1)):
+        blob, buffers = encode_value(np.zeros(size, np.uint8), out_of_band=True)
+        assert len(buffers) == count
+        found = decode_value(blob, carried(buffers))
+        assert found.nbytes == size
+        assert found.flags.writeable
+
+
+def test_nothing_goes_beside_unless_asked_for() -> None:
+    assert encode_value(LARGE).buffers == ()
+    assert CallEncoder().encode(len, (LARGE,), {}).buffers == ()
+
+
+def test_nested_arrays_come_back_in_their_places() -> None:
+    small, empty = np.arange(3), np.zeros((0, 4))
+    value = {"a": [LARGE, small], "b": (empty, LARGE * 2), "c": LARGE}
+    found = back(value, 2)
+    assert np.array_equal(found["a"][0], LARGE)
+    assert found["a"][0] is found["c"]
+    assert np.array_equal(found["b"][1], LARGE * 2)
+    assert np.array_equal(found["a"][1], small)
+    assert found["b"][0].shape == (0, 4)
+
+
+def test_many_small_arrays_stay_in_band() -> None:
+    arrays = [np.full(10, n) for n in range(1000)]
+    blob, buffers = encode_value(arrays, out_of_band=True)
+    assert buffers == ()
+    assert np.array_equal(decode_value(blob), arrays)
+
+
+def test_an_array_that_is_not_contiguous_arrives_whole() -> None:
+    array = np.arange(4.0 * SIZE).reshape(2, -1)[:, ::2]
+    blob, buffers = encode_value(array, out_of_band=True)
+    assert np.array_equal(decode_value(blob, carried(buffers)), array)
+
+
+def test_a_buffer_that_is_not_contiguous_is_refused_by_its_name() -> None:
+    with pytest.raises(Exception, match="non-contiguous"):
+        encode_value(PickleBuffer(memoryview(bytearray(OUT_OF_BAND * 2))[::2]), out_of_band=True)
+
+
+def test_raw_buffers_arrive_as_bytes() -> None:
+    data = bytearray(b"ab" * OUT_OF_BAND)
+    found = back([PickleBuffer(data), PickleBuffer(bytes(data))], 2)
+    assert [bytes(each) for each in found] == [data, data]
+    assert back(PickleBuffer(b"small"), 0) == b"small"
+
+
+def test_arrays_of_objects_and_of_text_arrive() -> None:
+    objects = np.array([{"a": 1}, None, LARGE], dtype=object)
+    found = back(objects, 1)
+    assert found[0] == {"a": 1}
+    assert np.array_equal(found[2], LARGE)
+    texts = np.array(["a" * 100] * 1000)
+    assert np.array_equal(back(texts, 1), texts)
+
+
+def arguments(call: Call) -> Any:
+    return pickle.loads(call.blob, buffers=carried(call.buffers))[1]
+
+
+def test_arguments_go_beside_on_the_plain_way_and_on_the_careful_one() -> None:
+    class Nameless:
+        array = None
+
+    nameless: Any = Nameless()
+    nameless.array = LARGE
+    encoder = CallEncoder()
+    for fn in (len, lambda *_: 0):
+        for _ in range(3):
+            call = encoder.encode(fn, (LARGE, LARGE * 2), {}, out_of_band=True)
+            assert [view.nbytes for view in call.buffers] == [LARGE.nbytes] * 2
+            found = arguments(call)
+            assert np.array_equal(found[0], LARGE)
+            assert np.array_equal(found[1], LARGE * 2)
+            call = encoder.encode(fn, (LARGE, nameless), {}, out_of_band=True)
+            assert len(call.buffers) == 1
+            found = arguments(call)
+            assert found[1].array is found[0]
+
+
+def test_buffers_are_the_users_own_memory_and_let_go_of_it() -> None:
+    array = np.array(LARGE)
+    call = CallEncoder().encode(len, (array,), {}, out_of_band=True)
+    array[0] = 5
+    assert call.buffers[0].cast("d")[0] == 5
+    gone = weakref.ref(array)
+    del array, call
+    assert gone() is None
+
+
+def test_a_daemon_decodes_buffers_without_a_copy() -> None:
+    script = """
+    import numpy as np
+    from mirai_executor import _payload
+    with Daemon() as d:
+        a = np.arange(100_000.0)
+        call = d.encoder.encode(np.negative, (a,), {"out": a}, out_of_band=True)
+    memory = [bytearray(view) for view in call.buffers]
+    namespace = _payload.Namespace(_payload.Preparation.of_this_process())
+    result = namespace.decode(call.blob, [], buffers=memory)()
+    print(len(memory), np.array_equal(np.frombuffer(memory[0]), -a), np.shares_memory(result, np.frombuffer(memory[0])))
+    value = _payload.encode_value(result, out_of_band=True)
+    print(np.array_equal(_payload.decode_value(*value), -a))
+    """  # noqa: E501 - a list reads best in few lines
+    assert run_host(script) == "1 True True\nTrue\n"
