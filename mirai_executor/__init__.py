@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from .functional import stop_mirai as stop_mirai
     from .functional import unresolved as unresolved
     from .futures import MiraiFuture as MiraiFuture
+    from .urls import host_url as host_url
+    from .urls import local_url as local_url
 
 _ROOMS = {
     "_place": ("on_daemon",),
@@ -91,6 +93,7 @@ _ROOMS = {
         "unresolved",
     ),
     "futures": ("MiraiFuture",),
+    "urls": ("host_url", "local_url"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
