@@ -50,6 +50,11 @@ class _Started:
         for process in list(self.processes):
             _kill(process)
 
+    def close(self) -> None:
+        """Close what was left to read, once no thread reads it."""
+        for process in self.processes:
+            _close(process)
+
 
 def launch(submissions: Sequence[Submission], timeout: float = 60.0) -> list[Launched]:
     """Run the submissions side by side. Returns once daemons are asked for, not once they came.
@@ -65,11 +70,21 @@ def launch(submissions: Sequence[Submission], timeout: float = 60.0) -> list[Lau
     if not submissions:
         return []
     started, deadline = _Started(), time.monotonic() + timeout
+    try:
+        return _side_by_side(submissions, started, deadline)
+    except BaseException:  # Ctrl-C too
+        started.close()
+        raise
+
+
+def _side_by_side(
+    submissions: Sequence[Submission], started: _Started, deadline: float
+) -> list[Launched]:
     with ThreadPoolExecutor(min(len(submissions), _SIDE_BY_SIDE), "mirai-launch") as pool:
         try:
             futures = [pool.submit(_run, one, started, deadline) for one in submissions]
             failures = [error for future in futures if (error := future.exception())]
-        except BaseException:  # Ctrl-C
+        except BaseException:  # Ctrl-C; the threads wait for what is stopped here
             pool.shutdown(wait=False, cancel_futures=True)
             started.stop()
             raise
