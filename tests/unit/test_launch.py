@@ -1,7 +1,10 @@
 """Launching for real, with stand-ins for ssh and the schedulers that run what they are given."""
 
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -302,6 +305,37 @@ def test_ctrl_c_stops_a_launch_and_what_it_has_started(records: Path) -> None:
         launch([Command(("/bin/sh", "-c", text))])
     with pytest.raises(ProcessLookupError):
         os.kill(int((records / "pid").read_text()), 0)
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
+def test_the_real_ssh_understands_its_command() -> None:
+    daemon = DaemonCommand(("tcp://[::1]:5555",), SECRET)
+    (command,) = ssh_config("ssh://me@[::1]:222", tunnel=True).plan(daemon, 1)
+    assert isinstance(command, Command)
+    asked = subprocess.run(
+        ["ssh", "-F", "none", "-G", *command.argv[1:]], capture_output=True, text=True, check=True
+    )
+    found = dict(line.split(" ", 1) for line in asked.stdout.splitlines())
+    expected = {
+        "batchmode": "yes",
+        "connecttimeout": "10",
+        "exitonforwardfailure": "yes",
+        "hostname": "::1",
+        "port": "222",
+        "remoteforward": "[::1]:5555 [::1]:5555",
+        "user": "me",
+    }
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
+def test_a_machine_that_real_ssh_cannot_reach_is_a_launch_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        launcher = ssh_config(f"ssh://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(LaunchError, match=r"exit status 255; .*refused") as failed:
+            launch(launcher.plan(DAEMON, 1))
+    assert failed.value.exitcode == 255
 
 
 # HTTP
