@@ -19,12 +19,13 @@ from ._handshake import (
     WrongSecretError,
 )
 from ._seal import Opener, Sealer
-from ._secret import Secret, new_secret
+from ._secret import DaemonCredentials, Secret, new_secret
 from ._tls import Certificate, load_certificate, make_certificate
 
 __all__ = [
     "LARGEST_FRAME",
     "Certificate",
+    "DaemonCredentials",
     "DaemonHandshake",
     "HostHandshake",
     "Opener",

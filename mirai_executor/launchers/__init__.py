@@ -12,9 +12,6 @@
 
 from ._cluster import ClusterConfig, Scheduler, cluster_config
 from ._daemon import (
-    CERTIFICATE_VARIABLE,
-    SECRET_VARIABLE,
-    SERVER_NAME_VARIABLE,
     Command,
     DaemonCommand,
     HttpRequest,
@@ -31,9 +28,6 @@ from ._remote import RemoteConfig, remote_config
 from ._ssh import Remote, SshConfig, ssh_config
 
 __all__ = [
-    "CERTIFICATE_VARIABLE",
-    "SECRET_VARIABLE",
-    "SERVER_NAME_VARIABLE",
     "ClusterConfig",
     "Command",
     "DaemonCommand",

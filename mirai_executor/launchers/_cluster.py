@@ -96,7 +96,7 @@ class ClusterConfig:
             "",
         ]
         script = "\n".join(lines).encode()
-        return Command(self.command, stdin=script, files=files, secret=daemon.secret.text)
+        return Command(self.command, stdin=script, files=files, secret=daemon.secret)
 
     def _directives(self, size: int) -> list[str]:
         """Return the lines of options: those that we need first, as schedulers may stop early."""

@@ -18,12 +18,9 @@ from typing import TYPE_CHECKING, Protocol
 from mirai_executor.urls import Url
 
 if TYPE_CHECKING:
-    from mirai_executor.credentials import Secret
+    from mirai_executor.credentials import DaemonCredentials
 
 __all__ = [
-    "CERTIFICATE_VARIABLE",
-    "SECRET_VARIABLE",
-    "SERVER_NAME_VARIABLE",
     "STARTED",
     "Command",
     "DaemonCommand",
@@ -39,10 +36,6 @@ __all__ = [
     "words_of",
 ]
 
-SECRET_VARIABLE = "MIRAI_EXECUTOR_SECRET"  # noqa: S105 - the name of the variable
-CERTIFICATE_VARIABLE = "MIRAI_EXECUTOR_CERTIFICATE"
-SERVER_NAME_VARIABLE = "MIRAI_EXECUTOR_SERVER_NAME"
-
 STARTED = "mirai-executor: daemons started"
 
 
@@ -52,9 +45,7 @@ class DaemonCommand:
 
     Args:
         urls: The addresses of the host, in the order in which it tries them.
-        secret: The secret of the executor; ``repr`` does not show it.
-        certificate: The PEM text that it trusts, where the address is one of TLS.
-        server_name: The name that the host's certificate bears.
+        credentials: How it proves itself, and recognises the host.
         options: Further words of its command line.
 
     Raises:
@@ -62,9 +53,7 @@ class DaemonCommand:
     """
 
     urls: tuple[str, ...]
-    secret: "Secret"
-    certificate: str = field(default="", repr=False)
-    server_name: str = ""
+    credentials: "DaemonCredentials"
     options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -82,12 +71,12 @@ class DaemonCommand:
     @property
     def environment(self) -> dict[str, str]:
         """Return the variables that the daemon must find in its environment."""
-        variables = {
-            SECRET_VARIABLE: self.secret.text,
-            CERTIFICATE_VARIABLE: self.certificate,
-            SERVER_NAME_VARIABLE: self.server_name,
-        }
-        return {name: value for name, value in variables.items() if value}
+        return self.credentials.environment
+
+    @property
+    def secret(self) -> str:
+        """Return the text that no message may show."""
+        return self.credentials.secret.text
 
 
 class Until(Enum):

@@ -49,7 +49,7 @@ class HttpConfig:
             self.url,
             self._headers("text/plain; charset=utf-8" if is_text else "application/json"),
             (data if is_text else json.dumps(data)).encode(),
-            daemon.secret.text,
+            daemon.secret,
         )
         return [request] * count
 

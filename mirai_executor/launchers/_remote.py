@@ -49,7 +49,7 @@ class RemoteConfig:
             stdin=script.encode() if self.stdin else b"",
             environment=() if self.stdin else tuple(daemon.environment.items()),
             until=Until.START if self.stays else Until.EXIT,
-            secret=daemon.secret.text,
+            secret=daemon.secret,
         )
 
 

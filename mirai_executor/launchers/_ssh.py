@@ -63,7 +63,7 @@ class SshConfig:
                 (*self._connect(remote, forward), "/bin/sh"),
                 stdin=script,
                 until=Until.STARTED_LINE,
-                secret=daemon.secret.text,
+                secret=daemon.secret,
             )
             for remote in self.remotes
         ]

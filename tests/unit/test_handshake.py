@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mirai_executor.credentials import (
     LARGEST_FRAME,
+    DaemonCredentials,
     DaemonHandshake,
     HostHandshake,
     Opener,
@@ -22,6 +23,19 @@ from mirai_executor.credentials import (
 SECRET = Secret(b"s" * 32)
 OTHER_SECRET = Secret(b"o" * 32)
 HERE = Peer((3, 12), "0.1.0")
+
+# Computed by hand from docs/protocol.md, not by the code under test.
+GOLDEN = [
+    "4d495241010100030c302e312e300000000000000000000000000000000000000000000000000000"
+    "0064646464646464646464646464646464646464646464646464646464646464643ca7eb956e547f"
+    "6caec1d5cf35efefd65a0b3a7126a86a455a61a1c684bd43fe",
+    "4d495241020100030c302e312e300000000000000000000000000000000000000000000000000000"
+    "006868686868686868686868686868686868686868686868686868686868686868e3d702eca6056d"
+    "5065963caa532f8f9b0bf5adee44f46628c9a132be8a42f88e",
+    "4d49524103010074e27dff53d00d851ca233aa67ab0ad276835760e3171f720e23531492b2770d",
+    "4d495241040100595b1cc52348c88536fecf2c248e2d1460277d144a7596ff889f4e25a8ef29cd",
+]
+GOLDEN_SEALED = "6672616d659d005e9bd3e772e11e1d61b21c8fd1d99a1fc9a9f273d2c06b0494ab261584b3"
 
 Handshake = HostHandshake | DaemonHandshake
 
@@ -281,6 +295,33 @@ def test_neither_secrets_nor_keys_are_in_a_repr() -> None:
     keys = SessionKeys(b"\1" * 32, b"\2" * 32)
     assert repr(SECRET) == "Secret()"
     assert repr(keys) == "SessionKeys()"
+
+
+def test_what_a_daemon_needs_travels_as_environment_and_is_taken_out_there() -> None:
+    for credentials in (
+        DaemonCredentials(SECRET),
+        DaemonCredentials(SECRET, "-----BEGIN\n", "mirai-0"),
+    ):
+        environment = {"HOME": "/", **credentials.environment}
+        assert DaemonCredentials.take_from(environment) == credentials
+        assert environment == {"HOME": "/"}
+        assert SECRET.text not in repr(credentials)
+
+
+def test_a_daemon_without_a_secret_is_told_where_it_comes_from() -> None:
+    with pytest.raises(ValueError, match="MIRAI_EXECUTOR_SECRET: start the daemon by a launcher"):
+        DaemonCredentials.take_from({})
+    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+        DaemonCredentials.take_from({"MIRAI_EXECUTOR_SECRET": "none"})
+
+
+def test_the_bytes_on_the_wire_are_those_of_protocol_1() -> None:
+    frames = converse(host(), daemon())
+    assert [frame.hex() for frame in frames] == GOLDEN
+    versions = b"\x03\x0c" + b"0.1.0".ljust(32, b"\0")
+    assert frames[0].startswith(b"MIRA\x01\x01\x00" + versions + b"d" * 32)
+    assert frames[1].startswith(b"MIRA\x02\x01\x00" + versions + b"h" * 32)
+    assert Sealer(b"k" * 32).seal(b"frame").hex() == GOLDEN_SEALED
 
 
 @given(st.lists(st.binary(max_size=300), max_size=5))

@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 
 from mirai_executor import cluster_config, http_config, remote_config, ssh_config
-from mirai_executor.credentials import Secret
+from mirai_executor.credentials import DaemonCredentials, Secret
 from mirai_executor.errors import LaunchError
 from mirai_executor.launchers import Command, DaemonCommand, Launched, Until, launch, shell_command
 
 SECRET = Secret(b"s" * 32)
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB'$x\n-----END CERTIFICATE-----\n"
 DAEMON = DaemonCommand(
-    ("tls+tcp://127.0.0.1:5555",), SECRET, CERTIFICATE, "mirai-0", ("--note", "it's $HOME `id`")
+    ("tls+tcp://127.0.0.1:5555",),
+    DaemonCredentials(SECRET, CERTIFICATE, "mirai-0"),
+    ("--note", "it's $HOME `id`"),
 )
 WORDS = ["-m", "mirai_executor", "daemon", *DAEMON.urls, *DAEMON.options]
 VARIABLES = [SECRET.text, CERTIFICATE, "mirai-0"]
@@ -309,7 +311,7 @@ def test_ctrl_c_stops_a_launch_and_what_it_has_started(records: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
 def test_the_real_ssh_understands_its_command() -> None:
-    daemon = DaemonCommand(("tcp://[::1]:5555",), SECRET)
+    daemon = DaemonCommand(("tcp://[::1]:5555",), DAEMON.credentials)
     (command,) = ssh_config("ssh://me@[::1]:222", tunnel=True).plan(daemon, 1)
     assert isinstance(command, Command)
     asked = subprocess.run(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import mirai_executor
 from mirai_executor import cluster_config, http_config, remote_config, ssh_config
-from mirai_executor.credentials import Secret
+from mirai_executor.credentials import DaemonCredentials, Secret
 from mirai_executor.launchers import (
     Command,
     DaemonCommand,
@@ -25,15 +25,15 @@ from mirai_executor.launchers import (
 )
 
 SECRET = Secret(b"s" * 32)
+PLAIN = DaemonCredentials(SECRET)
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB'\"$x\n-----END CERTIFICATE-----\n"
 PYTHON = "/opt/py thon/bin/python"
-DAEMON = DaemonCommand(("tcp://10.0.0.1:5555",), SECRET, options=("--idletime", "60"))
+DAEMON = DaemonCommand(("tcp://10.0.0.1:5555",), PLAIN, options=("--idletime", "60"))
 TLS = DaemonCommand(
     ("tls+tcp://10.0.0.1:5555", "tls+tcp://[2001:db8::1]:5555"),
-    SECRET,
-    certificate="-----BEGIN CERTIFICATE-----\nMIIB'\"$x\n-----END CERTIFICATE-----\n",
-    server_name="mirai-0123",
+    DaemonCredentials(SECRET, CERTIFICATE, "mirai-0123"),
 )
-HERE = DaemonCommand(("tcp://127.0.0.1:5555",), SECRET)
+HERE = DaemonCommand(("tcp://127.0.0.1:5555",), PLAIN)
 
 RUN = "'/opt/py thon/bin/python' -m mirai_executor daemon tcp://10.0.0.1:5555 --idletime 60"
 EXPORTS = f"""\
@@ -99,25 +99,25 @@ def test_a_launcher_is_exported(name: str) -> None:
 @pytest.mark.parametrize("url", ["tcp://*:5555", "tcp://[::]:5555", "tcp://10.0.0.1:0"])
 def test_a_daemon_is_not_told_to_dial_what_one_can_only_listen_at(url: str) -> None:
     with pytest.raises(ValueError, match="but not dialled"):
-        DaemonCommand((url,), SECRET)
+        DaemonCommand((url,), PLAIN)
 
 
 def test_a_daemon_needs_an_address_and_words_that_a_script_can_carry() -> None:
     with pytest.raises(ValueError, match="at least one address"):
-        DaemonCommand((), SECRET)
+        DaemonCommand((), PLAIN)
     for word in ("", "a\n#$ -S /bin/evil", "\0"):
         with pytest.raises(ValueError, match="cannot be a word"):
-            DaemonCommand(("tcp://a:1",), SECRET, options=(word,))
+            DaemonCommand(("tcp://a:1",), PLAIN, options=(word,))
 
 
 HOSTILE = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
 
 
-@given(words=st.lists(HOSTILE, max_size=3), certificate=st.sampled_from(["", TLS.certificate]))
+@given(words=st.lists(HOSTILE, max_size=3), certificate=st.sampled_from(["", CERTIFICATE]))
 def test_a_pasted_command_reaches_the_daemon_as_it_was_meant(
     words: list[str], certificate: str
 ) -> None:
-    daemon = DaemonCommand(("tcp://a:1",), SECRET, certificate, options=tuple(words))
+    daemon = DaemonCommand(("tcp://a:1",), DaemonCredentials(SECRET, certificate), tuple(words))
     # A python that shows what it was given.
     shown = 'printf "%s\\0" "$MIRAI_EXECUTOR_SECRET" "$MIRAI_EXECUTOR_CERTIFICATE" "$@"'
     text = shell_command(daemon, ["sh", "-c", shown, "sh"])
@@ -186,7 +186,7 @@ def test_a_tunnel_uses_the_port_of_the_host_on_both_sides_and_one_connection() -
 
 
 def test_a_tunnel_takes_the_loopback_address_that_it_finds() -> None:
-    daemon = DaemonCommand(("tcp://10.0.0.1:1", "tls+tcp://[::1]:2"), SECRET)
+    daemon = DaemonCommand(("tcp://10.0.0.1:1", "tls+tcp://[::1]:2"), PLAIN)
     command = only(ssh_config("node", tunnel=True).plan(daemon, 1))
     assert command.argv[command.argv.index("-R") + 1] == "[::1]:2:[::1]:2"
     with pytest.raises(ValueError, match=r"local_url\(tcp=True\)"):
