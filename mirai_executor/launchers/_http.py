@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from mirai_executor.urls import Url
+
 from ._daemon import (
     DaemonCommand,
     HttpRequest,
@@ -100,8 +102,11 @@ def http_config(
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
         raise ValueError(f"{url!r} is no address of an HTTP service")
-    is_here = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
-    if parts.scheme == "http" and not is_here and not insecure:
+    if parts.username is not None:
+        raise ValueError(
+            "the address names a user, and addresses get printed; use token= or headers="
+        )
+    if parts.scheme == "http" and not Url("tcp", parts.hostname).is_loopback and not insecure:
         raise ValueError(
             f"{url!r} is not encrypted, and the request holds the executor's secret; "
             "use https://, or pass insecure=True if nobody else can read it"

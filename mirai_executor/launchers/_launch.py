@@ -137,9 +137,10 @@ def _run_until_started(command: Command, started: _Started, deadline: float) -> 
         process = _popen(command, started, stdin, subprocess.PIPE)
     said = b""
     for piece in _pieces(process, deadline):
-        said = (said + piece)[-_LAST_WORDS:]
+        said += piece
         if _STARTED in said:
             return Launched(process, _text(said.partition(_STARTED)[2].lstrip(b"\r\n")))
+        said = said[-_LAST_WORDS:]
     code = process.poll()
     if code is None:  # its time is over, or it has closed the stream
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -288,6 +288,16 @@ def test_a_long_input_does_not_wait_for_a_command_that_does_not_read(records: Pa
     assert launch([Command(("true",), stdin=b"x" * 1_000_000)], timeout=20) == [Launched()]
 
 
+def test_a_command_may_say_much_before_and_after_it_has_started(reaped: Reaped) -> None:
+    text = (
+        "yes | head -c 50000 >&2; echo mirai-executor: daemons started >&2; yes | head -c 9000 >&2"
+    )
+    command = Command(("/bin/sh", "-c", text), until=Until.STARTED_LINE)
+    (process,) = reaped(launch([command]))
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
 def test_nothing_to_launch_is_launched_at_once() -> None:
     assert launch([]) == []
 
@@ -382,6 +392,14 @@ def test_a_service_starts_what_it_is_asked_to(records: Path, service: str) -> No
     launcher = http_config(f"{service}/jobs", token="t", python="fake python")
     assert launch(launcher.plan(DAEMON, 2)) == [Launched(output="job for Bearer t")] * 2
     assert daemons_in(records) == [[*VARIABLES, *WORDS]] * 2
+
+
+def test_a_proxy_does_not_get_to_read_the_secret(
+    records: Path, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    launch(http_config(f"{service}/jobs", python="fake python").plan(DAEMON, 1))
+    assert daemons_in(records) == [[*VARIABLES, *WORDS]]
 
 
 def test_a_service_that_refuses_is_a_launch_error_without_secrets(service: str) -> None:

@@ -436,8 +436,15 @@ def test_what_is_no_http_address_is_refused(url: str) -> None:
 
 
 def test_a_secret_is_not_sent_over_plain_http_unless_asked() -> None:
-    with pytest.raises(ValueError, match="not encrypted"):
-        http_config("http://node/jobs")
+    for url in ("http://node/jobs", "http://127.evil.org", "http://10.0.0.1:80"):
+        with pytest.raises(ValueError, match="not encrypted"):
+            http_config(url)
     for url in ("http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"):
         http_config(url)
     http_config("http://node/jobs", insecure=True)
+
+
+def test_an_address_that_would_show_a_password_is_refused() -> None:
+    with pytest.raises(ValueError, match="use token=") as refused:
+        http_config("https://me:hidden@node/jobs")
+    assert "hidden" not in str(refused.value)

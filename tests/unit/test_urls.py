@@ -171,16 +171,50 @@ def test_a_host_url_carries_scheme_and_port() -> None:
         host_url(port=-1)
 
 
-def test_a_machine_without_a_network_offers_its_loopback_address() -> None:
-    code = "from mirai_executor import host_url; print(host_url())"
-    command = ["unshare", "--net", "--map-root-user", sys.executable, "-c", code]
+def in_an_empty_network(script: str) -> str:
+    """Run a script where there is only a loopback interface; return what it prints."""
+    command = ["unshare", "--net", "--map-root-user", "/bin/sh", "-ec", script]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except FileNotFoundError:
         pytest.skip("there is no unshare command here")
-    if "unshare:" in done.stderr:
+    if done.returncode != 0 and "Traceback" not in done.stderr:
         pytest.skip(f"no network namespaces here: {done.stderr}")
-    assert (done.stdout, done.stderr) == ("['tcp://127.0.0.1:0']\n", "")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+SHOW = f"{sys.executable} -c 'from mirai_executor import host_url; print(*host_url())'"
+
+
+def test_a_machine_without_a_network_offers_its_loopback_address() -> None:
+    assert in_an_empty_network(SHOW) == "tcp://127.0.0.1:0\n"
+    assert in_an_empty_network(f"ip link set lo up; {SHOW}") == (
+        "tcp://127.0.0.1:0 tcp://[::1]:0\n"
+    )
+
+
+def test_the_interfaces_of_a_real_machine_are_ranked() -> None:
+    script = """
+        for name in lo one two off; do
+            [ $name = lo ] || ip link add $name type veth peer name $name-peer
+            for end in $name $name-peer; do
+                [ $name = off ] || [ $end = lo-peer ] || ip link set $end up
+            done
+        done
+        ip address add 10.1.0.1/24 dev one
+        ip address add 10.2.0.1/24 dev two
+        ip address add 10.2.0.2/24 dev two
+        ip address add 10.3.0.1/24 dev off
+        ip address add 2001:db8:2::1/64 dev two nodad
+        ip address add 169.254.9.9/16 dev one
+        ip route add default via 10.2.0.9
+        # The system notes a moment later that they are running.
+        until [ "$(ip -o link | grep -c 'state UP')" = 4 ]; do sleep 0.01; done
+    """
+    assert in_an_empty_network(script + SHOW) == (
+        "tcp://10.2.0.1:0 tcp://[2001:db8:2::1]:0 tcp://10.1.0.1:0\n"
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the listing is that of Linux")
