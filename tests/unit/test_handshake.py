@@ -272,6 +272,15 @@ def test_a_hello_of_a_later_protocol_is_answered_though_its_body_is_unknown() ->
             host().receive(hello)
 
 
+def test_a_frame_of_the_wrong_size_is_refused_even_from_one_who_knows_the_secret() -> None:
+    one, other = host(), daemon()
+    challenge = one.receive(other.hello())
+    other.receive(challenge)
+    other._said = other.hello() + challenge
+    with pytest.raises(ProtocolError, match="with 5 bytes"):
+        one.receive(other._frame(3, b"extra"))  # type: ignore[arg-type] # the wire's number
+
+
 def test_this_process_is_of_this_version() -> None:
     converse(HostHandshake(SECRET), DaemonHandshake(SECRET))
 

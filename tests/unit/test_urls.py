@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 
 from mirai_executor import host_url, local_url
 from mirai_executor.urls import Url, _own
-from mirai_executor.urls._interfaces import Address, _version_6, own_addresses
+from mirai_executor.urls._interfaces import (
+    Address,
+    _from_names,
+    _version_6,
+    default_sources,
+    own_addresses,
+)
 from mirai_executor.urls._own import _best_first
 
 GOOD = {
@@ -220,6 +226,11 @@ def test_the_interfaces_of_a_real_machine_are_ranked() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the listing is that of Linux")
 def test_the_loopback_address_is_among_the_machines_own() -> None:
     assert "127.0.0.1" in [address.host for address in own_addresses()]
+
+
+def test_where_interfaces_cannot_be_listed_the_default_address_is_still_found() -> None:
+    found = [address.host for address in _from_names()]
+    assert found[: len(default_sources())] == default_sources()
 
 
 def test_a_local_url_is_a_new_file_in_a_folder_of_this_user(
