@@ -55,6 +55,12 @@ if TYPE_CHECKING:
     from .functional import stop_mirai as stop_mirai
     from .functional import unresolved as unresolved
     from .futures import MiraiFuture as MiraiFuture
+    from .launchers import cluster_config as cluster_config
+    from .launchers import http_config as http_config
+    from .launchers import remote_config as remote_config
+    from .launchers import ssh_config as ssh_config
+    from .urls import host_url as host_url
+    from .urls import local_url as local_url
 
 _ROOMS = {
     "_place": ("on_daemon",),
@@ -91,6 +97,8 @@ _ROOMS = {
         "unresolved",
     ),
     "futures": ("MiraiFuture",),
+    "launchers": ("cluster_config", "http_config", "remote_config", "ssh_config"),
+    "urls": ("host_url", "local_url"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -12,6 +12,10 @@ def kind_of(fn: Any, args: tuple[Any, ...]) -> int | None:
     functions themselves may be gone when their next call comes, as lambdas are.
     """
     try:
+        if not hasattr(fn, "__qualname__"):
+            fn = getattr(fn, "__wrapped__", fn)
+            while type(fn) is functools.partial:
+                fn, args = fn.func, (*fn.args, *args)
         if args and callable(args[0]):
             size = len(args[1]) if len(args) > 1 and type(args[1]) is list else 0
             return hash((_name_of(fn), _name_of(args[0]), size))
@@ -21,7 +25,5 @@ def kind_of(fn: Any, args: tuple[Any, ...]) -> int | None:
 
 
 def _name_of(fn: Any) -> tuple[Any, Any]:
-    while type(fn) is functools.partial:
-        fn = fn.func
     named = fn if hasattr(fn, "__qualname__") else type(fn)
     return named.__module__, named.__qualname__

@@ -1,5 +1,52 @@
-"""Turns "a daemon, please" into started processes or jobs. A launcher is data."""
+"""Turns "daemons, please" into started processes or jobs. A launcher is data.
 
+::
+
+    ssh_config(...)  cluster_config(...)  remote_config(...)  http_config(...)
+         └──────────────────┴──────┬──────────┴──────────────────┘
+                                   │ plan(daemon, count)
+                        Command, HttpRequest ── launch() ──► daemons elsewhere
+
+    LocalLauncher ──► a daemon here, which inherits its link
+"""
+
+from ._cluster import ClusterConfig, Scheduler, cluster_config
+from ._daemon import (
+    Command,
+    DaemonCommand,
+    HttpRequest,
+    Launcher,
+    PrivateFile,
+    Submission,
+    Until,
+    shell_command,
+)
+from ._http import HttpConfig, http_config
+from ._launch import Launched, launch
 from ._local import LocalLauncher
+from ._remote import RemoteConfig, remote_config
+from ._ssh import Remote, SshConfig, ssh_config
 
-__all__ = ["LocalLauncher"]
+__all__ = [
+    "ClusterConfig",
+    "Command",
+    "DaemonCommand",
+    "HttpConfig",
+    "HttpRequest",
+    "Launched",
+    "Launcher",
+    "LocalLauncher",
+    "PrivateFile",
+    "Remote",
+    "RemoteConfig",
+    "Scheduler",
+    "SshConfig",
+    "Submission",
+    "Until",
+    "cluster_config",
+    "http_config",
+    "launch",
+    "remote_config",
+    "shell_command",
+    "ssh_config",
+]

@@ -1,0 +1,42 @@
+"""Decides who may talk to whom: TLS certificates, the secret of an executor, and what proves it.
+
+::
+
+    new_secret ──► HostHandshake ⇄ DaemonHandshake ──► SessionKeys ──► Sealer ─ frames ─► Opener
+    make_certificate, load_certificate ──► TLS
+
+Nothing here touches a socket, pickles, or writes a secret anywhere.
+"""
+
+from ._handshake import (
+    LARGEST_FRAME,
+    DaemonHandshake,
+    HostHandshake,
+    Peer,
+    ProtocolError,
+    SessionKeys,
+    VersionMismatchError,
+    WrongSecretError,
+)
+from ._seal import Opener, Sealer
+from ._secret import DaemonCredentials, Secret, new_secret
+from ._tls import Certificate, load_certificate, make_certificate
+
+__all__ = [
+    "LARGEST_FRAME",
+    "Certificate",
+    "DaemonCredentials",
+    "DaemonHandshake",
+    "HostHandshake",
+    "Opener",
+    "Peer",
+    "ProtocolError",
+    "Sealer",
+    "Secret",
+    "SessionKeys",
+    "VersionMismatchError",
+    "WrongSecretError",
+    "load_certificate",
+    "make_certificate",
+    "new_secret",
+]

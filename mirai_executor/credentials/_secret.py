@@ -1,0 +1,89 @@
+"""Makes the secret that an executor shares with its daemons, and carries it to them."""
+
+import re
+import secrets
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from typing import Self
+
+__all__ = ["DaemonCredentials", "Secret", "new_secret"]
+
+_SIZE = 32
+_SECRET = "MIRAI_EXECUTOR_SECRET"  # noqa: S105 - the name of a variable
+_CERTIFICATE = "MIRAI_EXECUTOR_CERTIFICATE"
+_SERVER_NAME = "MIRAI_EXECUTOR_SERVER_NAME"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """What host and daemons know and nobody else: who holds it runs code as its owner.
+
+    Its ``repr`` does not show it.
+    """
+
+    key: bytes = field(repr=False)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Return the secret that :attr:`text` was made from.
+
+        Raises:
+            ValueError: It is no such text. The message does not quote it.
+        """
+        if not re.fullmatch(f"[0-9a-f]{{{2 * _SIZE}}}", text):
+            raise ValueError(
+                f"the secret is {2 * _SIZE} hexadecimal digits; what was given has "
+                f"{len(text)} characters, or others"
+            )
+        return cls(bytes.fromhex(text))
+
+    @property
+    def text(self) -> str:
+        """Return the secret in letters and digits, for an environment variable or a file."""
+        return self.key.hex()
+
+
+def new_secret() -> Secret:
+    """Return a fresh secret of 32 random bytes."""
+    return Secret(secrets.token_bytes(_SIZE))
+
+
+@dataclass(frozen=True)
+class DaemonCredentials:
+    """What a daemon needs to prove itself, and to recognise its host; it travels as environment.
+
+    Args:
+        secret: The secret of the executor.
+        certificate: The PEM text that it trusts, where the address is one of TLS.
+        server_name: The name that the host's certificate bears.
+    """
+
+    secret: Secret
+    certificate: str = field(default="", repr=False)
+    server_name: str = ""
+
+    @classmethod
+    def take_from(cls, environment: MutableMapping[str, str]) -> Self:
+        """Take them out of an environment, so that what the daemon starts does not get them.
+
+        Raises:
+            ValueError: There is no secret, or it is none.
+        """
+        names = (_SECRET, _CERTIFICATE, _SERVER_NAME)
+        secret, certificate, server_name = (environment.pop(name, "") for name in names)
+        if not secret:
+            raise ValueError(
+                f"the environment has no {_SECRET}: start the daemon by a launcher, or by the "
+                "whole command that the host gave"
+            )
+        return cls(Secret.from_text(secret), certificate, server_name)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return them as variables of an environment."""
+        variables = {
+            _SECRET: self.secret.text,
+            _CERTIFICATE: self.certificate,
+            _SERVER_NAME: self.server_name,
+        }
+        return {name: value for name, value in variables.items() if value}

@@ -1,0 +1,194 @@
+"""Says what starts a remote daemon, as data: its command, its script, its environment.
+
+::
+
+    DaemonCommand ── plan(daemon, count) of a launcher ──► [Submission] ── launch() ──► daemons
+
+The secret is in no command line: it travels in the environment of a process, or in a script on
+standard input. Certificates and names go the same way, so that a command line stays short.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from mirai_executor.urls import Url
+
+if TYPE_CHECKING:
+    from mirai_executor.credentials import DaemonCredentials
+
+__all__ = [
+    "STARTED",
+    "Command",
+    "DaemonCommand",
+    "HttpRequest",
+    "Launcher",
+    "PrivateFile",
+    "Submission",
+    "Until",
+    "checked_count",
+    "exports",
+    "lines_of",
+    "shell_command",
+    "words_of",
+]
+
+STARTED = "mirai-executor: daemons started"
+
+
+@dataclass(frozen=True)
+class DaemonCommand:
+    """What a daemon must be told, wherever it is started.
+
+    Args:
+        urls: The addresses of the host, in the order in which it tries them.
+        credentials: How it proves itself, and recognises the host.
+        options: Further words of its command line.
+
+    Raises:
+        ValueError: No daemon could dial such an address, or no command line carry such a word.
+    """
+
+    urls: tuple[str, ...]
+    credentials: "DaemonCredentials"
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.urls:
+            raise ValueError("a daemon needs at least one address of the host")
+        for url in map(Url.parse, self.urls):
+            if url.is_wildcard or (url.scheme != "ipc" and url.port == 0):
+                raise ValueError(f"{url} can be listened at, but not dialled")
+        words_of(self.options)
+
+    def argv(self, python: Sequence[str]) -> tuple[str, ...]:
+        """Return the command line, without anything that others must not see."""
+        return (*python, "-m", "mirai_executor", "daemon", *self.urls, *self.options)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables that the daemon must find in its environment."""
+        return self.credentials.environment
+
+    @property
+    def secret(self) -> str:
+        """Return the text that no message may show."""
+        return self.credentials.secret.text
+
+
+class Until(Enum):
+    """When a command has done what it was run for."""
+
+    EXIT = "it has ended well, as one that hands a job to a queue"
+    STARTED_LINE = "it has written STARTED; it runs as long as its daemons"
+    START = "it runs; it does so as long as its daemon"
+
+
+@dataclass(frozen=True)
+class PrivateFile:
+    """A file that must be there before a command runs, readable to this user alone."""
+
+    path: Path
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to run here, for one or more daemons to be started.
+
+    Args:
+        argv: The command line.
+        stdin: What it reads from its standard input.
+        environment: What is added to the environment, as pairs of name and value.
+        files: What it finds in the file system.
+        until: When it has done its work.
+        secret: What no message about it may show.
+    """
+
+    argv: tuple[str, ...]
+    stdin: bytes = field(default=b"", repr=False)
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    files: tuple[PrivateFile, ...] = ()
+    until: Until = Until.EXIT
+    secret: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """A request to a service that starts one daemon."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
+    secret: str = field(default="", repr=False)
+
+
+Submission = Command | HttpRequest
+
+
+class Launcher(Protocol):
+    """A way to start daemons elsewhere: plain data, to be printed, stored and used again."""
+
+    def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
+        """Return what is to be run, or requested, for ``count`` daemons. Does nothing yet."""
+
+
+def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3") -> str:
+    """Return the text that starts a daemon when it is pasted into a shell elsewhere.
+
+    It holds the secret: who reads it can run code as its owner, until the executor ends.
+
+    Args:
+        daemon: What the daemon must be told.
+        python: The Python interpreter there, or the words that run one.
+    """
+    words = shlex.join(daemon.argv(words_of(python)))
+    return " ".join([*_assignments(daemon.environment), words])
+
+
+def exports(daemon: DaemonCommand) -> list[str]:
+    """Return the lines of a shell script that set the daemon's environment.
+
+    A script may have been told to print what it runs; that stops before the secret.
+    """
+    assignments = _assignments(daemon.environment)
+    return [
+        "{ set +xv; } 2>/dev/null",
+        *assignments,
+        f"export {' '.join(daemon.environment)}",
+    ]
+
+
+def words_of(words: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a command line; a string is one word.
+
+    Raises:
+        ValueError: A word is empty, or holds a control character: a scheduler that looks for its
+            options in a script would find them behind a line break inside quotes.
+    """
+    found = (words,) if isinstance(words, str) else tuple(words)
+    for word in found:
+        if not word or any(character < " " or character == "\x7f" for character in word):
+            raise ValueError(f"{word!r} cannot be a word of a command line")
+    return found
+
+
+def lines_of(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Return lines without the blanks around them, and without empty ones."""
+    joined = text if isinstance(text, str) else "\n".join(text)
+    return tuple(line.strip() for line in joined.splitlines() if line.strip())
+
+
+def checked_count(count: int) -> int:
+    """Return a number of daemons."""
+    if count < 0:
+        raise ValueError(f"the number of daemons must be zero or greater, not {count}")
+    return count
+
+
+def _assignments(environment: Mapping[str, str]) -> list[str]:
+    return [f"{name}={shlex.quote(value)}" for name, value in environment.items()]

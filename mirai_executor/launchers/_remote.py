@@ -1,0 +1,99 @@
+"""Starts daemons by any command, for machines and schedulers that nothing else here knows."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ._daemon import (
+    Command,
+    DaemonCommand,
+    Submission,
+    Until,
+    checked_count,
+    exports,
+    lines_of,
+    words_of,
+)
+
+__all__ = ["RemoteConfig", "remote_config"]
+
+
+@dataclass(frozen=True)
+class RemoteConfig:
+    """How daemons are started by some command; made by :func:`remote_config`."""
+
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    python: tuple[str, ...] = (sys.executable,)
+    quote: bool = False
+    stdin: bool = False
+    stays: bool = False
+    prologue: tuple[str, ...] = ()
+
+    def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
+        """Return the command, once for each of ``count`` daemons."""
+        return [self._command(daemon)] * checked_count(count)
+
+    def _command(self, daemon: DaemonCommand) -> Command:
+        argv = daemon.argv(self.python)
+        script = "\n".join([*self.prologue, *exports(daemon), f"exec {shlex.join(argv)}", ""])
+        inserted = ("/bin/sh",) if self.stdin else argv
+        if self.quote:
+            inserted = (shlex.join(inserted),)
+        words = list(self.command)
+        for word in self.args:
+            words += inserted if word == "." else (word,)
+        return Command(
+            tuple(words),
+            stdin=script.encode() if self.stdin else b"",
+            environment=() if self.stdin else tuple(daemon.environment.items()),
+            until=Until.START if self.stays else Until.EXIT,
+            secret=daemon.secret,
+        )
+
+
+def remote_config(
+    command: str | Sequence[str],
+    args: Sequence[str] = (".",),
+    *,
+    python: str | Sequence[str] | None = None,
+    quote: bool = False,
+    stdin: bool = False,
+    stays: bool = False,
+    prologue: str | Sequence[str] = (),
+) -> RemoteConfig:
+    """Describe how to start daemons by a command of your own. It is run once for each daemon.
+
+    Args:
+        command: The command, or the words that run it.
+        args: Its arguments. The one that is ``"."`` stands for the daemon's command.
+        python: The Python interpreter where the daemon runs, or the words that run one; by
+            default the path of this one.
+        quote: Whether the daemon's command is one argument, quoted for a shell, as
+            ``sbatch --wrap`` needs it; otherwise each of its words is an argument.
+        stdin: How the secret gets there. By default it is in the environment of the command,
+            which must pass it on; if True, ``"."`` is ``/bin/sh``, and the daemon's command
+            arrives, secret and all, on standard input, as for ``docker run -i``.
+        stays: Whether the command runs as long as its daemon, as ``srun`` does; otherwise it must
+            end well at once, as ``sbatch`` does.
+        prologue: Lines of shell that prepare the environment; only with ``stdin=True``.
+
+    Raises:
+        ValueError: No argument is ``"."``, or a word is none.
+    """
+    if isinstance(args, str) or "." not in args:
+        raise ValueError(
+            f"args is a list of arguments, one of them '.' for the daemon's command; not {args!r}"
+        )
+    if prologue and not stdin:
+        raise ValueError("a prologue needs stdin=True: without it, no shell runs the command")
+    return RemoteConfig(
+        words_of(command),
+        words_of(args),
+        words_of(python or sys.executable),
+        quote,
+        stdin,
+        stays,
+        lines_of(prologue),
+    )

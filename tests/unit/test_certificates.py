@@ -1,0 +1,238 @@
+"""Certificates: what is made, what is loaded, and with which advice the rest is refused."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pynng
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import NameOID
+
+from mirai_executor.credentials import Certificate, load_certificate, make_certificate
+
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Signed:
+    """A certificate of a small authority, with its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def key_pem(self, password: bytes | None = None) -> str:
+        protection = (
+            serialization.BestAvailableEncryption(password)
+            if password
+            else serialization.NoEncryption()
+        )
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+        return self.key.private_bytes(*form, protection).decode()
+
+
+def sign(
+    name: str,
+    by: Signed | None = None,
+    *,
+    start: datetime = NOW - DAY,
+    end: datetime = NOW + DAY,
+    names: tuple[str, ...] = (),
+) -> Signed:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(by.certificate.subject if by else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
+    )
+    if names:
+        found = x509.SubjectAlternativeName([x509.DNSName(one) for one in names])
+        builder = builder.add_extension(found, critical=False)
+    return Signed(builder.sign(by.key if by else key, hashes.SHA256()), key)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Signed:
+    return sign("the authority")
+
+
+@pytest.fixture(scope="module")
+def node(authority: Signed) -> Signed:
+    return sign("node7", authority, names=("node7.example.org",))
+
+
+def exchange(listener: Certificate, *, trust: str, name: str) -> bytes:
+    """Send a frame to a listener over NNG and TLS, and return what comes out there."""
+    at_host = pynng.TLSConfig(
+        pynng.TLSConfig.MODE_SERVER,
+        cert_key_file=None,
+        own_key_string=listener.key,
+        own_cert_string=listener.certificate,
+    )
+    at_daemon = pynng.TLSConfig(pynng.TLSConfig.MODE_CLIENT, ca_string=trust, server_name=name)
+    with (
+        pynng.Pair1(tls_config=at_host, recv_timeout=5000) as one,
+        pynng.Pair1(tls_config=at_daemon, send_timeout=5000) as other,
+    ):
+        one.listen("tls+tcp://127.0.0.1:0")
+        port = socket.ntohs(one.listeners[0].local_address.port)
+        other.dial(f"tls+tcp://127.0.0.1:{port}", block=True)
+        other.send(b"hello")
+        received: bytes = one.recv()
+        return received
+
+
+def test_a_certificate_of_our_own_works_over_nng_for_those_who_pin_it() -> None:
+    own = make_certificate()
+    assert exchange(own, trust=own.authority, name=own.server_name) == b"hello"
+
+
+def test_another_executors_certificate_is_not_trusted() -> None:
+    own, other = make_certificate(), make_certificate()
+    with pytest.raises(pynng.exceptions.NNGException):
+        exchange(own, trust=other.authority, name=own.server_name)
+    with pytest.raises(pynng.exceptions.NNGException):
+        exchange(own, trust=own.authority, name=other.server_name)
+
+
+def test_a_signed_certificate_works_over_nng(authority: Signed, node: Signed) -> None:
+    found = load_certificate((node.pem, node.key_pem()), authority=authority.pem)
+    assert exchange(found, trust=found.authority, name=found.server_name) == b"hello"
+
+
+def test_a_certificate_of_our_own_is_for_years_from_yesterday_under_a_random_name() -> None:
+    own = make_certificate()
+    found = x509.load_pem_x509_certificate(own.certificate.encode())
+    assert found.not_valid_before_utc < NOW - DAY / 2
+    assert found.not_valid_after_utc > NOW + 3000 * DAY
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [own.server_name]
+    assert found.subject.rfc4514_string() == f"CN={own.server_name}"
+    public_key = found.public_key()
+    assert isinstance(public_key, ec.EllipticCurvePublicKey)
+    assert public_key.curve.name == "secp256r1"
+    assert own.server_name != make_certificate().server_name
+
+
+def test_the_key_is_not_in_the_repr() -> None:
+    own = make_certificate()
+    assert "PRIVATE KEY" in own.key
+    assert "PRIVATE KEY" not in repr(own)
+
+
+def test_our_own_certificate_can_be_loaded_back() -> None:
+    own = make_certificate()
+    assert load_certificate((own.certificate, own.key)) == own
+
+
+def test_one_file_may_hold_it_all(tmp_path: Path, authority: Signed, node: Signed) -> None:
+    file = tmp_path / "node.pem"
+    file.write_text(f"a comment\n{node.pem}{authority.pem}{node.key_pem()}")
+    found = load_certificate(file)
+    assert found == load_certificate(str(file))
+    assert found.certificate == node.pem + authority.pem
+    assert found.authority == authority.pem
+    assert found.server_name == "node7.example.org"
+
+
+def test_a_pair_may_be_two_files(tmp_path: Path, authority: Signed, node: Signed) -> None:
+    (tmp_path / "cert").write_text(node.pem)
+    (tmp_path / "key").write_text(node.key_pem())
+    (tmp_path / "ca").write_text(authority.pem)
+    found = load_certificate((tmp_path / "cert", tmp_path / "key"), authority=tmp_path / "ca")
+    assert found.authority == authority.pem
+    assert load_certificate((tmp_path / "cert", tmp_path / "key")).authority == ""
+
+
+@pytest.mark.parametrize("password", ["pass", b"pass", lambda: "pass", lambda: b"pass"])
+def test_an_encrypted_key_takes_a_password_or_a_callable(
+    node: Signed, password: str | bytes | Callable[[], str | bytes]
+) -> None:
+    found = load_certificate((node.pem, node.key_pem(b"pass")), password)
+    assert "ENCRYPTED" not in found.key
+
+
+def test_the_password_of_a_key_that_has_none_is_not_asked_for(node: Signed) -> None:
+    load_certificate((node.pem, node.key_pem()), lambda: pytest.fail("asked"))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("*.example.org",), "mirai.example.org"),
+        (("*.example.org", "a.example.org"), "a.example.org"),
+        ((), "node8"),
+    ],
+)
+def test_daemons_ask_for_a_name_that_the_certificate_has(
+    authority: Signed, names: tuple[str, ...], expected: str
+) -> None:
+    other = sign("node8", authority, names=names)
+    assert load_certificate((other.pem, other.key_pem())).server_name == expected
+
+
+def test_what_cannot_work_is_refused_with_advice(authority: Signed, node: Signed) -> None:
+    expired = sign("old", authority, start=NOW - 9 * DAY, end=NOW - DAY)
+    early = sign("new", authority, start=NOW + DAY, end=NOW + 9 * DAY)
+    nameless = sign("", authority)
+    edwards = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    damaged = "-----BEGIN PRIVATE KEY-----\nnonsense\n-----END PRIVATE KEY-----"
+    begun = "-----BEGIN CERTIFICATE-----\nnonsense"
+    for certificate, key, password, message in [
+        (node.pem, authority.key_pem(), None, "is not that of the first certificate"),
+        (authority.pem + node.pem, node.key_pem(), None, "comes first"),
+        (expired.pem, expired.key_pem(), None, "expired on 20"),
+        (early.pem, early.key_pem(), None, "valid only from .* clock"),
+        (nameless.pem, nameless.key_pem(), None, "neither"),
+        (node.pem, node.pem, None, "no private key in PEM form.*pass a pair"),
+        (node.key_pem(), node.key_pem(), None, "no certificate in PEM form"),
+        (begun, node.key_pem(), None, "no certificate in PEM form"),
+        (node.pem, damaged, None, "cannot be read"),
+        (node.pem, node.key_pem(b"pass"), None, "is encrypted; pass its password"),
+        (node.pem, node.key_pem(b"pass"), "wrong", "the password is wrong"),
+        (node.pem, node.key_pem(b"pass"), "", "the password is wrong"),
+        (node.pem, edwards.decode(), None, "use EC or RSA"),
+    ]:
+        with pytest.raises(ValueError, match=message) as refused:
+            load_certificate((certificate, key), password)
+        assert "-----\n" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no\.pem"):
+        load_certificate(tmp_path / "no.pem")
+    (tmp_path / "node.der").write_bytes(b"\x30\x82\xff\x00")
+    with pytest.raises(ValueError, match=r"node\.der holds no certificate in PEM form"):
+        load_certificate(tmp_path / "node.der")
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys, mirai_executor, mirai_executor.credentials, mirai_executor.urls\n"
+        "import mirai_executor.launchers\n"
+        "heavy = {'cryptography', 'ssl', 'asyncio', 'urllib.request', 'http.client'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,450 @@
+"""Launchers as data: which command, script or request each of them makes of "daemons, please"."""
+
+import dataclasses
+import json
+import pickle
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mirai_executor
+from mirai_executor import cluster_config, http_config, remote_config, ssh_config
+from mirai_executor.credentials import DaemonCredentials, Secret
+from mirai_executor.launchers import (
+    Command,
+    DaemonCommand,
+    HttpRequest,
+    Launcher,
+    Scheduler,
+    Submission,
+    Until,
+    shell_command,
+)
+
+SECRET = Secret(b"s" * 32)
+PLAIN = DaemonCredentials(SECRET)
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB'\"$x\n-----END CERTIFICATE-----\n"
+PYTHON = "/opt/py thon/bin/python"
+DAEMON = DaemonCommand(("tcp://10.0.0.1:5555",), PLAIN, options=("--idletime", "60"))
+TLS = DaemonCommand(
+    ("tls+tcp://10.0.0.1:5555", "tls+tcp://[2001:db8::1]:5555"),
+    DaemonCredentials(SECRET, CERTIFICATE, "mirai-0123"),
+)
+HERE = DaemonCommand(("tcp://127.0.0.1:5555",), PLAIN)
+
+RUN = "'/opt/py thon/bin/python' -m mirai_executor daemon tcp://10.0.0.1:5555 --idletime 60"
+EXPORTS = f"""\
+{{ set +xv; }} 2>/dev/null
+MIRAI_EXECUTOR_SECRET={SECRET.text}
+export MIRAI_EXECUTOR_SECRET
+"""
+
+
+def only(plan: list[Submission]) -> Command:
+    (command,) = plan
+    assert isinstance(command, Command)
+    return command
+
+
+def script(plan: list[Submission]) -> str:
+    return only(plan).stdin.decode()
+
+
+LAUNCHERS: dict[str, Launcher] = {
+    "ssh": ssh_config(["ssh://a", "b"]),
+    "slurm": cluster_config("sbatch", "#SBATCH --mem=10G"),
+    "lsf": cluster_config("bsub"),
+    "remote": remote_config("srun", ["-n", "1", "."]),
+    "http": http_config("https://node:1/jobs", data={"run": ["."]}),
+}
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_launcher_is_plain_data(name: str) -> None:
+    launcher = LAUNCHERS[name]
+    assert pickle.loads(pickle.dumps(launcher)) == launcher
+    assert hash(launcher) == hash(pickle.loads(pickle.dumps(launcher)))
+    assert launcher.plan(DAEMON, 3) == launcher.plan(DAEMON, 3)
+    assert type(launcher).__name__ in repr(launcher)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        launcher.python = ()  # type: ignore[attr-defined] # that is the point
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_the_secret_is_neither_in_a_command_line_nor_in_a_repr(name: str) -> None:
+    plan = LAUNCHERS[name].plan(TLS, 2)
+    assert plan
+    for submission in plan:
+        assert SECRET.text not in repr(submission)
+        assert SECRET.text not in repr(getattr(submission, "argv", ""))
+        assert SECRET.text not in repr(TLS)
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_no_daemons_take_no_submission_and_fewer_are_refused(name: str) -> None:
+    assert LAUNCHERS[name].plan(DAEMON, 0) == []
+    with pytest.raises(ValueError, match="zero or greater"):
+        LAUNCHERS[name].plan(DAEMON, -1)
+
+
+@pytest.mark.parametrize("name", ["cluster_config", "http_config", "remote_config", "ssh_config"])
+def test_a_launcher_is_exported(name: str) -> None:
+    assert name in mirai_executor.__all__
+    assert getattr(mirai_executor, name).__name__ == name
+
+
+@pytest.mark.parametrize("url", ["tcp://*:5555", "tcp://[::]:5555", "tcp://10.0.0.1:0"])
+def test_a_daemon_is_not_told_to_dial_what_one_can_only_listen_at(url: str) -> None:
+    with pytest.raises(ValueError, match="but not dialled"):
+        DaemonCommand((url,), PLAIN)
+
+
+def test_a_daemon_needs_an_address_and_words_that_a_script_can_carry() -> None:
+    with pytest.raises(ValueError, match="at least one address"):
+        DaemonCommand((), PLAIN)
+    for word in ("", "a\n#$ -S /bin/evil", "\0"):
+        with pytest.raises(ValueError, match="cannot be a word"):
+            DaemonCommand(("tcp://a:1",), PLAIN, options=(word,))
+
+
+HOSTILE = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
+
+
+@given(words=st.lists(HOSTILE, max_size=3), certificate=st.sampled_from(["", CERTIFICATE]))
+def test_a_pasted_command_reaches_the_daemon_as_it_was_meant(
+    words: list[str], certificate: str
+) -> None:
+    daemon = DaemonCommand(("tcp://a:1",), DaemonCredentials(SECRET, certificate), tuple(words))
+    # A python that shows what it was given.
+    shown = 'printf "%s\\0" "$MIRAI_EXECUTOR_SECRET" "$MIRAI_EXECUTOR_CERTIFICATE" "$@"'
+    text = shell_command(daemon, ["sh", "-c", shown, "sh"])
+    done = subprocess.run(["/bin/sh", "-c", text], capture_output=True, check=True, timeout=30)
+    found = done.stdout.decode().split("\0")[:-1]
+    assert found == [
+        SECRET.text,
+        certificate,
+        "-m",
+        "mirai_executor",
+        "daemon",
+        "tcp://a:1",
+        *words,
+    ]
+
+
+def test_the_command_to_paste_is_one_that_can_be_read() -> None:
+    assert shell_command(DAEMON, PYTHON) == f"MIRAI_EXECUTOR_SECRET={SECRET.text} {RUN}"
+
+
+# SSH
+
+
+def test_ssh_gets_one_command_for_each_machine_and_the_script_on_its_standard_input() -> None:
+    launcher = ssh_config(
+        ["ssh://10.75.32.90", "ssh://me@10.75.32.91:222", "ssh://[2001:db8::7]:23", "node7"],
+        python=PYTHON,
+        prologue=". ~/.profile\n  module load gcc",
+    )
+    plan = launcher.plan(DAEMON, 2)
+    begin = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
+    assert [one.argv for one in plan if isinstance(one, Command)] == [
+        (*begin, "--", "10.75.32.90", "/bin/sh"),
+        (*begin, "-p", "222", "-l", "me", "--", "10.75.32.91", "/bin/sh"),
+        (*begin, "-p", "23", "--", "2001:db8::7", "/bin/sh"),
+        (*begin, "--", "node7", "/bin/sh"),
+    ]
+    assert {one.until for one in plan if isinstance(one, Command)} == {Until.STARTED_LINE}
+    assert script(plan[:1]) == (
+        ". ~/.profile\nmodule load gcc\n"
+        + EXPORTS
+        + f"""\
+'/opt/py thon/bin/python' -c 'import mirai_executor' </dev/null >&2 || exit
+pids=
+for number in 1 2; do
+    {RUN} </dev/null >&2 &
+    pids="$pids $!"
+done
+echo 'mirai-executor: daemons started' >&2
+status=0
+for pid in $pids; do wait "$pid" || status=$?; done
+exit "$status"
+"""
+    )
+
+
+def test_a_tunnel_uses_the_port_of_the_host_on_both_sides_and_one_connection() -> None:
+    launcher = ssh_config("node", tunnel=True, timeout=3, command=["ssh", "-F", "none"])
+    command = only(launcher.plan(HERE, 4))
+    assert command.argv == (
+        *("ssh", "-F", "none", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3"),
+        *("-o", "ExitOnForwardFailure=yes", "-R", "127.0.0.1:5555:127.0.0.1:5555"),
+        *("--", "node", "/bin/sh"),
+    )
+    assert b"for number in 1 2 3 4; do" in command.stdin
+
+
+def test_a_tunnel_takes_the_loopback_address_that_it_finds() -> None:
+    daemon = DaemonCommand(("tcp://10.0.0.1:1", "tls+tcp://[::1]:2"), PLAIN)
+    command = only(ssh_config("node", tunnel=True).plan(daemon, 1))
+    assert command.argv[command.argv.index("-R") + 1] == "[::1]:2:[::1]:2"
+    with pytest.raises(ValueError, match=r"local_url\(tcp=True\)"):
+        ssh_config("node", tunnel=True).plan(DAEMON, 1)
+
+
+def test_the_users_ssh_options_come_before_ours() -> None:
+    launcher = ssh_config("node", options=["BatchMode=no", "IdentityFile=/a b"])
+    argv = only(launcher.plan(DAEMON, 1)).argv
+    values = [argv[at + 1] for at, word in enumerate(argv) if word == "-o"]
+    assert values[:3] == ["BatchMode=no", "IdentityFile=/a b", "BatchMode=yes"]
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "-oProxyCommand=evil",
+        "ssh://-oProxyCommand=evil",
+        "ssh://-l@node",
+        "a b",
+        "node:0",
+        "node:70000",
+        "::1",
+        "ssh://node/path",
+        "http://node",
+        "node\n",
+        "no\x07de",
+        "",
+    ],
+)
+def test_what_is_no_machine_is_refused(remote: str) -> None:
+    with pytest.raises(ValueError, match=r"machine|port|cannot be a word"):
+        ssh_config(remote)
+
+
+def test_ssh_needs_a_machine() -> None:
+    with pytest.raises(ValueError, match="at least one machine"):
+        ssh_config([])
+
+
+# Schedulers
+
+
+GOLDEN = {
+    "slurm": (
+        cluster_config("sbatch", "#SBATCH --mem=10G\n  #SBATCH -p short", python=PYTHON),
+        "#SBATCH --array=1-3\n#SBATCH --mem=10G\n#SBATCH -p short\n",
+    ),
+    "sge": (
+        cluster_config("qsub", "#$ -N mirai\n#$ -l mem_free=10G", python=PYTHON),
+        "#$ -S /bin/sh\n#$ -t 1-3\n#$ -N mirai\n#$ -l mem_free=10G\n",
+    ),
+    "pbs": (
+        cluster_config("qsub", ["#PBS -N mirai", "#PBS -l mem=10gb"], python=PYTHON),
+        "#PBS -S /bin/sh\n#PBS -J 1-3\n#PBS -N mirai\n#PBS -l mem=10gb\n",
+    ),
+    "torque": (
+        cluster_config("qsub", "#PBS -N mirai", python=PYTHON, scheduler="torque"),
+        "#PBS -S /bin/sh\n#PBS -t 1-3\n#PBS -N mirai\n",
+    ),
+    "lsf": (
+        cluster_config("bsub", "#BSUB -M 10000", python=PYTHON),
+        '#BSUB -J "mirai[1-3]"\n#BSUB -M 10000\n',
+    ),
+    "lsf, named": (
+        cluster_config("/lsf/bsub", "#BSUB -J mine\n#BSUB -q a -J 'his' -n 1", python=PYTHON),
+        '#BSUB -J "his[1-3]"\n#BSUB -q a -n 1\n',
+    ),
+    "modules": (
+        cluster_config(
+            "sbatch",
+            "#SBATCH --mem=1G\ncd /scratch",
+            python=PYTHON,
+            prologue=["module load python", "ulimit -n 4096"],
+        ),
+        "#SBATCH --array=1-3\n#SBATCH --mem=1G\ncd /scratch\nmodule load python\nulimit -n 4096\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_scheduler_gets_one_array_of_jobs(name: str) -> None:
+    launcher, directives = GOLDEN[name]
+    assert script(launcher.plan(DAEMON, 3)) == f"#!/bin/sh\n{directives}{EXPORTS}exec {RUN}\n"
+
+
+def test_a_single_daemon_is_no_array() -> None:
+    launcher = cluster_config("bsub", '#BSUB -J "mine"', python=PYTHON)
+    assert script(launcher.plan(DAEMON, 1)) == (
+        f'#!/bin/sh\n#BSUB -J "mine"\n{EXPORTS}exec {RUN}\n'
+    )
+
+
+def test_the_script_carries_a_certificate_and_a_name() -> None:
+    text = script(cluster_config().plan(TLS, 1))
+    assert "\nMIRAI_EXECUTOR_SERVER_NAME=mirai-0123\nexport MIRAI_EXECUTOR_SECRET " in text
+    assert text.endswith(" tls+tcp://10.0.0.1:5555 'tls+tcp://[2001:db8::1]:5555'\n")
+
+
+def test_more_daemons_than_an_array_may_have_take_more_than_one() -> None:
+    plan = cluster_config(largest_array=10).plan(DAEMON, 21)
+    texts = [one.stdin.decode().splitlines()[1] for one in plan if isinstance(one, Command)]
+    assert texts[:2] == ["#SBATCH --array=1-10"] * 2
+    assert not texts[2].startswith("#SBATCH")
+    with pytest.raises(ValueError, match="at least 1"):
+        cluster_config(largest_array=0)
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("sbatch", "#SBATCH --array=1-100"),
+        ("sbatch", "#SBATCH -p x -a 1-100"),
+        ("qsub", "#$ -t 1-100"),
+        ("qsub", "#PBS -J 1-100"),
+        ("bsub", '#BSUB -J "mine[1-100]"'),
+    ],
+)
+def test_an_array_of_the_user_is_for_one_launch(command: str, line: str) -> None:
+    launcher = cluster_config(command, line)
+    assert line in script(launcher.plan(DAEMON, 1))
+    with pytest.raises(ValueError, match="launch 1"):
+        launcher.plan(DAEMON, 2)
+
+
+def test_qsub_belongs_to_more_than_one_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SGE_ROOT", raising=False)
+    with pytest.raises(ValueError, match="pass scheduler= one of slurm, sge, pbs, torque, lsf"):
+        cluster_config("qsub")
+    with pytest.raises(ValueError, match="'oar' does not tell"):
+        cluster_config("sbatch", scheduler="oar")
+    monkeypatch.setenv("SGE_ROOT", "/sge")
+    assert cluster_config("qsub") == cluster_config("qsub", scheduler="sge")
+
+
+def test_a_new_scheduler_is_a_few_fields() -> None:
+    mine = Scheduler("#MINE", "--many {n}", r"--many")
+    launcher = cluster_config(["submit", "-"], "#MINE --big", scheduler=mine, python=PYTHON)
+    assert only(launcher.plan(DAEMON, 2)).argv == ("submit", "-")
+    assert script(launcher.plan(DAEMON, 2)).startswith("#!/bin/sh\n#MINE --many 2\n#MINE --big\n")
+
+
+def test_the_secret_may_go_to_a_file_that_the_nodes_share(tmp_path: Path) -> None:
+    launcher = cluster_config(secret_folder=tmp_path / "it's", python=PYTHON)
+    command = only(launcher.plan(DAEMON, 2))
+    (file,) = command.files
+    assert SECRET.text in file.text
+    assert SECRET.text not in command.stdin.decode()
+    assert SECRET.text not in repr(command)
+    assert file.path.parent == tmp_path / "it's"
+    assert launcher.plan(DAEMON, 5) != []
+    assert only(launcher.plan(DAEMON, 5)).files == command.files  # one file, however often
+
+
+# Any command
+
+
+def test_the_daemons_command_takes_the_place_of_the_dot() -> None:
+    command = only(remote_config("srun", ["-n", "1", "."], python=PYTHON).plan(DAEMON, 1))
+    words = (PYTHON, "-m", "mirai_executor", "daemon", "tcp://10.0.0.1:5555", "--idletime", "60")
+    assert command.argv == ("srun", "-n", "1", *words)
+    assert command.environment == (("MIRAI_EXECUTOR_SECRET", SECRET.text),)
+    assert command.until is Until.EXIT
+    stays = only(remote_config("srun", stays=True).plan(DAEMON, 1))
+    assert stays.until is Until.START
+
+
+def test_the_daemons_command_may_be_one_quoted_argument() -> None:
+    launcher = remote_config("sbatch", ["--wrap", "."], python=PYTHON, quote=True)
+    assert only(launcher.plan(DAEMON, 1)).argv == ("sbatch", "--wrap", RUN)
+
+
+def test_the_daemons_command_may_arrive_on_standard_input() -> None:
+    launcher = remote_config(
+        ["docker", "run"], ["-i", "image", "."], python=PYTHON, stdin=True, prologue="cd /work"
+    )
+    command = only(launcher.plan(DAEMON, 1))
+    assert command.argv == ("docker", "run", "-i", "image", "/bin/sh")
+    assert command.environment == ()
+    assert command.stdin.decode() == f"cd /work\n{EXPORTS}exec {RUN}\n"
+
+
+def test_any_command_is_run_once_for_each_daemon() -> None:
+    plan = remote_config("srun").plan(DAEMON, 3)
+    assert len(plan) == 3
+    assert len(set(plan)) == 1
+
+
+@pytest.mark.parametrize("args", [[], ["-n"], "srun .", ["a."]])
+def test_a_command_without_a_place_for_the_daemon_is_refused(args: list[str] | str) -> None:
+    with pytest.raises(ValueError, match=r"one of them '\.'"):
+        remote_config("srun", args)
+
+
+def test_a_prologue_needs_a_shell() -> None:
+    with pytest.raises(ValueError, match="stdin=True"):
+        remote_config("srun", prologue="module load python")
+
+
+# HTTP
+
+
+def request(plan: list[Submission]) -> HttpRequest:
+    (found,) = plan
+    assert isinstance(found, HttpRequest)
+    return found
+
+
+def test_a_request_carries_the_script_wherever_a_dot_stands_and_json_stays_json() -> None:
+    data = {"name": "a.b", "args": ["-c", "."], "cpus": 2, "deep": {"x": [None, "."]}}
+    launcher = http_config("https://node/jobs", "PUT", {"X-Who": "me"}, data, python=PYTHON)
+    found = request(launcher.plan(DAEMON, 1))
+    text = f"{EXPORTS}exec {RUN}\n"
+    expected = {"name": "a.b", "args": ["-c", text], "cpus": 2, "deep": {"x": [None, text]}}
+    assert json.loads(found.body) == expected
+    assert (found.method, found.url) == ("PUT", "https://node/jobs")
+    assert found.headers == (("Content-Type", "application/json"), ("X-Who", "me"))
+
+
+def test_a_request_may_be_the_script_itself() -> None:
+    found = request(http_config("https://node", python=PYTHON).plan(DAEMON, 1))
+    assert found.body.decode() == f"{EXPORTS}exec {RUN}\n"
+    assert found.headers == (("Content-Type", "text/plain; charset=utf-8"),)
+
+
+def test_token_and_cookie_are_asked_for_at_each_launch_and_never_shown() -> None:
+    tokens = iter(["one", "two"])
+    launcher = http_config("https://node", token=lambda: next(tokens), cookie="c=secret")
+    for expected in ("Bearer one", "Bearer two"):
+        found = request(launcher.plan(DAEMON, 1))
+        assert dict(found.headers)["Authorization"] == expected
+        assert dict(found.headers)["Cookie"] == "c=secret"
+        assert "secret" not in repr(found)
+    assert "secret" not in repr(launcher)
+
+
+def test_the_users_headers_replace_ours() -> None:
+    launcher = http_config("https://node", headers={"content-type": "text/x-sh"}, token="t")
+    found = request(launcher.plan(DAEMON, 1))
+    assert found.headers == (("Authorization", "Bearer t"), ("content-type", "text/x-sh"))
+
+
+@pytest.mark.parametrize("url", ["ftp://a", "https://", "node", "https://a/\n", "file:///etc"])
+def test_what_is_no_http_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="no address of an HTTP service"):
+        http_config(url)
+
+
+def test_a_secret_is_not_sent_over_plain_http_unless_asked() -> None:
+    for url in ("http://node/jobs", "http://127.evil.org", "http://10.0.0.1:80"):
+        with pytest.raises(ValueError, match="not encrypted"):
+            http_config(url)
+    for url in ("http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"):
+        http_config(url)
+    http_config("http://node/jobs", insecure=True)
+
+
+def test_an_address_that_would_show_a_password_is_refused() -> None:
+    with pytest.raises(ValueError, match="use token=") as refused:
+        http_config("https://me:hidden@node/jobs")
+    assert "hidden" not in str(refused.value)
