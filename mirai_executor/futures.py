@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,10 +33,23 @@ class _Condition(threading.Condition):
     ``with`` looks ``__enter__`` up before it calls it. Handing it the lock's own one, which is
     C, leaves no bytecode between taking the lock and entering the block; the standard one, which
     is Python, has some.
+
+    The other methods of the lock are looked up as well, and not copied as the standard one does:
+    one of these is made for each task.
     """
 
-    __enter__ = property(lambda self: self._lock.__enter__)
-    __exit__ = property(lambda self: self._lock.__exit__)
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._waiters: collections.deque[Any] = collections.deque()  # type: ignore[assignment]  # as in the base class
+
+    acquire = property(operator.attrgetter("_lock.acquire"))  # type: ignore[assignment]
+    release = property(operator.attrgetter("_lock.release"))  # type: ignore[assignment]
+    _release_save = property(operator.attrgetter("_lock._release_save"))
+    _acquire_restore = property(operator.attrgetter("_lock._acquire_restore"))
+    _is_owned = property(operator.attrgetter("_lock._is_owned"))
+
+    __enter__ = property(operator.attrgetter("_lock.__enter__"))  # type: ignore[assignment]
+    __exit__ = property(operator.attrgetter("_lock.__exit__"))  # type: ignore[assignment]
 
 
 class MiraiFuture(Future[T], Generic[T]):
@@ -45,11 +59,16 @@ class MiraiFuture(Future[T], Generic[T]):
     thread of the executor; they must not block there.
     """
 
-    def __init__(
+    def __init__(  # the base class's is done here
         self, id_: TaskId, request_cancel: Callable[..., None], *, cancel_running: bool = True
     ) -> None:
-        super().__init__()
+        # As Future.__init__ does, with a condition of ours: making two takes microseconds.
         self._condition = _Condition()
+        self._state = PENDING
+        self._result = None
+        self._exception = None
+        self._waiters = []
+        self._done_callbacks = []  # type: ignore[attr-defined]  # not in typeshed
         self._id = id_
         self._request_cancel = request_cancel
         self._cancel_running = cancel_running

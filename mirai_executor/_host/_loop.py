@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from mirai_executor import _payload, _wire
 from mirai_executor._core import (
@@ -103,8 +103,7 @@ class HostView:
     daemons: tuple[DaemonRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """An event of the inbox that brings a task."""
 
     event: Event

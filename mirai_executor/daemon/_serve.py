@@ -31,7 +31,7 @@ from ._cleanup import Snapshot
 from ._interrupts import Interrupts
 
 BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
-_HOLD = 200_000  # nanoseconds that a result may wait for those of the tasks behind it
+_HOLD = 500_000  # nanoseconds that a result may wait for those of the tasks behind it
 
 
 class Daemon:
@@ -142,9 +142,13 @@ class Daemon:
             del outcome, payload
             if task is last or leaving or ended - held_since > _HOLD:
                 self._send_results()
-            self._guard(lambda snapshot: snapshot.restore(self._namespace.host_names))
+            self._guard(self._restore)
         self._send_results()  # before the first task of the next frame
+        self._interrupts.install()
         return True
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        snapshot.restore(self._namespace.host_names)
 
     def _send_results(self) -> None:
         if self._in_hand:
@@ -167,12 +171,13 @@ class Daemon:
         try:
             if self._snapshot is not None:
                 step(self._snapshot)
-            self._interrupts.install()
+            self._interrupts.ensure_installed()
         except BaseException:  # whatever it was: it must not reach the next task
             traceback.print_exc()
             self._cleanup_failed = True
         if self._is_spoilt() and not self._leaving:
             self._leaving = True
+            self._send_results()
             self._send(_wire.Leaving())
 
     def _is_spoilt(self) -> bool:
