@@ -23,15 +23,19 @@ from enum import IntEnum
 from typing import Any, ClassVar, NamedTuple, Self
 
 Bytes = bytes | memoryview
+# A large buffer of a payload: bytes, or its place in shared memory (arena, offset, length).
+Buffer = Bytes | bytearray | tuple[int, int, int]
 
 PROTOCOL_VERSION = 2
 
 _U8 = struct.Struct("<B")
-_U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _HELLO = struct.Struct("<HIBBB")
-_TASK = struct.Struct("<QIQ")  # with the length of the payload, which comes after the names
-_OUTCOME = struct.Struct("<QBBQQ")  # with the length of the payload
+_BATCH = struct.Struct("<II")  # how many there are, and how many arenas are released
+# With the number of large buffers, and the length of the payload, which comes after the names.
+_TASK = struct.Struct("<QIIQ")
+_OUTCOME = struct.Struct("<QBBIQQ")
+_PLACE = struct.Struct("<QQQ")
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
 _DIGEST_SIZE = 16
 
@@ -63,6 +67,7 @@ class WireTask(NamedTuple):
     task: int
     names: tuple[Name, ...]
     payload: Bytes
+    buffers: tuple[Buffer, ...] = ()
 
 
 class WireOutcome(NamedTuple):
@@ -71,6 +76,7 @@ class WireOutcome(NamedTuple):
     leaving: bool  # the daemon is spoilt and wants no further task
     payload: Bytes
     nanoseconds: int = 0  # that it took
+    buffers: tuple[Buffer, ...] = ()
 
 
 class _Reader:
@@ -123,6 +129,29 @@ def _read_names(reader: _Reader, count: int) -> Iterator[Name]:
         name, digest = str(reader.block(), "utf-8"), bytes(reader.take(_DIGEST_SIZE))
         (has_blob,) = reader.unpack(_U8)
         yield Name(name, digest, reader.block() if has_blob else None)
+
+
+def _buffers(buffers: Sequence[Buffer]) -> Iterator[Bytes]:
+    for buffer in buffers:
+        if isinstance(buffer, tuple):
+            yield _PLACE.pack(*buffer)
+        else:
+            yield _PLACE.pack(0, 0, len(buffer))  # no arena has this number
+            yield memoryview(buffer)
+
+
+def _read_buffers(reader: _Reader, count: int) -> Iterator[Buffer]:
+    for _ in range(count):
+        arena, offset, length = reader.unpack(_PLACE)
+        yield (arena, offset, length) if arena else reader.take(length)
+
+
+def _released(arenas: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(arenas)}q", *arenas)
+
+
+def _read_released(reader: _Reader, count: int) -> tuple[int, ...]:
+    return struct.unpack(f"<{count}q", reader.take(8 * count)) if count else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,34 +237,42 @@ class Leaving(_Empty):
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """Calls to run, one after the other, in this order."""
+    """Calls to run, one after the other, in this order; and arenas that the host releases."""
 
     KIND: ClassVar[int] = 2
     tasks: tuple[WireTask, ...]
+    released: tuple[int, ...] = ()
 
     def parts(self) -> Iterator[Bytes]:
-        yield _U32.pack(len(self.tasks))
+        yield _BATCH.pack(len(self.tasks), len(self.released))
+        if self.released:
+            yield _released(self.released)
         before: tuple[Name, ...] = ()
-        for task, names, payload in self.tasks:
+        for task, names, payload, buffers in self.tasks:
             if names is before or not names:
-                yield _TASK.pack(task, _SAME_NAMES if names else 0, len(payload))
+                yield _TASK.pack(task, _SAME_NAMES if names else 0, len(buffers), len(payload))
             else:
-                yield _TASK.pack(task, len(names), len(payload))
+                yield _TASK.pack(task, len(names), len(buffers), len(payload))
                 yield from _names(names)
             before = names
             yield payload
+            if buffers:
+                yield from _buffers(buffers)
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
-        (count,) = reader.unpack(_U32)
+        count, released = reader.unpack(_BATCH)
+        arenas = _read_released(reader, released)
         tasks = []
         names: tuple[Name, ...] = ()
         for _ in range(count):
-            task, named, size = reader.unpack(_TASK)
+            task, named, large, size = reader.unpack(_TASK)
             if named != _SAME_NAMES:
                 names = tuple(_read_names(reader, named)) if named else ()
-            tasks.append(WireTask(task, names, reader.take(size)))
-        return cls(tuple(tasks))
+            payload = reader.take(size)
+            buffers = tuple(_read_buffers(reader, large)) if large else ()
+            tasks.append(WireTask(task, names, payload, buffers))
+        return cls(tuple(tasks), arenas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,38 +285,47 @@ class Broadcast:
     payload: Bytes
 
     def parts(self) -> Iterator[Bytes]:
-        yield _TASK.pack(self.broadcast, len(self.names), len(self.payload))
+        yield _TASK.pack(self.broadcast, len(self.names), 0, len(self.payload))
         yield from _names(self.names)
         yield self.payload
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
-        broadcast, names, size = reader.unpack(_TASK)
+        broadcast, names, _, size = reader.unpack(_TASK)
         return cls(broadcast, tuple(_read_names(reader, names)), reader.take(size))
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """How tasks ended, in the order in which they did."""
+    """How tasks ended, in the order in which they did; and arenas that the daemon releases."""
 
     KIND: ClassVar[int] = 19
     outcomes: tuple[WireOutcome, ...]
+    released: tuple[int, ...] = ()
 
     def parts(self) -> Iterator[Bytes]:
-        yield _U32.pack(len(self.outcomes))
-        for task, status, leaving, payload, nanoseconds in self.outcomes:
-            yield _OUTCOME.pack(task, status, leaving, nanoseconds, len(payload))
+        yield _BATCH.pack(len(self.outcomes), len(self.released))
+        if self.released:
+            yield _released(self.released)
+        for task, status, leaving, payload, nanoseconds, buffers in self.outcomes:
+            size = len(payload)
+            yield _OUTCOME.pack(task, status, leaving, len(buffers), nanoseconds, size)
             yield payload
+            if buffers:
+                yield from _buffers(buffers)
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
-        (count,) = reader.unpack(_U32)
-        return cls(tuple(_read_outcome(reader) for _ in range(count)))
+        count, released = reader.unpack(_BATCH)
+        arenas = _read_released(reader, released)
+        return cls(tuple(_read_outcome(reader) for _ in range(count)), arenas)
 
 
 def _read_outcome(reader: _Reader) -> WireOutcome:
-    task, status, leaving, nanoseconds, size = reader.unpack(_OUTCOME)
-    return WireOutcome(task, _STATUSES[status], bool(leaving), reader.take(size), nanoseconds)
+    task, status, leaving, large, nanoseconds, size = reader.unpack(_OUTCOME)
+    payload = reader.take(size)
+    buffers = tuple(_read_buffers(reader, large)) if large else ()
+    return WireOutcome(task, _STATUSES[status], bool(leaving), payload, nanoseconds, buffers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,12 +338,12 @@ class BroadcastOutcome:
     payload: Bytes
 
     def parts(self) -> Iterator[Bytes]:
-        yield _OUTCOME.pack(self.broadcast, self.status, 0, 0, len(self.payload))
+        yield _OUTCOME.pack(self.broadcast, self.status, 0, 0, 0, len(self.payload))
         yield self.payload
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
-        broadcast, status, _, _, size = reader.unpack(_OUTCOME)
+        broadcast, status, _, _, _, size = reader.unpack(_OUTCOME)
         return cls(broadcast, Status(status), reader.take(size))
 
 

@@ -13,11 +13,12 @@ A pool's memory lies in arenas, files without a name (``memfd``) that the kernel
 last user: whoever is killed, whenever, nothing is left behind. All the buffers of one ``place``
 lie in one arena; it is filled again only after every array over it is gone, so that its pages
 stay warm. Only descriptors travel, and each only once to each peer: ``/proc``, namespaces and the
-size of ``/dev/shm`` do not matter.
+size of ``/dev/shm`` do not matter. An ``Exchange`` is all of this for one peer.
 """
 
 from ._channel import Channel
-from ._memory import ArenaError, Place, available
+from ._exchange import Buffer, Exchange, copies
+from ._memory import ArenaError, Place, available, physical_memory
 from ._pool import Pool, Reservation, Shared
 from ._receiver import Receiver
 from ._sender import Sender
@@ -25,7 +26,9 @@ from ._stream import Stream
 
 __all__ = [
     "ArenaError",
+    "Buffer",
     "Channel",
+    "Exchange",
     "Place",
     "Pool",
     "Receiver",
@@ -34,4 +37,6 @@ __all__ = [
     "Shared",
     "Stream",
     "available",
+    "copies",
+    "physical_memory",
 ]

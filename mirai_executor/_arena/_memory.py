@@ -49,6 +49,11 @@ def available() -> bool:
     return True
 
 
+def physical_memory() -> int:
+    """Return how many bytes of memory this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def create(size: int) -> int:
     """Return a descriptor of ``size`` new bytes; they take memory only as they are written."""
     fd = _create()

@@ -218,6 +218,18 @@ class Pool:
 
     # For Sender, and for those who watch
 
+    def view(self, place: Place) -> memoryview:
+        """Return what lies at a place of an arena that the caller holds.
+
+        Raises:
+            ArenaError: It has been let go of.
+        """
+        arena = self.find(place.arena)
+        if not isinstance(arena, Arena):
+            raise ArenaError(f"memory {place.arena} is no arena")
+        end = place.offset + place.length
+        return arena.view(end)[place.offset :]
+
     def find(self, number: int) -> Memory:
         """Return an arena or a constant.
 

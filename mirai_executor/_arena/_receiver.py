@@ -85,6 +85,11 @@ class Receiver:
             released += [said] * self._times.pop(arena)
         return tuple(released)
 
+    @property
+    def is_borrowing(self) -> bool:
+        """Whether something was in use when it was last looked at."""
+        return bool(self._lent)
+
     def refresh(self) -> None:
         """Deal with what has come through the channel.
 

@@ -72,10 +72,13 @@ class Sender:
         """Note that the pool has let go of an arena. Any thread."""
         self._gone.append(arena)
 
-    def flush(self) -> None:
-        """Tell the peer what is gone, as far as the channel takes it."""
+    def flush(self) -> bool:
+        """Tell the peer what is gone, as far as the channel takes it; True if there was any."""
+        has_told = False
         while self._gone and self._channel.send_gone(self._gone[0]):
             self._known.pop(self._gone.popleft(), None)
+            has_told = True
+        return has_told
 
     def close(self) -> None:
         """Take everything back from a peer that has gone.

@@ -32,6 +32,7 @@ from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
 from ._kinds import kind_of
+from ._store import Store
 from ._waiting import Answer, Moment
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Host:
         self._inbox: collections.deque[Item] = collections.deque()
         self._loop: Loop | None = None
         self._encoder: _payload.CallEncoder | None = None
+        self._store = Store()
         self._threads: list[threading.Thread] = []
         self._owner = threading.Lock()  # taken for good by the one thread that runs the loop
         self._owned = Moment()
@@ -119,7 +121,7 @@ class Host:
         self._accept(
             task,
             future,
-            lambda encoder: encoder.encode(fn, args, kwargs),
+            lambda encoder: encoder.encode(fn, args, kwargs, out_of_band=self._store.is_shared),
             limits,
             kind_of(fn, args),
         )
@@ -161,13 +163,15 @@ class Host:
         self._check_usable()
         try:
             call = encode(self._encoding())
+            # While the user's memory is as it is now.
+            buffers = self._store.keep(call.buffers, limits.retries) if call.buffers else ()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the user's own __reduce__ may raise any
             future.set_exception(error)
             return
         event = TaskSubmitted(task, limits.timeout, limits.run_timeout, limits.retries, kind)
-        open_task = OpenTask(future, call, limits.timeout, limits.run_timeout)
+        open_task = OpenTask(future, call, limits.timeout, limits.run_timeout, buffers)
         self._put(Submission(event, task, open_task))
 
     def _encoding(self) -> "_payload.CallEncoder":
@@ -271,6 +275,7 @@ class Host:
     def forget(self) -> None:
         """In a forked child: this host belongs to the parent."""
         self._forked = True
+        self._store.close()
         if self._loop is not None:
             self._loop.forget()
 
@@ -361,6 +366,7 @@ class Host:
                 cleanup=settings.cleanup,
                 initializer=self._encoded_initializer(),
                 inbox=self._inbox,
+                store=self._store,
             )
             loop.run()
             self._last_view = loop.view()
@@ -394,6 +400,7 @@ class Host:
                     set_exception(item.task.future, self._end_error())
                 elif callable(item):
                     item()
+        self._store.close()
 
 
 def _as_failure(error: BaseException) -> LaunchError:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from mirai_executor import _payload, _wire
+from mirai_executor._arena import ArenaError
 from mirai_executor._core import (
     BroadcastAnswered,
     BroadcastId,
@@ -33,12 +34,14 @@ from mirai_executor.errors import DaemonLostError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
-from ._local import LocalDaemon, describe_exit
+from ._local import LocalDaemon, SentCall, describe_exit
 from ._relay import Relay
+from ._store import Store
 
 _LOG = logging.getLogger("mirai_executor")
 _LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
 _INSIST = 0.02  # seconds until a task that was asked to stop is asked again; then twice as many
+_KEEP_WARM = 1.0  # seconds until memory for large buffers that is free is given back
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
 HOST_NAME = socket.gethostname()
 
@@ -65,6 +68,7 @@ class Fleet:
         selector: Calls the data of a key when its descriptor is readable.
         listener: Is told what happens to them.
         post: Has the host thread call something soon; safe from any thread.
+        store: Keeps the large buffers of tasks.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Fleet:
         selector: selectors.BaseSelector,
         listener: Listener,
         post: Post,
+        store: Store,
     ) -> None:
         self._launcher = launcher
         self._initializer = initializer
@@ -82,6 +87,10 @@ class Fleet:
         self._selector = selector
         self._listener = listener
         self._post = post
+        self._store = store
+        # Until free memory is given back, and how long that was put off; while nothing is, None.
+        self._rest_at: float | None = None
+        self._patience_to_rest = _KEEP_WARM
         self._relay = Relay(aloud=launcher.output)
         self._daemons: dict[DaemonId, LocalDaemon] = {}
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
@@ -100,6 +109,7 @@ class Fleet:
                 daemon = LocalDaemon(
                     self._launcher,
                     self._relay,
+                    self._store,
                     lambda: self._post(lambda: self._on_link_closed(id_)),
                 )
                 self._daemons[id_] = daemon
@@ -121,7 +131,7 @@ class Fleet:
         except LinkClosedError:
             daemon.kill()  # its end is reported like every other
 
-    def send_tasks(self, id_: DaemonId, calls: Sequence[tuple[TaskId, _payload.Call]]) -> None:
+    def send_tasks(self, id_: DaemonId, calls: Sequence[SentCall]) -> None:
         """Send calls, to be run in this order."""
         daemon = self._daemons[id_]
         try:
@@ -185,7 +195,7 @@ class Fleet:
         try:
             while (data := daemon.link.receive()) is not None:
                 self._on_frame(id_, daemon, _wire.decode(data))
-        except (LinkClosedError, _wire.WireError) as error:
+        except (LinkClosedError, _wire.WireError, ArenaError) as error:
             _LOG.warning("daemon %d is cut off: %s", daemon.pid, error)
             daemon.kill()
 
@@ -194,7 +204,7 @@ class Fleet:
             case _wire.Outcomes():
                 for outcome in frame.outcomes:
                     daemon.sent.pop(TaskId(outcome.task), None)
-                self._listener.on_results(id_, frame.outcomes)
+                self._listener.on_results(id_, self._take_over(daemon, frame))
             case _wire.BroadcastOutcome():
                 outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
                 event = BroadcastAnswered(id_, BroadcastId(frame.broadcast))
@@ -209,6 +219,21 @@ class Fleet:
                 self._on_initializer_failed(id_, daemon, frame)
             case _:
                 raise _wire.WireError(f"a daemon does not send {type(frame).__name__}")
+
+    def _take_over(
+        self, daemon: LocalDaemon, frame: _wire.Outcomes
+    ) -> Sequence[_wire.WireOutcome]:
+        """Return the outcomes with their large buffers as they lie here."""
+        if daemon.exchange is not None and (frame.released or not frame.outcomes):
+            self._rest_later()
+            daemon.exchange.release(frame.released)
+        if not any(outcome.buffers for outcome in frame.outcomes):
+            return frame.outcomes
+        self._rest_later()
+        return [
+            _with_views(daemon, outcome) if outcome.buffers else outcome
+            for outcome in frame.outcomes
+        ]
 
     def _greet(self, id_: DaemonId, daemon: LocalDaemon, hello: _wire.Hello) -> None:
         if hello.protocol != _wire.PROTOCOL_VERSION or hello.version != __version__:
@@ -269,6 +294,8 @@ class Fleet:
         yield from self._patience.values()
         for _, deadline in self._stops.values():
             yield deadline
+        if self._rest_at is not None:
+            yield self._rest_at
 
     def expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
@@ -280,6 +307,26 @@ class Fleet:
                 self._daemons[id_].kill()
         if self._stops:
             self._insist(now)
+        if self._rest_at is not None and self._rest_at <= now:
+            self._rest(now)
+
+    def _rest_later(self) -> None:
+        """Give memory back once no large buffer has come or gone for a while."""
+        self._patience_to_rest = _KEEP_WARM
+        self._rest_at = time.monotonic() + _KEEP_WARM
+
+    def _rest(self, now: float) -> None:
+        self._store.trim()
+        self._rest_at = None
+        for daemon in self._daemons.values():
+            try:
+                daemon.rest()
+            except LinkClosedError:
+                daemon.kill()
+        # Nothing tells when the user drops a result; looking ever more seldom is enough.
+        if any(daemon.is_borrowing for daemon in self._daemons.values()):
+            self._patience_to_rest *= 2
+            self._rest_at = now + self._patience_to_rest
 
     def _insist(self, now: float) -> None:
         """Ask tasks once more to stop that have not.
@@ -360,6 +407,15 @@ class Fleet:
         """In a forked child: keep no daemon from noticing the end of its host."""
         for daemon in self._daemons.values():
             daemon.forget()
+
+
+def _with_views(daemon: LocalDaemon, outcome: _wire.WireOutcome) -> _wire.WireOutcome:
+    """Have an outcome hold its large buffers instead of their places."""
+    try:
+        return outcome._replace(buffers=daemon.views(outcome.buffers))
+    except OSError as error:  # this process has no descriptor free
+        blob = _payload.encode_error(error)
+        return outcome._replace(status=_wire.Status.ERROR, payload=blob, buffers=())
 
 
 def _last_words(stderr: str) -> str:

@@ -1,4 +1,4 @@
-"""One local daemon, as its host sees it: a process, a link, a lifeline, a page and tickets."""
+"""One local daemon, as its host sees it: a process, and all that the two of them share."""
 
 import contextlib
 import fcntl
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from mirai_executor import _wire
+from mirai_executor._arena import Exchange, copies
 from mirai_executor._core import TaskId
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._payload import Call, NameEntry, Sent
@@ -17,6 +18,9 @@ from mirai_executor._transport import Link
 from mirai_executor.launchers import LocalLauncher
 
 from ._relay import Relay
+from ._store import Store
+
+SentCall = tuple[TaskId, Call, tuple[_wire.Buffer, ...]]  # the latter: its large buffers
 
 _STDERR_CAPACITY = 1 << 20  # bytes that a daemon may write while its host is stalled
 
@@ -27,6 +31,7 @@ class LocalDaemon:
     Args:
         launcher: Starts the process.
         relay: Takes over its standard error.
+        store: Keeps the large buffers of tasks.
         on_link_closed: Called, from any thread, when the link has come to its end.
 
     Raises:
@@ -34,7 +39,11 @@ class LocalDaemon:
     """
 
     def __init__(
-        self, launcher: LocalLauncher, relay: Relay, on_link_closed: Callable[[], None]
+        self,
+        launcher: LocalLauncher,
+        relay: Relay,
+        store: Store,
+        on_link_closed: Callable[[], None],
     ) -> None:
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fd = self._open_link(ours)
@@ -48,10 +57,13 @@ class LocalDaemon:
             self._tickets, tickets_fd = TicketOffice.create()
             ours.callback(self._tickets.close)
             theirs.callback(os.close, tickets_fd)
+            self.exchange, channel_fds = _exchange(store, ours, theirs)
             stderr_out, stderr_in = _stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
-            self.process = launcher.start((link_fd, lifeline_fd, page_fd, tickets_fd), stderr_in)
+            self.process = launcher.start(
+                (link_fd, lifeline_fd, page_fd, tickets_fd, *channel_fds), stderr_in
+            )
             ours.callback(self.reap)
             self.pidfd = os.pidfd_open(self.pid) if sys.platform == "linux" else -1
             if self.pidfd >= 0:
@@ -60,8 +72,7 @@ class LocalDaemon:
             here.detach()
             ours.pop_all()
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
-        self._relay = relay
-        self._stderr = relay.add(stderr_out)
+        self._relay, self._stderr = relay, relay.add(stderr_out)
         self.sent: dict[TaskId, None] = {}  # tasks without an outcome yet, in order
         self.is_dead = self.link_is_closed = self.dismissed = False
         self.has_greeted = False  # before that, NNG does not tell that a link is gone
@@ -82,19 +93,40 @@ class LocalDaemon:
         """Send a frame; LinkClosedError if the daemon is gone."""
         self.link.send(_wire.encode(frame))
 
-    def send_tasks(self, calls: Sequence[tuple[TaskId, Call]]) -> None:
+    def send_tasks(self, calls: Sequence[SentCall]) -> None:
         """Send calls, to be run in this order; LinkClosedError if the daemon is gone."""
-        ids = [task for task, _ in calls]
+        ids = [task for task, _, _ in calls]
         self._tickets.issue(ids)  # first: what has none when it comes is not begun
         self.sent.update(dict.fromkeys(ids))
         tasks = []
         table: tuple[NameEntry, ...] | None = None
         names: tuple[_wire.Name, ...] = ()
-        for task, call in calls:
+        for task, call, buffers in calls:
             if call.names is not table:
                 table, names = call.names, self.new_names(call.names)
-            tasks.append(_wire.WireTask(task, names, call.blob))
-        self.send(_wire.Tasks(tuple(tasks)))
+            lent = self._lend(buffers) if buffers else ()
+            tasks.append(_wire.WireTask(task, names, call.blob, lent))
+        released = self.exchange.take_released() if self.exchange is not None else ()
+        self.send(_wire.Tasks(tuple(tasks), released))
+
+    def _lend(self, buffers: tuple[_wire.Buffer, ...]) -> tuple[_wire.Buffer, ...]:
+        return buffers if self.exchange is None else self.exchange.lend(buffers)
+
+    def views(self, buffers: Sequence[_wire.Buffer]) -> tuple[memoryview | bytearray, ...]:
+        """Return the large buffers of a result, to be asked once for each."""
+        return copies(buffers) if self.exchange is None else self.exchange.views(buffers)
+
+    def rest(self) -> None:
+        """Tell it which memory is not used any more; LinkClosedError if it is gone."""
+        if self.exchange is not None and not self.dismissed:
+            released = self.exchange.take_released()
+            if self.exchange.tell() or released:
+                self.send(_wire.Tasks((), released))
+
+    @property
+    def is_borrowing(self) -> bool:
+        """Whether memory of its may be in use here."""
+        return self.exchange is not None and self.exchange.is_borrowing
 
     def insist(self) -> None:
         """Have it look once more at what has to stop, and send the results that it has in hand."""
@@ -151,6 +183,8 @@ class LocalDaemon:
         os.close(self.lifeline)
         self.page.close()
         self._tickets.close()
+        if self.exchange is not None:
+            self.exchange.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
         return self._relay.finish(self._stderr)
@@ -158,7 +192,21 @@ class LocalDaemon:
     def forget(self) -> None:
         """In a forked child: let go of what would keep the daemon from noticing its host's end."""
         os.close(self.lifeline)
+        if self.exchange is not None:
+            self.exchange.forget()
         self.process.returncode = 0  # it is no child of this process: nothing to wait for
+
+
+def _exchange(
+    store: Store, ours: contextlib.ExitStack, theirs: contextlib.ExitStack
+) -> tuple[Exchange | None, Sequence[int]]:
+    made = store.exchange()
+    if made is None:
+        return None, ()
+    exchange, fd = made
+    ours.callback(exchange.close)
+    theirs.callback(os.close, fd)
+    return exchange, (fd,)
 
 
 def _stderr_pipe() -> tuple[int, int]:

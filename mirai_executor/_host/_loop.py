@@ -53,6 +53,7 @@ from mirai_executor.errors import LaunchError, TaskTimeoutError
 from mirai_executor.launchers import LocalLauncher
 
 from ._fleet import HOST_NAME, Fleet
+from ._store import Store
 from ._waiting import Answer, Waker
 
 _LOG = logging.getLogger("mirai_executor")
@@ -79,6 +80,7 @@ class OpenTask:
     call: _payload.Call
     timeout: float | None = None  # for the message of an error
     run_timeout: float | None = None
+    buffers: tuple[_wire.Buffer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class Loop:
         cleanup: Whether daemons clean up after each task.
         initializer: The call that each daemon makes before its first task.
         inbox: Where other threads put items; if ``asleep``, they call :meth:`wake` afterwards.
+        store: Keeps the large buffers of tasks.
     """
 
     def __init__(
@@ -133,9 +136,11 @@ class Loop:
         cleanup: bool,
         initializer: _payload.Call | None,
         inbox: "collections.deque[Item]",
+        store: Store,
     ) -> None:
         self.asleep = False
         self._inbox = inbox
+        self._store = store
         self._dispatcher = Dispatcher(policy)
         self._open: dict[TaskId, OpenTask] = {}
         self._broadcasts: dict[BroadcastId, _payload.Call] = {}
@@ -147,7 +152,9 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._waker: Waker | None = Waker()  # None once the loop has ended
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ, self._waker.hear)
-        self._fleet = Fleet(launcher, initializer, cleanup, self._selector, self, self._post)
+        self._fleet = Fleet(
+            launcher, initializer, cleanup, self._selector, self, self._post, store
+        )
         self._carriers: dict[type[Command], Callable[[Any], None]] = {
             SendTasks: self._send_tasks,
             SendBroadcast: self._send_broadcast,
@@ -278,14 +285,14 @@ class Loop:
         for id_ in command.tasks:
             task = self._open[id_]
             if task.future.start():
-                calls.append((id_, task.call))
+                calls.append((id_, task.call, task.buffers))
             else:  # cancelled a moment ago: as good as answered
                 self._inbox.append(ResultArrived(command.daemon, id_))
         if calls:
             self._fleet.send_tasks(command.daemon, calls)
 
     def _resolve(self, command: ResolveTask) -> None:
-        future = self._open.pop(command.task).future
+        future = self._close(command.task).future
         outcome = self._outcomes.get(command.task)
         if outcome is None:  # the future was cancelled before it could start
             self._ended.append(future.end_cancelled)
@@ -293,12 +300,18 @@ class Loop:
             self._ended.append(lambda: _resolve(future, outcome))
 
     def _fail(self, command: FailTask) -> None:
-        task = self._open.pop(command.task)
+        task = self._close(command.task)
         if command.failure is Failure.CANCELLED:
             self._ended.append(task.future.end_cancelled)
             return
         error = self._error_of(command, task)
         self._ended.append(lambda: set_exception(task.future, error))
+
+    def _close(self, id_: TaskId) -> OpenTask:
+        task = self._open.pop(id_)
+        if task.buffers:
+            self._store.let_go(task.buffers)
+        return task
 
     def _error_of(self, command: FailTask, task: OpenTask) -> Exception:
         name = f"task {command.task}"
@@ -422,7 +435,9 @@ def _resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:
         set_exception(future, _decode_error(outcome.payload))
     else:
         try:
-            value = _payload.decode_value(outcome.payload)
+            views: tuple[Any, ...] = outcome.buffers  # the places that they were are in use now
+            value = _payload.decode_value(outcome.payload, views)
+            del views
         except BaseException as error:  # unpickling runs code of the user
             set_exception(future, error)
             return

@@ -7,22 +7,23 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Serve the host at the other end of four inherited descriptors, named on the command line.
+    """Serve the host at the other end of inherited descriptors, named on the command line.
 
-    The descriptors are those of the link, the lifeline, the shared page and the tickets.
+    The descriptors are those of the link, the lifeline, the shared page and the tickets; where
+    memory can be shared, also that of the channel.
     """
     from mirai_executor import _place, _transport  # not before the lifeline holds
     from mirai_executor._page import Page
     from mirai_executor._tickets import Tickets
 
-    from . import _lifeline, _streams
+    from . import _lifeline, _memory, _streams
     from ._serve import Daemon
 
-    link, lifeline, page, tickets = map(int, sys.argv[1:5])
-    for fd in (link, lifeline, page, tickets):
+    link, lifeline, page, tickets, *channel = fds = list(map(int, sys.argv[1:]))
+    for fd in fds:
         os.set_inheritable(fd, False)  # positional in the standard library
     _lifeline.hold(lifeline)
     _streams.prepare()
     _place.enter_daemon()
     _transport.save_threads()
-    Daemon(link, Page(page), Tickets(tickets)).serve()
+    Daemon(link, Page(page), Tickets(tickets), _memory.Memory(*channel)).serve()

@@ -29,6 +29,7 @@ from mirai_executor.errors import MiraiInterrupt
 from . import _streams
 from ._cleanup import Snapshot
 from ._interrupts import Interrupts
+from ._memory import Memory
 
 BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
 _HOLD = 500_000  # nanoseconds that a result may wait for those of the tasks behind it
@@ -37,11 +38,12 @@ _HOLD = 500_000  # nanoseconds that a result may wait for those of the tasks beh
 class Daemon:
     """The runner of tasks, at its end of a local link."""
 
-    def __init__(self, link_fd: int, page: Page, tickets: Tickets) -> None:
+    def __init__(self, link_fd: int, page: Page, tickets: Tickets, memory: Memory) -> None:
         self._link = Link(link_fd, buffered=False, on_closed=lambda: None)
         self._poll = select.poll()
         self._poll.register(self._link.fileno(), select.POLLIN)
         self._tickets = tickets
+        self._memory = memory
         self._pid = os.getpid()
         self._in_hand: list[_wire.WireOutcome] = []  # results not sent yet
         self._interrupts = Interrupts(page, self._send_results)
@@ -58,6 +60,7 @@ class Daemon:
             # A thread that a task has left can keep this process alive: the host must not take it
             # for a daemon that still listens.
             self._link.close()
+            self._memory.close()
 
     def _serve(self) -> None:
         self._interrupts.install()
@@ -72,6 +75,8 @@ class Daemon:
             case _wire.Init():
                 self._initialize(_payload.decode_plain(frame.payload))
             case _wire.Tasks():
+                if frame.released or not frame.tasks:
+                    self._memory.release(frame.released)
                 if self._is_spoilt():
                     # The host cannot have sent this after an outcome of ours that it lacks.
                     # Their tickets say that none of these began: they run elsewhere.
@@ -89,8 +94,16 @@ class Daemon:
 
     def _receive(self) -> bytes:
         while (data := self._link.receive()) is None:
-            self._poll.poll()
+            patience = self._memory.patience
+            if not self._poll.poll(None if patience is None else 1000 * patience):
+                self._rest()
         return data
+
+    def _rest(self) -> None:
+        """Let go of what is not used, when no work has come for a while."""
+        released = self._memory.take_released()
+        if self._memory.rest() or released:
+            self._send(_wire.Outcomes((), released))
 
     def _send(self, frame: _wire.Frame) -> None:
         self._link.send(_wire.encode(frame))
@@ -103,7 +116,7 @@ class Daemon:
         if initializer is not None:
             names = tuple(Name(*entry) for entry in initializer.names)
             self._receive_names(names)
-            status, payload = self._attempt(BROADCAST, names, initializer.blob, persist=True)
+            status, payload, _ = self._attempt(BROADCAST, names, initializer.blob, persist=True)
             if status is not Status.VALUE:
                 self._send(_wire.InitFailed(payload))
                 return
@@ -120,7 +133,7 @@ class Daemon:
         Returns:
             False if this daemon is spoilt and leaves some to others.
         """
-        last = tasks[-1]
+        last = tasks[-1] if tasks else None
         held_since = 0
         names: Sequence[Name] = ()
         for task in tasks:
@@ -130,12 +143,18 @@ class Daemon:
             if self._is_spoilt():
                 return False  # its results are sent
             if not self._tickets.take(task.task):
+                if task.buffers:
+                    self._memory.views(task.buffers)  # and so release them
                 continue
             begun = time.perf_counter_ns()
-            status, payload = self._attempt(task.task, names, task.payload, persist=False)
+            status, payload, buffers = self._attempt(
+                task.task, names, task.payload, task.buffers, persist=False
+            )
             ended = time.perf_counter_ns()
             leaving = self._is_spoilt()
-            outcome = _wire.WireOutcome(task.task, status, leaving, payload, ended - begun)
+            outcome = _wire.WireOutcome(
+                task.task, status, leaving, payload, ended - begun, buffers
+            )
             if not self._in_hand:
                 held_since = ended
             self._in_hand.append(outcome)
@@ -153,7 +172,8 @@ class Daemon:
     def _send_results(self) -> None:
         if self._in_hand:
             outcomes, self._in_hand = self._in_hand, []
-            self._send(_wire.Outcomes(tuple(outcomes)))
+            released = self._memory.take_released()
+            self._send(_wire.Outcomes(tuple(outcomes), released))
 
     def _receive_names(self, names: Sequence[Name]) -> None:
         for name in names:
@@ -162,7 +182,7 @@ class Daemon:
     def _run_broadcast(self, frame: _wire.Broadcast) -> None:
         id_ = BROADCAST | frame.broadcast
         self._receive_names(frame.names)
-        status, payload = self._attempt(id_, frame.names, frame.payload, persist=True)
+        status, payload, _ = self._attempt(id_, frame.names, frame.payload, persist=True)
         self._send(_wire.BroadcastOutcome(frame.broadcast, status, payload))
         self._guard(lambda snapshot: snapshot.retake())
 
@@ -186,23 +206,33 @@ class Daemon:
     # User code
 
     def _attempt(
-        self, id_: int, names: Sequence[Name], payload: Bytes, *, persist: bool
-    ) -> tuple[Status, Bytes]:
+        self,
+        id_: int,
+        names: Sequence[Name],
+        payload: Bytes,
+        lent: Sequence[_wire.Buffer] = (),
+        *,
+        persist: bool,
+    ) -> tuple[Status, Bytes, tuple[_wire.Buffer, ...]]:
         """Run a call; whatever it does, return an outcome that can be sent."""
         try:
+            buffers = self._memory.views(lent) if lent else ()
             try:
                 if not self._interrupts.enter(id_):
-                    return Status.SKIPPED, b""
-                value = self._call(names, payload, persist=persist)
+                    return Status.SKIPPED, b"", ()
+                value = self._call(names, payload, buffers, persist=persist)
             finally:
                 self._interrupts.leave()
                 _streams.flush()
+            if value.buffers:
+                self._end_if_child()
+                return Status.VALUE, value.blob, self._memory.lend(value.buffers)
         except KeyboardInterrupt as interrupt:
-            return Status.ERROR, self._encode_error(_interrupted(interrupt))
+            return Status.ERROR, self._encode_error(_interrupted(interrupt)), ()
         except BaseException as error:  # the host raises it where it was asked for
-            return Status.ERROR, self._encode_error(error)
+            return Status.ERROR, self._encode_error(error), ()
         self._end_if_child()
-        return Status.VALUE, value
+        return Status.VALUE, value.blob, ()
 
     def _encode_error(self, error: BaseException) -> bytes:
         self._end_if_child(error)
@@ -223,10 +253,18 @@ class Daemon:
         _streams.flush()
         os._exit(status)
 
-    def _call(self, names: Sequence[Name], payload: Bytes, *, persist: bool) -> bytes:
+    def _call(
+        self,
+        names: Sequence[Name],
+        payload: Bytes,
+        buffers: Sequence[memoryview | bytearray],
+        *,
+        persist: bool,
+    ) -> _payload.Value:
         table = [(name.name, name.digest) for name in names]
-        call = self._namespace.decode(payload, table, persist=persist)
-        return _payload.encode_value(call()).blob
+        call = self._namespace.decode(payload, table, buffers=buffers, persist=persist)
+        out_of_band = self._memory.is_shared and not persist
+        return _payload.encode_value(call(), out_of_band=out_of_band)
 
 
 def _interrupted(interrupt: KeyboardInterrupt) -> MiraiInterrupt:

@@ -34,6 +34,7 @@ from mirai_executor import _arena
 from mirai_executor._arena import (
     ArenaError,
     Channel,
+    Exchange,
     Place,
     Pool,
     Receiver,
@@ -960,3 +961,49 @@ def test_mappings_report_their_use_exactly() -> None:
     assert _memory.unused(mappings) == []
     del array
     assert _memory.unused(mappings) == [1]
+
+
+class TestExchange:
+    def test_what_is_lent_arrives_without_a_copy_in_the_frame(self) -> None:
+        here, there = exchanges()
+        lent = here.lend([memoryview(b"a" * 300_000)])
+        assert isinstance(lent[0], Place)
+        (view,) = there.views([tuple(lent[0])])
+        assert view == b"a" * 300_000
+        assert not view.readonly if isinstance(view, memoryview) else False
+        assert there.is_borrowing
+        del view
+        here.release(there.take_released())
+        here.close()
+        there.close()
+
+    def test_what_the_pool_cannot_take_travels_in_the_frame(self) -> None:
+        here, there = exchanges(limit=1 << 16)
+        lent = here.lend([memoryview(bytearray(b"b" * 300_000))])
+        assert lent == (b"b" * 300_000,)
+        (copy,) = there.views(lent)
+        assert copy == b"b" * 300_000
+        assert isinstance(copy, bytearray)
+        here.close()
+        there.close()
+
+    def test_what_an_unreachable_peer_cannot_be_lent_travels_in_the_frame(self) -> None:
+        pool = Pool(limit=1 << 24)
+        channel, fd = Channel.create()
+        os.close(fd)
+        here = Exchange(pool, channel)
+        places = pool.place([b"c" * 300_000, b"d" * 300_000])
+        assert places is not None
+        assert here.lend(places) == (b"c" * 300_000, b"d" * 300_000)
+        assert here.lend([b"e" * 300_000]) == (b"e" * 300_000,)
+        assert pool.held == (places[0].arena,)
+        here.close()
+        pool.close()
+
+
+def exchanges(limit: int = 1 << 24) -> tuple[Exchange, Exchange]:
+    channel, fd = Channel.create()
+    return (
+        Exchange(Pool(limit=limit), channel),
+        Exchange(Pool(limit=limit), Channel(fd)),
+    )

@@ -13,6 +13,9 @@ payloads = st.binary(max_size=200)
 names = st.lists(
     st.builds(Name, st.text(max_size=20), digests, st.none() | payloads), max_size=4
 ).map(tuple)
+places = st.tuples(st.integers(1, 2**64 - 1), ids, ids)
+buffers = st.lists(places | payloads, max_size=3).map(tuple)
+released = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3).map(tuple)
 statuses = st.sampled_from(Status)
 small = st.integers(0, 255)
 frames: st.SearchStrategy[Frame] = st.one_of(
@@ -29,14 +32,18 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.just(_wire.Leave()),
     st.just(_wire.Leaving()),
     st.builds(
-        _wire.Tasks, st.lists(st.builds(WireTask, ids, names, payloads), max_size=5).map(tuple)
+        _wire.Tasks,
+        st.lists(st.builds(WireTask, ids, names, payloads, buffers), max_size=5).map(tuple),
+        released,
     ),
     st.builds(_wire.Broadcast, ids, names, payloads),
     st.builds(
         _wire.Outcomes,
         st.lists(
-            st.builds(WireOutcome, ids, statuses, st.booleans(), payloads, ids), max_size=5
+            st.builds(WireOutcome, ids, statuses, st.booleans(), payloads, ids, buffers),
+            max_size=5,
         ).map(tuple),
+        released,
     ),
     st.builds(_wire.BroadcastOutcome, ids, statuses, payloads),
 )

@@ -1,0 +1,82 @@
+"""Owns the memory that this daemon shares with its host, if the two can share any."""
+
+import os
+from collections.abc import Sequence
+
+from mirai_executor import _arena
+from mirai_executor._arena import Buffer
+
+_KEEP_WARM = 1.0  # seconds without a large buffer until free memory goes back to the system
+_SHARE = 8  # one part of so many of this machine's memory may be filled, or be kept warm
+_ARENAS = 16  # each costs two descriptors here, and one at the host
+
+
+class Memory:
+    """Large buffers that come from the host, and go to it.
+
+    Args:
+        channel: The descriptor of the channel, if the host can share memory.
+    """
+
+    def __init__(self, channel: int = -1) -> None:
+        self._exchange: _arena.Exchange | None = None
+        self.patience: float | None = None  # seconds until rest() has something to do
+        if channel < 0:
+            return
+        if not _arena.available():
+            os.close(channel)  # so that the host sends its buffers in frames
+            return
+        self._pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
+        self._exchange = _arena.Exchange(self._pool, _arena.Channel(channel))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether large buffers are better kept out of payloads."""
+        return self._exchange is not None
+
+    def views(self, buffers: Sequence[Buffer]) -> Sequence[memoryview | bytearray]:
+        """Return the large buffers of a task; to be called for each task that comes.
+
+        Raises:
+            OSError: This process has no descriptor free.
+        """
+        if self._exchange is None:
+            return _arena.copies(buffers)
+        self.patience = _KEEP_WARM
+        return self._exchange.views(buffers)
+
+    def lend(self, buffers: Sequence[memoryview]) -> tuple[Buffer, ...]:
+        """Copy large buffers to where the host finds them; return what a frame says of them."""
+        if self._exchange is None:
+            return tuple(map(bytes, buffers))
+        self.patience = _KEEP_WARM
+        return self._exchange.lend(buffers)
+
+    def release(self, arenas: Sequence[int]) -> None:
+        """Take back what the host has released, and let go of what it has let go of."""
+        if self._exchange is not None:
+            self.patience = _KEEP_WARM
+            self._exchange.release(arenas)
+
+    def take_released(self) -> tuple[int, ...]:
+        """Return what is not used here any more. A handler of signals may call it."""
+        return () if self._exchange is None else self._exchange.take_released()
+
+    def rest(self) -> bool:
+        """Give what is free back to the system; ``patience`` has passed without any work.
+
+        Returns:
+            Whether the host has to look at what is gone.
+        """
+        if self._exchange is None or self.patience is None:
+            return False
+        self._pool.trim()
+        # Nothing tells when a view dies that a task has left somewhere; ever more seldom is fine.
+        self.patience = 2 * self.patience if self._exchange.is_borrowing else None
+        return self._exchange.tell()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if self._exchange is not None:
+            self._exchange.close()
+            self._pool.close()

@@ -1,0 +1,311 @@
+"""Large arrays travel through shared memory, and nobody can tell but by the time that it takes."""
+
+import os
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from live import arrays, mischief
+from live.hosts import script
+from live.mischief import SOON, running
+from mirai_executor import DaemonLostError, MiraiExecutor, _arena
+
+pytestmark = pytest.mark.skipif(not _arena.available(), reason="no shared memory here")
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
+
+
+def arenas_of(pid: int) -> set[int]:
+    """Return the inodes of the arenas that a process has open."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").glob("*"):
+        try:
+            if "mirai-arena" in str(entry.readlink()):
+                found.add(entry.stat().st_ino)
+        except OSError:
+            continue  # closed meanwhile
+    return found
+
+
+def pid_of(executor: MiraiExecutor) -> int:
+    return executor.status().rows[0].pid
+
+
+@pytest.mark.parametrize("size", [MB, 100 * MB])
+def test_an_array_comes_back_equal_and_writable(size: int) -> None:
+    array = np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)
+    with running(1) as executor:
+        for _ in range(3):
+            back = executor.submit(arrays.echo, array).result(SOON)
+            assert np.array_equal(back, array)
+            assert back.flags.writeable
+            assert not np.shares_memory(back, array)
+            assert len(arenas_of(pid_of(executor))) >= 2, "it took another way"
+        made = executor.submit(arrays.make, size).result(SOON)
+        assert made.nbytes == size
+        assert (made == 7).all()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_shape_order_and_type_survive(order: Any) -> None:
+    array = np.arange(120_000, dtype=np.complex128).reshape(100, 3, 400).copy(order=order)
+    with running(1) as executor:
+        back = executor.submit(arrays.echo, array).result(SOON)
+    assert np.array_equal(back, array)
+    assert (back.dtype, back.strides) == (array.dtype, array.strides)
+
+
+def test_what_a_task_writes_to_its_argument_stays_there() -> None:
+    array = np.zeros(MB, dtype=np.uint8)
+    with running(1) as executor:
+        for value in range(1, 4):
+            assert executor.submit(arrays.fill_and_tell, array, value).result(SOON) == (0, True)
+    assert not array.any()
+
+
+def test_what_the_daemon_writes_later_does_not_reach_a_result() -> None:
+    array = np.ones(MB, dtype=np.uint8)
+    with running(1) as executor:
+        back = executor.submit(arrays.keep, array).result(SOON)
+        assert executor.submit(arrays.overwrite_kept, 5).result(SOON) == 1
+        assert executor.submit(arrays.make, MB).result(SOON)[0] == 7
+        assert (back == 1).all()
+
+
+def test_what_the_user_writes_after_submit_does_not_reach_the_task(gate: Path) -> None:
+    array = np.ones(MB, dtype=np.uint8)
+    with running(1) as executor:
+        first = executor.submit(arrays.wait_and_sum, gate, array)
+        second = executor.submit(arrays.total, array)
+        array[...] = 9
+        gate.write_bytes(b"go")
+        assert first.result(SOON) == MB
+        assert second.result(SOON) == MB
+
+
+def test_what_the_user_writes_to_a_result_stays_there() -> None:
+    with running(1) as executor:
+        results = []
+        for _ in range(6):
+            result = executor.submit(arrays.make, MB).result(SOON)
+            assert (result == 7).all()
+            result[...] = 3
+            results.append(result)
+        assert all((result == 3).all() for result in results)
+
+
+def test_what_is_read_only_stays_so() -> None:
+    array = np.ones(MB, dtype=np.uint8)
+    array.flags.writeable = False
+    with running(1) as executor:
+        assert executor.submit(arrays.fill_and_tell, array, 2).result(SOON) == (1, False)
+        assert not executor.submit(arrays.echo, array).result(SOON).flags.writeable
+
+
+def test_more_arrays_than_there_are_arenas_arrive_all_the_same(gate: Path) -> None:
+    with running(1) as executor:
+        first = executor.submit(mischief.block_until_open, gate)
+        sent = [np.full(300_000, n, dtype=np.uint8) for n in range(60)]
+        futures = [executor.submit(arrays.echo, array) for array in sent]
+        sums = [executor.submit(arrays.total, array) for array in sent]
+        gate.write_bytes(b"go")
+        assert first.result(SOON) == b"go"
+        backs = [future.result(SOON) for future in futures]
+        assert all(map(np.array_equal, backs, sent))
+        assert [future.result(SOON) for future in sums] == [300_000 * n for n in range(60)]
+        for back in backs:
+            back[...] = 1
+
+
+def test_arrays_in_map_keep_their_order() -> None:
+    with running(2) as executor:
+        sent = [np.full(400_000, n, dtype=np.uint8) for n in range(40)]
+        for chunksize in (1, 7):
+            for n, back in enumerate(executor.map(arrays.echo, sent, chunksize=chunksize)):
+                assert (back == n).all()
+
+
+def test_an_exception_keeps_its_array() -> None:
+    array = np.arange(MB, dtype=np.uint8)
+    with running(1) as executor:
+        error = executor.submit(arrays.raise_with, array).exception(SOON)
+        assert isinstance(error, arrays.ArrayError)
+        assert np.array_equal(error.array, array)
+
+
+def test_small_tasks_beside_large_ones_are_answered() -> None:
+    array = np.ones(MB, dtype=np.uint8)
+    with running(2) as executor:
+        large = [executor.submit(arrays.total, array) for _ in range(50)]
+        small = [executor.submit(mischief.give, n) for n in range(500)]
+        assert [future.result(SOON) for future in small] == list(range(500))
+        assert [future.result(SOON) for future in large] == [MB] * 50
+
+
+def test_buffers_need_no_numpy() -> None:
+    data = bytearray(os.urandom(MB))
+    with running(1) as executor:
+        back = executor.submit(arrays.flip, arrays.Box(data)).result(SOON)
+        view = memoryview(back.data)
+        assert view[0] == 255 - data[0]
+        assert view[1:] == memoryview(data)[1:]
+        view[0] = 1
+        executor.submit(arrays.flip, arrays.Box(b"x" * MB)).exception(SOON)  # which is read-only
+
+
+def test_memory_is_reused_and_given_back_once_nobody_needs_it() -> None:
+    with running(1) as executor:
+        pid = pid_of(executor)
+        for _ in range(20):
+            executor.submit(arrays.echo, np.ones(MB)).result(SOON)
+        assert len(arenas_of(pid)) <= 4, "they are not used again"
+        wait_until(lambda: not arenas_of(os.getpid()) and not arenas_of(pid))
+
+
+def test_a_kept_result_keeps_its_memory_and_gives_it_back_when_dropped() -> None:
+    with running(1) as executor:
+        pid = pid_of(executor)
+        kept = [executor.submit(arrays.make, MB).result(SOON) for _ in range(5)]
+        time.sleep(1.5)  # until free memory has been given back
+        assert len(arenas_of(pid)) == 5
+        assert all((array == 7).all() for array in kept)
+        kept.clear()
+        wait_until(lambda: not arenas_of(pid) and not arenas_of(os.getpid()))
+
+
+def wait_until(holds: Any) -> None:
+    deadline = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)  # neither side tells when it lets go
+
+
+def test_results_outlive_their_daemon_and_their_executor() -> None:
+    with running(1, output=False) as executor:
+        kept = executor.submit(arrays.make, MB).result(SOON)
+        os.kill(pid_of(executor), 9)
+        again = executor.with_options(retries=1).submit(arrays.make, MB).result(SOON)
+    assert (kept == 7).all()
+    assert (again == 7).all()
+    kept[...] = again[...] = 1
+
+
+def test_an_executor_may_be_dropped_with_arrays_on_their_way() -> None:
+    executor = MiraiExecutor(1)
+    future = executor.submit(arrays.echo, np.ones(MB))
+    del executor
+    assert future.result(SOON).sum() == MB
+
+
+def test_a_retried_task_gets_the_array_as_it_was_submitted(tmp_path: Path) -> None:
+    array = np.ones(MB, dtype=np.uint8)
+    with running(2, output=False) as executor:
+        view = executor.with_options(retries=1)
+        future = view.submit(arrays.spoil_and_die_once, tmp_path / "flag", array)
+        array[...] = 50
+        assert future.result(SOON) == MB
+
+
+def test_cancelled_tasks_give_their_memory_back(gate: Path) -> None:
+    array = np.ones(MB, dtype=np.uint8)
+    with running(1) as executor:
+        pid = pid_of(executor)
+        running_one = executor.submit(arrays.wait_and_sum, gate, array)
+        waiting = [executor.submit(arrays.total, array) for _ in range(20)]
+        for future in waiting:
+            assert future.cancel()
+        assert running_one.cancel()
+        assert executor.submit(arrays.total, array).result(SOON) == MB
+        wait_until(lambda: not arenas_of(pid_of(executor)) and not arenas_of(os.getpid()))
+        assert pid_of(executor) == pid
+
+
+def test_what_was_taken_back_from_a_slow_daemon_arrives_elsewhere(gate: Path) -> None:
+    array = np.ones(MB, dtype=np.uint8)
+    with running(2) as executor:
+        for _ in range(20):  # it is quick, so several share a frame
+            executor.submit(arrays.echo, 1).result(SOON)
+        blocker = executor.submit(mischief.block_until_open, gate)
+        assert [
+            future.result(SOON)
+            for future in [executor.submit(arrays.total, array) for _ in range(100)]
+        ] == [MB] * 100
+        gate.write_bytes(b"go")
+        assert blocker.result(SOON) == b"go"
+
+
+def test_daemons_may_be_killed_while_arrays_travel() -> None:
+    array = np.random.default_rng(2).integers(0, 256, 4 * MB, dtype=np.uint8)
+    chance = random.Random(3)
+    with running(2, output=False) as executor:
+        for _ in range(20):
+            futures = [executor.submit(arrays.echo, array) for _ in range(6)]
+            timer = threading.Timer(chance.uniform(0, 0.03), os.kill, (pid_of(executor), 9))
+            timer.start()
+            for future in futures:
+                error = future.exception(SOON)
+                assert error is None or isinstance(error, DaemonLostError)
+                assert error is not None or np.array_equal(future.result(), array)
+            timer.join()
+            del futures, future
+            executor.wait_ready(SOON)
+        assert np.array_equal(executor.submit(arrays.echo, array).result(SOON), array)
+
+
+def test_a_child_of_a_task_cannot_write_to_what_others_see() -> None:
+    with running(1) as executor:
+        future = executor.submit(arrays.fork_child_that_writes, np.zeros(MB, dtype=np.uint8))
+        first = future.result(SOON)
+        copy = first.copy()
+        for n in range(20):
+            array = np.full(MB, n, dtype=np.uint8)
+            assert executor.submit(arrays.total, array).result(SOON) == n * MB
+        assert np.array_equal(first, copy)
+
+
+def test_a_killed_host_leaves_nothing() -> None:
+    code = """
+    import numpy as np
+    from live import arrays
+    executor = MiraiExecutor(2)
+    executor.wait_ready()
+    array = np.ones(20_000_000)
+    executor.submit(arrays.echo, array).result()
+    say("ready")
+    while True:
+        kept = [future.result() for future in [executor.submit(arrays.echo, array) for _ in "abc"]]
+    """
+    folder = str(Path(__file__).parents[1])
+    before = set(Path("/dev/shm").iterdir())
+    with script(f"sys.path.insert(0, {folder!r})\n" + code.replace("\n    ", "\n")) as host:
+        assert host.line() == "ready"
+        time.sleep(0.1)  # anywhere
+        host.kill()
+        host.end()
+        assert host.leaves_nothing()
+    assert set(Path("/dev/shm").iterdir()) <= before
+
+
+def test_a_forked_child_of_the_host_keeps_its_arrays_and_leaves_ours_alone() -> None:
+    with running(1) as executor:
+        kept = executor.submit(arrays.make, MB).result(SOON)
+        pid = os.fork()
+        if pid == 0:
+            ok = bool((kept == 7).all())
+            kept[...] = 1
+            os._exit(0 if ok else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        for _ in range(5):
+            assert (executor.submit(arrays.make, MB).result(SOON) == 7).all()
