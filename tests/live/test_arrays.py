@@ -221,6 +221,9 @@ def test_a_retried_task_gets_the_array_as_it_was_submitted(tmp_path: Path) -> No
 def test_cancelled_tasks_give_their_memory_back(gate: Path) -> None:
     array = np.ones(MB, dtype=np.uint8)
     with running(1) as executor:
+        executor.submit(arrays.total, array).result(
+            SOON
+        )  # a cancel during imports is another story
         pid = pid_of(executor)
         running_one = executor.submit(arrays.wait_and_sum, gate, array)
         waiting = [executor.submit(arrays.total, array) for _ in range(20)]
