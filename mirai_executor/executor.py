@@ -341,6 +341,24 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             lambda encoder: encoder.encode_source(fn_or_source, kwargs), self._broadcast_future
         )
 
+    def share(self, obj: T, /) -> T:
+        """Return a copy of an object whose large arrays lie in memory that all daemons can see.
+
+        They are read-only. Passed to a task of this executor, each travels as a reference, and
+        nothing is copied; the task sees the very same memory, also read-only. It is given back
+        soon after the last reference to it is gone: here, and in the arguments of tasks. What is
+        smaller than 192 KiB is copied as usual.
+
+        Args:
+            obj: An array, or anything that can be pickled; it may change later.
+
+        Raises:
+            PayloadError: It cannot be pickled.
+            OSError: The system has no memory, or no descriptor, left.
+        """
+        self._check_open()
+        return self._host.share(obj)
+
     def status(self) -> Status:
         """Return what the executor is doing now."""
         view = self._host.view()

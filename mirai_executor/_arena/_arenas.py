@@ -99,6 +99,10 @@ class Arena(Memory):
 
 
 class Constant(Memory):
-    """Memory that never changes."""
+    """Memory that never changes; ``used`` bytes of it count."""
 
     writable = False
+
+    def __init__(self, number: int, size: int, used: int) -> None:
+        super().__init__(number, size)
+        self.used = used

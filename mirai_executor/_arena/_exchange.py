@@ -31,25 +31,28 @@ class Exchange:
 
         Args:
             buffers: Places of the pool that the caller holds, and goes on to hold; or bytes, which
-                are copied. All of one kind.
+                are copied.
 
         Returns:
             Places that the peer may use from now on. If it cannot be reached, or there is no
-            shared memory left: the bytes, to travel in the frame.
+            shared memory left: bytes, to travel in the frame.
         """
-        places = as_places(buffers)
-        if places:
-            if self._sender.lend(places):
-                return places
-            return tuple(bytes(self._pool.view(place)) for place in places)
-        own = self._pool.place(buffers)
-        if own is not None:
-            try:
-                if self._sender.lend(own):
-                    return own
-            finally:
-                self._pool.release({place.arena for place in own})
-        return tuple(data if type(data) is bytes else bytes(flat(data)) for data in buffers)
+        own = self._pool.place([data for data in buffers if not isinstance(data, tuple)]) or ()
+        placed = iter(own)
+        lent = tuple(
+            Place(*data) if isinstance(data, tuple) else next(placed, data) for data in buffers
+        )
+        try:
+            if self._sender.lend(place for place in lent if isinstance(place, Place)):
+                return tuple(map(_as_it_travels, lent))
+            return tuple(map(self._bytes_of, buffers))
+        finally:
+            self._pool.release({place.arena for place in own})
+
+    def _bytes_of(self, buffer: Buffer) -> bytes:
+        if isinstance(buffer, tuple):
+            return bytes(self._pool.view(Place(*buffer)))
+        return buffer if type(buffer) is bytes else bytes(flat(buffer))
 
     def views(self, buffers: Sequence[Buffer]) -> tuple[memoryview | bytearray, ...]:
         """Return the buffers that a frame names, to be called once for each message.
@@ -58,8 +61,11 @@ class Exchange:
             ArenaError: The peer has sent no such memory.
             OSError: This process has no descriptor free (EMFILE).
         """
-        places = as_places(buffers)
-        return self._receiver.views(places) if places else copies(buffers)
+        places = [Place(*buffer) for buffer in buffers if isinstance(buffer, tuple)]
+        views = iter(self._receiver.views(places))
+        return tuple(
+            next(views) if isinstance(buffer, tuple) else bytearray(buffer) for buffer in buffers
+        )
 
     def take_released(self) -> tuple[int, ...]:
         """Return the arenas that are not used here any more, to be told to the peer."""
@@ -91,9 +97,9 @@ class Exchange:
         self._channel.close()
 
 
-def as_places(buffers: Iterable[Buffer]) -> tuple[Place, ...]:
-    """Return those that are places."""
-    return tuple(Place(*buffer) for buffer in buffers if isinstance(buffer, tuple))
+def _as_it_travels(buffer: Buffer) -> Buffer:
+    """Return places as they are, and bytes as they are now."""
+    return buffer if isinstance(buffer, bytes | tuple) else bytes(flat(buffer))
 
 
 def copies(buffers: Iterable[Buffer]) -> tuple[bytearray, ...]:

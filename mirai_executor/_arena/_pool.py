@@ -12,12 +12,14 @@ import itertools
 import mmap
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ._arenas import Arena, Constant, Memory
 from ._memory import ArenaError, Place, create_constant, flat, map_memory, unused
 
 _ALIGNMENT = 64  # bytes: what vector instructions and cache lines like
 _SMALLEST = 1 << 16
+_DEEPEST = 8  # arrays upon arrays upon memory
 
 
 class Shared:
@@ -155,7 +157,7 @@ class Pool:
         self.sweep()
         flats = [flat(buffer) for buffer in buffers]
         starts, size = _lay_out(flats)
-        memory = Constant(next(self._numbers), max(size, mmap.PAGESIZE))
+        memory = Constant(next(self._numbers), max(size, mmap.PAGESIZE), used=size)
         memory.fd = create_constant(memory.size, zip(starts, flats, strict=True))
         try:
             mapping = map_memory(memory.fd, memory.size, writable=False)
@@ -166,6 +168,22 @@ class Pool:
         self._constants[memory.number] = memory
         self._mappings[memory.number] = mapping
         return Shared(places, mapping)
+
+    def locate(self, view: memoryview) -> Place | None:
+        """Return the place of a buffer that was shared alone, as a whole; None for any other."""
+        exporter: Any = view
+        for _ in range(_DEEPEST):
+            if isinstance(exporter, mmap.mmap):
+                break
+            # An array that lies in the memory of something else says so in this way.
+            of_array = getattr(exporter, "base", None)
+            exporter = exporter.obj if isinstance(exporter, memoryview) else of_array
+        for number, mapping in self._mappings.copy().items():
+            if mapping is exporter:
+                memory = self._constants.get(number)
+                whole = memory is not None and memory.used == view.nbytes
+                return Place(number, 0, view.nbytes) if whole else None
+        return None
 
     # Letting go
 
@@ -219,16 +237,21 @@ class Pool:
     # For Sender, and for those who watch
 
     def view(self, place: Place) -> memoryview:
-        """Return what lies at a place of an arena that the caller holds.
+        """Return what lies at a place that the caller holds.
 
         Raises:
             ArenaError: It has been let go of.
         """
-        arena = self.find(place.arena)
-        if not isinstance(arena, Arena):
-            raise ArenaError(f"memory {place.arena} is no arena")
+        memory = self.find(place.arena)
         end = place.offset + place.length
-        return arena.view(end)[place.offset :]
+        if isinstance(memory, Arena):
+            return memory.view(end)[place.offset :]
+        return memoryview(self._mappings[place.arena])[place.offset : end]
+
+    @property
+    def is_sharing(self) -> bool:
+        """Whether there are constants."""
+        return bool(self._constants)
 
     def find(self, number: int) -> Memory:
         """Return an arena or a constant.

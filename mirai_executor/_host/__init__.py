@@ -126,6 +126,15 @@ class Host:
             kind_of(fn, args),
         )
 
+    def share(self, obj: T) -> T:
+        """Return a copy whose large buffers lie where daemons can look at them."""
+        from mirai_executor import _payload  # cloudpickle takes its time
+
+        self._check_usable()
+        value = _payload.encode_value(obj, out_of_band=True)
+        copy: T = _payload.decode_value(value.blob, self._store.share(value))
+        return copy
+
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
         """Return a function as it is now, to be submitted many times; pickled once."""
         try:

@@ -225,11 +225,11 @@ class Fleet:
     ) -> Sequence[_wire.WireOutcome]:
         """Return the outcomes with their large buffers as they lie here."""
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
-            self._rest_later()
+            self.rest_later()
             daemon.exchange.release(frame.released)
         if not any(outcome.buffers for outcome in frame.outcomes):
             return frame.outcomes
-        self._rest_later()
+        self.rest_later()
         return [
             _with_views(daemon, outcome) if outcome.buffers else outcome
             for outcome in frame.outcomes
@@ -310,7 +310,7 @@ class Fleet:
         if self._rest_at is not None and self._rest_at <= now:
             self._rest(now)
 
-    def _rest_later(self) -> None:
+    def rest_later(self) -> None:
         """Give memory back once no large buffer has come or gone for a while."""
         self._patience_to_rest = _KEEP_WARM
         self._rest_at = time.monotonic() + _KEEP_WARM
@@ -323,8 +323,9 @@ class Fleet:
                 daemon.rest()
             except LinkClosedError:
                 daemon.kill()
-        # Nothing tells when the user drops a result; looking ever more seldom is enough.
-        if any(daemon.is_borrowing for daemon in self._daemons.values()):
+        # Nothing tells when the user drops an array; looking ever more seldom is enough.
+        borrowing = any(daemon.is_borrowing for daemon in self._daemons.values())
+        if borrowing or self._store.is_sharing:
             self._patience_to_rest *= 2
             self._rest_at = now + self._patience_to_rest
 

@@ -311,6 +311,7 @@ class Loop:
         task = self._open.pop(id_)
         if task.buffers:
             self._store.let_go(task.buffers)
+            self._fleet.rest_later()
         return task
 
     def _error_of(self, command: FailTask, task: OpenTask) -> Exception:

@@ -1,12 +1,25 @@
 """Keeps the large buffers of tasks, from their submission until the tasks have ended."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mirai_executor import _arena
-from mirai_executor._arena import Buffer, Exchange
+from mirai_executor._arena import Buffer, Exchange, Place
+from mirai_executor._payload import Value
 
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
+
+
+class Lasting(Place):
+    """The place of a buffer that is shared for as long as somebody refers to it, as this does."""
+
+    view: memoryview
+
+    @classmethod
+    def of(cls, place: Place, view: memoryview) -> "Lasting":
+        self = cls(*place)
+        self.view = view
+        return self
 
 
 class Store:
@@ -29,13 +42,37 @@ class Store:
         it, so the buffers of tasks that may be retried stay in this process, and each daemon
         gets a copy of them.
         """
-        places = self._pool.place(buffers) if self._pool is not None and not retries else None
-        return tuple(map(bytes, buffers)) if places is None else places
+        if self._pool is None:
+            return tuple(map(bytes, buffers))
+        kept = [self._pool.locate(view) for view in buffers]
+        own = [view for view, place in zip(buffers, kept, strict=True) if place is None]
+        places = None if retries else self._pool.place(own)
+        copied: Iterator[Buffer] = iter(places) if places else map(bytes, own)
+        return tuple(
+            next(copied) if place is None else Lasting.of(place, view)
+            for view, place in zip(buffers, kept, strict=True)
+        )
 
     def let_go(self, buffers: Sequence[Buffer]) -> None:
         """Give back what :meth:`keep` has returned: their task has ended."""
         if self._pool is not None:
             self._pool.release({buffer[0] for buffer in buffers if isinstance(buffer, tuple)})
+
+    def share(self, value: Value) -> tuple[memoryview, ...]:
+        """Copy the large buffers of a value to where daemons can look at them; return views.
+
+        Raises:
+            OSError: The system has no memory, or no descriptor, left.
+        """
+        if self._pool is None:
+            return tuple(memoryview(bytes(buffer)) for buffer in value.buffers)
+        # One by one, so that each is let go of by itself.
+        return tuple(self._pool.share([buffer]).views()[0] for buffer in value.buffers)
+
+    @property
+    def is_sharing(self) -> bool:
+        """Whether something may be shared."""
+        return self._pool is not None and self._pool.is_sharing
 
     def exchange(self) -> tuple[Exchange, int] | None:
         """Return an exchange with a new daemon, and the descriptor that the daemon inherits."""

@@ -1,5 +1,7 @@
 """Owns the memory that this daemon shares with its host, if the two can share any."""
 
+import contextlib
+import gc
 import os
 from collections.abc import Sequence
 
@@ -45,6 +47,13 @@ class Memory:
         self.patience = _KEEP_WARM
         return self._exchange.views(buffers)
 
+    def skip(self, buffers: Sequence[Buffer]) -> None:
+        """Release the buffers of a task that runs elsewhere, or not at all."""
+        if buffers:
+            # What was shared may be gone: nobody waits for this task.
+            with contextlib.suppress(_arena.ArenaError, OSError):
+                self.views(buffers)
+
     def lend(self, buffers: Sequence[memoryview]) -> tuple[Buffer, ...]:
         """Copy large buffers to where the host finds them; return what a frame says of them."""
         if self._exchange is None:
@@ -62,18 +71,22 @@ class Memory:
         """Return what is not used here any more. A handler of signals may call it."""
         return () if self._exchange is None else self._exchange.take_released()
 
-    def rest(self) -> bool:
+    def rest(self) -> tuple[int, ...] | None:
         """Give what is free back to the system; ``patience`` has passed without any work.
 
         Returns:
-            Whether the host has to look at what is gone.
+            What is not used here any more; None if the host has nothing to be told.
         """
         if self._exchange is None or self.patience is None:
-            return False
+            return None
+        released = self._exchange.take_released()
+        if self._exchange.is_borrowing and gc.isenabled():
+            gc.collect()  # the frames of an error are often cycles; and there is nothing to do
+            released += self._exchange.take_released()
         self._pool.trim()
         # Nothing tells when a view dies that a task has left somewhere; ever more seldom is fine.
         self.patience = 2 * self.patience if self._exchange.is_borrowing else None
-        return self._exchange.tell()
+        return released if self._exchange.tell() or released else None
 
     def close(self) -> None:
         """Let go of everything."""

@@ -101,8 +101,7 @@ class Daemon:
 
     def _rest(self) -> None:
         """Let go of what is not used, when no work has come for a while."""
-        released = self._memory.take_released()
-        if self._memory.rest() or released:
+        if (released := self._memory.rest()) is not None:
             self._send(_wire.Outcomes((), released))
 
     def _send(self, frame: _wire.Frame) -> None:
@@ -143,8 +142,7 @@ class Daemon:
             if self._is_spoilt():
                 return False  # its results are sent
             if not self._tickets.take(task.task):
-                if task.buffers:
-                    self._memory.views(task.buffers)  # and so release them
+                self._memory.skip(task.buffers)
                 continue
             begun = time.perf_counter_ns()
             status, payload, buffers = self._attempt(

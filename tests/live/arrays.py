@@ -37,6 +37,14 @@ def total(array: Any) -> int:
     return int(array.sum(dtype=np.int64))
 
 
+def total_of(arrays: dict[str, Any], name: str) -> int:
+    return total(arrays[name])
+
+
+def total_of_both(one: Any, other: Any) -> int:
+    return total(one) + total(other)
+
+
 KEPT: list[Any] = []
 
 

@@ -1,5 +1,6 @@
 """Large arrays travel through shared memory, and nobody can tell but by the time that it takes."""
 
+import contextlib
 import os
 import random
 import threading
@@ -221,9 +222,8 @@ def test_a_retried_task_gets_the_array_as_it_was_submitted(tmp_path: Path) -> No
 def test_cancelled_tasks_give_their_memory_back(gate: Path) -> None:
     array = np.ones(MB, dtype=np.uint8)
     with running(1) as executor:
-        executor.submit(arrays.total, array).result(
-            SOON
-        )  # a cancel during imports is another story
+        # A cancel during imports would be another story.
+        executor.submit(arrays.total, array).result(SOON)
         pid = pid_of(executor)
         running_one = executor.submit(arrays.wait_and_sum, gate, array)
         waiting = [executor.submit(arrays.total, array) for _ in range(20)]
@@ -249,13 +249,18 @@ def test_what_was_taken_back_from_a_slow_daemon_arrives_elsewhere(gate: Path) ->
         assert blocker.result(SOON) == b"go"
 
 
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended in the round before
+        os.kill(pid, 9)
+
+
 def test_daemons_may_be_killed_while_arrays_travel() -> None:
     array = np.random.default_rng(2).integers(0, 256, 4 * MB, dtype=np.uint8)
     chance = random.Random(3)
     with running(2, output=False) as executor:
         for _ in range(20):
             futures = [executor.submit(arrays.echo, array) for _ in range(6)]
-            timer = threading.Timer(chance.uniform(0, 0.03), os.kill, (pid_of(executor), 9))
+            timer = threading.Timer(chance.uniform(0, 0.03), kill, (pid_of(executor),))
             timer.start()
             for future in futures:
                 error = future.exception(SOON)
@@ -312,3 +317,60 @@ def test_a_forked_child_of_the_host_keeps_its_arrays_and_leaves_ours_alone() -> 
         assert os.waitpid(pid, 0)[1] == 0
         for _ in range(5):
             assert (executor.submit(arrays.make, MB).result(SOON) == 7).all()
+
+
+def test_what_is_shared_travels_as_a_reference_and_stays_read_only() -> None:
+    array = np.ones(8 * MB, dtype=np.uint8)
+    with running(2) as executor:
+        given: dict[str, Any] = {"large": array, "small": [1, 2]}
+        shared = executor.share(given)
+        array[...] = 5
+        assert shared["small"] == [1, 2]
+        assert not shared["large"].flags.writeable
+        before = len(arenas_of(os.getpid()))
+        futures = [executor.submit(arrays.total, shared["large"]) for _ in range(40)]
+        futures += [executor.submit(arrays.total_of, shared, "large") for _ in range(40)]
+        futures += [executor.submit(arrays.total, shared["large"][:MB]) for _ in range(4)]
+        futures += [executor.submit(arrays.total, shared["large"][MB:]) for _ in range(4)]
+        sums = [future.result(SOON) for future in futures]
+        assert sums == [8 * MB] * 80 + [MB] * 4 + [7 * MB] * 4
+        assert len(arenas_of(os.getpid())) <= before + 8, "it was copied for each task"
+        fate = executor.submit(arrays.fill_and_tell, shared["large"], 3).result(SOON)
+        assert fate == (1, False)
+        back = executor.submit(arrays.echo, shared["large"]).result(SOON)
+        assert np.array_equal(back, shared["large"])
+        both = executor.submit(arrays.total_of_both, shared["large"], array).result(SOON)
+        assert both == 6 * 8 * MB
+        both = executor.submit(arrays.total_of_both, array, shared["large"]).result(SOON)
+        assert both == 6 * 8 * MB
+
+
+def test_what_is_shared_is_given_back_with_its_last_reference(gate: Path) -> None:
+    with running(1) as executor:
+        pid = pid_of(executor)
+        shared = executor.share(np.ones(MB))
+        first = executor.submit(arrays.wait_and_sum, gate, shared)
+        second = executor.submit(arrays.total, shared)
+        del shared
+        executor.share(np.ones(MB))  # looks for what is not used any more
+        gate.write_bytes(b"go")
+        assert first.result(SOON) == MB
+        assert second.result(SOON) == MB
+        wait_until(lambda: not arenas_of(pid) and not arenas_of(os.getpid()))
+
+
+def test_what_is_shared_survives_crashes_and_the_executor(tmp_path: Path) -> None:
+    with running(2, output=False) as executor:
+        shared = executor.share(np.ones(MB, dtype=np.uint8))
+        executor.submit(arrays.total, shared).result(SOON)
+        for row in executor.status().rows:
+            os.kill(row.pid, 9)
+        view = executor.with_options(retries=2)
+        assert [view.submit(arrays.total, shared).result(SOON) for _ in range(4)] == [MB] * 4
+    assert (shared == 1).all()
+
+
+def test_one_executor_copies_what_another_shares() -> None:
+    with running(1) as one, running(1) as other:
+        shared = one.share(np.ones(MB, dtype=np.uint8))
+        assert other.submit(arrays.total, shared).result(SOON) == MB
