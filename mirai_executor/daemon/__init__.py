@@ -11,7 +11,7 @@ def main() -> None:
 
     The descriptors are those of the link, the lifeline, the shared page and the tickets.
     """
-    from mirai_executor import _place, _transport  # not before the lifeline holds
+    from mirai_executor import _place  # not before the lifeline holds
     from mirai_executor._page import Page
     from mirai_executor._tickets import Tickets
 
@@ -24,5 +24,4 @@ def main() -> None:
     _lifeline.hold(lifeline)
     _streams.prepare()
     _place.enter_daemon()
-    _transport.save_threads()
     Daemon(link, Page(page), Tickets(tickets)).serve()

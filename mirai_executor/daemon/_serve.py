@@ -10,7 +10,6 @@ Every step that runs user code (unpickling, the call itself, pickling) stands in
 """
 
 import os
-import select
 import signal
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 from mirai_executor import _payload, _wire
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._tickets import Tickets
-from mirai_executor._transport import Link
+from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
 from mirai_executor._wire import Bytes, Name, Status
 from mirai_executor.errors import MiraiInterrupt
@@ -38,9 +37,7 @@ class Daemon:
     """The runner of tasks, at its end of a local link."""
 
     def __init__(self, link_fd: int, page: Page, tickets: Tickets) -> None:
-        self._link = Link(link_fd, buffered=False, on_closed=lambda: None)
-        self._poll = select.poll()
-        self._poll.register(self._link.fileno(), select.POLLIN)
+        self._link = Link(link_fd, blocking=True)
         self._tickets = tickets
         self._pid = os.getpid()
         self._in_hand: list[_wire.WireOutcome] = []  # results not sent yet
@@ -54,6 +51,8 @@ class Daemon:
         """Serve the host until it says that this daemon may leave."""
         try:
             self._serve()
+        except LinkClosedError:
+            pass  # there is nobody to serve
         finally:
             # A thread that a task has left can keep this process alive: the host must not take it
             # for a daemon that still listens.
@@ -63,7 +62,7 @@ class Daemon:
         self._interrupts.install()
         self._send(_wire.Hello(os.getpid(), sys.version_info[:3], __version__))
         # No frame is kept while the next one is awaited: it holds all the bytes of its calls.
-        while self._take_in(_wire.decode(self._receive())):
+        while self._take_in(_wire.decode(self._link.receive() or b"")):
             pass
 
     def _take_in(self, frame: _wire.Frame) -> bool:
@@ -86,11 +85,6 @@ class Daemon:
         return True
 
     # Frames
-
-    def _receive(self) -> bytes:
-        while (data := self._link.receive()) is None:
-            self._poll.poll()
-        return data
 
     def _send(self, frame: _wire.Frame) -> None:
         self._link.send(_wire.encode(frame))
