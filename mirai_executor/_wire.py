@@ -382,7 +382,7 @@ def encode(frame: Frame) -> bytes:
     return b"".join((_U8.pack(frame.KIND), *frame.parts()))
 
 
-def decode(data: bytes) -> Frame:
+def decode(data: bytes | bytearray) -> Frame:
     """Return the frame that the bytes hold; its payloads are views into ``data``.
 
     Raises:

@@ -6,7 +6,7 @@ import operator
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
@@ -40,16 +40,16 @@ class _Condition(threading.Condition):
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._waiters: collections.deque[Any] = collections.deque()  # type: ignore[assignment]  # as in the base class
+        self._waiters: collections.deque[Any] = collections.deque()
 
-    acquire = property(operator.attrgetter("_lock.acquire"))  # type: ignore[assignment]
-    release = property(operator.attrgetter("_lock.release"))  # type: ignore[assignment]
+    acquire = property(operator.attrgetter("_lock.acquire"))
+    release = property(operator.attrgetter("_lock.release"))
     _release_save = property(operator.attrgetter("_lock._release_save"))
     _acquire_restore = property(operator.attrgetter("_lock._acquire_restore"))
     _is_owned = property(operator.attrgetter("_lock._is_owned"))
 
-    __enter__ = property(operator.attrgetter("_lock.__enter__"))  # type: ignore[assignment]
-    __exit__ = property(operator.attrgetter("_lock.__exit__"))  # type: ignore[assignment]
+    __enter__ = property(operator.attrgetter("_lock.__enter__"))
+    __exit__ = property(operator.attrgetter("_lock.__exit__"))
 
 
 class MiraiFuture(Future[T], Generic[T]):
@@ -65,10 +65,12 @@ class MiraiFuture(Future[T], Generic[T]):
         # As Future.__init__ does, with a condition of ours: making two takes microseconds.
         self._condition = _Condition()
         self._state = PENDING
-        self._result = None
-        self._exception = None
+        self._value: Any = None
+        self._error: BaseException | None = None
         self._waiters = []
-        self._done_callbacks = []  # type: ignore[attr-defined]  # not in typeshed
+        self._done_callbacks: list[Callable[[Future[T]], object]] = []
+        self._decode: Callable[[], Any] | None = None  # what arrived, until somebody wants it
+        self._failed = False  # whether that is an exception
         self._id = id_
         self._request_cancel = request_cancel
         self._cancel_running = cancel_running
@@ -142,8 +144,78 @@ class MiraiFuture(Future[T], Generic[T]):
                 self._state = RUNNING
             return self._state == RUNNING
 
+    def set_outcome(self, decode: Callable[[], Any], *, failed: bool) -> None:
+        """End the future with what has arrived; for the host.
+
+        It is decoded by the first thread that wants it: what takes long, or runs code of the user,
+        holds up no other task.
+
+        Raises:
+            InvalidStateError: It has been cancelled, or has ended.
+        """
+        with self._condition:
+            if self._state not in (PENDING, RUNNING):
+                raise InvalidStateError(f"{self._state}: task {self._id}")
+            self._decode, self._failed = decode, failed
+            self._state = FINISHED
+            for waiter in self._waiters:
+                (waiter.add_exception if failed else waiter.add_result)(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
+
+    # Whoever looks, and be it the base class called by its name, finds the outcome decoded.
+
+    @property
+    def _result(self) -> Any:
+        self._open()
+        return self._value
+
+    @_result.setter
+    def _result(self, value: Any) -> None:
+        self._value = value
+
+    @property
+    def _exception(self) -> BaseException | None:
+        self._open()
+        return self._error
+
+    @_exception.setter
+    def _exception(self, error: BaseException | None) -> None:
+        self._error = error
+
+    def _open(self) -> None:
+        """Decode what has arrived, if that has not been done."""
+        if self._decode is None:
+            return
+        with self._condition:  # one thread at a time: all get the same object
+            if self._decode is None:
+                return
+            try:
+                self._keep(self._decode())
+            except KeyboardInterrupt:
+                # Did it strike this thread, or does unpickling raise it? Then it does so again.
+                self._decode_once_more(self._decode)
+                if not isinstance(self._error, KeyboardInterrupt):
+                    raise
+            except BaseException as error:  # unpickling runs code of the user
+                self._error = error
+            self._decode = None
+
+    def _decode_once_more(self, decode: Callable[[], Any]) -> None:
+        try:
+            self._keep(decode())
+        except BaseException as error:
+            self._error = error
+        self._decode = None
+
+    def _keep(self, outcome: Any) -> None:
+        if self._failed:
+            self._error = outcome
+        else:
+            self._value = outcome
+
     def _invoke_callbacks(self) -> None:
-        for callback in self._done_callbacks:  # type: ignore[attr-defined]  # not in typeshed
+        for callback in self._done_callbacks:
             try:
                 callback(self)
             except BaseException:  # a callback that exits must not end the host

@@ -7,6 +7,7 @@
 import _thread
 import collections
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -37,6 +38,7 @@ from ._waiting import Answer, Moment
 
 if TYPE_CHECKING:
     from mirai_executor import _payload
+    from mirai_executor._arena import Buffer
 
     from ._loop import HostView, Item, Loop, OpenFuture
 
@@ -118,13 +120,20 @@ class Host:
         limits: Limits = _NO_LIMITS,
     ) -> None:
         """Queue a call. What cannot be pickled ends in the future."""
-        self._accept(
-            task,
-            future,
-            lambda encoder: encoder.encode(fn, args, kwargs, out_of_band=self._store.is_shared),
-            limits,
-            kind_of(fn, args),
-        )
+        self._check_usable()
+        encoder = self._encoder or self._encoding()
+        try:
+            call = encoder.encode(fn, args, kwargs, out_of_band=self._store.is_shared)
+            buffers: tuple[Buffer, ...] = ()
+            if call.buffers:  # the user's own memory, which is his again when this returns
+                buffers = self._store.keep(call.buffers, limits.retries)
+                call = call._replace(buffers=())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the user's own __reduce__ may raise any
+            future.set_exception(error)
+        else:
+            self._accept(task, future, call, limits, kind_of(fn, args), buffers)
 
     def share(self, obj: T) -> T:
         """Return a copy whose large buffers lie where daemons can look at them."""
@@ -132,7 +141,7 @@ class Host:
 
         self._check_usable()
         value = _payload.encode_value(obj, out_of_band=True)
-        copy: T = _payload.decode_value(value.blob, self._store.share(value))
+        copy: T = _payload.decode_value(value.blob, self._store.share(value.buffers))
         return copy
 
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
@@ -152,7 +161,8 @@ class Host:
     ) -> None:
         """Queue code to evaluate. A SyntaxError is raised at once."""
         call = self._encoding().encode_source(source, variables)
-        self._accept(task, future, lambda _: call, limits)
+        self._check_usable()
+        self._accept(task, future, call, limits, None)
 
     def cancel(self, task: TaskId, *, running: bool) -> None:
         """Stop a task; with ``running`` also one that a daemon holds."""
@@ -163,25 +173,15 @@ class Host:
         self,
         task: TaskId,
         future: "OpenFuture",
-        encode: "Callable[[_payload.CallEncoder], _payload.Call]",
+        call: "_payload.Call",
         limits: Limits,
-        kind: int | None = None,
+        kind: int | None,
+        buffers: "tuple[Buffer, ...]" = (),
     ) -> None:
-        from ._loop import OpenTask, Submission  # imports NNG, which no import of ours may
-
-        self._check_usable()
-        try:
-            call = encode(self._encoding())
-            # While the user's memory is as it is now.
-            buffers = self._store.keep(call.buffers, limits.retries) if call.buffers else ()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # the user's own __reduce__ may raise any
-            future.set_exception(error)
-            return
+        room = _loop_room()
         event = TaskSubmitted(task, limits.timeout, limits.run_timeout, limits.retries, kind)
-        open_task = OpenTask(future, call, limits.timeout, limits.run_timeout, buffers)
-        self._put(Submission(event, task, open_task))
+        open_task = room.OpenTask(future, call, limits.timeout, limits.run_timeout, buffers)
+        self._put(room.Submission(event, task, open_task))
 
     def _encoding(self) -> "_payload.CallEncoder":
         if self._encoder is None:
@@ -312,7 +312,7 @@ class Host:
     def _end_error(self) -> Exception:
         if self._failure is None:
             return RuntimeError(_AFTER_SHUTDOWN)
-        from ._fleet import another  # imports NNG, which no import of ours may
+        from ._fleet import another  # not before the first task
 
         return another(self._failure)
 
@@ -364,7 +364,7 @@ class Host:
         self._threads.append(threading.current_thread())
         self._owned.come()
         try:
-            from ._loop import Loop  # as above
+            from ._loop import Loop  # not before the first task
 
             # Before any daemon starts: it notices what changes of the path they have to be told.
             self._encoding()
@@ -400,7 +400,7 @@ class Host:
 
     def _drain(self) -> None:
         """End what came too late for the host thread."""
-        from ._loop import Submission, set_exception  # as above
+        from ._loop import Submission, set_exception
 
         with contextlib.suppress(IndexError):
             while True:
@@ -412,8 +412,16 @@ class Host:
         self._store.close()
 
 
+@functools.cache
+def _loop_room() -> Any:
+    """Import what the first task needs; an import of ours must stay cheap."""
+    from . import _loop
+
+    return _loop
+
+
 def _as_failure(error: BaseException) -> LaunchError:
-    from ._fleet import as_launch_error  # as above
+    from ._fleet import as_launch_error  # not before the first task
 
     if not isinstance(error, (LaunchError, OSError)):
         _LOG.critical("the host thread has failed; this is a bug", exc_info=error)

@@ -106,18 +106,13 @@ class Fleet:
         """Start a daemon; if that fails, it is reported as lost."""
         try:
             with _registry.no_fork:
-                daemon = LocalDaemon(
-                    self._launcher,
-                    self._relay,
-                    self._store,
-                    lambda: self._post(lambda: self._on_link_closed(id_)),
-                )
+                daemon = LocalDaemon(self._launcher, self._relay, self._store)
                 self._daemons[id_] = daemon
         except (LaunchError, OSError) as error:
             self._launch_error = as_launch_error(error)
             self._post(lambda: self._listener.handle(DaemonLost(id_)))
             return
-        self._watch(daemon.link.fileno(), lambda: self._on_frames(id_))
+        self._watch(daemon.link.fileno(), lambda: self._on_link(id_))
         if daemon.pidfd >= 0:
             self._watch(daemon.pidfd, lambda: self._on_death(id_))
         else:
@@ -126,18 +121,25 @@ class Fleet:
     def send(self, id_: DaemonId, frame: _wire.Frame) -> None:
         """Send a frame; a daemon that cannot be reached is ended."""
         daemon = self._daemons[id_]
-        try:
-            daemon.send(frame)
-        except LinkClosedError:
-            daemon.kill()  # its end is reported like every other
+        self._do_send(daemon, lambda: daemon.send(frame))
 
     def send_tasks(self, id_: DaemonId, calls: Sequence[SentCall]) -> None:
         """Send calls, to be run in this order."""
         daemon = self._daemons[id_]
+        self._do_send(daemon, lambda: daemon.send_tasks(calls))
+
+    def _do_send(self, daemon: LocalDaemon, send: Callable[[], None]) -> None:
+        """Send, and go on when the link takes more; a daemon that cannot be reached is ended."""
         try:
-            daemon.send_tasks(calls)
+            send()
         except LinkClosedError:
             daemon.kill()  # its end is reported like every other
+            return
+        is_open = not daemon.link_is_closed
+        if is_open and daemon.link.has_more_to_send is not daemon.waits_to_send:
+            daemon.waits_to_send = not daemon.waits_to_send
+            key = self._selector.get_key(daemon.link.fileno())
+            self._selector.modify(key.fd, key.events ^ selectors.EVENT_WRITE, key.data)
 
     def recall(self, id_: DaemonId) -> None:
         """Take back what a daemon has not begun, and have it send the results that it has."""
@@ -188,23 +190,32 @@ class Fleet:
         daemon.process.wait()
         self._post(lambda: self._on_death(id_))
 
-    def _on_frames(self, id_: DaemonId) -> None:
+    def _on_link(self, id_: DaemonId) -> None:
         daemon = self._daemons.get(id_)
-        if daemon is None:
+        if daemon is None or daemon.link_is_closed:
             return
+        if daemon.waits_to_send:
+            self._do_send(daemon, daemon.link.flush)
+        if not self._take_frames(id_, daemon):
+            self._on_link_closed(id_, daemon)
+
+    def _take_frames(self, id_: DaemonId, daemon: LocalDaemon) -> bool:
+        """Take in all that has come; False if nothing more will."""
         try:
             while (data := daemon.link.receive()) is not None:
                 self._on_frame(id_, daemon, _wire.decode(data))
-        except (LinkClosedError, _wire.WireError, ArenaError) as error:
+        except (_wire.WireError, ArenaError) as error:
             _LOG.warning("daemon %d is cut off: %s", daemon.pid, error)
             daemon.kill()
+            return False
+        except LinkClosedError:
+            return False
+        return True
 
     def _on_frame(self, id_: DaemonId, daemon: LocalDaemon, frame: _wire.Frame) -> None:
         match frame:
             case _wire.Outcomes():
-                for outcome in frame.outcomes:
-                    daemon.sent.pop(TaskId(outcome.task), None)
-                self._listener.on_results(id_, self._take_over(daemon, frame))
+                self._on_outcomes(id_, daemon, self._take_over(daemon, frame))
             case _wire.BroadcastOutcome():
                 outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
                 event = BroadcastAnswered(id_, BroadcastId(frame.broadcast))
@@ -235,6 +246,15 @@ class Fleet:
             for outcome in frame.outcomes
         ]
 
+    def _on_outcomes(
+        self, id_: DaemonId, daemon: LocalDaemon, outcomes: Sequence[_wire.WireOutcome]
+    ) -> None:
+        for outcome in outcomes:
+            daemon.sent.pop(TaskId(outcome.task), None)
+        if len(outcomes) > 1:  # views would keep the whole frame for one result
+            outcomes = [o._replace(payload=bytes(o.payload)) for o in outcomes]
+        self._listener.on_results(id_, outcomes)
+
     def _greet(self, id_: DaemonId, daemon: LocalDaemon, hello: _wire.Hello) -> None:
         if hello.protocol != _wire.PROTOCOL_VERSION or hello.version != __version__:
             raise _wire.WireError(
@@ -263,12 +283,9 @@ class Fleet:
 
     # How daemons end
 
-    def _on_link_closed(self, id_: DaemonId) -> None:
-        daemon = self._daemons.get(id_)
-        if daemon is None:
-            return
+    def _on_link_closed(self, id_: DaemonId, daemon: LocalDaemon) -> None:
         daemon.link_is_closed = True
-        self._on_frames(id_)
+        self._selector.unregister(daemon.link.fileno())
         if daemon.is_dead:
             self._bury(id_)
         elif not daemon.dismissed:
@@ -346,10 +363,12 @@ class Fleet:
 
     def _bury(self, id_: DaemonId) -> None:
         """Report a daemon as lost once all that it had sent has been taken in."""
-        self._on_frames(id_)
-        daemon = self._daemons.pop(id_)
+        daemon = self._daemons[id_]
+        if not daemon.link_is_closed:
+            self._take_frames(id_, daemon)
+            self._selector.unregister(daemon.link.fileno())
+        del self._daemons[id_]
         self._patience.pop(id_, None)
-        self._selector.unregister(daemon.link.fileno())
         begun = daemon.begun()
         with _registry.no_fork:
             stderr = daemon.close()

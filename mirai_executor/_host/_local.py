@@ -32,19 +32,12 @@ class LocalDaemon:
         launcher: Starts the process.
         relay: Takes over its standard error.
         store: Keeps the large buffers of tasks.
-        on_link_closed: Called, from any thread, when the link has come to its end.
 
     Raises:
         LaunchError: It could not be started; nothing is left behind.
     """
 
-    def __init__(
-        self,
-        launcher: LocalLauncher,
-        relay: Relay,
-        store: Store,
-        on_link_closed: Callable[[], None],
-    ) -> None:
+    def __init__(self, launcher: LocalLauncher, relay: Relay, store: Store) -> None:
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fd = self._open_link(ours)
             theirs.callback(os.close, link_fd)
@@ -68,14 +61,14 @@ class LocalDaemon:
             self.pidfd = os.pidfd_open(self.pid) if sys.platform == "linux" else -1
             if self.pidfd >= 0:
                 ours.callback(os.close, self.pidfd)
-            self.link = Link(here.fileno(), buffered=True, on_closed=on_link_closed)
-            here.detach()
+            self.link = Link(here.detach(), blocking=False)
             ours.pop_all()
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         self._relay, self._stderr = relay, relay.add(stderr_out)
         self.sent: dict[TaskId, None] = {}  # tasks without an outcome yet, in order
         self.is_dead = self.link_is_closed = self.dismissed = False
-        self.has_greeted = False  # before that, NNG does not tell that a link is gone
+        self.waits_to_send = False  # until the link can take more
+        self.has_greeted = False  # before that, it can have sent nothing that counts
         self._names = Sent()
 
     @staticmethod

@@ -14,6 +14,7 @@ half done: an append to the inbox happens or it does not.
 """
 
 import collections
+import functools
 import logging
 import selectors
 import signal
@@ -64,7 +65,7 @@ class OpenFuture(Protocol):
     """What the host needs of a task's future."""
 
     def start(self) -> bool: ...
-    def set_result(self, result: Any, /) -> None: ...
+    def set_outcome(self, decode: Callable[[], Any], *, failed: bool) -> None: ...
     def set_exception(self, exception: BaseException, /) -> None: ...
     def end_cancelled(self) -> None: ...
 
@@ -227,21 +228,23 @@ class Loop:
         return [key.data for key, _ in keys]
 
     def _take_in(self, count: int) -> None:
-        """Take so many items in, with events that follow each other as one."""
-        events: list[Event] = []
+        """Take so many items in, with submissions that follow each other as one."""
+        submitted: list[Event] = []
         for _ in range(count):
             item = self._inbox.popleft()
             if isinstance(item, Submission):
                 self._open[item.id] = item.task  # in place before the event that names it
-                events.append(item.event)
-            elif callable(item):
-                self._handle_all(events)
-                events = []
+                submitted.append(item.event)
+                continue
+            # What comes next may be a shutdown: tasks before it that can start, have started.
+            self._handle_all(submitted)
+            submitted = []
+            if callable(item):
                 item()
                 self._resolve_ended()
             else:
-                events.append(item)
-        self._handle_all(events)
+                self.handle(item)
+        self._handle_all(submitted)
 
     def _handle_all(self, events: list[Event]) -> None:
         if events:
@@ -430,22 +433,18 @@ def _end_error(failure: BaseException | None) -> Exception:
 
 
 def _resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:
-    if outcome.status is _wire.Status.SKIPPED:
+    status, payload = outcome.status, outcome.payload
+    if status is _wire.Status.SKIPPED:
         future.end_cancelled()
-    elif outcome.status is _wire.Status.ERROR:
-        set_exception(future, _decode_error(outcome.payload))
-    else:
-        try:
-            views: tuple[Any, ...] = outcome.buffers  # the places that they were are in use now
-            value = _payload.decode_value(outcome.payload, views)
-            del views
-        except BaseException as error:  # unpickling runs code of the user
-            set_exception(future, error)
-            return
-        try:
-            future.set_result(value)
-        except InvalidStateError:  # cancelled in the meantime
-            future.end_cancelled()
+        return
+    failed = status is _wire.Status.ERROR
+    decode = functools.partial(_decode_error if failed else _payload.decode_value, payload)
+    if outcome.buffers:  # in place of where they lie, views by now
+        decode = functools.partial(decode, outcome.buffers)
+    try:
+        future.set_outcome(decode, failed=failed)
+    except InvalidStateError:  # cancelled in the meantime
+        future.end_cancelled()
 
 
 def _decode_error(payload: _wire.Bytes) -> BaseException:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from mirai_executor import _arena
 from mirai_executor._arena import Buffer, Exchange, Place
-from mirai_executor._payload import Value
 
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
@@ -58,16 +57,16 @@ class Store:
         if self._pool is not None:
             self._pool.release({buffer[0] for buffer in buffers if isinstance(buffer, tuple)})
 
-    def share(self, value: Value) -> tuple[memoryview, ...]:
-        """Copy the large buffers of a value to where daemons can look at them; return views.
+    def share(self, buffers: Sequence[memoryview]) -> tuple[memoryview, ...]:
+        """Copy large buffers to where daemons can look at them; return views.
 
         Raises:
             OSError: The system has no memory, or no descriptor, left.
         """
         if self._pool is None:
-            return tuple(memoryview(bytes(buffer)) for buffer in value.buffers)
+            return tuple(memoryview(bytes(buffer)) for buffer in buffers)
         # One by one, so that each is let go of by itself.
-        return tuple(self._pool.share([buffer]).views()[0] for buffer in value.buffers)
+        return tuple(self._pool.share([buffer]).views()[0] for buffer in buffers)
 
     @property
     def is_sharing(self) -> bool:

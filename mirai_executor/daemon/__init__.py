@@ -12,7 +12,7 @@ def main() -> None:
     The descriptors are those of the link, the lifeline, the shared page and the tickets; where
     memory can be shared, also that of the channel.
     """
-    from mirai_executor import _place, _transport  # not before the lifeline holds
+    from mirai_executor import _place  # not before the lifeline holds
     from mirai_executor._page import Page
     from mirai_executor._tickets import Tickets
 
@@ -25,5 +25,4 @@ def main() -> None:
     _lifeline.hold(lifeline)
     _streams.prepare()
     _place.enter_daemon()
-    _transport.save_threads()
     Daemon(link, Page(page), Tickets(tickets), _memory.Memory(*channel)).serve()

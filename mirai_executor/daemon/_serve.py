@@ -10,7 +10,6 @@ Every step that runs user code (unpickling, the call itself, pickling) stands in
 """
 
 import os
-import select
 import signal
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 from mirai_executor import _payload, _wire
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._tickets import Tickets
-from mirai_executor._transport import Link
+from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
 from mirai_executor._wire import Bytes, Name, Status
 from mirai_executor.errors import MiraiInterrupt
@@ -39,9 +38,7 @@ class Daemon:
     """The runner of tasks, at its end of a local link."""
 
     def __init__(self, link_fd: int, page: Page, tickets: Tickets, memory: Memory) -> None:
-        self._link = Link(link_fd, buffered=False, on_closed=lambda: None)
-        self._poll = select.poll()
-        self._poll.register(self._link.fileno(), select.POLLIN)
+        self._link = Link(link_fd, blocking=True)
         self._tickets = tickets
         self._memory = memory
         self._pid = os.getpid()
@@ -56,6 +53,8 @@ class Daemon:
         """Serve the host until it says that this daemon may leave."""
         try:
             self._serve()
+        except LinkClosedError:
+            pass  # there is nobody to serve
         finally:
             # A thread that a task has left can keep this process alive: the host must not take it
             # for a daemon that still listens.
@@ -92,12 +91,10 @@ class Daemon:
 
     # Frames
 
-    def _receive(self) -> bytes:
-        while (data := self._link.receive()) is None:
-            patience = self._memory.patience
-            if not self._poll.poll(None if patience is None else 1000 * patience):
-                self._rest()
-        return data
+    def _receive(self) -> bytes | bytearray:
+        while (patience := self._memory.patience) is not None and not self._link.wait(patience):
+            self._rest()
+        return self._link.receive() or b""
 
     def _rest(self) -> None:
         """Let go of what is not used, when no work has come for a while."""

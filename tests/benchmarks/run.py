@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.alone import ALONE, Alone
 from benchmarks.peers import PEERS, is_installed
 from benchmarks.quantities import QUANTITIES, WORKERS, Quantity, import_time
 
@@ -59,6 +60,13 @@ def row(quantity: Quantity, figures: dict[str, list[float]]) -> list[str]:
     return lines
 
 
+def row_alone(alone: Alone, values: list[float]) -> str:
+    """Return a line of the table for what has no peer."""
+    must = f"{'at most' if alone.at_most else 'must'} {alone.must:g}"
+    spread = f"{min(values):.2f} - {max(values):.2f}"
+    return f"{alone.name:79} {statistics.median(values):>8.2f}   {spread}   ({must})"
+
+
 def machine() -> dict[str, object]:
     """Say on what the figures were taken."""
     return {
@@ -87,6 +95,11 @@ def main() -> None:
         figures = measure(quantity, peers, options.rounds)
         report["figures"][quantity.name] = figures
         print("\n".join(row(quantity, figures)), flush=True)
+    for alone in ALONE:
+        if options.only in alone.name:
+            values = [alone.measure() for _ in range(options.rounds)]
+            report.setdefault("alone", {})[alone.name] = values
+            print(row_alone(alone, values), flush=True)
     if options.only in "import":
         added = [import_time(OURS) - import_time("nothing") for _ in range(options.rounds)]
         report["import_seconds"] = added

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -32,3 +33,7 @@ def first(array: Any) -> float:
 
 def pid(_: Any = None) -> int:
     return os.getpid()
+
+
+def wait_at(gate: Path) -> bytes:
+    return gate.read_bytes()

@@ -107,6 +107,17 @@ def test_what_the_user_writes_to_a_result_stays_there() -> None:
         assert all((result == 3).all() for result in results)
 
 
+def test_a_bytearray_may_change_its_size_after_submit(gate: Path) -> None:
+    data = bytearray(MB)
+    with running(1) as executor:
+        first = executor.submit(mischief.block_until_open, gate)
+        future = executor.submit(arrays.flip, arrays.Box(data))
+        data.extend(b"more")
+        gate.write_bytes(b"go")
+        assert first.result(SOON) == b"go"
+        assert len(future.result(SOON).data) == MB
+
+
 def test_what_is_read_only_stays_so() -> None:
     array = np.ones(MB, dtype=np.uint8)
     array.flags.writeable = False

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirai_executor._transport import Link
+from mirai_executor._transport._nng import Link
 
 GREETING = b"\0SP\0\0\x11\0\0"  # of a Pair1 socket, as its first bytes on a stream
 

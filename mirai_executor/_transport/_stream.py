@@ -1,0 +1,176 @@
+"""Carries frames over a connected stream socket, with no thread between the two ends.
+
+A frame is its length in eight bytes, and the bytes. A daemon's end blocks; the host's end never
+does: what does not fit into the kernel's buffer waits in the link until the socket is writable.
+"""
+
+import os
+import select
+import socket
+import struct
+import weakref
+from collections import deque
+
+_LENGTH = struct.Struct("<Q")
+# A program may have given SIGPIPE its default action: to end it.
+_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
+_PIECE = 1 << 16  # bytes read at once; a longer frame is read straight into its own memory
+
+
+class LinkClosedError(ConnectionError):
+    """The other side is gone, or this side has been closed."""
+
+
+class Link:
+    """One end of a connection. Not thread-safe: one thread uses it.
+
+    Args:
+        fd: A connected stream socket, owned by the link from now on.
+        blocking: Whether :meth:`send` and :meth:`receive` wait. A daemon's do; a host's must not.
+    """
+
+    def __init__(self, fd: int, *, blocking: bool) -> None:
+        self._socket: socket.socket | None = socket.socket(fileno=fd)
+        self._socket.setblocking(blocking)
+        self._blocking = blocking
+        self._outbox: deque[memoryview] = deque()
+        self._read = bytearray()  # of frames that are not complete
+        self._long: bytearray | None = None  # a long frame, and how much of it has come
+        self._long_at = 0
+        self._is_drained = False  # nothing more has come, as far as this end knows
+        _links.add(self)
+
+    def fileno(self) -> int:
+        """Return the descriptor, to wait for."""
+        return self._open_socket().fileno()
+
+    # Sending
+
+    @property
+    def has_more_to_send(self) -> bool:
+        """Whether :meth:`flush` has to be called once the socket is writable."""
+        return bool(self._outbox)
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame, or keep what the kernel does not take yet.
+
+        Raises:
+            LinkClosedError: The other side is gone.
+        """
+        length = _LENGTH.pack(len(frame))
+        if len(frame) < _PIECE:
+            pieces = [memoryview(length + frame)]
+        else:
+            pieces = [memoryview(length), memoryview(frame)]
+        if self._blocking:
+            try:
+                for piece in pieces:
+                    self._open_socket().sendall(piece, _FLAGS)
+            except OSError as error:
+                raise LinkClosedError(str(error)) from error
+            return
+        self._outbox.extend(pieces)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send as much as the kernel takes of what is kept."""
+        outbox, sock = self._outbox, self._open_socket()
+        try:
+            while outbox:
+                sent = sock.send(outbox[0], _FLAGS)
+                if sent < len(outbox[0]):
+                    outbox[0] = outbox[0][sent:]
+                else:
+                    outbox.popleft()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise LinkClosedError(str(error)) from error
+
+    # Receiving
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the next frame, or a part of it; False if nothing has come in time."""
+        if self._read or self._long is not None:
+            return True
+        poll = select.poll()
+        poll.register(self._open_socket().fileno(), select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
+
+    def receive(self) -> bytes | bytearray | None:
+        """Return the next frame; None if none has come, which a blocking link waits for.
+
+        Raises:
+            LinkClosedError: The other side is gone, and all that it had sent has been received.
+        """
+        while (frame := self._next_frame()) is None:
+            if self._is_drained:
+                self._is_drained = False
+                return None
+            try:
+                if self._long is None:
+                    came = self._open_socket().recv(_PIECE)
+                    self._read += came
+                    count = len(came)
+                    # Less than was asked for is all there is: asking again would cost as much.
+                    self._is_drained = 0 < count < _PIECE and not self._blocking
+                else:
+                    rest = memoryview(self._long)[self._long_at :]
+                    count = self._open_socket().recv_into(rest)
+                    self._long_at += count
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                raise LinkClosedError(str(error)) from error
+            if not count:
+                raise LinkClosedError("the other side has closed the link")
+        return frame
+
+    def _next_frame(self) -> bytes | bytearray | None:
+        if (long := self._long) is not None:
+            if self._long_at < len(long):
+                return None
+            self._long = None
+            return long
+        read = self._read
+        if len(read) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(read)
+        end = _LENGTH.size + length
+        if len(read) >= end:
+            frame = bytes(memoryview(read)[_LENGTH.size : end])
+            del read[:end]
+            return frame
+        if length > _PIECE:
+            self._long = bytearray(length)
+            self._long_at = len(read) - _LENGTH.size
+            self._long[: self._long_at] = memoryview(read)[_LENGTH.size :]
+            self._read = bytearray()
+        return None
+
+    # Ends
+
+    def close(self) -> None:
+        """Close this end, and drop what has not been sent."""
+        _links.discard(self)
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._outbox.clear()
+
+    def _open_socket(self) -> socket.socket:
+        if self._socket is None:
+            raise LinkClosedError("the link has been closed, or belongs to another process")
+        return self._socket
+
+
+_links: "weakref.WeakSet[Link]" = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """In a forked child: the links are the parent's, and a copy would keep them open."""
+    for link in list(_links):
+        link.close()
+
+
+os.register_at_fork(after_in_child=_close_all)

@@ -1,0 +1,161 @@
+"""Frames over a stream socket: whole, in order, and to the last one."""
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirai_executor._transport import Link, LinkClosedError
+
+SIZES = [0, 1, 7, 8, 9, 65_527, 65_528, 65_535, 65_536, 65_537, 200_000, 3_000_000]
+Ends = tuple[Link, Link]
+
+
+def connect() -> Ends:
+    here, there = socket.socketpair()
+    return Link(here.detach(), blocking=False), Link(there.detach(), blocking=True)
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    host, daemon = connect()
+    yield host, daemon
+    host.close()
+    daemon.close()
+
+
+def receive_all(host: Link, count: int) -> list[bytes]:
+    frames: list[bytes] = []
+    while len(frames) < count:
+        select.select([host], [], [], 10)
+        while (frame := host.receive()) is not None:
+            frames.append(bytes(frame))
+    return frames
+
+
+def receive_to_the_end(link: Link) -> None:
+    while link.receive() is None:
+        pass
+
+
+def send_all(link: Link, frames: list[bytes]) -> None:
+    for frame in frames:
+        link.send(frame)
+
+
+def content(size: int) -> bytes:
+    return (b"%d:" % size + os.urandom(64) * (size // 64 + 1))[:size]
+
+
+def test_a_host_receives_frames_of_all_sizes_in_order(ends: Ends) -> None:
+    host, daemon = ends
+    frames = [content(size) for size in SIZES]
+    thread = threading.Thread(target=send_all, args=(daemon, frames))
+    thread.start()
+    assert receive_all(host, len(frames)) == frames
+    thread.join()
+
+
+def test_what_a_host_sends_waits_in_the_link_until_the_other_side_reads(ends: Ends) -> None:
+    host, daemon = ends
+    frames = [content(size) for size in SIZES]
+    for frame in frames:
+        host.send(frame)  # nobody reads: this must not wait
+    assert host.has_more_to_send
+    received: list[bytes] = []
+    thread = threading.Thread(
+        target=lambda: received.extend(bytes(daemon.receive() or b"") for _ in frames)
+    )
+    thread.start()
+    while host.has_more_to_send:
+        select.select([], [host], [], 10)
+        host.flush()
+    thread.join()
+    assert received == frames
+
+
+@given(st.lists(st.binary(max_size=300), max_size=30), st.data())
+@settings(max_examples=50, deadline=None)
+def test_frames_do_not_depend_on_the_pieces_in_which_they_come(
+    frames: list[bytes], data: st.DataObject
+) -> None:
+    here, there = socket.socketpair()
+    with there, contextlib.closing(Link(here.detach(), blocking=False)) as link:
+        stream = b"".join(len(frame).to_bytes(8, "little") + frame for frame in frames)
+        received = []
+        while stream:
+            count = data.draw(st.integers(1, len(stream)))
+            there.sendall(stream[:count])
+            stream = stream[count:]
+            while (frame := link.receive()) is not None:
+                received.append(bytes(frame))
+        assert received == frames
+
+
+def test_a_long_frame_can_follow_short_ones_at_once(ends: Ends) -> None:
+    host, daemon = ends
+    frames = [b"short", content(500_000), b"", b"short again"]
+    thread = threading.Thread(target=send_all, args=(daemon, frames))
+    thread.start()
+    assert receive_all(host, len(frames)) == frames
+    thread.join()
+
+
+def test_nothing_has_come_is_no_error(ends: Ends) -> None:
+    host, _ = ends
+    assert host.receive() is None
+
+
+def test_all_that_was_sent_is_received_before_the_end(ends: Ends) -> None:
+    host, daemon = ends
+    host.send(b"never read: then the kernel resets the connection")
+    daemon.send(b"last words")
+    daemon.close()
+    select.select([host], [], [], 10)
+    assert host.receive() == b"last words"
+    with pytest.raises(LinkClosedError):
+        receive_to_the_end(host)
+    with pytest.raises(LinkClosedError):
+        host.send(b"to nobody")
+
+
+def test_a_frame_that_was_cut_off_is_never_received(ends: Ends) -> None:
+    here, there = socket.socketpair()
+    link = Link(here.detach(), blocking=False)
+    there.sendall((100_000).to_bytes(8, "little") + b"only a part")
+    there.close()
+    with pytest.raises(LinkClosedError):
+        receive_to_the_end(link)
+    link.close()
+
+
+def test_a_closed_link_can_be_closed_again_but_not_used(ends: Ends) -> None:
+    host, _ = ends
+    host.close()
+    host.close()
+    with pytest.raises(LinkClosedError):
+        host.send(b"")
+    with pytest.raises(LinkClosedError):
+        host.receive()
+
+
+def test_a_forked_child_holds_no_link_open(ends: Ends) -> None:
+    host, daemon = ends
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(write_end)
+        os.read(read_end, 1)  # until the parent says so
+        os._exit(0)
+    host.close()
+    with pytest.raises(LinkClosedError):
+        daemon.receive()
+    os.close(write_end)
+    os.waitpid(pid, 0)
+    os.close(read_end)
