@@ -336,10 +336,7 @@ class Fleet:
         self._store.trim()
         self._rest_at = None
         for daemon in self._daemons.values():
-            try:
-                daemon.rest()
-            except LinkClosedError:
-                daemon.kill()
+            self._do_send(daemon, daemon.rest)
         # Nothing tells when the user drops an array; looking ever more seldom is enough.
         borrowing = any(daemon.is_borrowing for daemon in self._daemons.values())
         if borrowing or self._store.is_sharing:

@@ -1001,6 +1001,38 @@ class TestExchange:
         here.close()
         pool.close()
 
+    def test_kinds_of_buffers_may_be_mixed(self) -> None:
+        pool = Pool(limit=1 << 22)
+        channel, fd = Channel.create()
+        here, there = Exchange(pool, channel), Exchange(Pool(limit=1 << 20), Channel(fd))
+        shared = pool.share([b"s" * 300_000])
+        own = pool.place([b"o" * 300_000])
+        assert own is not None
+        large = b"x" * (1 << 23)
+        lent = here.lend([shared.places[0], b"a" * 200_000, own[0]])
+        assert [bytes(view[:1]) for view in there.views(lent)] == [b"s", b"a", b"o"]
+        lent = here.lend([large, shared.places[0], large])
+        assert lent == (large, shared.places[0], large)
+        assert [bytes(view[:1]) for view in there.views(lent)] == [b"x", b"s", b"x"]
+        here.close()
+        there.close()
+        pool.close()
+
+
+def test_only_what_was_shared_as_a_whole_is_located() -> None:
+    pool = Pool(limit=1 << 20)
+    view = pool.share([np.arange(100_000)]).views()[0]
+    array = np.frombuffer(view, dtype=np.int64)
+    (place,) = [Place(1, 0, 800_000)]
+    known: Any
+    other: Any
+    for known in (view, memoryview(view), array, array.reshape(100, 1000), array.view(np.int32)):
+        assert pool.locate(pickle.PickleBuffer(known).raw()) == place
+    for other in (view[8:], array[1:], array.copy(), bytearray(view), np.arange(5), b"x"):
+        assert pool.locate(pickle.PickleBuffer(other).raw()) is None
+    assert Pool(limit=1 << 20).locate(view) is None
+    pool.close()
+
 
 def exchanges(limit: int = 1 << 24) -> tuple[Exchange, Exchange]:
     channel, fd = Channel.create()

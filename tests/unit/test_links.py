@@ -135,6 +135,18 @@ def test_a_frame_that_was_cut_off_is_never_received(ends: Ends) -> None:
     link.close()
 
 
+def test_waiting_for_a_frame_ends_with_it_or_in_time(ends: Ends) -> None:
+    host, daemon = ends
+    assert not daemon.wait(0.01)
+    host.send(b"one")
+    host.send(b"two")
+    assert daemon.wait(10)
+    assert daemon.receive() == b"one"
+    assert daemon.wait(0), "it has been read from the socket already"
+    assert daemon.receive() == b"two"
+    assert not daemon.wait(0)
+
+
 def test_a_closed_link_can_be_closed_again_but_not_used(ends: Ends) -> None:
     host, _ = ends
     host.close()
