@@ -125,15 +125,23 @@ class Host:
         try:
             call = encoder.encode(fn, args, kwargs, out_of_band=self._store.is_shared)
             buffers: tuple[Buffer, ...] = ()
-            if call.buffers:  # the user's own memory, which is his again when this returns
-                buffers = self._store.keep(call.buffers, limits.retries)
-                call = call._replace(buffers=())
+            if call.buffers or len(call.blob) >= self._store.large:
+                call, buffers = self._kept(call, limits.retries)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the user's own __reduce__ may raise any
             future.set_exception(error)
         else:
             self._accept(task, future, call, limits, kind_of(fn, args), buffers)
+
+    def _kept(
+        self, call: "_payload.Call", retries: int
+    ) -> "tuple[_payload.Call, tuple[Buffer, ...]]":
+        """Keep what is large of a call: the user's memory is his again when submit() returns."""
+        if len(call.blob) < self._store.large:
+            return call._replace(buffers=()), self._store.keep(call.buffers, retries)
+        views = (*call.buffers, memoryview(call.blob))
+        return call._replace(blob=b"", buffers=()), self._store.keep(views, retries)
 
     def share(self, obj: T) -> T:
         """Return a copy whose large buffers lie where daemons can look at them."""

@@ -438,9 +438,12 @@ def _resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:
         future.end_cancelled()
         return
     failed = status is _wire.Status.ERROR
+    views: Any = outcome.buffers  # in place of where they lie, by now
+    if views and not payload:  # it is large itself
+        *views, payload = views
     decode = functools.partial(_decode_error if failed else _payload.decode_value, payload)
-    if outcome.buffers:  # in place of where they lie, views by now
-        decode = functools.partial(decode, outcome.buffers)
+    if views:
+        decode = functools.partial(decode, views)
     try:
         future.set_outcome(decode, failed=failed)
     except InvalidStateError:  # cancelled in the meantime

@@ -1,11 +1,13 @@
 """Keeps the large buffers of tasks, from their submission until the tasks have ended."""
 
+import sys
 from collections.abc import Iterator, Sequence
 
 from mirai_executor import _arena
 from mirai_executor._arena import Buffer, Exchange, Place
 
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
+_LARGE = 1 << 20  # bytes; measured
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
 
 
@@ -28,6 +30,8 @@ class Store:
         self._pool: _arena.Pool | None = None
         if _arena.available():
             self._pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
+        # From so many bytes on, a pickle is better kept as one more buffer.
+        self.large = sys.maxsize if self._pool is None else _LARGE
 
     @property
     def is_shared(self) -> bool:
@@ -42,11 +46,11 @@ class Store:
         gets a copy of them.
         """
         if self._pool is None:
-            return tuple(map(bytes, buffers))
+            return tuple(map(_own, buffers))
         kept = [self._pool.locate(view) for view in buffers]
         own = [view for view, place in zip(buffers, kept, strict=True) if place is None]
         places = None if retries else self._pool.place(own)
-        copied: Iterator[Buffer] = iter(places) if places else map(bytes, own)
+        copied: Iterator[Buffer] = iter(places) if places else map(_own, own)
         return tuple(
             next(copied) if place is None else Lasting.of(place, view)
             for view, place in zip(buffers, kept, strict=True)
@@ -89,3 +93,9 @@ class Store:
         """Let go of everything; in a forked child, of what is the parent's."""
         if self._pool is not None:
             self._pool.close()
+
+
+def _own(view: memoryview) -> bytes:
+    """Return bytes that nobody changes."""
+    is_one = type(view.obj) is bytes and view.nbytes == len(view.obj)
+    return view.obj if is_one else bytes(view)  # type: ignore[return-value]  # it is bytes

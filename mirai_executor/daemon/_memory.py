@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import sys
 from collections.abc import Sequence
 
 from mirai_executor import _arena
@@ -10,6 +11,7 @@ from mirai_executor._arena import Buffer
 
 _KEEP_WARM = 1.0  # seconds without a large buffer until free memory goes back to the system
 _SHARE = 8  # one part of so many of this machine's memory may be filled, or be kept warm
+_LARGE = 1 << 20  # bytes; measured
 _ARENAS = 16  # each costs two descriptors here, and one at the host
 
 
@@ -22,6 +24,8 @@ class Memory:
 
     def __init__(self, channel: int = -1) -> None:
         self._exchange: _arena.Exchange | None = None
+        # From so many bytes on, a pickle is better lent as one more buffer.
+        self.large = sys.maxsize
         self.patience: float | None = None  # seconds until rest() has something to do
         if channel < 0:
             return
@@ -29,6 +33,7 @@ class Memory:
             os.close(channel)  # so that the host sends its buffers in frames
             return
         self._pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
+        self.large = _LARGE
         self._exchange = _arena.Exchange(self._pool, _arena.Channel(channel))
 
     @property

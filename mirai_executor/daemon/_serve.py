@@ -212,6 +212,8 @@ class Daemon:
         """Run a call; whatever it does, return an outcome that can be sent."""
         try:
             buffers = self._memory.views(lent) if lent else ()
+            if buffers and not payload:  # it is large itself
+                *buffers, payload = [memoryview(data) for data in buffers]
             try:
                 if not self._interrupts.enter(id_):
                     return Status.SKIPPED, b"", ()
@@ -219,15 +221,21 @@ class Daemon:
             finally:
                 self._interrupts.leave()
                 _streams.flush()
-            if value.buffers:
+            if value.buffers or len(value.blob) >= self._memory.large:
                 self._end_if_child()
-                return Status.VALUE, value.blob, self._memory.lend(value.buffers)
+                return Status.VALUE, *self._lend(value)
         except KeyboardInterrupt as interrupt:
             return Status.ERROR, self._encode_error(_interrupted(interrupt)), ()
         except BaseException as error:  # the host raises it where it was asked for
             return Status.ERROR, self._encode_error(error), ()
         self._end_if_child()
         return Status.VALUE, value.blob, ()
+
+    def _lend(self, value: _payload.Value) -> tuple[Bytes, tuple[_wire.Buffer, ...]]:
+        """Have the host find what is large of a result."""
+        if len(value.blob) < self._memory.large:
+            return value.blob, self._memory.lend(value.buffers)
+        return b"", self._memory.lend((*value.buffers, memoryview(value.blob)))
 
     def _encode_error(self, error: BaseException) -> bytes:
         self._end_if_child(error)

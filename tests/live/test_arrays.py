@@ -177,6 +177,20 @@ def test_buffers_need_no_numpy() -> None:
         executor.submit(arrays.flip, arrays.Box(b"x" * MB)).exception(SOON)  # which is read-only
 
 
+@pytest.mark.parametrize("size", [MB - 100, MB, 30 * MB])
+def test_large_objects_without_buffers_come_back_equal(size: int) -> None:
+    data = os.urandom(size)
+    mixed = {"bytes": data, "nested": [data, (data[:5],)], "array": np.ones(MB)}
+    with running(1) as executor:
+        for view in (executor, executor.with_options(retries=1)):
+            assert view.submit(arrays.echo, data).result(SOON) == data
+            assert view.submit(arrays.echo, [data] * 2).result(SOON) == [data] * 2
+            back = view.submit(arrays.echo, mixed).result(SOON)
+            assert back["nested"] == mixed["nested"]
+            assert back["array"].sum() == MB
+            back["array"][0] = 5
+
+
 def test_memory_is_reused_and_given_back_once_nobody_needs_it() -> None:
     with running(1) as executor:
         pid = pid_of(executor)
