@@ -32,6 +32,7 @@ _U64 = struct.Struct("<Q")
 _HELLO = struct.Struct("<HIBBB")
 _TASK = struct.Struct("<QIQ")  # with the length of the payload, which comes after the names
 _OUTCOME = struct.Struct("<QBBQQ")  # with the length of the payload
+_SMALL = 4096  # bytes: what is smaller is copied, or one result would keep a frame of many
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
 _DIGEST_SIZE = 16
 
@@ -279,7 +280,10 @@ class Outcomes:
 
 def _read_outcome(reader: _Reader) -> WireOutcome:
     task, status, leaving, nanoseconds, size = reader.unpack(_OUTCOME)
-    return WireOutcome(task, _STATUSES[status], bool(leaving), reader.take(size), nanoseconds)
+    payload: Bytes = reader.take(size)
+    if size < _SMALL:
+        payload = bytes(payload)
+    return WireOutcome(task, _STATUSES[status], bool(leaving), payload, nanoseconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,8 +227,6 @@ class Fleet:
     ) -> None:
         for outcome in outcomes:
             daemon.sent.pop(TaskId(outcome.task), None)
-        if len(outcomes) > 1:  # views would keep the whole frame for one result
-            outcomes = [o._replace(payload=bytes(o.payload)) for o in outcomes]
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: LocalDaemon, hello: _wire.Hello) -> None:

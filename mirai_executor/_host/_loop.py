@@ -204,6 +204,9 @@ class Loop:
         # Deadlines at every turn: a full inbox must not put them off.
         deadline = self._dispatcher.next_deadline()
         if deadline is not None and deadline <= now:
+            # This thread may have waited for the GIL: what has come in the meantime is not late.
+            for key, _ in self._selector.select(0):
+                key.data()
             self._carry_out(self._dispatcher.expire(now))
         self._fleet.expire(now)
         self._take_in(min(len(self._inbox), _BATCH))
