@@ -348,6 +348,10 @@ class Fleet:
         """Return a fresh error that says why no daemon can be started."""
         return another(self._launch_error or LaunchError())
 
+    def is_lost(self, id_: DaemonId) -> bool:
+        """Tell whether a daemon's loss is being reported."""
+        return id_ in self._lost
+
     def lost_error(self, id_: DaemonId, what: str) -> DaemonLostError:
         """Return the error of a task, or whatever else, that went down with a daemon."""
         pid, code, stderr = self._lost.get(id_, (None, None, ""))

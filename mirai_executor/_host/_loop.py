@@ -349,9 +349,13 @@ class Loop:
 
     def _fail_broadcast(self, command: FailBroadcast) -> None:
         future = self._broadcast_futures.pop((command.daemon, command.broadcast), None)
-        if future is not None:
-            error = self._fleet.lost_error(command.daemon, "before it had answered everywhere()")
-            self._ended.append(lambda: set_exception(future, error))
+        if future is None:
+            return
+        if not self._fleet.is_lost(command.daemon):  # it was dropped by a shutdown
+            self._ended.append(future.end_cancelled)
+            return
+        error = self._fleet.lost_error(command.daemon, "before it had answered everywhere()")
+        self._ended.append(lambda: set_exception(future, error))
 
     # Questions
 
