@@ -36,6 +36,7 @@ _BATCH = struct.Struct("<II")  # how many there are, and how many arenas are rel
 _TASK = struct.Struct("<QIIQ")
 _OUTCOME = struct.Struct("<QBBIQQ")
 _PLACE = struct.Struct("<QQQ")
+_SMALL = 4096  # bytes: what is smaller is copied, or one result would keep a frame of many
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
 _DIGEST_SIZE = 16
 
@@ -323,7 +324,9 @@ class Outcomes:
 
 def _read_outcome(reader: _Reader) -> WireOutcome:
     task, status, leaving, large, nanoseconds, size = reader.unpack(_OUTCOME)
-    payload = reader.take(size)
+    payload: Bytes = reader.take(size)
+    if size < _SMALL:
+        payload = bytes(payload)
     buffers = tuple(_read_buffers(reader, large)) if large else ()
     return WireOutcome(task, _STATUSES[status], bool(leaving), payload, nanoseconds, buffers)
 

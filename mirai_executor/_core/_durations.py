@@ -1,12 +1,20 @@
 """Remembers how long tasks of each kind take, so that short ones can share a frame."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 _PROOF = (
     3  # tasks of a kind that must have ended before its next ones are expected to be like them
 )
 _MEMORY = 1024  # kinds; the one that was not heard of for longest is forgotten
 _WEIGHT = 0.2  # of the last task in the average
+_STIR = 32  # tasks after which a kind counts as heard of
+
+
+@dataclass(slots=True)
+class _Known:
+    count: int  # tasks that have ended
+    seconds: float  # on average
 
 
 class Durations:
@@ -17,25 +25,32 @@ class Durations:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[int, tuple[int, float]] = OrderedDict()  # how many, the average
+        self._known: OrderedDict[int, _Known] = OrderedDict()
 
     def expected(self, kind: int | None) -> float | None:
         """Return how many seconds a task will take; None if there is no telling."""
         if kind is None:
             return None
-        count, seconds = self._known.get(kind, (0, 0.0))
-        return seconds if count >= _PROOF else None
+        known = self._known.get(kind)
+        return known.seconds if known is not None and known.count >= _PROOF else None
 
     def note(self, kind: int | None, seconds: float | None) -> None:
         """Learn from a task that has ended."""
         if kind is None or seconds is None:
             return
-        count, average = self._known.get(kind, (0, seconds))
-        average = max(seconds, average + _WEIGHT * (seconds - average))
-        self._known[kind] = (min(count + 1, _PROOF), average)
-        self._known.move_to_end(kind)
-        if len(self._known) > _MEMORY:
-            self._known.popitem(last=False)
+        known = self._known.get(kind)
+        if known is None:
+            self._known[kind] = _Known(1, seconds)
+            if len(self._known) > _MEMORY:
+                self._known.popitem(last=False)
+            return
+        known.count += 1
+        if seconds > known.seconds:
+            known.seconds = seconds
+        else:
+            known.seconds += _WEIGHT * (seconds - known.seconds)
+        if known.count % _STIR == 0:
+            self._known.move_to_end(kind)
 
     def distrust(self, kind: int | None) -> None:
         """Forget what was known: a task of this kind takes much longer."""

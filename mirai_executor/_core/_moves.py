@@ -27,8 +27,8 @@ from .messages import (
 )
 
 # A frame is overdue after that many times the seconds that were expected, and some more: a
-# daemon may have to wait for a processor.
-_PATIENCE, _SLACK = 4.0, 4e-3
+# daemon may have to wait for a processor, and its host for the GIL.
+_PATIENCE, _SLACK = 4.0, 20e-3
 
 
 class Moves:

@@ -85,7 +85,7 @@ _AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 class Host:
     """One executor's side of all its daemons. Every method is safe from any thread.
 
-    Nothing runs before the first task: no thread, no descriptor, no import of NNG.
+    Nothing runs before the first task: no thread, no descriptor, no import that takes long.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -251,8 +251,6 @@ class Fleet:
     ) -> None:
         for outcome in outcomes:
             daemon.sent.pop(TaskId(outcome.task), None)
-        if len(outcomes) > 1:  # views would keep the whole frame for one result
-            outcomes = [o._replace(payload=bytes(o.payload)) for o in outcomes]
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: LocalDaemon, hello: _wire.Hello) -> None:
@@ -393,6 +391,10 @@ class Fleet:
     def launch_error(self) -> LaunchError:
         """Return a fresh error that says why no daemon can be started."""
         return another(self._launch_error or LaunchError())
+
+    def is_lost(self, id_: DaemonId) -> bool:
+        """Tell whether a daemon's loss is being reported."""
+        return id_ in self._lost
 
     def lost_error(self, id_: DaemonId, what: str) -> DaemonLostError:
         """Return the error of a task, or whatever else, that went down with a daemon."""

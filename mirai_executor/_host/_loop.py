@@ -211,6 +211,9 @@ class Loop:
         # Deadlines at every turn: a full inbox must not put them off.
         deadline = self._dispatcher.next_deadline()
         if deadline is not None and deadline <= now:
+            # This thread may have waited for the GIL: what has come in the meantime is not late.
+            for key, _ in self._selector.select(0):
+                key.data()
             self._carry_out(self._dispatcher.expire(now))
         self._fleet.expire(now)
         self._take_in(min(len(self._inbox), _BATCH))
@@ -360,9 +363,13 @@ class Loop:
 
     def _fail_broadcast(self, command: FailBroadcast) -> None:
         future = self._broadcast_futures.pop((command.daemon, command.broadcast), None)
-        if future is not None:
-            error = self._fleet.lost_error(command.daemon, "before it had answered everywhere()")
-            self._ended.append(lambda: set_exception(future, error))
+        if future is None:
+            return
+        if not self._fleet.is_lost(command.daemon):  # it was dropped by a shutdown
+            self._ended.append(future.end_cancelled)
+            return
+        error = self._fleet.lost_error(command.daemon, "before it had answered everywhere()")
+        self._ended.append(lambda: set_exception(future, error))
 
     # Questions
 

@@ -27,14 +27,13 @@ forked_after_start = False  # this process was forked from one in which a host h
 
 # Held while a daemon and its descriptors come into being, and while they are closed. A child that
 # is forked at such a moment would not know which of them to let go: a daemon would outlive its
-# host, or NNG abort the child. Reentrant, because a release by a thread that does not hold it does
-# nothing only then.
+# host. Reentrant, because a release by a thread that does not hold it does nothing only then.
 no_fork = threading.RLock()
 
 
 def add(host: Registered) -> None:
     """Note a host that is about to start."""
-    global _started  # there is one NNG in a process, and it never survives a fork
+    global _started  # of this process: its children must be able to tell
     _started = True
     _hosts.add(host)
 

@@ -15,7 +15,7 @@ import traceback
 from concurrent.futures.process import _RemoteTraceback
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
-from typing import Any
+from typing import Any, cast
 
 import tblib
 
@@ -190,7 +190,9 @@ def _frames(trace: TracebackType) -> list[tuple[str, str, int, dict[str, Any]]]:
     while found is not None:
         code, names = found.tb_frame.f_code, found.tb_frame.f_globals
         own = {k: v for k in ("__file__", "__name__") if isinstance(v := names.get(k), str)}
-        frames.append((code.co_filename, code.co_name, found.tb_lineno, own))
+        # Some instructions belong to no line: an interrupt may strike there.
+        line = cast("int | None", found.tb_lineno) or max(1, code.co_firstlineno)
+        frames.append((code.co_filename, code.co_name, line, own))
         found = found.tb_next
     if len(frames) > 2 * _ENDS:
         gap: tuple[str, str, int, dict[str, Any]] = (

@@ -113,7 +113,7 @@ def test_a_child_that_uses_a_started_executor_gets_an_error_at_once(use: str) ->
 
 
 def test_a_child_cannot_start_an_executor_after_those_of_its_parent_have_ended() -> None:
-    # NNG has been started there: its threads are missing here, and it would wait for them.
+    # One that its parent has used may hold locks here that nobody will ever release.
     ended = forking("""
         executor.shutdown()
         del executor

@@ -636,6 +636,18 @@ def refused(future: Future[int]) -> bool:
     return str(future.exception()) == "cannot schedule new futures after shutdown"
 
 
+def test_everywhere_that_a_shutdown_drops_is_cancelled(gate: Gate) -> None:
+    executor = MiraiExecutor(1)
+    executor.wait_ready(PATIENCE)
+    running = executor.submit(pass_gate, gate.path, "ran")
+    (future,) = executor.everywhere("never = 1")
+    executor.shutdown(wait=False, cancel_futures=True)
+    gate.open()
+    assert running.result(PATIENCE) == "ran"
+    executor.shutdown()
+    assert future.cancelled()
+
+
 def test_nothing_of_the_machinery_of_process_pool_executor_runs() -> None:
     with MiraiExecutor(1) as executor:
         assert isinstance(executor, Executor)

@@ -395,3 +395,15 @@ def test_the_hosts_copyreg_is_left_alone() -> None:
     before = dict(copyreg.dispatch_table)
     travel(lambda: 1 / 0)
     assert copyreg.dispatch_table == before
+
+
+def test_an_error_at_an_instruction_without_a_line_comes_back_as_itself() -> None:
+    def divide() -> float:
+        return 1 / 0
+
+    divide.__code__ = divide.__code__.replace(co_linetable=b"")
+    error = raised(divide)
+    assert error.__traceback__ is not None
+    assert error.__traceback__.tb_next is not None
+    assert error.__traceback__.tb_next.tb_lineno is None, "it has a line: this shows nothing"
+    assert type(travel(divide)) is ZeroDivisionError
