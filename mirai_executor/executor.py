@@ -13,7 +13,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar
 from ._core import Policy
 from ._host import Host, Limits, Settings, is_exiting
 from ._place import usable_cpus
-from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk
+from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk, run_items
 from .launchers import LocalLauncher
 
 __all__ = ["DaemonStatus", "ExecutorView", "Info", "MiraiExecutor", "Status"]
@@ -159,11 +159,14 @@ class _Face(Executor):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        calls = zip(*iterables, strict=False)
         if chunksize == 1:
+            calls = zip(*iterables, strict=False)
             return MapResults(_submitter(self, fn, calls), buffersize, timeout)
-        lists = ((chunk,) for chunk in chunks(calls, chunksize))
-        run = partial(run_chunk, fn)
+        if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
+            run, items = partial(run_items, fn), iterables[0]
+        else:
+            run, items = partial(run_chunk, fn), zip(*iterables, strict=False)
+        lists = zip(chunks(items, chunksize))
         return flatten(MapResults(_submitter(self, run, lists), buffersize, timeout))
 
     def with_options(self, **options: Any) -> "ExecutorView":

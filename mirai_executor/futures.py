@@ -22,6 +22,7 @@ from .errors import CODE_CANCELLED, MiraiError
 
 __all__ = ["MiraiFuture"]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
@@ -248,11 +249,15 @@ def run_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
     return [fn(*args) for args in chunk]
 
 
-def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
-    """Cut the calls of a ``map`` into lists of at most ``size``."""
-    calls = iter(calls)
-    while chunk := list(itertools.islice(calls, size)):
-        yield chunk
+def run_items(fn: Callable[..., T], items: list[Any]) -> list[T]:
+    """The same for a ``map`` over one iterable."""
+    return [fn(item) for item in items]
+
+
+def chunks(items: Iterable[S], size: int) -> Iterator[list[S]]:
+    """Cut what a ``map`` goes over into lists of at most ``size``."""
+    rest = iter(items)
+    return iter(lambda: list(itertools.islice(rest, size)), [])
 
 
 class MapResults(Iterator[T], Generic[T]):

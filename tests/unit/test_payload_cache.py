@@ -162,7 +162,7 @@ def test_what_cannot_change_is_proven() -> None:
     def closure() -> Any:
         return text, many, later, math, len, dict, threading.Lock
 
-    for fn in (typed, closure, adder, adder(1)):
+    for fn in (typed, closure, run_host, adder(1)):
         proof = proof_of(fn)
         assert proof is not None
         assert proof.holds()
@@ -312,9 +312,9 @@ class Local:
 
 def test_what_is_not_found_by_its_name_takes_the_careful_way() -> None:
     nameless = type("Nameless", (), {})
-    for value in (lambda: 0, nameless, nameless(), type(None), math, ValueError(), adder):
+    for value in (lambda: 0, nameless, nameless(), type(None), math, ValueError(), run_host):
         found = plain_module.dump_plainly([value])
-        assert (found is None) == (value is not adder)
+        assert (found is None) == (value is not run_host)
     assert decode_value(*encode_value([nameless()]))
 
 
