@@ -122,6 +122,7 @@ class World:
     answering: TaskId | None = None
     losing: Daemon | None = None
     begun: bool = False
+    is_waiting: bool = False  # nothing happens but that time passes
 
     def __post_init__(self) -> None:
         self.max_daemons = self.policy.max_daemons
@@ -246,9 +247,10 @@ class World:
 
     def _kill(self, daemon: Daemon) -> None:
         assert daemon.state != "killed", "killed twice"
-        timeout = self.policy.start_timeout
-        is_late = daemon.launched and daemon.since + timeout <= self.now
-        daemon.overdue = daemon.state == "starting" and is_late and not self.closing
+        is_starting = daemon.launched and daemon.state == "starting"
+        is_late = daemon.since + self.policy.start_timeout <= self.now
+        # Killed at that very moment for another reason, it is not to blame.
+        daemon.overdue = is_starting and is_late and self.is_waiting
         daemon.state = "killed"
 
     def _check_failure(self, task: Task, failure: Failure, holder: DaemonId | None) -> None:
@@ -398,7 +400,7 @@ class DispatcherMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 2.0, 10.0]))
     def wait(self, seconds: float) -> None:
         self.world.now += seconds
-        self.world.carry_out(self.dispatcher.expire(self.world.now))
+        self.expire()
 
     @precondition(lambda self: self.dispatcher.next_deadline() is not None)
     @rule()
@@ -406,9 +408,14 @@ class DispatcherMachine(RuleBasedStateMachine):
         deadline = self.dispatcher.next_deadline()
         assert deadline is not None
         self.world.now = max(self.world.now, deadline)
+        assert self.expire(), "woken for nothing"
+
+    def expire(self) -> list[Command]:
         commands = self.dispatcher.expire(self.world.now)
-        assert commands, "woken for nothing"
+        self.world.is_waiting = True
         self.world.carry_out(commands)
+        self.world.is_waiting = False
+        return commands
 
     @precondition(lambda self: self.may_end)
     @rule(cancel_queued=st.booleans(), cancel_running=st.booleans())
