@@ -11,6 +11,17 @@
       | -- Leaving (wants to go) ------------> |
       | <------------- Leave (may go) -------- |
 
+Daemons elsewhere have a keeper between the two, which passes all of these on. It has frames of its
+own for what cannot wait until a daemon has time to read::
+
+    keeper                                   host
+      | -- Joined (machine, pid) ------------> |
+      | <--------------- Attend (how often) -- |
+      | -- Beat -----------------------------> |
+      | <---------------------------- Beat --- |
+      | <-------- Stop, Recall, Kill --------- |
+      | -- Returned, Ended (how) ------------> |
+
 A frame is one byte that names its kind, and a body of little-endian fields; byte strings carry
 their length in eight bytes. Payloads are opaque here: nothing in this room pickles.
 ``docs/protocol.md`` lists every field.
@@ -26,7 +37,7 @@ Bytes = bytes | memoryview
 # A large buffer of a payload: bytes, or its place in shared memory (arena, offset, length).
 Buffer = Bytes | bytearray | tuple[int, int, int]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 _U8 = struct.Struct("<B")
 _U64 = struct.Struct("<Q")
@@ -36,6 +47,9 @@ _BATCH = struct.Struct("<II")  # how many there are, and how many arenas are rel
 _TASK = struct.Struct("<QIIQ")
 _OUTCOME = struct.Struct("<QBBIQQ")
 _PLACE = struct.Struct("<QQQ")
+_JOINED = struct.Struct("<I")
+_ATTEND = struct.Struct("<d")
+_ENDED = struct.Struct("<iI")  # the exit status, and how many tasks never began
 _SMALL = 4096  # bytes: what is smaller is copied, or one result would keep a frame of many
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
 _DIGEST_SIZE = 16
@@ -350,6 +364,125 @@ class BroadcastOutcome:
         return cls(broadcast, Status(status), reader.take(size))
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The first frame of a keeper: where it is, and its daemon's process id."""
+
+    KIND: ClassVar[int] = 32
+    pid: int
+    host: str
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _JOINED.pack(self.pid)
+        yield from _block(self.host.encode())
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        (pid,) = reader.unpack(_JOINED)
+        return cls(pid, str(reader.block(), "utf-8"))
+
+
+@dataclass(frozen=True, slots=True)
+class Attend:
+    """How many seconds pass between two beats, of either side."""
+
+    KIND: ClassVar[int] = 40
+    seconds: float
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _ATTEND.pack(self.seconds)
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        return cls(*reader.unpack(_ATTEND))
+
+
+@dataclass(frozen=True, slots=True)
+class Beat(_Empty):
+    """A sign of life."""
+
+    KIND: ClassVar[int] = 33
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A task has to stop."""
+
+    KIND: ClassVar[int] = 41
+    task: int
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _U64.pack(self.task)
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        return cls(*reader.unpack(_U64))
+
+
+@dataclass(frozen=True, slots=True)
+class Recall(_Empty):
+    """The host has back what has not begun, and wants the results that are in hand."""
+
+    KIND: ClassVar[int] = 42
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """The daemon is to be ended by a signal."""
+
+    KIND: ClassVar[int] = 43
+    signum: int
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _U8.pack(self.signum)
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        return cls(*reader.unpack(_U8))
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Tasks that have not begun, and never will."""
+
+    KIND: ClassVar[int] = 34
+    tasks: tuple[int, ...]
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _U64.pack(len(self.tasks))
+        yield struct.pack(f"<{len(self.tasks)}Q", *self.tasks)
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        (count,) = reader.unpack(_U64)
+        return cls(_read_tasks(reader, count))
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a daemon has ended: as ``subprocess`` says it, what never began, and its last words."""
+
+    KIND: ClassVar[int] = 35
+    code: int
+    unbegun: tuple[int, ...]
+    stderr: str
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _ENDED.pack(self.code, len(self.unbegun))
+        yield struct.pack(f"<{len(self.unbegun)}Q", *self.unbegun)
+        yield from _block(self.stderr.encode(errors="replace"))
+
+    @classmethod
+    def read(cls, reader: _Reader) -> Self:
+        code, count = reader.unpack(_ENDED)
+        unbegun = _read_tasks(reader, count)
+        return cls(code, unbegun, str(reader.block(), "utf-8"))
+
+
+def _read_tasks(reader: _Reader, count: int) -> tuple[int, ...]:
+    return struct.unpack(f"<{count}Q", reader.take(8 * count))
+
+
 Frame = (
     Hello
     | Init
@@ -361,6 +494,14 @@ Frame = (
     | Broadcast
     | Outcomes
     | BroadcastOutcome
+    | Joined
+    | Attend
+    | Beat
+    | Stop
+    | Recall
+    | Kill
+    | Returned
+    | Ended
 )
 
 _KINDS: dict[int, type[Frame]] = {
@@ -376,6 +517,14 @@ _KINDS: dict[int, type[Frame]] = {
         Broadcast,
         Outcomes,
         BroadcastOutcome,
+        Joined,
+        Attend,
+        Beat,
+        Stop,
+        Recall,
+        Kill,
+        Returned,
+        Ended,
     )
 }
 
@@ -385,7 +534,30 @@ def encode(frame: Frame) -> bytes:
     return b"".join((_U8.pack(frame.KIND), *frame.parts()))
 
 
-def decode(data: bytes | bytearray) -> Frame:
+def is_for_keeper(data: bytes | bytearray | memoryview) -> bool:
+    """Tell whether a frame is between host and keeper, and none of a daemon's business."""
+    return bool(data) and data[0] >= Joined.KIND
+
+
+def is_tasks(data: bytes | bytearray | memoryview) -> bool:
+    """Tell whether a frame brings tasks."""
+    return bool(data) and data[0] == Tasks.KIND
+
+
+def is_leave(data: bytes | bytearray | memoryview) -> bool:
+    """Tell whether a frame lets a daemon go."""
+    return bool(data) and data[0] == Leave.KIND
+
+
+def count_outcomes(data: bytes | bytearray | memoryview) -> int:
+    """Return how many tasks have ended, by a frame from a daemon."""
+    if not data or data[0] != Outcomes.KIND or len(data) <= _BATCH.size:
+        return 0
+    count, _ = _BATCH.unpack_from(data, 1)
+    return int(count)
+
+
+def decode(data: bytes | bytearray | memoryview) -> Frame:
     """Return the frame that the bytes hold; its payloads are views into ``data``.
 
     Raises:

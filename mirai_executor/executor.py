@@ -2,19 +2,25 @@
 
 import signal
 import sys
+import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 from ._core import Policy
 from ._host import Host, Limits, Settings, is_exiting
 from ._place import usable_cpus
+from .errors import LaunchError
 from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk, run_items
 from .launchers import LocalLauncher
+
+if TYPE_CHECKING:
+    from ._reception import Password, Reception, Source
+    from .launchers import Launcher
 
 __all__ = ["DaemonStatus", "ExecutorView", "Info", "MiraiExecutor", "Status"]
 
@@ -52,6 +58,7 @@ class Status:
         executing: Tasks at daemons.
         completed: Tasks that have ended, however they did.
         rows: The daemons, in the order in which they were started.
+        refused: Connections that were turned away, since they did not prove to be daemons.
     """
 
     connections: int
@@ -60,6 +67,7 @@ class Status:
     executing: int
     completed: int
     rows: tuple[DaemonStatus, ...]
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +241,22 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         ordering: "strict" sends a task only to a daemon that is free, so that tasks start in the
             order of their submission. By default, short tasks travel together: those that have
             shown to take microseconds may start before ones submitted a moment earlier.
+        url: Where daemons of this and other machines connect, as :func:`host_url` and
+            :func:`local_url` return it, or several addresses: then no daemon starts by itself,
+            and as many may come as like to, at any time. What ``max_tasks_per_child`` and
+            ``idle_timeout`` end is not replaced.
+        remote: How daemons are started elsewhere, made by :func:`ssh_config`,
+            :func:`cluster_config`, :func:`remote_config` or :func:`http_config`; it is asked for
+            ``max_workers`` of them at once. Without a ``url``, that is ``host_url(tls=True)``.
+        tls: For an address with TLS, the certificate that an authority has signed, and its key: a
+            PEM file, or a pair. By default a certificate is made that only these daemons trust.
+        tls_password: What the key is encrypted with, or a callable that returns it.
+        tls_cert: The certificates that daemons are to trust, where ``tls`` does not hold them.
+        heartbeat: Seconds between the signs of life of daemons that have connected. One that has
+            been silent for four of them is taken for lost; a daemon waits twelve for its host.
 
     Raises:
+        OSError: It cannot be listened at ``url``.
         ValueError: A number is out of its range.
         TypeError: The initializer cannot be called, or a number is none.
     """
@@ -256,15 +278,34 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         name: str | None = None,
         python: str | None = None,
         ordering: Literal["bounded", "strict"] = "bounded",
+        url: str | Sequence[str] | None = None,
+        remote: "Launcher | None" = None,
+        tls: "Source | tuple[Source, Source] | None" = None,
+        tls_password: "Password | None" = None,
+        tls_cert: "Source | None" = None,
+        heartbeat: float = 5.0,
     ) -> None:
         if sys.platform == "win32":
             raise RuntimeError("mirai_executor runs on Linux and macOS; on Windows, use WSL")
         _check(max_workers, initializer, max_tasks_per_child, idle_timeout, start_timeout)
         if ordering not in ("bounded", "strict"):
             raise ValueError('ordering must be "bounded" or "strict"')
-        self._max_workers: int = usable_cpus() if max_workers is None else max_workers
+        if heartbeat <= 0:
+            raise ValueError("heartbeat must be positive")
+        self._reception = None
+        if url is not None or remote is not None:
+            self._reception = _reception(url, tls, tls_password, tls_cert)
+            if max_workers is not None and remote is None:
+                raise ValueError(
+                    "max_workers is how many daemons `remote` is asked for; without it, start "
+                    "daemons by launch_local(n), launch_remote(n, remote) or its commands"
+                )
+        elif tls is not None or tls_cert is not None:
+            raise ValueError("tls is for an executor with a url")
+        self._most: int = usable_cpus() if max_workers is None else max_workers
         policy = Policy(
-            max_daemons=self._max_workers,
+            max_daemons=self._most,
+            launches=self._reception is None,
             direct=not dispatcher,
             max_tasks=max_tasks_per_child,
             idle_timeout=idle_timeout,
@@ -275,17 +316,49 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
         launcher = LocalLauncher(python=python, output=output)
-        self._host = Host(Settings(policy, launcher, cleanup, initializer, tuple(initargs), name))
+        self._host = Host(
+            Settings(
+                policy,
+                launcher,
+                cleanup,
+                initializer,
+                tuple(initargs),
+                name,
+                entrance=None if self._reception is None else self._reception.entrance,
+                heartbeat=heartbeat,
+            )
+        )
+        self._remote = remote
+        self._python = python
+        self._launching: threading.Thread | None = None
         self._name = name
         self._limits = Limits()
         self._is_shut_down = False
         # An executor that is dropped lets accepted work finish, and leaves nothing behind.
         weakref.finalize(self, self._host.shutdown, cancel_queued=False).atexit = False
+        if remote is not None:
+            self._launch_soon(max_workers or 1)
 
-    def wait_ready(self, timeout: float | None = None) -> None:
+    @property
+    def _max_workers(self) -> int:
+        """How many daemons there may be; where they come by themselves, how many there are."""
+        return self._most if self._reception is None else max(1, self._host.connections)
+
+    @property
+    def url(self) -> str | None:
+        """The address at which daemons connect, the best of several; None if none can."""
+        return None if self._reception is None else self._reception.urls[0]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All addresses at which daemons connect."""
+        return () if self._reception is None else self._reception.urls
+
+    def wait_ready(self, timeout: float | None = None, *, count: int | None = None) -> None:
         """Start all daemons, and wait until they are connected.
 
         Args:
+            count: How many; by default ``max_workers``.
             timeout: Seconds to wait; None for as long as it takes.
 
         Raises:
@@ -294,26 +367,94 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             RuntimeError: The executor has been shut down.
         """
         self._check_open()
-        self._host.wait_ready(self._max_workers, timeout)
+        self._host.wait_ready(self._most if count is None else count, timeout)
 
-    def launch_local(self, n: int = 1) -> int:
+    def launch_local(self, n: int = 1, **options: Any) -> int:
         """Start ``n`` more daemons on this machine, beyond ``max_workers``.
 
         Returns once they are asked for; :meth:`wait_ready` waits for them, too.
+
+        Args:
+            n: How many.
+            options: Where daemons connect to a ``url``, how these live: ``output``, whether what
+                tasks print appears; ``idle_time``, seconds without a task after which they leave;
+                ``wall_time``, seconds after which they take no more tasks; ``max_tasks``;
+                ``autoexit``, "now", "finish" or "never", what they do when this process is gone;
+                ``retry``, for how many seconds they try to connect.
 
         Returns:
             ``n``.
 
         Raises:
             ValueError: ``n`` is negative.
+            TypeError: There is no such option.
+            LaunchError: They could not be started.
             RuntimeError: The executor has been shut down.
         """
         if n < 0:
             raise ValueError("n must be >= 0")
         self._check_open()
-        self._max_workers += n
-        self._host.add_daemons(n)
+        if self._reception is not None:
+            self._launch(_here(self._python), n, **options)
+        elif options:
+            raise TypeError("daemons of an executor without a url take no options")
+        else:
+            self._most += n
+            self._host.add_daemons(n)
         return n
+
+    def launch_remote(
+        self, n: int = 1, remote: "Launcher | None" = None, **options: Any
+    ) -> list[str]:
+        """Start ``n`` daemons on other machines, or say how.
+
+        Args:
+            n: How many.
+            remote: How; by default as the executor was told when it was made.
+            options: How they live, as for :meth:`launch_local`.
+
+        Returns:
+            What the launcher has answered, the number of a job for instance. If there is no
+            launcher, the commands that start daemons when they are pasted into shells elsewhere:
+            they hold the secret of this executor, and who reads them can run code as its owner.
+
+        Raises:
+            ValueError: ``n`` is negative.
+            TypeError: There is no such option.
+            LaunchError: The launcher has failed; it carries the command and its standard error.
+            RuntimeError: The executor has no ``url``, or has been shut down.
+        """
+        if n < 0:
+            raise ValueError("n must be >= 0")
+        self._check_open()
+        if self._reception is None:
+            raise RuntimeError("the executor has no url at which daemons could connect")
+        launcher = remote or self._remote
+        if launcher is None:
+            return self._reception.shell_commands(self._python, n, **options)
+        return self._launch(launcher, n, **options)
+
+    def _launch(self, launcher: "Launcher", n: int, **options: Any) -> list[str]:
+        from .launchers import launch
+
+        assert self._reception is not None  # noqa: S101 - for the type checker
+        launched = launch(self._reception.plan(launcher, n, **options))
+        self._host.keep_commands(one.process for one in launched if one.process is not None)
+        return [one.output for one in launched]
+
+    def _launch_soon(self, n: int) -> None:
+        """Ask for daemons on a thread: who makes an executor need not wait for a scheduler."""
+
+        def run() -> None:
+            try:
+                self.launch_remote(n)
+            except LaunchError as error:
+                self._host.fail_launch(error)
+            except RuntimeError:
+                pass  # it was shut down in the meantime
+
+        self._launching = threading.Thread(target=run, name="mirai-launch", daemon=True)
+        self._launching.start()
 
     def everywhere(
         self, fn_or_source: "Callable[..., T] | str", /, *args: Any, **kwargs: Any
@@ -366,9 +507,16 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         """Return what the executor is doing now."""
         view = self._host.view()
         if view is None:
-            return Status(0, None, 0, 0, 0, ())
-        rows = tuple(DaemonStatus(d.pid, d.host, d.state, d.tasks) for d in view.daemons)
-        return Status(view.connections, None, view.awaiting, view.executing, view.completed, rows)
+            return Status(0, self.url, 0, 0, 0, ())
+        return Status(
+            connections=view.connections,
+            daemons=self.url,
+            awaiting=view.awaiting,
+            executing=view.executing,
+            completed=view.completed,
+            rows=tuple(DaemonStatus(d.pid, d.host, d.state, d.tasks) for d in view.daemons),
+            refused=view.refused,
+        )
 
     def info(self) -> Info:
         """Return mirai's five counters as they are now."""
@@ -390,6 +538,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         self._host.shutdown(cancel_queued=cancel_futures)
         if wait:
             self._host.join()
+            if self._launching is not None:
+                self._launching.join()
 
     def terminate_workers(self) -> None:
         """Send SIGTERM to all daemons and shut down; running tasks end in DaemonLostError."""
@@ -479,6 +629,24 @@ class _Inert(Executor):
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any) -> Any:
         self.submit(fn)
+
+
+def _reception(
+    url: str | Sequence[str] | None,
+    tls: "Source | tuple[Source, Source] | None",
+    tls_password: "Password | None",
+    tls_cert: "Source | None",
+) -> "Reception":
+    from ._reception import Reception  # sockets and certificates, which most have no use for
+    from .urls import host_url
+
+    return Reception(host_url(tls=True) if url is None else url, tls, tls_password, tls_cert)
+
+
+def _here(python: str | None) -> "Launcher":
+    from ._reception import Here
+
+    return Here(python or sys.executable)
 
 
 def _submitter(

@@ -39,6 +39,7 @@ from .messages import (
     DaemonsRequested,
     DaemonState,
     DispatcherView,
+    EntranceClosed,
     Event,
     EverywhereRequested,
     FailBroadcast,
@@ -47,6 +48,7 @@ from .messages import (
     InitializerFailed,
     KillRequested,
     LaunchDaemon,
+    LaunchFailed,
     LeaveRequested,
     Policy,
     ResolveTask,
@@ -73,6 +75,7 @@ class Dispatcher:
         self._moves = Moves(policy, self._tasks, self._fleet, self._alarms, self._frames)
         self._closing = False  # once no task is open, the daemons go
         self._cancelling = False  # what has not begun will not begin
+        self._entrance_is_closed = False  # none comes any more but those that are launched
 
     # What the shell asks
 
@@ -227,6 +230,8 @@ class Dispatcher:
         if daemon is None or daemon.state is not DaemonState.STARTING:
             return ()
         self._fleet.welcome(daemon)
+        if not self._policy.launches:
+            self._fleet.broken = False  # it has come though those who were asked had failed
         return self._moves.release(daemon, now)
 
     def _leave_requested(self, event: LeaveRequested, now: float) -> Iterable[Command]:
@@ -248,6 +253,13 @@ class Dispatcher:
 
     def _initializer_failed(self, event: InitializerFailed, now: float) -> Iterable[Command]:
         return self._moves.give_up()
+
+    def _launch_failed(self, event: LaunchFailed, now: float) -> Iterable[Command]:
+        return () if self._fleet.daemons else self._moves.give_up()
+
+    def _entrance_closed(self, event: EntranceClosed, now: float) -> Iterable[Command]:
+        self._entrance_is_closed = True
+        return ()
 
     def _everywhere_requested(self, event: EverywhereRequested, now: float) -> Iterable[Command]:
         if self._cancelling:
@@ -305,6 +317,8 @@ class Dispatcher:
         LeaveRequested: _leave_requested,
         DaemonLost: _daemon_lost,
         InitializerFailed: _initializer_failed,
+        LaunchFailed: _launch_failed,
+        EntranceClosed: _entrance_closed,
         EverywhereRequested: _everywhere_requested,
         ShutdownRequested: _shutdown_requested,
         KillRequested: _kill_requested,
@@ -333,8 +347,8 @@ class Dispatcher:
         """Give idle daemons work, start those that are missing, and close when all is done."""
         commands: list[Command] = []
         queue, idle = self._tasks.queue, self._fleet.idle
-        if self._cancelling and len(queue) > self._fleet.usable_count:
-            commands += self._cancel_rest(now)
+        if queue and (self._cancelling or self._entrance_is_closed):
+            commands += self._drop_what_will_not_begin(now)
         if self._policy.direct:
             commands += self._launch(now)
             commands += self._deal(now)
@@ -383,6 +397,12 @@ class Dispatcher:
             daemon = self._fleet.add(launched=True)
             self._alarms.set(now + self._policy.start_timeout, AlarmKind.START, daemon=daemon.id)
             yield LaunchDaemon(daemon.id)
+
+    def _drop_what_will_not_begin(self, now: float) -> list[Command]:
+        if self._cancelling:
+            return list(self._cancel_rest(now))
+        can_come = self._policy.launches or self._fleet.daemons
+        return [] if can_come else self._moves.give_up()
 
     def _cancel_rest(self, now: float) -> Iterable[Command]:
         """Cancel what was spared for a daemon that has not come."""

@@ -101,6 +101,16 @@ class InitializerFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchFailed:
+    """Who was asked for daemons has failed. Those that are there go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntranceClosed:
+    """From now on, no daemon comes by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class EverywhereRequested:
     broadcast: BroadcastId
 
@@ -128,6 +138,8 @@ Event = (
     | LeaveRequested
     | DaemonLost
     | InitializerFailed
+    | LaunchFailed
+    | EntranceClosed
     | EverywhereRequested
     | ShutdownRequested
     | KillRequested

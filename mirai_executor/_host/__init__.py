@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,17 +32,20 @@ from mirai_executor.errors import ForkedExecutorError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
+from ._entrance import Entrance
 from ._kinds import kind_of
 from ._store import Store
 from ._waiting import Answer, Moment
 
 if TYPE_CHECKING:
+    import subprocess
+
     from mirai_executor import _payload
     from mirai_executor._arena import Buffer
 
     from ._loop import HostView, Item, Loop, OpenFuture
 
-__all__ = ["Host", "Limits", "Settings", "is_exiting"]
+__all__ = ["Entrance", "Host", "Limits", "Settings", "is_exiting"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound="OpenFuture")
@@ -58,6 +61,8 @@ class Settings:
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     name: str | None = None
+    entrance: Entrance | None = None  # where daemons come in by themselves
+    heartbeat: float = 5.0  # seconds between their signs of life
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,8 @@ class Host:
         self._inbox: collections.deque[Item] = collections.deque()
         self._loop: Loop | None = None
         self._encoder: _payload.CallEncoder | None = None
-        self._store = Store()
+        # What comes from other machines shares no memory with this one.
+        self._store = Store(shared=settings.entrance is None)
         self._threads: list[threading.Thread] = []
         self._owner = threading.Lock()  # taken for good by the one thread that runs the loop
         self._owned = Moment()
@@ -103,6 +109,8 @@ class Host:
         self._finished = False
         self._last_view: HostView | None = None
         self._forked = False
+        if settings.entrance is not None:
+            self._start()  # somebody may knock
 
     # Tasks
 
@@ -232,6 +240,25 @@ class Host:
         self._check_usable()
         self._put(DaemonsAdded(count))
 
+    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+        """See to commands that have started daemons, and run as long as they do."""
+        kept = tuple(processes)
+        self._put(lambda: self._with_loop(lambda loop: loop.keep_commands(kept)))
+
+    def fail_launch(self, error: LaunchError) -> None:
+        """Take in that daemons were asked for and will not come."""
+        self._put(lambda: self._with_loop(lambda loop: loop.fail_launch(error)))
+
+    def _with_loop(self, step: "Callable[[Loop], None]") -> None:
+        if self._loop is not None and not self._finished:
+            step(self._loop)
+
+    @property
+    def connections(self) -> int:
+        """How many daemons are connected."""
+        loop = self._loop
+        return 0 if loop is None else loop.ready_count
+
     def view(self) -> "HostView | None":
         """Return a frozen picture, or None while nothing has been started."""
         if not self._has_started and not self._forked:
@@ -255,6 +282,11 @@ class Host:
         """Take no more tasks, and end when those accepted have ended. Returns at once."""
         if self._has_started:
             self._put(ShutdownRequested(cancel_queued, cancel_running))
+
+    def close_entrance(self) -> None:
+        """Let no daemon in any more. Returns at once."""
+        if self._has_started and self._settings.entrance is not None:
+            self._put(lambda: self._with_loop(lambda loop: loop.close_entrance()))
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Send every daemon a signal, cancel what is queued, and end. Returns at once.
@@ -293,6 +325,9 @@ class Host:
         """In a forked child: this host belongs to the parent."""
         self._forked = True
         self._store.close()
+        if self._settings.entrance is not None:
+            for listener in self._settings.entrance.listeners:
+                listener.close()
         if self._loop is not None:
             self._loop.forget()
 
@@ -384,6 +419,8 @@ class Host:
                 initializer=self._encoded_initializer(),
                 inbox=self._inbox,
                 store=self._store,
+                entrance=settings.entrance,
+                heartbeat=settings.heartbeat,
             )
             loop.run()
             self._last_view = loop.view()
@@ -391,6 +428,8 @@ class Host:
             self._failure = _as_failure(error)
         finally:
             self._finished = True
+            if self._settings.entrance is not None:
+                self._settings.entrance.close()
             self._drain()
             self._ended.come()
 

@@ -4,13 +4,17 @@ What happens to a daemon becomes an event for the dispatcher, or outcomes of tas
 runs on the host thread.
 """
 
+import contextlib
 import logging
+import os
 import selectors
 import signal
-import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from mirai_executor import _payload, _wire
@@ -23,19 +27,22 @@ from mirai_executor._core import (
     DaemonReady,
     Event,
     InitializerFailed,
+    LaunchFailed,
     LeaveRequested,
     TaskId,
     TasksReturned,
 )
 from mirai_executor._place import limit_behind
-from mirai_executor._transport import LinkClosedError
+from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
 from mirai_executor.errors import DaemonLostError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
-from ._local import LocalDaemon, SentCall, describe_exit
-from ._relay import Relay
+from ._daemon import Daemon, SentCall
+from ._local import LocalDaemon, describe_exit
+from ._relay import Relay, Stream
+from ._remote import RemoteDaemon
 from ._store import Store
 
 _LOG = logging.getLogger("mirai_executor")
@@ -43,7 +50,7 @@ _LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
 _INSIST = 0.02  # seconds until a task that was asked to stop is asked again; then twice as many
 _KEEP_WARM = 1.0  # seconds until memory for large buffers that is free is given back
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
-HOST_NAME = socket.gethostname()
+_MISSED = 4  # beats until a daemon elsewhere is taken for lost
 
 Post = Callable[[Callable[[], None]], None]
 
@@ -52,10 +59,20 @@ class Listener(Protocol):
     """Who is told what happens to daemons; at once."""
 
     def handle(self, event: Event) -> None: ...
+    def adopt_daemon(self) -> DaemonId: ...
     def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None: ...
     def on_broadcast_answered(
         self, event: BroadcastAnswered, outcome: _wire.WireOutcome
     ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _LongCommand:
+    """A command that runs as long as the daemons that it has started."""
+
+    process: "subprocess.Popen[bytes]"
+    stream: Stream | None  # its standard error
+    pidfd: int  # -1 where the system has none
 
 
 class Fleet:
@@ -69,6 +86,7 @@ class Fleet:
         listener: Is told what happens to them.
         post: Has the host thread call something soon; safe from any thread.
         store: Keeps the large buffers of tasks.
+        heartbeat: Seconds between the signs of life of daemons elsewhere.
     """
 
     def __init__(
@@ -80,8 +98,11 @@ class Fleet:
         listener: Listener,
         post: Post,
         store: Store,
+        heartbeat: float,
     ) -> None:
         self._launcher = launcher
+        self._heartbeat = heartbeat
+        self._beat_at: float | None = None  # None while no daemon is elsewhere
         self._initializer = initializer
         self._cleanup = cleanup
         self._selector = selector
@@ -92,13 +113,14 @@ class Fleet:
         self._rest_at: float | None = None
         self._patience_to_rest = _KEEP_WARM
         self._relay = Relay(aloud=launcher.output)
-        self._daemons: dict[DaemonId, LocalDaemon] = {}
+        self._daemons: dict[DaemonId, Daemon] = {}
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
         # Tasks that were asked to stop: the pause before they are asked again, and its end.
         self._stops: dict[tuple[DaemonId, TaskId], tuple[float, float]] = {}
         self._launch_error: LaunchError | None = None
-        self._lost: dict[DaemonId, tuple[int, int, str]] = {}  # pid, status, last lines
+        self._lost: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
         self._mild_signal: int | None = None
+        self._commands: dict[int, _LongCommand] = {}  # by process id
 
     # What the dispatcher commands
 
@@ -118,6 +140,18 @@ class Fleet:
         else:
             threading.Thread(target=self._wait_for, args=(id_, daemon), daemon=True).start()
 
+    def admit(self, link: Link, address: str) -> None:
+        """Take on a daemon that has come by itself."""
+        id_ = self._listener.adopt_daemon()
+        daemon = RemoteDaemon(link, address)
+        self._daemons[id_] = daemon
+        self._watch(link.fileno(), lambda: self._on_link(id_))
+        self.send(id_, _wire.Attend(self._heartbeat))
+        if self._beat_at is None:
+            self._beat_at = time.monotonic() + self._heartbeat
+        # What came together with the last of the handshake is in the link already.
+        self._post(lambda: self._on_link(id_))
+
     def send(self, id_: DaemonId, frame: _wire.Frame) -> None:
         """Send a frame; a daemon that cannot be reached is ended."""
         daemon = self._daemons[id_]
@@ -128,7 +162,7 @@ class Fleet:
         daemon = self._daemons[id_]
         self._do_send(daemon, lambda: daemon.send_tasks(calls))
 
-    def _do_send(self, daemon: LocalDaemon, send: Callable[[], None]) -> None:
+    def _do_send(self, daemon: Daemon, send: Callable[[], None]) -> None:
         """Send, and go on when the link takes more; a daemon that cannot be reached is ended."""
         try:
             send()
@@ -146,7 +180,8 @@ class Fleet:
         daemon = self._daemons[id_]
         tasks = daemon.take_back()
         daemon.insist()
-        self._post(lambda: self._listener.handle(TasksReturned(id_, tasks)))
+        if tasks is not None:
+            self._post(lambda: self._listener.handle(TasksReturned(id_, tasks)))
 
     def send_broadcast(self, id_: DaemonId, broadcast: BroadcastId, call: _payload.Call) -> None:
         """Send a call whose effects stay."""
@@ -159,7 +194,8 @@ class Fleet:
         if task not in daemon.sent:
             return
         daemon.interrupt(task)
-        self._stops[id_, task] = (_INSIST, time.monotonic() + _INSIST)
+        if isinstance(daemon, LocalDaemon):
+            self._stops[id_, task] = (_INSIST, time.monotonic() + _INSIST)
 
     def dismiss(self, id_: DaemonId) -> None:
         """Let a daemon leave."""
@@ -168,12 +204,15 @@ class Fleet:
 
     def kill(self, id_: DaemonId) -> None:
         """End a daemon and all that its tasks have started."""
-        if id_ not in self._daemons:
+        daemon = self._daemons.get(id_)
+        if daemon is None:
             return
-        if self._mild_signal is None:
-            self._daemons[id_].kill()
-            return
-        self._daemons[id_].kill(self._mild_signal)
+        if self._mild_signal is not None:
+            daemon.kill(self._mild_signal)
+        else:
+            daemon.kill()
+            if isinstance(daemon, LocalDaemon):
+                return
         self._patience.setdefault(id_, time.monotonic() + _LINK_LOST)
 
     def use_signal(self, signum: int) -> None:
@@ -199,7 +238,7 @@ class Fleet:
         if not self._take_frames(id_, daemon):
             self._on_link_closed(id_, daemon)
 
-    def _take_frames(self, id_: DaemonId, daemon: LocalDaemon) -> bool:
+    def _take_frames(self, id_: DaemonId, daemon: Daemon) -> bool:
         """Take in all that has come; False if nothing more will."""
         try:
             while (data := daemon.link.receive()) is not None:
@@ -212,7 +251,7 @@ class Fleet:
             return False
         return True
 
-    def _on_frame(self, id_: DaemonId, daemon: LocalDaemon, frame: _wire.Frame) -> None:
+    def _on_frame(self, id_: DaemonId, daemon: Daemon, frame: _wire.Frame) -> None:
         match frame:
             case _wire.Outcomes():
                 self._on_outcomes(id_, daemon, self._take_over(daemon, frame))
@@ -228,12 +267,25 @@ class Fleet:
                 self._listener.handle(LeaveRequested(id_))
             case _wire.InitFailed():
                 self._on_initializer_failed(id_, daemon, frame)
+            case _ if isinstance(daemon, RemoteDaemon):
+                self._on_keepers_frame(id_, daemon, frame)
             case _:
                 raise _wire.WireError(f"a daemon does not send {type(frame).__name__}")
 
-    def _take_over(
-        self, daemon: LocalDaemon, frame: _wire.Outcomes
-    ) -> Sequence[_wire.WireOutcome]:
+    def _on_keepers_frame(self, id_: DaemonId, daemon: RemoteDaemon, frame: _wire.Frame) -> None:
+        match frame:
+            case _wire.Joined():
+                daemon.join(frame)
+            case _wire.Beat():
+                pass  # that it has come is all it says
+            case _wire.Returned():
+                self._listener.handle(TasksReturned(id_, daemon.accept_returned(frame)))
+            case _wire.Ended():
+                daemon.note_end(frame)
+            case _:
+                raise _wire.WireError(f"a keeper does not send {type(frame).__name__}")
+
+    def _take_over(self, daemon: Daemon, frame: _wire.Outcomes) -> Sequence[_wire.WireOutcome]:
         """Return the outcomes with their large buffers as they lie here."""
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
             self.rest_later()
@@ -247,26 +299,26 @@ class Fleet:
         ]
 
     def _on_outcomes(
-        self, id_: DaemonId, daemon: LocalDaemon, outcomes: Sequence[_wire.WireOutcome]
+        self, id_: DaemonId, daemon: Daemon, outcomes: Sequence[_wire.WireOutcome]
     ) -> None:
         for outcome in outcomes:
             daemon.sent.pop(TaskId(outcome.task), None)
         self._listener.on_results(id_, outcomes)
 
-    def _greet(self, id_: DaemonId, daemon: LocalDaemon, hello: _wire.Hello) -> None:
+    def _greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
         if hello.protocol != _wire.PROTOCOL_VERSION or hello.version != __version__:
             raise _wire.WireError(
                 f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), "
                 f"its host {__version__} (protocol {_wire.PROTOCOL_VERSION})"
             )
         daemon.has_greeted = True
-        setup = (_payload.Preparation.of_this_process(), self._initializer, self._cleanup)
+        setup = (daemon.preparation(), self._initializer, self._cleanup)
         if self._initializer is not None:
             daemon.note_names(self._initializer.names)
         self.send(id_, _wire.Init(_payload.encode_plain(setup)))
 
     def _on_initializer_failed(
-        self, id_: DaemonId, daemon: LocalDaemon, frame: _wire.InitFailed
+        self, id_: DaemonId, daemon: Daemon, frame: _wire.InitFailed
     ) -> None:
         try:
             cause = _payload.decode_error(frame.payload)
@@ -281,10 +333,10 @@ class Fleet:
 
     # How daemons end
 
-    def _on_link_closed(self, id_: DaemonId, daemon: LocalDaemon) -> None:
+    def _on_link_closed(self, id_: DaemonId, daemon: Daemon) -> None:
         daemon.link_is_closed = True
         self._selector.unregister(daemon.link.fileno())
-        if daemon.is_dead:
+        if daemon.is_dead or isinstance(daemon, RemoteDaemon):
             self._bury(id_)
         elif not daemon.dismissed:
             # A task has closed its descriptors, or the process is about to end: wait a little.
@@ -292,7 +344,7 @@ class Fleet:
 
     def _on_death(self, id_: DaemonId) -> None:
         daemon = self._daemons.get(id_)
-        if daemon is None or daemon.is_dead:
+        if not isinstance(daemon, LocalDaemon) or daemon.is_dead:
             return
         daemon.is_dead = True
         if daemon.pidfd >= 0:
@@ -316,14 +368,35 @@ class Fleet:
         """Do what has to be done because time has passed."""
         for id_ in [id_ for id_, deadline in self._patience.items() if deadline <= now]:
             del self._patience[id_]
-            if id_ in self._daemons and self._daemons[id_].is_dead:
+            daemon = self._daemons.get(id_)
+            if daemon is None:
+                continue
+            if daemon.is_dead or isinstance(daemon, RemoteDaemon):
                 self._bury(id_)
-            elif id_ in self._daemons:
-                self._daemons[id_].kill()
+            else:
+                daemon.kill()
         if self._stops:
             self._insist(now)
+        if self._beat_at is not None and self._beat_at <= now:
+            self._beat(now)
         if self._rest_at is not None and self._rest_at <= now:
             self._rest(now)
+
+    def _beat(self, now: float) -> None:
+        """Give daemons elsewhere a sign of life, and take those for lost that gave none."""
+        elsewhere = [(i, d) for i, d in self._daemons.items() if isinstance(d, RemoteDaemon)]
+        for id_, daemon in elsewhere:
+            if daemon.has_been_silent(now, _MISSED * self._heartbeat):
+                _LOG.warning(
+                    "daemon %d on %s has been silent for %.3g s: it is taken for lost",
+                    daemon.pid,
+                    daemon.host,
+                    _MISSED * self._heartbeat,
+                )
+                self._bury(id_)
+            elif not daemon.waits_to_send:  # what is on its way will do
+                self.send(id_, _wire.Beat())
+        self._beat_at = now + self._heartbeat if elsewhere else None
 
     def rest_later(self) -> None:
         """Give memory back once no large buffer has come or gone for a while."""
@@ -367,26 +440,79 @@ class Fleet:
         begun = daemon.begun()
         with _registry.no_fork:
             stderr = daemon.close()
-        code = daemon.process.returncode
-        self._note_end(daemon, code, stderr)
-        self._lost[id_] = (daemon.pid, code, stderr)
+        self._note_end(daemon, stderr)
+        self._lost[id_] = (daemon, stderr)
         self._listener.handle(DaemonLost(id_, begun))
         del self._lost[id_]
 
-    def _note_end(self, daemon: LocalDaemon, code: int, stderr: str) -> None:
+    def _note_end(self, daemon: Daemon, stderr: str) -> None:
         """Keep how the last daemon ended, for the case that none can be started."""
         known = self._launch_error
         if known is not None and known.__cause__ is not None:
             return  # it says more
         self._launch_error = LaunchError(
             "daemons cannot be started, or end before they run a task; the last one "
-            f"{describe_exit(code)}{_last_words(stderr)}",
+            f"{_describe_end(daemon)}{_last_words(stderr)}",
             command=daemon.command,
-            exitcode=code,
+            exitcode=daemon.exitcode,
             stderr=stderr,
         )
 
+    # Commands that have started daemons elsewhere
+
+    def keep_command(self, process: "subprocess.Popen[bytes]") -> None:
+        """Pass on what a command says, until it ends: it runs as long as its daemons do."""
+        stream = None
+        if process.stderr is not None:
+            stream = self._relay.add(os.dup(process.stderr.fileno()))
+            process.stderr.close()
+        pidfd = os.pidfd_open(process.pid) if sys.platform == "linux" else -1
+        self._commands[process.pid] = _LongCommand(process, stream, pidfd)
+        if pidfd >= 0:
+            self._watch(pidfd, lambda: self._on_command_end(process.pid))
+
+    def _on_command_end(self, pid: int) -> None:
+        command = self._commands.pop(pid)
+        self._selector.unregister(command.pidfd)
+        code, said = command.process.wait(), self._close_command(command)
+        if code != 0:
+            words = tuple(map(str, command.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
+            _LOG.warning("%s %s%s", words[0], describe_exit(code), _last_words(said))
+            self.note_launch_error(
+                LaunchError(
+                    f"no daemon is connected: {words[0]} {describe_exit(code)}{_last_words(said)}",
+                    command=words,
+                    exitcode=code,
+                    stderr=said,
+                )
+            )
+            if not self._commands:  # else others may still bring some
+                self._listener.handle(LaunchFailed())
+
+    def _close_command(self, command: "_LongCommand") -> str:
+        if command.pidfd >= 0:
+            os.close(command.pidfd)
+        return "" if command.stream is None else self._relay.finish(command.stream)
+
+    def _end_commands(self) -> None:
+        """Wait for commands to end, which they do as their daemons leave; or end them."""
+        deadline = time.monotonic() + _LINK_LOST
+        for command in self._commands.values():
+            process = command.process
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            self._close_command(command)
+        self._commands.clear()
+
     # What others ask
+
+    def note_launch_error(self, error: LaunchError) -> None:
+        """Keep why daemons will not come."""
+        self._launch_error = error
 
     def launch_error(self) -> LaunchError:
         """Return a fresh error that says why no daemon can be started."""
@@ -398,28 +524,32 @@ class Fleet:
 
     def lost_error(self, id_: DaemonId, what: str) -> DaemonLostError:
         """Return the error of a task, or whatever else, that went down with a daemon."""
-        pid, code, stderr = self._lost.get(id_, (None, None, ""))
-        end = "ended" if code is None else describe_exit(code)
+        if id_ not in self._lost:
+            return DaemonLostError(f"its daemon ended {what}")
+        daemon, stderr = self._lost[id_]
         return DaemonLostError(
-            f"the daemon (pid {pid} on {HOST_NAME}) {end} {what}{_last_words(stderr)}",
-            pid=pid,
-            host=HOST_NAME,
-            exitcode=code,
+            f"the daemon (pid {daemon.pid} on {daemon.host}) {_describe_end(daemon)} {what}"
+            f"{_last_words(stderr)}",
+            pid=daemon.pid,
+            host=daemon.host,
+            exitcode=daemon.exitcode,
             stderr=stderr,
         )
 
-    def pids(self) -> Iterator[tuple[DaemonId, int]]:
-        """Yield the daemons that have a process."""
-        return ((id_, daemon.pid) for id_, daemon in self._daemons.items())
+    def rows(self) -> Iterator[tuple[DaemonId, int, str]]:
+        """Yield the daemons that there are: their process ids, and the names of their machines."""
+        return ((id_, daemon.pid, daemon.host) for id_, daemon in self._daemons.items())
 
     def close(self) -> None:
         """Leave nothing behind; there are daemons left only if the host thread has failed."""
         for daemon in self._daemons.values():
             daemon.kill()
-            daemon.reap()
+            if isinstance(daemon, LocalDaemon):
+                daemon.reap()
             with _registry.no_fork:
                 daemon.close()
         self._daemons.clear()
+        self._end_commands()
         self._relay.close()
 
     def forget(self) -> None:
@@ -428,13 +558,19 @@ class Fleet:
             daemon.forget()
 
 
-def _with_views(daemon: LocalDaemon, outcome: _wire.WireOutcome) -> _wire.WireOutcome:
+def _with_views(daemon: Daemon, outcome: _wire.WireOutcome) -> _wire.WireOutcome:
     """Have an outcome hold its large buffers instead of their places."""
     try:
         return outcome._replace(buffers=daemon.views(outcome.buffers))
     except OSError as error:  # this process has no descriptor free
         blob = _payload.encode_error(error)
         return outcome._replace(status=_wire.Status.ERROR, payload=blob, buffers=())
+
+
+def _describe_end(daemon: Daemon) -> str:
+    if daemon.exitcode is None:
+        return "has lost its connection" if isinstance(daemon, RemoteDaemon) else "ended"
+    return describe_exit(daemon.exitcode)
 
 
 def _last_words(stderr: str) -> str:

@@ -6,26 +6,23 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from mirai_executor import _wire
-from mirai_executor._arena import Exchange, copies
+from mirai_executor._arena import Exchange
 from mirai_executor._core import TaskId
 from mirai_executor._page import STOP_SIGNAL, Page
-from mirai_executor._payload import Call, NameEntry, Sent
 from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link
 from mirai_executor.launchers import LocalLauncher
 
+from ._daemon import Daemon
 from ._relay import Relay
 from ._store import Store
-
-SentCall = tuple[TaskId, Call, tuple[_wire.Buffer, ...]]  # the latter: its large buffers
 
 _STDERR_CAPACITY = 1 << 20  # bytes that a daemon may write while its host is stalled
 
 
-class LocalDaemon:
+class LocalDaemon(Daemon):
     """A daemon process of this machine.
 
     Args:
@@ -50,7 +47,7 @@ class LocalDaemon:
             self._tickets, tickets_fd = TicketOffice.create()
             ours.callback(self._tickets.close)
             theirs.callback(os.close, tickets_fd)
-            self.exchange, channel_fds = _exchange(store, ours, theirs)
+            exchange, channel_fds = _exchange(store, ours, theirs)
             stderr_out, stderr_in = _stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
@@ -61,15 +58,10 @@ class LocalDaemon:
             self.pidfd = os.pidfd_open(self.pid) if sys.platform == "linux" else -1
             if self.pidfd >= 0:
                 ours.callback(os.close, self.pidfd)
-            self.link = Link(here.detach(), blocking=False)
+            super().__init__(Link(here.detach(), blocking=False), exchange)
             ours.pop_all()
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         self._relay, self._stderr = relay, relay.add(stderr_out)
-        self.sent: dict[TaskId, None] = {}  # tasks without an outcome yet, in order
-        self.is_dead = self.link_is_closed = self.dismissed = False
-        self.waits_to_send = False  # until the link can take more
-        self.has_greeted = False  # before that, it can have sent nothing that counts
-        self._names = Sent()
 
     @staticmethod
     def _open_link(ours: contextlib.ExitStack) -> tuple[socket.socket, int]:
@@ -82,44 +74,15 @@ class LocalDaemon:
         """The process id, which is also that of its process group."""
         return self.process.pid
 
-    def send(self, frame: _wire.Frame) -> None:
-        """Send a frame; LinkClosedError if the daemon is gone."""
-        self.link.send(_wire.encode(frame))
-
-    def send_tasks(self, calls: Sequence[SentCall]) -> None:
-        """Send calls, to be run in this order; LinkClosedError if the daemon is gone."""
-        ids = [task for task, _, _ in calls]
-        self._tickets.issue(ids)  # first: what has none when it comes is not begun
-        self.sent.update(dict.fromkeys(ids))
-        tasks = []
-        table: tuple[NameEntry, ...] | None = None
-        names: tuple[_wire.Name, ...] = ()
-        for task, call, buffers in calls:
-            if call.names is not table:
-                table, names = call.names, self.new_names(call.names)
-            lent = self._lend(buffers) if buffers else ()
-            tasks.append(_wire.WireTask(task, names, call.blob, lent))
-        released = self.exchange.take_released() if self.exchange is not None else ()
-        self.send(_wire.Tasks(tuple(tasks), released))
-
-    def _lend(self, buffers: tuple[_wire.Buffer, ...]) -> tuple[_wire.Buffer, ...]:
-        return buffers if self.exchange is None else self.exchange.lend(buffers)
-
-    def views(self, buffers: Sequence[_wire.Buffer]) -> tuple[memoryview | bytearray, ...]:
-        """Return the large buffers of a result, to be asked once for each."""
-        return copies(buffers) if self.exchange is None else self.exchange.views(buffers)
-
-    def rest(self) -> None:
-        """Tell it which memory is not used any more; LinkClosedError if it is gone."""
-        if self.exchange is not None and not self.dismissed:
-            released = self.exchange.take_released()
-            if self.exchange.tell() or released:
-                self.send(_wire.Tasks((), released))
+    def issue(self, tasks: Sequence[TaskId]) -> None:
+        """Let the daemon begin these, once they come, in this order."""
+        # What has no ticket when it comes is not begun.
+        self._tickets.issue(tasks)
 
     @property
-    def is_borrowing(self) -> bool:
-        """Whether memory of its may be in use here."""
-        return self.exchange is not None and self.exchange.is_borrowing
+    def exitcode(self) -> int | None:
+        """How it has ended, as ``subprocess`` says it; None while it lives."""
+        return self.process.returncode
 
     def insist(self) -> None:
         """Have it look once more at what has to stop, and send the results that it has in hand."""
@@ -131,20 +94,6 @@ class LocalDaemon:
         for task in tasks:
             self.sent.pop(task, None)
         return tasks
-
-    def note_names(self, names: Iterable[NameEntry]) -> None:
-        """Remember names that reached the daemon in another way."""
-        for entry in names:
-            self._names.is_new(entry)
-
-    def new_names(self, names: Sequence[NameEntry]) -> tuple[_wire.Name, ...]:
-        """Return the table of a call, with the bytes of those names that the daemon lacks.
-
-        To be asked in the order of sending, and once: the daemon forgets in that order.
-        """
-        return tuple(
-            _wire.Name(e.name, e.digest, e.blob if self._names.is_new(e) else None) for e in names
-        )
 
     def interrupt(self, task: TaskId) -> None:
         """Ask the daemon to stop this task, and no other."""

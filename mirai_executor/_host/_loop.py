@@ -18,6 +18,7 @@ import functools
 import logging
 import selectors
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
@@ -33,6 +34,7 @@ from mirai_executor._core import (
     DaemonState,
     DismissDaemon,
     Dispatcher,
+    EntranceClosed,
     Event,
     EverywhereRequested,
     FailBroadcast,
@@ -42,6 +44,7 @@ from mirai_executor._core import (
     KillDaemon,
     KillRequested,
     LaunchDaemon,
+    LaunchFailed,
     Policy,
     RecallTasks,
     ResolveTask,
@@ -53,7 +56,9 @@ from mirai_executor._core import (
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 from mirai_executor.launchers import LocalLauncher
 
-from ._fleet import HOST_NAME, Fleet
+from ._door import Door
+from ._entrance import Entrance
+from ._fleet import Fleet
 from ._store import Store
 from ._waiting import Answer, Waker
 
@@ -104,6 +109,7 @@ class HostView:
     connections: int
     cumulative: int
     daemons: tuple[DaemonRow, ...]
+    refused: int = 0
 
 
 class Submission(NamedTuple):
@@ -127,6 +133,8 @@ class Loop:
         initializer: The call that each daemon makes before its first task.
         inbox: Where other threads put items; if ``asleep``, they call :meth:`wake` afterwards.
         store: Keeps the large buffers of tasks.
+        entrance: Where daemons may come in by themselves; None if they may not.
+        heartbeat: Seconds between the signs of life of such daemons.
     """
 
     def __init__(
@@ -138,6 +146,8 @@ class Loop:
         initializer: _payload.Call | None,
         inbox: "collections.deque[Item]",
         store: Store,
+        entrance: Entrance | None = None,
+        heartbeat: float = 5.0,
     ) -> None:
         self.asleep = False
         self._inbox = inbox
@@ -154,8 +164,11 @@ class Loop:
         self._waker: Waker | None = Waker()  # None once the loop has ended
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ, self._waker.hear)
         self._fleet = Fleet(
-            launcher, initializer, cleanup, self._selector, self, self._post, store
+            launcher, initializer, cleanup, self._selector, self, self._post, store, heartbeat
         )
+        self._door = None
+        if entrance is not None:
+            self._door = Door(entrance, self._selector, self._fleet.admit)
         self._carriers: dict[type[Command], Callable[[Any], None]] = {
             SendTasks: self._send_tasks,
             SendBroadcast: self._send_broadcast,
@@ -216,10 +229,14 @@ class Loop:
                 key.data()
             self._carry_out(self._dispatcher.expire(now))
         self._fleet.expire(now)
+        if self._door is not None:
+            self._door.expire(now)
         self._take_in(min(len(self._inbox), _BATCH))
 
     def _sleep(self) -> list[Callable[[], None]]:
         deadlines = list(self._fleet.deadlines())
+        if self._door is not None:
+            deadlines += self._door.deadlines()
         if (deadline := self._dispatcher.next_deadline()) is not None:
             deadlines.append(deadline)
         timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
@@ -256,6 +273,10 @@ class Loop:
     def handle(self, event: Event) -> None:
         """Have the dispatcher decide about an event, and do it."""
         self._carry_out(self._dispatcher.handle(event, time.monotonic()))
+
+    def adopt_daemon(self) -> DaemonId:
+        """Expect a daemon that has come by itself."""
+        return self._dispatcher.adopt_daemon()
 
     def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
         """Take in how tasks have ended at a daemon."""
@@ -394,11 +415,11 @@ class Loop:
         """Return a frozen picture."""
         view = self._dispatcher.view()
         rows = []
-        for id_, pid in self._fleet.pids():
+        for id_, pid, host in self._fleet.rows():
             daemon = view.daemons[id_]
             busy = daemon.busy and daemon.state is DaemonState.READY
             state = "busy" if busy else daemon.state.value
-            rows.append(DaemonRow(pid, HOST_NAME, state, daemon.tasks_done))
+            rows.append(DaemonRow(pid, host, state, daemon.tasks_done))
         return HostView(
             awaiting=view.awaiting,
             executing=view.executing,
@@ -406,7 +427,36 @@ class Loop:
             connections=self._dispatcher.ready_count,
             cumulative=view.cumulative,
             daemons=tuple(rows),
+            refused=0 if self._door is None else self._door.refused,
         )
+
+    @property
+    def ready_count(self) -> int:
+        """How many daemons are connected; from any thread."""
+        return self._dispatcher.ready_count
+
+    # Daemons elsewhere
+
+    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+        """See to the commands that have started daemons, until they end."""
+        for process in processes:
+            self._fleet.keep_command(process)
+
+    def fail_launch(self, error: LaunchError) -> None:
+        """Take in that daemons were asked for and will not come."""
+        self._fleet.note_launch_error(error)
+        self.handle(LaunchFailed())
+
+    def close_entrance(self) -> None:
+        """Let no daemon in any more; what no daemon can take any more, ends."""
+        if self._door is None:
+            return
+        self._door.close()
+        self._door = None
+        self._fleet.note_launch_error(
+            LaunchError("no daemon is connected, and none can come any more")
+        )
+        self.handle(EntranceClosed())
 
     # Ends
 
@@ -418,6 +468,8 @@ class Loop:
 
     def _end(self, failure: BaseException | None) -> None:
         """Leave nothing behind, and nobody waiting."""
+        if self._door is not None:
+            self._door.close()
         self._fleet.close()
         open_futures = [task.future for task in self._open.values()]
         for future in (*open_futures, *self._broadcast_futures.values()):

@@ -24,11 +24,15 @@ class Lasting(Place):
 
 
 class Store:
-    """The memory that a host fills, for all its daemons. Any thread."""
+    """The memory that a host fills, for all its daemons. Any thread.
 
-    def __init__(self) -> None:
+    Args:
+        shared: Whether its daemons are on this machine; else everything travels in frames.
+    """
+
+    def __init__(self, *, shared: bool = True) -> None:
         self._pool: _arena.Pool | None = None
-        if _arena.available():
+        if shared and _arena.available():
             self._pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
         # From so many bytes on, a pickle is better kept as one more buffer.
         self.large = sys.maxsize if self._pool is None else _LARGE

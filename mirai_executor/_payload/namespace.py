@@ -77,6 +77,7 @@ class Namespace:
         sys.modules[MAIN] = sys.modules[_MP_MAIN] = self.module
         rebuild.held_modules = {}
         current = self
+        self._own_path = tuple(sys.path)
         _prepare_process(preparation)
 
     @property
@@ -268,7 +269,8 @@ class Namespace:
         return blob
 
     def _apply_sys_path(self, digest: bytes) -> None:
-        path = pickle.loads(self._bytes_of(SYS_PATH, digest))
+        host_path = pickle.loads(self._bytes_of(SYS_PATH, digest))
+        path = self._preparation.path_of(host_path, self._own_path)
         sys.path[:] = path
         importlib.invalidate_caches()
         if self.on_sys_path is not None:
@@ -333,13 +335,14 @@ def _make_main(namespace: Namespace, preparation: Preparation) -> ModuleType:
 
 
 def _prepare_process(preparation: Preparation) -> None:
-    sys.path[:] = preparation.sys_path
+    sys.path[:] = preparation.path_of(preparation.sys_path, sys.path)
     importlib.invalidate_caches()
     sys.argv = list(preparation.argv)
     # On another machine it may not exist: then the launcher's choice stays.
     with contextlib.suppress(OSError):
         os.chdir(preparation.cwd)
-    multiprocessing.current_process().authkey = preparation.authkey
+    if preparation.authkey:
+        multiprocessing.current_process().authkey = preparation.authkey
 
 
 def _load(what: str, blob: bytes | memoryview, loads: Callable[[Any], Any]) -> Any:

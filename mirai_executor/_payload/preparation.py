@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,9 @@ class Preparation(NamedTuple):
     """What a daemon takes over from the host before its first call.
 
     ``main_path`` or ``main_name`` (of ``python -m``) says where a name of ``__main__`` that never
-    came could be found, as a last resort. ``authkey`` is a secret.
+    came could be found, as a last resort. ``authkey`` is a secret; it stays on this machine.
+    ``prefixes`` are where the host's interpreter has its libraries: empty for a daemon on the same
+    machine, which has the same.
     """
 
     sys_path: tuple[str, ...]
@@ -29,6 +32,25 @@ class Preparation(NamedTuple):
     main_name: str | None
     main_file: str | None
     main_package: str | None
+    prefixes: tuple[str, ...] = ()
+
+    def elsewhere(self) -> "Preparation":
+        """Return what a daemon on another machine takes over."""
+        found = dict.fromkeys((sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix))
+        return self._replace(authkey=b"", prefixes=tuple(found))
+
+    def path_of(self, host_path: Sequence[str], own_path: Sequence[str]) -> list[str]:
+        """Return ``sys.path`` for a daemon, from the host's and from what it has started with.
+
+        Elsewhere, the user's own folders come first, if they are there; then the libraries of the
+        daemon's interpreter, which fit it; then those of the host's.
+        """
+        if not self.prefixes:
+            return list(host_path)
+        roots = tuple(prefix.rstrip("/") + "/" for prefix in self.prefixes)
+        libraries = [entry for entry in host_path if f"{entry}/".startswith(roots)]
+        users = [entry for entry in host_path if entry not in libraries]
+        return list(dict.fromkeys([*users, *own_path, *libraries]))
 
     @staticmethod
     def of_this_process() -> "Preparation":

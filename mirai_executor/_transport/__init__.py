@@ -1,10 +1,43 @@
 """Carries frames between a host and its daemons.
 
 A local daemon inherits one end of a ``socketpair``: it has no address, so nobody else can connect
-to it, and nothing is left to clean up. ``_stream`` speaks over it directly. Links to daemons
-elsewhere are NNG's: ``_nng``, the only module that knows pynng, is imported by those who need it.
+to it, and nothing is left to clean up. Daemons elsewhere dial a :class:`Listener`. Over any
+connected stream, :class:`Link` carries frames; ``_tls`` makes one of a TLS connection.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from ._stream import Link, LinkClosedError
 
-__all__ = ["Link", "LinkClosedError"]
+if TYPE_CHECKING:
+    from ._sockets import Listener, dial, listen
+    from ._tls import TlsSocket, client_context, server_context
+
+__all__ = [
+    "Link",
+    "LinkClosedError",
+    "Listener",
+    "TlsSocket",
+    "client_context",
+    "dial",
+    "listen",
+    "server_context",
+]
+
+# What only links to other machines need, and a local daemon's start should not wait for.
+_FAR = {
+    "Listener": "_sockets",
+    "TlsSocket": "_tls",
+    "client_context": "_tls",
+    "dial": "_sockets",
+    "listen": "_sockets",
+    "server_context": "_tls",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if (room := _FAR.get(name)) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{room}"), name)

@@ -8,8 +8,15 @@ import os
 import select
 import socket
 import struct
+import sys
 import weakref
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mirai_executor.credentials import Opener, Sealer
+
+    from ._tls import TlsSocket
 
 _LENGTH = struct.Struct("<Q")
 # A program may have given SIGPIPE its default action: to end it.
@@ -25,13 +32,23 @@ class Link:
     """One end of a connection. Not thread-safe: one thread uses it.
 
     Args:
-        fd: A connected stream socket, owned by the link from now on.
+        connection: A connected stream socket, or its descriptor; owned by the link from now on.
         blocking: Whether :meth:`send` and :meth:`receive` wait. A daemon's do; a host's must not.
+
+    Attributes:
+        heard: Set whenever something comes. Who watches over the other side clears it.
+        largest: The other side is cut off if it announces a frame of more bytes.
     """
 
-    def __init__(self, fd: int, *, blocking: bool) -> None:
-        self._socket: socket.socket | None = socket.socket(fileno=fd)
+    def __init__(self, connection: "int | socket.socket | TlsSocket", *, blocking: bool) -> None:
+        if isinstance(connection, int):
+            connection = socket.socket(fileno=connection)
+        self._socket: socket.socket | TlsSocket | None = connection
         self._socket.setblocking(blocking)
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
+        self.heard = False
+        self.largest = sys.maxsize
         self._blocking = blocking
         self._outbox: deque[memoryview] = deque()
         self._read = bytearray()  # of frames that are not complete
@@ -43,6 +60,15 @@ class Link:
     def fileno(self) -> int:
         """Return the descriptor, to wait for."""
         return self._open_socket().fileno()
+
+    def seal(self, sealer: "Sealer", opener: "Opener") -> None:
+        """From now on, seal each frame that is sent, and open each that comes."""
+        self._sealer, self._opener = sealer, opener
+
+    def stop_blocking(self) -> None:
+        """From now on, never wait."""
+        self._blocking = False
+        self._open_socket().setblocking(False)
 
     # Sending
 
@@ -57,6 +83,8 @@ class Link:
         Raises:
             LinkClosedError: The other side is gone.
         """
+        if self._sealer is not None:
+            frame = self._sealer.seal(frame)
         length = _LENGTH.pack(len(frame))
         if len(frame) < _PIECE:
             pieces = [memoryview(length + frame)]
@@ -97,12 +125,22 @@ class Link:
         poll.register(self._open_socket().fileno(), select.POLLIN)
         return bool(poll.poll(1000 * seconds))
 
-    def receive(self) -> bytes | bytearray | None:
+    def receive(self) -> bytes | bytearray | memoryview | None:
         """Return the next frame; None if none has come, which a blocking link waits for.
 
         Raises:
-            LinkClosedError: The other side is gone, and all that it had sent has been received.
+            LinkClosedError: The other side is gone, and all that it had sent has been received;
+                or it has sent what it must not.
         """
+        frame = self._receive()
+        if frame is None or self._opener is None:
+            return frame
+        try:
+            return self._opener.open(memoryview(frame))
+        except ConnectionError as error:
+            raise LinkClosedError(str(error)) from error
+
+    def _receive(self) -> bytes | bytearray | None:
         while (frame := self._next_frame()) is None:
             if self._is_drained:
                 self._is_drained = False
@@ -124,6 +162,7 @@ class Link:
                 raise LinkClosedError(str(error)) from error
             if not count:
                 raise LinkClosedError("the other side has closed the link")
+            self.heard = True
         return frame
 
     def _next_frame(self) -> bytes | bytearray | None:
@@ -141,8 +180,13 @@ class Link:
             frame = bytes(memoryview(read)[_LENGTH.size : end])
             del read[:end]
             return frame
+        if length > self.largest:
+            raise LinkClosedError(f"the other side announces a frame of {length} bytes")
         if length > _PIECE:
-            self._long = bytearray(length)
+            try:
+                self._long = bytearray(length)
+            except (MemoryError, OverflowError) as error:
+                raise LinkClosedError(f"no memory for a frame of {length} bytes") from error
             self._long_at = len(read) - _LENGTH.size
             self._long[: self._long_at] = memoryview(read)[_LENGTH.size :]
             self._read = bytearray()
@@ -158,7 +202,7 @@ class Link:
             self._socket = None
         self._outbox.clear()
 
-    def _open_socket(self) -> socket.socket:
+    def _open_socket(self) -> "socket.socket | TlsSocket":
         if self._socket is None:
             raise LinkClosedError("the link has been closed, or belongs to another process")
         return self._socket

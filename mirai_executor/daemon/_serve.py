@@ -91,7 +91,7 @@ class Daemon:
 
     # Frames
 
-    def _receive(self) -> bytes | bytearray:
+    def _receive(self) -> bytes | bytearray | memoryview:
         while (patience := self._memory.patience) is not None and not self._link.wait(patience):
             self._rest()
         return self._link.receive() or b""

@@ -1,0 +1,157 @@
+"""What every daemon is to its host, here or elsewhere: a link, and what was sent over it."""
+
+import abc
+import signal
+import socket
+from collections.abc import Iterable, Sequence
+
+from mirai_executor import _wire
+from mirai_executor._arena import Exchange, copies
+from mirai_executor._core import TaskId
+from mirai_executor._payload import Call, NameEntry, Preparation, Sent
+from mirai_executor._transport import Link
+
+__all__ = ["HOST_NAME", "Daemon", "SentCall"]
+
+SentCall = tuple[TaskId, Call, tuple[_wire.Buffer, ...]]  # the latter: its large buffers
+
+HOST_NAME = socket.gethostname()
+
+
+class Daemon(abc.ABC):
+    """One daemon.
+
+    Args:
+        link: Carries its frames.
+        exchange: Shares memory with it; None where nothing can.
+
+    Attributes:
+        link: Carries its frames.
+        sent: Tasks without an outcome yet, in order.
+        is_dead: It has ended; what it had sent may still come.
+        link_is_closed: Nothing more will come.
+        dismissed: It was told to leave.
+        waits_to_send: Until the link can take more.
+        has_greeted: Before that, it can have sent nothing that counts.
+        host: The name of its machine.
+        command: What has started it, where that is known.
+    """
+
+    host = HOST_NAME
+    command: tuple[str, ...] = ()
+
+    def __init__(self, link: Link, exchange: Exchange | None = None) -> None:
+        self.link = link
+        self.exchange = exchange
+        self.sent: dict[TaskId, None] = {}
+        self.is_dead = self.link_is_closed = self.dismissed = False
+        self.waits_to_send = False
+        self.has_greeted = False
+        self._names = Sent()
+
+    # What it is
+
+    @property
+    @abc.abstractmethod
+    def pid(self) -> int:
+        """The process id, on its machine."""
+
+    @property
+    @abc.abstractmethod
+    def exitcode(self) -> int | None:
+        """How it has ended, as ``subprocess`` says it; None if nobody knows."""
+
+    def preparation(self) -> Preparation:
+        """Return what it has to know of this process before it can read a call."""
+        return Preparation.of_this_process()
+
+    # Sending
+
+    def send(self, frame: _wire.Frame) -> None:
+        """Send a frame; LinkClosedError if the daemon is gone."""
+        self.link.send(_wire.encode(frame))
+
+    def send_tasks(self, calls: Sequence[SentCall]) -> None:
+        """Send calls, to be run in this order; LinkClosedError if the daemon is gone."""
+        ids = [task for task, _, _ in calls]
+        self.issue(ids)
+        self.sent.update(dict.fromkeys(ids))
+        tasks = []
+        table: tuple[NameEntry, ...] | None = None
+        names: tuple[_wire.Name, ...] = ()
+        for task, call, buffers in calls:
+            if call.names is not table:
+                table, names = call.names, self.new_names(call.names)
+            lent = self._lend(buffers) if buffers else ()
+            tasks.append(_wire.WireTask(task, names, call.blob, lent))
+        released = self.exchange.take_released() if self.exchange is not None else ()
+        self.send(_wire.Tasks(tuple(tasks), released))
+
+    def note_names(self, names: Iterable[NameEntry]) -> None:
+        """Remember names that reached the daemon in another way."""
+        for entry in names:
+            self._names.is_new(entry)
+
+    def new_names(self, names: Sequence[NameEntry]) -> tuple[_wire.Name, ...]:
+        """Return the table of a call, with the bytes of those names that the daemon lacks.
+
+        To be asked in the order of sending, and once: the daemon forgets in that order.
+        """
+        return tuple(
+            _wire.Name(e.name, e.digest, e.blob if self._names.is_new(e) else None) for e in names
+        )
+
+    @abc.abstractmethod
+    def issue(self, tasks: Sequence[TaskId]) -> None:
+        """Let the daemon begin these, once they come, in this order."""
+
+    @abc.abstractmethod
+    def interrupt(self, task: TaskId) -> None:
+        """Ask the daemon to stop this task, and no other."""
+
+    @abc.abstractmethod
+    def insist(self) -> None:
+        """Have it look once more at what has to stop, and send the results that it has in hand."""
+
+    @abc.abstractmethod
+    def take_back(self) -> tuple[TaskId, ...] | None:
+        """Return the tasks that it has not begun, and never will; None if it will say so."""
+
+    # Large buffers
+
+    def _lend(self, buffers: tuple[_wire.Buffer, ...]) -> tuple[_wire.Buffer, ...]:
+        return buffers if self.exchange is None else self.exchange.lend(buffers)
+
+    def views(self, buffers: Sequence[_wire.Buffer]) -> tuple[memoryview | bytearray, ...]:
+        """Return the large buffers of a result, to be asked once for each."""
+        return copies(buffers) if self.exchange is None else self.exchange.views(buffers)
+
+    def rest(self) -> None:
+        """Tell it which memory is not used any more; LinkClosedError if it is gone."""
+        if self.exchange is not None and not self.dismissed:
+            released = self.exchange.take_released()
+            if self.exchange.tell() or released:
+                self.send(_wire.Tasks((), released))
+
+    @property
+    def is_borrowing(self) -> bool:
+        """Whether memory of its may be in use here."""
+        return self.exchange is not None and self.exchange.is_borrowing
+
+    # Ends
+
+    @abc.abstractmethod
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        """End the daemon, and all that its tasks have started."""
+
+    @abc.abstractmethod
+    def begun(self) -> tuple[TaskId, ...]:
+        """Return the tasks that it had begun and not answered; it takes back all others."""
+
+    @abc.abstractmethod
+    def close(self) -> str:
+        """Let go of everything, and return the last lines of its standard error."""
+
+    @abc.abstractmethod
+    def forget(self) -> None:
+        """In a forked child: let go of what would keep the daemon from noticing its host's end."""

@@ -1,0 +1,233 @@
+"""Lets daemons in that prove the secret of the executor, and nobody else.
+
+::
+
+    connection ─► (TLS) ─► handshake ─► admitted: a link
+                   └─── too late, too much, wrong ──► dropped, and counted
+
+Nothing of what a guest sends is unpickled, and a frame of his has at most 512 bytes. It all runs
+on the host thread, which never waits for a guest.
+"""
+
+import logging
+import selectors
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+from mirai_executor._transport import Link, Listener, TlsSocket, server_context
+from mirai_executor.credentials import (
+    LARGEST_FRAME,
+    HostHandshake,
+    Opener,
+    ProtocolError,
+    Sealer,
+    Secret,
+)
+
+from ._entrance import Entrance
+
+__all__ = ["Door"]
+
+_LOG = logging.getLogger("mirai_executor")
+_PATIENCE = 10.0  # seconds that a guest may take to prove the secret
+_GUESTS = 128  # at once; who comes then takes the place of the one who has been here longest
+_KNOCKS = 32  # that are answered between two looks at the daemons
+_REST = 0.5  # seconds until the next guest, when this process has no descriptor left
+
+
+class _Guest:
+    """A connection that has proved nothing yet."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        address: str,
+        deadline: float,
+        secret: Secret,
+        context: ssl.SSLContext | None,
+        *,
+        sealed: bool,
+    ) -> None:
+        self.address = address
+        self.deadline = deadline
+        self.sealed = sealed
+        self._tls = None if context is None else TlsSocket(connection, context)
+        self.link = Link(self._tls or connection, blocking=False)
+        self.link.largest = LARGEST_FRAME
+        self._handshake = HostHandshake(secret)
+
+    def go_on(self) -> bool:
+        """Take in what has come; True once the secret is proved.
+
+        Raises:
+            ssl.SSLWantReadError, ssl.SSLWantWriteError: It goes on once that can be done.
+            OSError: It is no daemon of ours.
+        """
+        if self._tls is not None:
+            self._tls.shake_hands()
+            self._tls = None
+        while (frame := self.link.receive()) is not None:
+            try:
+                self.link.send(self._handshake.receive(bytes(frame)))
+            except ProtocolError as error:
+                if error.reply is not None:
+                    self.link.send(error.reply)
+                raise
+            if (keys := self._handshake.keys) is not None:
+                self.link.largest = sys.maxsize
+                if self.sealed:
+                    self.link.seal(Sealer(keys.to_daemon), Opener(keys.to_host))
+                return True
+        return False
+
+
+class Door:
+    """The listening sockets of one executor, and those who have knocked.
+
+    Args:
+        entrance: Where, and what has to be proved.
+        selector: Calls the data of a key when its descriptor is ready.
+        admit: Is given the link of each daemon, and where it comes from.
+    """
+
+    def __init__(
+        self,
+        entrance: Entrance,
+        selector: selectors.BaseSelector,
+        admit: Callable[[Link, str], None],
+    ) -> None:
+        self._entrance = entrance
+        self._selector = selector
+        self._admit = admit
+        self._guests: dict[int, _Guest] = {}  # by descriptor, in the order of their coming
+        self._closed_until: float | None = None
+        self.refused = 0
+        self._context = (
+            None if entrance.certificate is None else server_context(entrance.certificate)
+        )
+        self._open()
+
+    def _open(self) -> None:
+        for listener in self._entrance.listeners:
+            self._selector.register(
+                listener.fileno(),
+                selectors.EVENT_READ,
+                lambda listener=listener: self._on_knock(listener),
+            )
+
+    def _shut(self) -> None:
+        for listener in self._entrance.listeners:
+            self._selector.unregister(listener.fileno())
+
+    # Guests
+
+    def _on_knock(self, listener: Listener) -> None:
+        for _ in range(_KNOCKS):
+            try:
+                knock = listener.accept()
+            except OSError as error:
+                self._on_exhaustion(error)
+                return
+            if knock is None:
+                return
+            self._receive(listener, *knock)
+
+    def _on_exhaustion(self, error: OSError) -> None:
+        """Make room, or wait for some: looking again at once would only take time."""
+        if self._guests:
+            self._drop(next(iter(self._guests)), error)
+            return
+        if self._closed_until is None:
+            _LOG.warning("no daemon can connect for the moment: %s", error)
+            self._shut()
+            self._closed_until = time.monotonic() + _REST
+
+    def _receive(self, listener: Listener, connection: socket.socket, address: str) -> None:
+        if len(self._guests) >= _GUESTS:
+            self._drop(next(iter(self._guests)), "others knock")
+        url = listener.url
+        fd = connection.fileno()
+        try:
+            self._guests[fd] = _Guest(
+                connection,
+                address,
+                time.monotonic() + _PATIENCE,
+                self._entrance.secret,
+                self._context if url.is_tls else None,
+                sealed=not url.is_tls and url.scheme != "ipc",
+            )
+        except OSError as error:  # gone already
+            connection.close()
+            self._count(address, error)
+            return
+        self._selector.register(fd, selectors.EVENT_READ, lambda: self._on_guest(fd))
+
+    def _on_guest(self, fd: int) -> None:
+        guest = self._guests.get(fd)
+        if guest is None:  # dropped a moment ago
+            return
+        try:
+            if not guest.go_on():
+                return
+        except ssl.SSLWantReadError:
+            self._await(fd, selectors.EVENT_READ)
+        except ssl.SSLWantWriteError:
+            self._await(fd, selectors.EVENT_WRITE)
+        except OSError as error:
+            self._drop(fd, error)
+        else:
+            del self._guests[fd]
+            self._selector.unregister(fd)
+            self._admit(guest.link, guest.address)
+
+    def _await(self, fd: int, event: int) -> None:
+        self._selector.modify(fd, event, lambda: self._on_guest(fd))
+
+    def _drop(self, fd: int, why: object) -> None:
+        guest = self._guests.pop(fd)
+        self._selector.unregister(fd)
+        guest.link.close()
+        self._count(guest.address, why)
+
+    def _count(self, address: str, why: object) -> None:
+        self.refused += 1
+        if isinstance(why, ProtocolError):
+            _LOG.warning("a connection from %s was refused: %s", address, why)
+        else:
+            _LOG.debug("a connection from %s was dropped: %s", address, why)
+
+    # Time
+
+    def deadlines(self) -> Iterable[float]:
+        """Return when :meth:`expire` has something to do."""
+        if self._guests:
+            yield next(iter(self._guests.values())).deadline
+        if self._closed_until is not None:
+            yield self._closed_until
+
+    def expire(self, now: float) -> None:
+        """Drop those who have had their time."""
+        while self._guests:
+            fd, guest = next(iter(self._guests.items()))
+            if guest.deadline > now:
+                break
+            self._drop(fd, "it has proved nothing in time")
+        if self._closed_until is not None and self._closed_until <= now:
+            self._closed_until = None
+            self._open()
+
+    # Ends
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        for fd in list(self._guests):
+            guest = self._guests.pop(fd)
+            self._selector.unregister(fd)
+            guest.link.close()
+        if self._closed_until is None:
+            self._shut()
+        self._closed_until = None
+        self._entrance.close()

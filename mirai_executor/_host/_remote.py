@@ -1,0 +1,105 @@
+"""One daemon elsewhere, as its host sees it: a link to its keeper, who does what cannot wait."""
+
+import contextlib
+import signal
+from collections.abc import Sequence
+
+from mirai_executor import _wire
+from mirai_executor._core import TaskId
+from mirai_executor._payload import Preparation
+from mirai_executor._transport import Link, LinkClosedError
+
+from ._daemon import Daemon
+
+__all__ = ["RemoteDaemon"]
+
+
+class RemoteDaemon(Daemon):
+    """A daemon that has been let in.
+
+    Args:
+        link: The connection to its keeper.
+        address: Where that comes from.
+    """
+
+    def __init__(self, link: Link, address: str) -> None:
+        super().__init__(link)
+        self.host = address  # until it says its name
+        self._pid = 0
+        self._end: _wire.Ended | None = None
+        self._silent_since: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id on its machine; 0 until it has said so."""
+        return self._pid
+
+    @property
+    def exitcode(self) -> int | None:
+        """How it has ended, as its keeper has said; None if that was cut off."""
+        return None if self._end is None else self._end.code
+
+    def preparation(self) -> Preparation:
+        """Return what it has to know of this process before it can read a call."""
+        return Preparation.of_this_process().elsewhere()
+
+    def join(self, frame: _wire.Joined) -> None:
+        """Note what its keeper says of it."""
+        self._pid, self.host = frame.pid, frame.host
+
+    def note_end(self, frame: _wire.Ended) -> None:
+        """Note how it has ended."""
+        self._end = frame
+
+    def has_been_silent(self, now: float, patience: float) -> bool:
+        """Tell whether nothing has come for so many seconds; to be asked more often than that."""
+        if self.link.heard or self._silent_since is None:
+            self.link.heard = False
+            self._silent_since = now
+        return now - self._silent_since >= patience
+
+    def issue(self, tasks: Sequence[TaskId]) -> None:
+        """Do nothing: its keeper issues tickets for what comes."""
+
+    def interrupt(self, task: TaskId) -> None:
+        """Ask the daemon to stop this task, and no other; its keeper sees to it."""
+        self._tell(_wire.Stop(task))
+
+    def insist(self) -> None:
+        """Do nothing: its keeper insists."""
+
+    def take_back(self) -> None:
+        """Have its keeper return the tasks that it has not begun."""
+        self._tell(_wire.Recall())
+
+    def accept_returned(self, frame: _wire.Returned) -> tuple[TaskId, ...]:
+        """Note tasks that it has not begun; return them."""
+        tasks = tuple(TaskId(task) for task in frame.tasks)
+        for task in tasks:
+            self.sent.pop(task, None)
+        return tasks
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        """Have its keeper end it."""
+        self._tell(_wire.Kill(signum))
+
+    def _tell(self, frame: _wire.Frame) -> None:
+        with contextlib.suppress(LinkClosedError):  # that is reported where it is read
+            self.send(frame)
+
+    def begun(self) -> tuple[TaskId, ...]:
+        """Return the tasks that it may have begun.
+
+        If its keeper could not say which, those are all that it had: none may run twice.
+        """
+        for task in self._end.unbegun if self._end is not None else ():
+            self.sent.pop(TaskId(task), None)
+        return tuple(self.sent)
+
+    def close(self) -> str:
+        """Let go of it, and return the last lines of its standard error."""
+        self.link.close()
+        return "" if self._end is None else self._end.stderr
+
+    def forget(self) -> None:
+        """In a forked child: nothing, as links close themselves there."""

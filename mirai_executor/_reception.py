@@ -1,0 +1,168 @@
+"""Where daemons of other machines come in: its addresses, and what those who come must know."""
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ._host import Entrance
+from ._transport import listen
+from .credentials import (
+    Certificate,
+    DaemonCredentials,
+    load_certificate,
+    make_certificate,
+    new_secret,
+)
+from .launchers import Command, DaemonCommand, Launcher, Submission, Until, shell_command
+from .urls import Url, host_url
+
+__all__ = ["Here", "Reception"]
+
+# What may be said of a daemon that is launched, as words of its command line.
+_OPTIONS = {
+    "output": "--output",
+    "idle_time": "--idle-time",
+    "wall_time": "--wall-time",
+    "max_tasks": "--max-tasks",
+    "autoexit": "--autoexit",
+    "retry": "--retry",
+}
+# As a daemon of this machine is started otherwise: a working directory must not get in the way.
+_PROGRAM = (
+    "import sys; sys.path.append({home!r}); from mirai_executor.cli import main; sys.exit(main())"
+)
+_HOME = str(Path(__file__).resolve().parents[1])
+
+Source = str | Path
+Password = str | bytes | Callable[[], str | bytes]
+
+
+class Reception:
+    """Listens at addresses, and says what a daemon needs to come there.
+
+    Args:
+        urls: The addresses; port 0 for a free one.
+        tls: Certificate and key that an authority has signed; None for some made for now.
+        tls_password: What the key is encrypted with.
+        tls_cert: What daemons are to trust, if it does not come with ``tls``.
+
+    Raises:
+        ValueError: An address, or the certificate, is not as it must be.
+        OSError: It cannot be listened at an address.
+    """
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        tls: Source | tuple[Source, Source] | None = None,
+        tls_password: Password | None = None,
+        tls_cert: Source | None = None,
+    ) -> None:
+        wanted = [Url.parse(url) for url in ([urls] if isinstance(urls, str) else urls)]
+        if not wanted:
+            raise ValueError("url must name at least one address to listen at")
+        certificate = _certificate(wanted, tls, tls_password, tls_cert)
+        secret = new_secret()
+        self.entrance = Entrance(listen(wanted), secret, certificate)
+        self.urls = tuple(str(url) for url in self._dialable())
+        self.credentials = DaemonCredentials(
+            secret,
+            "" if certificate is None else certificate.authority,
+            "" if certificate is None else certificate.server_name,
+        )
+        self._warn()
+
+    def _dialable(self) -> list[Url]:
+        """Return the addresses as daemons dial them: "*" stands for each of this machine."""
+        urls: list[Url] = []
+        for listener in self.entrance.listeners:
+            url = listener.url
+            if not url.is_wildcard:
+                urls.append(url)
+                continue
+            # What an IPv4 socket has not heard cannot be dialled.
+            hosts = [Url.parse(own).host for own in host_url()]
+            urls += [url.with_host(host) for host in hosts if listener.hears(host)]
+        return urls
+
+    def _warn(self) -> None:
+        open_ones = [url for url in self.urls if not _is_private(Url.parse(url))]
+        if open_ones:
+            warnings.warn(
+                f"what travels over {open_ones[0]} is authenticated but not encrypted: others on "
+                "the network can read functions, arguments and results; use tls+tcp://",
+                stacklevel=4,
+            )
+
+    def command(self, **options: object) -> DaemonCommand:
+        """Return what a daemon must be told.
+
+        Raises:
+            TypeError: There is no such option.
+        """
+        words: list[str] = []
+        for name, value in options.items():
+            if name not in _OPTIONS:
+                known = ", ".join(_OPTIONS)
+                raise TypeError(f"a daemon has no option {name!r}; it has {known}")
+            if name == "output":
+                words += [] if value else ["--no-output"]
+            elif value is not None:
+                words += [_OPTIONS[name], str(value)]
+        return DaemonCommand(self.urls, self.credentials, tuple(words))
+
+    def plan(self, launcher: Launcher, count: int, **options: object) -> list[Submission]:
+        """Return what has to be run for so many daemons; files are removed at the end."""
+        submissions = launcher.plan(self.command(**options), count)
+        for one in submissions:
+            if isinstance(one, Command):
+                self.entrance.files.update(file.path for file in one.files)
+        return submissions
+
+    def shell_commands(self, python: str | None, count: int, **options: object) -> list[str]:
+        """Return what starts so many daemons when it is pasted into shells elsewhere."""
+        return [shell_command(self.command(**options), python or sys.executable)] * count
+
+
+@dataclass(frozen=True)
+class Here:
+    """Starts daemons on this machine that dial like those of others.
+
+    Args:
+        python: The interpreter that runs them.
+    """
+
+    python: str
+
+    def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
+        """Return a command for each daemon."""
+        program = _PROGRAM.format(home=_HOME)
+        _, _, _, *words = daemon.argv((self.python,))
+        command = Command(
+            (self.python, "-P", "-c", program, *words),
+            environment=tuple(daemon.environment.items()),
+            until=Until.START,
+            secret=daemon.secret,
+        )
+        return [command] * count
+
+
+def _certificate(
+    urls: Sequence[Url],
+    tls: Source | tuple[Source, Source] | None,
+    password: Password | None,
+    authority: Source | None,
+) -> Certificate | None:
+    if not any(url.is_tls for url in urls):
+        if tls is not None or authority is not None:
+            raise ValueError(f"tls is for addresses such as tls+tcp://, not {urls[0]}")
+        return None
+    if tls is None:
+        return make_certificate()
+    return load_certificate(tls, password, authority)
+
+
+def _is_private(url: Url) -> bool:
+    return url.is_tls or url.is_loopback

@@ -1,0 +1,185 @@
+"""Listens at addresses, and dials them."""
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from mirai_executor.urls import Url
+
+__all__ = ["Listener", "dial", "listen"]
+
+_BACKLOG = 512
+_WILDCARD = "*"
+
+
+class Listener:
+    """A socket that listens at one address.
+
+    Args:
+        url: The address; port 0 for a free one.
+
+    Raises:
+        OSError: It cannot be listened at; the message names the address.
+
+    Attributes:
+        url: The address, with the port that was found.
+    """
+
+    def __init__(self, url: Url) -> None:
+        try:
+            self._socket = _listening(url)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot listen at {url}: {error.strerror or error}"
+            ) from error
+        self.url = url if url.scheme == "ipc" else url.with_port(self._socket.getsockname()[1])
+        self._file = Path(url.path).stat() if url.scheme == "ipc" else None
+        self._owner = os.getpid()
+
+    def fileno(self) -> int:
+        """Return the descriptor, readable when somebody knocks."""
+        return self._socket.fileno()
+
+    def accept(self) -> tuple[socket.socket, str] | None:
+        """Return a connection and where it comes from, or None. Neither it nor this blocks.
+
+        Raises:
+            OSError: This process has no descriptor free.
+        """
+        try:
+            connection, address = self._socket.accept()
+        except (BlockingIOError, ConnectionError):
+            return None
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                raise
+            return None  # an error of that one connection, as accept(2) says
+        connection.setblocking(False)
+        _hurry(connection)
+        return connection, str(address[0]) if isinstance(address, tuple) else "this machine"
+
+    def hears(self, host: str) -> bool:
+        """Tell whether what listens at all addresses does so at this one, too."""
+        return ":" not in host or self._socket.family == socket.AF_INET6
+
+    def close(self) -> None:
+        """Stop listening, and remove the file of an ipc address."""
+        self._socket.close()
+        if self._file is not None and os.getpid() == self._owner:
+            with contextlib.suppress(OSError):  # another may be there by now
+                path = Path(self.url.path)
+                if os.path.samestat(path.stat(), self._file):
+                    path.unlink()
+
+
+def listen(urls: Sequence[Url]) -> list[Listener]:
+    """Listen at all of some addresses; those that ask for any port share one, if they can.
+
+    Raises:
+        OSError: One cannot be listened at.
+    """
+    listeners: list[Listener] = []
+    port = 0
+    try:
+        for url in urls:
+            shared = url.with_port(port) if url.scheme != "ipc" and not url.port else url
+            try:
+                listeners.append(Listener(shared))
+            except OSError:
+                if shared == url:
+                    raise
+                listeners.append(Listener(url))  # somebody else has that port there
+            port = port or listeners[-1].url.port
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def dial(url: Url, timeout: float) -> socket.socket:
+    """Return a connection to an address; it blocks, for up to ``timeout`` seconds in each call.
+
+    Raises:
+        OSError: There is nobody, or the address is none here.
+    """
+    if url.scheme == "ipc":
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(url.path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    connection = socket.create_connection((url.host, url.port), timeout)
+    _hurry(connection)
+    return connection
+
+
+def _listening(url: Url) -> socket.socket:
+    if url.scheme == "ipc":
+        return _listening_file(url.path)
+    host = "" if url.host == _WILDCARD else url.host
+    family = socket.AF_INET6 if ":" in host or (not host and _has_ipv6()) else socket.AF_INET
+    if host and family == socket.AF_INET:
+        (family, _, _, _, address), *_ = socket.getaddrinfo(
+            host, url.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        host = str(address[0])
+    listening = socket.create_server(
+        (host, url.port),
+        family=family,
+        backlog=_BACKLOG,
+        dualstack_ipv6=not host and family == socket.AF_INET6,
+    )
+    listening.setblocking(False)
+    return listening
+
+
+def _listening_file(path: str) -> socket.socket:
+    _remove_stale(path)
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        before = os.umask(0o177)  # for this user alone
+        try:
+            listening.bind(path)
+        finally:
+            os.umask(before)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _remove_stale(path: str) -> None:
+    """Remove what a host that was killed has left; nobody listens there."""
+    try:
+        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return
+    if not is_socket:
+        raise OSError(errno.EEXIST, "there is a file of that name, which is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+        except OSError:
+            pass  # to bind will say what is wrong
+
+
+def _has_ipv6() -> bool:
+    return socket.has_dualstack_ipv6()
+
+
+def _hurry(connection: socket.socket) -> None:
+    """Send small frames at once."""
+    if connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,137 @@
+"""Gives a TLS connection the manners of a plain socket that does not block.
+
+OpenSSL says "I want to read" where a socket says "it would block", and may want the one while it
+is asked for the other. Here both become ``BlockingIOError``.
+"""
+
+import contextlib
+import os
+import socket
+import ssl
+import tempfile
+
+from mirai_executor.credentials import Certificate
+
+__all__ = ["TlsSocket", "client_context", "server_context"]
+
+_RECORD = 1 << 14  # bytes: the longest piece that TLS sends at once
+
+
+class TlsSocket:
+    """One end of a TLS connection.
+
+    Args:
+        connection: A connected socket; owned from now on.
+        context: Of :func:`server_context` or :func:`client_context`.
+        server_name: What the certificate of the other side has to bear; None at a server.
+    """
+
+    def __init__(
+        self, connection: socket.socket, context: ssl.SSLContext, server_name: str | None = None
+    ) -> None:
+        self._tls = context.wrap_socket(
+            connection,
+            server_side=server_name is None,
+            server_hostname=server_name,
+            do_handshake_on_connect=False,
+        )
+
+    def shake_hands(self) -> None:
+        """Go on with the handshake of TLS until it is done.
+
+        Raises:
+            ssl.SSLWantReadError: It goes on once something has come.
+            ssl.SSLWantWriteError: It goes on once something can be sent.
+            OSError: It has failed.
+        """
+        self._tls.do_handshake()
+
+    def fileno(self) -> int:
+        """Return the descriptor, to wait for."""
+        return self._tls.fileno()
+
+    def settimeout(self, seconds: float) -> None:
+        """Wait for so long in each call."""
+        self._tls.settimeout(seconds)
+
+    def setblocking(self, blocking: bool, /) -> None:
+        """Wait in calls, or do not."""
+        self._tls.setblocking(blocking)
+
+    def recv(self, size: int, /) -> bytes:
+        """Receive up to ``size`` bytes: all that OpenSSL has read, or nobody would come for it."""
+        data = self._receive(size)
+        while len(data) < size and self._tls.pending():
+            data += self._receive(size - len(data))
+        return data
+
+    def _receive(self, size: int) -> bytes:
+        try:
+            return self._tls.recv(size)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Receive into a buffer; return how many bytes."""
+        try:
+            return self._tls.recv_into(buffer)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
+
+    def send(self, data: memoryview, _flags: int = 0, /) -> int:
+        """Send the beginning of some data; return how much. Who has to wait, sends it again."""
+        try:
+            return self._tls.send(data[:_RECORD])
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
+
+    def sendall(self, data: memoryview, _flags: int = 0, /) -> None:
+        """Send all of it; for one that blocks."""
+        self._tls.sendall(data)
+
+    def close(self) -> None:
+        """Close the connection, without a word."""
+        self._tls.close()
+
+
+def server_context(certificate: Certificate) -> ssl.SSLContext:
+    """Return what a listener needs; TLS 1.3 only."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # A daemon connects once: tickets to come back faster with would be for nothing.
+    context.num_tickets = 0
+    pem = (certificate.certificate + certificate.key).encode()
+    # OpenSSL reads keys from files only: from memory, where the system has such files.
+    with contextlib.suppress(OSError, AttributeError):
+        fd = os.memfd_create("mirai-key", os.MFD_CLOEXEC)
+        try:
+            os.write(fd, pem)
+            context.load_cert_chain(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+        return context
+    with tempfile.NamedTemporaryFile(prefix="mirai-") as file:  # readable to this user alone
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
+def client_context(authority: str) -> ssl.SSLContext:
+    """Return what a daemon needs to recognise its host.
+
+    Args:
+        authority: The certificates that it trusts, as PEM; empty for those of the system.
+
+    Raises:
+        ssl.SSLError: They are no certificates.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # What was given is what is trusted, though it may have an issuer of its own.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if authority:
+        context.load_verify_locations(cadata=authority)
+    else:
+        context.load_default_certs()
+    return context

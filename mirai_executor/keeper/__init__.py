@@ -1,0 +1,14 @@
+"""Keeps a daemon for a host on another machine: dials it, proves itself, and passes frames on.
+
+::
+
+    host ◄── one connection ──► keeper ◄── a local link ──► daemon (runs the tasks)
+
+The keeper runs no user code and unpickles nothing, so it always has time: for signs of life, for
+stopping a task that holds the interpreter's lock, and for ending it all when the host is gone.
+"""
+
+from ._keep import keep
+from ._options import Autoexit, ExitCode, Options
+
+__all__ = ["Autoexit", "ExitCode", "Options", "keep"]

@@ -1,0 +1,91 @@
+"""Serves a host, and others after it if it was asked to; its exit code says why it ended."""
+
+import contextlib
+import math
+import os
+import random
+import socket
+import sys
+import time
+from collections import deque
+
+from mirai_executor.credentials import DaemonCredentials
+from mirai_executor.errors import LaunchError
+
+from ._dial import NotConnectedError, connect
+from ._options import Autoexit, ExitCode, Options
+from ._session import End, Session
+
+__all__ = ["keep"]
+
+# Erlang's restart intensity: so many daemons in a row that came to nothing are enough.
+_FAILURES, _WINDOW = 5, 60.0
+_EARLY = 0.9  # of its wall time a daemon serves at least
+_BACK_AGAIN = 2.0  # seconds to find a host again whose daemon has crashed
+
+
+def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
+    """Serve the host. Returns when this daemon is to end; says why on standard error."""
+    end_at = math.inf
+    if options.wall_time is not None:
+        # Not all at once: who started together would leave the host alone together.
+        end_at = time.monotonic() + options.wall_time * random.uniform(_EARLY, 1.0)  # noqa: S311 - to spread, not to hide
+    keeper = _Keeper(options, credentials, end_at)
+    try:
+        while keeper.serve():
+            pass
+    except NotConnectedError as error:
+        if keeper.was_connected and error.code is ExitCode.UNREACHABLE:
+            return ExitCode.DONE
+        return _say(error.code, str(error))
+    except (LaunchError, OSError) as error:
+        return _say(ExitCode.BROKEN, f"no interpreter for tasks could be started: {error}")
+    if keeper.is_broken:
+        return _say(ExitCode.BROKEN, "its interpreters end before they do a task")
+    return ExitCode.DONE
+
+
+class _Keeper:
+    """Knows what has become of the sessions so far."""
+
+    def __init__(self, options: Options, credentials: DaemonCredentials, end_at: float) -> None:
+        self._options = options
+        self._credentials = credentials
+        self._end_at = end_at
+        self._stays = options.autoexit is Autoexit.NEVER
+        self._failures: deque[float] = deque(maxlen=_FAILURES)
+        self.was_connected = False
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether daemons came to nothing, too many in a row."""
+        times = self._failures
+        return len(times) == times.maxlen and times[-1] - times[0] < _WINDOW
+
+    def serve(self) -> bool:
+        """Serve a host with one daemon; True if there may be a next one.
+
+        Raises:
+            NotConnectedError: There is no host.
+            LaunchError: There is no daemon.
+        """
+        retry = self._options.retry
+        if self.was_connected:
+            retry = math.inf if self._stays else _BACK_AGAIN
+        link = connect(self._options.urls, self._credentials, retry)
+        self.was_connected = True
+        with contextlib.closing(link):
+            session = Session(link, self._options, self._end_at)
+            end = session.run()
+        if end is End.CRASHED and not session.has_answered:
+            self._failures.append(time.monotonic())
+        else:
+            self._failures.clear()
+        is_over = end is End.LEFT or (end is End.CUT_OFF and not self._stays)
+        return not (is_over or self.is_broken or self._end_at <= time.monotonic())
+
+
+def _say(code: ExitCode, why: str) -> ExitCode:
+    where = f"mirai-executor daemon (pid {os.getpid()} on {socket.gethostname()})"
+    sys.stderr.write(f"{where}: {why}\n")
+    return code

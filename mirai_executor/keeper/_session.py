@@ -1,0 +1,334 @@
+"""One daemon for one host, from the handshake to the end of either.
+
+Everything runs on one thread that waits for four things: frames of the host, frames of the daemon,
+its death, and time.
+"""
+
+import selectors
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+
+from mirai_executor import _wire
+from mirai_executor._core import TaskId
+from mirai_executor._host._local import LocalDaemon
+from mirai_executor._host._relay import Relay
+from mirai_executor._host._store import Store
+from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor.launchers import LocalLauncher
+
+from ._options import Autoexit, Options
+
+__all__ = ["End", "Session"]
+
+_INSIST = 0.02  # seconds until a task that was asked to stop is asked again; then twice as many
+_LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
+_LAST_WORDS = 2.0  # seconds for the last frames to reach the host
+_MISSED = 12  # beats until the host is taken for lost: it may be busy in code that holds its lock
+_FIRST_BEAT = 5.0  # seconds, until the host has said how often
+
+
+class End(Enum):
+    """How a session has ended."""
+
+    LEFT = auto()  # the host let the daemon go
+    CRASHED = auto()  # the daemon died, or was killed
+    CUT_OFF = auto()  # the host is gone
+
+
+class Session:
+    """A host and a daemon, and what is between them.
+
+    Args:
+        link: The connection to the host.
+        options: How the daemon lives.
+        end_at: When it takes no more tasks.
+
+    Raises:
+        LaunchError: The daemon could not be started.
+    """
+
+    def __init__(self, link: Link, options: Options, end_at: float) -> None:
+        self._link = link
+        self._options = options
+        self._relay = Relay(aloud=True)
+        launcher = LocalLauncher(python=sys.executable, output=options.output)
+        try:
+            self._daemon = LocalDaemon(launcher, self._relay, Store(shared=False))
+        except BaseException:
+            self._relay.close()
+            raise
+        self._selector = selectors.DefaultSelector()
+        self._watch(self._link, self._on_host)
+        self._watch(self._daemon.link, self._on_daemon)
+        if self._daemon.pidfd >= 0:
+            self._selector.register(self._daemon.pidfd, selectors.EVENT_READ, self._on_death)
+        now = time.monotonic()
+        self._end: End | None = None
+        self._is_leaving = False  # the host has let the daemon go
+        self._wants_to_leave = False
+        self._host_is_gone = False
+        self._open = 0  # tasks that the daemon has, and has not answered
+        self._begun = 0  # tasks that it was ever given
+        self._stops: dict[int, tuple[float, float]] = {}  # as the host has for its own daemons
+        self._beat = _FIRST_BEAT
+        self._next_beat = now + _FIRST_BEAT
+        self._silent_since = now
+        self._idle_since: float | None = now
+        self._end_at = end_at
+        self._dead_until: float | None = None  # its last frames may come until then
+        self._is_closed = False  # nothing of the daemon is left
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the daemon has done a task."""
+        return self._begun > self._open
+
+    def run(self) -> End:
+        """Pass on what comes, until it is over; leaves nothing behind."""
+        try:
+            self._say(_wire.Joined(self._daemon.pid, socket.gethostname()))
+            # The last frame of the handshake may have brought more with it.
+            self._on_host()
+            while self._end is None:
+                for key, _ in self._selector.select(self._pause()):
+                    if self._end is None:
+                        key.data()
+                if self._end is None:
+                    self._expire(time.monotonic())
+            return self._end
+        finally:
+            self._close()
+
+    # Links
+
+    def _watch(self, link: Link, callback: Callable[[], None]) -> None:
+        self._selector.register(link.fileno(), selectors.EVENT_READ, callback)
+
+    def _send(self, link: Link, data: bytes) -> None:
+        """Send a frame; if the other side is gone, its own way of ending says so."""
+        try:
+            link.send(data)
+        except LinkClosedError:
+            return
+        self._follow(link)
+
+    def _follow(self, link: Link) -> None:
+        """Wait for a link to take more, while it has more to send."""
+        key = self._selector.get_key(link.fileno())
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.has_more_to_send else 0)
+        if key.events != events:
+            self._selector.modify(link.fileno(), events, key.data)
+
+    def _say(self, frame: _wire.Frame) -> None:
+        if not self._host_is_gone:
+            self._send(self._link, _wire.encode(frame))
+
+    # The host
+
+    def _on_host(self) -> None:
+        if self._host_is_gone:
+            return
+        try:
+            if self._link.has_more_to_send:
+                self._link.flush()
+                self._follow(self._link)
+            while (data := self._link.receive()) is not None:
+                self._on_host_frame(data)
+        except (LinkClosedError, _wire.WireError):
+            self._lose_host()
+
+    def _on_host_frame(self, data: bytes | bytearray | memoryview) -> None:
+        if _wire.is_tasks(data):
+            self._pass_tasks(data)
+        elif not _wire.is_for_keeper(data):
+            self._is_leaving = self._is_leaving or _wire.is_leave(data)
+            self._send(self._daemon.link, bytes(data))
+        else:
+            self._obey(_wire.decode(data))
+
+    def _pass_tasks(self, data: bytes | bytearray | memoryview) -> None:
+        frame = _wire.decode(data)
+        assert isinstance(frame, _wire.Tasks)  # noqa: S101 - for the type checker
+        ids = [TaskId(task.task) for task in frame.tasks]
+        limit = self._options.max_tasks
+        allowed = ids if limit is None else ids[: max(0, limit - self._begun)]
+        self._daemon.issue(allowed)  # what has no ticket is not begun
+        self._begun += len(allowed)
+        self._open += len(allowed)
+        self._idle_since = None if self._open else self._idle_since
+        self._send(self._daemon.link, bytes(data))
+        if len(allowed) < len(ids):
+            self._say(_wire.Returned(tuple(ids[len(allowed) :])))
+
+    def _obey(self, frame: _wire.Frame) -> None:
+        match frame:
+            case _wire.Attend(seconds):
+                self._beat = seconds
+                self._next_beat = time.monotonic() + seconds
+            case _wire.Beat():
+                pass
+            case _wire.Stop(task):
+                self._daemon.interrupt(TaskId(task))
+                self._stops[task] = (_INSIST, time.monotonic() + _INSIST)
+            case _wire.Recall():
+                returned = self._daemon.take_back()
+                self._open -= len(returned)
+                self._begun -= len(returned)
+                self._daemon.insist()
+                self._say(_wire.Returned(returned))
+            case _wire.Kill(signum):
+                self._daemon.kill(signum)
+            case _:
+                raise _wire.WireError(f"a host does not send {type(frame).__name__}")
+
+    def _lose_host(self) -> None:
+        """Do what was asked for in case that the host is gone."""
+        if self._host_is_gone:
+            return
+        self._host_is_gone = True
+        self._selector.unregister(self._link.fileno())
+        if self._is_leaving:
+            return  # it may be first to close
+        if self._options.autoexit is Autoexit.FINISH and self._open:
+            self._open -= len(self._daemon.take_back())
+        if self._options.autoexit is not Autoexit.FINISH or not self._open:
+            self._finish(End.CUT_OFF)
+
+    # The daemon
+
+    def _on_daemon(self) -> None:
+        try:
+            if self._daemon.link.has_more_to_send:
+                self._daemon.link.flush()
+                self._follow(self._daemon.link)
+            while (data := self._daemon.link.receive()) is not None:
+                self._on_daemon_frame(bytes(data))
+        except LinkClosedError:
+            self._selector.unregister(self._daemon.link.fileno())
+            self._daemon.link_is_closed = True
+            if self._daemon.is_dead:
+                self._report_end()
+            else:
+                self._dead_until = time.monotonic() + _LAST_FRAMES
+
+    def _on_daemon_frame(self, data: bytes) -> None:
+        if count := _wire.count_outcomes(data):
+            self._open -= count
+            if self._stops:
+                self._note_stopped(data)
+            if not self._open:
+                self._idle_since = time.monotonic()
+        if not self._host_is_gone:
+            self._send(self._link, data)
+        elif not self._open:
+            self._finish(End.CUT_OFF)
+        limit = self._options.max_tasks
+        if limit is not None and self._begun >= limit and not self._open:
+            self._ask_to_leave()
+
+    def _note_stopped(self, data: bytes) -> None:
+        frame = _wire.decode(data)
+        if isinstance(frame, _wire.Outcomes):
+            for outcome in frame.outcomes:
+                self._stops.pop(outcome.task, None)
+
+    def _ask_to_leave(self) -> None:
+        if not self._wants_to_leave:
+            self._wants_to_leave = True
+            self._say(_wire.Leaving())
+
+    def _on_death(self) -> None:
+        if self._daemon.is_dead:
+            return
+        self._daemon.is_dead = True
+        self._selector.unregister(self._daemon.pidfd)
+        self._daemon.reap()
+        if self._daemon.link_is_closed:
+            self._report_end()
+        else:
+            # A child of a task may hold the link open for ever: do not wait for its end alone.
+            self._dead_until = time.monotonic() + _LAST_FRAMES
+
+    def _report_end(self) -> None:
+        """Tell the host how the daemon has ended."""
+        unbegun = self._daemon.take_back()
+        code = self._daemon.reap()
+        stderr = self._daemon.close()
+        self._is_closed = True
+        self._say(_wire.Ended(code, unbegun, stderr))
+        left = self._is_leaving and code == 0
+        self._finish(End.LEFT if left else End.CUT_OFF if self._host_is_gone else End.CRASHED)
+
+    def _finish(self, end: End) -> None:
+        if self._end is None:
+            self._end = end
+
+    # Time
+
+    def _deadlines(self) -> Iterable[float]:
+        yield self._next_beat
+        for _, deadline in self._stops.values():
+            yield deadline
+        if self._dead_until is not None:
+            yield self._dead_until
+        if not self._wants_to_leave:
+            yield self._end_at  # never, perhaps
+            if self._options.idle_time is not None and self._idle_since is not None:
+                yield self._idle_since + self._options.idle_time
+
+    def _pause(self) -> float:
+        return max(0.0, min(self._deadlines()) - time.monotonic())
+
+    def _expire(self, now: float) -> None:
+        if self._next_beat <= now:
+            self._on_beat(now)
+        for task, (pause, deadline) in list(self._stops.items()):
+            if deadline <= now:
+                self._daemon.insist()
+                self._stops[task] = (2 * pause, now + 2 * pause)
+        if self._dead_until is not None and self._dead_until <= now:
+            self._dead_until = None
+            if self._daemon.is_dead:
+                self._report_end()
+            else:
+                self._daemon.kill()  # it cannot be reached any more
+        idle = self._options.idle_time
+        if idle is not None and self._idle_since is not None and self._idle_since + idle <= now:
+            self._ask_to_leave()
+        if self._end_at <= now:
+            self._ask_to_leave()
+
+    def _on_beat(self, now: float) -> None:
+        self._next_beat = now + self._beat
+        if self._link.heard:
+            self._link.heard = False
+            self._silent_since = now
+        if self._host_is_gone:
+            return
+        if now - self._silent_since > _MISSED * self._beat:
+            self._lose_host()
+        elif not self._link.has_more_to_send:  # what is on its way will do
+            self._say(_wire.Beat())
+
+    # Ends
+
+    def _close(self) -> None:
+        """End the daemon if it lives, let the last frames go out, and leave nothing behind."""
+        if not self._is_closed:
+            self._daemon.reap()
+            self._daemon.close()
+        self._relay.close()
+        deadline = time.monotonic() + _LAST_WORDS
+        while not self._host_is_gone and self._link.has_more_to_send:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._link.fileno(), selectors.EVENT_WRITE)
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    break
+            try:
+                self._link.flush()
+            except LinkClosedError:
+                break
+        self._selector.close()
