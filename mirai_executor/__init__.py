@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .functional import is_mirai_error as is_mirai_error
     from .functional import is_mirai_interrupt as is_mirai_interrupt
     from .functional import launch_local as launch_local
+    from .functional import launch_remote as launch_remote
     from .functional import mirai as mirai
     from .functional import profile as profile
     from .functional import race as race
@@ -88,6 +89,7 @@ _ROOMS = {
         "is_mirai_error",
         "is_mirai_interrupt",
         "launch_local",
+        "launch_remote",
         "mirai",
         "profile",
         "race",

@@ -331,6 +331,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         self._remote = remote
         self._python = python
         self._launching: threading.Thread | None = None
+        self._launch_failure: LaunchError | None = None
         self._name = name
         self._limits = Limits()
         self._is_shut_down = False
@@ -449,12 +450,24 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             try:
                 self.launch_remote(n)
             except LaunchError as error:
+                self._launch_failure = error
                 self._host.fail_launch(error)
             except RuntimeError:
                 pass  # it was shut down in the meantime
 
         self._launching = threading.Thread(target=run, name="mirai-launch", daemon=True)
         self._launching.start()
+
+    def _finish_launch(self) -> None:
+        """Wait until ``remote`` was asked for daemons; not until they have come.
+
+        Raises:
+            LaunchError: It has failed.
+        """
+        if self._launching is not None:
+            self._launching.join()
+        if self._launch_failure is not None:
+            raise self._launch_failure
 
     def everywhere(
         self, fn_or_source: "Callable[..., T] | str", /, *args: Any, **kwargs: Any

@@ -5,14 +5,17 @@ Every function here is safe from any thread. The current profile belongs to the 
 a new thread begins at the profile "default".
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from mirai_executor.errors import DaemonsNotSetError
 from mirai_executor.executor import Info, MiraiExecutor, Status
 from mirai_executor.futures import MiraiFuture
+
+if TYPE_CHECKING:
+    from mirai_executor.launchers import Launcher
 
 __all__ = [
     "Daemons",
@@ -23,6 +26,7 @@ __all__ = [
     "executor_for",
     "info",
     "launch_local",
+    "launch_remote",
     "mirai",
     "profile",
     "require_daemons",
@@ -139,7 +143,7 @@ class Daemons:
     It is false where there are no daemons.
 
     Attributes:
-        n: How many daemons there are to be.
+        n: How many daemons there are to be; 1 where they come by themselves.
         compute: The name of the profile.
     """
 
@@ -167,14 +171,27 @@ class Daemons:
         return f"<Daemons n={self.n} compute={self.compute!r}>"
 
 
-def daemons(n: int, *, compute: str | None = None, **options: Any) -> Daemons:
+def daemons(
+    n: int | None = None,
+    *,
+    url: str | Sequence[str] | None = None,
+    remote: "Launcher | None" = None,
+    compute: str | None = None,
+    **options: Any,
+) -> Daemons:
     """Set a profile: start its daemons, and wait until they are connected. 0 resets it.
+
+    With a ``url``, daemons connect there when they like to: this starts none, unless by
+    ``remote``, and waits for none.
 
     A profile that was set is reset before: its daemons end, tasks that are queued or running are
     cancelled, and those that do not let go within a second are killed with their daemon.
 
     Args:
-        n: The number of local daemons.
+        n: The number of local daemons; with ``remote``, of those that it is asked for (1 by
+            default); with a ``url`` alone, none is to be given.
+        url: Where daemons connect, as :func:`host_url` returns it.
+        remote: How daemons are started elsewhere, as :func:`ssh_config` returns it.
         compute: The name of the profile; by default the current one, which is "default" outside
             of any ``with`` block.
         options: Those of :class:`MiraiExecutor`, as ``dispatcher=False``.
@@ -186,24 +203,29 @@ def daemons(n: int, *, compute: str | None = None, **options: Any) -> Daemons:
         TypeError: ``n`` is no integer, or there is no such option. Nothing has changed.
         ValueError: ``n`` is negative, or an option out of its range. Nothing has changed.
         LaunchError: A daemon could not be started. The profile is not set.
+        OSError: It cannot be listened at the ``url``. Nothing has changed.
     """
-    if not isinstance(n, int):
-        raise TypeError(f"n must be the number of daemons, an integer, not {n!r}")
-    if n < 0:
+    is_elsewhere = url is not None or remote is not None
+    if not (n is None and is_elsewhere) and not isinstance(n, int):
+        raise TypeError(f"n must be the number of daemons, an integer, not {n!r}{_hint(n)}")
+    if n is not None and n < 0:
         raise ValueError("the number of daemons must be zero or greater")
     name = _name(compute)
     if n == 0:
         _reset(name)
         return Daemons(0, name)
-    executor = MiraiExecutor(n, **{"name": name, **options})
+    executor = MiraiExecutor(n, url=url, remote=remote, **{"name": name, **options})
     _reset(name)
     try:
-        executor.wait_ready()
+        if is_elsewhere:
+            executor._finish_launch()  # noqa: SLF001 - what fails is to be raised here
+        else:
+            executor.wait_ready()
     except BaseException:
         _end(executor)
         raise
     _set(name, executor)
-    return Daemons(n, name)
+    return Daemons(n or executor._max_workers, name)  # noqa: SLF001 - libraries ask for it, too
 
 
 @contextmanager
@@ -253,14 +275,42 @@ def require_daemons(compute: str | None = None) -> None:
     executor_for(compute)
 
 
-def launch_local(n: int = 1, *, compute: str | None = None) -> int:
+def launch_local(n: int = 1, *, compute: str | None = None, **options: Any) -> int:
     """Start more local daemons for a profile, and return how many. Does not wait for them.
 
+    Args:
+        n: How many.
+        compute: The name of the profile; by default the current one.
+        options: How they live, as for :meth:`MiraiExecutor.launch_local`.
+
     Raises:
-        DaemonsNotSetError: The profile, by default the current one, has no daemons.
+        DaemonsNotSetError: The profile has no daemons.
         ValueError: ``n`` is negative.
+        TypeError: There is no such option.
     """
-    return executor_for(compute).launch_local(n)
+    return executor_for(compute).launch_local(n, **options)
+
+
+def launch_remote(
+    n: int = 1, remote: "Launcher | None" = None, *, compute: str | None = None, **options: Any
+) -> list[str]:
+    """Start daemons on other machines for a profile, or return the commands that do.
+
+    Args:
+        n: How many.
+        remote: How; by default as :func:`daemons` was told.
+        compute: The name of the profile; by default the current one.
+        options: How they live, as for :meth:`MiraiExecutor.launch_local`.
+
+    Returns:
+        As :meth:`MiraiExecutor.launch_remote`.
+
+    Raises:
+        DaemonsNotSetError: The profile has no daemons.
+        LaunchError: The launcher has failed.
+        RuntimeError: The profile has no ``url``.
+    """
+    return executor_for(compute).launch_remote(n, remote, **options)
 
 
 def status(compute: str | None = None) -> Status:
@@ -281,6 +331,10 @@ def info(compute: str | None = None) -> Info:
     """
     executor = executor_for(compute) if compute is not None else _current_or_none()
     return executor.info() if executor is not None else Info(0, 0, 0, 0, 0)
+
+
+def _hint(n: object) -> str:
+    return "; did you mean url=?" if isinstance(n, str) and "://" in n else ""
 
 
 def _name(compute: str | None) -> str:

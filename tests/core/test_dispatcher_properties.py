@@ -28,6 +28,7 @@ from mirai_executor._core import (
     DaemonsRequested,
     DismissDaemon,
     Dispatcher,
+    EntranceClosed,
     Event,
     EverywhereRequested,
     FailBroadcast,
@@ -38,6 +39,7 @@ from mirai_executor._core import (
     KillDaemon,
     KillRequested,
     LaunchDaemon,
+    LaunchFailed,
     LeaveRequested,
     Policy,
     RecallTasks,
@@ -122,10 +124,15 @@ class World:
     answering: TaskId | None = None
     losing: Daemon | None = None
     begun: bool = False
+    is_closed: bool = False  # no daemon comes any more
     is_waiting: bool = False  # nothing happens but that time passes
 
     def __post_init__(self) -> None:
         self.max_daemons = self.policy.max_daemons
+
+    @property
+    def losing_id(self) -> DaemonId | None:
+        return None if self.losing is None else self.losing.id
 
     def open(self) -> list[Task]:
         return [task for id_, task in self.tasks.items() if id_ not in self.ended]
@@ -270,6 +277,7 @@ class World:
                 assert self.begun, "failed though it had not begun"
                 assert task.executions > task.retries or self.cancelling
             case Failure.BROKEN:
+                self.broken |= self.is_closed and self.daemons.keys() <= {self.losing_id}
                 assert self.broken
             case _:
                 assert_never(failure)
@@ -438,7 +446,7 @@ class DispatcherMachine(RuleBasedStateMachine):
 
     # The daemons
 
-    @precondition(lambda self: len(self.world.daemons) < 6)
+    @precondition(lambda self: len(self.world.daemons) < 6 and not self.world.is_closed)
     @rule()
     def join(self) -> None:
         self.world.join(self.dispatcher.adopt_daemon(), launched=False)
@@ -450,6 +458,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         for daemon in self.world.having("starting")[: None if all_of_them else 1]:
             if daemon.state == "starting":  # still
                 daemon.state, daemon.since = "ready", self.world.now
+                self.world.broken &= self.world.policy.launches  # it has come all the same
                 self.tell(DaemonReady(daemon.id))
 
     @precondition(lambda self: any(d.holds for d in self.world.daemons.values()))
@@ -513,6 +522,18 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.world.broken = True
         self.tell(InitializerFailed(self.world.having("starting")[0].id))
 
+    @precondition(lambda self: not self.world.policy.launches and self.may_end)
+    @rule()
+    def fail_to_launch(self) -> None:
+        self.world.broken |= not self.world.daemons
+        self.tell(LaunchFailed())
+
+    @precondition(lambda self: not self.world.policy.launches and self.may_end)
+    @rule()
+    def close_the_entrance(self) -> None:
+        self.world.is_closed = True
+        self.tell(EntranceClosed())
+
     @rule(kind=st.integers(0, 7))
     def say_something_void(self, kind: int) -> None:
         """Tell of what is long over, or of somebody else."""
@@ -554,7 +575,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         assert not [d for d in free if d.due or d.asked_to_leave]
         if not world.policy.direct:
             assert not (free and world.waiting())
-        if world.broken:
+        if world.broken or (world.is_closed and not world.daemons):
             assert not world.waiting(), "a task waits for what cannot come"
         if world.cancelling:
             assert {task.id for task in world.waiting()} <= world.spared

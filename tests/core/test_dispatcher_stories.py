@@ -20,6 +20,7 @@ from mirai_executor._core import (
     DismissDaemon,
     Dispatcher,
     DispatcherView,
+    EntranceClosed,
     Event,
     EverywhereRequested,
     FailBroadcast,
@@ -30,6 +31,7 @@ from mirai_executor._core import (
     KillDaemon,
     KillRequested,
     LaunchDaemon,
+    LaunchFailed,
     LeaveRequested,
     Policy,
     ResolveTask,
@@ -608,6 +610,55 @@ def test_a_failed_initializer_fails_what_waits_but_not_what_runs(dispatcher: Dis
     assert dispatcher.handle(DaemonLost(B), 2) == []
     assert dispatcher.handle(ResultArrived(A, T1), 3) == [ResolveTask(T1)]
     assert dispatcher.handle(TaskSubmitted(T4), 4) == [FailTask(T4, Failure.BROKEN)]
+
+
+# Daemons that come by themselves
+
+
+def test_a_failed_launch_fails_what_waits_while_no_daemon_is_there(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(1, launches=False)
+    assert submit(open_to_all, T1) == []
+    assert open_to_all.handle(LaunchFailed(), 1) == [FailTask(T1, Failure.BROKEN)]
+    assert open_to_all.handle(TaskSubmitted(T2), 2) == [FailTask(T2, Failure.BROKEN)]
+
+
+def test_a_failed_launch_changes_nothing_for_daemons_that_are_there(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(1, launches=False)
+    daemon = open_to_all.adopt_daemon()
+    open_to_all.handle(DaemonReady(daemon), 0)
+    submit(open_to_all, T1, T2)
+    assert open_to_all.handle(LaunchFailed(), 1) == []
+    assert not open_to_all.is_broken
+
+
+def test_a_daemon_that_comes_all_the_same_mends_a_failed_launch(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(1, launches=False)
+    open_to_all.handle(LaunchFailed(), 1)
+    daemon = open_to_all.adopt_daemon()
+    open_to_all.handle(DaemonReady(daemon), 2)
+    assert submit(open_to_all, T1) == [SendTasks(daemon, (T1,))]
+
+
+def test_once_no_daemon_can_come_any_more_nothing_waits_for_one(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(1, launches=False)
+    submit(open_to_all, T1)
+    assert open_to_all.handle(EntranceClosed(), 1) == [FailTask(T1, Failure.BROKEN)]
+
+
+def test_who_is_there_when_the_entrance_closes_does_what_waits(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(1, launches=False)
+    daemon = open_to_all.adopt_daemon()
+    open_to_all.handle(DaemonReady(daemon), 0)
+    submit(open_to_all, T1, T2, T3)
+    assert open_to_all.handle(EntranceClosed(), 1) == []
+    assert open_to_all.handle(ResultArrived(daemon, T1), 2) == [
+        ResolveTask(T1),
+        SendTasks(daemon, (T2,)),
+    ]
+    assert open_to_all.handle(DaemonLost(daemon, (T2,)), 3) == [
+        FailTask(T2, Failure.DAEMON_LOST, daemon),
+        FailTask(T3, Failure.BROKEN),
+    ]
 
 
 @pytest.mark.parametrize("wrong", [{"max_daemons": -1}, {"max_daemons": 1, "failed_starts": 0}])

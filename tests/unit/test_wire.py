@@ -46,6 +46,19 @@ frames: st.SearchStrategy[Frame] = st.one_of(
         released,
     ),
     st.builds(_wire.BroadcastOutcome, ids, statuses, payloads),
+    st.builds(_wire.Joined, st.integers(0, 2**32 - 1), st.text(max_size=20)),
+    st.builds(_wire.Attend, st.floats(allow_nan=False)),
+    st.just(_wire.Beat()),
+    st.builds(_wire.Stop, ids),
+    st.just(_wire.Recall()),
+    st.builds(_wire.Kill, small),
+    st.builds(_wire.Returned, st.lists(ids, max_size=5).map(tuple)),
+    st.builds(
+        _wire.Ended,
+        st.integers(-(2**31), 2**31 - 1),
+        st.lists(ids, max_size=5).map(tuple),
+        st.text(max_size=20),
+    ),
 )
 
 
@@ -66,6 +79,26 @@ def test_a_frame_that_was_cut_is_refused(frame: Frame, data: st.DataObject) -> N
 def test_bytes_after_a_frame_are_refused(frame: Frame, rest: bytes) -> None:
     with pytest.raises(WireError):
         _wire.decode(_wire.encode(frame) + rest)
+
+
+@given(frames)
+def test_a_keeper_can_tell_frames_apart_by_their_first_byte(frame: Frame) -> None:
+    encoded = _wire.encode(frame)
+    keepers = (
+        _wire.Joined,
+        _wire.Attend,
+        _wire.Beat,
+        _wire.Stop,
+        _wire.Recall,
+        _wire.Kill,
+        _wire.Returned,
+        _wire.Ended,
+    )
+    assert _wire.is_for_keeper(encoded) == isinstance(frame, keepers)
+    assert _wire.is_tasks(encoded) == isinstance(frame, _wire.Tasks)
+    assert _wire.is_leave(encoded) == isinstance(frame, _wire.Leave)
+    ended = len(frame.outcomes) if isinstance(frame, _wire.Outcomes) else 0
+    assert _wire.count_outcomes(encoded) == ended
 
 
 @given(st.binary(max_size=300))
