@@ -93,7 +93,7 @@ class Reception:
             warnings.warn(
                 f"what travels over {open_ones[0]} is authenticated but not encrypted: others on "
                 "the network can read functions, arguments and results; use tls+tcp://",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def command(self, **options: object) -> DaemonCommand:

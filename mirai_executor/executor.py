@@ -292,20 +292,18 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             raise ValueError('ordering must be "bounded" or "strict"')
         if heartbeat <= 0:
             raise ValueError("heartbeat must be positive")
-        self._reception = None
-        if url is not None or remote is not None:
-            self._reception = _reception(url, tls, tls_password, tls_cert)
-            if max_workers is not None and remote is None:
-                raise ValueError(
-                    "max_workers is how many daemons `remote` is asked for; without it, start "
-                    "daemons by launch_local(n), launch_remote(n, remote) or its commands"
-                )
-        elif tls is not None or tls_cert is not None:
+        is_open = url is not None or remote is not None
+        if is_open and max_workers is not None and remote is None:
+            raise ValueError(
+                "max_workers is how many daemons `remote` is asked for; without it, start "
+                "daemons by launch_local(n), launch_remote(n, remote) or its commands"
+            )
+        if not is_open and (tls is not None or tls_cert is not None):
             raise ValueError("tls is for an executor with a url")
         self._most: int = usable_cpus() if max_workers is None else max_workers
         policy = Policy(
             max_daemons=self._most,
-            launches=self._reception is None,
+            launches=not is_open,
             direct=not dispatcher,
             max_tasks=max_tasks_per_child,
             idle_timeout=idle_timeout,
@@ -316,6 +314,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
         launcher = LocalLauncher(python=python, output=output)
+        self._reception = _reception(url, tls, tls_password, tls_cert) if is_open else None
         self._host = Host(
             Settings(
                 policy,

@@ -1,0 +1,382 @@
+"""Strangers at the door: nothing of theirs is run, nothing is learned, and nobody is disturbed."""
+
+import contextlib
+import os
+import pickle
+import resource
+import selectors
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirai_executor import MiraiExecutor, _wire
+from mirai_executor._host import _door
+from mirai_executor.credentials import DaemonHandshake, Sealer, Secret
+from mirai_executor.urls import Url
+
+SCHEMES = ["tcp", "tls+tcp", "ipc"]
+LENGTH = struct.Struct("<Q")
+SECONDS = 10.0
+
+
+@pytest.fixture(scope="module", params=SCHEMES)
+def executor(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MiraiExecutor]:
+    with with_a_daemon(request.param, tmp_path_factory.mktemp("door")) as made:
+        yield made
+
+
+@pytest.fixture(params=SCHEMES)
+def executor_of_its_own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MiraiExecutor]:
+    with with_a_daemon(request.param, tmp_path) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def with_a_daemon(scheme: str, folder: Path) -> Iterator[MiraiExecutor]:
+    url = f"ipc://{folder}/door" if scheme == "ipc" else f"{scheme}://127.0.0.1:0"
+    with MiraiExecutor(url=url) as made:
+        made.launch_local(1)
+        made.wait_ready(30, count=1)
+        made.submit(int).result(SECONDS)
+        yield made
+
+
+def knock(executor: MiraiExecutor, *, greet: bool = True) -> socket.socket:
+    """Connect as a stranger does, who believes any certificate."""
+    assert executor.url is not None
+    url = Url.parse(executor.url)
+    if url.scheme == "ipc":
+        raw = socket.socket(socket.AF_UNIX)
+        raw.connect(url.path)
+    else:
+        raw = socket.create_connection((url.host, url.port))
+    raw.settimeout(SECONDS)
+    if url.is_tls and greet:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context.wrap_socket(raw)
+    return raw
+
+
+def framed(data: bytes) -> bytes:
+    return LENGTH.pack(len(data)) + data
+
+
+def receive_frame(connection: socket.socket) -> bytes:
+    (length,) = LENGTH.unpack(receive(connection, LENGTH.size))
+    return receive(connection, length)
+
+
+def receive(connection: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
+
+
+def is_cut_off(connection: socket.socket) -> bool:
+    """Tell whether the other side ends the connection, within some time."""
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass  # reset: it had not read all that we sent
+    return True
+
+
+def refusals(executor: MiraiExecutor, at_least: int) -> int:
+    deadline = time.monotonic() + SECONDS
+    while (count := executor.status().refused) < at_least and time.monotonic() < deadline:
+        executor.submit(int).result(SECONDS)  # takes its time, as the host thread does
+    return count
+
+
+class Bomb:
+    """Leaves a trace when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> object:
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", id="http"),
+        pytest.param(b"\0SP\0\0\x11\0\0", id="nng"),
+        pytest.param(LENGTH.pack(8 << 30) + b"x" * 100, id="8 GiB"),
+        pytest.param(LENGTH.pack(2**64 - 1), id="longest"),
+        pytest.param(framed(b"x" * 513), id="too long"),
+        pytest.param(framed(b""), id="empty"),
+        pytest.param(framed(b"MIRA" + b"\x01" * 200), id="like ours"),
+        pytest.param(framed(os.urandom(300)) * 50, id="noise"),
+    ],
+)
+def test_garbage_is_cut_off_and_counted(executor: MiraiExecutor, garbage: bytes) -> None:
+    before = executor.status().refused
+    with knock(executor) as stranger:
+        stranger.sendall(garbage)
+        assert is_cut_off(stranger)
+    assert refusals(executor, before + 1) == before + 1
+    assert executor.submit(abs, -3).result(SECONDS) == 3
+
+
+def test_nothing_is_unpickled_for_a_stranger(executor: MiraiExecutor, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    bomb = pickle.dumps(Bomb(trace))
+    with knock(executor) as stranger:
+        stranger.sendall(framed(bomb) + framed(b"\x10" + bomb))
+        assert is_cut_off(stranger)
+    assert not trace.exists()
+
+
+def test_a_daemon_of_another_executor_is_told_so(executor: MiraiExecutor) -> None:
+    handshake = DaemonHandshake(Secret(os.urandom(32)))
+    with knock(executor) as stranger:
+        stranger.sendall(framed(handshake.hello()))
+        refusal = receive_frame(stranger)
+        with pytest.raises(ConnectionError, match="secret"):
+            handshake.receive(refusal)
+        assert is_cut_off(stranger)
+
+
+# Whoever stands between a daemon and its host
+
+
+def secret_of(executor: MiraiExecutor) -> Secret:
+    assert executor._reception is not None
+    return executor._reception.credentials.secret
+
+
+def join(executor: MiraiExecutor) -> tuple[socket.socket, DaemonHandshake, list[bytes]]:
+    """Come in as a daemon does; return what was sent, too."""
+    handshake = DaemonHandshake(secret_of(executor))
+    connection = knock(executor)
+    sent = [handshake.hello()]
+    connection.sendall(framed(sent[0]))
+    while not handshake.is_done:
+        answer = handshake.receive(receive_frame(connection))
+        if answer is not None:
+            sent.append(answer)
+            connection.sendall(framed(answer))
+    return connection, handshake, sent
+
+
+def test_a_recorded_handshake_opens_nothing(executor: MiraiExecutor) -> None:
+    first, _, sent = join(executor)
+    with first, knock(executor) as stranger:
+        for frame in sent:
+            stranger.sendall(framed(frame))
+        # The host answers the first frame: it is a true one, if an old one.
+        assert receive_frame(stranger)
+        assert is_cut_off(stranger)
+
+
+def hello() -> bytes:
+    return _wire.encode(_wire.Joined(1, "elsewhere"))
+
+
+@pytest.mark.parametrize("executor", ["tcp"], indirect=True, scope="module")
+@pytest.mark.parametrize("change", ["flip", "drop", "repeat", "inject"])
+def test_a_frame_that_was_changed_ends_the_connection(
+    executor: MiraiExecutor, change: str
+) -> None:
+    connection, handshake, _ = join(executor)
+    assert handshake.keys is not None
+    sealer = Sealer(handshake.keys.to_host)
+    first, second = (sealer.seal(hello()) for _ in range(2))
+    frames = {
+        "flip": [first[:5] + bytes([first[5] ^ 1]) + first[6:]],
+        "drop": [second],
+        "repeat": [first, first],
+        "inject": [first, hello()],
+    }[change]
+    with connection:
+        for frame in frames:
+            connection.sendall(framed(frame))
+        assert is_cut_off(connection)
+    assert executor.submit(abs, -3).result(SECONDS) == 3
+
+
+class Relay(threading.Thread):
+    """Stands between one daemon and its host, and changes a byte of what one of them says."""
+
+    def __init__(self, url: Url, victim: str, position: int) -> None:
+        super().__init__()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._target = (url.host, url.port)
+        self._victim = victim
+        self._position = position  # of the byte, in all that the victim says
+        self.has_changed = False
+
+    def run(self) -> None:
+        daemon, _ = self._listener.accept()
+        self._listener.close()
+        host = socket.create_connection(self._target)
+        counts = {"daemon": 0, "host": 0}
+        with daemon, host, selectors.DefaultSelector() as selector:
+            selector.register(daemon, selectors.EVENT_READ, ("daemon", host))
+            selector.register(host, selectors.EVENT_READ, ("host", daemon))
+            with contextlib.suppress(OSError):
+                while True:
+                    for key, _ in selector.select():
+                        name, other = key.data
+                        data = bytearray(key.fileobj.recv(65536))  # type: ignore[union-attr]
+                        if not data:
+                            return
+                        place = self._position - counts[name]
+                        if name == self._victim and 0 <= place < len(data):
+                            data[place] ^= 0x40
+                            self.has_changed = True
+                        counts[name] += len(data)
+                        other.sendall(data)
+
+
+# The host's part of the handshake has 211 bytes, the daemon's 211 too; the first frames follow.
+@pytest.mark.parametrize("victim", ["daemon", "host"])
+@pytest.mark.parametrize("position", [60, 235, 300])
+def test_a_relay_that_changes_a_byte_achieves_nothing(victim: str, position: int) -> None:
+    with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
+        assert executor._reception is not None
+        assert executor.url is not None
+        relay = Relay(Url.parse(executor.url), victim, position)
+        relay.start()
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "mirai_executor", "daemon", relay.url, "--retry", "0"],
+            env={**os.environ, **executor._reception.credentials.environment},
+            stderr=subprocess.PIPE,
+        )
+        daemon.communicate(timeout=30)
+        relay.join()
+        assert relay.has_changed
+        assert executor.info().completed == 0
+        executor.launch_local(1)
+        assert executor.submit(abs, -3).result(30) == 3
+
+
+# Crowds
+
+
+def test_silent_strangers_are_sent_away_and_nobody_waits_for_them(
+    executor: MiraiExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = executor.status().refused
+    monkeypatch.setattr(_door, "_PATIENCE", 0.3)
+    with knock(executor, greet=False) as stranger:
+        assert executor.submit(abs, -3).result(SECONDS) == 3
+        assert is_cut_off(stranger)
+    assert refusals(executor, before + 1) == before + 1
+
+
+def test_two_thousand_silent_strangers_keep_no_daemon_out(
+    executor_of_its_own: MiraiExecutor,
+) -> None:
+    executor = executor_of_its_own
+    with contextlib.ExitStack() as crowd:
+        for _ in range(2000):
+            crowd.enter_context(knock(executor, greet=False))
+        assert executor.submit(abs, -3).result(SECONDS) == 3
+        executor.launch_local(1)
+        executor.wait_ready(30, count=2)
+    assert executor.status().refused >= 2000 - _door._GUESTS
+
+
+@pytest.mark.parametrize("executor_of_its_own", ["tcp"], indirect=True)
+def test_a_host_without_descriptors_waits_for_some(executor_of_its_own: MiraiExecutor) -> None:
+    executor = executor_of_its_own
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as crowd:
+        strangers = [crowd.enter_context(socket.socket()) for _ in range(20)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+        try:
+            assert executor.url is not None
+            url = Url.parse(executor.url)
+            for stranger in strangers:
+                stranger.connect((url.host, url.port))
+            assert executor.submit(abs, -3).result(SECONDS) == 3
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    executor.launch_local(1)
+    executor.wait_ready(30, count=2)
+
+
+# What may be listened at
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(OSError, match=f"cannot listen at {url}"):
+            MiraiExecutor(url=url)
+
+
+def test_several_addresses_share_a_port() -> None:
+    with MiraiExecutor(url=["tcp://127.0.0.1:0", "tcp://[::1]:0"]) as executor:
+        assert len({Url.parse(url).port for url in executor.urls}) == 1
+        executor.launch_local(1)
+        assert executor.submit(abs, -3).result(30) == 3
+
+
+def test_what_is_not_encrypted_is_said_once() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        MiraiExecutor(url="tcp://*:0").shutdown()
+        MiraiExecutor(url="tcp://127.0.0.1:0").shutdown()
+        MiraiExecutor(url="tls+tcp://*:0").shutdown()
+    (warning,) = caught
+    assert "not encrypted" in str(warning.message)
+    assert warning.filename == __file__
+
+
+def test_the_file_of_an_address_is_this_users_and_goes(tmp_path: Path) -> None:
+    path = tmp_path / "door"
+    with MiraiExecutor(url=f"ipc://{path}"):
+        assert path.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(OSError, match="cannot listen"):
+            MiraiExecutor(url=f"ipc://{path}")
+    assert not path.exists()
+
+
+def test_a_file_that_a_killed_host_has_left_is_used_again(tmp_path: Path) -> None:
+    path = tmp_path / "door"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with MiraiExecutor(url=f"ipc://{path}") as executor:
+        executor.launch_local(1)
+        assert executor.submit(abs, -3).result(30) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"url": "tcp://127.0.0.1:0", "max_workers": 2}, "launch_local"),
+        ({"url": "tcp://127.0.0.1:0", "tls": "cert.pem"}, "tls"),
+        ({"url": []}, "at least one"),
+        ({"url": "http://localhost"}, "ws://"),
+        ({"url": "tcp://127.0.0.1:0", "heartbeat": 0}, "heartbeat"),
+        ({"max_workers": 2, "tls": "cert.pem"}, "url"),
+    ],
+)
+def test_what_cannot_work_is_refused(options: dict[str, object], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        MiraiExecutor(**options)  # type: ignore[arg-type]  # that is the point
