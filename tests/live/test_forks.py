@@ -294,9 +294,8 @@ def test_ctrl_c_reaches_host_and_forked_child_alike() -> None:
         STARTED
         + """
 child = fork(lambda: say_and(wait_for_ever))
-future = executor.submit(say_and, wait_for_ever)
 try:
-    future.result()
+    executor.submit(say_and, wait_for_ever).result()
 finally:
     os.kill(child, signal.SIGINT)
     say(status_of(child))
