@@ -5,6 +5,7 @@ Every function here is safe from any thread. The current profile belongs to the 
 a new thread begins at the profile "default".
 """
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -203,7 +204,8 @@ def daemons(
         TypeError: ``n`` is no integer, or there is no such option. Nothing has changed.
         ValueError: ``n`` is negative, or an option out of its range. Nothing has changed.
         LaunchError: A daemon could not be started. The profile is not set.
-        OSError: It cannot be listened at the ``url``. Nothing has changed.
+        OSError: It cannot be listened at the ``url``. Nothing has changed, unless the address was
+            in use: then the profile has been reset, as it could have been the one to use it.
     """
     is_elsewhere = url is not None or remote is not None
     if not (n is None and is_elsewhere) and not isinstance(n, int):
@@ -214,7 +216,14 @@ def daemons(
     if n == 0:
         _reset(name)
         return Daemons(0, name)
-    executor = MiraiExecutor(n, url=url, remote=remote, **{"name": name, **options})
+    settings = {"url": url, "remote": remote, "name": name, **options}
+    try:
+        executor = MiraiExecutor(n, **settings)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or name not in _profiles:
+            raise
+        _reset(name)  # it may be this profile that listens there
+        executor = MiraiExecutor(n, **settings)
     _reset(name)
     try:
         if is_elsewhere:
