@@ -114,7 +114,7 @@ class Bomb:
     def __init__(self, trace: Path) -> None:
         self.trace = trace
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[object, ...]:
         return os.mkdir, (str(self.trace),)
 
 
@@ -307,7 +307,9 @@ def test_a_host_without_descriptors_waits_for_some(executor_of_its_own: MiraiExe
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as crowd:
         strangers = [crowd.enter_context(socket.socket()) for _ in range(20)]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())), hard)
+        )
         try:
             assert executor.url is not None
             url = Url.parse(executor.url)
