@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
-from ._core import Policy
+from ._core import Policy, ScalePolicy
 from ._host import Host, Limits, Settings, is_exiting
 from ._place import usable_cpus
 from .errors import LaunchError
@@ -433,6 +433,56 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         if launcher is None:
             return self._reception.shell_commands(self._python, n, **options)
         return self._launch(launcher, n, **options)
+
+    def adapt(
+        self,
+        minimum: int,
+        maximum: int,
+        *,
+        remote: "Launcher | None" = None,
+        idle_time: float = 60.0,
+        patience: float = 600.0,
+        **options: Any,
+    ) -> None:
+        """Ask for daemons as tasks come, and let them go when there are none. Returns at once.
+
+        One request asks for all that are missing. A launcher that refuses is asked again after a
+        pause that doubles each time; when it has refused four times in a row and no daemon is
+        connected, the tasks that wait fail with what it has said. Called again, this replaces what
+        it was told before; daemons that are there stay.
+
+        Args:
+            minimum: So many daemons are kept, whether there is work or not.
+            maximum: There are never more.
+            remote: How they are started; by default as the executor was told when it was made,
+                or else on this machine.
+            idle_time: Seconds for which daemons are not needed before they are let go.
+            patience: Seconds that daemons may take to come, through the queue of a scheduler for
+                instance, before others are asked for.
+            options: How they live, as for :meth:`launch_local`.
+
+        Raises:
+            ValueError: A number is out of its range.
+            TypeError: There is no such option.
+            RuntimeError: The executor has no ``url``, or has been shut down.
+        """
+        self._check_open()
+        if self._reception is None:
+            raise RuntimeError(
+                "an executor without a url starts its daemons as tasks come, up to max_workers, "
+                "and lets them go after idle_timeout; adapt() is for one with a url"
+            )
+        policy = ScalePolicy(minimum, maximum, idle_time, patience)
+        self._reception.command(**options)  # before anything is asked for
+        launcher = remote or self._remote or _here(self._python)
+        executor = weakref.ref(self)
+
+        def launch(count: int) -> None:
+            # An executor that was dropped must not live on for its daemons.
+            if (owner := executor()) is not None and not owner._is_shut_down:
+                owner._launch(launcher, count, **options)
+
+        self._host.adapt(policy, launch)
 
     def _launch(self, launcher: "Launcher", n: int, **options: Any) -> list[str]:
         from .launchers import launch

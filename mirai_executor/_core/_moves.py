@@ -193,6 +193,10 @@ class Moves:
     def give_up(self) -> list[Command]:
         """Give up on daemons that cannot come: nothing may wait for them."""
         self._fleet.broken = True
+        return self.fail_waiting()
+
+    def fail_waiting(self) -> list[Command]:
+        """Fail what waits for daemons that have not come."""
         waiting = [id_ for id_ in self._tasks.open if self._tasks.is_waiting(id_)]
         for id_ in waiting:
             self.forget(id_)

@@ -54,6 +54,7 @@ from .messages import (
     ResolveTask,
     ResultArrived,
     ShutdownRequested,
+    SurplusFound,
     TasksReturned,
     TaskSubmitted,
 )
@@ -255,11 +256,19 @@ class Dispatcher:
         return self._moves.give_up()
 
     def _launch_failed(self, event: LaunchFailed, now: float) -> Iterable[Command]:
-        return () if self._fleet.daemons else self._moves.give_up()
+        if self._fleet.daemons:
+            return ()
+        return self._moves.give_up() if event.for_good else self._moves.fail_waiting()
 
     def _entrance_closed(self, event: EntranceClosed, now: float) -> Iterable[Command]:
         self._entrance_is_closed = True
         return ()
+
+    def _surplus_found(self, event: SurplusFound, now: float) -> Iterable[Command]:
+        commands: list[Command] = []
+        for daemon in list(self._fleet.idle.values())[: event.count]:
+            commands += self._moves.dismiss(daemon, now)
+        return commands
 
     def _everywhere_requested(self, event: EverywhereRequested, now: float) -> Iterable[Command]:
         if self._cancelling:
@@ -319,6 +328,7 @@ class Dispatcher:
         InitializerFailed: _initializer_failed,
         LaunchFailed: _launch_failed,
         EntranceClosed: _entrance_closed,
+        SurplusFound: _surplus_found,
         EverywhereRequested: _everywhere_requested,
         ShutdownRequested: _shutdown_requested,
         KillRequested: _kill_requested,

@@ -102,12 +102,24 @@ class InitializerFailed:
 
 @dataclass(frozen=True, slots=True)
 class LaunchFailed:
-    """Who was asked for daemons has failed. Those that are there go on."""
+    """Who was asked for daemons has failed. Those that are there go on.
+
+    Unless it is for good, others will be asked for: only what waits now has waited in vain.
+    """
+
+    for_good: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class EntranceClosed:
     """From now on, no daemon comes by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SurplusFound:
+    """So many daemons are not needed; those that are idle, the longest first, may go."""
+
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +152,7 @@ Event = (
     | InitializerFailed
     | LaunchFailed
     | EntranceClosed
+    | SurplusFound
     | EverywhereRequested
     | ShutdownRequested
     | KillRequested

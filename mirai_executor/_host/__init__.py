@@ -23,6 +23,8 @@ from mirai_executor._core import (
     DaemonsAdded,
     DaemonsRequested,
     Policy,
+    ScalePolicy,
+    Scaler,
     ShutdownRequested,
     TaskId,
     TaskSubmitted,
@@ -248,6 +250,32 @@ class Host:
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""
         self._put(lambda: self._with_loop(lambda loop: loop.fail_launch(error)))
+
+    def adapt(self, policy: ScalePolicy, launch: Callable[[int], object]) -> None:
+        """From now on, ask for daemons as there is work for them.
+
+        Args:
+            policy: How many there may be.
+            launch: Asks for so many; a LaunchError means that they will not come.
+        """
+        scaler = Scaler(policy)
+
+        def run(count: int) -> None:
+            try:
+                launch(count)
+            except LaunchError as error:
+                failure = error
+                self._put(
+                    lambda: self._with_loop(lambda loop: loop.refuse(scaler, count, failure))
+                )
+            except RuntimeError:
+                pass  # the executor was shut down in the meantime
+
+        def launch_soon(count: int) -> None:
+            # A scheduler takes its time, and this thread has none.
+            threading.Thread(target=run, args=(count,), name="mirai-launch", daemon=True).start()
+
+        self._put(lambda: self._with_loop(lambda loop: loop.adapt(scaler, launch_soon)))
 
     def _with_loop(self, step: "Callable[[Loop], None]") -> None:
         if self._loop is not None and not self._finished:

@@ -16,6 +16,7 @@ half done: an append to the inbox happens or it does not.
 import collections
 import functools
 import logging
+import math
 import selectors
 import signal
 import subprocess
@@ -45,12 +46,15 @@ from mirai_executor._core import (
     KillRequested,
     LaunchDaemon,
     LaunchFailed,
+    Load,
     Policy,
     RecallTasks,
     ResolveTask,
     ResultArrived,
+    Scaler,
     SendBroadcast,
     SendTasks,
+    SurplusFound,
     TaskId,
 )
 from mirai_executor.errors import LaunchError, TaskTimeoutError
@@ -63,6 +67,7 @@ from ._store import Store
 from ._waiting import Answer, Waker
 
 _LOG = logging.getLogger("mirai_executor")
+_SCALE = 1.0  # seconds between two looks at whether more daemons, or fewer, are needed
 _BATCH = 256  # items of the inbox between two looks at the links
 
 
@@ -169,6 +174,10 @@ class Loop:
         self._door = None
         if entrance is not None:
             self._door = Door(entrance, self._selector, self._fleet.admit)
+        self._scaler: Scaler | None = None
+        self._launch_more: Callable[[int], None] = lambda _: None
+        self._scale_at: float | None = None  # never sooner than a second after the last look
+        self._scaled_at = -math.inf
         self._carriers: dict[type[Command], Callable[[Any], None]] = {
             SendTasks: self._send_tasks,
             SendBroadcast: self._send_broadcast,
@@ -231,12 +240,16 @@ class Loop:
         self._fleet.expire(now)
         if self._door is not None:
             self._door.expire(now)
+        if self._scale_at is not None and self._scale_at <= now:
+            self._scale(now)
         self._take_in(min(len(self._inbox), _BATCH))
 
     def _sleep(self) -> list[Callable[[], None]]:
         deadlines = list(self._fleet.deadlines())
         if self._door is not None:
             deadlines += self._door.deadlines()
+        if self._scale_at is not None:
+            deadlines.append(self._scale_at)
         if (deadline := self._dispatcher.next_deadline()) is not None:
             deadlines.append(deadline)
         timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
@@ -269,10 +282,14 @@ class Loop:
     def _handle_all(self, events: list[Event]) -> None:
         if events:
             self._carry_out(self._dispatcher.handle_all(events, time.monotonic()))
+            if self._scaler is not None:
+                self._scale_soon()
 
     def handle(self, event: Event) -> None:
         """Have the dispatcher decide about an event, and do it."""
         self._carry_out(self._dispatcher.handle(event, time.monotonic()))
+        if self._scaler is not None:
+            self._scale_soon()
 
     def adopt_daemon(self) -> DaemonId:
         """Expect a daemon that has come by itself."""
@@ -446,6 +463,49 @@ class Loop:
         """Take in that daemons were asked for and will not come."""
         self._fleet.note_launch_error(error)
         self.handle(LaunchFailed())
+
+    def adapt(self, scaler: Scaler, launch: Callable[[int], None]) -> None:
+        """From now on, ask for daemons as there is work for them.
+
+        Args:
+            scaler: Decides how many.
+            launch: Asks for so many, on another thread.
+        """
+        self._scaler, self._launch_more = scaler, launch
+        self._scale_at = time.monotonic()
+
+    def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
+        """Take in that daemons that a scaler asked for will not come."""
+        scaler.refuse(count, time.monotonic())
+        _LOG.warning("%d daemons that were asked for will not come: %s", count, error)
+        self._fleet.note_launch_error(error)
+        if scaler.is_refused:
+            self.handle(LaunchFailed(for_good=False))
+        self._scale_soon()
+
+    def _scale_soon(self) -> None:
+        if self._scaler is not None:
+            soon = max(time.monotonic(), self._scaled_at + _SCALE)
+            self._scale_at = soon if self._scale_at is None else min(self._scale_at, soon)
+
+    def _scale(self, now: float) -> None:
+        if self._scaler is None:
+            return
+        view = self._dispatcher.view()
+        load = Load(
+            demand=view.awaiting + view.executing,
+            connected=self._dispatcher.ready_count,
+            cumulative=view.cumulative,
+            completed=view.completed,
+        )
+        self._scaled_at = now
+        change = self._scaler.decide(load, now)
+        if change.dismiss:
+            self.handle(SurplusFound(change.dismiss))
+        if change.launch:
+            self._launch_more(change.launch)
+        look = self._scaler.next_look(load, now)
+        self._scale_at = None if look is None else max(look, now + _SCALE)
 
     def close_entrance(self) -> None:
         """Let no daemon in any more; what no daemon can take any more, ends."""

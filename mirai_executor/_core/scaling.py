@@ -1,0 +1,167 @@
+"""Decides how many daemons to ask a launcher for, and how many to let go, as the work changes.
+
+::
+
+    demand: tasks that wait or run          wanted = demand, between minimum and maximum
+    connected, and asked for but not come   asked for = wanted - both, in one go
+    surplus for ``idle_time``               let go of = the least surplus in that time
+
+Who asks a scheduler must be patient: daemons may queue for hours, and a scheduler that refuses
+must not be asked again at once. So what was asked for counts as coming for ``patience``, and after
+a refusal, or after daemons that came to nothing, the pause before the next request doubles.
+
+Pure, as all of this room: time is an argument.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds between two requests after a refusal
+_PATIENCE = 8.0  # the pause after four refusals in a row: what waits has waited for 7 seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePolicy:
+    """How many daemons there may be.
+
+    Args:
+        minimum: So many are kept, whether there is work or not.
+        maximum: There are never more.
+        idle_time: Seconds for which a daemon is not needed before it is let go.
+        patience: Seconds that a daemon may take to come before another one is asked for.
+    """
+
+    minimum: int
+    maximum: int
+    idle_time: float = 60.0
+    patience: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum <= self.maximum or self.maximum < 1:
+            raise ValueError("the numbers of daemons must be 0 <= minimum <= maximum >= 1")
+        if self.idle_time <= 0 or self.patience <= 0:
+            raise ValueError("idle_time and patience must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What there is to do, and who is there to do it.
+
+    Args:
+        demand: Tasks that wait or run.
+        connected: Daemons that are there.
+        cumulative: Daemons that have ever come.
+        completed: Tasks that have ended.
+    """
+
+    demand: int
+    connected: int
+    cumulative: int
+    completed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to do about it."""
+
+    launch: int = 0
+    dismiss: int = 0
+
+
+class Scaler:
+    """Remembers what was asked for. Not thread-safe."""
+
+    def __init__(self, policy: ScalePolicy) -> None:
+        self._policy = policy
+        self._asked: deque[tuple[float, int]] = deque()  # until when they may come, and how many
+        self._seen = Load(0, 0, 0, 0)
+        self._pause = 0.0  # after the last request came to nothing
+        self._not_before = -math.inf
+        self._fruitless = 0  # daemons that have come since a task ended
+        self._least_surplus: tuple[float, int] | None = None  # since when there is one
+
+    @property
+    def coming(self) -> int:
+        """How many were asked for and have not come."""
+        return sum(count for _, count in self._asked)
+
+    def decide(self, load: Load, now: float) -> Change:
+        """Return what has to change. Who launches, reports a failure by :meth:`refuse`."""
+        self._take_in(load, now)
+        policy = self._policy
+        wanted = min(max(load.demand, policy.minimum), policy.maximum)
+        missing = wanted - load.connected - self.coming
+        if missing > 0:
+            self._least_surplus = None
+            return self._ask(missing, now)
+        return Change(dismiss=self._let_go(load.connected - wanted, now))
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is a long time that no request has led to anything."""
+        return self._pause >= _PATIENCE
+
+    def refuse(self, count: int, now: float) -> None:
+        """Note that ``count`` daemons that were asked for will not come."""
+        left = count
+        while left and self._asked:
+            until, asked = self._asked.pop()
+            if asked > left:
+                self._asked.append((until, asked - left))
+            left -= min(asked, left)
+        self._wait(now)
+
+    def next_look(self, load: Load, now: float) -> float | None:
+        """Return when time alone may change what :meth:`decide` says; None for never."""
+        moments = [until for until, _ in self._asked]
+        if self._not_before > now:
+            moments.append(self._not_before)
+        if self._least_surplus is not None:
+            moments.append(self._least_surplus[0] + self._policy.idle_time)
+        return min(moments, default=None)
+
+    def _take_in(self, load: Load, now: float) -> None:
+        came = load.cumulative - self._seen.cumulative
+        if load.completed > self._seen.completed:
+            self._pause = 0.0
+            self._fruitless = 0
+        elif came:
+            self._fruitless += came
+            if self._fruitless > self._policy.maximum:
+                # More have come than there may be, and done nothing: they end as they begin.
+                self._fruitless = 0
+                self._wait(now)
+        while came and self._asked:
+            until, asked = self._asked.popleft()
+            if asked > came:
+                self._asked.appendleft((until, asked - came))
+            came -= min(asked, came)
+        while self._asked and self._asked[0][0] <= now:
+            self._asked.popleft()
+            self._wait(now)
+        self._seen = load
+
+    def _ask(self, missing: int, now: float) -> Change:
+        if now < self._not_before:
+            return Change()
+        self._asked.append((now + self._policy.patience, missing))
+        return Change(launch=missing)
+
+    def _wait(self, now: float) -> None:
+        self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self._not_before = now + self._pause
+
+    def _let_go(self, surplus: int, now: float) -> int:
+        if surplus <= 0:
+            self._least_surplus = None
+            return 0
+        if self._least_surplus is None:
+            self._least_surplus = (now, surplus)
+        since, least = self._least_surplus
+        least = min(least, surplus)
+        self._least_surplus = (since, least)
+        if now - since < self._policy.idle_time:
+            return 0
+        self._least_surplus = None
+        return least

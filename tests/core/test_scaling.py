@@ -1,0 +1,152 @@
+"""How many daemons to ask for, and to let go: one story at a time, and any load at all."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirai_executor._core import Change, Load, ScalePolicy, Scaler
+
+NOTHING = Change()
+
+
+def load(demand: int, connected: int = 0, *, came: int | None = None, completed: int = 0) -> Load:
+    return Load(demand, connected, connected if came is None else came, completed)
+
+
+@pytest.fixture
+def scaler() -> Scaler:
+    return Scaler(ScalePolicy(minimum=1, maximum=10, idle_time=60.0, patience=600.0))
+
+
+def test_the_minimum_is_asked_for_though_there_is_no_work(scaler: Scaler) -> None:
+    assert scaler.decide(load(0), 0) == Change(launch=1)
+
+
+def test_all_that_are_missing_are_asked_for_at_once_up_to_the_maximum(scaler: Scaler) -> None:
+    assert scaler.decide(load(1000), 0) == Change(launch=10)
+
+
+def test_what_is_coming_is_not_asked_for_again(scaler: Scaler) -> None:
+    scaler.decide(load(3), 0)
+    assert scaler.decide(load(3), 1) == NOTHING
+    assert scaler.decide(load(5), 2) == Change(launch=2)
+    assert scaler.decide(load(5, connected=4), 3) == NOTHING
+
+
+def test_those_who_come_are_not_counted_twice(scaler: Scaler) -> None:
+    scaler.decide(load(3), 0)
+    assert scaler.decide(load(9, connected=3), 1) == Change(launch=6)
+
+
+def test_who_does_not_come_in_time_is_asked_for_again_after_a_pause(scaler: Scaler) -> None:
+    scaler.decide(load(2), 0)
+    assert scaler.next_look(load(2), 0) == 600
+    assert scaler.decide(load(2), 600) == NOTHING
+    assert scaler.next_look(load(2), 600) == 601
+    assert scaler.decide(load(2), 601) == Change(launch=2)
+
+
+def test_after_each_refusal_the_pause_doubles(scaler: Scaler) -> None:
+    now, pauses = 0.0, []
+    for _ in range(11):
+        assert scaler.decide(load(2), now) == Change(launch=2)
+        scaler.refuse(2, now)
+        look = scaler.next_look(load(2), now)
+        assert look is not None
+        assert scaler.decide(load(2), look - 0.1) == NOTHING
+        pauses.append(look - now)
+        now = look
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+
+
+def test_a_task_that_was_done_ends_the_pause(scaler: Scaler) -> None:
+    for now in (0, 1, 3):
+        assert scaler.decide(load(2), now).launch
+        scaler.refuse(2, now)
+    assert scaler.decide(load(2, connected=1, completed=1), 7) == Change(launch=1)
+    scaler.refuse(1, 7)
+    assert scaler.next_look(load(2, connected=1), 7) == 8
+
+
+def test_four_refusals_in_a_row_are_a_refusal(scaler: Scaler) -> None:
+    refused = []
+    for now in (0, 1, 3, 7):
+        assert scaler.decide(load(2), now).launch
+        scaler.refuse(2, now)
+        refused.append(scaler.is_refused)
+    assert refused == [False, False, False, True]
+
+
+def test_daemons_that_come_and_do_nothing_are_asked_for_ever_more_seldom(scaler: Scaler) -> None:
+    requests, came, now = [], 0, 0.0
+    while now < 1000:
+        change = scaler.decide(load(1, came=came), now)
+        if change.launch:
+            requests.append(now)
+            came += change.launch
+        now += 1
+    assert len(requests) < 150
+    assert requests[-1] - requests[-12] > 100
+
+
+def test_what_is_not_needed_for_a_while_is_let_go_but_for_the_minimum(scaler: Scaler) -> None:
+    scaler.decide(load(5), 0)
+    assert scaler.decide(load(0, connected=5), 10) == NOTHING
+    assert scaler.next_look(load(0, connected=5), 10) == 70
+    assert scaler.decide(load(0, connected=5), 69) == NOTHING
+    assert scaler.decide(load(0, connected=5), 70) == Change(dismiss=4)
+
+
+def test_what_was_needed_for_a_moment_is_kept(scaler: Scaler) -> None:
+    scaler.decide(load(5), 0)
+    scaler.decide(load(0, connected=5), 10)
+    scaler.decide(load(3, connected=5), 40)
+    assert scaler.decide(load(0, connected=5), 70) == Change(dismiss=2)
+
+
+def test_who_is_needed_ends_the_wait(scaler: Scaler) -> None:
+    scaler.decide(load(5), 0)
+    scaler.decide(load(0, connected=5), 10)
+    scaler.decide(load(5, connected=5), 69)
+    assert scaler.decide(load(0, connected=5), 70) == NOTHING
+    assert scaler.decide(load(0, connected=5), 130) == Change(dismiss=4)
+
+
+def test_at_rest_time_changes_nothing(scaler: Scaler) -> None:
+    scaler.decide(load(1), 0)
+    assert scaler.decide(load(0, connected=1), 1) == NOTHING
+    assert scaler.next_look(load(0, connected=1), 1) is None
+
+
+@pytest.mark.parametrize("wrong", [(-1, 2), (3, 2), (0, 0)])
+def test_numbers_that_cannot_be_are_refused(wrong: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="minimum"):
+        ScalePolicy(*wrong)
+
+
+@given(st.data())
+def test_there_are_never_more_than_the_maximum_and_work_is_never_forgotten(
+    data: st.DataObject,
+) -> None:
+    scaler = Scaler(ScalePolicy(minimum=1, maximum=5, idle_time=10.0, patience=50.0))
+    now, connected, came, completed = 0.0, 0, 0, 0
+    for _ in range(data.draw(st.integers(1, 60))):
+        demand = data.draw(st.integers(0, 9))
+        state = Load(demand, connected, came, completed)
+        change = scaler.decide(state, now)
+        assert not (change.launch and change.dismiss)
+        assert change.dismiss <= max(0, connected - max(1, min(5, demand)))
+        assert connected + scaler.coming <= max(5, connected)
+        look = scaler.next_look(state, now)
+        if demand > connected + scaler.coming and connected + scaler.coming < 5:
+            assert look is not None, "nobody will ask again"
+        connected -= change.dismiss
+        arrivals = data.draw(st.integers(0, scaler.coming))
+        if change.launch and data.draw(st.booleans()):
+            scaler.refuse(change.launch, now)
+            arrivals = 0
+        lost = data.draw(st.integers(0, connected))
+        connected += arrivals - lost
+        came += arrivals
+        completed += data.draw(st.integers(0, 3)) if connected else 0
+        now += data.draw(st.sampled_from([0.5, 1.0, 20.0, 60.0]))
