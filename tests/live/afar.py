@@ -1,0 +1,82 @@
+"""Helps to test daemons that something else starts: a login elsewhere, a scheduler, a service."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mirai_executor
+from live.mischief import SOON, Bell, ring
+from mirai_executor import MiraiExecutor, MiraiFuture
+
+PACKAGE = Path(mirai_executor.__file__).parents[1]
+
+
+def python_words() -> tuple[str, ...]:
+    """Return the words that run this interpreter, with this package, in any environment.
+
+    They carry the token of the tests, by which the leak fixture finds what stays.
+    """
+    token = f"MIRAI_TESTS_TOKEN={os.environ['MIRAI_TESTS_TOKEN']}"
+    return ("/usr/bin/env", token, f"PYTHONPATH={PACKAGE}", sys.executable)
+
+
+@contextmanager
+def listening(url: str = "tcp://127.0.0.1:0", **options: Any) -> Iterator[MiraiExecutor]:
+    """Make an executor that daemons can join; a test that fails does not wait for them."""
+    executor = MiraiExecutor(url=url, **options)
+    try:
+        yield executor
+    except BaseException:
+        executor.kill_workers()
+        raise
+    finally:
+        executor.shutdown()
+
+
+def pids(executor: MiraiExecutor, count: int) -> set[int]:
+    """Wait for so many daemons, have each do a task, and return their process ids."""
+    executor.wait_ready(SOON, count=count)
+    found = {future.result(SOON) for future in executor.everywhere(os.getpid)}
+    assert len(found) == count
+    return found
+
+
+def hold(executor: MiraiExecutor, bell: Bell) -> MiraiFuture[None]:
+    """Return a task that has begun, and goes on until its daemon ends."""
+    future = executor.submit(ring_and_wait, bell.path)
+    bell.wait()
+    return future
+
+
+def ring_and_wait(path: Path) -> None:
+    import threading
+
+    ring(path)
+    threading.Event().wait()
+
+
+def secret_of(executor: MiraiExecutor) -> str:
+    reception = executor._reception
+    assert reception is not None
+    return reception.credentials.secret.text
+
+
+def command_lines() -> list[str]:
+    """Return the command lines of all processes of this machine."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append((folder / "cmdline").read_text(errors="replace").replace("\0", " "))
+        except OSError:
+            continue  # it ended meanwhile
+    return found
+
+
+def hides_its_secret(executor: MiraiExecutor) -> bool:
+    """Say whether the executor's secret is in no command line, while its daemons run."""
+    lines = command_lines()
+    assert any(executor.urls[0] in line for line in lines), "its daemons are not among them"
+    return not any(secret_of(executor) in line for line in lines)

@@ -1,0 +1,34 @@
+"""Starts real services for tests; where they are missing, a test is skipped and says why."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services import sshd
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker("services")
+            item.add_marker("live")
+
+
+def require(package: str, *programs: str) -> None:
+    """Skip the test if the programs are not there, or would not run for this user."""
+    if os.getuid() != 0:
+        pytest.skip("services are started as root")
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    if missing := [name for name in programs if shutil.which(name, path=path) is None]:
+        pytest.skip(f"there is no {', '.join(missing)} here: install {package}")
+
+
+@pytest.fixture(scope="session")
+def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Server]:
+    require("openssh-server openssh-client", "sshd", "ssh", "ssh-keygen")
+    with sshd.serve(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
