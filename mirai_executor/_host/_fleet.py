@@ -359,6 +359,8 @@ class Fleet:
     def deadlines(self) -> Iterable[float]:
         """Return when :meth:`expire` has something to do."""
         yield from self._patience.values()
+        if self._beat_at is not None:
+            yield self._beat_at
         for _, deadline in self._stops.values():
             yield deadline
         if self._rest_at is not None:
