@@ -125,8 +125,37 @@ def simulated_daemons() -> float:
     return _cost_of_a_task(10_000) / _cost_of_a_task(10)
 
 
+def _rate_over(url: str | None, count: int = 5000) -> float:
+    executor = MiraiExecutor(WORKERS) if url is None else MiraiExecutor(url=url)
+    with executor:
+        if url is not None:
+            executor.launch_local(WORKERS)
+        executor.wait_ready(60, count=WORKERS)
+        _burst(executor, count)  # to warm up
+        return count / _burst(executor, count)
+
+
+def _burst(executor: MiraiExecutor, count: int) -> float:
+    start = time.perf_counter()
+    futures = [executor.submit(work.nothing, i) for i in range(count)]
+    check([future.result() for future in futures] == list(range(count)))
+    return time.perf_counter() - start
+
+
+def over_tcp() -> float:
+    """Rate of 5,000 submits to daemons that have connected by TCP, over that of local ones."""
+    return _rate_over("tcp://127.0.0.1:0") / _rate_over(None)
+
+
+def over_tls() -> float:
+    """The same by TLS."""
+    return _rate_over("tls+tcp://127.0.0.1:0") / _rate_over(None)
+
+
 ALONE = (
     Alone("1,000,000 queued, rate over 1,000", a_million_queued, 0.9),
     Alone("64 idle daemons, rate over none", idle_daemons, 0.8),
     Alone("10,000 simulated daemons, cost over 10", simulated_daemons, 1.5, at_most=True),
+    Alone("5,000 submits over tcp, rate over local", over_tcp, 0.7),
+    Alone("5,000 submits over tls, rate over local", over_tls, 0.5),
 )

@@ -37,7 +37,8 @@ class Quantity:
     Args:
         name: What the table calls it.
         measure: Measures one peer once, in seconds, or in whatever is better when smaller.
-        must: The ratios to be reached, by peer: the peer's figure over ours.
+        must: The ratios to be reached, by peer: the peer's figure over ours; 0 where nothing is
+            demanded.
         warm: Whether one pool serves all rounds; otherwise ``measure`` starts its own, and gets
             the peer's name.
     """
@@ -192,6 +193,18 @@ def after_a_kill(name: str) -> float:
                 return time.perf_counter() - start
 
 
+def one_array_for_all(name: str) -> float:
+    """100 tasks that look at one 100 MB float64 array, by what each library has for that."""
+    array = np.arange(12_500_000, dtype=np.float64)
+    with PEERS[name](WORKERS) as peer:
+        _warm_up(peer)
+        start = time.perf_counter()
+        results = peer.look_at(work.first, array, 100)
+        seconds = time.perf_counter() - start
+    check(results == [0.0] * 100)
+    return seconds
+
+
 def import_time(name: str) -> float:
     """Import of the package in a fresh interpreter that has imported ProcessPoolExecutor."""
     statement = "import mirai_executor" if name == "mirai" else "pass"
@@ -210,12 +223,18 @@ QUANTITIES = (
     Quantity(
         "5,000 submits, importable",
         burst_importable,
-        {"processes (spawn)": 4.0, "pebble": 2.5, "loky": 5.0},
+        {"processes (spawn)": 4.0, "pebble": 2.5, "loky": 5.0, "dask": 0.0},
     ),
     Quantity("5,000 submits, of __main__", burst_of_main, {"processes (spawn)": 4.0, "loky": 8.0}),
     Quantity("map, chunksize 1", map_singly, {"processes (spawn)": 4.0}),
     Quantity("map, chunksize 100", map_in_chunks, {"processes (spawn)": 1.2, "Pool": 0.6}),
     Quantity("echo of 100 MB", echo_100_mb, {"processes (spawn)": 8.0}),
+    Quantity(
+        "one 100 MB array, 100 tasks",
+        one_array_for_all,
+        {"joblib": 1.0, "ray": 1.0},
+        warm=False,
+    ),
     Quantity("60 x 1 ms, host busy", busy_host, {"processes (spawn)": 1.0}),
     Quantity("1 s and 1,000 x 1 ms, over ideal", long_and_short, {"processes (spawn)": 1.0}),
     Quantity("construct to first result", first_result, {"processes (spawn)": 1.0}, warm=False),

@@ -52,6 +52,8 @@ class Simulated:
                     self.say(_wire.Outcomes(outcomes))
                 case _wire.Leave() | _wire.Kill():
                     return False
+                case _:
+                    pass  # beats, and the first frame
         return True
 
     def initialize(self, setup: Any) -> None:
