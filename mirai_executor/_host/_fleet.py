@@ -121,6 +121,8 @@ class Fleet:
         self._lost: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
         self._mild_signal: int | None = None
         self._commands: dict[int, _LongCommand] = {}  # by process id
+        # How the last command has ended, if badly, and nobody has come since.
+        self._command_error: LaunchError | None = None
 
     # What the dispatcher commands
 
@@ -143,6 +145,7 @@ class Fleet:
     def admit(self, link: Link, address: str) -> None:
         """Take on a daemon that has come by itself."""
         id_ = self._listener.adopt_daemon()
+        self._command_error = None
         daemon = RemoteDaemon(link, address)
         self._daemons[id_] = daemon
         self._watch(link.fileno(), lambda: self._on_link(id_))
@@ -446,6 +449,9 @@ class Fleet:
         self._lost[id_] = (daemon, stderr)
         self._listener.handle(DaemonLost(id_, begun))
         del self._lost[id_]
+        if self._command_error is not None and not self._daemons:
+            # When the command ended, its daemons seemed to be there still.
+            self._fail_launch(self._command_error)
 
     def _note_end(self, daemon: Daemon, stderr: str) -> None:
         """Keep how the last daemon ended, for the case that none can be started."""
@@ -470,6 +476,7 @@ class Fleet:
             process.stderr.close()
         pidfd = os.pidfd_open(process.pid) if sys.platform == "linux" else -1
         self._commands[process.pid] = _LongCommand(process, stream, pidfd)
+        self._command_error = None
         if pidfd >= 0:
             self._watch(pidfd, lambda: self._on_command_end(process.pid))
 
@@ -480,16 +487,19 @@ class Fleet:
         if code != 0:
             words = tuple(map(str, command.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
             _LOG.warning("%s %s%s", words[0], describe_exit(code), _last_words(said))
-            self.note_launch_error(
-                LaunchError(
-                    f"no daemon is connected: {words[0]} {describe_exit(code)}{_last_words(said)}",
-                    command=words,
-                    exitcode=code,
-                    stderr=said,
-                )
+            error = LaunchError(
+                f"no daemon is connected: {words[0]} {describe_exit(code)}{_last_words(said)}",
+                command=words,
+                exitcode=code,
+                stderr=said,
             )
             if not self._commands:  # else others may still bring some
-                self._listener.handle(LaunchFailed())
+                self._command_error = error
+                self._fail_launch(error)
+
+    def _fail_launch(self, error: LaunchError) -> None:
+        self.note_launch_error(error)
+        self._listener.handle(LaunchFailed())
 
     def _close_command(self, command: "_LongCommand") -> str:
         if command.pidfd >= 0:

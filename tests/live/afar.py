@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,15 +46,21 @@ def pids(executor: MiraiExecutor, count: int) -> set[int]:
 
 def hold(executor: MiraiExecutor, bell: Bell) -> MiraiFuture[None]:
     """Return a task that has begun, and goes on until its daemon ends."""
-    future = executor.submit(ring_and_wait, bell.path)
-    bell.wait()
-    return future
+    return hold_job(executor, bell)[0]
 
 
-def ring_and_wait(path: Path) -> None:
+def hold_job(
+    executor: MiraiExecutor, bell: Bell, *variables: str
+) -> tuple[MiraiFuture[None], list[str]]:
+    """Return such a task, and what some variables say of the job that runs it."""
+    future = executor.submit(ring_and_wait, bell.path, variables)
+    return future, bell.wait().split(" ")
+
+
+def ring_and_wait(path: Path, variables: Sequence[str]) -> None:
     import threading
 
-    ring(path)
+    ring(path, " ".join(os.environ[name] for name in variables))
     threading.Event().wait()
 
 

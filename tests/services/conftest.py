@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services import slurm as slurm_services
 from services import sshd
 
 
@@ -32,3 +33,20 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Server
     require("openssh-server openssh-client", "sshd", "ssh", "ssh-keygen")
     with sshd.serve(tmp_path_factory.mktemp("sshd")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_services.Cluster]:
+    require("slurm-wlm munge", "munged", "slurmctld", "slurmd", "sbatch")
+    with slurm_services.serve(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(
+    slurm_cluster: slurm_services.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> slurm_services.Cluster:
+    """Have the commands of Slurm find the cluster of the tests."""
+    for name, value in slurm_cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    return slurm_cluster

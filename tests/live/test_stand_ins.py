@@ -1,0 +1,284 @@
+"""Daemons that launchers start through stand-ins, which run what they are given as the real would.
+
+For an SSH server, Slurm and Grid Engine themselves, see ``tests/services``.
+"""
+
+import logging
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from live.afar import hides_its_secret, hold, listening, pids, python_words, secret_of
+from live.mischief import SOON, Bell, answer
+from mirai_executor import (
+    DaemonLostError,
+    LaunchError,
+    MiraiExecutor,
+    cluster_config,
+    http_config,
+    local_url,
+    remote_config,
+)
+
+# Reads a script on its standard input, takes out of it what the scheduler would look for, and runs
+# it for each job of the array: detached, in an environment and a folder that are not ours.
+QUEUE = """\
+#!/bin/sh
+script=$(mktemp -p "$SPOOL"); cat > "$script"
+jobs=$(sed -n '{array}' "$script")
+shell=$(sed -n 's/^#PBS -S //p' "$script")
+for job in $(seq 1 "${{jobs:-1}}"); do
+    cd /; setsid env -i PATH=/usr/bin:/bin HOME="$HOME" {index}="$job" \
+        "${{shell:-/bin/sh}}" "$script" </dev/null >"$SPOOL/out.$job" 2>&1 &
+done
+echo "{answer}"
+"""
+# qsub(1) of PBS Professional and of Torque, bsub(1) of LSF: what each finds, sets and answers.
+QUEUES = {
+    "pbs": ("qsub", r"s/^#PBS -J 1-\([0-9]*\)$/\1/p", "PBS_ARRAY_INDEX", "17[].server"),
+    "torque": ("qsub", r"s/^#PBS -t 1-\([0-9]*\)$/\1/p", "PBS_ARRAYID", "17[].server"),
+    "lsf": (
+        "bsub",
+        r"s/^#BSUB -J \"mirai\[1-\([0-9]*\)\]\"$/\1/p",
+        "LSB_JOBINDEX",
+        "Job <17> is submitted to default queue <normal>.",
+    ),
+}
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator[Bell]:
+    bell = Bell(tmp_path)
+    yield bell
+    bell.close()
+
+
+@pytest.fixture(params=QUEUES)
+def queue(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Put the commands of a scheduler on the path; return its name."""
+    command, array, index, answer = QUEUES[request.param]
+    program = tmp_path / "bin" / command
+    program.parent.mkdir()
+    program.write_text(QUEUE.format(array=array, index=index, answer=answer))
+    program.chmod(0o755)
+    (tmp_path / "spool").mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SPOOL", str(tmp_path / "spool"))
+    return str(request.param)
+
+
+def test_one_submission_to_a_queue_brings_all_daemons(
+    queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    command, _, _, said = QUEUES[queue]
+    launcher = cluster_config(command, scheduler=queue, python=python_words())
+    with listening() as executor:
+        assert executor.launch_remote(2, launcher) == [f"{said}\n"]
+        assert len(pids(executor, 2)) == 2
+        assert executor.submit(answer).result(SOON) == 42
+        assert hides_its_secret(executor)
+        assert secret_of(executor) not in caplog.text
+
+
+@pytest.mark.parametrize("queue", ["pbs"], indirect=True)
+def test_a_queue_keeps_no_copy_of_a_secret_in_a_file_that_goes_with_the_executor(
+    queue: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    launcher = cluster_config("qsub", scheduler=queue, python=python_words(), secret_folder=folder)
+    with MiraiExecutor(2, url="tls+tcp://127.0.0.1:0", remote=launcher) as executor:
+        assert len(pids(executor, 2)) == 2
+        (file,) = folder.iterdir()
+        assert secret_of(executor) in file.read_text()
+        spooled = [copy.read_text() for copy in (tmp_path / "spool").iterdir()]
+        assert not any(secret_of(executor) in text for text in spooled)
+    assert list(folder.iterdir()) == []
+
+
+# HTTP
+
+
+class Service(BaseHTTPRequestHandler):
+    """Starts the script that it is sent, for whom it knows."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Authorization"] != "Bearer letmein":
+            self._answer(401, b"who are you?")
+            return
+        shell = subprocess.Popen(["/bin/sh"], stdin=subprocess.PIPE, env={}, cwd="/")
+        assert shell.stdin is not None
+        with shell.stdin:
+            shell.stdin.write(body)
+        self.server.jobs.append(shell)  # type: ignore[attr-defined]  # of the fixture
+        self._answer(201, b"started")
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        jobs: list[subprocess.Popen[bytes]] = []
+        server.jobs = jobs  # type: ignore[attr-defined]  # what it has started
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+    for job in jobs:
+        job.wait(SOON)
+
+
+def test_a_service_starts_a_daemon_for_each_request(service: str) -> None:
+    launcher = http_config(service, token="letmein", python=python_words())
+    with listening() as executor:
+        assert executor.launch_remote(2, launcher) == ["started"] * 2
+        assert len(pids(executor, 2)) == 2
+        assert hides_its_secret(executor)
+
+
+def test_tasks_fail_with_the_words_of_a_service_that_refuses(service: str) -> None:
+    launcher = http_config(service, token="sesame", python=python_words())
+    with MiraiExecutor(2, url="tcp://127.0.0.1:0", remote=launcher) as executor:
+        error = executor.submit(answer).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "401" in str(error)
+        assert error.stderr == "who are you?"
+        assert secret_of(executor) not in f"{error}{error.command}"
+        assert "sesame" not in f"{error}{error.command}"
+
+
+# Any command
+
+
+def test_tasks_fail_with_the_words_of_a_command_that_fails(tmp_path: Path) -> None:
+    command = "echo 'no licence for you' >&2; exit 3"
+    launcher = remote_config("/bin/sh", ["-c", command, "."])
+    with MiraiExecutor(2, url="tcp://127.0.0.1:0", remote=launcher) as executor:
+        error = executor.submit(answer).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert error.exitcode == 3
+        assert error.stderr == "no licence for you\n"
+        with pytest.raises(LaunchError, match="no licence for you"):
+            executor.submit(answer)
+        with pytest.raises(LaunchError, match="no licence for you"):
+            executor.wait_ready(SOON)
+
+
+def noticed(words: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return an event that is set when the host says so in its log."""
+    event = threading.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if words in record.getMessage():
+                event.set()
+
+    log = logging.getLogger("mirai_executor")
+    monkeypatch.setattr(log, "handlers", [*log.handlers, Listener()])
+    return event
+
+
+@pytest.mark.parametrize("first", ["command", "daemon"])
+def test_what_waits_hears_why_a_command_has_ended_whoever_is_gone_first(
+    bell: Bell, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A daemon that goes on after its command has failed must not have tasks wait for ever.
+    words = '"$@" & echo $$ > "$0"; read _ < "$0.stop"; echo "cut off" >&2; exit 3'
+    name = str(bell.path.with_name("started"))
+    os.mkfifo(name)
+    os.mkfifo(f"{name}.stop")
+    launcher = remote_config(
+        "/bin/sh", ["-c", words, name, "."], python=python_words(), stays=True
+    )
+    with listening() as executor:
+        executor.launch_remote(1, launcher)
+        Path(name).read_text()
+        future = hold(executor, bell)
+        waiting = executor.submit(answer)
+        stop, daemon = Path(f"{name}.stop"), psutil.Process(executor.status().rows[0].pid)
+        if first == "command":
+            noted = noticed("exited with status 3", monkeypatch)
+            stop.write_text("now\n")
+            assert noted.wait(SOON)
+        keeper = daemon.parent()  # which would start another
+        assert keeper is not None
+        keeper.kill()
+        assert isinstance(future.exception(SOON), DaemonLostError)
+        if first == "daemon":
+            stop.write_text("now\n")
+        error = waiting.exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "cut off" in error.stderr
+
+
+# The commands that users paste
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> str:
+    """Return the path of an interpreter that has this package."""
+    program = tmp_path / "it's python"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(python_words())} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "tls+tcp://127.0.0.1:0", "ipc"])
+def test_the_commands_start_daemons_wherever_they_are_pasted(python: str, url: str) -> None:
+    with listening(local_url() if url == "ipc" else url, python=python) as executor:
+        commands = executor.launch_remote(2)
+        shells = [
+            subprocess.Popen(
+                ["/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "HOME=/", "/bin/sh", *words],
+                stdin=subprocess.PIPE,
+                bufsize=0,
+                cwd="/",
+            )
+            for words in (["-c", commands[0]], ["-s"])
+        ]
+        try:
+            assert shells[1].stdin is not None
+            shells[1].stdin.write(commands[1].encode() + b"\n")
+            assert len(pids(executor, 2)) == 2
+        finally:
+            for shell in shells:
+                assert shell.stdin is not None
+                shell.stdin.close()
+        executor.shutdown()
+        assert [shell.wait(SOON) for shell in shells] == [0, 0]
+
+
+def test_a_command_that_is_pasted_into_a_shell_shows_its_secret_to_nobody(python: str) -> None:
+    with listening(python=python) as executor:
+        (command,) = executor.launch_remote(1)
+        with subprocess.Popen(["/bin/sh"], stdin=subprocess.PIPE, bufsize=0) as shell:
+            assert shell.stdin is not None
+            shell.stdin.write(command.encode() + b"\n")
+            shell.stdin.close()
+            assert len(pids(executor, 1)) == 1
+            assert hides_its_secret(executor)
+            assert (
+                executor.submit(os.environ.copy)
+                .result(SOON)
+                .keys()
+                .isdisjoint({"MIRAI_EXECUTOR_SECRET", "MIRAI_EXECUTOR_CERTIFICATE"})
+            )
+            executor.shutdown()
