@@ -49,7 +49,7 @@ _OUTCOME = struct.Struct("<QBBIQQ")
 _PLACE = struct.Struct("<QQQ")
 _JOINED = struct.Struct("<I")
 _ATTEND = struct.Struct("<d")
-_ENDED = struct.Struct("<iI")  # the exit status, and how many tasks never began
+_ENDED = struct.Struct("<iQI")  # exit code, tasks received, tasks that never began
 _SMALL = 4096  # bytes: what is smaller is copied, or one result would keep a frame of many
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
 _DIGEST_SIZE = 16
@@ -460,23 +460,28 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a daemon has ended: as ``subprocess`` says it, what never began, and its last words."""
+    """How a daemon has ended: as ``subprocess`` says it, and its last words.
+
+    Of the tasks that were sent to it, those after the first ``received`` were still on their way,
+    and those in ``unbegun`` never began.
+    """
 
     KIND: ClassVar[int] = 35
     code: int
+    received: int
     unbegun: tuple[int, ...]
     stderr: str
 
     def parts(self) -> Iterator[Bytes]:
-        yield _ENDED.pack(self.code, len(self.unbegun))
+        yield _ENDED.pack(self.code, self.received, len(self.unbegun))
         yield struct.pack(f"<{len(self.unbegun)}Q", *self.unbegun)
         yield from _block(self.stderr.encode(errors="replace"))
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
-        code, count = reader.unpack(_ENDED)
+        code, received, count = reader.unpack(_ENDED)
         unbegun = _read_tasks(reader, count)
-        return cls(code, unbegun, str(reader.block(), "utf-8"))
+        return cls(code, received, unbegun, str(reader.block(), "utf-8"))
 
 
 def _read_tasks(reader: _Reader, count: int) -> tuple[int, ...]:
@@ -547,6 +552,11 @@ def is_tasks(data: bytes | bytearray | memoryview) -> bool:
 def is_leave(data: bytes | bytearray | memoryview) -> bool:
     """Tell whether a frame lets a daemon go."""
     return bool(data) and data[0] == Leave.KIND
+
+
+def is_leaving(data: bytes | bytearray | memoryview) -> bool:
+    """Tell whether a frame says that a daemon has to leave."""
+    return bool(data) and data[0] == Leaving.KIND
 
 
 def count_outcomes(data: bytes | bytearray | memoryview) -> int:

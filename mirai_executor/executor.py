@@ -300,9 +300,11 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             )
         if not is_open and (tls is not None or tls_cert is not None):
             raise ValueError("tls is for an executor with a url")
-        self._most: int = usable_cpus() if max_workers is None else max_workers
+        # Where daemons come by themselves: how many were asked for.
+        least = int(remote is not None) if is_open else usable_cpus()
+        self._most: int = least if max_workers is None else max_workers
         policy = Policy(
-            max_daemons=self._most,
+            max_daemons=max(1, self._most),
             launches=not is_open,
             direct=not dispatcher,
             max_tasks=max_tasks_per_child,
@@ -329,6 +331,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         )
         self._remote = remote
         self._python = python
+        self._output = output
         self._launching: threading.Thread | None = None
         self._launch_failure: LaunchError | None = None
         self._name = name
@@ -337,12 +340,14 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         # An executor that is dropped lets accepted work finish, and leaves nothing behind.
         weakref.finalize(self, self._host.shutdown, cancel_queued=False).atexit = False
         if remote is not None:
-            self._launch_soon(max_workers or 1)
+            self._launch_soon(remote, self._most)
 
     @property
     def _max_workers(self) -> int:
-        """How many daemons there may be; where they come by themselves, how many there are."""
-        return self._most if self._reception is None else max(1, self._host.connections)
+        """How many daemons there may be; where they come by themselves, how many have, or will."""
+        if self._reception is None:
+            return self._most
+        return max(1, self._most, self._host.connections)
 
     @property
     def url(self) -> str | None:
@@ -358,7 +363,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         """Start all daemons, and wait until they are connected.
 
         Args:
-            count: How many; by default ``max_workers``.
+            count: How many; by default ``max_workers``, or where daemons connect to a ``url``, as
+                many as were asked for by :meth:`launch_local` and :meth:`launch_remote`.
             timeout: Seconds to wait; None for as long as it takes.
 
         Raises:
@@ -367,7 +373,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             RuntimeError: The executor has been shut down.
         """
         self._check_open()
-        self._host.wait_ready(self._most if count is None else count, timeout)
+        self._host.wait_ready(max(1, self._most) if count is None else count, timeout)
 
     def launch_local(self, n: int = 1, **options: Any) -> int:
         """Start ``n`` more daemons on this machine, beyond ``max_workers``.
@@ -380,7 +386,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
                 tasks print appears; ``idle_time``, seconds without a task after which they leave;
                 ``wall_time``, seconds after which they take no more tasks; ``max_tasks``;
                 ``autoexit``, "now", "finish" or "never", what they do when this process is gone;
-                ``retry``, for how many seconds they try to connect.
+                ``retry``, for how many seconds they try to connect, by default 2.
 
         Returns:
             ``n``.
@@ -393,12 +399,15 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         """
         if n < 0:
             raise ValueError("n must be >= 0")
-        self._check_open()
         if self._reception is not None:
-            self._launch(_here(self._python), n, **options)
+            self._check_not_shut_down()
+            # This process listens already: who finds nobody there, comes too late for good.
+            self._launch(_here(self._python), n, **{"retry": 2.0, **options})
+            self._most += n
         elif options:
             raise TypeError("daemons of an executor without a url take no options")
         else:
+            self._check_open()
             self._most += n
             self._host.add_daemons(n)
         return n
@@ -411,7 +420,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         Args:
             n: How many.
             remote: How; by default as the executor was told when it was made.
-            options: How they live, as for :meth:`launch_local`.
+            options: How they live, as for :meth:`launch_local`; by default they try for 30
+                seconds to connect.
 
         Returns:
             What the launcher has answered, the number of a job for instance. If there is no
@@ -426,13 +436,15 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         """
         if n < 0:
             raise ValueError("n must be >= 0")
-        self._check_open()
+        self._check_not_shut_down()
         if self._reception is None:
             raise RuntimeError("the executor has no url at which daemons could connect")
         launcher = remote or self._remote
         if launcher is None:
             return self._reception.shell_commands(self._python, n, **options)
-        return self._launch(launcher, n, **options)
+        answers = self._launch(launcher, n, **options)
+        self._most += n
+        return answers
 
     def adapt(
         self,
@@ -488,16 +500,19 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         from .launchers import launch
 
         assert self._reception is not None  # noqa: S101 - for the type checker
+        options.setdefault("output", self._output)
         launched = launch(self._reception.plan(launcher, n, **options))
+        self._host.expect_daemons(n)
         self._host.keep_commands(one.process for one in launched if one.process is not None)
         return [one.output for one in launched]
 
-    def _launch_soon(self, n: int) -> None:
+    def _launch_soon(self, remote: "Launcher", n: int) -> None:
         """Ask for daemons on a thread: who makes an executor need not wait for a scheduler."""
 
         def run() -> None:
             try:
-                self.launch_remote(n)
+                self._check_not_shut_down()
+                self._launch(remote, n)
             except LaunchError as error:
                 self._launch_failure = error
                 self._host.fail_launch(error)
@@ -635,11 +650,14 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
     def _root(self) -> "MiraiExecutor":
         return self
 
-    def _check_open(self) -> None:
+    def _check_not_shut_down(self) -> None:
         if is_exiting():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         if self._is_shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def _check_open(self) -> None:
+        self._check_not_shut_down()
         error = self._host.launch_error
         if error is not None:
             raise error

@@ -224,6 +224,8 @@ class Dispatcher:
         if not self._closing:
             self._fleet.max_daemons += event.count
             self._fleet.want(self._fleet.usable_count + event.count)
+        if not self._policy.launches:
+            self._fleet.broken = False  # they are on their way
         return ()
 
     def _daemon_ready(self, event: DaemonReady, now: float) -> Iterable[Command]:

@@ -242,6 +242,10 @@ class Host:
         self._check_usable()
         self._put(DaemonsAdded(count))
 
+    def expect_daemons(self, count: int) -> None:
+        """Note that so many daemons more have been asked for, which come by themselves."""
+        self._ask(lambda loop: loop.handle(DaemonsAdded(count)))
+
     def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
         """See to commands that have started daemons, and run as long as they do."""
         kept = tuple(processes)

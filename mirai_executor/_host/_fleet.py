@@ -368,6 +368,8 @@ class Fleet:
             yield deadline
         if self._rest_at is not None:
             yield self._rest_at
+        if self._beat_at is not None:
+            yield self._beat_at
 
     def expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
@@ -479,6 +481,11 @@ class Fleet:
         self._command_error = None
         if pidfd >= 0:
             self._watch(pidfd, lambda: self._on_command_end(process.pid))
+
+    @property
+    def awaits_daemons(self) -> bool:
+        """Whether a command runs whose daemons may still come, or come again after a crash."""
+        return bool(self._commands)
 
     def _on_command_end(self, pid: int) -> None:
         command = self._commands.pop(pid)

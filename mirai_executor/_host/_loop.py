@@ -172,6 +172,8 @@ class Loop:
             launcher, initializer, cleanup, self._selector, self, self._post, store, heartbeat
         )
         self._door = None
+        self._start_timeout = policy.start_timeout
+        self._closes_at: float | None = None  # the door, at the latest
         if entrance is not None:
             self._door = Door(entrance, self._selector, self._fleet.admit)
         self._scaler: Scaler | None = None
@@ -242,6 +244,8 @@ class Loop:
             self._door.expire(now)
         if self._scale_at is not None and self._scale_at <= now:
             self._scale(now)
+        if self._closes_at is not None:
+            self._close_unless_awaited(self._closes_at <= now)
         self._take_in(min(len(self._inbox), _BATCH))
 
     def _sleep(self) -> list[Callable[[], None]]:
@@ -250,6 +254,8 @@ class Loop:
             deadlines += self._door.deadlines()
         if self._scale_at is not None:
             deadlines.append(self._scale_at)
+        if self._closes_at is not None:
+            deadlines.append(self._closes_at)
         if (deadline := self._dispatcher.next_deadline()) is not None:
             deadlines.append(deadline)
         timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
@@ -508,7 +514,15 @@ class Loop:
         self._scale_at = None if look is None else max(look, now + _SCALE)
 
     def close_entrance(self) -> None:
-        """Let no daemon in any more; what no daemon can take any more, ends."""
+        """Let no daemon in any more but those on their way; what none can take any more, ends."""
+        if self._door is not None:
+            self._closes_at = time.monotonic() + self._start_timeout
+            self._close_unless_awaited(False)
+
+    def _close_unless_awaited(self, is_late: bool) -> None:
+        if self._fleet.awaits_daemons and not is_late:
+            return
+        self._closes_at = None
         if self._door is None:
             return
         self._door.close()

@@ -26,6 +26,7 @@ class RemoteDaemon(Daemon):
         super().__init__(link)
         self.host = address  # until it says its name
         self._pid = 0
+        self._issued = 0  # tasks that were ever sent
         self._end: _wire.Ended | None = None
         self._silent_since: float | None = None
 
@@ -59,7 +60,8 @@ class RemoteDaemon(Daemon):
         return now - self._silent_since >= patience
 
     def issue(self, tasks: Sequence[TaskId]) -> None:
-        """Do nothing: its keeper issues tickets for what comes."""
+        """Count them: its keeper issues tickets for what comes, and says how much has."""
+        self._issued += len(tasks)
 
     def interrupt(self, task: TaskId) -> None:
         """Ask the daemon to stop this task, and no other; its keeper sees to it."""
@@ -92,9 +94,12 @@ class RemoteDaemon(Daemon):
 
         If its keeper could not say which, those are all that it had: none may run twice.
         """
-        for task in self._end.unbegun if self._end is not None else ():
+        if self._end is None:
+            return tuple(self.sent)
+        for task in self._end.unbegun:
             self.sent.pop(TaskId(task), None)
-        return tuple(self.sent)
+        on_their_way = max(0, self._issued - self._end.received)
+        return tuple(self.sent)[: len(self.sent) - on_their_way]
 
     def close(self) -> str:
         """Let go of it, and return the last lines of its standard error."""

@@ -77,7 +77,7 @@ class _Keeper:
         with contextlib.closing(link):
             session = Session(link, self._options, self._end_at)
             end = session.run()
-        if end is End.CRASHED and not session.has_answered:
+        if end is End.CRASHED and session.came_to_nothing:
             self._failures.append(time.monotonic())
         else:
             self._failures.clear()

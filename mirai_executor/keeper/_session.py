@@ -35,6 +35,7 @@ class End(Enum):
 
     LEFT = auto()  # the host let the daemon go
     CRASHED = auto()  # the daemon died, or was killed
+    SPOILT = auto()  # the daemon could not clean up behind a task, and made room for another
     CUT_OFF = auto()  # the host is gone
 
 
@@ -68,10 +69,12 @@ class Session:
         now = time.monotonic()
         self._end: End | None = None
         self._is_leaving = False  # the host has let the daemon go
-        self._wants_to_leave = False
-        self._host_is_gone = False
+        self._wants_to_leave = self._host_is_gone = False
         self._open = 0  # tasks that the daemon has, and has not answered
-        self._begun = 0  # tasks that it was ever given
+        self._received = self._begun = 0  # tasks that have ever come, and that it was given
+        self._refused: list[TaskId] = []  # beyond max_tasks: the host will ask for them back
+        # It has said that it has to leave; the host has killed it.
+        self._is_spoilt = self._was_killed = False
         self._stops: dict[int, tuple[float, float]] = {}  # as the host has for its own daemons
         self._beat = _FIRST_BEAT
         self._next_beat = now + _FIRST_BEAT
@@ -82,9 +85,9 @@ class Session:
         self._is_closed = False  # nothing of the daemon is left
 
     @property
-    def has_answered(self) -> bool:
-        """Whether the daemon has done a task."""
-        return self._begun > self._open
+    def came_to_nothing(self) -> bool:
+        """Whether the daemon has ended by itself before it had begun a task."""
+        return not (self._begun or self._was_killed)
 
     def run(self) -> End:
         """Pass on what comes, until it is over; leaves nothing behind."""
@@ -153,15 +156,18 @@ class Session:
         frame = _wire.decode(data)
         assert isinstance(frame, _wire.Tasks)  # noqa: S101 - for the type checker
         ids = [TaskId(task.task) for task in frame.tasks]
+        self._received += len(ids)
         limit = self._options.max_tasks
         allowed = ids if limit is None else ids[: max(0, limit - self._begun)]
         self._daemon.issue(allowed)  # what has no ticket is not begun
         self._begun += len(allowed)
         self._open += len(allowed)
+        self._refused += ids[len(allowed) :]
         self._idle_since = None if self._open else self._idle_since
+        if limit is not None and self._begun >= limit:
+            # Before the last results: what crosses this, the host finds to be worth a recall.
+            self._ask_to_leave()
         self._send(self._daemon.link, bytes(data))
-        if len(allowed) < len(ids):
-            self._say(_wire.Returned(tuple(ids[len(allowed) :])))
 
     def _obey(self, frame: _wire.Frame) -> None:
         match frame:
@@ -178,8 +184,10 @@ class Session:
                 self._open -= len(returned)
                 self._begun -= len(returned)
                 self._daemon.insist()
-                self._say(_wire.Returned(returned))
+                self._say(_wire.Returned((*returned, *self._refused)))
+                self._refused.clear()
             case _wire.Kill(signum):
+                self._was_killed = True
                 self._daemon.kill(signum)
             case _:
                 raise _wire.WireError(f"a host does not send {type(frame).__name__}")
@@ -221,13 +229,11 @@ class Session:
                 self._note_stopped(data)
             if not self._open:
                 self._idle_since = time.monotonic()
+        self._is_spoilt = self._is_spoilt or _wire.is_leaving(data)
         if not self._host_is_gone:
             self._send(self._link, data)
         elif not self._open:
             self._finish(End.CUT_OFF)
-        limit = self._options.max_tasks
-        if limit is not None and self._begun >= limit and not self._open:
-            self._ask_to_leave()
 
     def _note_stopped(self, data: bytes) -> None:
         frame = _wire.decode(data)
@@ -255,12 +261,20 @@ class Session:
     def _report_end(self) -> None:
         """Tell the host how the daemon has ended."""
         unbegun = self._daemon.take_back()
+        self._begun -= len(unbegun)
+        unbegun += tuple(self._refused)
         code = self._daemon.reap()
         stderr = self._daemon.close()
         self._is_closed = True
-        self._say(_wire.Ended(code, unbegun, stderr))
-        left = self._is_leaving and code == 0
-        self._finish(End.LEFT if left else End.CUT_OFF if self._host_is_gone else End.CRASHED)
+        self._say(_wire.Ended(code, self._received, unbegun, stderr))
+        self._finish(self._kind_of_end(code))
+
+    def _kind_of_end(self, code: int) -> End:
+        if self._wants_to_leave:
+            return End.LEFT
+        if self._is_leaving and code == 0:
+            return End.SPOILT if self._is_spoilt else End.LEFT
+        return End.CUT_OFF if self._host_is_gone else End.CRASHED
 
     def _finish(self, end: End) -> None:
         if self._end is None:

@@ -113,7 +113,8 @@ def _run(submission: Submission, started: _Started, deadline: float) -> Launched
             return _run_until_started(submission, started, deadline)
         case Until.START:
             with _input(submission) as stdin:
-                return Launched(_popen(submission, started, stdin, subprocess.PIPE))
+                # What its tasks print appears where this process prints.
+                return Launched(_popen(submission, started, stdin, subprocess.PIPE, stdout=None))
         case unknown:
             assert_never(unknown)
 
@@ -168,7 +169,7 @@ def _popen(
     started: _Started,
     stdin: IO[bytes],
     stderr: int | IO[bytes],
-    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = subprocess.DEVNULL,
 ) -> "subprocess.Popen[bytes]":
     if started.is_over:
         raise LaunchError("the launch was given up", command=command.argv)
