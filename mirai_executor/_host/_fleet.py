@@ -27,6 +27,7 @@ from mirai_executor._core import (
     TaskId,
     TasksReturned,
 )
+from mirai_executor._forking import ServerLostError
 from mirai_executor._place import limit_behind
 from mirai_executor._transport import LinkClosedError
 from mirai_executor._version import __version__
@@ -35,6 +36,7 @@ from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
 from ._local import LocalDaemon, SentCall, describe_exit
+from ._nursery import Nursery
 from ._relay import Relay
 from ._store import Store
 
@@ -81,7 +83,7 @@ class Fleet:
         post: Post,
         store: Store,
     ) -> None:
-        self._launcher = launcher
+        self._nursery = Nursery(launcher)
         self._initializer = initializer
         self._cleanup = cleanup
         self._selector = selector
@@ -93,20 +95,27 @@ class Fleet:
         self._patience_to_rest = _KEEP_WARM
         self._relay = Relay(aloud=launcher.output)
         self._daemons: dict[DaemonId, LocalDaemon] = {}
+        self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
         # Tasks that were asked to stop: the pause before they are asked again, and its end.
         self._stops: dict[tuple[DaemonId, TaskId], tuple[float, float]] = {}
         self._launch_error: LaunchError | None = None
-        self._lost: dict[DaemonId, tuple[int, int, str]] = {}  # pid, status, last lines
+        self._lost: dict[DaemonId, tuple[int, int | None, str]] = {}  # pid, status, last lines
         self._mild_signal: int | None = None
 
     # What the dispatcher commands
 
     def launch(self, id_: DaemonId) -> None:
-        """Start a daemon; if that fails, it is reported as lost."""
+        """Start a daemon, or have it wait for the fork server; a failure is reported as a loss."""
+        if self._nursery.is_founding:
+            self._held[id_] = None
+        else:
+            self._launch(id_)
+
+    def _launch(self, id_: DaemonId) -> None:
         try:
             with _registry.no_fork:
-                daemon = LocalDaemon(self._launcher, self._relay, self._store)
+                daemon = self._start()
                 self._daemons[id_] = daemon
         except (LaunchError, OSError) as error:
             self._launch_error = as_launch_error(error)
@@ -117,6 +126,12 @@ class Fleet:
             self._watch(daemon.pidfd, lambda: self._on_death(id_))
         else:
             threading.Thread(target=self._wait_for, args=(id_, daemon), daemon=True).start()
+
+    def _start(self) -> LocalDaemon:
+        try:
+            return LocalDaemon(self._nursery, self._relay, self._store)
+        except ServerLostError:  # what it was handed may be in use: nothing is used again
+            return LocalDaemon(self._nursery, self._relay, self._store)
 
     def send(self, id_: DaemonId, frame: _wire.Frame) -> None:
         """Send a frame; a daemon that cannot be reached is ended."""
@@ -163,11 +178,16 @@ class Fleet:
 
     def dismiss(self, id_: DaemonId) -> None:
         """Let a daemon leave."""
+        if id_ in self._held:
+            self._drop(id_)
+            return
         self._daemons[id_].dismissed = True
         self.send(id_, _wire.Leave())
 
     def kill(self, id_: DaemonId) -> None:
         """End a daemon and all that its tasks have started."""
+        if id_ in self._held:
+            self._drop(id_)
         if id_ not in self._daemons:
             return
         if self._mild_signal is None:
@@ -175,6 +195,11 @@ class Fleet:
             return
         self._daemons[id_].kill(self._mild_signal)
         self._patience.setdefault(id_, time.monotonic() + _LINK_LOST)
+
+    def _drop(self, id_: DaemonId) -> None:
+        """Forget a daemon that has no process yet."""
+        del self._held[id_]
+        self._post(lambda: self._listener.handle(DaemonLost(id_)))
 
     def use_signal(self, signum: int) -> None:
         """From now on, :meth:`kill` tries this signal before SIGKILL."""
@@ -254,6 +279,7 @@ class Fleet:
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: LocalDaemon, hello: _wire.Hello) -> None:
+        self._settle(id_, daemon)
         if hello.protocol != _wire.PROTOCOL_VERSION or hello.version != __version__:
             raise _wire.WireError(
                 f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), "
@@ -264,6 +290,29 @@ class Fleet:
         if self._initializer is not None:
             daemon.note_names(self._initializer.names)
         self.send(id_, _wire.Init(_payload.encode_plain(setup)))
+        self._launch_held()
+
+    def _settle(self, id_: DaemonId, daemon: LocalDaemon) -> None:
+        """Watch the daemon itself, if the process that was started has become the fork server."""
+        if (process := self._nursery.settle(daemon.process)) is None:
+            return
+        self._selector.unregister(daemon.pidfd)
+        try:
+            with _registry.no_fork:
+                daemon.settle(process)
+        except OSError:  # nothing would tell of its end
+            daemon.kill()
+            self._post(lambda: self._on_death(id_))
+        else:
+            self._watch(daemon.pidfd, lambda: self._on_death(id_))
+
+    def _launch_held(self) -> None:
+        """Start those that have waited, now that there is a fork server, or will be none."""
+        if self._nursery.is_founding:
+            return
+        held, self._held = self._held, {}
+        for id_ in held:
+            self.launch(id_)
 
     def _on_initializer_failed(
         self, id_: DaemonId, daemon: LocalDaemon, frame: _wire.InitFailed
@@ -364,6 +413,7 @@ class Fleet:
             self._selector.unregister(daemon.link.fileno())
         del self._daemons[id_]
         self._patience.pop(id_, None)
+        self._nursery.settle(daemon.process)  # if it has never been heard of
         begun = daemon.begun()
         with _registry.no_fork:
             stderr = daemon.close()
@@ -372,8 +422,9 @@ class Fleet:
         self._lost[id_] = (daemon.pid, code, stderr)
         self._listener.handle(DaemonLost(id_, begun))
         del self._lost[id_]
+        self._launch_held()
 
-    def _note_end(self, daemon: LocalDaemon, code: int, stderr: str) -> None:
+    def _note_end(self, daemon: LocalDaemon, code: int | None, stderr: str) -> None:
         """Keep how the last daemon ended, for the case that none can be started."""
         known = self._launch_error
         if known is not None and known.__cause__ is not None:
@@ -399,7 +450,7 @@ class Fleet:
     def lost_error(self, id_: DaemonId, what: str) -> DaemonLostError:
         """Return the error of a task, or whatever else, that went down with a daemon."""
         pid, code, stderr = self._lost.get(id_, (None, None, ""))
-        end = "ended" if code is None else describe_exit(code)
+        end = describe_exit(code)
         return DaemonLostError(
             f"the daemon (pid {pid} on {HOST_NAME}) {end} {what}{_last_words(stderr)}",
             pid=pid,
@@ -409,8 +460,9 @@ class Fleet:
         )
 
     def pids(self) -> Iterator[tuple[DaemonId, int]]:
-        """Yield the daemons that have a process."""
-        return ((id_, daemon.pid) for id_, daemon in self._daemons.items())
+        """Yield the daemons that have a process, or whose process is about to be forked."""
+        yield from ((id_, daemon.pid) for id_, daemon in self._daemons.items())
+        yield from ((id_, self._nursery.founder) for id_ in self._held)
 
     def close(self) -> None:
         """Leave nothing behind; there are daemons left only if the host thread has failed."""
@@ -420,12 +472,14 @@ class Fleet:
             with _registry.no_fork:
                 daemon.close()
         self._daemons.clear()
+        self._nursery.close()
         self._relay.close()
 
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""
         for daemon in self._daemons.values():
             daemon.forget()
+        self._nursery.forget()
 
 
 def _with_views(daemon: LocalDaemon, outcome: _wire.WireOutcome) -> _wire.WireOutcome:

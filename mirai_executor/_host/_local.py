@@ -15,8 +15,9 @@ from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._payload import Call, NameEntry, Sent
 from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link
-from mirai_executor.launchers import LocalLauncher
 
+from ._forkserver import Forked
+from ._nursery import Nursery, Process
 from ._relay import Relay
 from ._store import Store
 
@@ -29,15 +30,16 @@ class LocalDaemon:
     """A daemon process of this machine.
 
     Args:
-        launcher: Starts the process.
+        nursery: Starts the process.
         relay: Takes over its standard error.
         store: Keeps the large buffers of tasks.
 
     Raises:
         LaunchError: It could not be started; nothing is left behind.
+        ServerLostError: The fork server is gone: without it, the daemon can perhaps be started.
     """
 
-    def __init__(self, launcher: LocalLauncher, relay: Relay, store: Store) -> None:
+    def __init__(self, nursery: Nursery, relay: Relay, store: Store) -> None:
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fd = self._open_link(ours)
             theirs.callback(os.close, link_fd)
@@ -54,7 +56,7 @@ class LocalDaemon:
             stderr_out, stderr_in = _stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
-            self.process = launcher.start(
+            self.process: Process = nursery.start(
                 (link_fd, lifeline_fd, page_fd, tickets_fd, *channel_fds), stderr_in
             )
             ours.callback(self.reap)
@@ -66,7 +68,7 @@ class LocalDaemon:
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         self._relay, self._stderr = relay, relay.add(stderr_out)
         self.sent: dict[TaskId, None] = {}  # tasks without an outcome yet, in order
-        self.is_dead = self.link_is_closed = self.dismissed = False
+        self.is_dead = self._is_reaped = self.link_is_closed = self.dismissed = False
         self.waits_to_send = False  # until the link can take more
         self.has_greeted = False  # before that, it can have sent nothing that counts
         self._names = Sent()
@@ -156,14 +158,26 @@ class LocalDaemon:
         self._signal(os.killpg, signum)
 
     def _signal(self, send: Callable[[int, int], None], signum: int) -> None:
-        if self.process.returncode is None:  # not reaped: the number is still its own
+        if self.process.returncode is None and not self._is_reaped:  # the number is still its own
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 send(self.pid, signum)
 
-    def reap(self) -> int:
+    def settle(self, process: Forked) -> None:
+        """Take another process for the daemon's: the one that was started has forked it.
+
+        Raises:
+            OSError: This process has no descriptor free; the daemon has none to be watched by.
+        """
+        self.process = process
+        os.close(self.pidfd)
+        self.pidfd = -1
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def reap(self) -> None:
         """Collect the exit status of a daemon that has ended; its children end with it."""
         self.kill()
-        return self.process.wait()
+        self.process.wait()
+        self._is_reaped = True
 
     def begun(self) -> tuple[TaskId, ...]:
         """Return the tasks that it had begun and not answered; it takes back all others."""
@@ -210,8 +224,10 @@ def _stderr_pipe() -> tuple[int, int]:
     return read_end, write_end
 
 
-def describe_exit(code: int) -> str:
+def describe_exit(code: int | None) -> str:
     """Say how a process ended, from its return code as ``subprocess`` gives it."""
+    if code is None:
+        return "ended"
     if code >= 0:
         return f"exited with status {code}"
     try:
