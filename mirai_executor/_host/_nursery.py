@@ -138,20 +138,21 @@ class Nursery:
 
     def _fork(self, server: ForkServer, fds: Sequence[int], stderr: int) -> Forked | None:
         """Have the server fork a daemon; None if it cannot for now."""
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            cwd = os.open(".", os.O_PATH | os.O_DIRECTORY)
-            stack.callback(os.close, cwd)
-            stdout = _STDOUT
-            if not self._launcher.output:
-                stdout = os.open(os.devnull, os.O_RDWR)
-                stack.callback(os.close, stdout)
-            try:
+        try:
+            with contextlib.ExitStack() as stack:
+                cwd = os.open(".", os.O_PATH | os.O_DIRECTORY)
+                stack.callback(os.close, cwd)
+                stdout = _STDOUT
+                if not self._launcher.output:
+                    stdout = os.open(os.devnull, os.O_RDWR)
+                    stack.callback(os.close, stdout)
                 return server.fork((stderr, stdout, cwd, *fds), self._launcher.command(fds))
-            except ServerLostError:
-                self._server = None
-                server.end()
-                raise
-        return None
+        except ServerLostError:
+            self._server = None
+            server.end()
+            raise
+        except OSError:
+            return None
 
     def _conditions(self) -> Conditions | None:
         """Return what a fresh interpreter would inherit; None where that cannot be known."""

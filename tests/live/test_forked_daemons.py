@@ -384,6 +384,20 @@ def test_a_server_that_does_not_answer_is_replaced() -> None:
         assert server_of(executor) != server
 
 
+def test_a_server_that_is_asked_in_vain_is_replaced_and_its_other_daemons_live_on() -> None:
+    with running() as executor:
+        first = executor.submit(os.getpid).result(SOON)
+        old = server_of(executor)
+        old.suspend()
+        executor.launch_local(1)
+        executor.wait_ready(SOON)
+        (server,) = interpreters()
+        assert server != old
+        assert psutil.Process(first).is_running()
+        assert sorted(pids(executor)) == sorted([first, *(c.pid for c in server.children())])
+        assert set(executor.map(abs, range(-50, 0))) == set(range(1, 51))
+
+
 def test_the_status_of_a_daemon_that_has_outlived_its_server_is_not_known() -> None:
     with running() as executor:
         server_of(executor).kill()
