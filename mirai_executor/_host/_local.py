@@ -56,22 +56,28 @@ class LocalDaemon:
             stderr_out, stderr_in = _stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
-            self.process: Process = nursery.start(
-                (link_fd, lifeline_fd, page_fd, tickets_fd, *channel_fds), stderr_in
-            )
-            ours.callback(self.reap)
-            self.pidfd = os.pidfd_open(self.pid) if sys.platform == "linux" else -1
-            if self.pidfd >= 0:
-                ours.callback(os.close, self.pidfd)
+            fds = (link_fd, lifeline_fd, page_fd, tickets_fd, *channel_fds)
+            self._start(nursery, fds, stderr_in, ours)
             self.link = Link(here.detach(), blocking=False)
             ours.pop_all()
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         self._relay, self._stderr = relay, relay.add(stderr_out)
         self.sent: dict[TaskId, None] = {}  # tasks without an outcome yet, in order
-        self.is_dead = self._is_reaped = self.link_is_closed = self.dismissed = False
+        self.is_dead = self.link_is_closed = self.dismissed = False
         self.waits_to_send = False  # until the link can take more
         self.has_greeted = False  # before that, it can have sent nothing that counts
         self._names = Sent()
+
+    def _start(
+        self, nursery: Nursery, fds: Sequence[int], stderr: int, ours: contextlib.ExitStack
+    ) -> None:
+        self._is_reaped = False
+        self.process: Process = nursery.start(fds, stderr)
+        ours.callback(nursery.settle, self.process)  # or others would wait for a server
+        ours.callback(self.reap)
+        self.pidfd = os.pidfd_open(self.pid) if sys.platform == "linux" else -1
+        if self.pidfd >= 0:
+            ours.callback(os.close, self.pidfd)
 
     @staticmethod
     def _open_link(ours: contextlib.ExitStack) -> tuple[socket.socket, int]:

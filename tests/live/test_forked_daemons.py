@@ -1,6 +1,7 @@
 """Live: a daemon that the fork server has forked is like one that is a fresh interpreter."""
 
 import contextlib
+import errno
 import faulthandler
 import gc
 import locale
@@ -404,6 +405,24 @@ def test_the_status_of_a_daemon_that_has_outlived_its_server_is_not_known() -> N
         error = executor.submit(os._exit, 3).exception(SOON)
         assert isinstance(error, DaemonLostError)
         assert error.exitcode is None
+
+
+def test_a_first_daemon_that_cannot_be_watched_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attempts = []
+
+    def fail_once(pid: int) -> int:
+        attempts.append(pid)
+        if len(attempts) == 1:
+            raise OSError(errno.EMFILE, "no descriptor is free")
+        return pidfd_open(pid)
+
+    pidfd_open = os.pidfd_open
+    monkeypatch.setattr(os, "pidfd_open", fail_once)
+    with running(2) as executor:
+        assert executor.submit(abs, -1).result(SOON) == 1
+    assert len(attempts) > 1
 
 
 AT_START = {
