@@ -140,6 +140,9 @@ def test_a_daemon_has_nothing_of_the_servers_or_of_another_daemons() -> None:
 # As fresh as a fresh interpreter
 
 
+_OF_A_PROCESS = ("Umask", "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt", "Cap", "NoNewPrivs")
+
+
 def look_around() -> dict[str, Any]:
     """Describe this daemon, as far as it does not differ from one to the next."""
     status = Path("/proc/self/status").read_text().splitlines()
@@ -157,7 +160,7 @@ def look_around() -> dict[str, Any]:
         "descriptors": kinds,
         "inheritable": [fd for fd in range(64) if _is_inheritable(fd)],
         "signals": [(n, signal.getsignal(n) is signal.SIG_DFL) for n in signal.valid_signals()],
-        "kernel": [line for line in status if line.startswith(("Sig", "Shd", "Cap", "Umask"))],
+        "kernel": [line for line in status if line.startswith(_OF_A_PROCESS)],
         "limits": Path("/proc/self/limits").read_text(),
         "threads": threading.active_count(),
         "main thread": threading.current_thread() is threading.main_thread(),
