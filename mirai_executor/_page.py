@@ -9,7 +9,6 @@ import mmap
 import os
 import signal
 import sys
-import tempfile
 from typing import Self
 
 # By this signal the host asks a daemon to look at the page: a queued one that nothing else uses,
@@ -41,6 +40,8 @@ class Page:
         if sys.platform == "linux":
             fd = os.memfd_create("mirai-page", os.MFD_CLOEXEC)
         else:
+            import tempfile  # it imports a lot
+
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
         os.ftruncate(fd, _SIZE)

@@ -1,7 +1,8 @@
 """Owns the dispatcher, the links and the open futures of one executor, from any thread's view.
 
-``_loop`` runs on the host thread; ``_local`` is one daemon, ``_relay`` their standard error, and
-``_registry`` what happens at the end of the process and at a fork.
+``_loop`` runs on the host thread; ``_local`` is one daemon, ``_nursery`` where its process comes
+from, ``_relay`` their standard error, and ``_registry`` what happens at the end of the process
+and at a fork.
 """
 
 import _thread

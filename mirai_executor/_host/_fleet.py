@@ -32,6 +32,7 @@ from mirai_executor._core import (
     TaskId,
     TasksReturned,
 )
+from mirai_executor._forking import ServerLostError
 from mirai_executor._place import limit_behind
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
@@ -39,8 +40,9 @@ from mirai_executor.errors import DaemonLostError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
-from ._daemon import Daemon, SentCall
+from ._daemon import HOST_NAME, Daemon, SentCall
 from ._local import LocalDaemon, describe_exit
+from ._nursery import Nursery
 from ._relay import Relay, Stream
 from ._remote import RemoteDaemon
 from ._store import Store
@@ -100,7 +102,7 @@ class Fleet:
         store: Store,
         heartbeat: float,
     ) -> None:
-        self._launcher = launcher
+        self._nursery = Nursery(launcher)
         self._heartbeat = heartbeat
         self._beat_at: float | None = None  # None while no daemon is elsewhere
         self._initializer = initializer
@@ -114,6 +116,7 @@ class Fleet:
         self._patience_to_rest = _KEEP_WARM
         self._relay = Relay(aloud=launcher.output)
         self._daemons: dict[DaemonId, Daemon] = {}
+        self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
         # Tasks that were asked to stop: the pause before they are asked again, and its end.
         self._stops: dict[tuple[DaemonId, TaskId], tuple[float, float]] = {}
@@ -127,10 +130,16 @@ class Fleet:
     # What the dispatcher commands
 
     def launch(self, id_: DaemonId) -> None:
-        """Start a daemon; if that fails, it is reported as lost."""
+        """Start a daemon, or have it wait for the fork server; a failure is reported as a loss."""
+        if self._nursery.is_founding:
+            self._held[id_] = None
+        else:
+            self._launch(id_)
+
+    def _launch(self, id_: DaemonId) -> None:
         try:
             with _registry.no_fork:
-                daemon = LocalDaemon(self._launcher, self._relay, self._store)
+                daemon = self._start()
                 self._daemons[id_] = daemon
         except (LaunchError, OSError) as error:
             self._launch_error = as_launch_error(error)
@@ -154,6 +163,12 @@ class Fleet:
             self._beat_at = time.monotonic() + self._heartbeat
         # What came together with the last of the handshake is in the link already.
         self._post(lambda: self._on_link(id_))
+
+    def _start(self) -> LocalDaemon:
+        try:
+            return LocalDaemon(self._nursery, self._relay, self._store)
+        except ServerLostError:  # what it was handed may be in use: nothing is used again
+            return LocalDaemon(self._nursery, self._relay, self._store)
 
     def send(self, id_: DaemonId, frame: _wire.Frame) -> None:
         """Send a frame; a daemon that cannot be reached is ended."""
@@ -202,11 +217,16 @@ class Fleet:
 
     def dismiss(self, id_: DaemonId) -> None:
         """Let a daemon leave."""
+        if id_ in self._held:
+            self._drop(id_)
+            return
         self._daemons[id_].dismissed = True
         self.send(id_, _wire.Leave())
 
     def kill(self, id_: DaemonId) -> None:
         """End a daemon and all that its tasks have started."""
+        if id_ in self._held:
+            self._drop(id_)
         daemon = self._daemons.get(id_)
         if daemon is None:
             return
@@ -217,6 +237,11 @@ class Fleet:
             if isinstance(daemon, LocalDaemon):
                 return
         self._patience.setdefault(id_, time.monotonic() + _LINK_LOST)
+
+    def _drop(self, id_: DaemonId) -> None:
+        """Forget a daemon that has no process yet."""
+        del self._held[id_]
+        self._post(lambda: self._listener.handle(DaemonLost(id_)))
 
     def use_signal(self, signum: int) -> None:
         """From now on, :meth:`kill` tries this signal before SIGKILL."""
@@ -309,6 +334,8 @@ class Fleet:
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
+        if isinstance(daemon, LocalDaemon):
+            self._settle(id_, daemon)
         if hello.protocol != _wire.PROTOCOL_VERSION or hello.version != __version__:
             raise _wire.WireError(
                 f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), "
@@ -319,6 +346,29 @@ class Fleet:
         if self._initializer is not None:
             daemon.note_names(self._initializer.names)
         self.send(id_, _wire.Init(_payload.encode_plain(setup)))
+        self._launch_held()
+
+    def _settle(self, id_: DaemonId, daemon: LocalDaemon) -> None:
+        """Watch the daemon itself, if the process that was started has become the fork server."""
+        if (process := self._nursery.settle(daemon.process)) is None:
+            return
+        self._selector.unregister(daemon.pidfd)
+        try:
+            with _registry.no_fork:
+                daemon.settle(process)
+        except OSError:  # nothing would tell of its end
+            daemon.kill()
+            self._post(lambda: self._on_death(id_))
+        else:
+            self._watch(daemon.pidfd, lambda: self._on_death(id_))
+
+    def _launch_held(self) -> None:
+        """Start those that have waited, now that there is a fork server, or will be none."""
+        if self._nursery.is_founding:
+            return
+        held, self._held = self._held, {}
+        for id_ in held:
+            self.launch(id_)
 
     def _on_initializer_failed(
         self, id_: DaemonId, daemon: Daemon, frame: _wire.InitFailed
@@ -444,6 +494,8 @@ class Fleet:
             self._selector.unregister(daemon.link.fileno())
         del self._daemons[id_]
         self._patience.pop(id_, None)
+        if isinstance(daemon, LocalDaemon):
+            self._nursery.settle(daemon.process)  # if it has never been heard of
         begun = daemon.begun()
         with _registry.no_fork:
             stderr = daemon.close()
@@ -451,6 +503,7 @@ class Fleet:
         self._lost[id_] = (daemon, stderr)
         self._listener.handle(DaemonLost(id_, begun))
         del self._lost[id_]
+        self._launch_held()
         if self._command_error is not None and not self._daemons:
             # When the command ended, its daemons seemed to be there still.
             self._fail_launch(self._command_error)
@@ -556,8 +609,9 @@ class Fleet:
         )
 
     def rows(self) -> Iterator[tuple[DaemonId, int, str]]:
-        """Yield the daemons that there are: their process ids, and the names of their machines."""
-        return ((id_, daemon.pid, daemon.host) for id_, daemon in self._daemons.items())
+        """Yield the daemons that have a process, or wait for it: its id, and its machine."""
+        yield from ((id_, daemon.pid, daemon.host) for id_, daemon in self._daemons.items())
+        yield from ((id_, self._nursery.founder, HOST_NAME) for id_ in self._held)
 
     def close(self) -> None:
         """Leave nothing behind; there are daemons left only if the host thread has failed."""
@@ -569,12 +623,14 @@ class Fleet:
                 daemon.close()
         self._daemons.clear()
         self._end_commands()
+        self._nursery.close()
         self._relay.close()
 
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""
         for daemon in self._daemons.values():
             daemon.forget()
+        self._nursery.forget()
 
 
 def _with_views(daemon: Daemon, outcome: _wire.WireOutcome) -> _wire.WireOutcome:

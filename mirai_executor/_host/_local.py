@@ -13,9 +13,10 @@ from mirai_executor._core import TaskId
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link
-from mirai_executor.launchers import LocalLauncher
 
 from ._daemon import Daemon
+from ._forkserver import Forked
+from ._nursery import Nursery, Process
 from ._relay import Relay
 from ._store import Store
 
@@ -26,15 +27,16 @@ class LocalDaemon(Daemon):
     """A daemon process of this machine.
 
     Args:
-        launcher: Starts the process.
+        nursery: Starts the process.
         relay: Takes over its standard error.
         store: Keeps the large buffers of tasks.
 
     Raises:
         LaunchError: It could not be started; nothing is left behind.
+        ServerLostError: The fork server is gone: without it, the daemon can perhaps be started.
     """
 
-    def __init__(self, launcher: LocalLauncher, relay: Relay, store: Store) -> None:
+    def __init__(self, nursery: Nursery, relay: Relay, store: Store) -> None:
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fd = self._open_link(ours)
             theirs.callback(os.close, link_fd)
@@ -51,17 +53,23 @@ class LocalDaemon(Daemon):
             stderr_out, stderr_in = _stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
-            self.process = launcher.start(
-                (link_fd, lifeline_fd, page_fd, tickets_fd, *channel_fds), stderr_in
-            )
-            ours.callback(self.reap)
-            self.pidfd = os.pidfd_open(self.pid) if sys.platform == "linux" else -1
-            if self.pidfd >= 0:
-                ours.callback(os.close, self.pidfd)
+            fds = (link_fd, lifeline_fd, page_fd, tickets_fd, *channel_fds)
+            self._start(nursery, fds, stderr_in, ours)
             super().__init__(Link(here.detach(), blocking=False), exchange)
             ours.pop_all()
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         self._relay, self._stderr = relay, relay.add(stderr_out)
+
+    def _start(
+        self, nursery: Nursery, fds: Sequence[int], stderr: int, ours: contextlib.ExitStack
+    ) -> None:
+        self._is_reaped = False
+        self.process: Process = nursery.start(fds, stderr)
+        ours.callback(nursery.settle, self.process)  # or others would wait for a server
+        ours.callback(self.reap)
+        self.pidfd = os.pidfd_open(self.pid) if sys.platform == "linux" else -1
+        if self.pidfd >= 0:
+            ours.callback(os.close, self.pidfd)
 
     @staticmethod
     def _open_link(ours: contextlib.ExitStack) -> tuple[socket.socket, int]:
@@ -105,14 +113,26 @@ class LocalDaemon(Daemon):
         self._signal(os.killpg, signum)
 
     def _signal(self, send: Callable[[int, int], None], signum: int) -> None:
-        if self.process.returncode is None:  # not reaped: the number is still its own
+        if self.process.returncode is None and not self._is_reaped:  # the number is still its own
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 send(self.pid, signum)
 
-    def reap(self) -> int:
+    def settle(self, process: Forked) -> None:
+        """Take another process for the daemon's: the one that was started has forked it.
+
+        Raises:
+            OSError: This process has no descriptor free; the daemon has none to be watched by.
+        """
+        self.process = process
+        os.close(self.pidfd)
+        self.pidfd = -1
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def reap(self) -> None:
         """Collect the exit status of a daemon that has ended; its children end with it."""
         self.kill()
-        return self.process.wait()
+        self.process.wait()
+        self._is_reaped = True
 
     def begun(self) -> tuple[TaskId, ...]:
         """Return the tasks that it had begun and not answered; it takes back all others."""
@@ -159,8 +179,10 @@ def _stderr_pipe() -> tuple[int, int]:
     return read_end, write_end
 
 
-def describe_exit(code: int) -> str:
+def describe_exit(code: int | None) -> str:
     """Say how a process ended, from its return code as ``subprocess`` gives it."""
+    if code is None:
+        return "ended"
     if code >= 0:
         return f"exited with status {code}"
     try:

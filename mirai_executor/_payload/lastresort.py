@@ -6,8 +6,6 @@ functions get the daemon's real ``__main__`` as their globals, and its names onl
 the host sent, or an initializer set, stays.
 """
 
-import importlib.util
-from importlib.abc import InspectLoader
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -72,6 +70,9 @@ def fill_gaps(namespace: dict[str, Any], preparation: Preparation) -> frozenset[
 
 def _code_of_main(preparation: Preparation) -> CodeType | None:
     if preparation.main_name is not None:
+        import importlib.util  # for once: every daemon would import it at its start
+        from importlib.abc import InspectLoader
+
         spec = importlib.util.find_spec(preparation.main_name)
         loader = spec.loader if spec is not None else None
         return (

@@ -6,20 +6,29 @@ import sys
 __all__ = ["main"]
 
 
-def main() -> None:
+def main(*, first: bool = False) -> None:
     """Serve the host at the other end of inherited descriptors, named on the command line.
 
     The descriptors are those of the link, the lifeline, the shared page and the tickets; where
     memory can be shared, also that of the channel.
+
+    Args:
+        first: Whether to leave a fork server behind. Two more descriptors come first then: where
+            it is asked, and its own lifeline.
     """
     from mirai_executor import _place  # not before the lifeline holds
     from mirai_executor._page import Page
     from mirai_executor._tickets import Tickets
 
-    from . import _lifeline, _memory, _streams
+    from . import _forkserver, _lifeline, _memory, _streams
     from ._serve import Daemon
 
-    link, lifeline, page, tickets, *channel = fds = list(map(int, sys.argv[1:]))
+    fds = list(map(int, sys.argv[1:]))
+    if first:
+        control, server_lifeline, *fds = fds
+        fds = _forkserver.branch_off(control, server_lifeline, fds)
+        sys.argv[1:] = map(str, fds)
+    link, lifeline, page, tickets, *channel = fds
     for fd in fds:
         os.set_inheritable(fd, False)  # positional in the standard library
     _lifeline.hold(lifeline)

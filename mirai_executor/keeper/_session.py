@@ -14,6 +14,7 @@ from enum import Enum, auto
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
 from mirai_executor._host._local import LocalDaemon
+from mirai_executor._host._nursery import Nursery
 from mirai_executor._host._relay import Relay
 from mirai_executor._host._store import Store
 from mirai_executor._transport import Link, LinkClosedError
@@ -55,12 +56,7 @@ class Session:
         self._link = link
         self._options = options
         self._relay = Relay(aloud=True)
-        launcher = LocalLauncher(python=sys.executable, output=options.output)
-        try:
-            self._daemon = LocalDaemon(launcher, self._relay, Store(shared=False))
-        except BaseException:
-            self._relay.close()
-            raise
+        self._daemon = self._start()
         self._selector = selectors.DefaultSelector()
         self._watch(self._link, self._on_host)
         self._watch(self._daemon.link, self._on_daemon)
@@ -83,6 +79,14 @@ class Session:
         self._end_at = end_at
         self._dead_until: float | None = None  # its last frames may come until then
         self._is_closed = False  # nothing of the daemon is left
+
+    def _start(self) -> LocalDaemon:
+        launcher = LocalLauncher(python=sys.executable, output=self._options.output)
+        try:
+            return LocalDaemon(Nursery(launcher, forks=False), self._relay, Store(shared=False))
+        except BaseException:
+            self._relay.close()
+            raise
 
     @property
     def came_to_nothing(self) -> bool:
@@ -263,7 +267,9 @@ class Session:
         unbegun = self._daemon.take_back()
         self._begun -= len(unbegun)
         unbegun += tuple(self._refused)
-        code = self._daemon.reap()
+        self._daemon.reap()
+        code = self._daemon.exitcode
+        assert code is not None  # noqa: S101 - for the type checker: it is a child of this process
         stderr = self._daemon.close()
         self._is_closed = True
         self._say(_wire.Ended(code, self._received, unbegun, stderr))

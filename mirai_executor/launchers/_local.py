@@ -11,7 +11,9 @@ from mirai_executor.errors import LaunchError
 
 # -P keeps the working directory off the path: a signal.py there must not stop a daemon. The
 # folder of this package goes last, so that nothing in it hides a module of the standard library.
-_PROGRAM = "import sys; sys.path.append({home!r}); from mirai_executor.daemon import main; main()"
+_PROGRAM = (
+    "import sys; sys.path.append({home!r}); from mirai_executor.daemon import main; main({how})"
+)
 _HOME = str(Path(__file__).resolve().parents[2])
 
 
@@ -27,34 +29,39 @@ class LocalLauncher:
     python: str | None = None
     output: bool = True
 
-    def command(self, fds: Sequence[int]) -> tuple[str, ...]:
+    def command(self, fds: Sequence[int], server: Sequence[int] = ()) -> tuple[str, ...]:
         """Return the command that starts a daemon which inherits these descriptors.
+
+        With those of a fork server as well, it leaves one behind.
 
         Raises:
             LaunchError: There is no Python interpreter to run it.
         """
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does: -W, -X, -O ... of the host
-        program = _PROGRAM.format(home=_HOME)
-        return (self._interpreter(), *flags, "-P", "-c", program, *map(str, fds))
+        program = _PROGRAM.format(home=_HOME, how="first=True" if server else "")
+        return (self._interpreter(), *flags, "-P", "-c", program, *map(str, (*server, *fds)))
 
-    def start(self, fds: Sequence[int], stderr: int) -> "subprocess.Popen[bytes]":
+    def start(
+        self, fds: Sequence[int], stderr: int, server: Sequence[int] = ()
+    ) -> "subprocess.Popen[bytes]":
         """Start one daemon, in a session of its own. Returns before it is ready.
 
         Args:
             fds: The descriptors of link, lifeline and page, which it inherits.
             stderr: The descriptor that becomes its standard error.
+            server: Those of the fork server that it leaves behind, if it is to.
 
         Raises:
             LaunchError: The interpreter could not be run; it carries the command.
         """
-        command = self.command(fds)
+        command = self.command(fds, server)
         try:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=None if self.output else subprocess.DEVNULL,
                 stderr=stderr,
-                pass_fds=fds,
+                pass_fds=(*server, *fds),
                 start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
             )
         except OSError as error:

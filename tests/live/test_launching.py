@@ -29,6 +29,7 @@ class Attempts:
 
     def __init__(self, folder: Path, then: str) -> None:
         self._log = folder / "attempts"
+        self._log.touch()  # it may never be run
         self.path = folder / "python"
         self.path.write_text(f"#!/bin/sh\necho x >> {self._log}\n{then}\n")
         self.path.chmod(0o755)

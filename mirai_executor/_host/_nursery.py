@@ -1,0 +1,170 @@
+"""Decides how the process of a new daemon comes into being: as a fresh interpreter, or by a fork.
+
+::
+
+    the first one    a fresh interpreter, which leaves a fork server behind when it has its imports
+    until then       fresh interpreters
+    from then on     forks of the server, in milliseconds
+
+What a daemon inherits does not depend on how it came: a server is asked only for as long as a
+fresh interpreter would start as the server itself did. Else another one takes its place.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mirai_executor._forking import Asking, ServerLostError
+from mirai_executor.launchers import LocalLauncher
+
+from ._forkserver import Forked, ForkServer
+
+Process = subprocess.Popen[bytes] | Forked
+Conditions = tuple[object, ...]
+
+# Of what the kernel tells of a thread, what its children inherit.
+_INHERITED = (
+    *(b"Umask:", b"Uid:", b"Gid:", b"Groups:", b"SigBlk:", b"SigIgn:", b"NoNewPrivs:"),
+    *(b"CapInh:", b"CapPrm:", b"CapEff:", b"CapBnd:", b"CapAmb:", b"Seccomp:"),
+    *(b"Cpus_allowed:", b"Mems_allowed:"),
+)
+_PROC = Path("/proc/thread-self")
+_STDOUT = 1
+
+
+class Nursery:
+    """Starts the processes of one executor's daemons. For the host thread only.
+
+    Args:
+        launcher: Starts fresh interpreters.
+        forks: Whether later daemons may be forked; of a single daemon there are none.
+    """
+
+    def __init__(self, launcher: LocalLauncher, *, forks: bool = True) -> None:
+        self._launcher = launcher
+        self._server: ForkServer | None = None  # which is asked, or will be
+        self._servers: list[ForkServer] = []  # that one, and those that wait for their daemons
+        self._may_fork = forks and sys.platform == "linux"
+
+    @property
+    def is_founding(self) -> bool:
+        """Whether a server is on its way; until :meth:`settle` has told."""
+        return self._server is not None and not self._server.is_ready
+
+    @property
+    def founder(self) -> int:
+        """The pid of the server that is on its way, or 0."""
+        return self._server.process.pid if self._server is not None else 0
+
+    def start(self, fds: Sequence[int], stderr: int) -> Process:
+        """Start a process in a session of its own. Returns before the daemon is ready.
+
+        Args:
+            fds: The descriptors that it inherits.
+            stderr: The descriptor that becomes its standard error.
+
+        Raises:
+            LaunchError: The interpreter could not be run; it carries the command.
+            ServerLostError: The server is gone, perhaps with a daemon that has these descriptors.
+        """
+        conditions = self._conditions() if self._may_fork else None
+        server = self._server
+        if server is not None and server.is_ready and not server.serves(conditions):
+            server.retire()
+            self._server = server = None
+        if conditions is None:
+            return self._launcher.start(fds, stderr)
+        if server is None:
+            return self._found(conditions, fds, stderr)
+        if server.is_ready and (forked := self._fork(server, fds, stderr)):
+            return forked
+        return self._launcher.start(fds, stderr)
+
+    def settle(self, process: Process) -> Forked | None:
+        """Take note that a daemon has been heard of, or has ended without.
+
+        Returns:
+            Its process, if the one that was started has become the server.
+        """
+        server = self._server
+        if server is None or server.is_ready or server.process is not process:
+            return None
+        try:
+            return server.settle()
+        except ServerLostError:
+            # It cannot fork there, or not even start: trying again would cost more than it saves.
+            self._may_fork = False
+            self._server = None
+            server.let_go()
+            return None
+
+    def close(self) -> None:
+        """End all servers."""
+        for server in self._servers:
+            if server.is_ready and not server.has_ended:
+                server.end()
+            elif not server.has_ended:
+                server.let_go()
+
+    def forget(self) -> None:
+        """In a forked child: keep no server from noticing the end of its host."""
+        for server in self._servers:
+            if not server.has_ended:
+                server.forget()
+            server.process.returncode = 0  # it is no child of this process: nothing to wait for
+
+    def _found(self, conditions: Conditions, fds: Sequence[int], stderr: int) -> Process:
+        """Start a fresh interpreter that leaves a server behind."""
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            try:
+                asking, control = Asking.create()
+                ours.callback(asking.close)
+                theirs.callback(os.close, control)
+                lifeline_fd, lifeline = os.pipe()
+                ours.callback(os.close, lifeline)
+                theirs.callback(os.close, lifeline_fd)
+            except OSError:  # no descriptors are left for it
+                return self._launcher.start(fds, stderr)
+            process = self._launcher.start(fds, stderr, (control, lifeline_fd))
+            self._server = ForkServer(process, asking, lifeline, conditions)
+            self._servers = [server for server in self._servers if not server.has_ended]
+            self._servers.append(self._server)
+            ours.pop_all()
+        with contextlib.suppress(ServerLostError):  # which will be noticed
+            asking.tell_identity(process.pid)
+        return process
+
+    def _fork(self, server: ForkServer, fds: Sequence[int], stderr: int) -> Forked | None:
+        """Have the server fork a daemon; None if it cannot for now."""
+        try:
+            with contextlib.ExitStack() as stack:
+                cwd = os.open(".", os.O_PATH | os.O_DIRECTORY)
+                stack.callback(os.close, cwd)
+                stdout = _STDOUT
+                if not self._launcher.output:
+                    stdout = os.open(os.devnull, os.O_RDWR)
+                    stack.callback(os.close, stdout)
+                return server.fork((stderr, stdout, cwd, *fds), self._launcher.command(fds))
+        except ServerLostError:
+            self._server = None
+            server.end()
+            raise
+        except OSError:
+            return None
+
+    def _conditions(self) -> Conditions | None:
+        """Return what a fresh interpreter would inherit; None where that cannot be known."""
+        command = self._launcher.command(())
+        try:
+            status = (_PROC / "status").read_bytes().splitlines()
+            inherited = [line for line in status if line.startswith(_INHERITED)]
+            inherited += [(_PROC / name).read_bytes() for name in ("limits", "cgroup")]
+            stdout = os.fstat(_STDOUT)
+        except OSError:
+            return None
+        output = (stdout.st_dev, stdout.st_ino, stdout.st_rdev)  # it makes of a terminal its own
+        niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        return command, dict(os.environb), inherited, niceness, output

@@ -1,0 +1,94 @@
+"""What a host and its fork server say to each other."""
+
+import errno
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from mirai_executor import _forking
+from mirai_executor._forking import FORK, IDENTITY, REAP, Answering, Asking, ServerLostError
+
+Sides = tuple[Asking, Answering]
+
+
+@pytest.fixture
+def sides() -> Iterator[Sides]:
+    asking, fd = Asking.create()
+    answering = Answering(fd)
+    yield asking, answering
+    asking.close()
+    answering.close()
+
+
+def test_a_server_is_told_which_process_it_has_to_be(sides: Sides) -> None:
+    asking, answering = sides
+    asking.tell_identity(4711)
+    assert answering.next() == (IDENTITY, 4711, [])
+
+
+def test_the_first_daemon_is_named_unasked(sides: Sides) -> None:
+    asking, answering = sides
+    answering.answer(4712)
+    assert asking.first_daemon() == 4712
+
+
+def test_a_fork_is_asked_for_with_copies_of_descriptors_that_no_program_inherits(
+    sides: Sides,
+) -> None:
+    asking, answering = sides
+    fds = os.pipe()
+    answering.answer(4713)
+    assert asking.fork(fds) == 4713
+    question = answering.next()
+    assert question is not None
+    assert (question.what, len(question.fds)) == (FORK, 2)
+    assert not any(os.get_inheritable(fd) for fd in question.fds)
+    os.write(question.fds[1], b"x")
+    assert os.read(fds[0], 9) == b"x"
+    for fd in (*fds, *question.fds):
+        os.close(fd)
+
+
+def test_a_fork_that_failed_is_the_error_that_it_was(sides: Sides) -> None:
+    asking, answering = sides
+    answering.answer(-errno.EAGAIN)
+    with pytest.raises(BlockingIOError) as error:
+        asking.fork(())
+    assert error.value.errno == errno.EAGAIN
+
+
+@pytest.mark.parametrize("status", [0, 3, 255, -9])
+def test_the_status_of_a_daemon_arrives_as_it_was(sides: Sides, status: int) -> None:
+    asking, answering = sides
+    answering.answer(status)
+    assert asking.reap(4714) == status
+    assert answering.next() == (REAP, 4714, [])
+
+
+def test_the_end_of_the_host_is_the_end_of_all_questions(sides: Sides) -> None:
+    asking, answering = sides
+    asking.close()
+    assert answering.next() is None
+
+
+def test_a_server_that_has_ended_is_said_to_be_lost(sides: Sides) -> None:
+    asking, answering = sides
+    answering.close()
+    with pytest.raises(ServerLostError):
+        asking.first_daemon()
+    with pytest.raises(ServerLostError):
+        asking.fork(())
+    with pytest.raises(ServerLostError):
+        asking.reap(4711)
+
+
+def test_a_server_that_does_not_answer_is_said_to_be_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_forking, "_PATIENCE", 0.01)
+    asking, fd = Asking.create()
+    with pytest.raises(ServerLostError):
+        asking.fork(())
+    asking.close()
+    os.close(fd)
