@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from live.mischief import Bell
+from services import grid_engine, sshd
 from services import slurm as slurm_services
-from services import sshd
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,6 +27,13 @@ def require(package: str, *programs: str) -> None:
     path = f"{os.environ['PATH']}:/usr/sbin"
     if missing := [name for name in programs if shutil.which(name, path=path) is None]:
         pytest.skip(f"there is no {', '.join(missing)} here: install {package}")
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator[Bell]:
+    bell = Bell(tmp_path)
+    yield bell
+    bell.close()
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +58,22 @@ def slurm(
     for name, value in slurm_cluster.environment.items():
         monkeypatch.setenv(name, value)
     return slurm_cluster
+
+
+@pytest.fixture(scope="session")
+def whole_grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grid_engine.Grid]:
+    require(
+        "gridengine-master gridengine-exec gridengine-client", "sge_qmaster", "sge_execd", "qsub"
+    )
+    if not grid_engine.DEBIAN.is_dir():
+        pytest.skip("the Grid Engine here is not laid out as that of Debian")
+    with grid_engine.serve(tmp_path_factory.mktemp("grid")) as grid:
+        yield grid
+
+
+@pytest.fixture
+def grid(whole_grid: grid_engine.Grid, monkeypatch: pytest.MonkeyPatch) -> grid_engine.Grid:
+    """Have the commands of Grid Engine find the one of the tests."""
+    for name, value in whole_grid.environment.items():
+        monkeypatch.setenv(name, value)
+    return whole_grid

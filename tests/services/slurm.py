@@ -3,12 +3,11 @@
 import contextlib
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.sshd import free_port
+from services.sshd import free_port, wait_until
 
 _PATIENCE = 30.0
 _CONFIG = """\
@@ -86,10 +85,10 @@ def serve(folder: Path) -> Iterator[Cluster]:
             services.callback(process.terminate)
 
         start("munged", "-F", "--force", f"--key-file={key}", *munge)
-        _wait_until((folder / "munge" / "socket").exists)
+        wait_until("Slurm", (folder / "munge" / "socket").exists)
         start("slurmctld", "-D", "-f", str(config))
         start("slurmd", "-D", "-N", "localhost", "-f", str(config))
-        _wait_until(lambda: _is_idle(cluster))
+        wait_until("Slurm", lambda: _is_idle(cluster))
         yield cluster
 
 
@@ -98,11 +97,3 @@ def _is_idle(cluster: Cluster) -> bool:
         return "idle" in cluster.run("sinfo", "-h", "-o", "%T")
     except subprocess.SubprocessError:
         return False  # it does not answer yet
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("Slurm has not started")
-        time.sleep(0.05)  # nothing tells when another program is ready

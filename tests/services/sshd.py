@@ -8,12 +8,12 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 SSHD = "/usr/sbin/sshd"
-_PATIENCE = 20.0
+_PATIENCE = 30.0  # seconds
 _CONFIG = """\
 ListenAddress 127.0.0.1
 Port {port}
@@ -84,7 +84,7 @@ def serve(folder: Path) -> Iterator[Server]:
         subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=log) as process,
     ):
         try:
-            wait_until_it_answers(server.port)
+            wait_until("sshd", lambda: _answers(server.port))
             yield server
         finally:
             process.terminate()
@@ -97,17 +97,20 @@ def free_port() -> int:
         return port
 
 
-def wait_until_it_answers(port: int) -> None:
+def wait_until(what: str, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)  # nothing tells when another program listens
-        else:
-            return
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} has not started")
+        time.sleep(0.05)  # nothing tells when another program is ready
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def serve_one_connection(config: str) -> None:

@@ -1,6 +1,5 @@
 """Daemons as jobs of a real Slurm on this machine."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,6 @@ from live.mischief import SOON, Bell, answer
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, cluster_config
 from mirai_executor.launchers import ClusterConfig
 from services.slurm import Cluster
-
-
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
 
 
 def jobs(options: str = "", **more: Any) -> ClusterConfig:

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,13 +12,6 @@ from live.mischief import SOON, Bell, answer
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, local_url, ssh_config
 from mirai_executor.launchers import SshConfig
 from services.sshd import Server
-
-
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
 
 
 def login(server: Server, **options: Any) -> SshConfig:
