@@ -59,6 +59,7 @@ def fails_all(executor: MiraiExecutor, tasks: int = 20) -> LaunchError:
     return errors[0]
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "no-python")
     error = fails_all(MiraiExecutor(2, python=missing))
@@ -66,6 +67,7 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert error.command[0] == missing
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_an_interpreter_that_is_no_program_is_named(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("hello")
@@ -73,6 +75,7 @@ def test_an_interpreter_that_is_no_program_is_named(tmp_path: Path) -> None:
     assert str(text) in str(fails_all(MiraiExecutor(2, python=str(text))))
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_an_interpreter_that_ends_at_once_is_quoted_and_not_tried_for_ever(
     tmp_path: Path,
 ) -> None:
@@ -85,6 +88,7 @@ def test_an_interpreter_that_ends_at_once_is_quoted_and_not_tried_for_ever(
     assert attempts.count() <= ATTEMPTS
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_an_interpreter_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path, "kill -9 $$")
     error = fails_all(MiraiExecutor(2, python=str(attempts.path)))
@@ -93,6 +97,7 @@ def test_an_interpreter_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
     assert attempts.count() <= ATTEMPTS
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_an_interpreter_that_never_gets_ready_is_given_up_after_start_timeout(
     tmp_path: Path,
 ) -> None:
@@ -101,12 +106,14 @@ def test_an_interpreter_that_never_gets_ready_is_given_up_after_start_timeout(
     assert attempts.count() <= ATTEMPTS
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_a_start_timeout_longer_than_the_memory_for_failures_is_given_up_too() -> None:
     # Failures further apart than the dispatcher remembers would be forgiven for ever.
     policy = MiraiExecutor(1, start_timeout=600.0)._host._settings.policy
     assert policy.failure_window > policy.failed_starts * policy.start_timeout
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_a_sys_executable_that_is_no_python_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     for other in ("/usr/sbin/uwsgi", "", None):
         monkeypatch.setattr(sys, "executable", other)
@@ -122,6 +129,7 @@ def test_another_interpreter_can_be_named(monkeypatch: pytest.MonkeyPatch) -> No
         assert executor.submit(abs, -1).result(PATIENCE) == 1
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_a_launcher_is_data() -> None:
     assert LocalLauncher(python="p") == LocalLauncher(python="p")
     assert LocalLauncher(python="p").command((4, 5, 6))[-3:] == ("4", "5", "6")
@@ -226,6 +234,7 @@ def fail_but_once(first: Path) -> None:
 # While it cannot start
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_a_shutdown_while_daemons_fail_to_start_ends(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path, "exit 1")
     executor = MiraiExecutor(2, python=str(attempts.path))
@@ -235,6 +244,7 @@ def test_a_shutdown_while_daemons_fail_to_start_ends(tmp_path: Path) -> None:
     assert attempts.count() <= ATTEMPTS
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_a_shutdown_while_daemons_hang_at_their_start_ends_when_all_is_cancelled(
     tmp_path: Path,
 ) -> None:
@@ -246,6 +256,7 @@ def test_a_shutdown_while_daemons_hang_at_their_start_ends_when_all_is_cancelled
     assert attempts.count() <= 2
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_callbacks_hear_of_a_launch_error_and_may_submit_again(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path, "exit 1")
     heard: Future[BaseException] = Future()
@@ -264,6 +275,7 @@ def test_callbacks_hear_of_a_launch_error_and_may_submit_again(tmp_path: Path) -
 # Limits of the system
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 @pytest.mark.parametrize("left", [0, 3, 6, 9, 12, 15, 20, 30])
 def test_too_few_descriptors_are_an_error_that_says_so_and_leave_nothing(left: int) -> None:
     ended = run(f"""
@@ -290,6 +302,7 @@ def test_too_few_descriptors_are_an_error_that_says_so_and_leave_nothing(left: i
     assert (ended.code, ended.err) == (0, "")
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_too_few_descriptors_for_all_daemons_leave_those_that_run_alone() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with MiraiExecutor(1) as executor:
