@@ -177,20 +177,24 @@ def test_an_initializer_that_exits_is_the_cause() -> None:
     assert isinstance(error.__cause__, SystemExit)
 
 
+@pytest.mark.local_link("elsewhere a keeper tries some times, and ends with a status of its own")
 def test_an_initializer_that_ends_its_process_is_told_by_the_status() -> None:
     assert fails_all(MiraiExecutor(2, None, exit_at_once)).exitcode == 9
 
 
+@pytest.mark.local_link("elsewhere a keeper tries some times, and ends with a status of its own")
 def test_an_initializer_that_crashes_is_told_by_signal_and_frames() -> None:
     error = fails_all(MiraiExecutor(2, None, segfault, output=False))
     assert error.exitcode == -signal.SIGSEGV
     assert "in segfault" in error.stderr
 
 
+@pytest.mark.local_link("start_timeout is for daemons that this process starts")
 def test_an_initializer_that_hangs_is_given_up_after_start_timeout() -> None:
     fails_all(MiraiExecutor(2, None, hang, start_timeout=1.0))
 
 
+@pytest.mark.local_link("elsewhere it is the launch that says so")
 def test_an_initializer_that_cannot_be_sent_is_an_error_that_names_it() -> None:
     error = fails_all(MiraiExecutor(2, None, cannot_be_sent()))
     assert "lock" in str(error)
