@@ -45,8 +45,6 @@ def home_of(module: str) -> Any:
 
 
 def executor_type() -> Any:
-    if "MIRAI_TESTS_TRANSPORT" in os.environ:
-        importlib.import_module("elsewhere").use_transport()
     module, _, name = EXECUTOR.partition(":")
     return getattr(importlib.import_module(module), name)
 

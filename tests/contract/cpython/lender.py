@@ -56,7 +56,7 @@ def is_split(tests: Path) -> bool:
 
 def environment(tests: Path, shim: Path) -> dict[str, str]:
     """Return an environment whose interpreters find the suite; ``shim`` is filled if needed."""
-    paths = [str(HERE), str(HERE.parents[1])]
+    paths = [str(HERE)]
     if tests != OWN_TESTS:
         package = shim / "test"
         package.mkdir(exist_ok=True)
