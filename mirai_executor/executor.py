@@ -502,8 +502,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         assert self._reception is not None  # noqa: S101 - for the type checker
         options.setdefault("output", self._output)
         launched = launch(self._reception.plan(launcher, n, **options))
-        self._host.expect_daemons(n)
-        self._host.keep_commands(one.process for one in launched if one.process is not None)
+        commands = [one.process for one in launched if one.process is not None]
+        self._host.expect_daemons(n, commands)
         return [one.output for one in launched]
 
     def _launch_soon(self, remote: "Launcher", n: int) -> None:

@@ -34,15 +34,37 @@ TOKEN = f"MIRAI_TESTS_TOKEN={uuid.uuid4().hex}"
 test_passed = pytest.StashKey[bool]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--transport",
+        choices=("tcp", "tls", "ipc"),
+        help="have executors listen at such an address, and their daemons dial it "
+        "(default: daemons inherit their link)",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     name, value = TOKEN.split("=")
     os.environ[name] = value
+    if (transport := config.getoption("--transport")) is not None:
+        import elsewhere  # and with it the package
+
+        os.environ[elsewhere.VARIABLE] = transport
+        elsewhere.use_transport()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(config.rootpath).as_posix().startswith(WATCHED_FOLDERS):
             item.add_marker("live")
+        if config.getoption("--transport") is not None:
+            skip_if_local(item)
+
+
+def skip_if_local(item: pytest.Item) -> None:
+    """Skip a test that is about what only daemons with an inherited link have."""
+    if (mark := item.get_closest_marker("local_link")) is not None:
+        item.add_marker(pytest.mark.skip(reason=f"local daemons only: {mark.args[0]}"))
 
 
 @pytest.hookimpl(wrapper=True)

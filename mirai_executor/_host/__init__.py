@@ -32,7 +32,7 @@ from mirai_executor._core import (
 )
 from mirai_executor._place import on_daemon
 from mirai_executor.errors import ForkedExecutorError, LaunchError
-from mirai_executor.launchers import LocalLauncher
+from mirai_executor.launchers import LocalLauncher, stop
 
 from . import _registry
 from ._entrance import Entrance
@@ -113,7 +113,16 @@ class Host:
         self._last_view: HostView | None = None
         self._forked = False
         if settings.entrance is not None:
-            self._start()  # somebody may knock
+            self._open(settings.entrance)
+
+    def _open(self, entrance: Entrance) -> None:
+        """Start at once: somebody may knock."""
+        try:
+            self._check_usable()
+        except BaseException:
+            entrance.close()
+            raise
+        self._start()
 
     # Tasks
 
@@ -243,14 +252,23 @@ class Host:
         self._check_usable()
         self._put(DaemonsAdded(count))
 
-    def expect_daemons(self, count: int) -> None:
-        """Note that so many daemons more have been asked for, which come by themselves."""
-        self._ask(lambda loop: loop.handle(DaemonsAdded(count)))
+    def expect_daemons(
+        self, count: int, processes: "Iterable[subprocess.Popen[bytes]]" = ()
+    ) -> None:
+        """Note that so many daemons more have been asked for, which come by themselves.
 
-    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
-        """See to commands that have started daemons, and run as long as they do."""
+        Args:
+            count: How many.
+            processes: Commands that have started them, and run as long as they do. They are seen
+                to, or ended if this raises.
+        """
         kept = tuple(processes)
-        self._put(lambda: self._with_loop(lambda loop: loop.keep_commands(kept)))
+        try:
+            self._ask(lambda loop: loop.expect_daemons(count, kept))
+        except BaseException:
+            for process in kept:
+                stop(process)
+            raise
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""

@@ -32,6 +32,7 @@ from mirai_executor._core import (
     BroadcastId,
     Command,
     DaemonId,
+    DaemonsAdded,
     DaemonState,
     DismissDaemon,
     Dispatcher,
@@ -460,8 +461,9 @@ class Loop:
 
     # Daemons elsewhere
 
-    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
-        """See to the commands that have started daemons, until they end."""
+    def expect_daemons(self, count: int, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+        """Take in that daemons were asked for; see to the commands for it, until they end."""
+        self.handle(DaemonsAdded(count))
         for process in processes:
             self._fleet.keep_command(process)
 

@@ -22,7 +22,7 @@ from ._daemon import (
     shell_command,
 )
 from ._http import HttpConfig, http_config
-from ._launch import Launched, launch
+from ._launch import Launched, launch, stop
 from ._local import LocalLauncher
 from ._remote import RemoteConfig, remote_config
 from ._ssh import Remote, SshConfig, ssh_config
@@ -49,4 +49,5 @@ __all__ = [
     "remote_config",
     "shell_command",
     "ssh_config",
+    "stop",
 ]

@@ -18,7 +18,7 @@ from mirai_executor.errors import LaunchError
 
 from ._daemon import STARTED, Command, HttpRequest, PrivateFile, Submission, Until
 
-__all__ = ["Launched", "launch"]
+__all__ = ["Launched", "launch", "stop"]
 
 _SIDE_BY_SIDE = 32
 _LAST_WORDS = 4096  # bytes
@@ -191,6 +191,12 @@ def _popen(
     if started.is_over:
         _kill(process)
     return process
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a command that would run as long as its daemons, and those with it."""
+    _kill(process)
+    _close(process)
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

@@ -31,6 +31,7 @@ from typing import Any
 
 import pytest
 
+import elsewhere
 from contract import tasks
 
 LONG = 30.0  # seconds that no passing test waits
@@ -66,6 +67,8 @@ def kind(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     if kind == "mirai":
         mirai_executor_type()
+    elif elsewhere.is_chosen():
+        pytest.skip("has no transport to choose")
     return kind
 
 
@@ -617,6 +620,7 @@ def test_max_tasks_per_child_is_a_positive_integer(
         KINDS[kind](1, max_tasks_per_child=value)
 
 
+@pytest.mark.local_link("what has served its time elsewhere is not replaced")
 @only_processes
 def test_a_worker_is_replaced_after_its_tasks(make: Make) -> None:
     executor = make(1, max_tasks_per_child=2)
@@ -625,6 +629,7 @@ def test_a_worker_is_replaced_after_its_tasks(make: Make) -> None:
 
 
 # ProcessPoolExecutor itself hangs here (https://github.com/python/cpython/issues/115634).
+@pytest.mark.local_link("what has served its time elsewhere is not replaced")
 @only_mirai
 def test_no_task_is_lost_to_a_worker_that_is_replaced(make: Make) -> None:
     results = make(2, max_tasks_per_child=3).map(tasks.multiply, range(30), range(30))

@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import elsewhere
 import mirai_executor
 
 PATIENCE = 40.0  # seconds that no passing test waits, however loaded the machine is
 GONE = 5.0  # seconds in which a host's daemons, and all that they have started, are gone
 PACKAGE = Path(mirai_executor.__file__).parents[1]
+TESTS = Path(elsewhere.__file__).parent
 
 # What every script begins with.
 PRELUDE = """
@@ -76,7 +78,8 @@ class Script:
         name, value = self._mark.split("=")
         environment = dict(os.environ)
         environment.pop("PYTHONUNBUFFERED", None)  # else the parts of a print come one by one
-        python_path = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH")]))
+        first = [str(PACKAGE), str(TESTS)] if elsewhere.is_chosen() else [str(PACKAGE)]
+        python_path = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
         settings = {
             "stdin": subprocess.PIPE,
             "stdout": subprocess.PIPE,
@@ -85,6 +88,8 @@ class Script:
             **options,
         }
         program = prelude + textwrap.dedent(code)
+        if elsewhere.is_chosen():
+            program = elsewhere.FOR_SCRIPTS + program
         # Since 3.12 Python itself warns of every fork of a process with threads.
         forks = "ignore:This process:DeprecationWarning"
         warnings = ("-W", "always::ResourceWarning", "-W", forks)

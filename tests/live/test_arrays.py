@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import elsewhere
 from live import arrays, mischief
 from live.hosts import script
 from live.mischief import SOON, running
@@ -72,7 +73,8 @@ def test_an_array_comes_back_equal_and_writable(size: int) -> None:
             assert np.array_equal(back, array)
             assert back.flags.writeable
             assert not np.shares_memory(back, array)
-            assert len(arenas_of(pid_of(executor))) >= 2, "it took another way"
+            if not elsewhere.is_chosen():
+                assert len(arenas_of(pid_of(executor))) >= 2, "it took another way"
         made = executor.submit(arrays.make, size).result(SOON)
         assert made.nbytes == size
         assert (made == 7).all()
@@ -219,6 +221,7 @@ def test_memory_is_reused_and_given_back_once_nobody_needs_it() -> None:
         wait_until(lambda: not arenas_here() and not arenas_of(pid))
 
 
+@pytest.mark.local_link("machines share no memory")
 def test_a_kept_result_keeps_its_memory_and_gives_it_back_when_dropped() -> None:
     with running(1) as executor:
         pid = pid_of(executor)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import elsewhere
 from live import mischief
 from live.mischief import SOON, Bell, Tally, running
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor
@@ -204,6 +205,7 @@ def test_everywhere_does_not_stall_a_daemon_that_has_done_its_part(bell: Bell) -
 # Recycling
 
 
+@pytest.mark.local_link("what has served its time elsewhere is not replaced")
 @pytest.mark.parametrize("limit", [1, 2])
 def test_no_task_is_lost_to_daemons_that_leave_after_a_few(limit: int, tally: Tally) -> None:
     with running(2, max_tasks_per_child=limit) as executor:
@@ -213,6 +215,7 @@ def test_no_task_is_lost_to_daemons_that_leave_after_a_few(limit: int, tally: Ta
         assert tally.counts() == {str(n): 1 for n in range(20)}
 
 
+@pytest.mark.local_link("what has served its time elsewhere is not replaced")
 def test_a_daemon_does_exactly_as_many_tasks_as_it_may() -> None:
     with running(1, max_tasks_per_child=3) as executor:
         pids = [executor.submit(mischief.own_pid).result(SOON) for _ in range(9)]
@@ -220,6 +223,7 @@ def test_a_daemon_does_exactly_as_many_tasks_as_it_may() -> None:
         assert len(set(pids)) == 3
 
 
+@pytest.mark.local_link("what has served its time elsewhere is not replaced")
 def test_no_task_is_lost_to_daemons_that_leave_when_idle(tally: Tally) -> None:
     idle = 0.03
     with MiraiExecutor(2, idle_timeout=idle) as executor:
@@ -256,7 +260,8 @@ def test_an_initializer_that_kills_its_daemon_fails_all_tasks_and_ends() -> None
             error = future.exception(SOON)
             assert isinstance(error, LaunchError)
             assert "my last words" in error.stderr
-            assert error.exitcode == 9
+            # Elsewhere it is the keeper that gives up, after some attempts.
+            assert error.exitcode == (14 if elsewhere.is_chosen() else 9)
 
 
 # Streams

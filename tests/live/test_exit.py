@@ -158,6 +158,7 @@ def test_a_daemon_thread_that_waits_for_a_result_does_not_hold_up_the_exit() -> 
     assert (ended.code, ended.err, ended.out) == (0, "", "done\n")
 
 
+@pytest.mark.local_link("daemons elsewhere do not start by themselves")
 def test_tasks_that_no_daemon_can_take_do_not_hold_up_the_exit() -> None:
     ended = run("""
         executor = MiraiExecutor(1, python="/bin/false")
@@ -168,6 +169,7 @@ def test_tasks_that_no_daemon_can_take_do_not_hold_up_the_exit() -> None:
     assert (ended.code, ended.err, ended.out) == (3, "", "")
 
 
+@pytest.mark.local_link("daemons elsewhere do not start by themselves")
 def test_an_executor_that_was_never_used_does_not_show_at_the_exit() -> None:
     ended = run(
         "executor = MiraiExecutor(1); say(threading.active_count(), 'pynng' in sys.modules)"

@@ -155,6 +155,7 @@ def test_a_child_cannot_end_the_executor_of_its_parent(end: str) -> None:
     assert (ended.code, ended.err) == (0, "")
 
 
+@pytest.mark.local_link("daemons elsewhere do not start by themselves")
 def test_an_executor_that_had_started_nothing_works_in_forked_workers() -> None:
     # gunicorn --preload: the application is imported, then its workers are forked.
     ended = forking(

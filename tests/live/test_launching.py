@@ -60,6 +60,7 @@ def fails_all(executor: MiraiExecutor, tasks: int = 20) -> LaunchError:
     return errors[0]
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "no-python")
     error = fails_all(MiraiExecutor(2, python=missing))
@@ -67,6 +68,7 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert error.command[0] == missing
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_an_interpreter_that_is_no_program_is_named(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("hello")
@@ -74,6 +76,7 @@ def test_an_interpreter_that_is_no_program_is_named(tmp_path: Path) -> None:
     assert str(text) in str(fails_all(MiraiExecutor(2, python=str(text))))
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_an_interpreter_that_ends_at_once_is_quoted_and_not_tried_for_ever(
     tmp_path: Path,
 ) -> None:
@@ -86,6 +89,7 @@ def test_an_interpreter_that_ends_at_once_is_quoted_and_not_tried_for_ever(
     assert attempts.count() <= ATTEMPTS
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_an_interpreter_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path, "kill -9 $$")
     error = fails_all(MiraiExecutor(2, python=str(attempts.path)))
@@ -94,6 +98,7 @@ def test_an_interpreter_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
     assert attempts.count() <= ATTEMPTS
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_an_interpreter_that_never_gets_ready_is_given_up_after_start_timeout(
     tmp_path: Path,
 ) -> None:
@@ -102,12 +107,14 @@ def test_an_interpreter_that_never_gets_ready_is_given_up_after_start_timeout(
     assert attempts.count() <= ATTEMPTS
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_a_start_timeout_longer_than_the_memory_for_failures_is_given_up_too() -> None:
     # Failures further apart than the dispatcher remembers would be forgiven for ever.
     policy = MiraiExecutor(1, start_timeout=600.0)._host._settings.policy
     assert policy.failure_window > policy.failed_starts * policy.start_timeout
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_a_sys_executable_that_is_no_python_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     for other in ("/usr/sbin/uwsgi", "", None):
         monkeypatch.setattr(sys, "executable", other)
@@ -123,6 +130,7 @@ def test_another_interpreter_can_be_named(monkeypatch: pytest.MonkeyPatch) -> No
         assert executor.submit(abs, -1).result(PATIENCE) == 1
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_a_launcher_is_data() -> None:
     assert LocalLauncher(python="p") == LocalLauncher(python="p")
     assert LocalLauncher(python="p").command((4, 5, 6))[-3:] == ("4", "5", "6")
@@ -170,20 +178,24 @@ def test_an_initializer_that_exits_is_the_cause() -> None:
     assert isinstance(error.__cause__, SystemExit)
 
 
+@pytest.mark.local_link("elsewhere a keeper tries some times, and ends with a status of its own")
 def test_an_initializer_that_ends_its_process_is_told_by_the_status() -> None:
     assert fails_all(MiraiExecutor(2, None, exit_at_once)).exitcode == 9
 
 
+@pytest.mark.local_link("elsewhere a keeper tries some times, and ends with a status of its own")
 def test_an_initializer_that_crashes_is_told_by_signal_and_frames() -> None:
     error = fails_all(MiraiExecutor(2, None, segfault, output=False))
     assert error.exitcode == -signal.SIGSEGV
     assert "in segfault" in error.stderr
 
 
+@pytest.mark.local_link("start_timeout is for daemons that this process starts")
 def test_an_initializer_that_hangs_is_given_up_after_start_timeout() -> None:
     fails_all(MiraiExecutor(2, None, hang, start_timeout=1.0))
 
 
+@pytest.mark.local_link("elsewhere it is the launch that says so")
 def test_an_initializer_that_cannot_be_sent_is_an_error_that_names_it() -> None:
     error = fails_all(MiraiExecutor(2, None, cannot_be_sent()))
     assert "lock" in str(error)
@@ -227,6 +239,7 @@ def fail_but_once(first: Path) -> None:
 # While it cannot start
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_a_shutdown_while_daemons_fail_to_start_ends(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path, "exit 1")
     executor = MiraiExecutor(2, python=str(attempts.path))
@@ -236,6 +249,7 @@ def test_a_shutdown_while_daemons_fail_to_start_ends(tmp_path: Path) -> None:
     assert attempts.count() <= ATTEMPTS
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_a_shutdown_while_daemons_hang_at_their_start_ends_when_all_is_cancelled(
     tmp_path: Path,
 ) -> None:
@@ -247,6 +261,7 @@ def test_a_shutdown_while_daemons_hang_at_their_start_ends_when_all_is_cancelled
     assert attempts.count() <= 2
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_callbacks_hear_of_a_launch_error_and_may_submit_again(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path, "exit 1")
     heard: Future[BaseException] = Future()
@@ -265,6 +280,7 @@ def test_callbacks_hear_of_a_launch_error_and_may_submit_again(tmp_path: Path) -
 # Limits of the system
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 @pytest.mark.parametrize("left", [0, 3, 6, 9, 12, 15, 20, 30])
 def test_too_few_descriptors_are_an_error_that_says_so_and_leave_nothing(left: int) -> None:
     ended = run(f"""
@@ -291,6 +307,7 @@ def test_too_few_descriptors_are_an_error_that_says_so_and_leave_nothing(left: i
     assert (ended.code, ended.err) == (0, "")
 
 
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
 def test_too_few_descriptors_for_all_daemons_leave_those_that_run_alone() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with MiraiExecutor(1) as executor:

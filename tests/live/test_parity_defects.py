@@ -64,6 +64,7 @@ def runs(tmp_path: Path) -> Path:
 def test_w1_and_w18_a_cancel_hits_its_own_task_and_no_daemon(rounds: int) -> None:
     """A cancel that named no task killed daemons between tasks, and could stop the next one."""
     with MiraiExecutor(2) as executor:
+        executor.wait_ready(PATIENCE)
         # This module is imported now: a daemon that is interrupted in an import is replaced.
         wait(executor.everywhere(give, None), PATIENCE)
         before = pids(executor)
@@ -93,6 +94,7 @@ def nest(tasks: int) -> list[int]:
         return [executor.submit(abs, -n).result(PATIENCE) for n in range(tasks)]
 
 
+@pytest.mark.local_link("what has served its time elsewhere is not replaced")
 def test_w3_a_task_that_is_a_daemons_last_may_use_daemons_of_its_own() -> None:
     """From a daemon's last task, a nested dispatcher hung at its second task."""
     with MiraiExecutor(1, max_tasks_per_child=1) as executor:
@@ -116,6 +118,7 @@ def test_w4_everywhere_holds_up_no_daemon_that_has_done_its_part(runs: Path) -> 
         assert executor.submit(abs, -3).result(PATIENCE) == 3
 
 
+@pytest.mark.local_link("what has served its time elsewhere is not replaced")
 def test_w5_no_task_is_lost_to_a_daemon_that_leaves_when_idle() -> None:
     """Tasks that were sent at the moment at which an idle daemon left ended in an error."""
     idle = 0.02
@@ -153,6 +156,7 @@ def test_w8_a_timeout_in_a_nested_executor_ends_the_inner_task_alone() -> None:
         assert executor.submit(nest_with_timeout).result(PATIENCE) == "TaskTimeoutError"
 
 
+@pytest.mark.local_link("what has served its time elsewhere is not replaced")
 def test_w9_a_last_task_that_has_timed_out_does_not_keep_its_daemon() -> None:
     """In direct mode such a daemon waited for ever, swallowed tasks and outlived its host."""
     with MiraiExecutor(1, dispatcher=False, max_tasks_per_child=1) as executor:
@@ -290,6 +294,7 @@ def give_all(*args: Any, **kwargs: Any) -> Any:
     return args, kwargs
 
 
+@pytest.mark.local_link("daemons elsewhere need something to connect to")
 def test_w17_there_is_nothing_that_others_could_connect_to() -> None:
     """Whoever reached the port became a daemon, and got tasks."""
     with MiraiExecutor(2) as executor:

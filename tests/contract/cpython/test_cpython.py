@@ -83,6 +83,7 @@ def test_every_test_that_is_left_out_exists() -> None:
     assert [name for name in LEFT_OUT if name not in names()] == []
 
 
+@pytest.mark.local_link("some of them need daemons that are replaced, or multiprocessing's key")
 def test_cpython(name: str) -> None:
     tests = lender.find()
     assert tests is not None

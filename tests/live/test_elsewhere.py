@@ -1,0 +1,472 @@
+"""Daemons that dial their host: they come and go, and what one of them costs is one task."""
+
+import contextlib
+import ctypes
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import elsewhere
+from live import hosts, mischief
+from live.mischief import SOON, Bell, Tally
+from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, TaskTimeoutError
+from mirai_executor._reception import Here
+from mirai_executor._transport import Link
+from mirai_executor.credentials import (
+    DaemonCredentials,
+    HostHandshake,
+    Peer,
+    ProtocolError,
+    Secret,
+    make_certificate,
+    new_secret,
+)
+
+BEAT = 0.2  # seconds; a daemon that has been silent for four of them is lost
+NAME = os.environ.get(elsewhere.VARIABLE, "tcp")
+new_url = elsewhere.URLS[NAME]
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator[Bell]:
+    bell = Bell(tmp_path)
+    yield bell
+    bell.close()
+
+
+@pytest.fixture
+def tally(tmp_path: Path) -> Tally:
+    return Tally(tmp_path)
+
+
+@contextlib.contextmanager
+def listening(daemons: int = 0, **options: Any) -> Iterator[MiraiExecutor]:
+    """Make an executor that so many daemons have come to; a failed test does not wait for it."""
+    executor = MiraiExecutor(url=new_url(), **options)
+    try:
+        executor.launch_local(daemons)
+        if daemons:
+            executor.wait_ready(SOON)
+        yield executor
+    except BaseException:
+        executor.kill_workers()
+        raise
+    executor.shutdown()
+
+
+def pids(executor: MiraiExecutor) -> list[int]:
+    return [row.pid for row in executor.status().rows]
+
+
+def has_left(executor: MiraiExecutor, pid: int) -> bool:
+    return pid not in pids(executor)
+
+
+def keeper_of(pid: int) -> psutil.Process:
+    keeper = psutil.Process(pid).parent()
+    assert keeper is not None
+    assert "daemon" in keeper.cmdline()
+    return keeper
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = SOON) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # nothing tells when a daemon has gone
+
+
+def is_gone(process: psutil.Process, seconds: float = hosts.GONE) -> bool:
+    return not psutil.wait_procs([process], timeout=seconds)[1]
+
+
+def hold_the_gil_for(seconds: float) -> float:
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    return seconds
+
+
+# Coming and going
+
+
+def test_tasks_wait_for_daemons_which_come_at_any_time() -> None:
+    with listening() as executor:
+        futures = [executor.submit(abs, -n) for n in range(20)]
+        assert executor.launch_local(1) == 1
+        assert [future.result(SOON) for future in futures] == list(range(20))
+        executor.launch_local(2)
+        executor.wait_ready(SOON)
+        assert executor.status().connections == executor.size == 3
+
+
+def test_daemons_may_leave_one_by_one_while_tasks_go_on(tally: Tally) -> None:
+    with listening(3) as executor:
+        names = [str(n) for n in range(60)]
+        futures = [
+            executor.submit(mischief.count_and_spin, tally.path, name, 0.02) for name in names
+        ]
+        for future in (futures[10], futures[20]):
+            future.exception(SOON)
+            pid = pids(executor)[0]
+            keeper_of(pid).kill()
+            wait_until(partial(has_left, executor, pid))
+        wait(futures, SOON)
+        lost = [future for future in futures if future.exception(0) is not None]
+        assert len(lost) <= 2
+        assert all(isinstance(future.exception(), DaemonLostError) for future in lost)
+        assert max(tally.counts().values()) == 1
+        assert len(tally.counts()) >= 60 - len(lost)
+
+
+def test_a_launch_after_the_last_daemon_has_died_brings_the_executor_back() -> None:
+    with listening(1) as executor:
+        process = keeper_of(pids(executor)[0])
+        process.kill()
+        assert is_gone(process)
+        wait_until(lambda: not pids(executor))
+        executor.launch_local(1)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def test_daemons_that_cannot_start_fail_what_waits_and_others_may_be_launched() -> None:
+    with listening(python="/bin/false") as executor:
+        future = executor.submit(mischief.answer)
+        executor.launch_local(1)
+        error = future.exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "/bin/false exited with status 1" in str(error)
+        executor.launch_remote(1, Here(sys.executable))
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def test_daemons_leave_when_idle_and_others_may_follow() -> None:
+    with listening(2) as executor:
+        stays = pids(executor)
+        executor.launch_local(2, idle_time=0.2)
+        wait_until(lambda: executor.info().cumulative == 4)
+        wait_until(lambda: pids(executor) == stays)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def test_no_task_is_lost_to_daemons_that_leave_when_idle(tally: Tally) -> None:
+    with listening(2) as executor:
+        executor.launch_local(2, idle_time=0.05)
+        for n in range(100):
+            executor.submit(mischief.count_and_return, tally.path, str(n)).result(SOON)
+        assert set(tally.counts().values()) == {1}
+
+
+def test_no_task_is_lost_to_daemons_whose_time_is_over(tally: Tally) -> None:
+    with listening() as executor:
+        executor.launch_local(1, wall_time=1.0)
+        leaves = executor.submit(mischief.own_pid).result(SOON)
+        executor.launch_local(1)
+        names = [str(n) for n in range(100)]
+        futures = [
+            executor.submit(mischief.count_and_spin, tally.path, name, 0.02) for name in names
+        ]
+        assert [future.result(SOON) for future in futures] == names
+        assert set(tally.counts().values()) == {1}
+        wait_until(partial(has_left, executor, leaves))
+
+
+def test_a_daemon_does_no_more_tasks_than_it_may_and_loses_none() -> None:
+    with listening() as executor:
+        executor.launch_local(1, max_tasks=5)
+        few = executor.submit(mischief.own_pid).result(SOON)
+        futures = [executor.submit(mischief.own_pid) for _ in range(500)]
+        executor.launch_local(1)
+        done_by = [future.result(SOON) for future in futures]
+        assert 1 + done_by.count(few) <= 5
+        wait_until(partial(has_left, executor, few))
+
+
+# Losses
+
+
+def test_a_killed_keeper_costs_its_task_and_takes_its_daemon_along(bell: Bell) -> None:
+    with listening(2) as executor:
+        victim = executor.submit(mischief.ring_and, bell.path, mischief.wait_for_a_lock)
+        bell.wait()
+        [busy] = [row.pid for row in executor.status().rows if row.state == "busy"]
+        runner = psutil.Process(busy)
+        keeper_of(busy).kill()
+        error = victim.exception(SOON)
+        assert isinstance(error, DaemonLostError)
+        assert error.pid == busy
+        assert is_gone(runner)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def test_a_daemon_that_crashes_is_replaced_by_its_keeper() -> None:
+    with listening(1) as executor:
+        keeper = keeper_of(pids(executor)[0])
+        seen = set()
+        for _ in range(7):  # more than a keeper bears of daemons that come to nothing
+            seen.add(executor.submit(mischief.own_pid).result(SOON))
+            assert isinstance(
+                executor.submit(mischief.exit_at_once).exception(SOON), DaemonLostError
+            )
+        assert len(seen) == 7
+        assert keeper_of(executor.submit(mischief.own_pid).result(SOON)) == keeper
+
+
+def test_daemons_that_each_die_of_their_first_task_are_replaced_all_the_same() -> None:
+    with listening(1) as executor:
+        for _ in range(7):
+            error = executor.submit(mischief.exit_at_once).exception(SOON)
+            assert isinstance(error, DaemonLostError)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def test_a_stopped_keeper_is_noticed_and_gone_once_it_goes_on(bell: Bell) -> None:
+    with listening(1, heartbeat=BEAT) as executor:
+        future = executor.submit(mischief.ring_and, bell.path, mischief.wait_for_a_lock)
+        bell.wait()
+        keeper = keeper_of(pids(executor)[0])
+        keeper.suspend()
+        try:
+            assert isinstance(future.exception(10 * 4 * BEAT), DaemonLostError)
+        finally:
+            keeper.resume()
+        assert is_gone(keeper)
+
+
+def test_a_task_that_holds_the_gil_for_many_heartbeats_is_not_taken_for_dead() -> None:
+    with listening(1, heartbeat=BEAT) as executor:
+        assert executor.submit(hold_the_gil_for, 1.5).result(SOON) == 1.5
+        assert executor.info().cumulative == 1
+
+
+def test_a_host_that_holds_the_gil_for_many_heartbeats_loses_no_daemon() -> None:
+    with listening(1, heartbeat=BEAT) as executor:
+        hold_the_gil_for(1.5)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+        assert executor.info().cumulative == 1
+
+
+def test_what_holds_the_gil_can_be_cancelled_and_has_its_time(bell: Bell) -> None:
+    with listening(1, heartbeat=BEAT, cancel_grace=0.2) as executor:
+        future = executor.submit(mischief.hold_the_gil, bell.path)
+        bell.wait()
+        assert future.cancel()
+        limited = executor.with_options(run_timeout=0.5)
+        late = limited.submit(mischief.hold_the_gil, bell.path)
+        assert isinstance(late.exception(SOON), TaskTimeoutError)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+# The end of the host
+
+HOST = f"""
+import psutil
+url = {new_url()!r}
+def listen(**options):
+    executor = MiraiExecutor(url=url)
+    executor.launch_local(2, **options)
+    executor.wait_ready()
+    return executor
+def tell_pids(executor):
+    pids = [row.pid for row in executor.status().rows]
+    say(*pids, *(psutil.Process(pid).ppid() for pid in pids))
+"""
+
+
+def script(code: str) -> "contextlib.AbstractContextManager[hosts.Script]":
+    return hosts.script(code, prelude=hosts.PRELUDE + HOST)
+
+
+@pytest.mark.parametrize("task", ["wait_for_ever", "hold_the_gil", "swallow_interrupts"])
+def test_a_killed_host_takes_its_keepers_and_daemons_along(task: str) -> None:
+    code = f"""
+        executor = listen()
+        tell_pids(executor)
+        futures = [executor.submit(say_and, {task}) for _ in range(2)]
+        wait(futures)
+    """
+    with script(code) as host:
+        processes = [psutil.Process(int(pid)) for pid in host.line().split()]
+        assert host.line() == host.line() == "runs"
+        host.process.kill()
+        assert all(map(is_gone, processes))
+        assert host.leaves_nothing()
+
+
+def test_with_autoexit_finish_a_task_ends_though_its_host_is_killed(tmp_path: Path) -> None:
+    gate, done = tmp_path / "gate", tmp_path / "done"
+    os.mkfifo(gate)
+    code = f"""
+        def finish():
+            say("runs")
+            Path({str(gate)!r}).read_bytes()
+            Path({str(done)!r}).touch()
+        executor = listen(autoexit="finish")
+        tell_pids(executor)
+        wait([executor.submit(finish)])
+    """
+    with script(code) as host:
+        processes = [psutil.Process(int(pid)) for pid in host.line().split()]
+        assert host.line() == "runs"
+        host.process.kill()
+        # One pair has nothing to finish; the other has.
+        wait_until(lambda: sum(map(psutil.Process.is_running, processes)) == 2)
+        assert not done.exists()
+        gate.write_bytes(b"go")
+        assert all(map(is_gone, processes))
+        assert done.exists()
+
+
+def test_with_autoexit_never_a_daemon_serves_the_next_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"ipc://{tmp_path / 'door'}"
+    code = f"""
+        executor = MiraiExecutor(url={url!r})
+        say(executor.launch_remote(1, autoexit="never")[0])
+        executor.wait_ready()
+        say("ready")
+        wait([executor.submit(wait_for_ever)])
+    """
+    with contextlib.ExitStack() as stack, script(code) as host:
+        command = host.line()
+        daemon = stack.enter_context(subprocess.Popen(["/bin/sh", "-c", f"exec env {command}"]))
+        stack.callback(daemon.kill)
+        assert host.line() == "ready"
+        host.process.kill()
+        host.process.wait(SOON)
+        assignments = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
+        secret = Secret.from_text(assignments["MIRAI_EXECUTOR_SECRET"])
+        monkeypatch.setattr("mirai_executor._reception.new_secret", lambda: secret)
+        with MiraiExecutor(url=url) as executor:
+            assert executor.submit(mischief.answer).result(SOON) == 42
+        assert daemon.wait(SOON) == 0
+
+
+def test_tasks_that_no_daemon_has_come_for_do_not_hold_up_the_exit() -> None:
+    code = """
+        executor = MiraiExecutor(url=url)
+        executor.submit(abs, -1).add_done_callback(lambda future: say(repr(future.exception())))
+    """
+    ended = hosts.run(code, prelude=hosts.PRELUDE + HOST)
+    assert ended.code == 0
+    assert "LaunchError" in ended.out
+    assert "no daemon is connected" in ended.out
+    assert ended.err == ""
+    assert ended.seconds < 15
+
+
+def test_at_the_exit_tasks_wait_for_daemons_that_are_on_their_way() -> None:
+    code = """
+        executor = MiraiExecutor(url=url)
+        executor.launch_local(1)
+        for n in range(3):
+            executor.submit(abs, -n).add_done_callback(lambda future: say(future.result()))
+    """
+    ended = hosts.run(code, prelude=hosts.PRELUDE + HOST)
+    assert (ended.code, ended.out.split(), ended.err) == (0, ["0", "1", "2"], "")
+
+
+# What the command line's exit status says
+
+
+def run_daemon(url: str, credentials: DaemonCredentials | None, *words: str) -> tuple[int, str]:
+    environment = {} if credentials is None else credentials.environment
+    ended = subprocess.run(
+        [sys.executable, "-m", "mirai_executor", "daemon", url, "--retry", "0", *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=SOON,
+    )
+    return ended.returncode, ended.stderr
+
+
+def test_a_daemon_that_finds_no_host_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    code, said = run_daemon(f"tcp://127.0.0.1:{port}", DaemonCredentials(new_secret()))
+    assert code == 10
+    assert "cannot reach the host" in said
+
+
+def test_a_daemon_does_not_trust_a_host_with_another_certificate() -> None:
+    with MiraiExecutor(url="tls+tcp://127.0.0.1:0") as executor:
+        other = make_certificate()
+        credentials = DaemonCredentials(new_secret(), other.authority, other.server_name)
+        assert executor.url is not None
+        code, said = run_daemon(executor.url, credentials)
+    assert code == 11
+    assert "its certificate is not the one to trust" in said
+
+
+def test_a_daemon_of_another_executor_is_refused() -> None:
+    with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
+        assert executor.url is not None
+        code, said = run_daemon(executor.url, DaemonCredentials(new_secret()))
+        assert executor.status().refused == 1
+    assert code == 12
+    assert "the host is not the one to serve" in said
+
+
+def test_a_daemon_of_another_version_says_which() -> None:
+    secret = new_secret()
+
+    def receive(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        link = Link(connection, blocking=True)
+        handshake = HostHandshake(secret, Peer((2, 7), "0.0.1"))
+        with contextlib.closing(link):
+            frame = link.receive()
+            assert frame is not None
+            try:
+                handshake.receive(bytes(frame))
+            except ProtocolError as error:
+                link.send(error.reply or b"")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = threading.Thread(target=receive, args=(listener,))
+        host.start()
+        port = listener.getsockname()[1]
+        code, said = run_daemon(f"tcp://127.0.0.1:{port}", DaemonCredentials(secret))
+        host.join()
+    assert code == 13
+    assert "Python 2.7" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [((), "MIRAI_EXECUTOR_SECRET"), (("--idle-time", "soon"), "'soon' is not a number")],
+)
+def test_a_daemon_called_in_a_wrong_way_says_how(words: tuple[str, ...], text: str) -> None:
+    code, said = run_daemon("tcp://127.0.0.1:1", None, *words)
+    assert code == 2
+    assert text in said
+
+
+def test_a_daemon_whose_interpreters_come_to_nothing_gives_up(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'daemon import main' in str(sys.orig_argv): os._exit(3)\n"
+    )
+    python_path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with listening() as executor:
+        [command] = executor.launch_remote(1)
+        ended = subprocess.run(
+            ["/bin/sh", "-c", command],
+            env={**os.environ, "PYTHONPATH": python_path},
+            capture_output=True,
+            text=True,
+            timeout=SOON,
+        )
+    assert ended.returncode == 14
+    assert "its interpreters end before they do a task" in ended.stderr
