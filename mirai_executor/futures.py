@@ -50,6 +50,10 @@ class _Condition(threading.Condition):
             self._waiters = collections.deque()
         return super().wait(timeout)
 
+    def notify_all(self) -> None:
+        if self._waiters:
+            super().notify_all()
+
     acquire = property(operator.attrgetter("_lock.acquire"))
     release = property(operator.attrgetter("_lock.release"))
     _release_save = property(operator.attrgetter("_lock._release_save"))
