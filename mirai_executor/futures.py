@@ -5,7 +5,7 @@ import itertools
 import operator
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import (
     CANCELLED,
@@ -35,13 +35,24 @@ class _Condition(threading.Condition):
     C, leaves no bytecode between taking the lock and entering the block; the standard one, which
     is Python, has some.
 
-    The other methods of the lock are looked up as well, and not copied as the standard one does:
-    one of these is made for each task.
+    The other methods of the lock are looked up as well, and not copied as the standard one does,
+    and the queue of those who wait is made for the first of them: one of these is made for each
+    task.
     """
+
+    _waiters: Collection[Any] = ()
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._waiters: collections.deque[Any] = collections.deque()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self._waiters:
+            self._waiters = collections.deque()
+        return super().wait(timeout)
+
+    def notify_all(self) -> None:
+        if self._waiters:
+            super().notify_all()
 
     acquire = property(operator.attrgetter("_lock.acquire"))
     release = property(operator.attrgetter("_lock.release"))

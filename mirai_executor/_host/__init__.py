@@ -208,8 +208,7 @@ class Host:
     ) -> None:
         room = _loop_room()
         event = TaskSubmitted(task, limits.timeout, limits.run_timeout, limits.retries, kind)
-        open_task = room.OpenTask(future, call, limits.timeout, limits.run_timeout, buffers)
-        self._put(room.Submission(event, task, open_task))
+        self._put(room.OpenTask(event, future, call, buffers))
 
     def _encoding(self) -> "_payload.CallEncoder":
         if self._encoder is None:
@@ -498,13 +497,13 @@ class Host:
 
     def _drain(self) -> None:
         """End what came too late for the host thread."""
-        from ._loop import Submission, set_exception
+        from ._loop import OpenTask, set_exception
 
         with contextlib.suppress(IndexError):
             while True:
                 item = self._inbox.popleft()
-                if isinstance(item, Submission):
-                    set_exception(item.task.future, self._end_error())
+                if isinstance(item, OpenTask):
+                    set_exception(item.future, self._end_error())
                 elif callable(item):
                     item()
         self._store.close()

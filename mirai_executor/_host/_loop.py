@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mirai_executor import _payload, _wire
 from mirai_executor._core import (
@@ -57,6 +57,7 @@ from mirai_executor._core import (
     SendTasks,
     SurplusFound,
     TaskId,
+    TaskSubmitted,
 )
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 from mirai_executor.launchers import LocalLauncher
@@ -88,10 +89,9 @@ F = TypeVar("F", bound=OpenFuture)
 class OpenTask:
     """A task on its way: its future, and its call while it may still have to be sent."""
 
+    event: TaskSubmitted  # by which the dispatcher hears of it
     future: OpenFuture
     call: _payload.Call
-    timeout: float | None = None  # for the message of an error
-    run_timeout: float | None = None
     buffers: tuple[_wire.Buffer, ...] = ()
 
 
@@ -118,15 +118,7 @@ class HostView:
     refused: int = 0
 
 
-class Submission(NamedTuple):
-    """An event of the inbox that brings a task."""
-
-    event: Event
-    id: TaskId
-    task: OpenTask
-
-
-Item = Event | Submission | Callable[[], None]
+Item = Event | OpenTask | Callable[[], None]
 
 
 class Loop:
@@ -272,8 +264,8 @@ class Loop:
         submitted: list[Event] = []
         for _ in range(count):
             item = self._inbox.popleft()
-            if isinstance(item, Submission):
-                self._open[item.id] = item.task  # in place before the event that names it
+            if isinstance(item, OpenTask):
+                self._open[item.event.task] = item  # in place before the event that names it
                 submitted.append(item.event)
                 continue
             # What comes next may be a shutdown: tasks before it that can start, have started.
@@ -366,11 +358,11 @@ class Loop:
         return task
 
     def _error_of(self, command: FailTask, task: OpenTask) -> Exception:
-        name = f"task {command.task}"
+        name, event = f"task {command.task}", task.event
         if command.failure is Failure.TIMED_OUT:
-            return TaskTimeoutError(f"{name} had not ended {task.timeout} s after its submission")
+            return TaskTimeoutError(f"{name} had not ended {event.timeout} s after its submission")
         if command.failure is Failure.RUN_TIMED_OUT:
-            return TaskTimeoutError(f"{name} ran for more than {task.run_timeout} s")
+            return TaskTimeoutError(f"{name} ran for more than {event.run_timeout} s")
         if command.failure is Failure.DAEMON_LOST and command.daemon is not None:
             return self._fleet.lost_error(command.daemon, f"while it ran {name}")
         return self._fleet.launch_error()

@@ -80,19 +80,26 @@ class Waker:
         self._fds = os.pipe()
         for fd in self._fds:
             os.set_blocking(fd, False)
+        self._calls: list[None] = []  # since the other thread last heard one: then a new list
 
     def fileno(self) -> int:
         return self._fds[0]
 
     def wake(self) -> None:
         """Have the other thread look. Safe from any thread, and from a finalizer."""
-        with contextlib.suppress(BlockingIOError):  # it is full: the other will look anyway
-            os.write(self._fds[1], b"x")
+        calls = self._calls
+        if not calls:
+            with contextlib.suppress(BlockingIOError):  # it is full: the other will look anyway
+                os.write(self._fds[1], b"x")
+            # Only now: a KeyboardInterrupt before this costs a byte. And not in a list that is
+            # new by now: the other thread may have heard, looked, and be asleep again.
+            calls.append(None)
 
     def hear(self) -> None:
         """Take note, before looking."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._fds[0], 4096)
+        self._calls = []  # who comes before this, comes before the look
 
     def __del__(self) -> None:
         for fd in getattr(self, "_fds", ()):  # there are none if the pipe could not be made

@@ -142,9 +142,7 @@ class Namespace:
         changed = [entry for entry in names if applied.get(entry[0]) != entry[1]]
         if changed:
             self._apply(changed)
-        fn, args, kwargs = _load(
-            "the call", blob, lambda blob: pickle.loads(blob, buffers=buffers)
-        )
+        fn, args, kwargs = _load("the call", blob, pickle.loads, buffers=buffers)
         if function is not None:
             fn = _load("the function", function, pickle.loads)
         if fn is run_source:
@@ -345,9 +343,11 @@ def _prepare_process(preparation: Preparation) -> None:
         multiprocessing.current_process().authkey = preparation.authkey
 
 
-def _load(what: str, blob: bytes | memoryview, loads: Callable[[Any], Any]) -> Any:
+def _load(
+    what: str, blob: bytes | memoryview, loads: Callable[..., Any], **options: Sequence[Buffer]
+) -> Any:
     try:
-        return loads(blob)
+        return loads(blob, **options)
     except (PayloadError, _TooEarly):
         raise
     except Exception as error:

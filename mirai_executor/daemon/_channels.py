@@ -1,7 +1,8 @@
 """The ways in which a task can leave a trace at its daemon, and how each trace is undone.
 
 A channel is a few attributes that are compared with saved ones, because the daemon pays for all
-of them after each task, also after one that took a microsecond.
+of them after each task, also after one that took a microsecond. So each has a look, which tells
+at the least cost whether there is anything to undo: best a single call of a C function.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import io
 import locale
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -20,19 +22,19 @@ import warnings
 
 # signal.getsignal makes an enum member of what it finds: 34 µs for all signals, and 1.5 µs here.
 from _signal import (  # type: ignore[import-not-found]  # typeshed leaves it out
+    getitimer,
     getsignal,
     pthread_sigmask,
 )
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter, is_
+from operator import itemgetter
 from types import ModuleType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
-_closed: Final = attrgetter("closed")
 _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _TIMER_SIGNALS: Final = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
 _FAULTS: Final = frozenset(
@@ -44,10 +46,18 @@ _STREAMS: Final = {
 
 
 class Channel(Protocol):
-    """One way in which a task can leave a trace."""
+    """One way in which a task can leave a trace.
+
+    ``look`` returns what is ``seen`` while there is nothing to restore; if there is, it returns
+    something else, raises, or restores it by itself.
+    """
 
     name: str
 
+    @property
+    def look(self) -> Callable[[], Any]: ...
+    @property
+    def seen(self) -> Any: ...
     def take(self) -> None: ...
     def restore(self) -> None: ...
 
@@ -55,43 +65,53 @@ class Channel(Protocol):
 class _Setting(Generic[T]):
     """A value that is cheap to read."""
 
+    seen: T
+
+    def __init__(self, name: str, read: Callable[[], T], write: Callable[[T], object]) -> None:
+        self.name, self.look, self._write = name, read, write
+
+    def take(self) -> None:
+        self.seen = self.look()
+
+    def restore(self) -> None:
+        if self.look() != self.seen:
+            self._write(self.seen)
+
+
+class _SetAnew(Generic[T]):
+    """A value that is as cheap to set as to read, or that only setting it can tell."""
+
     def __init__(self, name: str, read: Callable[[], T], write: Callable[[T], object]) -> None:
         self.name, self._read, self._write = name, read, write
 
     def take(self) -> None:
-        self._saved = self._read()
+        self.look = partial(self._write, self._read())
+        self.seen = self.look()  # nothing, or the value that it has replaced
 
     def restore(self) -> None:
-        if self._read() != self._saved:
-            self._write(self._saved)
-
-
-class _SetAnew(_Setting[T]):
-    """A value that is as cheap to set as to read, or that only setting it can tell."""
-
-    def restore(self) -> None:
-        self._write(self._saved)
+        self.look()
 
 
 class _Hooks:
-    """Attributes of modules that hold functions."""
+    """Attributes of a module that hold functions."""
 
-    name = "hooks"
-
-    def __init__(self, *hooks: tuple[ModuleType, str]) -> None:
-        self._hooks = [(vars(module), attribute) for module, attribute in hooks]
+    def __init__(self, module: ModuleType, *names: str) -> None:
+        self.name = f"hooks of {module.__name__}"
+        self._live, self._names = vars(module), names
+        self.look = partial(itemgetter(*names), self._live)
 
     def take(self) -> None:
-        self._saved = [module.get(attribute) for module, attribute in self._hooks]
+        self.seen = self.look()
+        self._saved = [self._live[name] for name in self._names]
 
     def restore(self) -> None:
-        if [module.get(attribute) for module, attribute in self._hooks] != self._saved:
-            for (module, attribute), saved in zip(self._hooks, self._saved, strict=True):
-                module[attribute] = saved
+        self._live.update(zip(self._names, self._saved, strict=True))
 
 
 class ListOf:
     """A list that a module holds: neither another list nor another content."""
+
+    seen = True
 
     def __init__(
         self, module: ModuleType, attribute: str, clear: Callable[[], object] = lambda: None
@@ -103,8 +123,11 @@ class ListOf:
         self._list: list[Any] = self._module[self._attribute]
         self.saved = list(self._list)
 
+    def look(self) -> bool:
+        return self._module.get(self._attribute) is self._list and self._list == self.saved
+
     def restore(self) -> None:
-        if self._module.get(self._attribute) is self._list and self._list == self.saved:
+        if self.look():
             return
         self._module[self._attribute] = self._list
         self._clear()
@@ -115,15 +138,20 @@ class _Environment:
     """``os.environ``, compared as the bytes that it holds: decoding them all takes 20 µs."""
 
     name = "os.environ"
+    seen = True
 
     def take(self) -> None:
         self._text, self._bytes = os.environ, os.environb
-        self._saved = dict(vars(os.environ)["_data"])
+        self._inside = vars(os.environ)
+        self._saved = dict(self._inside["_data"])
+
+    def look(self) -> bool:
+        return os.environ is self._text and self._inside["_data"] == self._saved
 
     def restore(self) -> None:
         if os.environ is not self._text:
             os.environ = self._text  # noqa: B003 - it is the very mapping that belongs there
-        live = vars(self._text)["_data"]
+        live = self._inside["_data"]
         if live != self._saved:
             self._write(live)
 
@@ -143,21 +171,38 @@ class _WorkingDirectory:
     name = "working directory"
 
     def take(self) -> None:
-        self._saved = self._read()
+        self.seen = self.look()
 
     def restore(self) -> None:
-        if self._saved is not None and self._read() != self._saved:
+        if self.seen is not None and self.look() != self.seen:
             # If the daemon's directory is gone, a new daemon could not start there either: this
             # one goes on wherever it is.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                os.chdir(self._saved)
+                os.chdir(self.seen)
 
     @staticmethod
-    def _read() -> str | None:
+    def look() -> str | None:
         try:
             return os.getcwd()  # noqa: PTH109 - a Path takes 3 µs more
         except FileNotFoundError:
             return None
+
+
+class _Timer:
+    """A timer that sends a signal: never set."""
+
+    seen = (0, 0)
+
+    def __init__(self, number: int) -> None:
+        self.name = f"timer {number}"
+        self._number = number
+        self.look = partial(getitimer, number)
+
+    def take(self) -> None:
+        pass
+
+    def restore(self) -> None:
+        signal.setitimer(self._number, 0)
 
 
 class _Signals:
@@ -170,16 +215,14 @@ class _Signals:
         self._own = {number: getsignal(number) for number in untouched}
 
     def take(self) -> None:
-        self._saved = [self._own.get(number, getsignal(number)) for number in self._numbers]
+        self.seen = [self._own.get(number, getsignal(number)) for number in self._numbers]
         self.restore()
 
-    def restore(self) -> None:
-        now = list(map(getsignal, self._numbers))
-        if now != self._saved:
-            self._write(now)
+    def look(self) -> list[Any]:
+        return list(map(getsignal, self._numbers))
 
-    def _write(self, now: list[Any]) -> None:
-        for number, handler, saved in zip(self._numbers, now, self._saved, strict=True):
+    def restore(self) -> None:
+        for number, handler, saved in zip(self._numbers, self.look(), self.seen, strict=True):
             if handler is not saved:
                 signal.signal(number, signal.SIG_DFL if saved is None else saved)
                 if number in _FAULTS:
@@ -193,25 +236,27 @@ class _SignalMask:
 
     def __init__(self, untouched: frozenset[int]) -> None:
         self._untouched = untouched
+        self.look = partial(pthread_sigmask, int(signal.SIG_BLOCK), ())
 
     def take(self) -> None:
-        self._saved = frozenset(pthread_sigmask(signal.SIG_BLOCK, ())) - self._untouched
+        self.seen = frozenset(self.look()) - self._untouched
         self.restore()
 
     def restore(self) -> None:
-        if pthread_sigmask(signal.SIG_BLOCK, ()) == self._saved:
+        if self.look() == self.seen:
             return
         for number in _TIMER_SIGNALS:
             # Ignoring a signal drops a pending one, which would kill the daemon once unblocked.
             handler = signal.signal(number, signal.SIG_IGN)
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._saved)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.seen)
 
 
 class _Streams:
     """``sys.stdin``, ``stdout``, ``stderr`` and their descriptors: the same ones, and open."""
 
     name = "standard streams"
+    seen = True
 
     def __init__(self) -> None:
         self._live = vars(sys)
@@ -226,29 +271,41 @@ class _Streams:
                 self._saved[name] = stream
                 self._layouts[name] = _Layout.of(stream, descriptor)
         self._descriptors = [descriptor for descriptor in range(3) if _is_open(descriptor)]
-        self._watch()
         self.restore()
 
+    def look(self) -> bool:
+        saved = self._saved
+        if (
+            sys.stdin is not saved["stdin"]
+            or sys.stdout is not saved["stdout"]
+            or sys.stderr is not saved["stderr"]
+            or sys.__stdin__ is not saved["__stdin__"]
+            or sys.__stdout__ is not saved["__stdout__"]
+            or sys.__stderr__ is not saved["__stderr__"]
+        ):
+            return False
+        for stream in self._open:
+            if stream.closed:  # or it raises: detached from its buffer
+                return False
+        found = self._poll.poll(0)  # one system call for all three
+        return not found or all(not events & select.POLLNVAL for _, events in found)
+
     def restore(self) -> None:
-        live, saved = self._live, self._saved
-        if not all(map(is_, map(live.get, saved), saved.values())):
-            live.update(saved)
+        self._live.update(self._saved)
         for descriptor in self._descriptors:
-            os.get_inheritable(descriptor)  # raises if it is closed; fstat takes 4 times as long
+            os.get_inheritable(descriptor)  # raises if it is closed
         # Only now: a wrapper that the task put around a buffer closes it with its last reference.
-        try:
-            if not any(map(_closed, self._open)):
-                return
-        except ValueError:
-            pass  # detached from its buffer
         for name in ("stdin", "stdout", "stderr"):
-            if _is_closed(saved[name]):
+            if _is_closed(self._saved[name]):
                 self._reopen(name)
         self._watch()
 
     def _watch(self) -> None:
         streams = (self._saved[name] for name in ("stdin", "stdout", "stderr"))
         self._open = [stream for stream in streams if stream is not None]
+        self._poll = select.poll()
+        for descriptor in self._descriptors:
+            self._poll.register(descriptor, 0)  # whether it is open, and nothing else
 
     def _reopen(self, name: str) -> None:
         closed, layout = self._saved[name], self._layouts[name]
@@ -314,10 +371,17 @@ class _DecimalContext:
     """The main thread's decimal context, once somebody has imported ``decimal``."""
 
     name = "decimal context"
+    seen = True
 
     def take(self) -> None:
         decimal = sys.modules.get("decimal")
         self._keep(decimal.getcontext() if decimal else None)
+
+    def look(self) -> bool:
+        decimal = sys.modules.get("decimal")
+        if decimal is None:
+            return True
+        return self._saved is not None and decimal.getcontext().__reduce__() == self._state
 
     def restore(self) -> None:
         decimal = sys.modules.get("decimal")
@@ -340,6 +404,7 @@ class _EventLoop:
     """
 
     name = "asyncio event loop"
+    seen = True
     _policy: Any = None
     _loop: Any = None
 
@@ -348,13 +413,17 @@ class _EventLoop:
         if events is not None:
             self._policy, self._loop = self._read(vars(events))
 
-    def restore(self) -> None:
+    def look(self) -> bool:
         events = sys.modules.get("asyncio.events")
         if events is None:
-            return
+            return True
         policy, loop = self._read(vars(events))
-        if policy is self._policy and loop is self._loop:
+        return policy is self._policy and loop is self._loop
+
+    def restore(self) -> None:
+        if self.look():
             return
+        events = sys.modules["asyncio.events"]
         # Without a policy, asyncio makes a new one, with no loop yet. The public setter does the
         # same, and is deprecated from 3.14 on.
         vars(events)["_event_loop_policy"] = self._policy
@@ -378,17 +447,15 @@ class _Monitoring:  # pragma: no cover - Python 3.11 has none
         self._monitoring = monitoring
 
     def take(self) -> None:
-        self._saved = self._read()
+        self.seen = self.look()
+
+    def look(self) -> list[str | None]:
+        return list(map(self._monitoring.get_tool, range(6)))
 
     def restore(self) -> None:
-        now = self._read()
-        if now != self._saved:
-            for tool, (saved, name) in enumerate(zip(self._saved, now, strict=True)):
-                if saved is None and name is not None:
-                    self._free(tool)
-
-    def _read(self) -> list[str | None]:
-        return list(map(self._monitoring.get_tool, range(6)))
+        for tool, (saved, name) in enumerate(zip(self.seen, self.look(), strict=True)):
+            if saved is None and name is not None:
+                self._free(tool)
 
     def _free(self, tool: int) -> None:
         self._monitoring.set_events(tool, 0)
@@ -405,7 +472,7 @@ def of_running_code(untouched: frozenset[int]) -> Iterator[Channel]:
         untouched: Signals whose handlers are the daemon's own.
     """
     yield from _tracers()
-    yield _SetAnew("timers", lambda: None, _clear_timers)
+    yield from map(_Timer, _TIMERS)
     yield _Signals(untouched)
     yield _SignalMask(untouched)
     yield _SetAnew("signal wakeup descriptor", _read_wakeup, _write_wakeup)
@@ -419,26 +486,19 @@ def of_values(path: ListOf) -> Iterator[Channel]:
     yield ListOf(sys, "argv")
     yield ListOf(warnings, "filters", clear=warnings.resetwarnings)
     yield _Streams()
-    yield _hooks()
+    yield from _hooks()
     yield from _settings()
     yield _DecimalContext()
     yield _EventLoop()
 
 
-def _hooks() -> Channel:
-    return _Hooks(
-        (sys, "excepthook"),
-        (sys, "displayhook"),
-        (sys, "unraisablehook"),
-        (sys, "breakpointhook"),
-        (threading, "excepthook"),
-        (warnings, "showwarning"),
-        (warnings, "formatwarning"),
-        # catch_warnings(record=True), never left, would swallow all warnings to come.
-        (warnings, "_showwarnmsg_impl"),
-        # logging.captureWarnings() does nothing while it believes that it is on already.
-        (logging, "_warnings_showwarning"),
-    )
+def _hooks() -> Iterator[Channel]:
+    yield _Hooks(sys, "excepthook", "displayhook", "unraisablehook", "breakpointhook")
+    yield _Hooks(threading, "excepthook")
+    # catch_warnings(record=True), never left, would swallow all warnings to come.
+    yield _Hooks(warnings, "showwarning", "formatwarning", "_showwarnmsg_impl")
+    # logging.captureWarnings() does nothing while it believes that it is on already.
+    yield _Hooks(logging, "_warnings_showwarning")
 
 
 def _tracers() -> Iterator[Channel]:
@@ -464,11 +524,6 @@ def _settings() -> Iterator[Channel]:
     # A task that calls basicConfig() would make that of the next one do nothing.
     yield _Setting("root logger", _read_logging, _write_logging)
     yield _Setting("locale", _read_locale, _write_locale)
-
-
-def _clear_timers(_: None) -> None:
-    for timer in _TIMERS:
-        signal.setitimer(timer, 0)
 
 
 def _read_wakeup() -> int:

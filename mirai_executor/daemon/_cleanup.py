@@ -6,6 +6,8 @@
                          ▲                                │
                          └──── retake ◄── everywhere ◄────┘
 
+Most tasks leave nothing, so ``restore`` begins with a look at all that it would restore.
+
 Everything else that Python can see and put back returns to the snapshot. Two kinds of traces stay:
 
 - What an import leaves and cannot leave again, since modules are never unloaded: import hooks
@@ -74,6 +76,7 @@ class Snapshot:
             self._globals,
             *of_values(self._path),
         )
+        self._channels = channels
         self._takes: _Steps = {channel.take: channel.name for channel in channels}
         self._restores: _Steps = {channel.restore: channel.name for channel in channels}
         self.retake()
@@ -85,6 +88,8 @@ class Snapshot:
             CleanupError: Some of it cannot be a snapshot, nor be put back. The daemon must leave.
         """
         _go_through(self._takes)
+        self._looks = [channel.look for channel in self._channels]
+        self._seen = [channel.seen for channel in self._channels]
 
     def keep_path(self, sys_path: list[str]) -> None:
         """Set ``sys.path`` to the host's, now and after each task."""
@@ -98,7 +103,15 @@ class Snapshot:
             CleanupError: Some of it could not be undone; all the rest was. The daemon must leave.
         """
         self._globals.host_names = host_names
-        _go_through(self._restores)
+        if not self._is_untouched():
+            _go_through(self._restores)
+
+    def _is_untouched(self) -> bool:
+        """Look at all channels, at a few times the cost of the system calls that this takes."""
+        try:
+            return [look() for look in self._looks] == self._seen
+        except BaseException:  # something is gone, or a handler or tracer of the task has raised
+            return False
 
 
 def _go_through(steps: _Steps) -> None:
@@ -126,6 +139,7 @@ class _Globals:
     """The names of ``__main__``: what they are bound to, not what those values contain."""
 
     name = "__main__"
+    seen = True
     host_names: AbstractSet[str] = frozenset()
 
     def __init__(self, main: ModuleType) -> None:
@@ -136,21 +150,28 @@ class _Globals:
         self._saved = dict(self._live)
         self._names = list(self._saved)
 
+    def look(self) -> bool:
+        if sys.modules.get("__main__") is not self._registered:
+            return False
+        live, saved = self._live, self._saved
+        # By identity, as == is the user's code. A dict keeps its order: what was there first, is.
+        if not all(map(is_, live.values(), saved.values())):
+            return False
+        names, known = list(live), len(saved)
+        if len(names) == known:
+            return names == self._names
+        return names[:known] == self._names and set(names[known:]) <= self.host_names
+
     def restore(self) -> None:
         if sys.modules.get("__main__") is not self._registered:
             sys.modules["__main__"] = self._registered
-        live, saved, known = self._live, self._saved, len(self._names)
-        names = list(live)
-        # A dict keeps its order: while nothing of the snapshot was deleted, it comes first. By
-        # identity, as == is the user's code.
-        if names[:known] == self._names and all(map(is_, live.values(), saved.values())):
-            new = names[known:]
-        else:
-            self._put_back()
-            new = [name for name in names if name not in saved]
-        for name in new:
+        self._put_back()
+        for name in [name for name in self._live if name not in self._saved]:
             if name not in self.host_names:
-                live.pop(name, None)
+                self._live.pop(name, None)
+        # What was deleted stands elsewhere now.
+        self._saved = {name: self._saved[name] for name in self._live if name in self._saved}
+        self._names = list(self._saved)
 
     def _put_back(self) -> None:
         live, saved = self._live, self._saved
@@ -160,4 +181,3 @@ class _Globals:
                 del saved[name]
             else:
                 live[name] = saved[name]
-        self._names = list(saved)

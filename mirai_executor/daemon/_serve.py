@@ -185,8 +185,9 @@ class Daemon:
         """Clean up after user code; a daemon that cannot is spoilt, and asks to leave."""
         try:
             if self._snapshot is not None:
-                step(self._snapshot)
-            self._interrupts.ensure_installed()
+                step(self._snapshot)  # our handlers included
+            else:
+                self._interrupts.ensure_installed()
         except BaseException:  # whatever it was: it must not reach the next task
             traceback.print_exc()
             self._cleanup_failed = True

@@ -801,6 +801,74 @@ def test_the_state_of_random_goes_on() -> None:
     """)
 
 
+# A look at everything
+
+
+STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("sys.settrace(lambda *_: None)", "sys.gettrace()"),
+        ("sys.setprofile(lambda *_: None)", "sys.getprofile()"),
+        ("threading.settrace(print)", "threading.gettrace()"),
+        ("threading.setprofile(print)", "threading.getprofile()"),
+        ("gc.disable()", "gc.isenabled()"),
+        ("gc.set_threshold(7, 7, 7)", "gc.get_threshold()"),
+        ("logging.root.setLevel(1)", "logging.root.level"),
+        ("logging.disable(1)", "logging.root.manager.disable"),
+        ("logging.root.addHandler(logging.NullHandler())", "list(logging.root.handlers)"),
+        ("logging._warnings_showwarning = print", "logging._warnings_showwarning"),
+        ("warnings.showwarning = print", "warnings.showwarning"),
+        ("warnings.formatwarning = print", "warnings.formatwarning"),
+        ("warnings._showwarnmsg_impl = print", "warnings._showwarnmsg_impl"),
+        ("warnings.filters = list(warnings.filters)", "id(warnings.filters)"),
+        ("sys.path = list(sys.path)", "id(sys.path)"),
+        ("del os.environ['PATH']", "os.environ.get('PATH')"),
+        *((f"sys.{name} = io.StringIO()", f"sys.{name}") for name in STREAMS),
+        *((f"sys.{name}.close()", f"sys.{name}.closed") for name in STREAMS[:3]),
+    ],
+)
+def test_a_single_change_is_seen_among_all_that_is_as_it_was(change: str, value: str) -> None:
+    in_a_process(f"""
+        import gc, logging, warnings
+        snapshot = Snapshot(main)
+        snapshot.restore(set())
+        before = {value}
+        {change}
+        assert {value} != before
+        snapshot.restore(set())
+        assert {value} == before
+    """)
+
+
+@pytest.mark.parametrize("descriptor", [0, 1, 2])
+def test_each_closed_standard_descriptor_is_seen(descriptor: int) -> None:
+    in_a_process(f"""
+        snapshot = Snapshot(main)
+        os.close({descriptor})
+        try:
+            snapshot.restore(set())
+        except CleanupError:
+            os._exit(0)
+        os._exit(1)
+    """)
+
+
+def test_a_global_that_was_deleted_and_put_back_does_not_make_each_cleanup_a_long_one(
+    main: types.ModuleType, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del vars(main)["kept"]
+    snapshot.restore(NONE)
+
+    def go_through(_: object) -> None:
+        raise AssertionError("restored")
+
+    monkeypatch.setattr("mirai_executor.daemon._cleanup._go_through", go_through)
+    snapshot.restore(NONE)
+
+
 # Failures
 
 
