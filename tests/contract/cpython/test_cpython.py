@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import elsewhere
 from contract.cpython import lender
-from contract.cpython.left_out import LEFT_OUT
+from contract.cpython.left_out import LEFT_OUT, LEFT_OUT_ELSEWHERE
 
 SECONDS_FOR_ONE_TEST = 50.0
 SECONDS_TO_SHOW_ITS_THREADS = 5.0
@@ -85,6 +86,8 @@ def test_every_test_that_is_left_out_exists() -> None:
 
 @pytest.mark.local_link("some of them need daemons that are replaced, or multiprocessing's key")
 def test_cpython(name: str) -> None:
+    if elsewhere.is_chosen() and name in LEFT_OUT_ELSEWHERE:
+        pytest.skip(LEFT_OUT_ELSEWHERE[name])
     tests = lender.find()
     assert tests is not None
     seconds = SECONDS_FOR_ONE_TEST - SECONDS_TO_SHOW_ITS_THREADS
