@@ -38,6 +38,8 @@ __all__ = [
 PIECE = 1 << 16  # bytes that one message of a WebSocket carries, as NNG cuts them by itself
 _LARGEST = 1 << 20  # bytes; who announces a longer message is cut off before it is read
 
+# Without it, each small message over TLS waits 40 ms for the acknowledgement of the one before.
+_AT_ONCE = (b"tcp-nodelay", True)
 _ERRNO = {
     lib.NNG_EADDRINUSE: errno.EADDRINUSE,
     lib.NNG_EADDRINVAL: errno.EADDRNOTAVAIL,
@@ -197,6 +199,7 @@ class StreamListener:
                 config = self._tls._tls_config  # noqa: SLF001 - there is no public way
                 _check(lib.nng_stream_listener_set_ptr(self._listener, b"tls-config", config))
             self._limit()
+            _check(lib.nng_stream_listener_set_bool(self._listener, *_AT_ONCE))
             self._coming = _Operation(on_come)
             _check(lib.nng_stream_listener_listen(self._listener))
         except BaseException:
@@ -257,6 +260,7 @@ def dial_stream(address: str, timeout: float, trust: "Trust | None") -> Any:
         if trust is not None:
             config = trust.config._tls_config  # noqa: SLF001 - there is no public way
             _check(lib.nng_stream_dialer_set_ptr(dialer, b"tls-config", config))
+        _check(lib.nng_stream_dialer_set_bool(dialer, *_AT_ONCE))
         lib.nng_aio_set_timeout(dialing.aio, round(1000 * timeout))
         lib.nng_stream_dialer_dial(dialer, dialing.aio)
         _check(dialing.wait())
