@@ -65,7 +65,7 @@ class Reception:
             raise ValueError("url must name at least one address to listen at")
         certificate = _certificate(wanted, tls, tls_password, tls_cert)
         secret = new_secret()
-        self.entrance = Entrance(listen(wanted), secret, certificate)
+        self.entrance = Entrance(listen(wanted, certificate), secret, certificate)
         self.urls = tuple(str(url) for url in self._dialable())
         self.credentials = DaemonCredentials(
             secret,

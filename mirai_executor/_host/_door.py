@@ -156,7 +156,7 @@ class Door:
                 address,
                 time.monotonic() + _PATIENCE,
                 self._entrance.secret,
-                self._context if url.is_tls else None,
+                self._context if url.scheme == "tls+tcp" else None,  # wss has done it already
                 sealed=not url.is_tls and url.scheme != "ipc",
             )
         except OSError as error:  # gone already

@@ -110,7 +110,7 @@ class LocalDaemon(Daemon):
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """End the daemon, and all that its tasks have started."""
-        self._signal(os.killpg, signum)
+        self._signal(end_group, signum)
 
     def _signal(self, send: Callable[[int, int], None], signum: int) -> None:
         if self.process.returncode is None and not self._is_reaped:  # the number is still its own
@@ -177,6 +177,19 @@ def _stderr_pipe() -> tuple[int, int]:
         with contextlib.suppress(OSError):  # the user's quota of pipe memory is used up
             fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _STDERR_CAPACITY)
     return read_end, write_end
+
+
+def end_group(pid: int, signum: int) -> None:
+    """Send a signal to the process group of a daemon.
+
+    Raises:
+        ProcessLookupError: It has ended.
+    """
+    try:
+        os.killpg(pid, signum)
+    except ProcessLookupError:
+        # One that was forked a moment ago may not have a group of its own yet, nor any children.
+        os.kill(pid, signum)
 
 
 def describe_exit(code: int | None) -> str:

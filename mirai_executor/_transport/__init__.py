@@ -2,7 +2,8 @@
 
 A local daemon inherits one end of a ``socketpair``: it has no address, so nobody else can connect
 to it, and nothing is left to clean up. Daemons elsewhere dial a :class:`Listener`. Over any
-connected stream, :class:`Link` carries frames; ``_tls`` makes one of a TLS connection.
+connected stream, :class:`Link` carries frames; ``_tls`` makes one of a TLS connection, and
+``_tunnel`` one of a WebSocket.
 """
 
 from typing import TYPE_CHECKING, Any

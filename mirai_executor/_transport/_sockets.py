@@ -1,4 +1,4 @@
-"""Listens at addresses, and dials them."""
+"""Listens at addresses, and dials them; for WebSockets, ``_tunnel`` does."""
 
 import contextlib
 import errno
@@ -7,35 +7,56 @@ import socket
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
+from mirai_executor.credentials import Certificate
 from mirai_executor.urls import Url
 
-__all__ = ["Listener", "dial", "listen"]
+__all__ = ["Listener", "dial", "listen", "listening_socket"]
 
 _BACKLOG = 512
 _WILDCARD = "*"
+_WEBSOCKETS = ("ws", "wss")
 
 
-class Listener:
-    """A socket that listens at one address.
-
-    Args:
-        url: The address; port 0 for a free one.
-
-    Raises:
-        OSError: It cannot be listened at; the message names the address.
+class Listener(Protocol):
+    """What listens at one address.
 
     Attributes:
         url: The address, with the port that was found.
     """
 
+    url: Url
+
+    def fileno(self) -> int:
+        """Return the descriptor, readable when somebody knocks."""
+
+    def accept(self) -> tuple[socket.socket, str] | None:
+        """Return a connection and where it comes from, or None. Neither it nor this blocks.
+
+        Raises:
+            OSError: This process has no descriptor free.
+        """
+
+    def hears(self, host: str) -> bool:
+        """Tell whether what listens at all addresses does so at this one, too."""
+
+    def close(self) -> None:
+        """Stop listening. Connections that were accepted stay."""
+
+
+class SocketListener:
+    """A :class:`Listener` that is a socket.
+
+    Args:
+        url: The address; port 0 for a free one.
+
+    Raises:
+        OSError: It cannot be listened at.
+    """
+
     def __init__(self, url: Url) -> None:
-        try:
-            self._socket = _listening(url)
-        except OSError as error:
-            raise OSError(
-                error.errno, f"cannot listen at {url}: {error.strerror or error}"
-            ) from error
+        self._socket = listening_socket(url)
         self.url = url if url.scheme == "ipc" else url.with_port(self._socket.getsockname()[1])
         self._file = Path(url.path).stat() if url.scheme == "ipc" else None
         self._owner = os.getpid()
@@ -76,11 +97,15 @@ class Listener:
                     path.unlink()
 
 
-def listen(urls: Sequence[Url]) -> list[Listener]:
+def listen(urls: Sequence[Url], certificate: Certificate | None = None) -> list[Listener]:
     """Listen at all of some addresses; those that ask for any port share one, if they can.
 
+    Args:
+        urls: The addresses.
+        certificate: What is shown at wss addresses; at others, who accepts has to do so.
+
     Raises:
-        OSError: One cannot be listened at.
+        OSError: One cannot be listened at; the message names it.
     """
     listeners: list[Listener] = []
     port = 0
@@ -88,11 +113,11 @@ def listen(urls: Sequence[Url]) -> list[Listener]:
         for url in urls:
             shared = url.with_port(port) if url.scheme != "ipc" and not url.port else url
             try:
-                listeners.append(Listener(shared))
+                listeners.append(_listen(shared, certificate))
             except OSError:
                 if shared == url:
                     raise
-                listeners.append(Listener(url))  # somebody else has that port there
+                listeners.append(_listen(url, certificate))  # somebody else has that port there
             port = port or listeners[-1].url.port
     except BaseException:
         for listener in listeners:
@@ -101,12 +126,33 @@ def listen(urls: Sequence[Url]) -> list[Listener]:
     return listeners
 
 
-def dial(url: Url, timeout: float) -> socket.socket:
+def _listen(url: Url, certificate: Certificate | None) -> Listener:
+    try:
+        if url.scheme not in _WEBSOCKETS:
+            return SocketListener(url)
+        from ._tunnel import WebSocketListener
+
+        return WebSocketListener(url, certificate)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen at {url}: {error.strerror or error}") from error
+
+
+def dial(url: Url, timeout: float, authority: str = "", server_name: str = "") -> socket.socket:
     """Return a connection to an address; it blocks, for up to ``timeout`` seconds in each call.
+
+    Args:
+        url: The address.
+        timeout: Seconds.
+        authority: Who is trusted at wss addresses, as PEM; elsewhere, TLS is up to the caller.
+        server_name: What the certificate has to bear there; empty for the host of the address.
 
     Raises:
         OSError: There is nobody, or the address is none here.
     """
+    if url.scheme in _WEBSOCKETS:
+        from ._tunnel import dial_websocket
+
+        return dial_websocket(url, timeout, authority, server_name)
     if url.scheme == "ipc":
         connection = socket.socket(socket.AF_UNIX)
         try:
@@ -121,7 +167,12 @@ def dial(url: Url, timeout: float) -> socket.socket:
     return connection
 
 
-def _listening(url: Url) -> socket.socket:
+def listening_socket(url: Url) -> socket.socket:
+    """Return a socket that listens, and does not block.
+
+    Raises:
+        OSError: It cannot.
+    """
     if url.scheme == "ipc":
         return _listening_file(url.path)
     host = "" if url.host == _WILDCARD else url.host

@@ -82,11 +82,11 @@ def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -
 
 
 def _connect(url: Url, credentials: DaemonCredentials) -> Link:
-    connection = dial(url, _PATIENCE)
+    connection = dial(url, _PATIENCE, credentials.certificate, credentials.server_name)
     link = None
     try:
         tls = None
-        if url.is_tls:
+        if url.scheme == "tls+tcp":  # wss has done it already
             context = client_context(credentials.certificate)
             tls = TlsSocket(connection, context, credentials.server_name or url.host)
             tls.shake_hands()

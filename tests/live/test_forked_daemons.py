@@ -12,6 +12,7 @@ import secrets
 import select
 import signal
 import ssl
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -31,6 +32,7 @@ from live import mischief
 from live.hosts import GONE, script
 from live.mischief import SOON, Bell, running
 from mirai_executor import DaemonLostError, MiraiExecutor
+from mirai_executor._host._local import end_group
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
 
@@ -452,3 +454,9 @@ def test_there_is_no_server_behind_a_wrapper_that_starts_another_process(tmp_pat
     with running(2, python=without_exec(tmp_path)) as executor:
         assert {psutil.Process(pid).ppid() for pid in pids(executor)} == {os.getpid()}
         assert executor.submit(abs, -1).result(SOON) == 1
+
+
+def test_a_daemon_that_has_no_process_group_yet_can_be_killed() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    end_group(child.pid, signal.SIGKILL)
+    assert child.wait(SOON) == -signal.SIGKILL
