@@ -35,6 +35,7 @@ class Interrupts:
         self._sending = False
         self._put_off = False  # an interrupt, until the results are sent
         self.hit_import = False  # for good
+        self.has_struck = False  # since the window was opened
         self._handlers = {int(signal.SIGINT): self._on_interrupt, STOP_SIGNAL: self._on_stop}
 
     def install(self) -> None:
@@ -55,6 +56,7 @@ class Interrupts:
         """Open the window for a task; False if it has been stopped before it began."""
         # In this order: a stop that comes in between finds the window open.
         self._running = task
+        self.has_struck = False
         return not self._page.must_stop(task)
 
     def leave(self) -> None:
@@ -81,6 +83,7 @@ class Interrupts:
     def _raise(self, frame: FrameType | None) -> None:
         # Once a task: a second one could strike our own code while it handles the first.
         self._running = 0
+        self.has_struck = True
         # A half-imported module stays broken for as long as the process lives.
         self.hit_import = self.hit_import or _is_importing(frame)
         raise KeyboardInterrupt

@@ -23,7 +23,7 @@ from mirai_executor._tickets import Tickets
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
 from mirai_executor._wire import Bytes, Name, Status
-from mirai_executor.errors import MiraiInterrupt
+from mirai_executor.errors import MiraiInterrupt, PayloadError
 
 from . import _streams
 from ._cleanup import Snapshot
@@ -227,6 +227,10 @@ class Daemon:
                 return Status.VALUE, *self._lend(value)
         except KeyboardInterrupt as interrupt:
             return Status.ERROR, self._encode_error(_interrupted(interrupt)), ()
+        except PayloadError as error:
+            # Python's own import, in C, may make a TypeError of an interrupt.
+            struck = self._interrupts.has_struck
+            return Status.ERROR, self._encode_error(_interrupted(error) if struck else error), ()
         except BaseException as error:  # the host raises it where it was asked for
             return Status.ERROR, self._encode_error(error), ()
         self._end_if_child()
@@ -271,6 +275,6 @@ class Daemon:
         return _payload.encode_value(call(), out_of_band=out_of_band)
 
 
-def _interrupted(interrupt: KeyboardInterrupt) -> MiraiInterrupt:
+def _interrupted(interrupt: BaseException) -> MiraiInterrupt:
     error = MiraiInterrupt("the task was interrupted at its daemon")
     return error.with_traceback(interrupt.__traceback__)

@@ -23,7 +23,8 @@ import pytest
 
 import mirai_executor
 from live.hosts import PATIENCE, script
-from mirai_executor import MiraiExecutor
+from live.mischief import SOON, running
+from mirai_executor import MiraiExecutor, MiraiInterrupt
 
 # The promise is 2 s. Ending an interpreter takes its time, too, where others use the processors.
 PROMPT = 4.0
@@ -411,3 +412,24 @@ def test_a_second_ctrl_c_kills_what_has_not_let_go() -> None:
         assert time.monotonic() - begin < PROMPT
         assert ended.code == -signal.SIGINT
         assert host.leaves_nothing()
+
+
+class Turncoat:
+    """Interrupts its own unpickling, and hides it, as Python's import in C may do."""
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return interrupt_and_hide_it, ()
+
+
+def interrupt_and_hide_it() -> None:
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise TypeError("expected a message argument") from None
+
+
+def test_an_interrupt_that_unpickling_hides_is_an_interrupt_all_the_same() -> None:
+    with running(1) as executor:
+        with pytest.raises(MiraiInterrupt):
+            executor.submit(id, Turncoat()).result(SOON)
+        assert executor.submit(abs, -3).result(SOON) == 3
