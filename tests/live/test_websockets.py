@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from live.hosts import run, script
-from live.mischief import Bell, crash, ring, sleep_and_tell
+from live.mischief import Bell, crash, ring
 from mirai_executor import DaemonLostError, MiraiExecutor
 from mirai_executor._host import _door
 from mirai_executor._transport import Listener, dial, listen
+from mirai_executor._transport import _pump as pump
 from mirai_executor._transport import _strangers as strangers
 from mirai_executor._transport import _tunnel as tunnel
 from mirai_executor.credentials import make_certificate
@@ -196,8 +197,8 @@ def elsewhere(url: Url) -> "subprocess.Popen[bytes]":
 def test_who_sends_to_nobody_for_nobody_is_given_up(
     listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tunnel, "_STUCK", 0.2)
-    monkeypatch.setattr(tunnel, "_ROUND", 0.1)
+    monkeypatch.setattr(pump, "_STUCK", 0.2)
+    monkeypatch.setattr(pump, "_ROUND", 0.1)
     with dial_in(listener.url) as daemon:  # it reads nothing
         host = fetch(listener)
         host.setblocking(False)
@@ -262,7 +263,7 @@ def test_who_becomes_no_websocket_is_cut_off(
     listener: Listener, garbage: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(strangers, "_PATIENCE", 0.2)
-    monkeypatch.setattr(tunnel, "_ROUND", 0.1)
+    monkeypatch.setattr(pump, "_ROUND", 0.1)
     with connect(listener.url) as stranger, dial_in(listener.url) as daemon:
         stranger.sendall(garbage)
         with fetch(listener) as host:
@@ -399,8 +400,11 @@ def test_a_task_that_runs_can_be_cancelled(executor: MiraiExecutor, tmp_path: Pa
 
 
 def start_and_sleep(bell: Path) -> None:
-    ring(bell)
-    sleep_and_tell(bell)
+    try:
+        ring(bell)
+        time.sleep(600)  # ended from outside
+    finally:
+        ring(bell, "interrupted")
 
 
 def test_who_does_not_know_the_secret_is_told_so(executor: MiraiExecutor) -> None:
