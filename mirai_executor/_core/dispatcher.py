@@ -224,7 +224,7 @@ class Dispatcher:
         if not self._closing:
             self._fleet.max_daemons += event.count
             self._fleet.want(self._fleet.usable_count + event.count)
-        if not self._policy.launches:
+        if not (self._policy.launches or self._entrance_is_closed):
             self._fleet.broken = False  # they are on their way
         return ()
 

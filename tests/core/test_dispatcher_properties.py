@@ -390,6 +390,8 @@ class DispatcherMachine(RuleBasedStateMachine):
         if not self.world.closing:
             self.world.max_daemons += count
             self.world.expects_daemons = True
+        if not (self.world.policy.launches or self.world.is_closed):
+            self.world.broken = False  # others were asked for
         self.tell(DaemonsAdded(count))
 
     @precondition(lambda self: len(self.world.broadcasts) < 2)

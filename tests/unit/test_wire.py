@@ -56,6 +56,7 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(
         _wire.Ended,
         st.integers(-(2**31), 2**31 - 1),
+        ids,
         st.lists(ids, max_size=5).map(tuple),
         st.text(max_size=20),
     ),
