@@ -1,5 +1,6 @@
 """Where daemons of other machines come in: its addresses, and what those who come must know."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from ._transport import listen
 from .credentials import (
     Certificate,
     DaemonCredentials,
+    given_secret,
     load_certificate,
     make_certificate,
     new_secret,
@@ -64,7 +66,8 @@ class Reception:
         if not wanted:
             raise ValueError("url must name at least one address to listen at")
         certificate = _certificate(wanted, tls, tls_password, tls_cert)
-        secret = new_secret()
+        # Given where daemons outlive their host, and the next one must know them.
+        secret = given_secret(os.environ) or new_secret()
         self.entrance = Entrance(listen(wanted, certificate), secret, certificate)
         self.urls = tuple(str(url) for url in self._dialable())
         self.credentials = DaemonCredentials(

@@ -19,7 +19,7 @@ from ._handshake import (
     WrongSecretError,
 )
 from ._seal import Opener, Sealer
-from ._secret import DaemonCredentials, Secret, new_secret
+from ._secret import DaemonCredentials, Secret, given_secret, new_secret
 from ._tls import Certificate, load_certificate, make_certificate
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "SessionKeys",
     "VersionMismatchError",
     "WrongSecretError",
+    "given_secret",
     "load_certificate",
     "make_certificate",
     "new_secret",

@@ -2,11 +2,11 @@
 
 import re
 import secrets
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Self
 
-__all__ = ["DaemonCredentials", "Secret", "new_secret"]
+__all__ = ["DaemonCredentials", "Secret", "given_secret", "new_secret"]
 
 _SIZE = 32
 _SECRET = "MIRAI_EXECUTOR_SECRET"  # noqa: S105 - the name of a variable
@@ -46,6 +46,16 @@ class Secret:
 def new_secret() -> Secret:
     """Return a fresh secret of 32 random bytes."""
     return Secret(secrets.token_bytes(_SIZE))
+
+
+def given_secret(environment: Mapping[str, str]) -> Secret | None:
+    """Return the secret that the environment has for a host; None if there is none.
+
+    Raises:
+        ValueError: It is none. The message does not quote it.
+    """
+    text = environment.get(_SECRET, "")
+    return Secret.from_text(text) if text else None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from mirai_executor.credentials import (
     HostHandshake,
     Peer,
     ProtocolError,
-    Secret,
     make_certificate,
     new_secret,
 )
@@ -346,8 +345,8 @@ def test_with_autoexit_never_a_daemon_serves_the_next_host(
         host.process.kill()
         host.process.wait(SOON)
         assignments = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
-        secret = Secret.from_text(assignments["MIRAI_EXECUTOR_SECRET"])
-        monkeypatch.setattr("mirai_executor._reception.new_secret", lambda: secret)
+        name = "MIRAI_EXECUTOR_SECRET"
+        monkeypatch.setenv(name, assignments[name])
         with MiraiExecutor(url=url) as executor:
             assert executor.submit(mischief.answer).result(SOON) == 42
         assert daemon.wait(SOON) == 0

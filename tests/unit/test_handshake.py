@@ -17,6 +17,7 @@ from mirai_executor.credentials import (
     SessionKeys,
     VersionMismatchError,
     WrongSecretError,
+    given_secret,
     new_secret,
 )
 
@@ -322,6 +323,14 @@ def test_a_daemon_without_a_secret_is_told_where_it_comes_from() -> None:
         DaemonCredentials.take_from({})
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         DaemonCredentials.take_from({"MIRAI_EXECUTOR_SECRET": "none"})
+
+
+def test_a_host_takes_the_secret_that_its_environment_has() -> None:
+    secret = new_secret()
+    assert given_secret({}) is None
+    assert given_secret({"MIRAI_EXECUTOR_SECRET": secret.text}) == secret
+    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+        given_secret({"MIRAI_EXECUTOR_SECRET": "too short"})
 
 
 def test_the_bytes_on_the_wire_are_those_of_protocol_1() -> None:
