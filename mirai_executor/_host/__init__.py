@@ -405,7 +405,7 @@ class Host:
     def _end_error(self) -> Exception:
         if self._failure is None:
             return RuntimeError(_AFTER_SHUTDOWN)
-        from ._fleet import another  # not before the first task
+        from ._ends import another  # not before the first task
 
         return another(self._failure)
 
@@ -518,7 +518,7 @@ def _loop_room() -> Any:
 
 
 def _as_failure(error: BaseException) -> LaunchError:
-    from ._fleet import as_launch_error  # not before the first task
+    from ._ends import as_launch_error  # not before the first task
 
     if not isinstance(error, (LaunchError, OSError)):
         _LOG.critical("the host thread has failed; this is a bug", exc_info=error)

@@ -4,17 +4,13 @@ What happens to a daemon becomes an event for the dispatcher, or outcomes of tas
 runs on the host thread.
 """
 
-import contextlib
 import logging
-import os
 import selectors
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from mirai_executor import _payload, _wire
@@ -33,17 +29,18 @@ from mirai_executor._core import (
     TasksReturned,
 )
 from mirai_executor._forking import ServerLostError
-from mirai_executor._place import limit_behind
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
 from mirai_executor.errors import DaemonLostError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
+from ._commands import Commands
 from ._daemon import HOST_NAME, Daemon, SentCall
-from ._local import LocalDaemon, describe_exit
+from ._ends import another, as_launch_error, describe_exit, last_words
+from ._local import LocalDaemon
 from ._nursery import Nursery
-from ._relay import Relay, Stream
+from ._relay import Relay
 from ._remote import RemoteDaemon
 from ._store import Store
 
@@ -66,15 +63,6 @@ class Listener(Protocol):
     def on_broadcast_answered(
         self, event: BroadcastAnswered, outcome: _wire.WireOutcome
     ) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _LongCommand:
-    """A command that runs as long as the daemons that it has started."""
-
-    process: "subprocess.Popen[bytes]"
-    stream: Stream | None  # its standard error
-    pidfd: int  # -1 where the system has none
 
 
 class Fleet:
@@ -123,7 +111,7 @@ class Fleet:
         self._launch_error: LaunchError | None = None
         self._lost: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
         self._mild_signal: int | None = None
-        self._commands: dict[int, _LongCommand] = {}  # by process id
+        self._commands = Commands(selector, self._relay, self._on_command_failed)
         # How the last command has ended, if badly, and nobody has come since.
         self._command_error: LaunchError | None = None
 
@@ -506,7 +494,12 @@ class Fleet:
         self._launch_held()
         if self._command_error is not None and not self._daemons:
             # When the command ended, its daemons seemed to be there still.
-            self._fail_launch(self._command_error)
+            self._on_command_failed(self._command_error)
+
+    def _on_command_failed(self, error: LaunchError) -> None:
+        """Take in that the last command which may bring daemons has ended, and not well."""
+        self._command_error = self._launch_error = error
+        self._listener.handle(LaunchFailed())
 
     def _note_end(self, daemon: Daemon, stderr: str) -> None:
         """Keep how the last daemon ended, for the case that none can be started."""
@@ -515,72 +508,23 @@ class Fleet:
             return  # it says more
         self._launch_error = LaunchError(
             "daemons cannot be started, or end before they run a task; the last one "
-            f"{_describe_end(daemon)}{_last_words(stderr)}",
+            f"{_describe_end(daemon)}{last_words(stderr)}",
             command=daemon.command,
             exitcode=daemon.exitcode,
             stderr=stderr,
         )
 
-    # Commands that have started daemons elsewhere
+    # What others ask
 
-    def keep_command(self, process: "subprocess.Popen[bytes]") -> None:
-        """Pass on what a command says, until it ends: it runs as long as its daemons do."""
-        stream = None
-        if process.stderr is not None:
-            stream = self._relay.add(os.dup(process.stderr.fileno()))
-            process.stderr.close()
-        pidfd = os.pidfd_open(process.pid) if sys.platform == "linux" else -1
-        self._commands[process.pid] = _LongCommand(process, stream, pidfd)
+    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+        """See to commands that have started daemons, until they end."""
         self._command_error = None
-        if pidfd >= 0:
-            self._watch(pidfd, lambda: self._on_command_end(process.pid))
+        self._commands.keep(processes)
 
     @property
     def awaits_daemons(self) -> bool:
         """Whether a command runs whose daemons may still come, or come again after a crash."""
         return bool(self._commands)
-
-    def _on_command_end(self, pid: int) -> None:
-        command = self._commands.pop(pid)
-        self._selector.unregister(command.pidfd)
-        code, said = command.process.wait(), self._close_command(command)
-        if code != 0:
-            words = tuple(map(str, command.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
-            _LOG.warning("%s %s%s", words[0], describe_exit(code), _last_words(said))
-            error = LaunchError(
-                f"no daemon is connected: {words[0]} {describe_exit(code)}{_last_words(said)}",
-                command=words,
-                exitcode=code,
-                stderr=said,
-            )
-            if not self._commands:  # else others may still bring some
-                self._command_error = error
-                self._fail_launch(error)
-
-    def _fail_launch(self, error: LaunchError) -> None:
-        self.note_launch_error(error)
-        self._listener.handle(LaunchFailed())
-
-    def _close_command(self, command: "_LongCommand") -> str:
-        if command.pidfd >= 0:
-            os.close(command.pidfd)
-        return "" if command.stream is None else self._relay.finish(command.stream)
-
-    def _end_commands(self) -> None:
-        """Wait for commands to end, which they do as their daemons leave; or end them."""
-        deadline = time.monotonic() + _LINK_LOST
-        for command in self._commands.values():
-            process = command.process
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            self._close_command(command)
-        self._commands.clear()
-
-    # What others ask
 
     def note_launch_error(self, error: LaunchError) -> None:
         """Keep why daemons will not come."""
@@ -601,7 +545,7 @@ class Fleet:
         daemon, stderr = self._lost[id_]
         return DaemonLostError(
             f"the daemon (pid {daemon.pid} on {daemon.host}) {_describe_end(daemon)} {what}"
-            f"{_last_words(stderr)}",
+            f"{last_words(stderr)}",
             pid=daemon.pid,
             host=daemon.host,
             exitcode=daemon.exitcode,
@@ -622,7 +566,7 @@ class Fleet:
             with _registry.no_fork:
                 daemon.close()
         self._daemons.clear()
-        self._end_commands()
+        self._commands.close()
         self._nursery.close()
         self._relay.close()
 
@@ -646,25 +590,3 @@ def _describe_end(daemon: Daemon) -> str:
     if daemon.exitcode is None:
         return "has lost its connection" if isinstance(daemon, RemoteDaemon) else "ended"
     return describe_exit(daemon.exitcode)
-
-
-def _last_words(stderr: str) -> str:
-    return f"; its last words:\n{stderr.rstrip()}" if stderr.strip() else ""
-
-
-def another(known: LaunchError) -> LaunchError:
-    """Return the same error once more: each future has its own, with a traceback of its own."""
-    error = LaunchError(
-        str(known), command=known.command, exitcode=known.exitcode, stderr=known.stderr
-    )
-    error.__cause__ = known.__cause__
-    return error
-
-
-def as_launch_error(error: BaseException) -> LaunchError:
-    if isinstance(error, LaunchError):
-        return error
-    limit = limit_behind(error) if isinstance(error, OSError) else ""
-    launch_error = LaunchError(f"no daemon could be started: {error}{limit}")
-    launch_error.__cause__ = error
-    return launch_error

@@ -190,15 +190,3 @@ def end_group(pid: int, signum: int) -> None:
     except ProcessLookupError:
         # One that was forked a moment ago may not have a group of its own yet, nor any children.
         os.kill(pid, signum)
-
-
-def describe_exit(code: int | None) -> str:
-    """Say how a process ended, from its return code as ``subprocess`` gives it."""
-    if code is None:
-        return "ended"
-    if code >= 0:
-        return f"exited with status {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"

@@ -16,7 +16,6 @@ half done: an append to the inbox happens or it does not.
 import collections
 import functools
 import logging
-import math
 import selectors
 import signal
 import subprocess
@@ -63,13 +62,13 @@ from mirai_executor.errors import LaunchError, TaskTimeoutError
 from mirai_executor.launchers import LocalLauncher
 
 from ._door import Door
+from ._elastic import Elastic
 from ._entrance import Entrance
 from ._fleet import Fleet
 from ._store import Store
 from ._waiting import Answer, Waker
 
 _LOG = logging.getLogger("mirai_executor")
-_SCALE = 1.0  # seconds between two looks at whether more daemons, or fewer, are needed
 _BATCH = 256  # items of the inbox between two looks at the links
 
 
@@ -169,10 +168,7 @@ class Loop:
         self._closes_at: float | None = None  # the door, at the latest
         if entrance is not None:
             self._door = Door(entrance, self._selector, self._fleet.admit)
-        self._scaler: Scaler | None = None
-        self._launch_more: Callable[[int], None] = lambda _: None
-        self._scale_at: float | None = None  # never sooner than a second after the last look
-        self._scaled_at = -math.inf
+        self._elastic = Elastic(self._load, lambda n: self.handle(SurplusFound(n)))
         self._carriers: dict[type[Command], Callable[[Any], None]] = {
             SendTasks: self._send_tasks,
             SendBroadcast: self._send_broadcast,
@@ -235,8 +231,7 @@ class Loop:
         self._fleet.expire(now)
         if self._door is not None:
             self._door.expire(now)
-        if self._scale_at is not None and self._scale_at <= now:
-            self._scale(now)
+        self._elastic.expire(now)
         if self._closes_at is not None:
             self._close_unless_awaited(self._closes_at <= now)
         self._take_in(min(len(self._inbox), _BATCH))
@@ -245,8 +240,7 @@ class Loop:
         deadlines = list(self._fleet.deadlines())
         if self._door is not None:
             deadlines += self._door.deadlines()
-        if self._scale_at is not None:
-            deadlines.append(self._scale_at)
+        deadlines += self._elastic.deadlines()
         if self._closes_at is not None:
             deadlines.append(self._closes_at)
         if (deadline := self._dispatcher.next_deadline()) is not None:
@@ -281,14 +275,12 @@ class Loop:
     def _handle_all(self, events: list[Event]) -> None:
         if events:
             self._carry_out(self._dispatcher.handle_all(events, time.monotonic()))
-            if self._scaler is not None:
-                self._scale_soon()
+            self._elastic.look_soon()
 
     def handle(self, event: Event) -> None:
         """Have the dispatcher decide about an event, and do it."""
         self._carry_out(self._dispatcher.handle(event, time.monotonic()))
-        if self._scaler is not None:
-            self._scale_soon()
+        self._elastic.look_soon()
 
     def adopt_daemon(self) -> DaemonId:
         """Expect a daemon that has come by itself."""
@@ -456,8 +448,7 @@ class Loop:
     def expect_daemons(self, count: int, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
         """Take in that daemons were asked for; see to the commands for it, until they end."""
         self.handle(DaemonsAdded(count))
-        for process in processes:
-            self._fleet.keep_command(process)
+        self._fleet.keep_commands(processes)
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""
@@ -471,8 +462,7 @@ class Loop:
             scaler: Decides how many.
             launch: Asks for so many, on another thread.
         """
-        self._scaler, self._launch_more = scaler, launch
-        self._scale_at = time.monotonic()
+        self._elastic.begin(scaler, launch)
 
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
         """Take in that daemons that a scaler asked for will not come."""
@@ -481,31 +471,16 @@ class Loop:
         self._fleet.note_launch_error(error)
         if scaler.is_refused:
             self.handle(LaunchFailed(for_good=False))
-        self._scale_soon()
+        self._elastic.look_soon()
 
-    def _scale_soon(self) -> None:
-        if self._scaler is not None:
-            soon = max(time.monotonic(), self._scaled_at + _SCALE)
-            self._scale_at = soon if self._scale_at is None else min(self._scale_at, soon)
-
-    def _scale(self, now: float) -> None:
-        if self._scaler is None:
-            return
+    def _load(self) -> Load:
         view = self._dispatcher.view()
-        load = Load(
+        return Load(
             demand=view.awaiting + view.executing,
             connected=self._dispatcher.ready_count,
             cumulative=view.cumulative,
             completed=view.completed,
         )
-        self._scaled_at = now
-        change = self._scaler.decide(load, now)
-        if change.dismiss:
-            self.handle(SurplusFound(change.dismiss))
-        if change.launch:
-            self._launch_more(change.launch)
-        look = self._scaler.next_look(load, now)
-        self._scale_at = None if look is None else max(look, now + _SCALE)
 
     def close_entrance(self) -> None:
         """Let no daemon in any more but those on their way; what none can take any more, ends."""

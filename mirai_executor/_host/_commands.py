@@ -1,0 +1,101 @@
+"""Sees to the commands that have started daemons elsewhere, and run as long as those do."""
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from mirai_executor.errors import LaunchError
+
+from ._ends import describe_exit, last_words
+from ._relay import Relay, Stream
+
+__all__ = ["Commands"]
+
+_LOG = logging.getLogger("mirai_executor")
+_LET_GO = 1.0  # seconds for commands to end by themselves, once their daemons have been let go
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    process: "subprocess.Popen[bytes]"
+    stream: Stream | None  # its standard error
+    pidfd: int  # -1 where the system has none
+
+
+class Commands:
+    """Those of one executor. For the host thread only.
+
+    Args:
+        selector: Calls the data of a key when its descriptor is readable.
+        relay: Passes on what commands write to their standard error.
+        on_failure: Is called when the last of them has ended, and has failed.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        relay: Relay,
+        on_failure: Callable[[LaunchError], None],
+    ) -> None:
+        self._selector = selector
+        self._relay = relay
+        self._on_failure = on_failure
+        self._commands: dict[int, _Command] = {}  # by process id
+
+    def __bool__(self) -> bool:
+        """Whether one runs whose daemons may still come, or come again after a crash."""
+        return bool(self._commands)
+
+    def keep(self, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+        """Pass on what they say, until they end."""
+        for process in processes:
+            stream = None
+            if process.stderr is not None:
+                stream = self._relay.add(os.dup(process.stderr.fileno()))
+                process.stderr.close()
+            pidfd = os.pidfd_open(process.pid) if sys.platform == "linux" else -1
+            self._commands[process.pid] = _Command(process, stream, pidfd)
+            if pidfd >= 0:
+                self._watch(pidfd, process.pid)
+
+    def _watch(self, pidfd: int, pid: int) -> None:
+        self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._on_end(pid))
+
+    def _on_end(self, pid: int) -> None:
+        command = self._commands.pop(pid)
+        self._selector.unregister(command.pidfd)
+        code, said = command.process.wait(), self._let_go(command)
+        if code == 0:
+            return
+        words = tuple(map(str, command.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
+        end = f"{words[0]} {describe_exit(code)}{last_words(said)}"
+        _LOG.warning("%s", end)
+        if not self._commands:  # else others may still bring some
+            message = f"no daemon is connected: {end}"
+            self._on_failure(LaunchError(message, command=words, exitcode=code, stderr=said))
+
+    def _let_go(self, command: _Command) -> str:
+        if command.pidfd >= 0:
+            os.close(command.pidfd)
+        return "" if command.stream is None else self._relay.finish(command.stream)
+
+    def close(self) -> None:
+        """Wait for them to end, which they do as their daemons leave; or end them."""
+        deadline = time.monotonic() + _LET_GO
+        for command in self._commands.values():
+            process = command.process
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            self._let_go(command)
+        self._commands.clear()
