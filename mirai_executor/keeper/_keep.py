@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import random
+import signal
 import socket
 import sys
 import time
@@ -31,6 +32,7 @@ def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
         # Not all at once: who started together would leave the host alone together.
         end_at = time.monotonic() + options.wall_time * random.uniform(_EARLY, 1.0)  # noqa: S311 - to spread, not to hide
     keeper = _Keeper(options, credentials, end_at)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         while keeper.serve():
             pass
@@ -83,6 +85,11 @@ class _Keeper:
             self._failures.clear()
         is_over = end is End.LEFT or (end is End.CUT_OFF and not self._stays)
         return not (is_over or self.is_broken or self._end_at <= time.monotonic())
+
+
+def _terminate(signum: int, _: object) -> None:
+    signal.signal(signum, signal.SIG_IGN)  # once is enough
+    raise SystemExit(ExitCode.TERMINATED)
 
 
 def _say(code: ExitCode, why: str) -> ExitCode:

@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     WRONG_VERSION = 13  # host and daemon have different versions of Python, or of this package
     BROKEN = 14  # no interpreter to run tasks could be started, or each came to nothing
     INTERRUPTED = 130  # by Ctrl-C
+    TERMINATED = 143  # by SIGTERM, as schedulers end a job
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ its death, and time.
 """
 
 import selectors
+import signal
 import socket
 import sys
 import time
@@ -26,6 +27,7 @@ __all__ = ["End", "Session"]
 
 _INSIST = 0.02  # seconds until a task that was asked to stop is asked again; then twice as many
 _LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
+_LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
 _MISSED = 12  # beats until the host is taken for lost: it may be busy in code that holds its lock
 _FIRST_BEAT = 5.0  # seconds, until the host has said how often
@@ -99,15 +101,21 @@ class Session:
             self._say(_wire.Joined(self._daemon.pid, socket.gethostname()))
             # The last frame of the handshake may have brought more with it.
             self._on_host()
-            while self._end is None:
-                for key, _ in self._selector.select(self._pause()):
-                    if self._end is None:
-                        key.data()
-                if self._end is None:
-                    self._expire(time.monotonic())
-            return self._end
+            return self._until_the_end()
+        except (SystemExit, KeyboardInterrupt):
+            self._terminate()
+            raise
         finally:
             self._close()
+
+    def _until_the_end(self) -> End:
+        while self._end is None:
+            for key, _ in self._selector.select(self._pause()):
+                if self._end is None:
+                    key.data()
+            if self._end is None:
+                self._expire(time.monotonic())
+        return self._end
 
     # Links
 
@@ -334,6 +342,17 @@ class Session:
             self._say(_wire.Beat())
 
     # Ends
+
+    def _terminate(self) -> None:
+        """End the daemon since this process is to end, and tell the host what that has cost."""
+        if self._is_closed:
+            return
+        self._daemon.kill(signal.SIGTERM)
+        with selectors.DefaultSelector() as selector:
+            if self._daemon.pidfd >= 0:
+                selector.register(self._daemon.pidfd, selectors.EVENT_READ)
+            selector.select(_LET_GO)
+        self._report_end()
 
     def _close(self) -> None:
         """End the daemon if it lives, let the last frames go out, and leave nothing behind."""

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -205,6 +206,21 @@ def test_a_killed_keeper_costs_its_task_and_takes_its_daemon_along(bell: Bell) -
         assert isinstance(error, DaemonLostError)
         assert error.pid == busy
         assert is_gone(runner)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def test_a_keeper_that_is_told_to_end_says_what_that_has_cost(bell: Bell) -> None:
+    with listening() as executor:
+        [command] = executor.launch_remote(1)
+        keeper = subprocess.Popen(["/bin/sh", "-c", f"exec env {command}"])
+        victim = executor.submit(mischief.ring_and, bell.path, mischief.wait_for_a_lock)
+        bell.wait()
+        keeper.terminate()
+        error = victim.exception(SOON)
+        assert isinstance(error, DaemonLostError)
+        assert error.exitcode == -signal.SIGTERM
+        assert keeper.wait(SOON) == 143
+        executor.launch_local(1)
         assert executor.submit(mischief.answer).result(SOON) == 42
 
 
