@@ -145,6 +145,9 @@ def test_a_daemon_has_nothing_of_the_servers_or_of_another_daemons() -> None:
 _OF_A_PROCESS = ("Umask", "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt", "Cap", "NoNewPrivs")
 
 
+_OF_A_SHELL = ("PWD", "OLDPWD", "SHLVL", "_")  # it exports them where it was given none
+
+
 def look_around() -> dict[str, Any]:
     """Describe this daemon, as far as it does not differ from one to the next."""
     status = Path("/proc/self/status").read_text().splitlines()
@@ -157,7 +160,7 @@ def look_around() -> dict[str, Any]:
         "argv": sys.argv,
         "flags": repr(sys.flags),
         "filters": repr(warnings.filters),
-        "environment": dict(os.environ),
+        "environment": {k: v for k, v in os.environ.items() if k not in _OF_A_SHELL},
         "folder": Path.cwd(),
         "descriptors": kinds,
         "inheritable": [fd for fd in range(64) if _is_inheritable(fd)],
