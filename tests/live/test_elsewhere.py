@@ -34,6 +34,8 @@ from mirai_executor.credentials import (
     new_secret,
 )
 
+pytestmark = pytest.mark.transports
+
 BEAT = 0.2  # seconds; a daemon that has been silent for four of them is lost
 NAME = os.environ.get(elsewhere.VARIABLE, "tcp")
 new_url = elsewhere.URLS[NAME]

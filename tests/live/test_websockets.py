@@ -27,6 +27,8 @@ from mirai_executor._transport import _tunnel as tunnel
 from mirai_executor.credentials import make_certificate
 from mirai_executor.urls import Url
 
+pytestmark = pytest.mark.transports
+
 SCHEMES = ["ws", "wss"]
 SECONDS = 20.0
 SIZES = [0, 1, 2, 125, 126, 65_535, 65_536, 65_537, 200_000, 5_000_000]
@@ -294,7 +296,7 @@ def test_who_is_not_fetched_makes_room_for_others() -> None:
         first = connect(listener.url)
         stack.enter_context(first)
         upgrade(first)
-        # One after the other: more at once than may be no WebSockets yet would be cut off for that.
+        # One after the other: too many at once that are no WebSockets yet are cut off for that.
         for _ in range(tunnel._WAITING):
             upgrade(stack.enter_context(connect(listener.url)))
         assert is_cut_off(first)
