@@ -649,6 +649,7 @@ def test_everywhere_that_a_shutdown_drops_is_cancelled(gate: Gate) -> None:
     running = executor.submit(pass_gate, gate.path, "ran")
     (future,) = executor.everywhere("never = 1")
     executor.shutdown(wait=False, cancel_futures=True)
+    executor.status()  # is answered after the shutdown has been heard
     gate.open()
     assert running.result(PATIENCE) == "ran"
     executor.shutdown()

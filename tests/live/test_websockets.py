@@ -184,11 +184,12 @@ def test_a_side_that_is_killed_is_gone(listener: Listener) -> None:
         assert receive_all(host) == b""
 
 
-def elsewhere(url: Url) -> "subprocess.Popen[bytes]":
-    """Dial in from another process, which says "here" and stays."""
+def elsewhere(url: Url, *, later: bool = False) -> "subprocess.Popen[bytes]":
+    """Dial in from another process, at once or when it is told; it says "here" and stays."""
     code = (
         "import sys; from mirai_executor._transport import dial\n"
         "from mirai_executor.urls import Url\n"
+        f"{later} and sys.stdin.buffer.read(1)\n"
         "end = dial(Url.parse(sys.argv[1]), 20, sys.argv[2], sys.argv[3])\n"
         "end.sendall(b'here'); sys.stdin.read()"
     )
@@ -302,6 +303,17 @@ def test_who_is_not_fetched_makes_room_for_others() -> None:
         assert is_cut_off(first)
 
 
+def fetch_in_a_crowd(listener: Listener) -> socket.socket:
+    """Fetch who comes once the crowd has been cut off, and descriptors are free again."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            return fetch(listener)
+        except OSError:
+            assert time.monotonic() < deadline, "there is no room"
+            time.sleep(0.05)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_crowd_that_takes_all_descriptors_keeps_nobody_out(scheme: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -312,6 +324,7 @@ def test_a_crowd_that_takes_all_descriptors_keeps_nobody_out(scheme: str) -> Non
     )
     with listening(scheme) as listener:
         words = [listener.url.host, str(listener.url.port)]
+        daemon = elsewhere(listener.url, later=True)
         resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
         try:
             crowd = subprocess.Popen(
@@ -320,11 +333,13 @@ def test_a_crowd_that_takes_all_descriptors_keeps_nobody_out(scheme: str) -> Non
                 stdout=subprocess.PIPE,
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)),
             )
-            with crowd:
+            with crowd, daemon:
                 assert crowd.stdout is not None
                 assert crowd.stdout.readline() == b"here\n"
-                resource.setrlimit(resource.RLIMIT_NOFILE, (310, hard))  # for the two to follow
-                with elsewhere(listener.url), fetch(listener) as host:
+                assert daemon.stdin is not None
+                daemon.stdin.write(b"!")
+                daemon.stdin.flush()
+                with fetch_in_a_crowd(listener) as host:
                     assert receive(host, 4) == b"here"
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
