@@ -32,8 +32,7 @@ def cut_logins() -> None:
     clients = [child for child in psutil.Process().children() if child.name() == "ssh"]
     assert clients
     for client in clients:
-        client.kill()
-    psutil.wait_procs(clients, timeout=SOON)
+        client.kill()  # who waits for them here would take their status from the host
 
 
 def complain(times: int) -> int:
