@@ -120,8 +120,10 @@ def descriptors(pid: int) -> Counter[str]:
 
 def test_the_server_keeps_nothing_that_belongs_to_a_daemon_or_to_the_hosts_streams() -> None:
     with running(3) as executor:
-        replace_one = pids(executor)[0]
-        os.kill(replace_one, signal.SIGKILL)
+        victim = pids(executor)[0]
+        os.kill(victim, signal.SIGKILL)
+        while victim in pids(executor):
+            pass  # the host has yet to notice
         executor.wait_ready(SOON)
         held = descriptors(server_of(executor).pid)
         assert held.pop("/dev/null") == 3
