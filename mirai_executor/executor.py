@@ -20,7 +20,7 @@ from .launchers import LocalLauncher
 
 if TYPE_CHECKING:
     from ._reception import Password, Reception, Source
-    from .launchers import Launcher
+    from .launchers import Launcher, Submission
 
 __all__ = ["DaemonStatus", "ExecutorView", "Info", "MiraiExecutor", "Status"]
 
@@ -213,7 +213,7 @@ class _Face(Executor):
 
 
 class MiraiExecutor(_Face, ProcessPoolExecutor):
-    """Runs calls on daemons: fresh Python interpreters that start when there is work for them.
+    """Runs calls on daemons: Python interpreters that start afresh when there is work for them.
 
     It takes the place of ``concurrent.futures.ProcessPoolExecutor``, of which it is a subclass
     only because libraries ask for that; nothing of the base class's machinery runs. All methods
@@ -224,7 +224,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             that this process may use: the smallest of its affinity mask, the CPU quota of its
             control group, and ``PYTHON_CPU_COUNT``.
         mp_context: Accepted so that existing calls keep working, and not used: daemons are
-            always fresh interpreters.
+            never copies of this process.
         initializer: Called on each daemon before its first task. If it raises, all tasks fail.
         initargs: The arguments of the initializer.
         max_tasks_per_child: Tasks after which a daemon is replaced by a new one.
@@ -317,6 +317,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         )
         launcher = LocalLauncher(python=python, output=output)
         self._reception = _reception(url, tls, tls_password, tls_cert) if is_open else None
+        self._output = output
+        submissions = [] if remote is None else self._plan_first(remote)
         self._host = Host(
             Settings(
                 policy,
@@ -331,7 +333,6 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         )
         self._remote = remote
         self._python = python
-        self._output = output
         self._launching: threading.Thread | None = None
         self._launch_failure: LaunchError | None = None
         self._name = name
@@ -340,7 +341,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         # An executor that is dropped lets accepted work finish, and leaves nothing behind.
         weakref.finalize(self, self._host.shutdown, cancel_queued=False).atexit = False
         if remote is not None:
-            self._launch_soon(remote, self._most)
+            self._launch_soon(submissions, self._most)
 
     @property
     def _max_workers(self) -> int:
@@ -402,7 +403,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         if self._reception is not None:
             self._check_not_shut_down()
             # This process listens already: who finds nobody there, comes too late for good.
-            self._launch(_here(self._python), n, **{"retry": 2.0, **options})
+            self._launch(self._plan(_here(self._python), n, {"retry": 2.0, **options}), n)
             self._most += n
         elif options:
             raise TypeError("daemons of an executor without a url take no options")
@@ -442,7 +443,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         launcher = remote or self._remote
         if launcher is None:
             return self._reception.shell_commands(self._python, n, **options)
-        answers = self._launch(launcher, n, **options)
+        answers = self._launch(self._plan(launcher, n, options), n)
         self._most += n
         return answers
 
@@ -485,34 +486,45 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
                 "and lets them go after idle_timeout; adapt() is for one with a url"
             )
         policy = ScalePolicy(minimum, maximum, idle_time, patience)
-        self._reception.command(**options)  # before anything is asked for
         launcher = remote or self._remote or _here(self._python)
+        self._plan(launcher, 1, options)  # what cannot be asked for is said here and now
         executor = weakref.ref(self)
 
         def launch(count: int) -> None:
             # An executor that was dropped must not live on for its daemons.
             if (owner := executor()) is not None and not owner._is_shut_down:
-                owner._launch(launcher, count, **options)
+                owner._launch(owner._plan(launcher, count, options), count)
 
         self._host.adapt(policy, launch)
 
-    def _launch(self, launcher: "Launcher", n: int, **options: Any) -> list[str]:
+    def _plan(self, launcher: "Launcher", n: int, options: dict[str, Any]) -> "list[Submission]":
+        """Return what is to be run; ValueError or TypeError if that cannot work."""
+        assert self._reception is not None  # noqa: S101 - for the type checker
+        return self._reception.plan(launcher, n, **{"output": self._output, **options})
+
+    def _plan_first(self, remote: "Launcher") -> "list[Submission]":
+        assert self._reception is not None  # noqa: S101 - for the type checker
+        try:
+            return self._plan(remote, self._most, {})
+        except BaseException:
+            self._reception.entrance.close()
+            raise
+
+    def _launch(self, submissions: "Sequence[Submission]", n: int) -> list[str]:
         from .launchers import launch
 
-        assert self._reception is not None  # noqa: S101 - for the type checker
-        options.setdefault("output", self._output)
-        launched = launch(self._reception.plan(launcher, n, **options))
+        launched = launch(submissions)
         commands = [one.process for one in launched if one.process is not None]
         self._host.expect_daemons(n, commands)
         return [one.output for one in launched]
 
-    def _launch_soon(self, remote: "Launcher", n: int) -> None:
+    def _launch_soon(self, submissions: "Sequence[Submission]", n: int) -> None:
         """Ask for daemons on a thread: who makes an executor need not wait for a scheduler."""
 
         def run() -> None:
             try:
                 self._check_not_shut_down()
-                self._launch(remote, n)
+                self._launch(submissions, n)
             except LaunchError as error:
                 self._launch_failure = error
                 self._host.fail_launch(error)

@@ -322,9 +322,12 @@ class Fleet:
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
+        fits = hello.protocol == _wire.PROTOCOL_VERSION
         if isinstance(daemon, LocalDaemon):
             self._settle(id_, daemon)
-        if hello.protocol != _wire.PROTOCOL_VERSION or hello.version != __version__:
+            # Of those elsewhere, the handshake has seen to it that the versions fit.
+            fits = fits and hello.version == __version__
+        if not fits:
             raise _wire.WireError(
                 f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), "
                 f"its host {__version__} (protocol {_wire.PROTOCOL_VERSION})"

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from mirai_executor import MiraiExecutor, _wire
+from mirai_executor import MiraiExecutor, __version__, _wire, ssh_config
 from mirai_executor._host import _door
-from mirai_executor.credentials import DaemonHandshake, Sealer, Secret
+from mirai_executor.credentials import DaemonHandshake, Opener, Sealer, Secret
 from mirai_executor.urls import Url
 
 SCHEMES = ["tcp", "tls+tcp", "ipc"]
@@ -382,3 +382,25 @@ def test_a_file_that_a_killed_host_has_left_is_used_again(tmp_path: Path) -> Non
 def test_what_cannot_work_is_refused(options: dict[str, object], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         MiraiExecutor(**options)  # type: ignore[arg-type]  # that is the point
+
+
+def test_a_launcher_that_does_not_fit_the_address_is_refused_at_once() -> None:
+    tunnel = ssh_config("nowhere", tunnel=True)
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1"):
+        MiraiExecutor(1, url="tls+tcp://*:0", remote=tunnel)
+    executor = MiraiExecutor(url="tls+tcp://*:0")
+    with executor, pytest.raises(ValueError, match=r"127\.0\.0\.1"):
+        executor.adapt(0, 1, remote=tunnel)
+
+
+@pytest.mark.parametrize("executor", ["tcp"], indirect=True, scope="module")
+def test_a_daemon_of_another_patch_version_is_welcome(executor: MiraiExecutor) -> None:
+    connection, handshake, _ = join(executor)
+    assert handshake.keys is not None
+    sealer, opener = Sealer(handshake.keys.to_host), Opener(handshake.keys.to_daemon)
+    newer = f"{__version__}.post1"
+    with connection:
+        for frame in (_wire.Joined(1, "elsewhere"), _wire.Hello(1, sys.version_info[:3], newer)):
+            connection.sendall(framed(sealer.seal(_wire.encode(frame))))
+        received = [_wire.decode(opener.open(receive_frame(connection))) for _ in range(2)]
+    assert [type(frame) for frame in received] == [_wire.Attend, _wire.Init]
