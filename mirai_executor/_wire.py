@@ -97,9 +97,11 @@ class WireOutcome(NamedTuple):
 class _Reader:
     """Walks through a body; a field that is not all there is an error."""
 
-    def __init__(self, body: memoryview) -> None:
-        self._body = body
-        self._at = 0
+    def __init__(self, frame: bytes | bytearray | memoryview) -> None:
+        self._body = memoryview(frame)
+        # What is sliced out of bytes is a copy at once.
+        self._copied = frame if type(frame) is bytes else self._body
+        self._at = 1  # behind the kind
 
     def unpack(self, fields: struct.Struct) -> tuple[Any, ...]:
         at = self._at
@@ -116,6 +118,23 @@ class _Reader:
             raise WireError(f"a frame ends {size - len(piece)} bytes early")
         self._at += size
         return piece
+
+    def payload(self, fields: struct.Struct) -> tuple[tuple[Any, ...], Bytes]:
+        """Return some fields, and the payload behind them, whose length is the last of them.
+
+        As :meth:`unpack` and :meth:`take` would, at half the cost; a small one is copied.
+        """
+        try:
+            values = fields.unpack_from(self._body, self._at)
+        except struct.error as error:
+            raise WireError(f"a frame ends early: {error}") from error
+        start = self._at + fields.size
+        self._at = end = start + values[-1]
+        if end > len(self._body):
+            raise WireError(f"a frame ends {end - len(self._body)} bytes early")
+        if values[-1] < _SMALL:
+            return values, bytes(self._copied[start:end])
+        return values, self._body[start:end]
 
     def block(self) -> memoryview:
         return self.take(int(self.unpack(_U64)[0]))
@@ -333,16 +352,14 @@ class Outcomes:
     def read(cls, reader: _Reader) -> Self:
         count, released = reader.unpack(_BATCH)
         arenas = _read_released(reader, released)
-        return cls(tuple(_read_outcome(reader) for _ in range(count)), arenas)
-
-
-def _read_outcome(reader: _Reader) -> WireOutcome:
-    task, status, leaving, large, nanoseconds, size = reader.unpack(_OUTCOME)
-    payload: Bytes = reader.take(size)
-    if size < _SMALL:
-        payload = bytes(payload)
-    buffers = tuple(_read_buffers(reader, large)) if large else ()
-    return WireOutcome(task, _STATUSES[status], bool(leaving), payload, nanoseconds, buffers)
+        outcomes = []
+        for _ in range(count):
+            (task, status, leaving, large, nanoseconds, _), payload = reader.payload(_OUTCOME)
+            buffers = tuple(_read_buffers(reader, large)) if large else ()
+            outcomes.append(
+                WireOutcome(task, _STATUSES[status], leaving != 0, payload, nanoseconds, buffers)
+            )
+        return cls(tuple(outcomes), arenas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -578,7 +595,7 @@ def decode(data: bytes | bytearray | memoryview) -> Frame:
     kind = _KINDS.get(data[0])
     if kind is None:
         raise WireError(f"no frame is of kind {data[0]}")
-    reader = _Reader(memoryview(data)[1:])
+    reader = _Reader(data)
     try:
         frame = kind.read(reader)
     except (struct.error, KeyError, UnicodeDecodeError, ValueError) as error:

@@ -36,14 +36,13 @@ class _Condition(threading.Condition):
     is Python, has some.
 
     The other methods of the lock are looked up as well, and not copied as the standard one does,
-    and the queue of those who wait is made for the first of them: one of these is made for each
-    task.
+    and the queue of those who wait is made for the first of them.
     """
 
     _waiters: Collection[Any] = ()
 
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
 
     def wait(self, timeout: float | None = None) -> bool:
         if not self._waiters:
@@ -74,18 +73,47 @@ class MiraiFuture(Future[T], Generic[T]):
     def __init__(  # the base class's is done here
         self, id_: TaskId, request_cancel: Callable[..., None], *, cancel_running: bool = True
     ) -> None:
-        # As Future.__init__ does, with a condition of ours: making two takes microseconds.
-        self._condition = _Condition()
+        # As Future.__init__ does, but that most of it is made when somebody asks for it.
+        self._lock = threading.RLock()
         self._state = PENDING
         self._value: Any = None
         self._error: BaseException | None = None
-        self._waiters = []
-        self._done_callbacks: list[Callable[[Future[T]], object]] = []
-        self._decode: Callable[[], Any] | None = None  # what arrived, until somebody wants it
+        # What arrived, and what decodes it, until somebody wants it.
+        self._arrived: tuple[Callable[[Any], Any], Any] | None = None
         self._failed = False  # whether that is an exception
         self._id = id_
         self._request_cancel = request_cancel
         self._cancel_running = cancel_running
+
+    # What the base class makes for each future, made when somebody asks for it. Who does, holds the
+    # lock, or takes it by that.
+
+    _made_condition: _Condition | None = None
+    _made_waiters: list[Any] | None = None
+    _made_callbacks: "list[Callable[[Future[T]], object]] | None" = None
+
+    def _get_condition(self) -> _Condition:
+        if (made := self._made_condition) is not None:
+            return made
+        with self._lock:
+            if self._made_condition is None:
+                self._made_condition = _Condition(self._lock)
+            return self._made_condition
+
+    def _get_waiters(self) -> list[Any]:
+        if self._made_waiters is None:
+            self._made_waiters = []
+        return self._made_waiters
+
+    def _get_callbacks(self) -> "list[Callable[[Future[T]], object]]":
+        if self._made_callbacks is None:
+            self._made_callbacks = []
+        return self._made_callbacks
+
+    # To the standard library, and to type checkers, they are attributes.
+    _condition: threading.Condition = property(_get_condition)  # type: ignore[assignment]
+    _waiters: list[Any] = property(_get_waiters)  # type: ignore[assignment]
+    _done_callbacks: "list[Callable[[Future[T]], object]]" = property(_get_callbacks)  # type: ignore[assignment]
 
     @property
     def id(self) -> TaskId:
@@ -133,47 +161,63 @@ class MiraiFuture(Future[T], Generic[T]):
 
         Not here: a KeyboardInterrupt could strike when only some have been told.
         """
-        with self._condition:
+        with self._lock:
             if self._state == PENDING or (self._state == RUNNING and running):
                 self._state = CANCELLED
         return self._state in _CANCELLED
 
     def end_cancelled(self) -> None:
         """Mark the future as cancelled unless it has ended, and notify who waits; for the host."""
-        with self._condition:
+        with self._lock:
             if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
                 return
             self._state = CANCELLED_AND_NOTIFIED
-            for waiter in self._waiters:
+            for waiter in self._made_waiters or ():
                 waiter.add_cancelled(self)
-            self._condition.notify_all()
+            if self._made_condition is not None:
+                self._made_condition.notify_all()
         self._invoke_callbacks()
 
     def start(self) -> bool:
         """Mark the future as running, once or again; for the host. False if it has ended."""
-        with self._condition:
+        with self._lock:
             if self._state == PENDING:
                 self._state = RUNNING
             return self._state == RUNNING
 
-    def set_outcome(self, decode: Callable[[], Any], *, failed: bool) -> None:
+    def set_outcome(self, decode: Callable[[S], Any], payload: S, *, failed: bool) -> None:
         """End the future with what has arrived; for the host.
 
         It is decoded by the first thread that wants it: what takes long, or runs code of the user,
         holds up no other task.
 
+        Args:
+            decode: Returns the result, or if the task has ``failed``, its exception.
+            payload: What that is called with.
+            failed: How the task has ended.
+
         Raises:
             InvalidStateError: It has been cancelled, or has ended.
         """
-        with self._condition:
+        with self._lock:
             if self._state not in (PENDING, RUNNING):
                 raise InvalidStateError(f"{self._state}: task {self._id}")
-            self._decode, self._failed = decode, failed
+            self._arrived, self._failed = (decode, payload), failed
             self._state = FINISHED
-            for waiter in self._waiters:
+            for waiter in self._made_waiters or ():
                 (waiter.add_exception if failed else waiter.add_result)(self)
-            self._condition.notify_all()
-        self._invoke_callbacks()
+            if self._made_condition is not None:
+                self._made_condition.notify_all()
+        if self._made_callbacks is not None:
+            self._invoke_callbacks()
+
+    def result(self, timeout: float | None = None) -> T:
+        if self._state == FINISHED:  # then there is nothing to wait for, nor to lock
+            self._open()
+            if self._error is None:
+                value: T = self._value
+                return value
+        return super().result(timeout)
 
     # Whoever looks, and be it the base class called by its name, finds the outcome decoded.
 
@@ -197,44 +241,47 @@ class MiraiFuture(Future[T], Generic[T]):
 
     def _open(self) -> None:
         """Decode what has arrived, if that has not been done."""
-        if self._decode is None:
+        if self._arrived is None:
             return
-        with self._condition:  # one thread at a time: all get the same object
-            if self._decode is None:
+        with self._lock:  # one thread at a time: all get the same object
+            if self._arrived is None:
                 return
             try:
-                self._keep(self._decode())
+                self._decode()
             except KeyboardInterrupt:
                 # Did it strike this thread, or does unpickling raise it? Then it does so again.
-                self._decode_once_more(self._decode)
+                self._decode_once_more()
                 if not isinstance(self._error, KeyboardInterrupt):
                     raise
             except BaseException as error:  # unpickling runs code of the user
                 self._error = error
-            self._decode = None
+            self._arrived = None
 
-    def _decode_once_more(self, decode: Callable[[], Any]) -> None:
+    def _decode_once_more(self) -> None:
         try:
-            self._keep(decode())
+            self._decode()
         except BaseException as error:
             self._error = error
-        self._decode = None
+        self._arrived = None
 
-    def _keep(self, outcome: Any) -> None:
+    def _decode(self) -> None:
+        assert self._arrived is not None  # noqa: S101 - for the type checker
+        decode, payload = self._arrived
+        outcome = decode(payload)
         if self._failed:
             self._error = outcome
         else:
             self._value = outcome
 
     def _invoke_callbacks(self) -> None:
-        for callback in self._done_callbacks:
+        for callback in self._made_callbacks or ():
             try:
                 callback(self)
             except BaseException:  # a callback that exits must not end the host
                 LOGGER.exception("exception calling callback for %r", self)
 
     def __repr__(self) -> str:
-        with self._condition:
+        with self._lock:
             if self._state in _CANCELLED:
                 state = "cancelled"
             elif self._state != FINISHED:

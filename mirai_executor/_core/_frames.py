@@ -27,19 +27,25 @@ class Frames:
         """Return how many of the tasks that wait are a daemon's fair share."""
         return -(-len(self._tasks.queue) // max(1, self._fleet.ready_count))
 
-    def fill(self, daemon: Daemon, queue: "OrderedDict[TaskId, None]", share: int) -> list[TaskId]:
-        """Take the next frame for a daemon out of a queue that is not empty."""
+    def fill(
+        self, daemon: Daemon, queue: "OrderedDict[TaskId, None]", share: int
+    ) -> dict[TaskId, float | None]:
+        """Take the next frame for a daemon out of a queue that is not empty.
+
+        Returns:
+            Its tasks, in order, with how long each is expected to take.
+        """
         room = min(share, self._room(daemon))
         id_, _ = queue.popitem(last=False)
-        frame = [id_]
         left = self._policy.frame_time
         seconds = self.expected(id_)
+        frame = {id_: seconds}
         while seconds is not None and (left := left - seconds) > 0 and len(frame) < room and queue:
             seconds = self.expected(id_ := next(iter(queue)))
             if seconds is None or seconds > left:
                 break
             del queue[id_]
-            frame.append(id_)
+            frame[id_] = seconds
         return frame
 
     def expected(self, id_: TaskId) -> float | None:

@@ -45,21 +45,28 @@ class Moves:
 
     # Moves that begin
 
-    def send(self, daemon: Daemon, frame: list[TaskId], now: float) -> Command:
-        """Hand tasks over to a daemon that is free, or done with what it holds soon."""
+    def send(self, daemon: Daemon, frame: dict[TaskId, float | None], now: float) -> Command:
+        """Hand tasks over to a daemon that is free, or done with what it holds soon.
+
+        Args:
+            daemon: Gets them.
+            frame: How long each is expected to take; None if it has to travel alone.
+            now: The present moment.
+        """
         held = daemon.held
         if held:
             daemon.ahead = len(frame)
             self._fleet.ahead[daemon.id] = daemon
-        for id_ in frame:
-            held[id_] = self._frames.expected(id_)
+        held.update(frame)
+        for id_, seconds in frame.items():
             task = self._tasks.hand_over(id_, daemon.id)
-            if task.run_timeout is not None:
+            if seconds is None and task.run_timeout is not None:
                 self._alarms.set(now + task.run_timeout, AlarmKind.RUN_TIMEOUT, id_, daemon.id)
         daemon.tasks_sent += len(frame)
         if len(held) > 1:
             patience = _SLACK + _PATIENCE * sum(filter(None, held.values()))
-            self._alarms.set(now + patience, AlarmKind.OVERDUE, frame[-1], daemon.id)
+            last = next(reversed(frame))
+            self._alarms.set(now + patience, AlarmKind.OVERDUE, last, daemon.id)
         self._note_whether_prompt(daemon)
         return SendTasks(daemon.id, tuple(frame))
 

@@ -197,7 +197,9 @@ class Dispatcher:
             commands.append(ResolveTask(event.task))
         if event.leaving:
             commands += self._moves.ask_to_leave(daemon)
-        return [*commands, *self._moves.release(daemon, now)]
+        if not daemon.held:
+            commands += self._moves.release(daemon, now)
+        return commands
 
     def _tasks_returned(self, event: TasksReturned, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
@@ -395,7 +397,7 @@ class Dispatcher:
             task, _ = queue.popitem(last=False)
             if daemon.id in self._fleet.idle:
                 del self._fleet.idle[daemon.id]
-                yield self._moves.send(daemon, [task], now)
+                yield self._moves.send(daemon, {task: self._frames.expected(task)}, now)
             else:
                 self._tasks.open[task].dealt_to = daemon.id
                 daemon.dealt[task] = None

@@ -9,7 +9,6 @@ them, ``_commands`` are those that have started them, and ``_elastic`` asks for 
 import _thread
 import collections
 import contextlib
-import functools
 import itertools
 import logging
 import os
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from mirai_executor import _payload
     from mirai_executor._arena import Buffer
 
-    from ._loop import HostView, Item, Loop, OpenFuture
+    from ._loop import HostView, Item, Loop, OpenFuture, OpenTask
 
 __all__ = ["Entrance", "Host", "Limits", "Settings", "is_exiting"]
 
@@ -103,6 +102,7 @@ class Host:
         self._inbox: collections.deque[Item] = collections.deque()
         self._loop: Loop | None = None
         self._encoder: _payload.CallEncoder | None = None
+        self._open_task: type[OpenTask] | None = None
         # What comes from other machines shares no memory with this one.
         self._store = Store(shared=settings.entrance is None)
         self._threads: list[threading.Thread] = []
@@ -207,9 +207,12 @@ class Host:
         kind: int | None,
         buffers: "tuple[Buffer, ...]" = (),
     ) -> None:
-        room = _loop_room()
+        if (new := self._open_task) is None:
+            from ._loop import OpenTask  # not before the first task
+
+            self._open_task = new = OpenTask
         event = TaskSubmitted(task, limits.timeout, limits.run_timeout, limits.retries, kind)
-        self._put(room.OpenTask(event, future, call, buffers))
+        self._put(new(event, future, call, buffers))
 
     def _encoding(self) -> "_payload.CallEncoder":
         if self._encoder is None:
@@ -395,7 +398,7 @@ class Host:
                 "belong to the parent process; create executors after the fork, or use "
                 "multiprocessing's 'spawn' start method"
             )
-        if _importing_main():
+        if on_daemon() and _importing_main():
             raise RuntimeError(
                 "an executor was used while a daemon imports the host's main module to find one "
                 'of its names; put what starts the program below `if __name__ == "__main__":`'
@@ -510,14 +513,6 @@ class Host:
         self._store.close()
 
 
-@functools.cache
-def _loop_room() -> Any:
-    """Import what the first task needs; an import of ours must stay cheap."""
-    from . import _loop
-
-    return _loop
-
-
 def _as_failure(error: BaseException) -> LaunchError:
     from ._ends import as_launch_error  # not before the first task
 
@@ -527,8 +522,6 @@ def _as_failure(error: BaseException) -> LaunchError:
 
 
 def _importing_main() -> bool:
-    if not on_daemon():
-        return False
     from mirai_executor import _payload  # a daemon has it long since
 
     return _payload.importing_main()

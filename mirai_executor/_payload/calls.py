@@ -80,16 +80,14 @@ class CallEncoder:
         """
         path = self._current_path_entry()
         are_atoms = _are_atoms(args, kwargs)
-        if are_atoms and _is_plain(fn):
+        if are_atoms and type(fn) is not FunctionType and _is_plain(fn):
             return Call(pickle.dumps((fn, args, kwargs), PROTOCOL), path)
         taken = fn.pickled_payload if type(fn) is Taken else None
         found = taken or self._functions.find(fn)
         if found is not None and not local_locks:
-            if are_atoms and _is_named(found.reference):
-                blob = pickle.dumps((found.reference, args, kwargs), PROTOCOL)
-                return Call(blob, path + found.entries)
-            named = found.reference if _is_named(found.reference) else None
-            dumped = dump_plainly((found.reference, args, kwargs), named, out_of_band=out_of_band)
+            if are_atoms and found.reference is None:
+                return Call(pickle.dumps((None, args, kwargs), PROTOCOL), path + found.entries)
+            dumped = dump_plainly((found.reference, args, kwargs), out_of_band=out_of_band)
             if dumped is not None:
                 return Call(dumped.blob, path + found.entries, dumped.buffers)
         beside = Beside() if out_of_band else None
@@ -107,7 +105,7 @@ class CallEncoder:
         """
         if _is_plain(fn):
             return fn
-        pickled = pickle_function(fn, by_name=False)
+        pickled = pickle_function(fn)
         taken: Any = fn if pickled is None else Taken(fn, pickled)
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
@@ -170,10 +168,6 @@ def _is_plain(fn: object) -> bool:
     if type(fn) is BuiltinFunctionType:
         return fn.__module__ == "builtins" or fn.__module__ == "math"
     return type(fn) in (FunctionType, type) and is_imported(fn)
-
-
-def _is_named(reference: object) -> bool:
-    return reference is None or type(reference) is FunctionType
 
 
 def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple[NameEntry, ...]:

@@ -2,6 +2,7 @@
 
 ::
 
+    a function by name  ─► still found by it:     the bytes of last time
     a function by value ─► its proof holds:       the bytes of last time
                          ─► it is proven anew:     pickled, kept
                          ─► new, or without proof: pickled with its call
@@ -10,15 +11,18 @@
 
 import contextlib
 import functools
+import pickle
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from mirai_executor._payload import kept
+from mirai_executor._payload import hooks, kept
 from mirai_executor._payload.kept import FUNCTION
-from mirai_executor._payload.places import home_of
+from mirai_executor._payload.pickler import PROTOCOL
+from mirai_executor._payload.places import what_is_known_of_modules
 from mirai_executor._payload.plain import is_imported
 from mirai_executor._payload.proof import Proof, prove
 from mirai_executor._payload.table import NameEntry, Table, digest_of
@@ -31,8 +35,8 @@ MOST_MET = 1024
 class Pickled(NamedTuple):
     """A function's part of a call.
 
-    ``reference`` is what the call itself says of it: the function, if the daemon finds it by name,
-    else None, and its bytes are the last of the entries.
+    ``reference`` is what the call itself says of it: the function, or None if its bytes are the
+    last of the entries.
     """
 
     reference: Any
@@ -43,6 +47,33 @@ class _Known(NamedTuple):
     proof: Proof
     pickled: Pickled
     size: int
+
+
+class _Named(NamedTuple):
+    """A function that daemons find by name, and what that was seen from."""
+
+    module: ModuleType
+    file: object
+    known_of_modules: object
+    pickled: Pickled
+
+    @classmethod
+    def of(cls, fn: FunctionType) -> "_Named":
+        module = sys.modules[fn.__module__]
+        known = what_is_known_of_modules()
+        pickled = _by_itself(pickle.dumps(fn, PROTOCOL))
+        return cls(module, vars(module).get("__file__"), known, pickled)
+
+    def is_still(self, fn: FunctionType) -> bool:
+        """As :func:`is_imported` would, at a third of its cost."""
+        module, names = sys.modules.get(fn.__module__), vars(self.module)
+        return (
+            module is self.module
+            and names.get(fn.__qualname__) is fn
+            and names.get("__file__") is self.file
+            and what_is_known_of_modules() is self.known_of_modules
+            and not hooks.registered_by_value()
+        )
 
 
 class _Met(NamedTuple):
@@ -62,6 +93,7 @@ class FunctionCache:
         # No lock: each step is one operation of a C dict, and a lost race costs a pickle more. A
         # lock could be met again by a finalizer that submits.
         self._known: OrderedDict[FunctionType, _Known] = OrderedDict()
+        self._named: OrderedDict[FunctionType, _Named] = OrderedDict()
         # By id, with plain weak references: those of a WeakKeyDictionary run Python at the end of
         # each function, where a KeyboardInterrupt would be lost.
         self._met: OrderedDict[int, _Met] = OrderedDict()
@@ -70,12 +102,23 @@ class FunctionCache:
         """Return the bytes of a function, from before or made now; None as long as unproven."""
         if type(fn) is not FunctionType:
             return Pickled(fn, ())
+        named = self._named.get(fn)
+        if named is not None and named.is_still(fn):
+            return named.pickled
         known = self._known.get(fn)
         if known is None or not known.proof.holds():
-            return Pickled(fn, ()) if is_imported(fn) else self._learn(fn)
-        with contextlib.suppress(KeyError):  # another thread has just dropped it
-            self._known.move_to_end(fn)
+            return self._name(fn) if is_imported(fn) else self._learn(fn)
+        if next(reversed(self._known), None) is not fn:
+            with contextlib.suppress(KeyError):  # another thread has just dropped it
+                self._known.move_to_end(fn)
         return known.pickled
+
+    def _name(self, fn: FunctionType) -> Pickled:
+        """Return the bytes of a name. What it means there, the daemon looks up for each call."""
+        self._named[fn] = named = _Named.of(fn)
+        if len(self._named) > kept.MOST_FUNCTIONS:
+            self._named.popitem(last=False)
+        return named.pickled
 
     def _learn(self, fn: FunctionType) -> Pickled | None:
         self._known.pop(fn, None)
@@ -115,13 +158,8 @@ class FunctionCache:
         )
 
 
-def pickle_function(fn: Callable[..., object], *, by_name: bool = True) -> Pickled | None:
-    """Pickle a function by itself; None if that fails: the call will say why.
-
-    Args:
-        fn: Anything that can be called.
-        by_name: Whether the name is enough, if the daemon finds the function by it.
-    """
+def pickle_function(fn: Callable[..., object]) -> Pickled | None:
+    """Pickle a function by itself; None if that fails: the call will say why."""
     table = Table()
     try:
         pickled = table.pickle(fn)
@@ -130,10 +168,11 @@ def pickle_function(fn: Callable[..., object], *, by_name: bool = True) -> Pickl
     table.close()
     if table.failure_of(pickled.needs) is not None:
         return None
-    if by_name and home_of(fn) is not None:
-        return Pickled(fn, table.entries())
-    own = NameEntry(FUNCTION, digest_of(pickled.blob), pickled.blob)
-    return Pickled(None, (*table.entries(), own))
+    return _by_itself(pickled.blob, table.entries())
+
+
+def _by_itself(blob: bytes, names: tuple[NameEntry, ...] = ()) -> Pickled:
+    return Pickled(None, (*names, NameEntry(FUNCTION, digest_of(blob), blob)))
 
 
 class Taken:

@@ -138,10 +138,11 @@ class Namespace:
         function = None
         if names and names[-1][0] == FUNCTION:
             function, names = self._functions[names[-1][1]], names[:-1]
-        applied = self._applied
-        changed = [entry for entry in names if applied.get(entry[0]) != entry[1]]
-        if changed:
-            self._apply(changed)
+        if names:
+            applied = self._applied
+            changed = [entry for entry in names if applied.get(entry[0]) != entry[1]]
+            if changed:
+                self._apply(changed)
         fn, args, kwargs = _load("the call", blob, pickle.loads, buffers=buffers)
         if function is not None:
             fn = _load("the function", function, pickle.loads)

@@ -27,13 +27,11 @@ class _PlainPickler(pickle.Pickler):
 
     Args:
         file: Takes the bytes.
-        named: One more function that the other side finds by its name.
         beside: Takes large buffers.
     """
 
-    def __init__(self, file: Any, named: object, beside: Beside | None) -> None:
+    def __init__(self, file: Any, beside: Beside | None) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=beside)
-        self._named = named
         self._good: set[type] = set()
 
     def reducer_override(self, obj: Any) -> Any:
@@ -43,7 +41,7 @@ class _PlainPickler(pickle.Pickler):
         if kind is BuiltinFunctionType:
             return NotImplemented
         if kind is FunctionType or issubclass(kind, type):
-            if obj is not self._named and not is_imported(obj):
+            if not is_imported(obj):
                 raise _NeedsCare
         elif needs_care(kind) or not is_imported(kind):
             raise _NeedsCare
@@ -52,12 +50,12 @@ class _PlainPickler(pickle.Pickler):
         return NotImplemented
 
 
-def dump_plainly(obj: object, named: object = None, *, out_of_band: bool = False) -> Value | None:
+def dump_plainly(obj: object, *, out_of_band: bool = False) -> Value | None:
     """Pickle an object; None if only a careful pickler gets it right."""
     beside = Beside() if out_of_band else None
     with io.BytesIO() as file:
         try:
-            _PlainPickler(file, named, beside).dump(obj)
+            _PlainPickler(file, beside).dump(obj)
         except Exception:  # of the user's code, too: the careful pickler says what is wrong
             return None
         return Value(file.getvalue(), beside.views if beside else ())

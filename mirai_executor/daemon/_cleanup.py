@@ -157,7 +157,10 @@ class _Globals:
         # By identity, as == is the user's code. A dict keeps its order: what was there first, is.
         if not all(map(is_, live.values(), saved.values())):
             return False
-        names, known = list(live), len(saved)
+        known = len(saved)
+        if len(live) == known and all(map(is_, live, saved)):
+            return True
+        names = list(live)
         if len(names) == known:
             return names == self._names
         return names[:known] == self._names and set(names[known:]) <= self.host_names

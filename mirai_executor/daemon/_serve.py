@@ -31,7 +31,8 @@ from ._interrupts import Interrupts
 from ._memory import Memory
 
 BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
-_HOLD = 500_000  # nanoseconds that a result may wait for those of the tasks behind it
+_Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
+_HOLD = 1_000_000  # nanoseconds that a result may wait for those of the tasks behind it
 
 
 class Daemon:
@@ -110,9 +111,8 @@ class Daemon:
         preparation, initializer, cleanup = setup
         self._namespace = _payload.Namespace(preparation)
         if initializer is not None:
-            names = tuple(Name(*entry) for entry in initializer.names)
-            self._receive_names(names)
-            status, payload, _ = self._attempt(BROADCAST, names, initializer.blob, persist=True)
+            table = self._receive_names([Name(*entry) for entry in initializer.names])
+            status, payload, _ = self._attempt(BROADCAST, table, initializer.blob, persist=True)
             if status is not Status.VALUE:
                 self._send(_wire.InitFailed(payload))
                 return
@@ -132,10 +132,11 @@ class Daemon:
         last = tasks[-1] if tasks else None
         held_since = 0
         names: Sequence[Name] = ()
+        table: _Table = ()
         for task in tasks:
             if task.names is not names:  # else they have been received
                 names = task.names
-                self._receive_names(names)
+                table = self._receive_names(names)
             if self._is_spoilt():
                 return False  # its results are sent
             if not self._tickets.take(task.task):
@@ -143,7 +144,7 @@ class Daemon:
                 continue
             begun = time.perf_counter_ns()
             status, payload, buffers = self._attempt(
-                task.task, names, task.payload, task.buffers, persist=False
+                task.task, table, task.payload, task.buffers, persist=False
             )
             ended = time.perf_counter_ns()
             leaving = self._is_spoilt()
@@ -170,14 +171,16 @@ class Daemon:
             released = self._memory.take_released()
             self._send(_wire.Outcomes(tuple(outcomes), released))
 
-    def _receive_names(self, names: Sequence[Name]) -> None:
+    def _receive_names(self, names: Sequence[Name]) -> _Table:
+        """Keep the bytes of names that calls may look up; return what those calls go by."""
         for name in names:
             self._namespace.receive(name.name, name.digest, name.blob)
+        return [(name.name, name.digest) for name in names]
 
     def _run_broadcast(self, frame: _wire.Broadcast) -> None:
         id_ = BROADCAST | frame.broadcast
-        self._receive_names(frame.names)
-        status, payload, _ = self._attempt(id_, frame.names, frame.payload, persist=True)
+        table = self._receive_names(frame.names)
+        status, payload, _ = self._attempt(id_, table, frame.payload, persist=True)
         self._send(_wire.BroadcastOutcome(frame.broadcast, status, payload))
         self._guard(lambda snapshot: snapshot.retake())
 
@@ -204,7 +207,7 @@ class Daemon:
     def _attempt(
         self,
         id_: int,
-        names: Sequence[Name],
+        table: _Table,
         payload: Bytes,
         lent: Sequence[_wire.Buffer] = (),
         *,
@@ -218,7 +221,7 @@ class Daemon:
             try:
                 if not self._interrupts.enter(id_):
                     return Status.SKIPPED, b"", ()
-                value = self._call(names, payload, buffers, persist=persist)
+                value = self._call(table, payload, buffers, persist=persist)
             finally:
                 self._interrupts.leave()
                 _streams.flush()
@@ -263,13 +266,12 @@ class Daemon:
 
     def _call(
         self,
-        names: Sequence[Name],
+        table: _Table,
         payload: Bytes,
         buffers: Sequence[memoryview | bytearray],
         *,
         persist: bool,
     ) -> _payload.Value:
-        table = [(name.name, name.digest) for name in names]
         call = self._namespace.decode(payload, table, buffers=buffers, persist=persist)
         out_of_band = self._memory.is_shared and not persist
         return _payload.encode_value(call(), out_of_band=out_of_band)

@@ -1,14 +1,19 @@
 """A function is pickled once, and never stale: whatever it captures, and whoever changes that."""
 
 import gc
+import importlib
 import math
 import pickle
 import random
+import sys
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -235,6 +240,53 @@ def test_a_closure_travels_once_for_as_long_as_it_stays_the_same() -> None:
     assert result_of(first) == 2
 
 
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module with one function, ``job``, which returns 1 more than its argument."""
+    name = "a_module_of_one_job"
+    (tmp_path / f"{name}.py").write_text("def job(x): return x + 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, name, None)  # so that it is gone after the test
+    del sys.modules[name]
+    return importlib.import_module(name)
+
+
+def test_the_name_of_an_importable_function_travels_once(module: ModuleType) -> None:
+    encoder, sent, job = CallEncoder(), Sent(), module.job
+    calls = [encoder.encode(job, (x,), {}) for x in (1, 2)]
+    assert [result_of(call) for call in calls] == [2, 3]
+    assert calls[0].names is calls[1].names
+    assert b"job" not in calls[0].blob
+    assert [sent.is_new(call.names[0]) for call in calls] == [True, False]
+
+
+@pytest.mark.parametrize("change", ["rebind", "delete", "unload", "hide", "rename", "by value"])
+def test_a_name_that_no_longer_means_the_function_is_not_sent(
+    module: ModuleType, change: str
+) -> None:
+    encoder, job = CallEncoder(), module.job
+    before = encoder.encode(job, (1,), {})
+    match change:
+        case "rebind":
+            module.job = len  # type: ignore[attr-defined]  # as a patch does
+        case "delete":
+            del module.job
+        case "unload":
+            del sys.modules[module.__name__]
+        case "hide":
+            sys.path.remove(str(Path(str(module.__file__)).parent))
+        case "rename":
+            job.__qualname__ = job.__name__ = "other"
+        case _:
+            cloudpickle.register_pickle_by_value(module)
+    try:
+        after = encoder.encode(job, (1,), {})
+    finally:
+        if change == "by value":
+            cloudpickle.unregister_pickle_by_value(module)
+    assert before.names[0] not in after.names
+
+
 def test_what_a_task_does_to_its_function_is_gone_with_the_task() -> None:
     script = """
     def counter():
@@ -333,6 +385,9 @@ def test_the_host_keeps_a_bounded_number_of_functions(monkeypatch: pytest.Monkey
     for n in range(20):
         encoder.encode(adder(n), (1,), {})
     assert len(encoder._functions._met) == 5
+    for named in (math.gamma, random.seed, importlib.reload, gc.collect, pickle.dumps, run_host):
+        encoder.encode(named, (1,), {})
+    assert len(encoder._functions._named) <= 3
     del fn, functions
     gc.collect()
     assert [ref() is None for ref in refs] == [True] * 7 + [False] * 3
