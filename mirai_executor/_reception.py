@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ._host import Entrance
@@ -12,6 +12,7 @@ from ._transport import listen
 from .credentials import (
     Certificate,
     DaemonCredentials,
+    TlsVersion,
     given_secret,
     load_certificate,
     make_certificate,
@@ -49,6 +50,7 @@ class Reception:
         tls: Certificate and key that an authority has signed; None for some made for now.
         tls_password: What the key is encrypted with.
         tls_cert: What daemons are to trust, if it does not come with ``tls``.
+        tls_minimum: The oldest version of TLS that host and daemons speak.
 
     Raises:
         ValueError: An address, or the certificate, is not as it must be.
@@ -61,11 +63,13 @@ class Reception:
         tls: Source | tuple[Source, Source] | None = None,
         tls_password: Password | None = None,
         tls_cert: Source | None = None,
+        tls_minimum: str = "1.3",
     ) -> None:
         wanted = [Url.parse(url) for url in ([urls] if isinstance(urls, str) else urls)]
         if not wanted:
             raise ValueError("url must name at least one address to listen at")
-        certificate = _certificate(wanted, tls, tls_password, tls_cert)
+        oldest = TlsVersion(tls_minimum)
+        certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
         # Given where daemons outlive their host, and the next one must know them.
         secret = given_secret(os.environ) or new_secret()
         self.entrance = Entrance(listen(wanted, certificate), secret, certificate)
@@ -74,6 +78,7 @@ class Reception:
             secret,
             "" if certificate is None else certificate.authority,
             "" if certificate is None else certificate.server_name,
+            oldest,
         )
         self._warn()
 
@@ -157,14 +162,16 @@ def _certificate(
     tls: Source | tuple[Source, Source] | None,
     password: Password | None,
     authority: Source | None,
+    oldest: TlsVersion,
 ) -> Certificate | None:
     if not any(url.is_tls for url in urls):
         if tls is not None or authority is not None:
             raise ValueError(f"tls is for addresses such as tls+tcp://, not {urls[0]}")
+        if oldest is not TlsVersion.TLS_1_3:
+            raise ValueError(f"tls_minimum is for addresses such as tls+tcp://, not {urls[0]}")
         return None
-    if tls is None:
-        return make_certificate()
-    return load_certificate(tls, password, authority)
+    found = make_certificate() if tls is None else load_certificate(tls, password, authority)
+    return replace(found, tls_minimum=oldest)
 
 
 def _is_private(url: Url) -> bool:

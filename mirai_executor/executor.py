@@ -252,6 +252,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             PEM file, or a pair. By default a certificate is made that only these daemons trust.
         tls_password: What the key is encrypted with, or a callable that returns it.
         tls_cert: The certificates that daemons are to trust, where ``tls`` does not hold them.
+        tls_minimum: The oldest version of TLS that this process and its daemons speak, "1.2" or
+            "1.3".
         heartbeat: Seconds between the signs of life of daemons that have connected. One that has
             been silent for four of them is taken for lost; a daemon waits twelve for its host.
 
@@ -283,6 +285,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         tls: "Source | tuple[Source, Source] | None" = None,
         tls_password: "Password | None" = None,
         tls_cert: "Source | None" = None,
+        tls_minimum: Literal["1.2", "1.3"] = "1.3",
         heartbeat: float = 5.0,
     ) -> None:
         if sys.platform == "win32":
@@ -298,8 +301,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
                 "max_workers is how many daemons `remote` is asked for; without it, start "
                 "daemons by launch_local(n), launch_remote(n, remote) or its commands"
             )
-        if not is_open and (tls is not None or tls_cert is not None):
-            raise ValueError("tls is for an executor with a url")
+        if not is_open and (tls is not None or tls_cert is not None or tls_minimum != "1.3"):
+            raise ValueError("tls, tls_cert and tls_minimum are for an executor with a url")
         # Where daemons come by themselves: how many were asked for.
         least = int(remote is not None) if is_open else usable_cpus()
         self._most: int = least if max_workers is None else max_workers
@@ -316,7 +319,9 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
         launcher = LocalLauncher(python=python, output=output)
-        self._reception = _reception(url, tls, tls_password, tls_cert) if is_open else None
+        self._reception = (
+            _reception(url, tls, tls_password, tls_cert, tls_minimum) if is_open else None
+        )
         self._output = output
         submissions = [] if remote is None else self._plan_first(remote)
         self._host = Host(
@@ -728,11 +733,13 @@ def _reception(
     tls: "Source | tuple[Source, Source] | None",
     tls_password: "Password | None",
     tls_cert: "Source | None",
+    tls_minimum: str,
 ) -> "Reception":
     from ._reception import Reception  # sockets and certificates, which most have no use for
     from .urls import host_url
 
-    return Reception(host_url(tls=True) if url is None else url, tls, tls_password, tls_cert)
+    urls = host_url(tls=True) if url is None else url
+    return Reception(urls, tls, tls_password, tls_cert, tls_minimum)
 
 
 def _here(python: str | None) -> "Launcher":
