@@ -23,15 +23,9 @@ from .urls import Url, host_url
 
 __all__ = ["Here", "Reception"]
 
-# What may be said of a daemon that is launched, as words of its command line.
-_OPTIONS = {
-    "output": "--output",
-    "idle_time": "--idle-time",
-    "wall_time": "--wall-time",
-    "max_tasks": "--max-tasks",
-    "autoexit": "--autoexit",
-    "retry": "--retry",
-}
+# What may be said of a daemon that is launched: by a value, or by yes or no.
+_VALUES = ("idle_time", "wall_time", "max_tasks", "autoexit", "retry")
+_SWITCHES = ("output", "cleanup", "dispatcher")
 # As a daemon of this machine is started otherwise: a working directory must not get in the way.
 _PROGRAM = (
     "import sys; sys.path.append({home!r}); from mirai_executor.cli import main; sys.exit(main())"
@@ -112,13 +106,16 @@ class Reception:
         """
         words: list[str] = []
         for name, value in options.items():
-            if name not in _OPTIONS:
-                known = ", ".join(_OPTIONS)
+            if name not in _VALUES + _SWITCHES:
+                known = ", ".join(_SWITCHES + _VALUES)
                 raise TypeError(f"a daemon has no option {name!r}; it has {known}")
-            if name == "output":
-                words += [] if value else ["--no-output"]
-            elif value is not None:
-                words += [_OPTIONS[name], str(value)]
+            word = name.replace("_", "-")
+            if value is None:
+                continue
+            if name in _VALUES:
+                words += [f"--{word}", str(value)]
+            else:
+                words.append(f"--{word}" if value else f"--no-{word}")
         return DaemonCommand(self.urls, self.credentials, tuple(words))
 
     def plan(self, launcher: Launcher, count: int, **options: object) -> list[Submission]:

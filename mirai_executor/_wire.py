@@ -16,7 +16,7 @@ own for what cannot wait until a daemon has time to read::
 
     keeper                                   host
       | -- Joined (machine, pid) ------------> |
-      | <--------------- Attend (how often) -- |
+      | <------------- Attend (on terms) ----- |
       | -- Beat -----------------------------> |
       | <---------------------------- Beat --- |
       | <-------- Stop, Recall, Kill --------- |
@@ -37,7 +37,7 @@ Bytes = bytes | memoryview
 # A large buffer of a payload: bytes, or its place in shared memory (arena, offset, length).
 Buffer = Bytes | bytearray | tuple[int, int, int]
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 _U8 = struct.Struct("<B")
 _U64 = struct.Struct("<Q")
@@ -47,8 +47,8 @@ _BATCH = struct.Struct("<II")  # how many there are, and how many arenas are rel
 _TASK = struct.Struct("<QIIQ")
 _OUTCOME = struct.Struct("<QBBIQQ")
 _PLACE = struct.Struct("<QQQ")
-_JOINED = struct.Struct("<I")
-_ATTEND = struct.Struct("<d")
+_JOINED = struct.Struct("<IB")
+_ATTEND = struct.Struct("<d?")
 _ENDED = struct.Struct("<iQI")  # exit code, tasks received, tasks that never began
 _SMALL = 4096  # bytes: what is smaller is copied, or one result would keep a frame of many
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
@@ -67,6 +67,7 @@ class Status(IntEnum):
     SKIPPED = 2  # it had been stopped before it began
 
 
+_WISHES = {0: None, 1: True, 2: False}  # of a daemon; None leaves it to the host
 _STATUSES = dict(enumerate(Status))  # Status(n), at a tenth of its cost
 
 
@@ -366,31 +367,40 @@ class BroadcastOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The first frame of a keeper: where it is, and its daemon's process id."""
+    """The first frame of a keeper: where it is, and its daemon's process id.
+
+    ``cleanup`` is whether that has to clean up after each task; None leaves it to the host.
+    """
 
     KIND: ClassVar[int] = 32
     pid: int
     host: str
+    cleanup: bool | None = None
 
     def parts(self) -> Iterator[Bytes]:
-        yield _JOINED.pack(self.pid)
+        (wish,) = (number for number, wish in _WISHES.items() if wish is self.cleanup)
+        yield _JOINED.pack(self.pid, wish)
         yield from _block(self.host.encode())
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
-        (pid,) = reader.unpack(_JOINED)
-        return cls(pid, str(reader.block(), "utf-8"))
+        pid, wish = reader.unpack(_JOINED)
+        return cls(pid, str(reader.block(), "utf-8"), _WISHES[wish])
 
 
 @dataclass(frozen=True, slots=True)
 class Attend:
-    """How many seconds pass between two beats, of either side."""
+    """What a host says first: how many seconds pass between two beats, of either side.
+
+    ``dispatcher`` is whether its tasks wait in one queue, or are dealt out when submitted.
+    """
 
     KIND: ClassVar[int] = 40
     seconds: float
+    dispatcher: bool = True
 
     def parts(self) -> Iterator[Bytes]:
-        yield _ATTEND.pack(self.seconds)
+        yield _ATTEND.pack(self.seconds, self.dispatcher)
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:

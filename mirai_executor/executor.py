@@ -389,7 +389,10 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         Args:
             n: How many.
             options: Where daemons connect to a ``url``, how these live: ``output``, whether what
-                tasks print appears; ``idle_time``, seconds without a task after which they leave;
+                tasks print appears; ``cleanup``, whether they return to their first state after
+                each task, by default as this executor says; ``dispatcher``, whether their host has
+                to work with one, by default any; ``idle_time``, seconds without a task after which
+                they leave;
                 ``wall_time``, seconds after which they take no more tasks; ``max_tasks``;
                 ``autoexit``, "now", "finish" or "never", what they do when this process is gone;
                 ``retry``, for how many seconds they try to connect, by default 2.

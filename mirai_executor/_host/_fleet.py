@@ -76,7 +76,7 @@ class Fleet:
         listener: Is told what happens to them.
         post: Has the host thread call something soon; safe from any thread.
         store: Keeps the large buffers of tasks.
-        heartbeat: Seconds between the signs of life of daemons elsewhere.
+        terms: What daemons elsewhere are told when they are admitted.
     """
 
     def __init__(
@@ -88,10 +88,11 @@ class Fleet:
         listener: Listener,
         post: Post,
         store: Store,
-        heartbeat: float,
+        terms: _wire.Attend,
     ) -> None:
         self._nursery = Nursery(launcher)
-        self._heartbeat = heartbeat
+        self._terms = terms
+        self._heartbeat = terms.seconds
         self._beat_at: float | None = None  # None while no daemon is elsewhere
         self._initializer = initializer
         self._cleanup = cleanup
@@ -146,7 +147,7 @@ class Fleet:
         daemon = RemoteDaemon(link, address)
         self._daemons[id_] = daemon
         self._watch(link.fileno(), lambda: self._on_link(id_))
-        self.send(id_, _wire.Attend(self._heartbeat))
+        self.send(id_, self._terms)
         if self._beat_at is None:
             self._beat_at = time.monotonic() + self._heartbeat
         # What came together with the last of the handshake is in the link already.
@@ -333,7 +334,10 @@ class Fleet:
                 f"its host {__version__} (protocol {_wire.PROTOCOL_VERSION})"
             )
         daemon.has_greeted = True
-        setup = (daemon.preparation(), self._initializer, self._cleanup)
+        cleanup = self._cleanup
+        if isinstance(daemon, RemoteDaemon) and daemon.cleanup is not None:
+            cleanup = daemon.cleanup
+        setup = (daemon.preparation(), self._initializer, cleanup)
         if self._initializer is not None:
             daemon.note_names(self._initializer.names)
         self.send(id_, _wire.Init(_payload.encode_plain(setup)))

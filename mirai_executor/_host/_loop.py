@@ -160,8 +160,9 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._waker: Waker | None = Waker()  # None once the loop has ended
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ, self._waker.hear)
+        terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
         self._fleet = Fleet(
-            launcher, initializer, cleanup, self._selector, self, self._post, store, heartbeat
+            launcher, initializer, cleanup, self._selector, self, self._post, store, terms
         )
         self._door = None
         self._start_timeout = policy.start_timeout

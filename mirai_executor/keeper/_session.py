@@ -40,6 +40,7 @@ class End(Enum):
     CRASHED = auto()  # the daemon died, or was killed
     SPOILT = auto()  # the daemon could not clean up behind a task, and made room for another
     CUT_OFF = auto()  # the host is gone
+    WRONG_MODE = auto()  # the host works with a dispatcher, or without, and was to do otherwise
 
 
 class Session:
@@ -98,7 +99,8 @@ class Session:
     def run(self) -> End:
         """Pass on what comes, until it is over; leaves nothing behind."""
         try:
-            self._say(_wire.Joined(self._daemon.pid, socket.gethostname()))
+            cleanup = self._options.cleanup
+            self._say(_wire.Joined(self._daemon.pid, socket.gethostname(), cleanup))
             # The last frame of the handshake may have brought more with it.
             self._on_host()
             return self._until_the_end()
@@ -183,9 +185,11 @@ class Session:
 
     def _obey(self, frame: _wire.Frame) -> None:
         match frame:
-            case _wire.Attend(seconds):
+            case _wire.Attend(seconds, dispatcher):
                 self._beat = seconds
                 self._next_beat = time.monotonic() + seconds
+                if self._options.dispatcher not in (None, dispatcher):
+                    self._finish(End.WRONG_MODE)
             case _wire.Beat():
                 pass
             case _wire.Stop(task):
