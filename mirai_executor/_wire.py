@@ -49,6 +49,7 @@ _OUTCOME = struct.Struct("<QBBIQQ")
 _PLACE = struct.Struct("<QQQ")
 _JOINED = struct.Struct("<IB")
 _ATTEND = struct.Struct("<d?")
+_KILL = struct.Struct("<B?")
 _ENDED = struct.Struct("<iQI")  # exit code, tasks received, tasks that never began
 _SMALL = 4096  # bytes: what is smaller is copied, or one result would keep a frame of many
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
@@ -438,17 +439,21 @@ class Recall(_Empty):
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The daemon is to be ended by a signal."""
+    """The daemon is to be ended by a signal.
+
+    If it is ``overdue``, never having been ready, no other is to come in its place.
+    """
 
     KIND: ClassVar[int] = 43
     signum: int
+    overdue: bool = False
 
     def parts(self) -> Iterator[Bytes]:
-        yield _U8.pack(self.signum)
+        yield _KILL.pack(self.signum, self.overdue)
 
     @classmethod
     def read(cls, reader: _Reader) -> Self:
-        return cls(*reader.unpack(_U8))
+        return cls(*reader.unpack(_KILL))
 
 
 @dataclass(frozen=True, slots=True)

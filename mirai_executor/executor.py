@@ -232,7 +232,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             of keeping one queue.
         cleanup: Whether daemons return to their first state after each task.
         idle_timeout: Seconds without a task after which a daemon leaves; None for never.
-        start_timeout: Seconds in which a daemon must be ready.
+        start_timeout: Seconds in which a daemon must be ready, initializer included; for one that
+            comes by itself, from the moment at which it has proved that it may.
         cancel_grace: Seconds that a task has to end after it was cancelled or has timed out;
             then its daemon is killed and replaced.
         output: Whether what daemons print appears at this process's standard streams.

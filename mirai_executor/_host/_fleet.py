@@ -212,14 +212,16 @@ class Fleet:
         self._daemons[id_].dismissed = True
         self.send(id_, _wire.Leave())
 
-    def kill(self, id_: DaemonId) -> None:
-        """End a daemon and all that its tasks have started."""
+    def kill(self, id_: DaemonId, *, overdue: bool = False) -> None:
+        """End a daemon and all that its tasks have started; the keeper of an overdue one goes."""
         if id_ in self._held:
             self._drop(id_)
         daemon = self._daemons.get(id_)
         if daemon is None:
             return
-        if self._mild_signal is not None:
+        if overdue and isinstance(daemon, RemoteDaemon):
+            daemon.give_up()
+        elif self._mild_signal is not None:
             daemon.kill(self._mild_signal)
         else:
             daemon.kill()

@@ -179,7 +179,7 @@ class Loop:
             RecallTasks: lambda command: self._fleet.recall(command.daemon),
             InterruptTask: lambda command: self._fleet.interrupt(command.daemon, command.task),
             LaunchDaemon: lambda command: self._fleet.launch(command.daemon),
-            KillDaemon: lambda command: self._fleet.kill(command.daemon),
+            KillDaemon: lambda c: self._fleet.kill(c.daemon, overdue=c.overdue),
             DismissDaemon: lambda command: self._fleet.dismiss(command.daemon),
         }
 
@@ -285,7 +285,7 @@ class Loop:
 
     def adopt_daemon(self) -> DaemonId:
         """Expect a daemon that has come by itself."""
-        return self._dispatcher.adopt_daemon()
+        return self._dispatcher.adopt_daemon(time.monotonic())
 
     def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
         """Take in how tasks have ended at a daemon."""

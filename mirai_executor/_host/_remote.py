@@ -86,6 +86,10 @@ class RemoteDaemon(Daemon):
         """Have its keeper end it."""
         self._tell(_wire.Kill(signum))
 
+    def give_up(self) -> None:
+        """Have its keeper end it, and start no other in its place."""
+        self._tell(_wire.Kill(signal.SIGKILL, overdue=True))
+
     def _tell(self, frame: _wire.Frame) -> None:
         with contextlib.suppress(LinkClosedError):  # that is reported where it is read
             self.send(frame)

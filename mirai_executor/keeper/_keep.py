@@ -69,7 +69,7 @@ class _Keeper:
 
         Raises:
             NotConnectedError: There is no host, or none that is to be served.
-            LaunchError: There is no daemon.
+            LaunchError: There is no daemon, or none that was ready in time.
         """
         retry = self._options.retry
         if self.was_connected:
@@ -81,6 +81,8 @@ class _Keeper:
             end = session.run()
         if end is End.WRONG_MODE:
             raise _wrong_mode(self._options)
+        if end is End.OVERDUE:
+            raise LaunchError("it was not ready in the time that its host gives it")
         if end is End.CRASHED and session.came_to_nothing:
             self._failures.append(time.monotonic())
         else:

@@ -40,6 +40,7 @@ class End(Enum):
     CRASHED = auto()  # the daemon died, or was killed
     SPOILT = auto()  # the daemon could not clean up behind a task, and made room for another
     CUT_OFF = auto()  # the host is gone
+    OVERDUE = auto()  # the daemon was not ready in the time that the host gives it
     WRONG_MODE = auto()  # the host works with a dispatcher, or without, and was to do otherwise
 
 
@@ -74,6 +75,7 @@ class Session:
         self._refused: list[TaskId] = []  # beyond max_tasks: the host will ask for them back
         # It has said that it has to leave; the host has killed it.
         self._is_spoilt = self._was_killed = False
+        self._is_overdue = False  # the host has given it up
         self._stops: dict[int, tuple[float, float]] = {}  # as the host has for its own daemons
         self._beat = _FIRST_BEAT
         self._next_beat = now + _FIRST_BEAT
@@ -202,8 +204,8 @@ class Session:
                 self._daemon.insist()
                 self._say(_wire.Returned((*returned, *self._refused)))
                 self._refused.clear()
-            case _wire.Kill(signum):
-                self._was_killed = True
+            case _wire.Kill(signum, overdue):
+                self._was_killed, self._is_overdue = True, overdue
                 self._daemon.kill(signum)
             case _:
                 raise _wire.WireError(f"a host does not send {type(frame).__name__}")
@@ -288,6 +290,8 @@ class Session:
         self._finish(self._kind_of_end(code))
 
     def _kind_of_end(self, code: int) -> End:
+        if self._is_overdue:
+            return End.OVERDUE
         if self._wants_to_leave:
             return End.LEFT
         if self._is_leaving and code == 0:

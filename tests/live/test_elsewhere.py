@@ -502,6 +502,20 @@ def test_a_daemon_called_in_a_wrong_way_says_how(words: tuple[str, ...], text: s
     assert text in said
 
 
+def test_a_daemon_that_is_not_ready_in_time_is_given_up(bell: Bell) -> None:
+    hang = mischief.hold_the_gil
+    with listening(initializer=hang, initargs=(bell.path,), start_timeout=1.0) as executor:
+        [command] = executor.launch_remote(1, autoexit="never")
+        keeper = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec env {command}"], stderr=subprocess.PIPE, text=True
+        )
+        bell.wait()
+        _, said = keeper.communicate(timeout=SOON)
+        wait_until(lambda: not pids(executor))
+    assert keeper.returncode == 14
+    assert "it was not ready in the time that its host gives it" in said
+
+
 def test_a_daemon_whose_interpreters_come_to_nothing_gives_up(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\nif 'daemon import main' in str(sys.orig_argv): os._exit(3)\n"
