@@ -7,13 +7,14 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 from ._core import Policy, ScalePolicy
 from ._host import Host, Limits, Settings, is_exiting
 from ._place import usable_cpus
+from ._status import DaemonStatus, Info, Status
 from .errors import LaunchError
 from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk, run_items
 from .launchers import LocalLauncher
@@ -28,65 +29,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _FRAME_TIME = 400e-6  # seconds: some times what a frame costs on its way there and back
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonStatus:
-    """One daemon in :class:`Status`.
-
-    Attributes:
-        pid: Its process id.
-        host: The name of the machine that it runs on.
-        state: "starting", "ready", "busy", "leaving" or "killed".
-        tasks: How many tasks it has done.
-    """
-
-    pid: int
-    host: str
-    state: str
-    tasks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What an executor is doing, at one moment.
-
-    Attributes:
-        connections: How many daemons are connected.
-        daemons: The URL at which daemons connect, None where they are local.
-        awaiting: Tasks in the queue.
-        executing: Tasks at daemons.
-        completed: Tasks that have ended, however they did.
-        rows: The daemons, in the order in which they were started.
-        refused: Connections that were turned away, since they did not prove to be daemons.
-    """
-
-    connections: int
-    daemons: str | None
-    awaiting: int
-    executing: int
-    completed: int
-    rows: tuple[DaemonStatus, ...]
-    refused: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Info:
-    """mirai's five counters.
-
-    Attributes:
-        connections: Daemons connected now.
-        cumulative: Daemons that have ever connected.
-        awaiting: Tasks in the queue.
-        executing: Tasks at daemons.
-        completed: Tasks that have ended, however they did.
-    """
-
-    connections: int
-    cumulative: int
-    awaiting: int
-    executing: int
-    completed: int
 
 
 class _Face(Executor):
@@ -603,27 +545,11 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
 
     def status(self) -> Status:
         """Return what the executor is doing now."""
-        view = self._host.view()
-        if view is None:
-            return Status(0, self.url, 0, 0, 0, ())
-        return Status(
-            connections=view.connections,
-            daemons=self.url,
-            awaiting=view.awaiting,
-            executing=view.executing,
-            completed=view.completed,
-            rows=tuple(DaemonStatus(d.pid, d.host, d.state, d.tasks) for d in view.daemons),
-            refused=view.refused,
-        )
+        return Status.of(self._host.view(), self.url)
 
     def info(self) -> Info:
         """Return mirai's five counters as they are now."""
-        view = self._host.view()
-        if view is None:
-            return Info(0, 0, 0, 0, 0)
-        return Info(
-            view.connections, view.cumulative, view.awaiting, view.executing, view.completed
-        )
+        return Info.of(self._host.view())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks, and end the daemons when those accepted have ended.

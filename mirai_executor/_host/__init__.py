@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from mirai_executor import _payload
     from mirai_executor._arena import Buffer
 
-    from ._loop import HostView, Item, Loop, OpenFuture
+    from ._loop import HostView as HostView
+    from ._loop import Item, Loop, OpenFuture
 
 __all__ = ["Entrance", "Host", "Limits", "Settings", "is_exiting"]
 
