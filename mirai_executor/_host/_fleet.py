@@ -31,22 +31,23 @@ from mirai_executor._core import (
 from mirai_executor._forking import ServerLostError
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
-from mirai_executor.errors import DaemonLostError, LaunchError
+from mirai_executor.errors import LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
 from ._commands import Commands
 from ._daemon import HOST_NAME, Daemon, SentCall
-from ._ends import another, as_launch_error, describe_exit, last_words
+from ._ends import as_launch_error
 from ._local import LocalDaemon
+from ._losses import Losses
 from ._nursery import Nursery
 from ._relay import Relay
 from ._remote import RemoteDaemon
+from ._stops import Stops
 from ._store import Store
 
 _LOG = logging.getLogger("mirai_executor")
 _LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
-_INSIST = 0.02  # seconds until a task that was asked to stop is asked again; then twice as many
 _KEEP_WARM = 1.0  # seconds until memory for large buffers that is free is given back
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
 _MISSED = 4  # beats until a daemon elsewhere is taken for lost
@@ -77,6 +78,9 @@ class Fleet:
         post: Has the host thread call something soon; safe from any thread.
         store: Keeps the large buffers of tasks.
         terms: What daemons elsewhere are told when they are admitted.
+
+    Attributes:
+        losses: How they were lost, and why none can be started.
     """
 
     def __init__(
@@ -107,10 +111,8 @@ class Fleet:
         self._daemons: dict[DaemonId, Daemon] = {}
         self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
-        # Tasks that were asked to stop: the pause before they are asked again, and its end.
-        self._stops: dict[tuple[DaemonId, TaskId], tuple[float, float]] = {}
-        self._launch_error: LaunchError | None = None
-        self._lost: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
+        self._stops: Stops[tuple[DaemonId, TaskId]] = Stops()
+        self.losses = Losses()
         self._mild_signal: int | None = None
         self._commands = Commands(selector, self._relay, self._on_command_failed)
         # How the last command has ended, if badly, and nobody has come since.
@@ -131,7 +133,7 @@ class Fleet:
                 daemon = self._start()
                 self._daemons[id_] = daemon
         except (LaunchError, OSError) as error:
-            self._launch_error = as_launch_error(error)
+            self.losses.why_none = as_launch_error(error)
             self._post(lambda: self._listener.handle(DaemonLost(id_)))
             return
         self._watch(daemon.link.fileno(), lambda: self._on_link(id_))
@@ -202,7 +204,7 @@ class Fleet:
             return
         daemon.interrupt(task)
         if isinstance(daemon, LocalDaemon):
-            self._stops[id_, task] = (_INSIST, time.monotonic() + _INSIST)
+            self._stops.add((id_, task), time.monotonic())
 
     def dismiss(self, id_: DaemonId) -> None:
         """Let a daemon leave."""
@@ -374,10 +376,7 @@ class Fleet:
             cause = _payload.decode_error(frame.payload)
         except BaseException as error:  # unpickling runs code of the user
             cause = error
-        self._launch_error = LaunchError(
-            f"the initializer failed: {type(cause).__name__}: {cause}", command=daemon.command
-        )
-        self._launch_error.__cause__ = cause
+        self.losses.note_initializer(cause, daemon)
         self.dismiss(id_)
         self._listener.handle(InitializerFailed(id_))
 
@@ -411,12 +410,9 @@ class Fleet:
         yield from self._patience.values()
         if self._beat_at is not None:
             yield self._beat_at
-        for _, deadline in self._stops.values():
-            yield deadline
+        yield from self._stops.deadlines()
         if self._rest_at is not None:
             yield self._rest_at
-        if self._beat_at is not None:
-            yield self._beat_at
 
     def expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
@@ -430,7 +426,7 @@ class Fleet:
             else:
                 daemon.kill()
         if self._stops:
-            self._insist(now)
+            self._stops.insist(now, lambda stop: self._insist(*stop))
         if self._beat_at is not None and self._beat_at <= now:
             self._beat(now)
         if self._rest_at is not None and self._rest_at <= now:
@@ -468,20 +464,12 @@ class Fleet:
             self._patience_to_rest *= 2
             self._rest_at = now + self._patience_to_rest
 
-    def _insist(self, now: float) -> None:
-        """Ask tasks once more to stop that have not.
-
-        A signal that comes between Python's last look for signals and a system call that blocks
-        is not noticed before that call returns: perhaps never. Measured: twice in 18,000 cancels
-        of a task that waits for a lock.
-        """
-        for (id_, task), (pause, deadline) in list(self._stops.items()):
-            daemon = self._daemons.get(id_)
-            if daemon is None or task not in daemon.sent:
-                del self._stops[id_, task]
-            elif deadline <= now:
-                daemon.insist()
-                self._stops[id_, task] = (2 * pause, now + 2 * pause)
+    def _insist(self, id_: DaemonId, task: TaskId) -> bool:
+        daemon = self._daemons.get(id_)
+        if daemon is None or task not in daemon.sent:
+            return False
+        daemon.insist()
+        return True
 
     def _bury(self, id_: DaemonId) -> None:
         """Report a daemon as lost once all that it had sent has been taken in."""
@@ -496,10 +484,8 @@ class Fleet:
         begun = daemon.begun()
         with _registry.no_fork:
             stderr = daemon.close()
-        self._note_end(daemon, stderr)
-        self._lost[id_] = (daemon, stderr)
-        self._listener.handle(DaemonLost(id_, begun))
-        del self._lost[id_]
+        with self.losses.reporting(id_, daemon, stderr):
+            self._listener.handle(DaemonLost(id_, begun))
         self._launch_held()
         if self._command_error is not None and not self._daemons:
             # When the command ended, its daemons seemed to be there still.
@@ -507,21 +493,8 @@ class Fleet:
 
     def _on_command_failed(self, error: LaunchError) -> None:
         """Take in that the last command which may bring daemons has ended, and not well."""
-        self._command_error = self._launch_error = error
+        self._command_error = self.losses.why_none = error
         self._listener.handle(LaunchFailed())
-
-    def _note_end(self, daemon: Daemon, stderr: str) -> None:
-        """Keep how the last daemon ended, for the case that none can be started."""
-        known = self._launch_error
-        if known is not None and known.__cause__ is not None:
-            return  # it says more
-        self._launch_error = LaunchError(
-            "daemons cannot be started, or end before they run a task; the last one "
-            f"{_describe_end(daemon)}{last_words(stderr)}",
-            command=daemon.command,
-            exitcode=daemon.exitcode,
-            stderr=stderr,
-        )
 
     # What others ask
 
@@ -534,32 +507,6 @@ class Fleet:
     def awaits_daemons(self) -> bool:
         """Whether a command runs whose daemons may still come, or come again after a crash."""
         return bool(self._commands)
-
-    def note_launch_error(self, error: LaunchError) -> None:
-        """Keep why daemons will not come."""
-        self._launch_error = error
-
-    def launch_error(self) -> LaunchError:
-        """Return a fresh error that says why no daemon can be started."""
-        return another(self._launch_error or LaunchError())
-
-    def is_lost(self, id_: DaemonId) -> bool:
-        """Tell whether a daemon's loss is being reported."""
-        return id_ in self._lost
-
-    def lost_error(self, id_: DaemonId, what: str) -> DaemonLostError:
-        """Return the error of a task, or whatever else, that went down with a daemon."""
-        if id_ not in self._lost:
-            return DaemonLostError(f"its daemon ended {what}")
-        daemon, stderr = self._lost[id_]
-        return DaemonLostError(
-            f"the daemon (pid {daemon.pid} on {daemon.host}) {_describe_end(daemon)} {what}"
-            f"{last_words(stderr)}",
-            pid=daemon.pid,
-            host=daemon.host,
-            exitcode=daemon.exitcode,
-            stderr=stderr,
-        )
 
     def rows(self) -> Iterator[tuple[DaemonId, int, str]]:
         """Yield the daemons that have a process, or wait for it: its id, and its machine."""
@@ -593,9 +540,3 @@ def _with_views(daemon: Daemon, outcome: _wire.WireOutcome) -> _wire.WireOutcome
     except OSError as error:  # this process has no descriptor free
         blob = _payload.encode_error(error)
         return outcome._replace(status=_wire.Status.ERROR, payload=blob, buffers=())
-
-
-def _describe_end(daemon: Daemon) -> str:
-    if daemon.exitcode is None:
-        return "has lost its connection" if isinstance(daemon, RemoteDaemon) else "ended"
-    return describe_exit(daemon.exitcode)
