@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ._host import Entrance
@@ -12,6 +12,7 @@ from ._transport import listen
 from .credentials import (
     Certificate,
     DaemonCredentials,
+    TlsVersion,
     given_secret,
     load_certificate,
     make_certificate,
@@ -22,15 +23,9 @@ from .urls import Url, host_url
 
 __all__ = ["Here", "Reception"]
 
-# What may be said of a daemon that is launched, as words of its command line.
-_OPTIONS = {
-    "output": "--output",
-    "idle_time": "--idle-time",
-    "wall_time": "--wall-time",
-    "max_tasks": "--max-tasks",
-    "autoexit": "--autoexit",
-    "retry": "--retry",
-}
+# What may be said of a daemon that is launched: by a value, or by yes or no.
+_VALUES = ("idle_time", "wall_time", "max_tasks", "autoexit", "retry")
+_SWITCHES = ("output", "cleanup", "dispatcher")
 # As a daemon of this machine is started otherwise: a working directory must not get in the way.
 _PROGRAM = (
     "import sys; sys.path.append({home!r}); from mirai_executor.cli import main; sys.exit(main())"
@@ -49,6 +44,7 @@ class Reception:
         tls: Certificate and key that an authority has signed; None for some made for now.
         tls_password: What the key is encrypted with.
         tls_cert: What daemons are to trust, if it does not come with ``tls``.
+        tls_minimum: The oldest version of TLS that host and daemons speak.
 
     Raises:
         ValueError: An address, or the certificate, is not as it must be.
@@ -61,11 +57,13 @@ class Reception:
         tls: Source | tuple[Source, Source] | None = None,
         tls_password: Password | None = None,
         tls_cert: Source | None = None,
+        tls_minimum: str = "1.3",
     ) -> None:
         wanted = [Url.parse(url) for url in ([urls] if isinstance(urls, str) else urls)]
         if not wanted:
             raise ValueError("url must name at least one address to listen at")
-        certificate = _certificate(wanted, tls, tls_password, tls_cert)
+        oldest = TlsVersion(tls_minimum)
+        certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
         # Given where daemons outlive their host, and the next one must know them.
         secret = given_secret(os.environ) or new_secret()
         self.entrance = Entrance(listen(wanted, certificate), secret, certificate)
@@ -74,6 +72,7 @@ class Reception:
             secret,
             "" if certificate is None else certificate.authority,
             "" if certificate is None else certificate.server_name,
+            oldest,
         )
         self._warn()
 
@@ -107,13 +106,16 @@ class Reception:
         """
         words: list[str] = []
         for name, value in options.items():
-            if name not in _OPTIONS:
-                known = ", ".join(_OPTIONS)
+            if name not in _VALUES + _SWITCHES:
+                known = ", ".join(_SWITCHES + _VALUES)
                 raise TypeError(f"a daemon has no option {name!r}; it has {known}")
-            if name == "output":
-                words += [] if value else ["--no-output"]
-            elif value is not None:
-                words += [_OPTIONS[name], str(value)]
+            word = name.replace("_", "-")
+            if value is None:
+                continue
+            if name in _VALUES:
+                words += [f"--{word}", str(value)]
+            else:
+                words.append(f"--{word}" if value else f"--no-{word}")
         return DaemonCommand(self.urls, self.credentials, tuple(words))
 
     def plan(self, launcher: Launcher, count: int, **options: object) -> list[Submission]:
@@ -157,14 +159,16 @@ def _certificate(
     tls: Source | tuple[Source, Source] | None,
     password: Password | None,
     authority: Source | None,
+    oldest: TlsVersion,
 ) -> Certificate | None:
     if not any(url.is_tls for url in urls):
         if tls is not None or authority is not None:
             raise ValueError(f"tls is for addresses such as tls+tcp://, not {urls[0]}")
+        if oldest is not TlsVersion.TLS_1_3:
+            raise ValueError(f"tls_minimum is for addresses such as tls+tcp://, not {urls[0]}")
         return None
-    if tls is None:
-        return make_certificate()
-    return load_certificate(tls, password, authority)
+    found = make_certificate() if tls is None else load_certificate(tls, password, authority)
+    return replace(found, tls_minimum=oldest)
 
 
 def _is_private(url: Url) -> bool:

@@ -70,7 +70,8 @@ def _add_daemon(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         epilog="Exit status: 0 the host let it go, or has ended; 2 it was called in a wrong way; "
         "10 the host cannot be reached; 11 its certificate is not the one to trust; 12 it is the "
         "host of another executor; 13 it has another version of Python or of mirai-executor; "
-        "14 no interpreter for tasks could be started.",
+        "14 no interpreter for tasks could be started; 15 the host works with a dispatcher, or "
+        "without one, and was to do otherwise.",
     )
     daemon.add_argument("urls", nargs="+", metavar="URL", help="an address of the host")
     daemon.add_argument(
@@ -78,6 +79,16 @@ def _add_daemon(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         action=argparse.BooleanOptionalAction,
         default=True,
         help="show what tasks print at the standard output of this daemon",
+    )
+    daemon.add_argument(
+        "--cleanup",
+        action=argparse.BooleanOptionalAction,
+        help="return to the first state after each task, or do not, whatever the host says",
+    )
+    daemon.add_argument(
+        "--dispatcher",
+        action=argparse.BooleanOptionalAction,
+        help="join only a host that works with a dispatcher, or only one without (default: any)",
     )
     daemon.add_argument(
         "--idle-time", type=_seconds, metavar="S", help="leave after S seconds without a task"
@@ -117,6 +128,8 @@ def _run_daemon(options: argparse.Namespace) -> int:
         life = keeper.Options(
             urls=tuple(map(Url.parse, options.urls)),
             output=options.output,
+            cleanup=options.cleanup,
+            dispatcher=options.dispatcher,
             idle_time=options.idle_time,
             wall_time=options.wall_time,
             max_tasks=options.max_tasks,

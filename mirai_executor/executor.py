@@ -7,13 +7,14 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 from ._core import Policy, ScalePolicy
 from ._host import Host, Limits, Settings, is_exiting
 from ._place import usable_cpus
+from ._status import DaemonStatus, Info, Status
 from .errors import LaunchError
 from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk, run_items
 from .launchers import LocalLauncher
@@ -28,65 +29,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _FRAME_TIME = 400e-6  # seconds: some times what a frame costs on its way there and back
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonStatus:
-    """One daemon in :class:`Status`.
-
-    Attributes:
-        pid: Its process id.
-        host: The name of the machine that it runs on.
-        state: "starting", "ready", "busy", "leaving" or "killed".
-        tasks: How many tasks it has done.
-    """
-
-    pid: int
-    host: str
-    state: str
-    tasks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What an executor is doing, at one moment.
-
-    Attributes:
-        connections: How many daemons are connected.
-        daemons: The URL at which daemons connect, None where they are local.
-        awaiting: Tasks in the queue.
-        executing: Tasks at daemons.
-        completed: Tasks that have ended, however they did.
-        rows: The daemons, in the order in which they were started.
-        refused: Connections that were turned away, since they did not prove to be daemons.
-    """
-
-    connections: int
-    daemons: str | None
-    awaiting: int
-    executing: int
-    completed: int
-    rows: tuple[DaemonStatus, ...]
-    refused: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Info:
-    """mirai's five counters.
-
-    Attributes:
-        connections: Daemons connected now.
-        cumulative: Daemons that have ever connected.
-        awaiting: Tasks in the queue.
-        executing: Tasks at daemons.
-        completed: Tasks that have ended, however they did.
-    """
-
-    connections: int
-    cumulative: int
-    awaiting: int
-    executing: int
-    completed: int
 
 
 class _Face(Executor):
@@ -232,7 +174,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             of keeping one queue.
         cleanup: Whether daemons return to their first state after each task.
         idle_timeout: Seconds without a task after which a daemon leaves; None for never.
-        start_timeout: Seconds in which a daemon must be ready.
+        start_timeout: Seconds in which a daemon must be ready, initializer included; for one that
+            comes by itself, from the moment at which it has proved that it may.
         cancel_grace: Seconds that a task has to end after it was cancelled or has timed out;
             then its daemon is killed and replaced.
         output: Whether what daemons print appears at this process's standard streams.
@@ -252,6 +195,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             PEM file, or a pair. By default a certificate is made that only these daemons trust.
         tls_password: What the key is encrypted with, or a callable that returns it.
         tls_cert: The certificates that daemons are to trust, where ``tls`` does not hold them.
+        tls_minimum: The oldest version of TLS that this process and its daemons speak, "1.2" or
+            "1.3".
         heartbeat: Seconds between the signs of life of daemons that have connected. One that has
             been silent for four of them is taken for lost; a daemon waits twelve for its host.
 
@@ -283,6 +228,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         tls: "Source | tuple[Source, Source] | None" = None,
         tls_password: "Password | None" = None,
         tls_cert: "Source | None" = None,
+        tls_minimum: Literal["1.2", "1.3"] = "1.3",
         heartbeat: float = 5.0,
     ) -> None:
         if sys.platform == "win32":
@@ -298,8 +244,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
                 "max_workers is how many daemons `remote` is asked for; without it, start "
                 "daemons by launch_local(n), launch_remote(n, remote) or its commands"
             )
-        if not is_open and (tls is not None or tls_cert is not None):
-            raise ValueError("tls is for an executor with a url")
+        if not is_open and (tls is not None or tls_cert is not None or tls_minimum != "1.3"):
+            raise ValueError("tls, tls_cert and tls_minimum are for an executor with a url")
         # Where daemons come by themselves: how many were asked for.
         least = int(remote is not None) if is_open else usable_cpus()
         self._most: int = least if max_workers is None else max_workers
@@ -316,7 +262,9 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
         launcher = LocalLauncher(python=python, output=output)
-        self._reception = _reception(url, tls, tls_password, tls_cert) if is_open else None
+        self._reception = (
+            _reception(url, tls, tls_password, tls_cert, tls_minimum) if is_open else None
+        )
         self._output = output
         submissions = [] if remote is None else self._plan_first(remote)
         self._host = Host(
@@ -384,7 +332,10 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         Args:
             n: How many.
             options: Where daemons connect to a ``url``, how these live: ``output``, whether what
-                tasks print appears; ``idle_time``, seconds without a task after which they leave;
+                tasks print appears; ``cleanup``, whether they return to their first state after
+                each task, by default as this executor says; ``dispatcher``, whether their host has
+                to work with one, by default any; ``idle_time``, seconds without a task after which
+                they leave;
                 ``wall_time``, seconds after which they take no more tasks; ``max_tasks``;
                 ``autoexit``, "now", "finish" or "never", what they do when this process is gone;
                 ``retry``, for how many seconds they try to connect, by default 2.
@@ -594,27 +545,11 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
 
     def status(self) -> Status:
         """Return what the executor is doing now."""
-        view = self._host.view()
-        if view is None:
-            return Status(0, self.url, 0, 0, 0, ())
-        return Status(
-            connections=view.connections,
-            daemons=self.url,
-            awaiting=view.awaiting,
-            executing=view.executing,
-            completed=view.completed,
-            rows=tuple(DaemonStatus(d.pid, d.host, d.state, d.tasks) for d in view.daemons),
-            refused=view.refused,
-        )
+        return Status.of(self._host.view(), self.url)
 
     def info(self) -> Info:
         """Return mirai's five counters as they are now."""
-        view = self._host.view()
-        if view is None:
-            return Info(0, 0, 0, 0, 0)
-        return Info(
-            view.connections, view.cumulative, view.awaiting, view.executing, view.completed
-        )
+        return Info.of(self._host.view())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks, and end the daemons when those accepted have ended.
@@ -728,11 +663,13 @@ def _reception(
     tls: "Source | tuple[Source, Source] | None",
     tls_password: "Password | None",
     tls_cert: "Source | None",
+    tls_minimum: str,
 ) -> "Reception":
     from ._reception import Reception  # sockets and certificates, which most have no use for
     from .urls import host_url
 
-    return Reception(host_url(tls=True) if url is None else url, tls, tls_password, tls_cert)
+    urls = host_url(tls=True) if url is None else url
+    return Reception(urls, tls, tls_password, tls_cert, tls_minimum)
 
 
 def _here(python: str | None) -> "Launcher":

@@ -64,10 +64,10 @@ class Daemon:
         """Whether nothing came of it, unless it dies of a task, if it is lost now.
 
         A daemon that has done a task shows that daemons can start. One that came by itself was
-        not ours to start, and one that was told to end did as it was told.
+        not ours to start, unless it was never ready, and one that was told to end did as it was
+        told.
         """
-        unasked = self.is_usable or self.overdue
-        return unasked and self.launched and not self.tasks_done
+        return (self.overdue or (self.launched and self.is_usable)) and not self.tasks_done
 
     def view(self) -> DaemonView:
         """Return a frozen picture of it."""

@@ -225,13 +225,14 @@ class Moves:
         self._alarms.set(now + self._policy.leave_grace, AlarmKind.LEAVE, daemon=daemon.id)
         return [DismissDaemon(daemon.id)]
 
-    def kill(self, daemon: Daemon) -> list[Command]:
+    def kill(self, daemon: Daemon, *, overdue: bool = False) -> list[Command]:
         """End a daemon, whatever it does."""
         if daemon.state is DaemonState.KILLED:
             return []
+        daemon.overdue = overdue
         self._fleet.retire(daemon, DaemonState.KILLED)
         self._redeal(daemon)
-        return [KillDaemon(daemon.id)]
+        return [KillDaemon(daemon.id, overdue)]
 
     def _redeal(self, daemon: Daemon) -> None:
         """Direct mode: what was dealt to a daemon that ends goes back to the front."""

@@ -145,13 +145,12 @@ class Dispatcher:
             daemons={id_: daemon.view() for id_, daemon in self._fleet.daemons.items()},
         )
 
-    def adopt_daemon(self) -> DaemonId:
-        """Return an id for a daemon that starts by itself.
+    def adopt_daemon(self, now: float) -> DaemonId:
+        """Return an id for a daemon that has come by itself, and is not ready yet.
 
-        Report :class:`DaemonReady` later, or :class:`DaemonLost`: unlike a launched one, it has no
-        deadline here.
+        Report :class:`DaemonReady` later, or :class:`DaemonLost`.
         """
-        return self._fleet.add(launched=False).id
+        return self._expect_daemon(now, launched=False)
 
     def check_invariants(self) -> None:
         """Raise AssertionError if the state is one that must never be."""
@@ -253,7 +252,8 @@ class Dispatcher:
         commands += self._moves.take_back(event, daemon, cancelling=self._cancelling)
         in_vain = daemon.failed_to_start and not event.started
         if in_vain and self._fleet.count_failed_start(now):
-            self._fleet.broken = True
+            # Where they come by themselves, nothing is started in vain, and others may work.
+            self._fleet.broken |= self._policy.launches or not self._fleet.daemons
         return [*commands, *(self._moves.give_up() if self._fleet.broken else ())]
 
     def _initializer_failed(self, event: InitializerFailed, now: float) -> Iterable[Command]:
@@ -352,8 +352,7 @@ class Dispatcher:
                 return self._moves.dismiss(self._fleet.daemons[alarm.daemon], now)
             case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE:
                 daemon = self._fleet.daemons[alarm.daemon]
-                daemon.overdue = alarm.kind is AlarmKind.START
-                return self._moves.kill(daemon)
+                return self._moves.kill(daemon, overdue=alarm.kind is AlarmKind.START)
 
     # Bringing tasks and daemons together
 
@@ -408,9 +407,12 @@ class Dispatcher:
             return
         least = self._fleet.max_daemons if self._policy.direct and self._tasks.open else 0
         while self._fleet.lacks_one(len(self._tasks.queue), least):
-            daemon = self._fleet.add(launched=True)
-            self._alarms.set(now + self._policy.start_timeout, AlarmKind.START, daemon=daemon.id)
-            yield LaunchDaemon(daemon.id)
+            yield LaunchDaemon(self._expect_daemon(now, launched=True))
+
+    def _expect_daemon(self, now: float, *, launched: bool) -> DaemonId:
+        id_ = self._fleet.add(launched=launched).id
+        self._alarms.set(now + self._policy.start_timeout, AlarmKind.START, daemon=id_)
+        return id_
 
     def _drop_what_will_not_begin(self, now: float) -> list[Command]:
         if self._cancelling:

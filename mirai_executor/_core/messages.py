@@ -199,6 +199,7 @@ class DismissDaemon:
 @dataclass(frozen=True, slots=True)
 class KillDaemon:
     daemon: DaemonId
+    overdue: bool = False  # it was never ready: who keeps it is not to start another
 
 
 @dataclass(slots=True)  # not frozen: see above
@@ -272,12 +273,13 @@ class Policy:
         direct: Deal tasks to daemons round robin when submitted, instead of keeping one queue.
         max_tasks: Tasks after which a daemon leaves; None for no limit.
         idle_timeout: Seconds without a task after which a daemon leaves; None for never.
-        start_timeout: Seconds in which a launched daemon must be ready.
+        start_timeout: Seconds in which a daemon must be ready, once it was launched or has come.
         cancel_grace: Seconds that a daemon has to let go of a task that was stopped.
         leave_grace: Seconds that a dismissed daemon has to end.
         failed_starts: Launched daemons in a row that may die without having begun any task,
             within ``failure_window`` seconds, before the dispatcher gives up (the restart
-            intensity of Erlang's supervisors).
+            intensity of Erlang's supervisors). Of those that come by themselves, the ones count
+            that are not ready in time.
         failure_window: See ``failed_starts``.
         frame_time: Seconds of expected work that one frame may hold; 0 for frames of one task,
             and none of them before the last one is done.

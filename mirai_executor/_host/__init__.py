@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from mirai_executor import _payload
     from mirai_executor._arena import Buffer
 
-    from ._loop import HostView, Item, Loop, OpenFuture, OpenTask
+    from ._loop import HostView as HostView
+    from ._loop import Item, Loop, OpenFuture, OpenTask
 
 __all__ = ["Entrance", "Host", "Limits", "Settings", "is_exiting"]
 

@@ -31,22 +31,23 @@ from mirai_executor._core import (
 from mirai_executor._forking import ServerLostError
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
-from mirai_executor.errors import DaemonLostError, LaunchError
+from mirai_executor.errors import LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
 from ._commands import Commands
 from ._daemon import HOST_NAME, Daemon, SentCall
-from ._ends import another, as_launch_error, describe_exit, last_words
+from ._ends import as_launch_error
 from ._local import LocalDaemon
+from ._losses import Losses
 from ._nursery import Nursery
 from ._relay import Relay
 from ._remote import RemoteDaemon
+from ._stops import Stops
 from ._store import Store
 
 _LOG = logging.getLogger("mirai_executor")
 _LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
-_INSIST = 0.02  # seconds until a task that was asked to stop is asked again; then twice as many
 _KEEP_WARM = 1.0  # seconds until memory for large buffers that is free is given back
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
 _MISSED = 4  # beats until a daemon elsewhere is taken for lost
@@ -76,7 +77,10 @@ class Fleet:
         listener: Is told what happens to them.
         post: Has the host thread call something soon; safe from any thread.
         store: Keeps the large buffers of tasks.
-        heartbeat: Seconds between the signs of life of daemons elsewhere.
+        terms: What daemons elsewhere are told when they are admitted.
+
+    Attributes:
+        losses: How they were lost, and why none can be started.
     """
 
     def __init__(
@@ -88,10 +92,11 @@ class Fleet:
         listener: Listener,
         post: Post,
         store: Store,
-        heartbeat: float,
+        terms: _wire.Attend,
     ) -> None:
         self._nursery = Nursery(launcher)
-        self._heartbeat = heartbeat
+        self._terms = terms
+        self._heartbeat = terms.seconds
         self._beat_at: float | None = None  # None while no daemon is elsewhere
         self._initializer = initializer
         self._cleanup = cleanup
@@ -106,10 +111,8 @@ class Fleet:
         self._daemons: dict[DaemonId, Daemon] = {}
         self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
-        # Tasks that were asked to stop: the pause before they are asked again, and its end.
-        self._stops: dict[tuple[DaemonId, TaskId], tuple[float, float]] = {}
-        self._launch_error: LaunchError | None = None
-        self._lost: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
+        self._stops: Stops[tuple[DaemonId, TaskId]] = Stops()
+        self.losses = Losses()
         self._mild_signal: int | None = None
         self._commands = Commands(selector, self._relay, self._on_command_failed)
         # How the last command has ended, if badly, and nobody has come since.
@@ -130,7 +133,7 @@ class Fleet:
                 daemon = self._start()
                 self._daemons[id_] = daemon
         except (LaunchError, OSError) as error:
-            self._launch_error = as_launch_error(error)
+            self.losses.why_none = as_launch_error(error)
             self._post(lambda: self._listener.handle(DaemonLost(id_)))
             return
         self._watch(daemon.link.fileno(), lambda: self._on_link(id_))
@@ -146,7 +149,7 @@ class Fleet:
         daemon = RemoteDaemon(link, address)
         self._daemons[id_] = daemon
         self._watch(link.fileno(), lambda: self._on_link(id_))
-        self.send(id_, _wire.Attend(self._heartbeat))
+        self.send(id_, self._terms)
         if self._beat_at is None:
             self._beat_at = time.monotonic() + self._heartbeat
         # What came together with the last of the handshake is in the link already.
@@ -201,7 +204,7 @@ class Fleet:
             return
         daemon.interrupt(task)
         if isinstance(daemon, LocalDaemon):
-            self._stops[id_, task] = (_INSIST, time.monotonic() + _INSIST)
+            self._stops.add((id_, task), time.monotonic())
 
     def dismiss(self, id_: DaemonId) -> None:
         """Let a daemon leave."""
@@ -211,14 +214,16 @@ class Fleet:
         self._daemons[id_].dismissed = True
         self.send(id_, _wire.Leave())
 
-    def kill(self, id_: DaemonId) -> None:
-        """End a daemon and all that its tasks have started."""
+    def kill(self, id_: DaemonId, *, overdue: bool = False) -> None:
+        """End a daemon and all that its tasks have started; the keeper of an overdue one goes."""
         if id_ in self._held:
             self._drop(id_)
         daemon = self._daemons.get(id_)
         if daemon is None:
             return
-        if self._mild_signal is not None:
+        if overdue and isinstance(daemon, RemoteDaemon):
+            daemon.give_up()
+        elif self._mild_signal is not None:
             daemon.kill(self._mild_signal)
         else:
             daemon.kill()
@@ -333,7 +338,10 @@ class Fleet:
                 f"its host {__version__} (protocol {_wire.PROTOCOL_VERSION})"
             )
         daemon.has_greeted = True
-        setup = (daemon.preparation(), self._initializer, self._cleanup)
+        cleanup = self._cleanup
+        if isinstance(daemon, RemoteDaemon) and daemon.cleanup is not None:
+            cleanup = daemon.cleanup
+        setup = (daemon.preparation(), self._initializer, cleanup)
         if self._initializer is not None:
             daemon.note_names(self._initializer.names)
         self.send(id_, _wire.Init(_payload.encode_plain(setup)))
@@ -368,10 +376,7 @@ class Fleet:
             cause = _payload.decode_error(frame.payload)
         except BaseException as error:  # unpickling runs code of the user
             cause = error
-        self._launch_error = LaunchError(
-            f"the initializer failed: {type(cause).__name__}: {cause}", command=daemon.command
-        )
-        self._launch_error.__cause__ = cause
+        self.losses.note_initializer(cause, daemon)
         self.dismiss(id_)
         self._listener.handle(InitializerFailed(id_))
 
@@ -405,12 +410,9 @@ class Fleet:
         yield from self._patience.values()
         if self._beat_at is not None:
             yield self._beat_at
-        for _, deadline in self._stops.values():
-            yield deadline
+        yield from self._stops.deadlines()
         if self._rest_at is not None:
             yield self._rest_at
-        if self._beat_at is not None:
-            yield self._beat_at
 
     def expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
@@ -424,7 +426,7 @@ class Fleet:
             else:
                 daemon.kill()
         if self._stops:
-            self._insist(now)
+            self._stops.insist(now, lambda stop: self._insist(*stop))
         if self._beat_at is not None and self._beat_at <= now:
             self._beat(now)
         if self._rest_at is not None and self._rest_at <= now:
@@ -462,20 +464,12 @@ class Fleet:
             self._patience_to_rest *= 2
             self._rest_at = now + self._patience_to_rest
 
-    def _insist(self, now: float) -> None:
-        """Ask tasks once more to stop that have not.
-
-        A signal that comes between Python's last look for signals and a system call that blocks
-        is not noticed before that call returns: perhaps never. Measured: twice in 18,000 cancels
-        of a task that waits for a lock.
-        """
-        for (id_, task), (pause, deadline) in list(self._stops.items()):
-            daemon = self._daemons.get(id_)
-            if daemon is None or task not in daemon.sent:
-                del self._stops[id_, task]
-            elif deadline <= now:
-                daemon.insist()
-                self._stops[id_, task] = (2 * pause, now + 2 * pause)
+    def _insist(self, id_: DaemonId, task: TaskId) -> bool:
+        daemon = self._daemons.get(id_)
+        if daemon is None or task not in daemon.sent:
+            return False
+        daemon.insist()
+        return True
 
     def _bury(self, id_: DaemonId) -> None:
         """Report a daemon as lost once all that it had sent has been taken in."""
@@ -490,10 +484,8 @@ class Fleet:
         begun = daemon.begun()
         with _registry.no_fork:
             stderr = daemon.close()
-        self._note_end(daemon, stderr)
-        self._lost[id_] = (daemon, stderr)
-        self._listener.handle(DaemonLost(id_, begun))
-        del self._lost[id_]
+        with self.losses.reporting(id_, daemon, stderr):
+            self._listener.handle(DaemonLost(id_, begun))
         self._launch_held()
         if self._command_error is not None and not self._daemons:
             # When the command ended, its daemons seemed to be there still.
@@ -501,21 +493,8 @@ class Fleet:
 
     def _on_command_failed(self, error: LaunchError) -> None:
         """Take in that the last command which may bring daemons has ended, and not well."""
-        self._command_error = self._launch_error = error
+        self._command_error = self.losses.why_none = error
         self._listener.handle(LaunchFailed())
-
-    def _note_end(self, daemon: Daemon, stderr: str) -> None:
-        """Keep how the last daemon ended, for the case that none can be started."""
-        known = self._launch_error
-        if known is not None and known.__cause__ is not None:
-            return  # it says more
-        self._launch_error = LaunchError(
-            "daemons cannot be started, or end before they run a task; the last one "
-            f"{_describe_end(daemon)}{last_words(stderr)}",
-            command=daemon.command,
-            exitcode=daemon.exitcode,
-            stderr=stderr,
-        )
 
     # What others ask
 
@@ -528,32 +507,6 @@ class Fleet:
     def awaits_daemons(self) -> bool:
         """Whether a command runs whose daemons may still come, or come again after a crash."""
         return bool(self._commands)
-
-    def note_launch_error(self, error: LaunchError) -> None:
-        """Keep why daemons will not come."""
-        self._launch_error = error
-
-    def launch_error(self) -> LaunchError:
-        """Return a fresh error that says why no daemon can be started."""
-        return another(self._launch_error or LaunchError())
-
-    def is_lost(self, id_: DaemonId) -> bool:
-        """Tell whether a daemon's loss is being reported."""
-        return id_ in self._lost
-
-    def lost_error(self, id_: DaemonId, what: str) -> DaemonLostError:
-        """Return the error of a task, or whatever else, that went down with a daemon."""
-        if id_ not in self._lost:
-            return DaemonLostError(f"its daemon ended {what}")
-        daemon, stderr = self._lost[id_]
-        return DaemonLostError(
-            f"the daemon (pid {daemon.pid} on {daemon.host}) {_describe_end(daemon)} {what}"
-            f"{last_words(stderr)}",
-            pid=daemon.pid,
-            host=daemon.host,
-            exitcode=daemon.exitcode,
-            stderr=stderr,
-        )
 
     def rows(self) -> Iterator[tuple[DaemonId, int, str]]:
         """Yield the daemons that have a process, or wait for it: its id, and its machine."""
@@ -587,9 +540,3 @@ def _with_views(daemon: Daemon, outcome: _wire.WireOutcome) -> _wire.WireOutcome
     except OSError as error:  # this process has no descriptor free
         blob = _payload.encode_error(error)
         return outcome._replace(status=_wire.Status.ERROR, payload=blob, buffers=())
-
-
-def _describe_end(daemon: Daemon) -> str:
-    if daemon.exitcode is None:
-        return "has lost its connection" if isinstance(daemon, RemoteDaemon) else "ended"
-    return describe_exit(daemon.exitcode)

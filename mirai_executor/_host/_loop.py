@@ -163,8 +163,9 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._waker: Waker | None = Waker()  # None once the loop has ended
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ, self._waker.hear)
+        terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
         self._fleet = Fleet(
-            launcher, initializer, cleanup, self._selector, self, self._post, store, heartbeat
+            launcher, initializer, cleanup, self._selector, self, self._post, store, terms
         )
         self._door = None
         self._start_timeout = policy.start_timeout
@@ -181,7 +182,7 @@ class Loop:
             RecallTasks: lambda command: self._fleet.recall(command.daemon),
             InterruptTask: lambda command: self._fleet.interrupt(command.daemon, command.task),
             LaunchDaemon: lambda command: self._fleet.launch(command.daemon),
-            KillDaemon: lambda command: self._fleet.kill(command.daemon),
+            KillDaemon: lambda c: self._fleet.kill(c.daemon, overdue=c.overdue),
             DismissDaemon: lambda command: self._fleet.dismiss(command.daemon),
         }
 
@@ -200,7 +201,7 @@ class Loop:
 
     def launch_error(self) -> LaunchError:
         """Return a fresh error that says why no daemon can be started."""
-        return self._fleet.launch_error()
+        return self._fleet.losses.launch_error()
 
     def _post(self, callback: Callable[[], None]) -> None:
         self._inbox.append(callback)
@@ -287,7 +288,7 @@ class Loop:
 
     def adopt_daemon(self) -> DaemonId:
         """Expect a daemon that has come by itself."""
-        return self._dispatcher.adopt_daemon()
+        return self._dispatcher.adopt_daemon(time.monotonic())
 
     def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
         """Take in how tasks have ended at a daemon."""
@@ -361,8 +362,8 @@ class Loop:
         if command.failure is Failure.RUN_TIMED_OUT:
             return TaskTimeoutError(f"{name} ran for more than {event.run_timeout} s")
         if command.failure is Failure.DAEMON_LOST and command.daemon is not None:
-            return self._fleet.lost_error(command.daemon, f"while it ran {name}")
-        return self._fleet.launch_error()
+            return self._fleet.losses.lost_error(command.daemon, f"while it ran {name}")
+        return self._fleet.losses.launch_error()
 
     # Broadcasts
 
@@ -399,10 +400,12 @@ class Loop:
         future = self._broadcast_futures.pop((command.daemon, command.broadcast), None)
         if future is None:
             return
-        if not self._fleet.is_lost(command.daemon):  # it was dropped by a shutdown
+        if not self._fleet.losses.is_lost(command.daemon):  # it was dropped by a shutdown
             self._ended.append(future.end_cancelled)
             return
-        error = self._fleet.lost_error(command.daemon, "before it had answered everywhere()")
+        error = self._fleet.losses.lost_error(
+            command.daemon, "before it had answered everywhere()"
+        )
         self._ended.append(lambda: set_exception(future, error))
 
     # Questions
@@ -457,7 +460,7 @@ class Loop:
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""
-        self._fleet.note_launch_error(error)
+        self._fleet.losses.why_none = error
         self.handle(LaunchFailed())
 
     def adapt(self, scaler: Scaler, launch: Callable[[int], None]) -> None:
@@ -473,7 +476,7 @@ class Loop:
         """Take in that daemons that a scaler asked for will not come."""
         scaler.refuse(count, time.monotonic())
         _LOG.warning("%d daemons that were asked for will not come: %s", count, error)
-        self._fleet.note_launch_error(error)
+        self._fleet.losses.why_none = error
         if scaler.is_refused:
             self.handle(LaunchFailed(for_good=False))
         self._elastic.look_soon()
@@ -501,9 +504,8 @@ class Loop:
             return
         self._door.close()
         self._door = None
-        self._fleet.note_launch_error(
-            LaunchError("no daemon is connected, and none can come any more")
-        )
+        why = "no daemon is connected, and none can come any more"
+        self._fleet.losses.why_none = LaunchError(why)
         self.handle(EntranceClosed())
 
     # Ends

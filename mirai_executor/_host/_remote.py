@@ -25,6 +25,7 @@ class RemoteDaemon(Daemon):
     def __init__(self, link: Link, address: str) -> None:
         super().__init__(link)
         self.host = address  # until it says its name
+        self.cleanup: bool | None = None  # whether it has to clean up; None: as the host likes
         self._pid = 0
         self._issued = 0  # tasks that were ever sent
         self._end: _wire.Ended | None = None
@@ -46,7 +47,7 @@ class RemoteDaemon(Daemon):
 
     def join(self, frame: _wire.Joined) -> None:
         """Note what its keeper says of it."""
-        self._pid, self.host = frame.pid, frame.host
+        self._pid, self.host, self.cleanup = frame.pid, frame.host, frame.cleanup
 
     def note_end(self, frame: _wire.Ended) -> None:
         """Note how it has ended."""
@@ -84,6 +85,10 @@ class RemoteDaemon(Daemon):
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Have its keeper end it."""
         self._tell(_wire.Kill(signum))
+
+    def give_up(self) -> None:
+        """Have its keeper end it, and start no other in its place."""
+        self._tell(_wire.Kill(signal.SIGKILL, overdue=True))
 
     def _tell(self, frame: _wire.Frame) -> None:
         with contextlib.suppress(LinkClosedError):  # that is reported where it is read

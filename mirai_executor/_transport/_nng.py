@@ -20,7 +20,7 @@ import pynng
 import pynng.nng
 from pynng import ffi, lib
 
-from mirai_executor.credentials import Certificate
+from mirai_executor.credentials import Certificate, TlsVersion
 
 __all__ = [
     "PIECE",
@@ -40,6 +40,7 @@ _LARGEST = 1 << 20  # bytes; who announces a longer message is cut off before it
 
 # Without it, each small message over TLS waits 40 ms for the acknowledgement of the one before.
 _AT_ONCE = (b"tcp-nodelay", True)
+_VERSIONS = {TlsVersion.TLS_1_2: lib.NNG_TLS_1_2, TlsVersion.TLS_1_3: lib.NNG_TLS_1_3}
 _ERRNO = {
     lib.NNG_EADDRINUSE: errno.EADDRINUSE,
     lib.NNG_EADDRINVAL: errno.EADDRNOTAVAIL,
@@ -272,20 +273,21 @@ def dial_stream(address: str, timeout: float, trust: "Trust | None") -> Any:
 
 
 class Trust:
-    """Who is trusted, and by which name; TLS 1.3 only.
+    """Who is trusted, and by which name.
 
     Args:
         authority: The certificates that are trusted, as PEM; empty for those of the system.
         server_name: What the certificate of the other side has to bear.
+        tls_minimum: The oldest version of TLS that is spoken.
     """
 
-    def __init__(self, authority: str, server_name: str) -> None:
+    def __init__(self, authority: str, server_name: str, tls_minimum: TlsVersion) -> None:
         self.config = pynng.TLSConfig(
             pynng.TLSConfig.MODE_CLIENT,
             ca_string=authority or _authorities_of_the_system(),
             server_name=server_name,
         )
-        _insist_on_tls_1_3(self.config)
+        _limit_versions(self.config, tls_minimum)
 
 
 def _server_tls(certificate: Certificate) -> Any:
@@ -294,15 +296,15 @@ def _server_tls(certificate: Certificate) -> Any:
         own_key_string=certificate.key,
         own_cert_string=certificate.certificate,
     )
-    _insist_on_tls_1_3(config)
+    _limit_versions(config, certificate.tls_minimum)
     return config
 
 
-def _insist_on_tls_1_3(config: Any) -> None:
+def _limit_versions(config: Any, minimum: TlsVersion) -> None:
     _check(
         lib.nng_tls_config_version(
             config._tls_config,  # noqa: SLF001 - there is no public way
-            lib.NNG_TLS_1_3,
+            _VERSIONS[minimum],
             lib.NNG_TLS_1_3,
         )
     )

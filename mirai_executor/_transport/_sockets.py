@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mirai_executor.credentials import Certificate
+from mirai_executor.credentials import Certificate, TlsVersion
 from mirai_executor.urls import Url
 
 __all__ = ["Listener", "dial", "listen", "listening_socket"]
@@ -137,7 +137,13 @@ def _listen(url: Url, certificate: Certificate | None) -> Listener:
         raise OSError(error.errno, f"cannot listen at {url}: {error.strerror or error}") from error
 
 
-def dial(url: Url, timeout: float, authority: str = "", server_name: str = "") -> socket.socket:
+def dial(
+    url: Url,
+    timeout: float,
+    authority: str = "",
+    server_name: str = "",
+    tls_minimum: TlsVersion = TlsVersion.TLS_1_3,
+) -> socket.socket:
     """Return a connection to an address; it blocks, for up to ``timeout`` seconds in each call.
 
     Args:
@@ -145,6 +151,7 @@ def dial(url: Url, timeout: float, authority: str = "", server_name: str = "") -
         timeout: Seconds.
         authority: Who is trusted at wss addresses, as PEM; elsewhere, TLS is up to the caller.
         server_name: What the certificate has to bear there; empty for the host of the address.
+        tls_minimum: The oldest version of TLS that is spoken there.
 
     Raises:
         OSError: There is nobody, or the address is none here.
@@ -152,7 +159,7 @@ def dial(url: Url, timeout: float, authority: str = "", server_name: str = "") -
     if url.scheme in _WEBSOCKETS:
         from ._tunnel import dial_websocket
 
-        return dial_websocket(url, timeout, authority, server_name)
+        return dial_websocket(url, timeout, authority, server_name, tls_minimum)
     if url.scheme == "ipc":
         connection = socket.socket(socket.AF_UNIX)
         try:

@@ -10,11 +10,15 @@ import socket
 import ssl
 import tempfile
 
-from mirai_executor.credentials import Certificate
+from mirai_executor.credentials import Certificate, TlsVersion
 
 __all__ = ["TlsSocket", "client_context", "server_context"]
 
 _RECORD = 1 << 14  # bytes: the longest piece that TLS sends at once
+_VERSIONS = {
+    TlsVersion.TLS_1_2: ssl.TLSVersion.TLSv1_2,
+    TlsVersion.TLS_1_3: ssl.TLSVersion.TLSv1_3,
+}
 
 
 class TlsSocket:
@@ -95,11 +99,14 @@ class TlsSocket:
 
 
 def server_context(certificate: Certificate) -> ssl.SSLContext:
-    """Return what a listener needs; TLS 1.3 only."""
+    """Return what a listener needs."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.minimum_version = _VERSIONS[certificate.tls_minimum]
     # A daemon connects once: tickets to come back faster with would be for nothing.
-    context.num_tickets = 0
+    context.num_tickets = 0  # of TLS 1.3
+    context.options |= ssl.OP_NO_TICKET  # of TLS 1.2
+    # In TLS 1.2, either side could begin the handshake anew: what sends would have to read first.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     pem = (certificate.certificate + certificate.key).encode()
     # OpenSSL reads keys from files only: from memory, where the system has such files.
     with contextlib.suppress(OSError, AttributeError):
@@ -117,17 +124,19 @@ def server_context(certificate: Certificate) -> ssl.SSLContext:
     return context
 
 
-def client_context(authority: str) -> ssl.SSLContext:
+def client_context(authority: str, tls_minimum: TlsVersion = TlsVersion.TLS_1_3) -> ssl.SSLContext:
     """Return what a daemon needs to recognise its host.
 
     Args:
         authority: The certificates that it trusts, as PEM; empty for those of the system.
+        tls_minimum: The oldest version of TLS that it speaks.
 
     Raises:
         ssl.SSLError: They are no certificates.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.minimum_version = _VERSIONS[tls_minimum]
+    context.options |= ssl.OP_NO_RENEGOTIATION
     # What was given is what is trusted, though it may have an issuer of its own.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if authority:

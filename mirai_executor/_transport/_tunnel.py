@@ -23,7 +23,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mirai_executor.credentials import Certificate
+from mirai_executor.credentials import Certificate, TlsVersion
 from mirai_executor.urls import Url
 
 from ._nng import (
@@ -204,7 +204,11 @@ def _for_nng(url: Url) -> str:
 
 
 def dial_websocket(
-    url: Url, timeout: float, authority: str = "", server_name: str = ""
+    url: Url,
+    timeout: float,
+    authority: str = "",
+    server_name: str = "",
+    tls_minimum: TlsVersion = TlsVersion.TLS_1_3,
 ) -> socket.socket:
     """Return a connection to an address; it blocks, for up to ``timeout`` seconds.
 
@@ -213,6 +217,7 @@ def dial_websocket(
         timeout: Seconds.
         authority: The certificates that are trusted, as PEM; empty for those of the system.
         server_name: What the certificate has to bear; empty for the host of the address.
+        tls_minimum: The oldest version of TLS that is spoken.
 
     Raises:
         OSError: There is nobody.
@@ -220,7 +225,7 @@ def dial_websocket(
     """
     save_threads()
     name = server_name or url.host
-    trust = Trust(authority, name) if url.is_tls else None
+    trust = Trust(authority, name, tls_minimum) if url.is_tls else None
     pump = Pump()
     try:
         here, there = socket.socketpair()
@@ -232,7 +237,7 @@ def dial_websocket(
             raise
     except DistrustError:
         pump.close_copy()
-        _ask_openssl(url, timeout, client_context(authority), name)
+        _ask_openssl(url, timeout, client_context(authority, tls_minimum), name)
         raise
     except BaseException:
         pump.close_copy()

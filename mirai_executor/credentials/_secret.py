@@ -6,12 +6,15 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from ._tls import TlsVersion
+
 __all__ = ["DaemonCredentials", "Secret", "given_secret", "new_secret"]
 
 _SIZE = 32
 _SECRET = "MIRAI_EXECUTOR_SECRET"  # noqa: S105 - the name of a variable
 _CERTIFICATE = "MIRAI_EXECUTOR_CERTIFICATE"
 _SERVER_NAME = "MIRAI_EXECUTOR_SERVER_NAME"
+_TLS_MINIMUM = "MIRAI_EXECUTOR_TLS_MINIMUM"
 
 
 @dataclass(frozen=True)
@@ -66,27 +69,30 @@ class DaemonCredentials:
         secret: The secret of the executor.
         certificate: The PEM text that it trusts, where the address is one of TLS.
         server_name: The name that the host's certificate bears.
+        tls_minimum: The oldest version of TLS that it speaks.
     """
 
     secret: Secret
     certificate: str = field(default="", repr=False)
     server_name: str = ""
+    tls_minimum: TlsVersion = TlsVersion.TLS_1_3
 
     @classmethod
     def take_from(cls, environment: MutableMapping[str, str]) -> Self:
         """Take them out of an environment, so that what the daemon starts does not get them.
 
         Raises:
-            ValueError: There is no secret, or it is none.
+            ValueError: There is no secret, or one of them is not as it must be.
         """
-        names = (_SECRET, _CERTIFICATE, _SERVER_NAME)
-        secret, certificate, server_name = (environment.pop(name, "") for name in names)
+        names = (_SECRET, _CERTIFICATE, _SERVER_NAME, _TLS_MINIMUM)
+        secret, certificate, server_name, minimum = (environment.pop(name, "") for name in names)
         if not secret:
             raise ValueError(
                 f"the environment has no {_SECRET}: start the daemon by a launcher, or by the "
                 "whole command that the host gave"
             )
-        return cls(Secret.from_text(secret), certificate, server_name)
+        oldest = TlsVersion(minimum) if minimum else TlsVersion.TLS_1_3
+        return cls(Secret.from_text(secret), certificate, server_name, oldest)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -95,5 +101,6 @@ class DaemonCredentials:
             _SECRET: self.secret.text,
             _CERTIFICATE: self.certificate,
             _SERVER_NAME: self.server_name,
+            _TLS_MINIMUM: "" if self.tls_minimum is TlsVersion.TLS_1_3 else self.tls_minimum.value,
         }
         return {name: value for name, value in variables.items() if value}

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["Certificate", "load_certificate", "make_certificate"]
+__all__ = ["Certificate", "TlsVersion", "load_certificate", "make_certificate"]
 
 # Clocks of other machines may be slow; no longer than RFC 5280's two-digit years can say.
 _BACKDATED = timedelta(days=1)
@@ -23,6 +24,17 @@ _PEM = "-----BEGIN "
 _KEYS = "EC or RSA"
 
 Password = str | bytes | Callable[[], str | bytes] | None
+
+
+class TlsVersion(Enum):
+    """A version of TLS; what is older than these is broken."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "TlsVersion":
+        raise ValueError(f'tls_minimum must be "1.2" or "1.3", not {value!r}')
 
 
 @dataclass(frozen=True)
@@ -35,12 +47,14 @@ class Certificate:
         server_name: The name that daemons ask for, whichever address they dial.
         authority: What daemons trust, as PEM: the certificate itself if it signed itself. Empty
             where only the user can say.
+        tls_minimum: The oldest version of TLS over which it is shown.
     """
 
     certificate: str
     key: str = field(repr=False)
     server_name: str
     authority: str
+    tls_minimum: TlsVersion = TlsVersion.TLS_1_3
 
 
 def make_certificate() -> Certificate:

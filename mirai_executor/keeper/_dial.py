@@ -82,13 +82,14 @@ def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -
 
 
 def _connect(url: Url, credentials: DaemonCredentials) -> Link:
-    connection = dial(url, _PATIENCE, credentials.certificate, credentials.server_name)
+    trust, name = credentials.certificate, credentials.server_name
+    connection = dial(url, _PATIENCE, trust, name, credentials.tls_minimum)
     link = None
     try:
         tls = None
         if url.scheme == "tls+tcp":  # wss has done it already
-            context = client_context(credentials.certificate)
-            tls = TlsSocket(connection, context, credentials.server_name or url.host)
+            context = client_context(trust, credentials.tls_minimum)
+            tls = TlsSocket(connection, context, name or url.host)
             tls.shake_hands()
         link = Link(tls or connection, blocking=True)
         (tls or connection).settimeout(_PATIENCE)

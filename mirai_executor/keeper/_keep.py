@@ -68,8 +68,8 @@ class _Keeper:
         """Serve a host with one daemon; True if there may be a next one.
 
         Raises:
-            NotConnectedError: There is no host.
-            LaunchError: There is no daemon.
+            NotConnectedError: There is no host, or none that is to be served.
+            LaunchError: There is no daemon, or none that was ready in time.
         """
         retry = self._options.retry
         if self.was_connected:
@@ -79,12 +79,25 @@ class _Keeper:
         with contextlib.closing(link):
             session = Session(link, self._options, self._end_at)
             end = session.run()
+        if end is End.WRONG_MODE:
+            raise _wrong_mode(self._options)
+        if end is End.OVERDUE:
+            raise LaunchError("it was not ready in the time that its host gives it")
         if end is End.CRASHED and session.came_to_nothing:
             self._failures.append(time.monotonic())
         else:
             self._failures.clear()
         is_over = end is End.LEFT or (end is End.CUT_OFF and not self._stays)
         return not (is_over or self.is_broken or self._end_at <= time.monotonic())
+
+
+def _wrong_mode(options: Options) -> NotConnectedError:
+    works, asks = ("without", "") if options.dispatcher else ("with", "no-")
+    return NotConnectedError(
+        ExitCode.WRONG_MODE,
+        f"the host works {works} a dispatcher, and this daemon was started with "
+        f"--{asks}dispatcher",
+    )
 
 
 def _terminate(signum: int, _: object) -> None:

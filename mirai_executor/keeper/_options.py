@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     WRONG_SECRET = 12  # the host is of another executor
     WRONG_VERSION = 13  # host and daemon have different versions of Python, or of this package
     BROKEN = 14  # no interpreter to run tasks could be started, or each came to nothing
+    WRONG_MODE = 15  # the host works with a dispatcher, or without, and was to do otherwise
     INTERRUPTED = 130  # by Ctrl-C
     TERMINATED = 143  # by SIGTERM, as schedulers end a job
 
@@ -37,6 +38,8 @@ class Options:
     Args:
         urls: The addresses of its host, best first.
         output: Whether what tasks print appears at its standard output.
+        cleanup: Whether it returns to its first state after each task; None leaves it to the host.
+        dispatcher: Whether its host has to work with a dispatcher, or without; None for either.
         idle_time: Seconds without a task after which it leaves; None for never.
         wall_time: Seconds after which it takes no more tasks, and leaves; None for never.
         max_tasks: Tasks after which it leaves; None for any number.
@@ -46,6 +49,8 @@ class Options:
 
     urls: tuple[Url, ...]
     output: bool = True
+    cleanup: bool | None = None
+    dispatcher: bool | None = None
     idle_time: float | None = None
     wall_time: float | None = None
     max_tasks: int | None = None

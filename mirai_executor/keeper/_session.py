@@ -17,6 +17,7 @@ from mirai_executor._core import TaskId
 from mirai_executor._host._local import LocalDaemon
 from mirai_executor._host._nursery import Nursery
 from mirai_executor._host._relay import Relay
+from mirai_executor._host._stops import Stops
 from mirai_executor._host._store import Store
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor.launchers import LocalLauncher
@@ -25,7 +26,6 @@ from ._options import Autoexit, Options
 
 __all__ = ["End", "Session"]
 
-_INSIST = 0.02  # seconds until a task that was asked to stop is asked again; then twice as many
 _LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
 _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
@@ -40,6 +40,8 @@ class End(Enum):
     CRASHED = auto()  # the daemon died, or was killed
     SPOILT = auto()  # the daemon could not clean up behind a task, and made room for another
     CUT_OFF = auto()  # the host is gone
+    OVERDUE = auto()  # the daemon was not ready in the time that the host gives it
+    WRONG_MODE = auto()  # the host works with a dispatcher, or without, and was to do otherwise
 
 
 class Session:
@@ -73,7 +75,8 @@ class Session:
         self._refused: list[TaskId] = []  # beyond max_tasks: the host will ask for them back
         # It has said that it has to leave; the host has killed it.
         self._is_spoilt = self._was_killed = False
-        self._stops: dict[int, tuple[float, float]] = {}  # as the host has for its own daemons
+        self._is_overdue = False  # the host has given it up
+        self._stops: Stops[int] = Stops()  # as the host has for its own daemons
         self._beat = _FIRST_BEAT
         self._next_beat = now + _FIRST_BEAT
         self._silent_since = now
@@ -98,7 +101,8 @@ class Session:
     def run(self) -> End:
         """Pass on what comes, until it is over; leaves nothing behind."""
         try:
-            self._say(_wire.Joined(self._daemon.pid, socket.gethostname()))
+            cleanup = self._options.cleanup
+            self._say(_wire.Joined(self._daemon.pid, socket.gethostname(), cleanup))
             # The last frame of the handshake may have brought more with it.
             self._on_host()
             return self._until_the_end()
@@ -183,14 +187,16 @@ class Session:
 
     def _obey(self, frame: _wire.Frame) -> None:
         match frame:
-            case _wire.Attend(seconds):
+            case _wire.Attend(seconds, dispatcher):
                 self._beat = seconds
                 self._next_beat = time.monotonic() + seconds
+                if self._options.dispatcher not in (None, dispatcher):
+                    self._finish(End.WRONG_MODE)
             case _wire.Beat():
                 pass
             case _wire.Stop(task):
                 self._daemon.interrupt(TaskId(task))
-                self._stops[task] = (_INSIST, time.monotonic() + _INSIST)
+                self._stops.add(task, time.monotonic())
             case _wire.Recall():
                 returned = self._daemon.take_back()
                 self._open -= len(returned)
@@ -198,8 +204,8 @@ class Session:
                 self._daemon.insist()
                 self._say(_wire.Returned((*returned, *self._refused)))
                 self._refused.clear()
-            case _wire.Kill(signum):
-                self._was_killed = True
+            case _wire.Kill(signum, overdue):
+                self._was_killed, self._is_overdue = True, overdue
                 self._daemon.kill(signum)
             case _:
                 raise _wire.WireError(f"a host does not send {type(frame).__name__}")
@@ -251,7 +257,7 @@ class Session:
         frame = _wire.decode(data)
         if isinstance(frame, _wire.Outcomes):
             for outcome in frame.outcomes:
-                self._stops.pop(outcome.task, None)
+                self._stops.discard(outcome.task)
 
     def _ask_to_leave(self) -> None:
         if not self._wants_to_leave:
@@ -284,6 +290,8 @@ class Session:
         self._finish(self._kind_of_end(code))
 
     def _kind_of_end(self, code: int) -> End:
+        if self._is_overdue:
+            return End.OVERDUE
         if self._wants_to_leave:
             return End.LEFT
         if self._is_leaving and code == 0:
@@ -298,8 +306,7 @@ class Session:
 
     def _deadlines(self) -> Iterable[float]:
         yield self._next_beat
-        for _, deadline in self._stops.values():
-            yield deadline
+        yield from self._stops.deadlines()
         if self._dead_until is not None:
             yield self._dead_until
         if not self._wants_to_leave:
@@ -313,10 +320,7 @@ class Session:
     def _expire(self, now: float) -> None:
         if self._next_beat <= now:
             self._on_beat(now)
-        for task, (pause, deadline) in list(self._stops.items()):
-            if deadline <= now:
-                self._daemon.insist()
-                self._stops[task] = (2 * pause, now + 2 * pause)
+        self._stops.insist(now, self._insist)
         if self._dead_until is not None and self._dead_until <= now:
             self._dead_until = None
             if self._daemon.is_dead:
@@ -328,6 +332,10 @@ class Session:
             self._ask_to_leave()
         if self._end_at <= now:
             self._ask_to_leave()
+
+    def _insist(self, _: int) -> bool:
+        self._daemon.insist()
+        return True
 
     def _on_beat(self, now: float) -> None:
         self._next_beat = now + self._beat

@@ -92,7 +92,6 @@ class Process:
         self.id = id_
         self.is_alive = True
         self.is_connected = True
-        self.has_greeted = False
         self.is_remote = world.chance(world.faults.is_remote)
         self.tickets: deque[TaskId] = deque()  # of what it has not begun; both sides take them
         self.waiting: deque[Work] = deque()  # what has come
@@ -109,7 +108,6 @@ class Process:
         if world.chance(faults.dies_at_start):
             self.die()
         elif not world.chance(faults.hangs_at_start):
-            self.has_greeted = True
             self.send(DaemonReady(self.id))
             if faults.mean_life < math.inf:
                 world.after(world.random.expovariate(1 / faults.mean_life), self.be_struck)
@@ -334,9 +332,7 @@ class Simulation:
     def let_daemons_join(self, every: float, most: int) -> None:
         """Have daemons come by themselves as long as there are fewer than ``most``."""
         if len(self.processes) < most:
-            process = self._add(self.dispatcher.adopt_daemon())
-            # The dispatcher watches those that it launched; a handshake is watched by the shell.
-            self.after(self.policy.start_timeout, lambda: self._shake_hands_or_end(process))
+            self._add(self.dispatcher.adopt_daemon(self.now))
         if not self.dispatcher.is_finished:
             self.after(every, lambda: self.let_daemons_join(every, most))
 
@@ -363,15 +359,10 @@ class Simulation:
     def _tell(self, event: Event) -> None:
         self._carry_out(self.dispatcher.handle(event, self.now))
 
-    def _add(self, id_: DaemonId) -> Process:
+    def _add(self, id_: DaemonId) -> None:
         process = self.processes[id_] = Process(self, id_)
         self.history.joined(id_)
         self.after(self.delay() * 20, lambda: self._start(process))
-        return process
-
-    def _shake_hands_or_end(self, process: Process) -> None:
-        if not process.has_greeted:
-            process.die()
 
     def _start(self, process: Process) -> None:
         if process.is_alive:

@@ -158,7 +158,7 @@ class World:
             yield from self._deadlines_of(daemon)
 
     def _deadlines_of(self, daemon: Daemon) -> Iterable[float]:
-        if daemon.state == "starting" and daemon.launched:
+        if daemon.state == "starting":
             yield daemon.since + self.policy.start_timeout
         if daemon.state == "ready" and daemon.stopped_at is not None:
             yield daemon.stopped_at + self.policy.cancel_grace
@@ -195,8 +195,8 @@ class World:
                 self._launch(id_)
             case DismissDaemon(id_):
                 self._dismiss(self.daemons[id_])
-            case KillDaemon(id_):
-                self._kill(self.daemons[id_])
+            case KillDaemon(id_, overdue):
+                self._kill(self.daemons[id_], overdue=overdue)
             case RecallTasks():
                 raise AssertionError("each task travels alone: there is nothing to take back")
             case _:
@@ -252,13 +252,12 @@ class World:
         task.sent_at = self.now
         assert self.policy.max_tasks is None or daemon.sent <= self.policy.max_tasks
 
-    def _kill(self, daemon: Daemon) -> None:
+    def _kill(self, daemon: Daemon, *, overdue: bool) -> None:
         assert daemon.state != "killed", "killed twice"
-        is_starting = daemon.launched and daemon.state == "starting"
         is_late = daemon.since + self.policy.start_timeout <= self.now
         # Killed at that very moment for another reason, it is not to blame.
-        daemon.overdue = is_starting and is_late and self.is_waiting
-        daemon.state = "killed"
+        assert overdue == (daemon.state == "starting" and is_late and self.is_waiting)
+        daemon.state, daemon.overdue = "killed", overdue
 
     def _check_failure(self, task: Task, failure: Failure, holder: DaemonId | None) -> None:
         daemon = self.losing if self.losing and self.losing.holds is task else self.holder(task)
@@ -298,11 +297,12 @@ class World:
         self.losing, self.begun = daemon, begun and daemon.holds is not None
         if daemon.holds is not None and self.begun:
             daemon.holds.executions += 1
-        unasked = daemon.state in ("starting", "ready") or daemon.overdue
-        if unasked and daemon.launched and not daemon.done and not self.begun:
+        in_vain = daemon.overdue or (daemon.launched and daemon.state in ("starting", "ready"))
+        if in_vain and not daemon.done and not self.begun:
             self.failed_starts.append(self.now)
             recent = self.failed_starts[-self.policy.failed_starts :]
-            if len(recent) == self.policy.failed_starts:
+            is_last = self.policy.launches or self.daemons.keys() == {daemon.id}
+            if len(recent) == self.policy.failed_starts and is_last:
                 self.broken |= self.now - recent[0] <= self.policy.failure_window
         daemon.state = "lost"
 
@@ -451,7 +451,7 @@ class DispatcherMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.world.daemons) < 6 and not self.world.is_closed)
     @rule()
     def join(self) -> None:
-        self.world.join(self.dispatcher.adopt_daemon(), launched=False)
+        self.world.join(self.dispatcher.adopt_daemon(self.world.now), launched=False)
         self.tell(DaemonReady(NOBODY))  # at the end of a shutdown, any event sends it away
 
     @precondition(lambda self: self.world.having("starting"))

@@ -142,12 +142,12 @@ def test_a_dispatcher_told_not_to_launch_waits_for_daemons_that_join(dispatch: D
     dispatcher = dispatch(launches=False)
     assert submit(dispatcher, T1) == []
     assert dispatcher.handle(DaemonsRequested(2), 0) == []
-    daemon = dispatcher.adopt_daemon()
+    daemon = dispatcher.adopt_daemon(0)
     assert dispatcher.handle(DaemonReady(daemon), 1) == [SendTasks(daemon, (T1,))]
 
 
 def test_a_daemon_that_joins_by_itself_is_not_launched_once_more(dispatcher: Dispatcher) -> None:
-    assert dispatcher.adopt_daemon() == A
+    assert dispatcher.adopt_daemon(0) == A
     assert submit(dispatcher, T1) == [], "the adopted one is on its way"
     assert dispatcher.handle(DaemonReady(A), 1) == [SendTasks(A, (T1,))]
 
@@ -424,11 +424,11 @@ def test_tasks_that_go_back_keep_the_order_of_submission(dispatcher: Dispatcher)
 def test_a_task_goes_back_behind_an_earlier_one_that_did(dispatch: Dispatch) -> None:
     dispatcher = dispatch(2, launches=False)
     for _ in range(2):
-        dispatcher.handle(DaemonReady(dispatcher.adopt_daemon()), 0)
+        dispatcher.handle(DaemonReady(dispatcher.adopt_daemon(0)), 0)
     submit(dispatcher, T1, T2, T3)  # T1 on B, T2 on A
     dispatcher.handle(DaemonLost(B), 1)
     dispatcher.handle(DaemonLost(A), 1)
-    assert dispatcher.handle(DaemonReady(dispatcher.adopt_daemon()), 2) == [SendTasks(C, (T1,))]
+    assert dispatcher.handle(DaemonReady(dispatcher.adopt_daemon(0)), 2) == [SendTasks(C, (T1,))]
 
 
 def test_a_task_runs_again_as_often_as_it_may(single: Dispatcher) -> None:
@@ -561,7 +561,7 @@ def test_daemons_that_came_by_themselves_may_go_without_breaking_the_executor(
 ) -> None:
     dispatcher = dispatch(launches=False, failed_starts=2)
     for _ in range(5):
-        daemon = dispatcher.adopt_daemon()
+        daemon = dispatcher.adopt_daemon(0)
         dispatcher.handle(DaemonReady(daemon), 0)
         dispatcher.handle(DaemonLost(daemon), 0)
     assert not dispatcher.is_broken
@@ -571,7 +571,7 @@ def test_a_daemon_that_is_not_ready_in_time_is_killed_and_replaced(dispatch: Dis
     dispatcher = dispatch(1, start_timeout=60.0)
     submit(dispatcher, T1)
     assert dispatcher.next_deadline() == 60
-    assert dispatcher.expire(60) == [KillDaemon(A)]
+    assert dispatcher.expire(60) == [KillDaemon(A, overdue=True)]
     assert dispatcher.handle(DaemonReady(A), 60) == [], "too late"
     assert dispatcher.handle(DaemonLost(A), 61) == [LaunchDaemon(B)]
 
@@ -581,7 +581,7 @@ def test_a_daemon_that_was_not_ready_in_time_counts_as_a_failed_start(dispatch: 
     submit(dispatcher, T1)
     dispatcher.expire(5)
     assert dispatcher.handle(DaemonLost(A), 6) == [LaunchDaemon(B)]
-    assert dispatcher.expire(11) == [KillDaemon(B)]
+    assert dispatcher.expire(11) == [KillDaemon(B, overdue=True)]
     assert dispatcher.handle(DaemonLost(B), 12) == [FailTask(T1, Failure.BROKEN)]
 
 
@@ -624,7 +624,7 @@ def test_a_failed_launch_fails_what_waits_while_no_daemon_is_there(dispatch: Dis
 
 def test_a_failed_launch_changes_nothing_for_daemons_that_are_there(dispatch: Dispatch) -> None:
     open_to_all = dispatch(1, launches=False)
-    daemon = open_to_all.adopt_daemon()
+    daemon = open_to_all.adopt_daemon(0)
     open_to_all.handle(DaemonReady(daemon), 0)
     submit(open_to_all, T1, T2)
     assert open_to_all.handle(LaunchFailed(), 1) == []
@@ -634,9 +634,48 @@ def test_a_failed_launch_changes_nothing_for_daemons_that_are_there(dispatch: Di
 def test_a_daemon_that_comes_all_the_same_mends_a_failed_launch(dispatch: Dispatch) -> None:
     open_to_all = dispatch(1, launches=False)
     open_to_all.handle(LaunchFailed(), 1)
-    daemon = open_to_all.adopt_daemon()
+    daemon = open_to_all.adopt_daemon(0)
     open_to_all.handle(DaemonReady(daemon), 2)
     assert submit(open_to_all, T1) == [SendTasks(daemon, (T1,))]
+
+
+def test_a_daemon_that_has_come_and_is_not_ready_in_time_is_killed(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(1, launches=False, start_timeout=60.0)
+    submit(open_to_all, T1)
+    daemon = open_to_all.adopt_daemon(5)
+    assert open_to_all.next_deadline() == 65
+    assert open_to_all.expire(65) == [KillDaemon(daemon, overdue=True)]
+    assert open_to_all.handle(DaemonReady(daemon), 65) == [], "too late"
+    assert open_to_all.handle(DaemonLost(daemon), 66) == [], "others may come"
+    other = open_to_all.adopt_daemon(67)
+    assert open_to_all.handle(DaemonReady(other), 68) == [SendTasks(other, (T1,))]
+
+
+def test_nothing_waits_for_daemons_that_come_and_are_never_ready(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(1, launches=False, start_timeout=5.0, failed_starts=2)
+    submit(open_to_all, T1)
+    for at, commands in [(0, []), (6, [FailTask(T1, Failure.BROKEN)])]:
+        daemon = open_to_all.adopt_daemon(at)
+        open_to_all.expire(at + 5)
+        assert open_to_all.handle(DaemonLost(daemon), at + 5) == commands
+    assert open_to_all.is_broken
+
+
+def test_while_a_daemon_is_there_tasks_wait_for_it_whoever_is_never_ready(
+    dispatch: Dispatch,
+) -> None:
+    open_to_all = dispatch(1, launches=False, start_timeout=5.0, failed_starts=2)
+    there = open_to_all.adopt_daemon(0)
+    open_to_all.handle(DaemonReady(there), 0)
+    submit(open_to_all, T1, T2)
+    for at in (0, 6):
+        daemon = open_to_all.adopt_daemon(at)
+        open_to_all.expire(at + 5)
+        assert open_to_all.handle(DaemonLost(daemon), at + 5) == []
+    assert open_to_all.handle(ResultArrived(there, T1), 12) == [
+        ResolveTask(T1),
+        SendTasks(there, (T2,)),
+    ]
 
 
 def test_once_no_daemon_can_come_any_more_nothing_waits_for_one(dispatch: Dispatch) -> None:
@@ -647,7 +686,7 @@ def test_once_no_daemon_can_come_any_more_nothing_waits_for_one(dispatch: Dispat
 
 def test_who_is_there_when_the_entrance_closes_does_what_waits(dispatch: Dispatch) -> None:
     open_to_all = dispatch(1, launches=False)
-    daemon = open_to_all.adopt_daemon()
+    daemon = open_to_all.adopt_daemon(0)
     open_to_all.handle(DaemonReady(daemon), 0)
     submit(open_to_all, T1, T2, T3)
     assert open_to_all.handle(EntranceClosed(), 1) == []
@@ -840,7 +879,7 @@ def test_a_daemon_that_joins_later_gets_all_of_them_in_order(dispatch: Dispatch)
     dispatcher.handle(EverywhereRequested(SETUP), 0)
     dispatcher.handle(EverywhereRequested(MORE), 0)
     submit(dispatcher, T1)
-    daemon = dispatcher.adopt_daemon()
+    daemon = dispatcher.adopt_daemon(0)
     assert dispatcher.handle(DaemonReady(daemon), 1) == [SendBroadcast(daemon, SETUP)]
     assert dispatcher.handle(BroadcastAnswered(daemon, SETUP), 2) == [SendBroadcast(daemon, MORE)]
     assert dispatcher.handle(BroadcastAnswered(daemon, MORE), 3) == [SendTasks(daemon, (T1,))]
@@ -1108,10 +1147,10 @@ def test_nothing_is_launched_after_a_shutdown_but_for_tasks(dispatcher: Dispatch
 
 def test_a_daemon_that_is_still_joining_at_the_end_is_killed(dispatch: Dispatch) -> None:
     dispatcher = dispatch(launches=False)
-    daemon = dispatcher.adopt_daemon()
+    daemon = dispatcher.adopt_daemon(0)
     dispatcher.handle(DaemonReady(daemon), 0)
     dispatcher.handle(ShutdownRequested(), 0)
-    late = dispatcher.adopt_daemon()
+    late = dispatcher.adopt_daemon(0)
     assert dispatcher.handle(DaemonLost(daemon), 1) == [KillDaemon(late)]
 
 
@@ -1160,7 +1199,7 @@ def test_a_task_submitted_after_a_kill_does_not_wait_for_ever(single: Dispatcher
 
 def test_a_daemon_that_joins_after_a_kill_is_dismissed(single: Dispatcher) -> None:
     single.handle(KillRequested(), 0)
-    late = single.adopt_daemon()
+    late = single.adopt_daemon(0)
     assert single.handle(DaemonReady(late), 1) == [DismissDaemon(late)]
     assert single.ready_count == 0
 
@@ -1235,7 +1274,7 @@ def test_direct_tasks_do_not_wait_for_a_busy_daemon_that_asked_to_leave(
 def test_direct_tasks_without_any_daemon_wait_for_the_first(dispatch: Dispatch) -> None:
     dispatcher = dispatch(2, direct=True, launches=False)
     assert submit(dispatcher, T1, T2) == []
-    daemon = dispatcher.adopt_daemon()
+    daemon = dispatcher.adopt_daemon(0)
     assert dispatcher.handle(DaemonReady(daemon), 1) == [SendTasks(daemon, (T1,))]
     assert dispatcher.handle(ResultArrived(daemon, T1), 2) == [
         ResolveTask(T1),

@@ -373,15 +373,25 @@ def test_a_file_that_a_killed_host_has_left_is_used_again(tmp_path: Path) -> Non
     [
         ({"url": "tcp://127.0.0.1:0", "max_workers": 2}, "launch_local"),
         ({"url": "tcp://127.0.0.1:0", "tls": "cert.pem"}, "tls"),
+        ({"url": "tls+tcp://127.0.0.1:0", "tls_minimum": "1.1"}, '"1.2" or "1.3", not \'1.1\''),
+        ({"url": "tcp://127.0.0.1:0", "tls_minimum": "1.2"}, r"tls\+tcp"),
         ({"url": []}, "at least one"),
         ({"url": "http://localhost"}, "ws://"),
         ({"url": "tcp://127.0.0.1:0", "heartbeat": 0}, "heartbeat"),
         ({"max_workers": 2, "tls": "cert.pem"}, "url"),
+        ({"max_workers": 2, "tls_minimum": "1.2"}, "url"),
     ],
 )
 def test_what_cannot_work_is_refused(options: dict[str, object], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         MiraiExecutor(**options)  # type: ignore[arg-type]  # that is the point
+
+
+def test_daemons_are_told_which_version_of_tls_they_may_speak() -> None:
+    with MiraiExecutor(url="tls+tcp://127.0.0.1:0", tls_minimum="1.2") as executor:
+        assert "MIRAI_EXECUTOR_TLS_MINIMUM=1.2 " in executor.launch_remote(1)[0]
+        executor.launch_local(1)
+        assert executor.submit(abs, -3).result(30) == 3
 
 
 def test_a_launcher_that_does_not_fit_the_address_is_refused_at_once() -> None:

@@ -194,6 +194,26 @@ def test_a_daemon_does_no_more_tasks_than_it_may_and_loses_none() -> None:
         wait_until(partial(has_left, executor, few))
 
 
+@pytest.mark.parametrize("cleanup", [True, False])
+def test_a_daemon_has_its_own_say_over_whether_it_cleans_up(cleanup: bool) -> None:
+    with listening(cleanup=not cleanup) as executor:
+        executor.launch_local(1, cleanup=cleanup)
+        executor.submit(os.chdir, "/").result(SOON)
+        assert (executor.submit(os.getcwd).result(SOON) == "/") is not cleanup
+
+
+@pytest.mark.parametrize("dispatcher", [True, False])
+def test_a_daemon_may_ask_for_a_host_with_or_without_a_dispatcher(dispatcher: bool) -> None:
+    with listening(dispatcher=dispatcher) as executor:
+        future = executor.submit(mischief.answer)
+        executor.launch_local(1, dispatcher=not dispatcher)
+        error = future.exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert f"the host works {'with' if dispatcher else 'without'} a dispatcher" in str(error)
+        executor.launch_local(1, dispatcher=dispatcher)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
 # Losses
 
 
@@ -436,6 +456,17 @@ def test_a_daemon_of_another_executor_is_refused() -> None:
     assert "the host is not the one to serve" in said
 
 
+def test_a_daemon_says_that_the_host_works_otherwise_than_it_was_to() -> None:
+    with MiraiExecutor(url=new_url()) as executor:
+        assert executor._reception is not None
+        assert executor.url is not None
+        credentials = executor._reception.credentials
+        code, said = run_daemon(executor.url, credentials, "--no-dispatcher")
+    assert code == 15
+    assert "the host works with a dispatcher" in said
+    assert "--no-dispatcher" in said
+
+
 def test_a_daemon_of_another_version_says_which() -> None:
     secret = new_secret()
 
@@ -469,6 +500,20 @@ def test_a_daemon_called_in_a_wrong_way_says_how(words: tuple[str, ...], text: s
     code, said = run_daemon("tcp://127.0.0.1:1", None, *words)
     assert code == 2
     assert text in said
+
+
+def test_a_daemon_that_is_not_ready_in_time_is_given_up(bell: Bell) -> None:
+    hang = mischief.hold_the_gil
+    with listening(initializer=hang, initargs=(bell.path,), start_timeout=1.0) as executor:
+        [command] = executor.launch_remote(1, autoexit="never")
+        keeper = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec env {command}"], stderr=subprocess.PIPE, text=True
+        )
+        bell.wait()
+        _, said = keeper.communicate(timeout=SOON)
+        wait_until(lambda: not pids(executor))
+    assert keeper.returncode == 14
+    assert "it was not ready in the time that its host gives it" in said
 
 
 def test_a_daemon_whose_interpreters_come_to_nothing_gives_up(tmp_path: Path) -> None:

@@ -190,7 +190,6 @@ def test_an_initializer_that_crashes_is_told_by_signal_and_frames() -> None:
     assert "in segfault" in error.stderr
 
 
-@pytest.mark.local_link("start_timeout is for daemons that this process starts")
 def test_an_initializer_that_hangs_is_given_up_after_start_timeout() -> None:
     fails_all(MiraiExecutor(2, None, hang, start_timeout=1.0))
 

@@ -7,11 +7,13 @@ import os
 import resource
 import select
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from mirai_executor._transport import Listener, dial, listen
 from mirai_executor._transport import _pump as pump
 from mirai_executor._transport import _strangers as strangers
 from mirai_executor._transport import _tunnel as tunnel
-from mirai_executor.credentials import make_certificate
+from mirai_executor.credentials import Certificate, TlsVersion, make_certificate
 from mirai_executor.urls import Url
 
 pytestmark = pytest.mark.transports
@@ -38,8 +40,8 @@ CERTIFICATE = make_certificate()
 
 
 @contextlib.contextmanager
-def listening(scheme: str) -> Iterator[Listener]:
-    (listener,) = listen([Url.parse(f"{scheme}://127.0.0.1:0/mirai")], CERTIFICATE)
+def listening(scheme: str, certificate: Certificate = CERTIFICATE) -> Iterator[Listener]:
+    (listener,) = listen([Url.parse(f"{scheme}://127.0.0.1:0/mirai")], certificate)
     try:
         yield listener
     finally:
@@ -358,6 +360,31 @@ def test_only_the_authority_that_was_named_is_trusted() -> None:
         ]:
             with pytest.raises(OSError, match="certificate verify failed"):
                 dial(listener.url, SECONDS, authority, name)
+
+
+def speak_tls_1_2(url: Url) -> str | None:
+    """Knock as one who speaks nothing newer; return the version that was agreed on."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=CERTIFICATE.authority)
+    with (
+        socket.create_connection((url.host, url.port), SECONDS) as raw,
+        context.wrap_socket(raw, server_hostname=CERTIFICATE.server_name) as greeted,
+    ):
+        return greeted.version()
+
+
+def test_who_speaks_tls_1_2_alone_gets_in_only_if_it_was_asked_for() -> None:
+    with listening("wss") as listener, pytest.raises(OSError, match=r"alert|reset|EOF"):
+        speak_tls_1_2(listener.url)
+    with listening("wss", replace(CERTIFICATE, tls_minimum=TlsVersion.TLS_1_2)) as listener:
+        assert speak_tls_1_2(listener.url) == "TLSv1.2"
+
+
+def test_daemons_may_be_asked_to_speak_tls_1_2() -> None:
+    with MiraiExecutor(url="wss://127.0.0.1:0", tls_minimum="1.2") as executor:
+        executor.launch_local(1)
+        assert executor.submit(abs, -1).result(SECONDS) == 1
 
 
 def test_a_daemon_says_that_it_does_not_trust_the_certificate() -> None:

@@ -15,6 +15,7 @@ from mirai_executor.credentials import (
     Sealer,
     Secret,
     SessionKeys,
+    TlsVersion,
     VersionMismatchError,
     WrongSecretError,
     given_secret,
@@ -311,6 +312,7 @@ def test_what_a_daemon_needs_travels_as_environment_and_is_taken_out_there() -> 
     for credentials in (
         DaemonCredentials(SECRET),
         DaemonCredentials(SECRET, "-----BEGIN\n", "mirai-0"),
+        DaemonCredentials(SECRET, tls_minimum=TlsVersion.TLS_1_2),
     ):
         environment = {"HOME": "/", **credentials.environment}
         assert DaemonCredentials.take_from(environment) == credentials
@@ -323,6 +325,12 @@ def test_a_daemon_without_a_secret_is_told_where_it_comes_from() -> None:
         DaemonCredentials.take_from({})
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         DaemonCredentials.take_from({"MIRAI_EXECUTOR_SECRET": "none"})
+
+
+def test_what_is_no_version_of_tls_that_is_spoken_is_refused() -> None:
+    environment = {**DaemonCredentials(SECRET).environment, "MIRAI_EXECUTOR_TLS_MINIMUM": "1.1"}
+    with pytest.raises(ValueError, match=r'tls_minimum must be "1.2" or "1.3", not \'1.1\''):
+        DaemonCredentials.take_from(environment)
 
 
 def test_a_host_takes_the_secret_that_its_environment_has() -> None:

@@ -4,14 +4,24 @@ import contextlib
 import os
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor._transport import (
+    Link,
+    LinkClosedError,
+    TlsSocket,
+    client_context,
+    server_context,
+)
+from mirai_executor.credentials import TlsVersion, make_certificate
 
 SIZES = [0, 1, 7, 8, 9, 65_527, 65_528, 65_535, 65_536, 65_537, 200_000, 3_000_000]
 Ends = tuple[Link, Link]
@@ -171,3 +181,55 @@ def test_a_forked_child_holds_no_link_open(ends: Ends) -> None:
     os.close(write_end)
     os.waitpid(pid, 0)
     os.close(read_end)
+
+
+# TLS
+
+CERTIFICATE = make_certificate()
+OLDER = replace(CERTIFICATE, tls_minimum=TlsVersion.TLS_1_2)
+
+
+def shake_hands(at_host: ssl.SSLContext, at_daemon: ssl.SSLContext) -> str | None:
+    """Connect a host and a daemon; return what the daemon takes the version for.
+
+    Raises:
+        ssl.SSLError: The host will not have it.
+    """
+    here, there = socket.socketpair()
+    with contextlib.ExitStack() as stack:
+        host = stack.enter_context(contextlib.closing(TlsSocket(here, at_host)))
+        name = CERTIFICATE.server_name
+        daemon = at_daemon.wrap_socket(there, server_hostname=name, do_handshake_on_connect=False)
+        stack.enter_context(daemon)
+        host.settimeout(10)
+        daemon.settimeout(10)
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        answer = pool.submit(daemon.do_handshake)
+        host.shake_hands()
+        answer.result()
+        return daemon.version()
+
+
+def at_most_tls_1_2(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def test_a_daemon_that_speaks_tls_1_2_alone_gets_in_only_if_it_was_asked_for() -> None:
+    daemon = at_most_tls_1_2(client_context(CERTIFICATE.authority, TlsVersion.TLS_1_2))
+    with pytest.raises(ssl.SSLError, match="unsupported protocol"):
+        shake_hands(server_context(CERTIFICATE), daemon)
+    assert shake_hands(server_context(OLDER), daemon) == "TLSv1.2"
+
+
+def test_a_daemon_accepts_a_host_that_speaks_tls_1_2_alone_only_if_it_was_asked_for() -> None:
+    host = at_most_tls_1_2(server_context(OLDER))
+    with pytest.raises(ssl.SSLError, match="unsupported protocol"):
+        shake_hands(host, client_context(CERTIFICATE.authority))
+    daemon = client_context(CERTIFICATE.authority, TlsVersion.TLS_1_2)
+    assert shake_hands(host, daemon) == "TLSv1.2"
+
+
+def test_host_and_daemon_speak_the_newest_version_that_both_can() -> None:
+    daemon = client_context(CERTIFICATE.authority, TlsVersion.TLS_1_2)
+    assert shake_hands(server_context(OLDER), daemon) == "TLSv1.3"

@@ -1,0 +1,76 @@
+"""Knows how daemons were lost and why none can be started, and makes errors of that."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mirai_executor._core import DaemonId
+from mirai_executor.errors import DaemonLostError, LaunchError
+
+from ._daemon import Daemon
+from ._ends import another, describe_exit, last_words
+from ._remote import RemoteDaemon
+
+__all__ = ["Losses"]
+
+
+class Losses:
+    """Those of one executor. For the host thread only.
+
+    Attributes:
+        why_none: Why no daemon can be started, as far as that is known.
+    """
+
+    def __init__(self) -> None:
+        self.why_none: LaunchError | None = None
+        self._now: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
+
+    @contextmanager
+    def reporting(self, id_: DaemonId, daemon: Daemon, stderr: str) -> Iterator[None]:
+        """Know of a loss while it is reported, and how the last daemon ended also afterwards."""
+        known = self.why_none
+        if known is None or known.__cause__ is None:  # else it says more
+            self.why_none = LaunchError(
+                "daemons cannot be started, or end before they run a task; the last one "
+                f"{_describe_end(daemon)}{last_words(stderr)}",
+                command=daemon.command,
+                exitcode=daemon.exitcode,
+                stderr=stderr,
+            )
+        self._now[id_] = (daemon, stderr)
+        yield
+        del self._now[id_]
+
+    def note_initializer(self, cause: BaseException, daemon: Daemon) -> None:
+        """Keep what an initializer has raised."""
+        self.why_none = LaunchError(
+            f"the initializer failed: {type(cause).__name__}: {cause}", command=daemon.command
+        )
+        self.why_none.__cause__ = cause
+
+    def launch_error(self) -> LaunchError:
+        """Return a fresh error that says why no daemon can be started."""
+        return another(self.why_none or LaunchError())
+
+    def is_lost(self, id_: DaemonId) -> bool:
+        """Tell whether a daemon's loss is being reported."""
+        return id_ in self._now
+
+    def lost_error(self, id_: DaemonId, what: str) -> DaemonLostError:
+        """Return the error of a task, or whatever else, that went down with a daemon."""
+        if id_ not in self._now:
+            return DaemonLostError(f"its daemon ended {what}")
+        daemon, stderr = self._now[id_]
+        return DaemonLostError(
+            f"the daemon (pid {daemon.pid} on {daemon.host}) {_describe_end(daemon)} {what}"
+            f"{last_words(stderr)}",
+            pid=daemon.pid,
+            host=daemon.host,
+            exitcode=daemon.exitcode,
+            stderr=stderr,
+        )
+
+
+def _describe_end(daemon: Daemon) -> str:
+    if daemon.exitcode is None:
+        return "has lost its connection" if isinstance(daemon, RemoteDaemon) else "ended"
+    return describe_exit(daemon.exitcode)

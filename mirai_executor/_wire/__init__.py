@@ -1,0 +1,94 @@
+"""Turns frames into bytes and back: everything that a host and a daemon say to each other.
+
+::
+
+    daemon                                   host
+      | -- Hello (versions, pid) ------------> |
+      | <------------- Init (preparation) ---- |
+      | -- Ready, or InitFailed -------------> |
+      | <------------- Tasks, Broadcast ------ |
+      | -- Outcomes, BroadcastOutcome -------> |
+      | -- Leaving (wants to go) ------------> |
+      | <------------- Leave (may go) -------- |
+
+Daemons elsewhere have a keeper between the two, which passes all of these on. It has frames of its
+own for what cannot wait until a daemon has time to read::
+
+    keeper                                   host
+      | -- Joined (machine, pid) ------------> |
+      | <------------- Attend (on terms) ----- |
+      | -- Beat -----------------------------> |
+      | <---------------------------- Beat --- |
+      | <-------- Stop, Recall, Kill --------- |
+      | -- Returned, Ended (how) ------------> |
+
+A frame is one byte that names its kind, and a body of little-endian fields; byte strings carry
+their length in eight bytes. Payloads are opaque here: nothing in this room pickles.
+``docs/protocol.md`` lists every field.
+"""
+
+from ._codec import (
+    Frame,
+    count_outcomes,
+    decode,
+    encode,
+    is_for_keeper,
+    is_leave,
+    is_leaving,
+    is_tasks,
+)
+from ._fields import Buffer, Bytes, Name, WireError
+from ._frames import (
+    PROTOCOL_VERSION,
+    Broadcast,
+    BroadcastOutcome,
+    Hello,
+    Init,
+    InitFailed,
+    Leave,
+    Leaving,
+    Outcomes,
+    Ready,
+    Status,
+    Tasks,
+    WireOutcome,
+    WireTask,
+)
+from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Attend",
+    "Beat",
+    "Broadcast",
+    "BroadcastOutcome",
+    "Buffer",
+    "Bytes",
+    "Ended",
+    "Frame",
+    "Hello",
+    "Init",
+    "InitFailed",
+    "Joined",
+    "Kill",
+    "Leave",
+    "Leaving",
+    "Name",
+    "Outcomes",
+    "Ready",
+    "Recall",
+    "Returned",
+    "Status",
+    "Stop",
+    "Tasks",
+    "WireError",
+    "WireOutcome",
+    "WireTask",
+    "count_outcomes",
+    "decode",
+    "encode",
+    "is_for_keeper",
+    "is_leave",
+    "is_leaving",
+    "is_tasks",
+]

@@ -1,0 +1,152 @@
+"""Reads and writes the fields that frames are made of."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+__all__ = [
+    "U8",
+    "U64",
+    "Buffer",
+    "Bytes",
+    "Empty",
+    "Name",
+    "Reader",
+    "WireError",
+    "pack_block",
+    "pack_buffers",
+    "pack_names",
+    "read_buffers",
+    "read_names",
+]
+
+Bytes = bytes | memoryview
+# A large buffer of a payload: bytes, or its place in shared memory (arena, offset, length).
+Buffer = Bytes | bytearray | tuple[int, int, int]
+
+U8 = struct.Struct("<B")
+U64 = struct.Struct("<Q")
+_PLACE = struct.Struct("<QQQ")
+_DIGEST_SIZE = 16
+_SMALL = 4096  # bytes
+
+
+class WireError(ValueError):
+    """The bytes are not a frame of this protocol."""
+
+
+class Name(NamedTuple):
+    """One name of the host's ``__main__``; without ``blob`` where the daemon has it already."""
+
+    name: str
+    digest: bytes
+    blob: Bytes | None = None
+
+
+class Reader:
+    """Walks through a frame, behind its kind; a field that is not all there is an error."""
+
+    def __init__(self, frame: bytes | bytearray | memoryview) -> None:
+        self._body = memoryview(frame)
+        # What is sliced out of bytes is a copy at once.
+        self._copied = frame if type(frame) is bytes else self._body
+        self._at = 1
+
+    def unpack(self, fields: struct.Struct) -> tuple[Any, ...]:
+        """Return the values of some fields."""
+        at = self._at
+        try:
+            values = fields.unpack_from(self._body, at)
+        except struct.error as error:
+            raise WireError(f"a frame ends early: {error}") from error
+        self._at = at + fields.size
+        return values
+
+    def take(self, size: int) -> memoryview:
+        """Return so many bytes."""
+        piece = self._body[self._at : self._at + size]
+        if len(piece) != size:
+            raise WireError(f"a frame ends {size - len(piece)} bytes early")
+        self._at += size
+        return piece
+
+    def payload(self, fields: struct.Struct) -> tuple[tuple[Any, ...], Bytes]:
+        """Return some fields, and the bytes behind them, whose number is the last of the fields.
+
+        A few bytes are copied, or one result would keep a frame of many.
+        """
+        # As unpack and take would, at less cost: this is on the path of every result.
+        try:
+            values = fields.unpack_from(self._body, self._at)
+        except struct.error as error:
+            raise WireError(f"a frame ends early: {error}") from error
+        start = self._at + fields.size
+        self._at = end = start + values[-1]
+        if end > len(self._body):
+            raise WireError(f"a frame ends {end - len(self._body)} bytes early")
+        if values[-1] < _SMALL:
+            return values, bytes(self._copied[start:end])
+        return values, self._body[start:end]
+
+    def block(self) -> memoryview:
+        """Return bytes that stand behind their length."""
+        return self.take(int(self.unpack(U64)[0]))
+
+    def end(self) -> None:
+        """Raise WireError if something is left."""
+        if self._at != len(self._body):
+            raise WireError(f"{len(self._body) - self._at} bytes too many in a frame")
+
+
+def pack_block(data: Bytes) -> Iterator[Bytes]:
+    """Yield bytes behind their length."""
+    yield U64.pack(len(data))
+    yield data
+
+
+def pack_names(names: Sequence[Name]) -> Iterator[Bytes]:
+    """Yield the names of a call."""
+    for name in names:
+        yield from pack_block(name.name.encode())
+        yield name.digest
+        yield U8.pack(name.blob is not None)
+        if name.blob is not None:
+            yield from pack_block(name.blob)
+
+
+def read_names(reader: Reader, count: int) -> Iterator[Name]:
+    """Yield what :func:`pack_names` has packed."""
+    for _ in range(count):
+        name, digest = str(reader.block(), "utf-8"), bytes(reader.take(_DIGEST_SIZE))
+        (has_blob,) = reader.unpack(U8)
+        yield Name(name, digest, reader.block() if has_blob else None)
+
+
+def pack_buffers(buffers: Sequence[Buffer]) -> Iterator[Bytes]:
+    """Yield large buffers, or where they lie."""
+    for buffer in buffers:
+        if isinstance(buffer, tuple):
+            yield _PLACE.pack(*buffer)
+        else:
+            yield _PLACE.pack(0, 0, len(buffer))  # no arena has this number
+            yield memoryview(buffer)
+
+
+def read_buffers(reader: Reader, count: int) -> Iterator[Buffer]:
+    """Yield what :func:`pack_buffers` has packed."""
+    for _ in range(count):
+        arena, offset, length = reader.unpack(_PLACE)
+        yield (arena, offset, length) if arena else reader.take(length)
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """A frame whose kind says everything."""
+
+    def parts(self) -> Iterator[Bytes]:
+        return iter(())
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls()

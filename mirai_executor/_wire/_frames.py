@@ -1,0 +1,263 @@
+"""The frames that a host and a daemon exchange, whether or not a keeper stands between."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, NamedTuple, Self
+
+from ._fields import (
+    Buffer,
+    Bytes,
+    Empty,
+    Name,
+    Reader,
+    pack_block,
+    pack_buffers,
+    pack_names,
+    read_buffers,
+    read_names,
+)
+
+__all__ = [
+    "BATCH",
+    "PROTOCOL_VERSION",
+    "Broadcast",
+    "BroadcastOutcome",
+    "Hello",
+    "Init",
+    "InitFailed",
+    "Leave",
+    "Leaving",
+    "Outcomes",
+    "Ready",
+    "Status",
+    "Tasks",
+    "WireOutcome",
+    "WireTask",
+]
+
+PROTOCOL_VERSION = 4
+
+_HELLO = struct.Struct("<HIBBB")
+BATCH = struct.Struct("<II")  # how many there are, and how many arenas are released
+# With the number of large buffers, and the length of the payload, which comes after the names.
+_TASK = struct.Struct("<QIIQ")
+_OUTCOME = struct.Struct("<QBBIQQ")
+_SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
+
+
+class Status(IntEnum):
+    """How a task ended at its daemon."""
+
+    VALUE = 0
+    ERROR = 1
+    SKIPPED = 2  # it had been stopped before it began
+
+
+_STATUSES = dict(enumerate(Status))  # Status(n), at a tenth of its cost
+
+
+class WireTask(NamedTuple):
+    task: int
+    names: tuple[Name, ...]
+    payload: Bytes
+    buffers: tuple[Buffer, ...] = ()
+
+
+class WireOutcome(NamedTuple):
+    task: int
+    status: Status
+    leaving: bool  # the daemon is spoilt and wants no further task
+    payload: Bytes
+    nanoseconds: int = 0  # that it took
+    buffers: tuple[Buffer, ...] = ()
+
+
+def _released(arenas: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(arenas)}q", *arenas)
+
+
+def _read_released(reader: Reader, count: int) -> tuple[int, ...]:
+    return struct.unpack(f"<{count}q", reader.take(8 * count)) if count else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first frame of a daemon; ``version`` is that of the package."""
+
+    KIND: ClassVar[int] = 16
+    pid: int
+    python: tuple[int, int, int]
+    version: str
+    protocol: int = PROTOCOL_VERSION
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _HELLO.pack(self.protocol, self.pid, *self.python)
+        yield from pack_block(self.version.encode())
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        protocol, pid, major, minor, micro = reader.unpack(_HELLO)
+        return cls(pid, (major, minor, micro), str(reader.block(), "utf-8"), protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """A frame that carries one payload and nothing else."""
+
+    payload: Bytes
+
+    def parts(self) -> Iterator[Bytes]:
+        return pack_block(self.payload)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(reader.block())
+
+
+@dataclass(frozen=True, slots=True)
+class Init(_Blob):
+    """What a daemon must know before it serves."""
+
+    KIND: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InitFailed(_Blob):
+    """The initializer raised; the payload is its error."""
+
+    KIND: ClassVar[int] = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Empty):
+    """The daemon may be given tasks."""
+
+    KIND: ClassVar[int] = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Leave(Empty):
+    """The daemon may go: everything that it sent has been received."""
+
+    KIND: ClassVar[int] = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving(Empty):
+    """The daemon wants to go, and will, once told :class:`Leave`."""
+
+    KIND: ClassVar[int] = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Calls to run, one after the other, in this order; and arenas that the host releases."""
+
+    KIND: ClassVar[int] = 2
+    tasks: tuple[WireTask, ...]
+    released: tuple[int, ...] = ()
+
+    def parts(self) -> Iterator[Bytes]:
+        yield BATCH.pack(len(self.tasks), len(self.released))
+        if self.released:
+            yield _released(self.released)
+        before: tuple[Name, ...] = ()
+        for task, names, payload, buffers in self.tasks:
+            if names is before or not names:
+                yield _TASK.pack(task, _SAME_NAMES if names else 0, len(buffers), len(payload))
+            else:
+                yield _TASK.pack(task, len(names), len(buffers), len(payload))
+                yield from pack_names(names)
+            before = names
+            yield payload
+            if buffers:
+                yield from pack_buffers(buffers)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        count, released = reader.unpack(BATCH)
+        arenas = _read_released(reader, released)
+        tasks = []
+        names: tuple[Name, ...] = ()
+        for _ in range(count):
+            task, named, large, size = reader.unpack(_TASK)
+            if named != _SAME_NAMES:
+                names = tuple(read_names(reader, named)) if named else ()
+            payload = reader.take(size)
+            buffers = tuple(read_buffers(reader, large)) if large else ()
+            tasks.append(WireTask(task, names, payload, buffers))
+        return cls(tuple(tasks), arenas)
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A call of ``everywhere``: what it changes, stays."""
+
+    KIND: ClassVar[int] = 3
+    broadcast: int
+    names: tuple[Name, ...]
+    payload: Bytes
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _TASK.pack(self.broadcast, len(self.names), 0, len(self.payload))
+        yield from pack_names(self.names)
+        yield self.payload
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        broadcast, names, _, size = reader.unpack(_TASK)
+        return cls(broadcast, tuple(read_names(reader, names)), reader.take(size))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """How tasks ended, in the order in which they did; and arenas that the daemon releases."""
+
+    KIND: ClassVar[int] = 19
+    outcomes: tuple[WireOutcome, ...]
+    released: tuple[int, ...] = ()
+
+    def parts(self) -> Iterator[Bytes]:
+        yield BATCH.pack(len(self.outcomes), len(self.released))
+        if self.released:
+            yield _released(self.released)
+        for task, status, leaving, payload, nanoseconds, buffers in self.outcomes:
+            size = len(payload)
+            yield _OUTCOME.pack(task, status, leaving, len(buffers), nanoseconds, size)
+            yield payload
+            if buffers:
+                yield from pack_buffers(buffers)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        count, released = reader.unpack(BATCH)
+        arenas = _read_released(reader, released)
+        outcomes = []
+        for _ in range(count):
+            (task, status, leaving, large, nanoseconds, _), payload = reader.payload(_OUTCOME)
+            buffers = tuple(read_buffers(reader, large)) if large else ()
+            outcomes.append(
+                WireOutcome(task, _STATUSES[status], leaving != 0, payload, nanoseconds, buffers)
+            )
+        return cls(tuple(outcomes), arenas)
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastOutcome:
+    """How a call of ``everywhere`` ended at this daemon."""
+
+    KIND: ClassVar[int] = 20
+    broadcast: int
+    status: Status
+    payload: Bytes
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _OUTCOME.pack(self.broadcast, self.status, 0, 0, 0, len(self.payload))
+        yield self.payload
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        broadcast, status, _, _, _, size = reader.unpack(_OUTCOME)
+        return cls(broadcast, Status(status), reader.take(size))

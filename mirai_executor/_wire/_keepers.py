@@ -1,0 +1,153 @@
+"""The frames between a host and a keeper: what cannot wait until a daemon has time to read."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ._fields import U64, Bytes, Empty, Reader, pack_block
+
+__all__ = ["Attend", "Beat", "Ended", "Joined", "Kill", "Recall", "Returned", "Stop"]
+
+_JOINED = struct.Struct("<IB")
+_ATTEND = struct.Struct("<d?")
+_KILL = struct.Struct("<B?")
+_ENDED = struct.Struct("<iQI")  # exit code, tasks received, tasks that never began
+_WISHES = {0: None, 1: True, 2: False}  # of a daemon; None leaves it to the host
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The first frame of a keeper: where it is, and its daemon's process id.
+
+    ``cleanup`` is whether that has to clean up after each task; None leaves it to the host.
+    """
+
+    KIND: ClassVar[int] = 32
+    pid: int
+    host: str
+    cleanup: bool | None = None
+
+    def parts(self) -> Iterator[Bytes]:
+        (wish,) = (number for number, wish in _WISHES.items() if wish is self.cleanup)
+        yield _JOINED.pack(self.pid, wish)
+        yield from pack_block(self.host.encode())
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        pid, wish = reader.unpack(_JOINED)
+        return cls(pid, str(reader.block(), "utf-8"), _WISHES[wish])
+
+
+@dataclass(frozen=True, slots=True)
+class Attend:
+    """What a host says first: how many seconds pass between two beats, of either side.
+
+    ``dispatcher`` is whether its tasks wait in one queue, or are dealt out when submitted.
+    """
+
+    KIND: ClassVar[int] = 40
+    seconds: float
+    dispatcher: bool = True
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _ATTEND.pack(self.seconds, self.dispatcher)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(*reader.unpack(_ATTEND))
+
+
+@dataclass(frozen=True, slots=True)
+class Beat(Empty):
+    """A sign of life."""
+
+    KIND: ClassVar[int] = 33
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A task has to stop."""
+
+    KIND: ClassVar[int] = 41
+    task: int
+
+    def parts(self) -> Iterator[Bytes]:
+        yield U64.pack(self.task)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(*reader.unpack(U64))
+
+
+@dataclass(frozen=True, slots=True)
+class Recall(Empty):
+    """The host has back what has not begun, and wants the results that are in hand."""
+
+    KIND: ClassVar[int] = 42
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """The daemon is to be ended by a signal.
+
+    If it is ``overdue``, never having been ready, no other is to come in its place.
+    """
+
+    KIND: ClassVar[int] = 43
+    signum: int
+    overdue: bool = False
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _KILL.pack(self.signum, self.overdue)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(*reader.unpack(_KILL))
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Tasks that have not begun, and never will."""
+
+    KIND: ClassVar[int] = 34
+    tasks: tuple[int, ...]
+
+    def parts(self) -> Iterator[Bytes]:
+        yield U64.pack(len(self.tasks))
+        yield struct.pack(f"<{len(self.tasks)}Q", *self.tasks)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        (count,) = reader.unpack(U64)
+        return cls(_read_tasks(reader, count))
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a daemon has ended: as ``subprocess`` says it, and its last words.
+
+    Of the tasks that were sent to it, those after the first ``received`` were still on their way,
+    and those in ``unbegun`` never began.
+    """
+
+    KIND: ClassVar[int] = 35
+    code: int
+    received: int
+    unbegun: tuple[int, ...]
+    stderr: str
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _ENDED.pack(self.code, self.received, len(self.unbegun))
+        yield struct.pack(f"<{len(self.unbegun)}Q", *self.unbegun)
+        yield from pack_block(self.stderr.encode(errors="replace"))
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        code, received, count = reader.unpack(_ENDED)
+        unbegun = _read_tasks(reader, count)
+        return cls(code, received, unbegun, str(reader.block(), "utf-8"))
+
+
+def _read_tasks(reader: Reader, count: int) -> tuple[int, ...]:
+    return struct.unpack(f"<{count}Q", reader.take(8 * count))
