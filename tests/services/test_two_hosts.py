@@ -86,6 +86,24 @@ def test_a_cable_that_stays_cut_costs_the_task_and_those_that_wait_go_on_elsewhe
     assert waiting.result(SECONDS) == 3
 
 
+def test_a_daemon_that_comes_back_after_ten_seconds_is_a_new_one(
+    cable: Cable, bell: Bell
+) -> None:
+    with listening(f"tls+tcp://{cable.address}:0", heartbeat=BEAT) as executor:
+        executor.launch_remote(1, over_there(cable), autoexit="never", retry=SECONDS)
+        executor.wait_ready(SECONDS, count=1)
+        lost, waiting = hold(executor, bell), executor.submit(abs, -3)
+        cable.cut()
+        cut_at = time.monotonic()
+        with pytest.raises(DaemonLostError):
+            lost.result(SECONDS)
+        time.sleep(cut_at + 10.0 - time.monotonic())  # that long the cable is cut
+        cable.mend()
+        assert waiting.result(SECONDS) == 3
+        assert executor.info().cumulative == 2
+        assert isinstance(lost.exception(), DaemonLostError)
+
+
 def test_a_cable_that_is_taken_away_ends_the_daemons_of_the_other_side(
     executor: MiraiExecutor, cable: Cable, bell: Bell
 ) -> None:
