@@ -24,7 +24,11 @@ from ._receiver import Receiver
 from ._sender import Sender
 from ._stream import Stream
 
+# From so many bytes on, a pickle is better placed in an arena than sent in a frame; measured.
+LARGE = 1 << 20
+
 __all__ = [
+    "LARGE",
     "ArenaError",
     "Buffer",
     "Channel",

@@ -7,7 +7,6 @@ from mirai_executor import _arena
 from mirai_executor._arena import Buffer, Exchange, Place
 
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
-_LARGE = 1 << 20  # bytes; measured
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
 
 
@@ -35,7 +34,7 @@ class Store:
         if shared and _arena.available():
             self._pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
         # From so many bytes on, a pickle is better kept as one more buffer.
-        self.large = sys.maxsize if self._pool is None else _LARGE
+        self.large = sys.maxsize if self._pool is None else _arena.LARGE
 
     @property
     def is_shared(self) -> bool:

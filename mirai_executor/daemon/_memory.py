@@ -11,7 +11,6 @@ from mirai_executor._arena import Buffer
 
 _KEEP_WARM = 1.0  # seconds without a large buffer until free memory goes back to the system
 _SHARE = 8  # one part of so many of this machine's memory may be filled, or be kept warm
-_LARGE = 1 << 20  # bytes; measured
 _ARENAS = 16  # each costs two descriptors here, and one at the host
 
 
@@ -33,7 +32,7 @@ class Memory:
             os.close(channel)  # so that the host sends its buffers in frames
             return
         self._pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
-        self.large = _LARGE
+        self.large = _arena.LARGE
         self._exchange = _arena.Exchange(self._pool, _arena.Channel(channel))
 
     @property

@@ -86,9 +86,7 @@ def test_a_cable_that_stays_cut_costs_the_task_and_those_that_wait_go_on_elsewhe
     assert waiting.result(SECONDS) == 3
 
 
-def test_a_daemon_that_comes_back_after_ten_seconds_is_a_new_one(
-    cable: Cable, bell: Bell
-) -> None:
+def test_a_daemon_that_comes_back_after_ten_seconds_is_a_new_one(cable: Cable, bell: Bell) -> None:
     with listening(f"tls+tcp://{cable.address}:0", heartbeat=BEAT) as executor:
         executor.launch_remote(1, over_there(cable), autoexit="never", retry=SECONDS)
         executor.wait_ready(SECONDS, count=1)
