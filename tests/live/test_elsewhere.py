@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-import elsewhere
+from elsewhere import new_url
 from live import hosts, mischief
 from live.mischief import SOON, Bell, Tally
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, TaskTimeoutError
@@ -37,8 +37,6 @@ from mirai_executor.credentials import (
 pytestmark = pytest.mark.transports
 
 BEAT = 0.2  # seconds; a daemon that has been silent for four of them is lost
-NAME = os.environ.get(elsewhere.VARIABLE, "tcp")
-new_url = elsewhere.URLS[NAME]
 
 
 @pytest.fixture
