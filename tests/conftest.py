@@ -58,13 +58,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.path.relative_to(config.rootpath).as_posix().startswith(WATCHED_FOLDERS):
             item.add_marker("live")
         if config.getoption("--transport") is not None:
-            skip_if_local(item)
+            skip_if_the_same(item)
 
 
-def skip_if_local(item: pytest.Item) -> None:
-    """Skip a test that is about what only daemons with an inherited link have."""
+def skip_if_the_same(item: pytest.Item) -> None:
+    """Skip a test that no transport can be chosen for."""
     if (mark := item.get_closest_marker("local_link")) is not None:
         item.add_marker(pytest.mark.skip(reason=f"local daemons only: {mark.args[0]}"))
+    if item.get_closest_marker("own_url") is not None:
+        item.add_marker(pytest.mark.skip(reason="has addresses of its own in any run"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -31,6 +31,11 @@ def is_chosen() -> bool:
     return VARIABLE in os.environ
 
 
+def new_url() -> str:
+    """Return a fresh address, for a test whose executor listens in any run."""
+    return URLS[os.environ.get(VARIABLE, "tcp")]()
+
+
 def use_transport() -> None:
     """From now on, have executors without a url listen, and launch their daemons."""
     make_url = URLS[os.environ[VARIABLE]]

@@ -1,7 +1,7 @@
 """One daemon for one host, from the handshake to the end of either.
 
-Everything runs on one thread that waits for four things: frames of the host, frames of the daemon,
-its death, and time.
+Everything runs on one thread that waits for five things: frames of the host, frames of the daemon,
+what it prints, its death, and time.
 """
 
 import selectors
@@ -23,6 +23,7 @@ from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor.launchers import LocalLauncher
 
 from ._options import Autoexit, Options
+from ._output import Output
 
 __all__ = ["End", "Session"]
 
@@ -59,9 +60,10 @@ class Session:
     def __init__(self, link: Link, options: Options, end_at: float) -> None:
         self._link = link
         self._options = options
-        self._relay = Relay(aloud=True)
-        self._daemon = self._start()
         self._selector = selectors.DefaultSelector()
+        self._relay = Relay(aloud=True)
+        self._output = Output(self._selector)
+        self._daemon = self._start()
         self._watch(self._link, self._on_host)
         self._watch(self._daemon.link, self._on_daemon)
         if self._daemon.pidfd >= 0:
@@ -86,12 +88,17 @@ class Session:
         self._is_closed = False  # nothing of the daemon is left
 
     def _start(self) -> LocalDaemon:
-        launcher = LocalLauncher(python=sys.executable, output=self._options.output)
+        launcher = LocalLauncher(
+            python=sys.executable, output=self._options.output, stdout=self._output.fd
+        )
         try:
             return LocalDaemon(Nursery(launcher, forks=False), self._relay, Store(shared=False))
         except BaseException:
+            self._output.close()
             self._relay.close()
             raise
+        finally:
+            self._output.hand_over()
 
     @property
     def came_to_nothing(self) -> bool:
@@ -241,6 +248,7 @@ class Session:
                 self._dead_until = time.monotonic() + _LAST_FRAMES
 
     def _on_daemon_frame(self, data: bytes) -> None:
+        self._output.pass_on()  # what tasks print appears before they end
         if count := _wire.count_outcomes(data):
             self._open -= count
             if self._stops:
@@ -286,6 +294,7 @@ class Session:
         assert code is not None  # noqa: S101 - for the type checker: it is a child of this process
         stderr = self._daemon.close()
         self._is_closed = True
+        self._output.pass_on()
         self._say(_wire.Ended(code, self._received, unbegun, stderr))
         self._finish(self._kind_of_end(code))
 
@@ -367,6 +376,7 @@ class Session:
         if not self._is_closed:
             self._daemon.reap()
             self._daemon.close()
+        self._output.close()
         self._relay.close()
         deadline = time.monotonic() + _LAST_WORDS
         while not self._host_is_gone and self._link.has_more_to_send:

@@ -24,10 +24,12 @@ class LocalLauncher:
     Args:
         python: The Python interpreter that runs them; None for this one's own.
         output: Whether what tasks print to standard output appears at the host's.
+        stdout: The descriptor at which it appears; None for the host's own.
     """
 
     python: str | None = None
     output: bool = True
+    stdout: int | None = None
 
     def command(self, fds: Sequence[int], server: Sequence[int] = ()) -> tuple[str, ...]:
         """Return the command that starts a daemon which inherits these descriptors.
@@ -59,7 +61,7 @@ class LocalLauncher:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=None if self.output else subprocess.DEVNULL,
+                stdout=self.stdout if self.output else subprocess.DEVNULL,
                 stderr=stderr,
                 pass_fds=(*server, *fds),
                 start_new_session=True,  # a terminal's Ctrl-C is the host's business alone

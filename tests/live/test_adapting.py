@@ -6,6 +6,7 @@ from concurrent.futures import wait
 
 import pytest
 
+from elsewhere import new_url
 from mirai_executor import LaunchError, MiraiExecutor, remote_config
 from mirai_executor._core import scaling
 
@@ -14,7 +15,7 @@ SECONDS = 30.0
 
 @pytest.fixture
 def executor() -> Iterator[MiraiExecutor]:
-    with MiraiExecutor(url="tcp://127.0.0.1:0") as made:
+    with MiraiExecutor(url=new_url()) as made:
         yield made
 
 
@@ -56,6 +57,7 @@ def test_a_launcher_that_refuses_is_not_asked_at_once_and_at_last_the_tasks_fail
     assert executor.submit(abs, -5).result(SECONDS) == 5
 
 
+@pytest.mark.local_link("is about an executor without a url")
 def test_an_executor_without_a_url_adapts_by_itself() -> None:
     with MiraiExecutor(2) as local, pytest.raises(RuntimeError, match="max_workers"):
         local.adapt(0, 2)

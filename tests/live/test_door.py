@@ -23,6 +23,8 @@ from mirai_executor._host import _door
 from mirai_executor.credentials import DaemonHandshake, Opener, Sealer, Secret
 from mirai_executor.urls import Url
 
+pytestmark = pytest.mark.own_url
+
 SCHEMES = ["tcp", "tls+tcp", "ipc"]
 LENGTH = struct.Struct("<Q")
 SECONDS = 10.0

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-import elsewhere
+from elsewhere import new_url
 from live import hosts, mischief
 from live.mischief import SOON, Bell, Tally
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, TaskTimeoutError
@@ -37,8 +37,6 @@ from mirai_executor.credentials import (
 pytestmark = pytest.mark.transports
 
 BEAT = 0.2  # seconds; a daemon that has been silent for four of them is lost
-NAME = os.environ.get(elsewhere.VARIABLE, "tcp")
-new_url = elsewhere.URLS[NAME]
 
 
 @pytest.fixture
@@ -412,6 +410,73 @@ def test_at_the_exit_tasks_wait_for_daemons_that_are_on_their_way() -> None:
     """
     ended = hosts.run(code, prelude=hosts.PRELUDE + HOST)
     assert (ended.code, ended.out.split(), ended.err) == (0, ["0", "1", "2"], "")
+
+
+# What tasks print
+
+
+def chatter(size: int) -> int:
+    print("x" * size, end="", flush=True)
+    os.write(1, b"y")
+    return size
+
+
+@contextlib.contextmanager
+def printing_daemon(executor: MiraiExecutor) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a daemon whose standard output is a pipe to this test."""
+    [command] = executor.launch_remote(1)
+    line = ["/bin/sh", "-c", f"exec env {command}"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as keeper:
+        yield keeper
+
+
+def test_what_a_task_prints_has_been_passed_on_when_it_ends() -> None:
+    with listening() as executor, printing_daemon(executor) as keeper:
+        assert keeper.stdout is not None
+        os.set_blocking(keeper.stdout.fileno(), False)
+        for size in (1, 100, 10_000):
+            executor.submit(chatter, size).result(SOON)
+            assert os.read(keeper.stdout.fileno(), 65536) == b"x" * size + b"y"
+        executor.shutdown()
+
+
+def test_what_is_printed_waits_for_a_slow_reader_and_none_of_it_is_lost() -> None:
+    with listening() as executor, printing_daemon(executor) as keeper:
+        assert keeper.stdout is not None
+        future = executor.submit(chatter, 1_000_000)  # no pipe holds as much
+        assert keeper.stdout.read(1_000_001) == b"x" * 1_000_000 + b"y"
+        assert future.result(SOON) == 1_000_000
+        executor.shutdown()
+
+
+def test_who_prints_when_the_reader_has_gone_does_not_fail() -> None:
+    with listening() as executor, printing_daemon(executor) as keeper:
+        executor.wait_ready(SOON)
+        assert keeper.stdout is not None
+        keeper.stdout.close()
+        for size in (1, 1_000_000, 1):
+            assert executor.submit(chatter, size).result(SOON) == size
+        assert executor.submit(os.system, "echo children, too").result(SOON) == 0
+        executor.shutdown()
+
+
+def test_a_reader_that_goes_while_a_task_waits_for_it_sets_the_task_free() -> None:
+    with listening() as executor, printing_daemon(executor) as keeper:
+        assert keeper.stdout is not None
+        future = executor.submit(chatter, 1_000_000)
+        assert keeper.stdout.read(1) == b"x"
+        keeper.stdout.close()
+        assert future.result(SOON) == 1_000_000
+        executor.shutdown()
+
+
+def test_a_file_is_what_tasks_print_to_themselves(tmp_path: Path) -> None:
+    with listening() as executor, (tmp_path / "out").open("wb") as out:
+        [command] = executor.launch_remote(1)
+        with subprocess.Popen(["/bin/sh", "-c", f"exec env {command}"], stdout=out):
+            where = executor.submit(os.readlink, "/proc/self/fd/1").result(SOON)
+            executor.shutdown()
+    assert where == str(tmp_path / "out")
 
 
 # What the command line's exit status says

@@ -34,7 +34,10 @@ from live.mischief import SOON, Bell, running
 from mirai_executor import DaemonLostError, MiraiExecutor
 from mirai_executor._host._local import end_group
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server"),
+    pytest.mark.local_link("keepers start fresh interpreters"),
+]
 
 
 @pytest.fixture

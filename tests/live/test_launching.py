@@ -219,13 +219,14 @@ def acquire_and_release(lock: Any) -> None:
 
 def test_an_initializer_that_fails_on_a_later_daemon_spares_what_runs(tmp_path: Path) -> None:
     first = tmp_path / "first"
-    with MiraiExecutor(2, None, fail_but_once, (first,)) as executor:
+    with MiraiExecutor(1, None, fail_but_once, (first,)) as executor:
         assert executor.submit(abs, -1).result(PATIENCE) == 1
         gate = tmp_path / "gate"
         os.mkfifo(gate)
         busy = executor.submit(gate.read_text)
         with gate.open("w") as held:
-            waiting = executor.submit(abs, -2)  # starts the second one
+            waiting = executor.submit(abs, -2)
+            executor.launch_local(1)
             assert isinstance(waiting.exception(PATIENCE), LaunchError)
             held.write("done")
         assert busy.result(PATIENCE) == "done"

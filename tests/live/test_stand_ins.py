@@ -27,7 +27,7 @@ from mirai_executor import (
     remote_config,
 )
 
-pytestmark = pytest.mark.transports
+pytestmark = [pytest.mark.transports, pytest.mark.own_url]
 
 # Reads a script on its standard input, takes out of it what the scheduler would look for, and runs
 # it for each job of the array: detached, in an environment and a folder that are not ours.

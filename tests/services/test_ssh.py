@@ -35,9 +35,9 @@ def cut_logins() -> None:
         client.kill()  # who waits for them here would take their status from the host
 
 
-def complain(times: int) -> int:
+def complain(stream: str, times: int) -> int:
     for number in range(times):
-        print(f"{number}" * 100_000, file=sys.stderr, flush=True)
+        print(f"{number}" * 100_000, file=getattr(sys, stream), flush=True)
     return times
 
 
@@ -130,7 +130,8 @@ def test_a_login_that_is_cut_costs_no_daemon_that_has_a_connection_of_its_own(
         cut_logins()
         assert executor.submit(answer).result(SOON) == 42
         # What it complains of is heard by nobody from now on, and that does not stop it.
-        assert executor.submit(complain, 3).result(SOON) == 3
+        assert executor.submit(complain, "stderr", 3).result(SOON) == 3
+        assert executor.submit(complain, "stdout", 3).result(SOON) == 3
         assert executor.submit(answer).result(SOON) == 42
 
 

@@ -84,7 +84,6 @@ def test_every_test_that_is_left_out_exists() -> None:
     assert [name for name in LEFT_OUT if name not in names()] == []
 
 
-@pytest.mark.local_link("some of them need daemons that are replaced, or multiprocessing's key")
 def test_cpython(name: str) -> None:
     if elsewhere.is_chosen() and name in LEFT_OUT_ELSEWHERE:
         pytest.skip(LEFT_OUT_ELSEWHERE[name])
