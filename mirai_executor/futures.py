@@ -93,12 +93,11 @@ class MiraiFuture(Future[T], Generic[T]):
     _made_callbacks: "list[Callable[[Future[T]], object]] | None" = None
 
     def _get_condition(self) -> _Condition:
-        if (made := self._made_condition) is not None:
-            return made
-        with self._lock:
-            if self._made_condition is None:
-                self._made_condition = _Condition(self._lock)
-            return self._made_condition
+        if self._made_condition is None:
+            with self._lock:
+                if self._made_condition is None:
+                    self._made_condition = _Condition(self._lock)
+        return self._made_condition
 
     def _get_waiters(self) -> list[Any]:
         if self._made_waiters is None:

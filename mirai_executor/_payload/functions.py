@@ -20,7 +20,7 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from mirai_executor._payload import hooks, kept
-from mirai_executor._payload.kept import FUNCTION
+from mirai_executor._payload.kept import FUNCTION, NAMED
 from mirai_executor._payload.pickler import PROTOCOL
 from mirai_executor._payload.places import what_is_known_of_modules
 from mirai_executor._payload.plain import is_imported
@@ -61,7 +61,7 @@ class _Named(NamedTuple):
     def of(cls, fn: FunctionType) -> "_Named":
         module = sys.modules[fn.__module__]
         known = what_is_known_of_modules()
-        pickled = _by_itself(pickle.dumps(fn, PROTOCOL))
+        pickled = _by_name(fn)
         return cls(module, vars(module).get("__file__"), known, pickled)
 
     def is_still(self, fn: FunctionType) -> bool:
@@ -168,11 +168,22 @@ def pickle_function(fn: Callable[..., object]) -> Pickled | None:
     table.close()
     if table.failure_of(pickled.needs) is not None:
         return None
-    return _by_itself(pickled.blob, table.entries())
+    if _is_name_of(fn, pickled.blob):
+        return _by_name(fn, table.entries())
+    own = NameEntry(FUNCTION, digest_of(pickled.blob), pickled.blob)
+    return Pickled(None, (*table.entries(), own))
 
 
-def _by_itself(blob: bytes, names: tuple[NameEntry, ...] = ()) -> Pickled:
-    return Pickled(None, (*names, NameEntry(FUNCTION, digest_of(blob), blob)))
+def _is_name_of(fn: Any, blob: bytes) -> bool:
+    try:
+        return type(fn) is FunctionType and pickle.dumps(fn, PROTOCOL) == blob
+    except Exception:
+        return False
+
+
+def _by_name(fn: Any, names: tuple[NameEntry, ...] = ()) -> Pickled:
+    where = f"{fn.__module__}:{fn.__qualname__}".encode()
+    return Pickled(None, (*names, NameEntry(NAMED, digest_of(where), where)))
 
 
 class Taken:

@@ -17,10 +17,13 @@ from collections import OrderedDict
 from mirai_executor._payload.table import NameEntry
 from mirai_executor.errors import PayloadError
 
-__all__ = ["FUNCTION", "Kept", "Latest", "Sent"]
+__all__ = ["FUNCTION", "FUNCTIONS", "NAMED", "Kept", "Latest", "Sent"]
 
-# The reserved name of the table under which a function without a name travels, as the last entry.
+# The reserved names of the table for the function of a call, as the last entry: itself, pickled,
+# or where it is found ("module:name").
 FUNCTION = "<function>"
+NAMED = "<named function>"
+FUNCTIONS = (FUNCTION, NAMED)
 
 MOST_FUNCTIONS = 256
 MOST_BYTES = 32 << 20
@@ -54,7 +57,7 @@ class Latest:
 
 
 class Kept:
-    """The functions that a daemon keeps, by digest."""
+    """The bytes of the functions that a daemon keeps, by digest."""
 
     def __init__(self) -> None:
         self._latest = Latest()
@@ -87,7 +90,7 @@ class Sent:
     def is_new(self, entry: NameEntry) -> bool:
         """Tell whether the daemon lacks the bytes of an entry, and note that it gets them."""
         name, digest, blob = entry
-        if name == FUNCTION:
+        if name in FUNCTIONS:
             is_new = digest not in self._functions
             self._functions.use(digest, len(blob))
         else:

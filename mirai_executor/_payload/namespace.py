@@ -27,7 +27,7 @@ from mirai_executor._payload import lastresort, rebuild
 from mirai_executor._payload.buffers import Buffer
 from mirai_executor._payload.calls import SYS_PATH
 from mirai_executor._payload.culprits import describe
-from mirai_executor._payload.kept import FUNCTION, Kept
+from mirai_executor._payload.kept import FUNCTION, FUNCTIONS, MOST_FUNCTIONS, Kept
 from mirai_executor._payload.places import MAIN
 from mirai_executor._payload.preparation import Preparation
 from mirai_executor._payload.source import run_source
@@ -92,7 +92,7 @@ class Namespace:
         with None where the bytes came before. What it forgets, its host then knows.
         """
         own = None if blob is None else bytes(blob)
-        if name == FUNCTION:
+        if name in FUNCTIONS:
             self._functions.receive(digest, own)
         elif own is not None:
             self._received.setdefault(name, {})[digest] = own
@@ -109,7 +109,7 @@ class Namespace:
         ]
 
     def _kept(self, name: str) -> Container[bytes]:
-        if name == FUNCTION:
+        if name in FUNCTIONS:
             return self._functions
         return self._received.get(name, {})
 
@@ -136,8 +136,8 @@ class Namespace:
             BaseException: KeyboardInterrupt or SystemExit, while the user's code ran.
         """
         function = None
-        if names and names[-1][0] == FUNCTION:
-            function, names = self._functions[names[-1][1]], names[:-1]
+        if names and names[-1][0] in FUNCTIONS:
+            function, names = names[-1], names[:-1]
         if names:
             applied = self._applied
             changed = [entry for entry in names if applied.get(entry[0]) != entry[1]]
@@ -145,7 +145,9 @@ class Namespace:
                 self._apply(changed)
         fn, args, kwargs = _load("the call", blob, pickle.loads, buffers=buffers)
         if function is not None:
-            fn = _load("the function", function, pickle.loads)
+            kind, digest = function
+            loads = pickle.loads if kind == FUNCTION else _find
+            fn = _load("the function", self._functions[digest], loads)
         if fn is run_source:
             kwargs = {"persist": persist}
         if not callable(fn):
@@ -353,6 +355,22 @@ def _load(
         raise
     except Exception as error:
         raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error
+
+
+def _find(where: bytes) -> object:
+    """Return what a module has by a name at this moment, as pickle would, at less cost."""
+    module, names = _parts(where)
+    __import__(module)
+    found: object = sys.modules[module]
+    for name in names:
+        found = getattr(found, name)
+    return found
+
+
+@functools.lru_cache(MOST_FUNCTIONS)
+def _parts(where: bytes) -> tuple[str, list[str]]:
+    module, _, name = where.decode().partition(":")
+    return module, name.split(".")
 
 
 def _call(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:

@@ -23,7 +23,7 @@ from mirai_executor._payload import functions as functions_module
 from mirai_executor._payload import kept as kept_module
 from mirai_executor._payload import plain as plain_module
 from mirai_executor._payload.functions import pickle_function
-from mirai_executor._payload.kept import FUNCTION
+from mirai_executor._payload.kept import FUNCTION, NAMED
 from mirai_executor._payload.proof import Proof, prove
 from unit.test_payload_driver import run_host
 
@@ -43,6 +43,9 @@ def result_of(call: Call) -> Any:
     fn, args, kwargs = pickle.loads(call.blob)
     if call.names and call.names[-1].name == FUNCTION:
         fn = pickle.loads(call.names[-1].blob)
+    elif call.names and call.names[-1].name == NAMED:
+        module, _, name = call.names[-1].blob.decode().partition(":")
+        fn = getattr(sys.modules[module], name)
     return fn(*args, **kwargs)
 
 

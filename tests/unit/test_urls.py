@@ -234,8 +234,9 @@ def test_where_interfaces_cannot_be_listed_the_default_address_is_still_found() 
 
 
 def test_a_local_url_is_a_new_file_in_a_folder_of_this_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tmp_path = tmp_path_factory.mktemp("run")  # the path of a socket must be short
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     one, other = Url.parse(local_url()), Url.parse(local_url())
     assert one != other
