@@ -85,8 +85,8 @@ class MiraiFuture(Future[T], Generic[T]):
         self._request_cancel = request_cancel
         self._cancel_running = cancel_running
 
-    # What the base class makes for each future, made when somebody asks for it. Who does, holds the
-    # lock, or takes it by that.
+    # What the base class makes for each future is made when somebody asks for it: who does, holds
+    # the lock, or takes it by that.
 
     _made_condition: _Condition | None = None
     _made_waiters: list[Any] | None = None
