@@ -80,7 +80,8 @@ class Proof:
         self._functions: list[tuple[FunctionType, tuple[Any, ...]]] = []
         self._lookups: dict[tuple[int, str], tuple[Callable[..., Any], str, Any]] = {}
         self._cells: list[tuple[CellType, object]] = []
-        self._sizes: list[tuple[dict[str, Any], int]] = []
+        self._dicts: list[dict[str, Any]] = []  # which may grow
+        self._sizes: list[int] = []
 
     def holds(self) -> bool:
         """Tell whether nothing has changed. On the path of every call: hence the bare loops."""
@@ -90,9 +91,11 @@ class Proof:
         for function, parts in self._functions:
             if not all(map(is_, _parts_of(function), parts)):
                 return False
+        for cell, value in self._cells:
+            if _content(cell) is not value:
+                return False
         return (
-            all(_content(cell) is value for cell, value in self._cells)
-            and all(len(names) == size for names, size in self._sizes)
+            list(map(len, self._dicts)) == self._sizes
             and what_is_known_of_modules() is self._known_of_modules
             and not hooks.registered_by_value()
         )
@@ -183,7 +186,8 @@ class Proof:
             return []
         if type(names) is not dict or not all(type(name) is str for name in list(names)):
             raise _Unprovable
-        self._sizes.append((names, len(names)))
+        self._dicts.append(names)
+        self._sizes.append(len(names))
         return [self._look_up(names, name) for name in list(names)]
 
     def _look_up(self, names: dict[str, Any], name: str) -> Any:

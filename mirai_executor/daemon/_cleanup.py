@@ -148,7 +148,7 @@ class _Globals:
 
     def take(self) -> None:
         self._saved = dict(self._live)
-        self._names = list(self._saved)
+        self._names = self._allowed = list(self._saved)
 
     def look(self) -> bool:
         if sys.modules.get("__main__") is not self._registered:
@@ -157,13 +157,13 @@ class _Globals:
         # By identity, as == is the user's code. A dict keeps its order: what was there first, is.
         if not all(map(is_, live.values(), saved.values())):
             return False
-        known = len(saved)
-        if len(live) == known and all(map(is_, live, saved)):
+        if len(live) == len(self._allowed) and all(map(is_, live, self._allowed)):
             return True
-        names = list(live)
-        if len(names) == known:
-            return names == self._names
-        return names[:known] == self._names and set(names[known:]) <= self.host_names
+        names, known = list(live), len(saved)
+        if names[:known] != self._names or not set(names[known:]) <= self.host_names:
+            return False
+        self._allowed = names  # for the next time: the host's names become more, never less
+        return True
 
     def restore(self) -> None:
         if sys.modules.get("__main__") is not self._registered:
@@ -174,7 +174,7 @@ class _Globals:
                 self._live.pop(name, None)
         # What was deleted stands elsewhere now.
         self._saved = {name: self._saved[name] for name in self._live if name in self._saved}
-        self._names = list(self._saved)
+        self._names = self._allowed = list(self._saved)
 
     def _put_back(self) -> None:
         live, saved = self._live, self._saved
