@@ -211,6 +211,15 @@ class MiraiFuture(Future[T], Generic[T]):
             self._invoke_callbacks()
 
     def result(self, timeout: float | None = None) -> T:
+        """Return what the call has returned, or raise what it has raised; wait for it if need be.
+
+        Args:
+            timeout: Seconds to wait; None for as long as it takes.
+
+        Raises:
+            CancelledError: The task was cancelled.
+            TimeoutError: It had not ended in time; it goes on.
+        """
         if self._state == FINISHED:  # then there is nothing to wait for, nor to lock
             self._open()
             if self._error is None:

@@ -1,9 +1,10 @@
 """Owns the dispatcher, the links and the open futures of one executor, from any thread's view.
 
 ``_loop`` runs on the host thread; ``_local`` is one daemon, ``_nursery`` where its process comes
-from, ``_relay`` their standard error, and ``_registry`` what happens at the end of the process
-and at a fork. Where daemons come from elsewhere, ``_door`` lets them in, ``_remote`` is one of
-them, ``_commands`` are those that have started them, and ``_elastic`` asks for more.
+from, ``_relay`` their standard error, ``_stops`` when a task is asked again to stop, ``_losses``
+how daemons were lost, and ``_registry`` what happens at the end of the process and at a fork.
+Where daemons come from elsewhere, ``_door`` lets them in, ``_remote`` is one of them,
+``_commands`` are those that have started them, and ``_elastic`` asks for more.
 """
 
 import _thread
