@@ -466,6 +466,26 @@ class _Monitoring:  # pragma: no cover - Python 3.11 has none
         self._monitoring.free_tool_id(tool)
 
 
+class _Wakeup(_SetAnew[int]):
+    """The descriptor that a signal writes to."""
+
+    def __init__(self) -> None:
+        super().__init__("signal wakeup descriptor", _read_wakeup, _write_wakeup)
+
+
+class _Locale(_Setting[str]):
+    """How numbers, dates and the like are written."""
+
+    def __init__(self) -> None:
+        super().__init__("locale", _read_locale, _write_locale)
+
+
+def is_latched(channel: Channel) -> bool:
+    """Tell whether Python code leaves traces there only by functions that a latch watches."""
+    kinds = (_Timer, _Signals, _SignalMask, _Wakeup, _WorkingDirectory, _Locale)
+    return isinstance(channel, kinds)
+
+
 def of_running_code(untouched: frozenset[int]) -> Iterator[Channel]:
     """Return the channels by which a task's code could still run.
 
@@ -476,7 +496,7 @@ def of_running_code(untouched: frozenset[int]) -> Iterator[Channel]:
     yield from map(_Timer, _TIMERS)
     yield _Signals(untouched)
     yield _SignalMask(untouched)
-    yield _SetAnew("signal wakeup descriptor", _read_wakeup, _write_wakeup)
+    yield _Wakeup()
 
 
 def of_values(path: ListOf) -> Iterator[Channel]:
@@ -524,7 +544,7 @@ def _settings() -> Iterator[Channel]:
     yield _Setting("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout)
     # A task that calls basicConfig() would make that of the next one do nothing.
     yield _Setting("root logger", _read_logging, _write_logging)
-    yield _Setting("locale", _read_locale, _write_locale)
+    yield _Locale()
 
 
 def _read_wakeup() -> int:

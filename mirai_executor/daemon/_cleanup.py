@@ -6,7 +6,10 @@
                          ▲                                │
                          └──── retake ◄── everywhere ◄────┘
 
-Most tasks leave nothing, so ``restore`` begins with a look at all that it would restore.
+Most tasks leave nothing, so ``restore`` begins with a look at all that it would restore. A look
+at what only the system knows takes longer than a short task; there, a :class:`Latch` tells
+whether there is anything to see. What C code has changed behind it, is seen by the next look that
+does not go by it.
 
 Everything else that Python can see and put back returns to the snapshot. Two kinds of traces stay:
 
@@ -26,11 +29,12 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from operator import is_
 from types import ModuleType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from mirai_executor.errors import MiraiError
 
-from ._channels import Channel, ListOf, of_running_code, of_values
+from ._channels import Channel, ListOf, is_latched, of_running_code, of_values
+from ._latches import Latch
 
 _Steps: TypeAlias = dict[Callable[[], None], str]  # each with the name of its channel
 
@@ -62,11 +66,20 @@ class Snapshot:
 
     Args:
         main: The namespace that tasks live in.
+        latch: Has watched since before the first code of a user; without one, all is looked at
+            after each task.
         untouched: Signals whose handlers are the daemon's own. Nothing moves them: neither a task
             nor, with :meth:`retake`, an initializer; nor are they ever left blocked.
     """
 
-    def __init__(self, main: ModuleType, *, untouched: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        main: ModuleType,
+        latch: Latch | None = None,
+        *,
+        untouched: frozenset[int] = frozenset(),
+    ) -> None:
+        self._latch = latch
         self._globals = _Globals(main)
         self._path = ListOf(sys, "path")
         # Code first: what the task has left could still run it. Then values: their finalizers may
@@ -88,30 +101,46 @@ class Snapshot:
             CleanupError: Some of it cannot be a snapshot, nor be put back. The daemon must leave.
         """
         _go_through(self._takes)
-        self._looks = [channel.look for channel in self._channels]
-        self._seen = [channel.seen for channel in self._channels]
+        self._all = _looks(self._channels)
+        self._unlatched = _looks(c for c in self._channels if not is_latched(c))
 
     def keep_path(self, sys_path: list[str]) -> None:
         """Set ``sys.path`` to the host's, now and after each task."""
         self._path.saved = list(sys_path)
         self._path.restore()
 
-    def restore(self, host_names: AbstractSet[str]) -> None:
+    def restore(self, host_names: AbstractSet[str], *, by_latch: bool = False) -> None:
         """Undo what a task changed, except for the globals in ``host_names``.
+
+        Args:
+            host_names: Belong to the tasks.
+            by_latch: Take the latch's word for what only the system knows.
 
         Raises:
             CleanupError: Some of it could not be undone; all the rest was. The daemon must leave.
         """
         self._globals.host_names = host_names
-        if not self._is_untouched():
+        channels = self._all
+        if (latch := self._latch) is not None:
+            if by_latch and not latch.is_open:
+                channels = self._unlatched
+            latch.is_open = False  # before the look: a thread may do something behind its back
+        if not _is_untouched(channels):
             _go_through(self._restores)
 
-    def _is_untouched(self) -> bool:
-        """Look at all channels, at a few times the cost of the system calls that this takes."""
-        try:
-            return [look() for look in self._looks] == self._seen
-        except BaseException:  # something is gone, or a handler or tracer of the task has raised
-            return False
+
+def _looks(channels: Iterable[Channel]) -> tuple[list[Callable[[], Any]], list[Any]]:
+    channels = list(channels)
+    return [channel.look for channel in channels], [channel.seen for channel in channels]
+
+
+def _is_untouched(channels: tuple[list[Callable[[], Any]], list[Any]]) -> bool:
+    """Look at channels, at a few times the cost of the system calls that this takes."""
+    looks, seen = channels
+    try:
+        return [look() for look in looks] == seen
+    except BaseException:  # something is gone, or a handler or tracer of the task has raised
+        return False
 
 
 def _go_through(steps: _Steps) -> None:

@@ -7,9 +7,11 @@ runs, and a stop only for the very tasks that it names: one that comes late stop
 ``STOP_SIGNAL`` also means that the host waits: results that are still in hand are sent then.
 """
 
-# The functions of the signal module try to make enums of all they see: 3 µs instead of 0.3.
-import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
 import signal
+
+# The functions of the signal module try to make enums of all they see: 3 µs instead of 0.3.
+from _signal import getsignal  # type: ignore[import-not-found]  # typeshed leaves it out
+from _signal import signal as set_handler
 from collections.abc import Callable
 from types import FrameType
 
@@ -41,7 +43,7 @@ class Interrupts:
     def install(self) -> None:
         """Take the two signals over, also from C code. Main thread only."""
         for number, handler in self._handlers.items():
-            _signal.signal(number, handler)
+            set_handler(number, handler)
 
     def ensure_installed(self) -> None:
         """Take them over again if somebody else has, as far as Python knows.
@@ -49,8 +51,8 @@ class Interrupts:
         It needs no system call.
         """
         for number, handler in self._handlers.items():
-            if _signal.getsignal(number) is not handler:
-                _signal.signal(number, handler)
+            if getsignal(number) is not handler:
+                set_handler(number, handler)
 
     def enter(self, task: int) -> bool:
         """Open the window for a task; False if it has been stopped before it began."""

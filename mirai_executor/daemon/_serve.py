@@ -28,11 +28,13 @@ from mirai_executor.errors import MiraiInterrupt, PayloadError
 from . import _streams
 from ._cleanup import Snapshot
 from ._interrupts import Interrupts
+from ._latches import Latch
 from ._memory import Memory
 
 BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
 _HOLD = 1_000_000  # nanoseconds that a result may wait for those of the tasks behind it
+_BRIEF = 100_000  # nanoseconds: after a longer task, cleanup adds less than a tenth in any case
 
 
 class Daemon:
@@ -109,6 +111,7 @@ class Daemon:
 
     def _initialize(self, setup: Any) -> None:
         preparation, initializer, cleanup = setup
+        latch = Latch() if cleanup else None
         self._namespace = _payload.Namespace(preparation)
         if initializer is not None:
             table = self._receive_names([Name(*entry) for entry in initializer.names])
@@ -116,10 +119,10 @@ class Daemon:
             if status is not Status.VALUE:
                 self._send(_wire.InitFailed(payload))
                 return
-        if cleanup:
+        if latch is not None:
             self._interrupts.install()  # the initializer may have taken them
             ours = frozenset({signal.SIGINT, STOP_SIGNAL})
-            self._snapshot = Snapshot(self._namespace.module, untouched=ours)
+            self._snapshot = Snapshot(self._namespace.module, latch, untouched=ours)
             self._namespace.on_sys_path = self._snapshot.keep_path
         self._send(_wire.Ready())
 
@@ -131,6 +134,7 @@ class Daemon:
         """
         last = tasks[-1] if tasks else None
         held_since = 0
+        by_latch = False
         names: Sequence[Name] = ()
         table: _Table = ()
         for task in tasks:
@@ -157,13 +161,19 @@ class Daemon:
             del outcome, payload
             if task is last or leaving or ended - held_since > _HOLD:
                 self._send_results()
-            self._guard(self._restore)
+            by_latch = task is not last and ended - begun < _BRIEF
+            self._guard(self._restore_by_latch if by_latch else self._restore)
         self._send_results()  # before the first task of the next frame
+        if by_latch:  # those behind the last one have been taken back
+            self._guard(self._restore)
         self._interrupts.install()
         return True
 
     def _restore(self, snapshot: Snapshot) -> None:
         snapshot.restore(self._namespace.host_names)
+
+    def _restore_by_latch(self, snapshot: Snapshot) -> None:
+        snapshot.restore(self._namespace.host_names, by_latch=True)
 
     def _send_results(self) -> None:
         if self._in_hand:

@@ -376,6 +376,23 @@ def make_a_mess(folder: str) -> None:
     logging.root.setLevel(1)
 
 
+def look_around_and_wander(_: int) -> tuple[str, object]:
+    """Return what the task before could have left, having left the same."""
+    seen = os.getcwd(), signal.getsignal(signal.SIGTERM)  # noqa: PTH109 - as above
+    os.chdir("/")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return seen
+
+
+_libc = ctypes.CDLL(None)
+
+
+def wander_in_c(_: int) -> int:
+    """Change the directory behind Python's back, in a few microseconds."""
+    status: int = _libc.chdir(b"/")
+    return status
+
+
 def count_and_return_pid(tally: Path, name: str) -> int:
     ring(tally, name)
     return os.getpid()

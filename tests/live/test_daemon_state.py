@@ -61,6 +61,23 @@ def test_what_a_task_invents_is_gone_for_the_next_one(tmp_path: Path) -> None:
         assert executor.submit(mischief.look_around).result(SOON) == before
 
 
+def test_brief_tasks_that_share_a_frame_leave_each_other_nothing() -> None:
+    with running() as executor:
+        before = executor.submit(mischief.look_around_and_wander, 0).result(SOON)
+        futures = [executor.submit(mischief.look_around_and_wander, i) for i in range(1000)]
+        assert {future.result(SOON) for future in futures} == {before}
+
+
+def test_what_c_code_leaves_in_brief_tasks_is_gone_after_their_frame() -> None:
+    with running(ordering="strict") as executor:  # frames of one
+        before = executor.submit(os.getcwd).result(SOON)
+        seen = []
+        for i in range(200):
+            executor.submit(mischief.wander_in_c, i)
+            seen.append(executor.submit(os.getcwd))
+        assert {future.result(SOON) for future in seen} == {before}
+
+
 def test_without_cleanup_what_a_task_leaves_is_there_for_the_next_one() -> None:
     with running(cleanup=False) as executor:
         executor.submit_source("import os; left = os.environ['LEFT'] = 'yes'").result(SOON)
