@@ -17,7 +17,7 @@ size of ``/dev/shm`` do not matter. An ``Exchange`` is all of this for one peer.
 """
 
 from ._channel import Channel
-from ._exchange import Buffer, Exchange, copies
+from ._exchange import Buffer, Exchange, writable
 from ._memory import ArenaError, Place, available, physical_memory
 from ._pool import Pool, Reservation, Shared
 from ._receiver import Receiver
@@ -41,6 +41,6 @@ __all__ = [
     "Shared",
     "Stream",
     "available",
-    "copies",
     "physical_memory",
+    "writable",
 ]

@@ -64,7 +64,7 @@ class Exchange:
         places = [Place(*buffer) for buffer in buffers if isinstance(buffer, tuple)]
         views = iter(self._receiver.views(places))
         return tuple(
-            next(views) if isinstance(buffer, tuple) else bytearray(buffer) for buffer in buffers
+            next(views) if isinstance(buffer, tuple) else _writable(buffer) for buffer in buffers
         )
 
     def take_released(self) -> tuple[int, ...]:
@@ -102,6 +102,16 @@ def _as_it_travels(buffer: Buffer) -> Buffer:
     return buffer if isinstance(buffer, bytes | tuple) else bytes(flat(buffer))
 
 
-def copies(buffers: Iterable[Buffer]) -> tuple[bytearray, ...]:
-    """Return writable copies of those that are bytes."""
-    return tuple(bytearray(buffer) for buffer in buffers if not isinstance(buffer, tuple))
+def writable(buffers: Iterable[Buffer]) -> tuple[memoryview | bytearray, ...]:
+    """Return those that came in a frame such that they can be written to.
+
+    One that is most of its frame stays there, if that can be written to; else it is copied, or it
+    would keep the whole frame.
+    """
+    return tuple(_writable(buffer) for buffer in buffers if not isinstance(buffer, tuple))
+
+
+def _writable(buffer: bytes | bytearray | memoryview) -> memoryview | bytearray:
+    view = memoryview(buffer)
+    is_most_of_its_frame = 2 * view.nbytes > memoryview(view.obj).nbytes
+    return view if is_most_of_its_frame and not view.readonly else bytearray(view)

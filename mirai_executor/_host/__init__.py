@@ -146,7 +146,7 @@ class Host:
         self._check_usable()
         encoder = self._encoder or self._encoding()
         try:
-            call = encoder.encode(fn, args, kwargs, out_of_band=self._store.is_shared)
+            call = encoder.encode(fn, args, kwargs, out_of_band=True)
             buffers: tuple[Buffer, ...] = ()
             if call.buffers or len(call.blob) >= self._store.large:
                 call, buffers = self._kept(call, limits.retries)

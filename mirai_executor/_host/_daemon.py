@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable, Sequence
 
 from mirai_executor import _wire
-from mirai_executor._arena import Exchange, copies
+from mirai_executor._arena import Exchange, writable
 from mirai_executor._core import TaskId
 from mirai_executor._payload import Call, NameEntry, Preparation, Sent
 from mirai_executor._transport import Link
@@ -69,7 +69,7 @@ class Daemon(abc.ABC):
 
     def send(self, frame: _wire.Frame) -> None:
         """Send a frame; LinkClosedError if the daemon is gone."""
-        self.link.send(_wire.encode(frame))
+        self.link.send(*_wire.pieces(frame))
 
     def send_tasks(self, calls: Sequence[SentCall]) -> None:
         """Send calls, to be run in this order; LinkClosedError if the daemon is gone."""
@@ -124,7 +124,7 @@ class Daemon(abc.ABC):
 
     def views(self, buffers: Sequence[_wire.Buffer]) -> tuple[memoryview | bytearray, ...]:
         """Return the large buffers of a result, to be asked once for each."""
-        return copies(buffers) if self.exchange is None else self.exchange.views(buffers)
+        return writable(buffers) if self.exchange is None else self.exchange.views(buffers)
 
     def rest(self) -> None:
         """Tell it which memory is not used any more; LinkClosedError if it is gone."""

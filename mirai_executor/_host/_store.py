@@ -36,11 +36,6 @@ class Store:
         # From so many bytes on, a pickle is better kept as one more buffer.
         self.large = sys.maxsize if self._pool is None else _arena.LARGE
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether large buffers are better kept out of payloads."""
-        return self._pool is not None
-
     def keep(self, buffers: Sequence[memoryview], retries: int) -> tuple[Buffer, ...]:
         """Copy the large buffers of a task.
 

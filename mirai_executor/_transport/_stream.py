@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ._tls import TlsSocket
 
+Bytes = bytes | bytearray | memoryview
+
 _LENGTH = struct.Struct("<Q")
 # A program may have given SIGPIPE its default action: to end it.
 _FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
@@ -77,27 +79,31 @@ class Link:
         """Whether :meth:`flush` has to be called once the socket is writable."""
         return bool(self._outbox)
 
-    def send(self, frame: bytes) -> None:
+    def send(self, *pieces: Bytes) -> None:
         """Send a frame, or keep what the kernel does not take yet.
+
+        Args:
+            pieces: The frame, in as many pieces as it has. A large frame is not copied: who does
+                not wait must not change it.
 
         Raises:
             LinkClosedError: The other side is gone.
         """
         if self._sealer is not None:
-            frame = self._sealer.seal(frame)
-        length = _LENGTH.pack(len(frame))
-        if len(frame) < _PIECE:
-            pieces = [memoryview(length + frame)]
-        else:
-            pieces = [memoryview(length), memoryview(frame)]
+            pieces = (*pieces, self._sealer.seal(*pieces))
+        size = sum(map(len, pieces))
+        pieces = (_LENGTH.pack(size), *pieces)
+        if size < _PIECE:
+            pieces = (b"".join(pieces),)
+        views = [memoryview(piece) for piece in pieces]
         if self._blocking:
             try:
-                for piece in pieces:
-                    self._open_socket().sendall(piece, _FLAGS)
+                for view in views:
+                    self._open_socket().sendall(view, _FLAGS)
             except OSError as error:
                 raise LinkClosedError(str(error)) from error
             return
-        self._outbox.extend(pieces)
+        self._outbox.extend(views)
         self.flush()
 
     def flush(self) -> None:

@@ -36,6 +36,7 @@ from ._codec import (
     is_leave,
     is_leaving,
     is_tasks,
+    pieces,
 )
 from ._fields import Buffer, Bytes, Name, WireError
 from ._frames import (
@@ -91,4 +92,5 @@ __all__ = [
     "is_leave",
     "is_leaving",
     "is_tasks",
+    "pieces",
 ]

@@ -3,7 +3,7 @@
 import struct
 from typing import get_args
 
-from ._fields import U8, Reader, WireError
+from ._fields import U8, Bytes, Reader, WireError
 from ._frames import (
     BATCH,
     Broadcast,
@@ -28,6 +28,7 @@ __all__ = [
     "is_leave",
     "is_leaving",
     "is_tasks",
+    "pieces",
 ]
 
 Frame = (
@@ -51,6 +52,10 @@ Frame = (
     | Ended
 )
 
+Data = bytes | bytearray | memoryview
+
+_LARGE = 1 << 16  # bytes; to copy fewer takes less than to send them by themselves
+
 _KINDS: dict[int, type[Frame]] = {kind.KIND: kind for kind in get_args(Frame)}
 
 
@@ -59,27 +64,47 @@ def encode(frame: Frame) -> bytes:
     return b"".join((U8.pack(frame.KIND), *frame.parts()))
 
 
-def is_for_keeper(data: bytes | bytearray | memoryview) -> bool:
+def pieces(frame: Frame) -> list[Bytes]:
+    """Return the bytes of a frame in pieces: what is large is not copied."""
+    parts = [U8.pack(frame.KIND), *frame.parts()]
+    if max(map(len, parts)) < _LARGE:
+        return [b"".join(parts)]
+    found: list[Bytes] = []
+    small: list[Bytes] = []
+    for part in parts:
+        if len(part) < _LARGE:
+            small.append(part)
+            continue
+        if small:
+            found.append(b"".join(small))
+            small = []
+        found.append(part)
+    if small:
+        found.append(b"".join(small))
+    return found
+
+
+def is_for_keeper(data: Data) -> bool:
     """Tell whether a frame is between host and keeper, and none of a daemon's business."""
     return bool(data) and data[0] >= Joined.KIND
 
 
-def is_tasks(data: bytes | bytearray | memoryview) -> bool:
+def is_tasks(data: Data) -> bool:
     """Tell whether a frame brings tasks."""
     return bool(data) and data[0] == Tasks.KIND
 
 
-def is_leave(data: bytes | bytearray | memoryview) -> bool:
+def is_leave(data: Data) -> bool:
     """Tell whether a frame lets a daemon go."""
     return bool(data) and data[0] == Leave.KIND
 
 
-def is_leaving(data: bytes | bytearray | memoryview) -> bool:
+def is_leaving(data: Data) -> bool:
     """Tell whether a frame says that a daemon has to leave."""
     return bool(data) and data[0] == Leaving.KIND
 
 
-def count_outcomes(data: bytes | bytearray | memoryview) -> int:
+def count_outcomes(data: Data) -> int:
     """Return how many tasks have ended, by a frame from a daemon."""
     if not data or data[0] != Outcomes.KIND or len(data) <= BATCH.size:
         return 0
@@ -87,7 +112,7 @@ def count_outcomes(data: bytes | bytearray | memoryview) -> int:
     return int(count)
 
 
-def decode(data: bytes | bytearray | memoryview) -> Frame:
+def decode(data: Data) -> Frame:
     """Return the frame that the bytes hold; its payloads are views into ``data``.
 
     Raises:

@@ -11,6 +11,8 @@ from ._handshake import ProtocolError
 
 __all__ = ["Opener", "Sealer"]
 
+Bytes = bytes | bytearray | memoryview
+
 _NUMBER = struct.Struct("<Q")
 _TAG_SIZE = 32
 
@@ -22,10 +24,11 @@ class _Counting:
         self._keyed = hmac.new(key, digestmod="sha256")
         self._number = 0
 
-    def _tag(self, frame: bytes | memoryview) -> bytes:
+    def _tag(self, *pieces: Bytes) -> bytes:
         mac = self._keyed.copy()  # cheaper than to begin with the key each time
         mac.update(_NUMBER.pack(self._number))
-        mac.update(frame)
+        for piece in pieces:
+            mac.update(piece)
         return mac.digest()
 
 
@@ -36,11 +39,14 @@ class Sealer(_Counting):
         key: The key of this direction, from :class:`SessionKeys`.
     """
 
-    def seal(self, frame: bytes | memoryview) -> bytes:
-        """Return the frame as it travels. Each call counts: send what it returns, and once."""
-        sealed = b"".join((frame, self._tag(frame)))
+    def seal(self, *pieces: Bytes) -> bytes:
+        """Return the tag that travels behind the pieces of a frame.
+
+        Each call counts: send the frame and what it returns, and once.
+        """
+        tag = self._tag(*pieces)
         self._number += 1
-        return sealed
+        return tag
 
 
 class Opener(_Counting):
@@ -50,7 +56,7 @@ class Opener(_Counting):
         key: The key of this direction, from :class:`SessionKeys`.
     """
 
-    def open(self, sealed: bytes | memoryview) -> memoryview:
+    def open(self, sealed: Bytes) -> memoryview:
         """Return the frame, as a view into ``sealed``.
 
         Raises:

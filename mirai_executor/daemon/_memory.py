@@ -35,11 +35,6 @@ class Memory:
         self.large = _arena.LARGE
         self._exchange = _arena.Exchange(self._pool, _arena.Channel(channel))
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether large buffers are better kept out of payloads."""
-        return self._exchange is not None
-
     def views(self, buffers: Sequence[Buffer]) -> Sequence[memoryview | bytearray]:
         """Return the large buffers of a task; to be called for each task that comes.
 
@@ -47,7 +42,7 @@ class Memory:
             OSError: This process has no descriptor free.
         """
         if self._exchange is None:
-            return _arena.copies(buffers)
+            return _arena.writable(buffers)
         self.patience = _KEEP_WARM
         return self._exchange.views(buffers)
 

@@ -105,7 +105,7 @@ class Daemon:
             self._send(_wire.Outcomes((), released))
 
     def _send(self, frame: _wire.Frame) -> None:
-        self._link.send(_wire.encode(frame))
+        self._link.send(*_wire.pieces(frame))
 
     # The life of a daemon
 
@@ -283,8 +283,7 @@ class Daemon:
         persist: bool,
     ) -> _payload.Value:
         call = self._namespace.decode(payload, table, buffers=buffers, persist=persist)
-        out_of_band = self._memory.is_shared and not persist
-        return _payload.encode_value(call(), out_of_band=out_of_band)
+        return _payload.encode_value(call(), out_of_band=not persist)
 
 
 def _interrupted(interrupt: BaseException) -> MiraiInterrupt:

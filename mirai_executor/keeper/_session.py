@@ -133,7 +133,7 @@ class Session:
     def _watch(self, link: Link, callback: Callable[[], None]) -> None:
         self._selector.register(link.fileno(), selectors.EVENT_READ, callback)
 
-    def _send(self, link: Link, data: bytes) -> None:
+    def _send(self, link: Link, data: bytes | bytearray | memoryview) -> None:
         """Send a frame; if the other side is gone, its own way of ending says so."""
         try:
             link.send(data)
@@ -171,7 +171,7 @@ class Session:
             self._pass_tasks(data)
         elif not _wire.is_for_keeper(data):
             self._is_leaving = self._is_leaving or _wire.is_leave(data)
-            self._send(self._daemon.link, bytes(data))
+            self._send(self._daemon.link, data)
         else:
             self._obey(_wire.decode(data))
 
@@ -190,7 +190,7 @@ class Session:
         if limit is not None and self._begun >= limit:
             # Before the last results: what crosses this, the host finds to be worth a recall.
             self._ask_to_leave()
-        self._send(self._daemon.link, bytes(data))
+        self._send(self._daemon.link, data)
 
     def _obey(self, frame: _wire.Frame) -> None:
         match frame:
@@ -238,7 +238,7 @@ class Session:
                 self._daemon.link.flush()
                 self._follow(self._daemon.link)
             while (data := self._daemon.link.receive()) is not None:
-                self._on_daemon_frame(bytes(data))
+                self._on_daemon_frame(data)
         except LinkClosedError:
             self._selector.unregister(self._daemon.link.fileno())
             self._daemon.link_is_closed = True
@@ -247,7 +247,7 @@ class Session:
             else:
                 self._dead_until = time.monotonic() + _LAST_FRAMES
 
-    def _on_daemon_frame(self, data: bytes) -> None:
+    def _on_daemon_frame(self, data: bytes | bytearray | memoryview) -> None:
         self._output.pass_on()  # what tasks print appears before they end
         if count := _wire.count_outcomes(data):
             self._open -= count
@@ -261,7 +261,7 @@ class Session:
         elif not self._open:
             self._finish(End.CUT_OFF)
 
-    def _note_stopped(self, data: bytes) -> None:
+    def _note_stopped(self, data: bytes | bytearray | memoryview) -> None:
         frame = _wire.decode(data)
         if isinstance(frame, _wire.Outcomes):
             for outcome in frame.outcomes:

@@ -2,8 +2,11 @@
 
 import contextlib
 import gc
+import json
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -210,6 +213,22 @@ def test_large_objects_without_buffers_come_back_equal(size: int) -> None:
             assert back["nested"] == mixed["nested"]
             assert back["array"].sum() == MB
             back["array"][0] = 5
+
+
+@pytest.mark.own_url
+@pytest.mark.parametrize("url", ["local", "tcp://127.0.0.1:0", "tls+tcp://127.0.0.1:0"])
+def test_a_large_array_is_copied_once_on_each_side(url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("payloads.py"), url, str(64 * MB)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=2 * SOON,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    growth = json.loads(done.stdout)
+    assert max(*growth["there"], *growth["back"]) < 1.3
 
 
 def test_memory_is_reused_and_given_back_once_nobody_needs_it() -> None:

@@ -205,7 +205,7 @@ def test_a_frame_that_was_changed_ends_the_connection(
     connection, handshake, _ = join(executor)
     assert handshake.keys is not None
     sealer = Sealer(handshake.keys.to_host)
-    first, second = (sealer.seal(hello()) for _ in range(2))
+    first, second = (hello() + sealer.seal(hello()) for _ in range(2))
     frames = {
         "flip": [first[:5] + bytes([first[5] ^ 1]) + first[6:]],
         "drop": [second],
@@ -413,6 +413,7 @@ def test_a_daemon_of_another_patch_version_is_welcome(executor: MiraiExecutor) -
     newer = f"{__version__}.post1"
     with connection:
         for frame in (_wire.Joined(1, "elsewhere"), _wire.Hello(1, sys.version_info[:3], newer)):
-            connection.sendall(framed(sealer.seal(_wire.encode(frame))))
+            data = _wire.encode(frame)
+            connection.sendall(framed(data + sealer.seal(data)))
         received = [_wire.decode(opener.open(receive_frame(connection))) for _ in range(2)]
     assert [type(frame) for frame in received] == [_wire.Attend, _wire.Init]

@@ -54,6 +54,12 @@ def receive_to_the_end(link: Link) -> None:
         pass
 
 
+def flush_all(host: Link) -> None:
+    while host.has_more_to_send:
+        select.select([], [host], [], 10)
+        host.flush()
+
+
 def send_all(link: Link, frames: list[bytes]) -> None:
     for frame in frames:
         link.send(frame)
@@ -72,6 +78,22 @@ def test_a_host_receives_frames_of_all_sizes_in_order(ends: Ends) -> None:
     thread.join()
 
 
+@pytest.mark.parametrize("size", [0, 10, 100_000])
+def test_a_frame_that_is_sent_in_pieces_comes_as_one(ends: Ends, size: int) -> None:
+    host, daemon = ends
+    frame = content(3 * size)
+    pieces = (frame[:size], memoryview(frame)[size : 2 * size], bytearray(frame[2 * size :]))
+    thread = threading.Thread(target=daemon.send, args=pieces)
+    thread.start()
+    assert receive_all(host, 1) == [frame]
+    thread.join()
+    host.send(*pieces)
+    thread = threading.Thread(target=flush_all, args=(host,))
+    thread.start()
+    assert daemon.receive() == frame
+    thread.join()
+
+
 def test_what_a_host_sends_waits_in_the_link_until_the_other_side_reads(ends: Ends) -> None:
     host, daemon = ends
     frames = [content(size) for size in SIZES]
@@ -83,9 +105,7 @@ def test_what_a_host_sends_waits_in_the_link_until_the_other_side_reads(ends: En
         target=lambda: received.extend(bytes(daemon.receive() or b"") for _ in frames)
     )
     thread.start()
-    while host.has_more_to_send:
-        select.select([], [host], [], 10)
-        host.flush()
+    flush_all(host)
     thread.join()
     assert received == frames
 

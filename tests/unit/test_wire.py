@@ -142,3 +142,13 @@ def test_payloads_are_views_and_not_copies() -> None:
     assert isinstance(frame, _wire.Init)
     assert isinstance(frame.payload, memoryview)
     assert frame.payload.obj is encoded
+
+
+def test_the_pieces_of_a_frame_are_its_bytes_and_what_is_large_is_not_copied() -> None:
+    large = memoryview(bytes(1 << 20))
+    small = WireTask(1, (), b"small")
+    frame = _wire.Tasks((small, small, WireTask(2, (), b"", (large,)), small))
+    pieces = _wire.pieces(frame)
+    assert b"".join(pieces) == _wire.encode(frame)
+    assert [memoryview(piece).obj is large.obj for piece in pieces] == [False, True, False]
+    assert len(_wire.pieces(_wire.Tasks((small,) * 100))) == 1
