@@ -3,7 +3,7 @@
 Which move to make, and when, is decided by the dispatcher.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from ._alarms import AlarmKind, Alarms
 from ._fleet import Daemon, Fleet
@@ -70,9 +70,10 @@ class Moves:
         self._note_whether_prompt(daemon)
         return SendTasks(daemon.id, tuple(frame))
 
-    def let_go(self, daemon: Daemon, id_: TaskId) -> None:
-        """Note that a daemon no longer holds a task."""
-        del daemon.held[id_]
+    def let_go(self, daemon: Daemon, ids: Iterable[TaskId]) -> None:
+        """Note that a daemon no longer holds some tasks."""
+        for id_ in ids:
+            del daemon.held[id_]
         if daemon.ahead and len(daemon.held) <= daemon.ahead:
             daemon.ahead = 0  # the frame that waited is now the one that runs
             self._fleet.ahead.pop(daemon.id, None)
@@ -139,7 +140,7 @@ class Moves:
         for id_ in ids:
             if id_ not in daemon.held:
                 continue
-            self.let_go(daemon, id_)
+            self.let_go(daemon, (id_,))
             daemon.tasks_sent -= 1
             if id_ not in self._tasks.open:
                 continue

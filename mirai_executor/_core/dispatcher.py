@@ -6,8 +6,8 @@ it returns, in order. ::
     TaskSubmitted ------.                                  .--> LaunchDaemon, SendTasks
     CancelRequested ----|                                  |--> SendBroadcast
     DaemonReady, -Lost -+--> Dispatcher.handle(event, now) +--> InterruptTask, KillDaemon
-    ResultArrived ------|                                  |--> DismissDaemon
-    ... ----------------'                                  +--> ResolveTask, FailTask
+    ResultsArrived -----|                                  |--> DismissDaemon
+    ... ----------------'                                  +--> ResolveTasks, FailTask
     (time passes) ---------> Dispatcher.expire(now) -------'
 
 A task's end and a daemon's release are two facts: a task that was cancelled has ended, yet the
@@ -51,8 +51,8 @@ from .messages import (
     LaunchFailed,
     LeaveRequested,
     Policy,
-    ResolveTask,
-    ResultArrived,
+    ResolveTasks,
+    ResultsArrived,
     ShutdownRequested,
     SurplusFound,
     TasksReturned,
@@ -182,18 +182,19 @@ class Dispatcher:
             return ()
         return self._moves.fail(event.task, Failure.CANCELLED, now)
 
-    def _result_arrived(self, event: ResultArrived, now: float) -> Iterable[Command]:
+    def _results_arrived(self, event: ResultsArrived, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
-        if daemon is None or event.task not in daemon.held:
+        if daemon is None or not (ids := [id_ for id_ in event.results if id_ in daemon.held]):
             return ()
-        self._moves.let_go(daemon, event.task)
-        daemon.tasks_done += 1
+        self._moves.let_go(daemon, ids)
+        daemon.tasks_done += len(ids)
         self._fleet.forget_failed_starts()
         commands: list[Command] = []
-        if event.task in self._tasks.open:
-            task = self._moves.forget(event.task)
-            self._frames.durations.note(task.kind, event.seconds)
-            commands.append(ResolveTask(event.task))
+        if still_open := [id_ for id_ in ids if id_ in self._tasks.open]:
+            for id_ in still_open:
+                task = self._tasks.forget(id_)
+                self._frames.durations.note(task.kind, event.results[id_])
+            commands.append(ResolveTasks(tuple(still_open)))
         if event.leaving:
             commands += self._moves.ask_to_leave(daemon)
         if not daemon.held:
@@ -321,7 +322,7 @@ class Dispatcher:
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, float], Iterable[Command]]]] = {
         TaskSubmitted: _task_submitted,
         CancelRequested: _cancel_requested,
-        ResultArrived: _result_arrived,
+        ResultsArrived: _results_arrived,
         TasksReturned: _tasks_returned,
         BroadcastAnswered: _broadcast_answered,
         DaemonsRequested: _daemons_requested,

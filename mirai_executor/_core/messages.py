@@ -43,12 +43,13 @@ class CancelRequested:
     running: bool = True  # False leaves a task alone that a daemon already holds
 
 
-@dataclass(slots=True)  # not frozen: see above
-class ResultArrived:
+@dataclass(frozen=True, slots=True)
+class ResultsArrived:
+    """Tasks have ended at a daemon, in this order: with the seconds that each took there."""
+
     daemon: DaemonId
-    task: TaskId
+    results: Mapping[TaskId, float | None]
     leaving: bool = False  # the daemon is spoilt and must not get another task
-    seconds: float | None = None  # that it took there
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class KillRequested:
 Event = (
     TaskSubmitted
     | CancelRequested
-    | ResultArrived
+    | ResultsArrived
     | TasksReturned
     | BroadcastAnswered
     | DaemonsRequested
@@ -202,9 +203,9 @@ class KillDaemon:
     overdue: bool = False  # it was never ready: who keeps it is not to start another
 
 
-@dataclass(slots=True)  # not frozen: see above
-class ResolveTask:
-    task: TaskId
+@dataclass(frozen=True, slots=True)
+class ResolveTasks:
+    tasks: tuple[TaskId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ Command = (
     | InterruptTask
     | DismissDaemon
     | KillDaemon
-    | ResolveTask
+    | ResolveTasks
     | FailTask
     | FailBroadcast
 )

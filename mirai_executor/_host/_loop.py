@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from mirai_executor import _payload, _wire
 from mirai_executor._core import (
@@ -49,8 +49,8 @@ from mirai_executor._core import (
     Load,
     Policy,
     RecallTasks,
-    ResolveTask,
-    ResultArrived,
+    ResolveTasks,
+    ResultsArrived,
     Scaler,
     SendBroadcast,
     SendTasks,
@@ -176,7 +176,7 @@ class Loop:
         self._carriers: dict[type[Command], Callable[[Any], None]] = {
             SendTasks: self._send_tasks,
             SendBroadcast: self._send_broadcast,
-            ResolveTask: self._resolve,
+            ResolveTasks: self._resolve,
             FailTask: self._fail,
             FailBroadcast: self._fail_broadcast,
             RecallTasks: lambda command: self._fleet.recall(command.daemon),
@@ -293,14 +293,12 @@ class Loop:
     def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
         """Take in how tasks have ended at a daemon."""
         # Not by TaskId(...), here: a call of it takes as long as all the rest.
-        tasks = cast("list[TaskId]", [outcome.task for outcome in outcomes])
-        self._outcomes = dict(zip(tasks, outcomes, strict=True))
-        self._handle_all(
-            [
-                ResultArrived(daemon, task, outcome.leaving, outcome.nanoseconds * 1e-9)
-                for task, outcome in self._outcomes.items()
-            ]
+        self._outcomes = cast(
+            "dict[TaskId, _wire.WireOutcome]", {outcome.task: outcome for outcome in outcomes}
         )
+        seconds = {id_: outcome.nanoseconds * 1e-9 for id_, outcome in self._outcomes.items()}
+        leaving = any(outcome.leaving for outcome in outcomes)
+        self.handle(ResultsArrived(daemon, seconds, leaving))
         self._outcomes = {}
 
     def on_broadcast_answered(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
@@ -328,17 +326,15 @@ class Loop:
             if task.future.start():
                 calls.append((id_, task.call, task.buffers))
             else:  # cancelled a moment ago: as good as answered
-                self._inbox.append(ResultArrived(command.daemon, id_))
+                self._inbox.append(ResultsArrived(command.daemon, {id_: None}))
         if calls:
             self._fleet.send_tasks(command.daemon, calls)
 
-    def _resolve(self, command: ResolveTask) -> None:
-        future = self._close(command.task).future
-        outcome = self._outcomes.get(command.task)
-        if outcome is None:  # the future was cancelled before it could start
-            self._ended.append(future.end_cancelled)
-        else:
-            self._ended.append(functools.partial(_resolve, future, outcome))
+    def _resolve(self, command: ResolveTasks) -> None:
+        ended: _Ended = collections.deque()
+        for id_ in command.tasks:
+            ended.append((self._close(id_).future, self._outcomes.get(id_)))
+        self._ended.append(functools.partial(_resolve_all, ended))
 
     def _fail(self, command: FailTask) -> None:
         task = self._close(command.task)
@@ -539,6 +535,18 @@ def _end_error(failure: BaseException | None) -> Exception:
     error = RuntimeError("the executor has ended before this")
     error.__cause__ = failure
     return error
+
+
+_Ended: TypeAlias = collections.deque[tuple[OpenFuture, _wire.WireOutcome | None]]
+
+
+def _resolve_all(ended: _Ended) -> None:
+    while ended:  # and not longer: what nobody else holds is to go at once
+        future, outcome = ended.popleft()
+        if outcome is None:  # the future was cancelled before it could start
+            future.end_cancelled()
+        else:
+            _resolve(future, outcome)
 
 
 def _resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:

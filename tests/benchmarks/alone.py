@@ -17,8 +17,8 @@ from mirai_executor._core import (
     Dispatcher,
     LaunchDaemon,
     Policy,
-    ResolveTask,
-    ResultArrived,
+    ResolveTasks,
+    ResultsArrived,
     SendTasks,
     TaskId,
     TaskSubmitted,
@@ -114,8 +114,8 @@ def _cost_of_a_task(daemons: int, tasks: int = 20_000) -> float:
     start = time.process_time()
     for n in range(daemons, daemons + tasks):
         task, sent = held.popitem()
-        ended = carry_out(dispatcher.handle(ResultArrived(sent.daemon, task), 1.0))
-        check(ended == [ResolveTask(task)])
+        ended = carry_out(dispatcher.handle(ResultsArrived(sent.daemon, {task: None}), 1.0))
+        check(ended == [ResolveTasks((task,))])
         carry_out(dispatcher.handle(TaskSubmitted(TaskId(n)), 1.0))
     return (time.process_time() - start) / tasks
 

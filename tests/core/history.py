@@ -14,8 +14,8 @@ from mirai_executor._core import (
     FailTask,
     Failure,
     Policy,
-    ResolveTask,
-    ResultArrived,
+    ResolveTasks,
+    ResultsArrived,
     SendBroadcast,
     SendTasks,
     TaskId,
@@ -131,10 +131,11 @@ class History:
     def heard(self, now: float, event: Event) -> None:
         """Note a frame that reached the host."""
         match event:
-            case ResultArrived(daemon, task):
-                assert task in self._holds[daemon]
-                self._holds[daemon].remove(task)
-                self.tasks[task].answered_by.append(daemon)
+            case ResultsArrived(daemon, results):
+                for task in results:
+                    assert task in self._holds[daemon]
+                    self._holds[daemon].remove(task)
+                    self.tasks[task].answered_by.append(daemon)
             case BroadcastAnswered(daemon, broadcast):
                 self._open_shares.discard((broadcast, daemon))
             case _:
@@ -177,8 +178,9 @@ class History:
                 self._shares[daemon].append(broadcast)
             case FailBroadcast(daemon, broadcast):
                 self._open_shares.discard((broadcast, daemon))
-            case ResolveTask(task):
-                self.tasks[task].ends.append((now, None, None))
+            case ResolveTasks(tasks):
+                for task in tasks:
+                    self.tasks[task].ends.append((now, None, None))
             case FailTask(task, failure, daemon_or_none):
                 self.tasks[task].ends.append((now, failure, daemon_or_none))
             case _:

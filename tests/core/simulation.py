@@ -40,8 +40,8 @@ from mirai_executor._core import (
     LeaveRequested,
     Policy,
     RecallTasks,
-    ResolveTask,
-    ResultArrived,
+    ResolveTasks,
+    ResultsArrived,
     SendBroadcast,
     SendTasks,
     ShutdownRequested,
@@ -95,7 +95,7 @@ class Process:
         self.is_remote = world.chance(world.faults.is_remote)
         self.tickets: deque[TaskId] = deque()  # of what it has not begun; both sides take them
         self.waiting: deque[Work] = deque()  # what has come
-        self.in_hand: list[ResultArrived] = []
+        self.in_hand: dict[TaskId, float | None] = {}
         self.running: TaskId | None = None
         self.is_spoilt = False
         self.stopped: set[TaskId] = set()
@@ -143,16 +143,16 @@ class Process:
                 self.world.history.begun(self.world.now, work.task, self.id)
                 self.world.after(work.duration, functools.partial(self.finish, work))
                 return
-            self.in_hand.append(ResultArrived(self.id, work.task))  # it was overtaken
+            self.in_hand[work.task] = None  # it was overtaken
         self.send_results()
         if self.waiting:
             self.die()  # it is spoilt: what it has not begun runs elsewhere
 
-    def send_results(self) -> None:
+    def send_results(self, *, leaving: bool = False) -> None:
         """Send what is in hand."""
-        results, self.in_hand = self.in_hand, []
-        for result in results:
-            self.send(result)
+        if self.in_hand:
+            results, self.in_hand = self.in_hand, {}
+            self.send(ResultsArrived(self.id, results, leaving))
 
     def take_broadcast(self, broadcast: BroadcastId) -> None:
         """Run a share of everywhere."""
@@ -182,9 +182,9 @@ class Process:
         if self.is_alive and self.running == work.task:
             self.running = None
             self.is_spoilt |= leaving
-            self.in_hand.append(ResultArrived(self.id, work.task, leaving, work.duration))
+            self.in_hand[work.task] = work.duration
             if leaving or self.world.chance(0.3):
-                self.send_results()
+                self.send_results(leaving=leaving)
             self.go_on()
 
     def send(self, event: Event) -> None:
@@ -374,7 +374,7 @@ class Simulation:
             match command:
                 case LaunchDaemon(id_):
                     self._add(id_)
-                case ResolveTask() | FailTask() | FailBroadcast():
+                case ResolveTasks() | FailTask() | FailBroadcast():
                     pass  # the history has it
                 case _:
                     self._post(self.processes[command.daemon], command)

@@ -43,14 +43,15 @@ from mirai_executor._core import (
     LeaveRequested,
     Policy,
     RecallTasks,
-    ResolveTask,
-    ResultArrived,
+    ResolveTasks,
     SendBroadcast,
     SendTasks,
     ShutdownRequested,
     TaskId,
     TaskSubmitted,
 )
+
+from .shorthand import result_arrived
 
 POLICIES = st.builds(
     Policy,
@@ -175,9 +176,9 @@ class World:
 
     def _carry_out(self, command: Command) -> None:  # noqa: C901, PLR0912 - a branch for each command
         match command:
-            case ResolveTask(task):
-                assert self.answering == task, "resolved by the wrong result"
-                self._end(task, "resolved")
+            case ResolveTasks(tasks):
+                assert tasks == (self.answering,), "resolved by the wrong result"
+                self._end(tasks[0], "resolved")
             case FailTask(task, failure, holder):
                 self._check_failure(self.tasks[task], failure, holder)
                 self._end(task, failure.value)
@@ -468,7 +469,7 @@ class DispatcherMachine(RuleBasedStateMachine):
     def answer(self, data: st.DataObject, *, leaving: bool) -> None:
         daemon = self.pick(data, lambda d: d.holds is not None)
         daemon.asked_to_leave |= leaving
-        self.tell(ResultArrived(daemon.id, self.world.answer(daemon), leaving))
+        self.tell(result_arrived(daemon.id, self.world.answer(daemon), leaving))
 
     @precondition(lambda self: any(d.runs is not None for d in self.world.daemons.values()))
     @rule(all_of_them=st.booleans())
@@ -492,7 +493,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.do_their_part()
         for _ in range(count):
             for daemon in [d for d in self.world.daemons.values() if d.holds is not None][:1]:
-                self.tell(ResultArrived(daemon.id, self.world.answer(daemon)))
+                self.tell(result_arrived(daemon.id, self.world.answer(daemon)))
 
     @precondition(lambda self: self.world.having("ready"))
     @rule(data=st.data(), begun=st.booleans())
@@ -543,8 +544,8 @@ class DispatcherMachine(RuleBasedStateMachine):
         daemon = NOBODY if some is None else some.id
         held = NOTHING if some is None or some.holds is None else some.holds.id
         events: list[Event] = [
-            ResultArrived(NOBODY, held),
-            ResultArrived(daemon, NOTHING),
+            result_arrived(NOBODY, held),
+            result_arrived(daemon, NOTHING),
             BroadcastAnswered(NOBODY, BroadcastId(1)),
             BroadcastAnswered(daemon, BroadcastId(NOTHING)),
             DaemonLost(NOBODY, (held,)),
@@ -610,7 +611,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         assert busy, "stuck"
         daemon = busy[0]
         if daemon.holds is not None:
-            self.tell(ResultArrived(daemon.id, world.answer(daemon)))
+            self.tell(result_arrived(daemon.id, world.answer(daemon)))
         elif daemon.runs is not None:
             daemon.runs, daemon.since = None, world.now
             self.tell(BroadcastAnswered(daemon.id, daemon.due.popleft()))

@@ -34,14 +34,14 @@ from mirai_executor._core import (
     LaunchFailed,
     LeaveRequested,
     Policy,
-    ResolveTask,
-    ResultArrived,
     SendBroadcast,
     SendTasks,
     ShutdownRequested,
     TaskId,
     TaskSubmitted,
 )
+
+from .shorthand import resolve, result_arrived
 
 A, B, C = DaemonId(1), DaemonId(2), DaemonId(3)
 T1, T2, T3, T4, T5 = (TaskId(n) for n in range(1, 6))
@@ -117,14 +117,14 @@ def test_nothing_is_launched_before_there_is_work(dispatcher: Dispatcher) -> Non
 def test_the_first_task_starts_one_daemon_and_runs_there(dispatcher: Dispatcher) -> None:
     assert dispatcher.handle(TaskSubmitted(T1), 0) == [LaunchDaemon(A)]
     assert dispatcher.handle(DaemonReady(A), 1) == [SendTasks(A, (T1,))]
-    assert dispatcher.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1)]
+    assert dispatcher.handle(result_arrived(A, T1), 2) == [resolve(T1)]
 
 
 def test_no_more_daemons_are_launched_than_tasks_wait(dispatch: Dispatch) -> None:
     dispatcher = dispatch(10)
     assert submit(dispatcher, T1, T2) == [LaunchDaemon(A), LaunchDaemon(B)]
     assert dispatcher.handle(DaemonReady(A), 1) == [SendTasks(A, (T1,))]
-    assert dispatcher.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1), SendTasks(A, (T2,))]
+    assert dispatcher.handle(result_arrived(A, T1), 2) == [resolve(T1), SendTasks(A, (T2,))]
     assert dispatcher.handle(TaskSubmitted(T3), 3) == [], "daemon B is already on its way"
     assert dispatcher.handle(TaskSubmitted(T4), 3) == [LaunchDaemon(C)]
 
@@ -211,15 +211,15 @@ def test_no_daemons_are_added_after_a_shutdown(dispatcher: Dispatcher) -> None:
 
 def test_tasks_run_in_the_order_of_submission(single: Dispatcher) -> None:
     assert submit(single, T1, T2, T3) == [SendTasks(A, (T1,))]
-    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), SendTasks(A, (T2,))]
-    assert single.handle(ResultArrived(A, T2), 2) == [ResolveTask(T2), SendTasks(A, (T3,))]
+    assert single.handle(result_arrived(A, T1), 1) == [resolve(T1), SendTasks(A, (T2,))]
+    assert single.handle(result_arrived(A, T2), 2) == [resolve(T2), SendTasks(A, (T3,))]
 
 
 def test_the_daemon_that_worked_last_works_next(dispatcher: Dispatcher) -> None:
     start(dispatcher, 2)
     submit(dispatcher, T1, T2)
-    dispatcher.handle(ResultArrived(B, T1), 1)
-    dispatcher.handle(ResultArrived(A, T2), 2)
+    dispatcher.handle(result_arrived(B, T1), 1)
+    dispatcher.handle(result_arrived(A, T2), 2)
     assert submit(dispatcher, T3) == [SendTasks(A, (T3,))]
 
 
@@ -234,7 +234,7 @@ def test_a_daemon_has_one_task_at_a_time(dispatcher: Dispatcher) -> None:
 def test_a_queued_task_is_cancelled_without_telling_a_daemon(single: Dispatcher) -> None:
     submit(single, T1, T2, T3)
     assert single.handle(CancelRequested(T2), 1) == [FailTask(T2, Failure.CANCELLED)]
-    assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1), SendTasks(A, (T3,))]
+    assert single.handle(result_arrived(A, T1), 2) == [resolve(T1), SendTasks(A, (T3,))]
 
 
 def test_a_daemon_gets_no_task_until_it_lets_go_of_a_cancelled_one(single: Dispatcher) -> None:
@@ -244,7 +244,7 @@ def test_a_daemon_gets_no_task_until_it_lets_go_of_a_cancelled_one(single: Dispa
         FailTask(T1, Failure.CANCELLED, A),
     ]
     assert submit(single, T3) == []
-    assert single.handle(ResultArrived(A, T1), 2) == [SendTasks(A, (T2,))]
+    assert single.handle(result_arrived(A, T1), 2) == [SendTasks(A, (T2,))]
 
 
 def test_a_daemon_that_does_not_let_go_in_time_is_killed_and_replaced(dispatch: Dispatch) -> None:
@@ -263,7 +263,7 @@ def test_a_daemon_that_does_not_let_go_in_time_is_killed_and_replaced(dispatch: 
 def test_a_daemon_that_let_go_is_not_killed(single: Dispatcher) -> None:
     submit(single, T1, T2)
     single.handle(CancelRequested(T1), 0)
-    single.handle(ResultArrived(A, T1), 1)
+    single.handle(result_arrived(A, T1), 1)
     assert single.next_deadline() is None
     assert single.expire(100) == []
 
@@ -276,7 +276,7 @@ def test_a_running_task_is_left_alone_where_the_standard_library_would(
     assert single.handle(CancelRequested(T2, running=False), 1) == [
         FailTask(T2, Failure.CANCELLED)
     ]
-    assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1)]
+    assert single.handle(result_arrived(A, T1), 2) == [resolve(T1)]
 
 
 def test_cancelling_twice_is_cancelling_once(single: Dispatcher) -> None:
@@ -312,14 +312,14 @@ def test_a_timeout_also_ends_a_task_that_waits(single: Dispatcher) -> None:
     submit(single, T1)
     single.handle(TaskSubmitted(T2, timeout=5.0), 0)
     assert single.expire(5) == [FailTask(T2, Failure.TIMED_OUT)]
-    assert single.handle(ResultArrived(A, T1), 6) == [ResolveTask(T1)]
+    assert single.handle(result_arrived(A, T1), 6) == [resolve(T1)]
 
 
 def test_a_run_timeout_counts_from_the_start(single: Dispatcher) -> None:
     submit(single, T1)
     single.handle(TaskSubmitted(T2, run_timeout=5.0), 0)
     assert single.next_deadline() is None, "it waits"
-    single.handle(ResultArrived(A, T1), 100)
+    single.handle(result_arrived(A, T1), 100)
     assert single.next_deadline() == 105
     assert single.expire(105) == [
         InterruptTask(A, T2),
@@ -346,7 +346,7 @@ def test_a_stopped_daemon_gets_its_grace_after_a_timeout(dispatch: Dispatch) -> 
 
 def test_a_task_that_is_done_has_no_deadline(single: Dispatcher) -> None:
     single.handle(TaskSubmitted(T1, timeout=5.0, run_timeout=3.0), 0)
-    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1)]
+    assert single.handle(result_arrived(A, T1), 1) == [resolve(T1)]
     assert single.next_deadline() is None
     assert single.expire(10) == []
 
@@ -374,7 +374,7 @@ def test_deadlines_of_finished_tasks_do_not_pile_up() -> None:
     start(single)
     for n in range(20_000):
         single.handle(TaskSubmitted(TaskId(n), timeout=3600.0), 0)
-        single.handle(ResultArrived(A, TaskId(n)), 0)
+        single.handle(result_arrived(A, TaskId(n)), 0)
     assert len(single._alarms._heap) < 2_000
     assert single.next_deadline() is None
 
@@ -417,8 +417,8 @@ def test_tasks_that_go_back_keep_the_order_of_submission(dispatcher: Dispatcher)
     dispatcher.handle(DaemonLost(B), 1)
     dispatcher.handle(DaemonLost(A), 2)
     assert dispatcher.handle(DaemonReady(C), 3) == [SendTasks(C, (T1,))]
-    assert dispatcher.handle(ResultArrived(C, T1), 4) == [ResolveTask(T1), SendTasks(C, (T2,))]
-    assert dispatcher.handle(ResultArrived(C, T2), 5) == [ResolveTask(T2), SendTasks(C, (T3,))]
+    assert dispatcher.handle(result_arrived(C, T1), 4) == [resolve(T1), SendTasks(C, (T2,))]
+    assert dispatcher.handle(result_arrived(C, T2), 5) == [resolve(T2), SendTasks(C, (T3,))]
 
 
 def test_a_task_goes_back_behind_an_earlier_one_that_did(dispatch: Dispatch) -> None:
@@ -493,7 +493,7 @@ def test_a_broken_executor_lets_running_tasks_end(dispatch: Dispatch) -> None:
     start(dispatcher)
     submit(dispatcher, T1, T2)
     assert dispatcher.handle(DaemonLost(B), 1) == [FailTask(T2, Failure.BROKEN)]
-    assert dispatcher.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1)]
+    assert dispatcher.handle(result_arrived(A, T1), 2) == [resolve(T1)]
 
 
 def test_a_task_that_comes_back_to_a_broken_executor_fails(dispatch: Dispatch) -> None:
@@ -540,7 +540,7 @@ def test_a_result_shows_that_daemons_can_start(dispatch: Dispatch) -> None:
     submit(dispatcher, T1, T2)
     dispatcher.handle(DaemonReady(A), 0)
     assert dispatcher.handle(DaemonLost(B), 1) == [LaunchDaemon(C)]
-    dispatcher.handle(ResultArrived(A, T1), 2)
+    dispatcher.handle(result_arrived(A, T1), 2)
     assert submit(dispatcher, T3, T4) == []
     assert dispatcher.handle(DaemonLost(C), 3) == [LaunchDaemon(DaemonId(4))]
 
@@ -549,8 +549,8 @@ def test_a_daemon_that_has_done_tasks_may_die_idle_without_counting(dispatch: Di
     dispatcher = dispatch(2, failed_starts=2)
     start(dispatcher, 2)
     submit(dispatcher, T1, T2)
-    dispatcher.handle(ResultArrived(A, T2), 1)
-    dispatcher.handle(ResultArrived(B, T1), 1)
+    dispatcher.handle(result_arrived(A, T2), 1)
+    dispatcher.handle(result_arrived(B, T1), 1)
     dispatcher.handle(DaemonLost(A), 2)
     dispatcher.handle(DaemonLost(B), 2)
     assert submit(dispatcher, T3) == [LaunchDaemon(C)]
@@ -608,7 +608,7 @@ def test_a_failed_initializer_fails_what_waits_but_not_what_runs(dispatcher: Dis
     ]
     assert dispatcher.is_broken
     assert dispatcher.handle(DaemonLost(B), 2) == []
-    assert dispatcher.handle(ResultArrived(A, T1), 3) == [ResolveTask(T1)]
+    assert dispatcher.handle(result_arrived(A, T1), 3) == [resolve(T1)]
     assert dispatcher.handle(TaskSubmitted(T4), 4) == [FailTask(T4, Failure.BROKEN)]
 
 
@@ -672,8 +672,8 @@ def test_while_a_daemon_is_there_tasks_wait_for_it_whoever_is_never_ready(
         daemon = open_to_all.adopt_daemon(at)
         open_to_all.expire(at + 5)
         assert open_to_all.handle(DaemonLost(daemon), at + 5) == []
-    assert open_to_all.handle(ResultArrived(there, T1), 12) == [
-        ResolveTask(T1),
+    assert open_to_all.handle(result_arrived(there, T1), 12) == [
+        resolve(T1),
         SendTasks(there, (T2,)),
     ]
 
@@ -690,8 +690,8 @@ def test_who_is_there_when_the_entrance_closes_does_what_waits(dispatch: Dispatc
     open_to_all.handle(DaemonReady(daemon), 0)
     submit(open_to_all, T1, T2, T3)
     assert open_to_all.handle(EntranceClosed(), 1) == []
-    assert open_to_all.handle(ResultArrived(daemon, T1), 2) == [
-        ResolveTask(T1),
+    assert open_to_all.handle(result_arrived(daemon, T1), 2) == [
+        resolve(T1),
         SendTasks(daemon, (T2,)),
     ]
     assert open_to_all.handle(DaemonLost(daemon, (T2,)), 3) == [
@@ -715,18 +715,18 @@ def test_a_daemon_leaves_after_its_last_task_and_is_replaced_if_there_is_work(
     single = dispatch(1, max_tasks=2)
     start(single)
     submit(single, T1, T2, T3)
-    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), SendTasks(A, (T2,))]
-    assert single.handle(ResultArrived(A, T2), 2) == [ResolveTask(T2), DismissDaemon(A)]
+    assert single.handle(result_arrived(A, T1), 1) == [resolve(T1), SendTasks(A, (T2,))]
+    assert single.handle(result_arrived(A, T2), 2) == [resolve(T2), DismissDaemon(A)]
     assert single.handle(DaemonLost(A), 3) == [LaunchDaemon(B)]
     assert single.handle(DaemonReady(B), 4) == [SendTasks(B, (T3,))]
-    assert single.handle(ResultArrived(B, T3), 5) == [ResolveTask(T3)]
+    assert single.handle(result_arrived(B, T3), 5) == [resolve(T3)]
 
 
 def test_a_daemon_that_leaves_is_not_replaced_without_work(dispatch: Dispatch) -> None:
     single = dispatch(1, max_tasks=1)
     start(single)
     submit(single, T1)
-    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), DismissDaemon(A)]
+    assert single.handle(result_arrived(A, T1), 1) == [resolve(T1), DismissDaemon(A)]
     assert single.handle(DaemonLost(A), 2) == []
     assert single.view().daemons == {}
 
@@ -735,7 +735,7 @@ def test_a_leaving_daemon_gets_no_task(dispatch: Dispatch) -> None:
     dispatcher = dispatch(2, max_tasks=1)
     start(dispatcher)
     submit(dispatcher, T1)
-    dispatcher.handle(ResultArrived(A, T1), 1)
+    dispatcher.handle(result_arrived(A, T1), 1)
     assert submit(dispatcher, T2) == [LaunchDaemon(B)]
     assert dispatcher.handle(DaemonReady(B), 2) == [SendTasks(B, (T2,))]
 
@@ -744,7 +744,7 @@ def test_a_leaving_daemon_takes_up_its_place_until_it_is_gone(dispatch: Dispatch
     single = dispatch(1, max_tasks=1)
     start(single)
     submit(single, T1)
-    single.handle(ResultArrived(A, T1), 1)
+    single.handle(result_arrived(A, T1), 1)
     assert submit(single, T2) == []
     assert single.handle(DaemonLost(A), 2) == [LaunchDaemon(B)]
 
@@ -753,7 +753,7 @@ def test_a_dismissed_daemon_that_stays_is_killed(dispatch: Dispatch) -> None:
     single = dispatch(1, max_tasks=1, leave_grace=10.0)
     start(single)
     submit(single, T1, T2)
-    single.handle(ResultArrived(A, T1), 1)
+    single.handle(result_arrived(A, T1), 1)
     assert single.next_deadline() == 11
     assert single.expire(11) == [KillDaemon(A)]
     assert single.handle(DaemonLost(A), 12) == [LaunchDaemon(B)]
@@ -781,7 +781,7 @@ def test_a_daemon_that_worked_meanwhile_is_not_idle(dispatch: Dispatch) -> None:
     start(single)
     submit(single, T1, now=3)
     assert single.expire(6) == [], "it runs"
-    single.handle(ResultArrived(A, T1), 7)
+    single.handle(result_arrived(A, T1), 7)
     assert single.expire(11.9) == []
     assert single.expire(12) == [DismissDaemon(A)]
 
@@ -790,7 +790,7 @@ def test_idle_timeouts_spare_the_daemon_that_worked_last(dispatch: Dispatch) -> 
     dispatcher = dispatch(2, idle_timeout=5.0)
     start(dispatcher, 2)
     submit(dispatcher, T1, now=3)
-    dispatcher.handle(ResultArrived(B, T1), 4)
+    dispatcher.handle(result_arrived(B, T1), 4)
     assert dispatcher.expire(5) == [DismissDaemon(A)]
     assert dispatcher.expire(9) == [DismissDaemon(B)]
 
@@ -805,7 +805,7 @@ def test_a_daemon_that_asks_to_leave_goes_at_once_if_idle(dispatcher: Dispatcher
 def test_a_daemon_that_asks_to_leave_finishes_its_task_first(single: Dispatcher) -> None:
     submit(single, T1, T2)
     assert single.handle(LeaveRequested(A), 1) == []
-    assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1), DismissDaemon(A)]
+    assert single.handle(result_arrived(A, T1), 2) == [resolve(T1), DismissDaemon(A)]
     assert single.handle(DaemonLost(A), 3) == [LaunchDaemon(B)]
 
 
@@ -819,8 +819,8 @@ def test_a_daemon_that_asks_to_leave_before_it_is_ready_gets_no_task(
 
 def test_a_spoilt_daemon_is_replaced_not_reused(single: Dispatcher) -> None:
     submit(single, T1, T2)
-    assert single.handle(ResultArrived(A, T1, leaving=True), 1) == [
-        ResolveTask(T1),
+    assert single.handle(result_arrived(A, T1, leaving=True), 1) == [
+        resolve(T1),
         DismissDaemon(A),
     ]
     assert single.handle(DaemonLost(A), 2) == [LaunchDaemon(B)]
@@ -829,7 +829,7 @@ def test_a_spoilt_daemon_is_replaced_not_reused(single: Dispatcher) -> None:
 def test_a_daemon_spoilt_by_a_cancel_is_replaced_not_reused(single: Dispatcher) -> None:
     submit(single, T1, T2)
     single.handle(CancelRequested(T1), 1)
-    assert single.handle(ResultArrived(A, T1, leaving=True), 2) == [DismissDaemon(A)]
+    assert single.handle(result_arrived(A, T1, leaving=True), 2) == [DismissDaemon(A)]
 
 
 # Everywhere
@@ -864,14 +864,14 @@ def test_everywhere_goes_before_later_tasks_on_that_daemon(single: Dispatcher) -
     submit(single, T1)
     assert single.handle(EverywhereRequested(SETUP), 0) == []
     submit(single, T2)
-    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), SendBroadcast(A, SETUP)]
+    assert single.handle(result_arrived(A, T1), 1) == [resolve(T1), SendBroadcast(A, SETUP)]
     assert single.handle(BroadcastAnswered(A, SETUP), 2) == [SendTasks(A, (T2,))]
 
 
 def test_everywhere_goes_before_tasks_that_already_waited(single: Dispatcher) -> None:
     submit(single, T1, T2)
     single.handle(EverywhereRequested(SETUP), 0)
-    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), SendBroadcast(A, SETUP)]
+    assert single.handle(result_arrived(A, T1), 1) == [resolve(T1), SendBroadcast(A, SETUP)]
 
 
 def test_a_daemon_that_joins_later_gets_all_of_them_in_order(dispatch: Dispatch) -> None:
@@ -900,7 +900,7 @@ def test_everywhere_never_stalls_daemons_that_have_done_their_part(dispatcher: D
     assert dispatcher.handle(EverywhereRequested(SETUP), 0) == [SendBroadcast(A, SETUP)]
     assert submit(dispatcher, T2, T3) == []
     assert dispatcher.handle(BroadcastAnswered(A, SETUP), 1) == [SendTasks(A, (T2,))]
-    assert dispatcher.handle(ResultArrived(A, T2), 2) == [ResolveTask(T2), SendTasks(A, (T3,))]
+    assert dispatcher.handle(result_arrived(A, T2), 2) == [resolve(T2), SendTasks(A, (T3,))]
     assert dispatcher.targets_of(SETUP) == (B,)
 
 
@@ -928,7 +928,7 @@ def test_a_daemon_does_its_part_before_it_leaves(dispatch: Dispatch) -> None:
     start(single)
     submit(single, T1)
     single.handle(EverywhereRequested(SETUP), 0)
-    assert single.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), SendBroadcast(A, SETUP)]
+    assert single.handle(result_arrived(A, T1), 1) == [resolve(T1), SendBroadcast(A, SETUP)]
     assert single.handle(BroadcastAnswered(A, SETUP), 2) == [DismissDaemon(A)]
 
 
@@ -936,7 +936,7 @@ def test_a_leaving_daemon_is_no_target(dispatch: Dispatch) -> None:
     single = dispatch(1, max_tasks=1)
     start(single)
     submit(single, T1)
-    single.handle(ResultArrived(A, T1), 1)
+    single.handle(result_arrived(A, T1), 1)
     assert single.handle(EverywhereRequested(SETUP), 2) == []
     assert single.targets_of(SETUP) == ()
     assert single.handle(DaemonLost(A), 3) == [LaunchDaemon(B)]
@@ -959,10 +959,10 @@ def test_shutdown_lets_accepted_tasks_finish_and_then_dismisses_the_daemons(
     start(dispatcher, 2)
     submit(dispatcher, T1, T2, T3)
     assert dispatcher.handle(ShutdownRequested(), 0) == []
-    assert dispatcher.handle(ResultArrived(A, T2), 1) == [ResolveTask(T2), SendTasks(A, (T3,))]
-    assert dispatcher.handle(ResultArrived(A, T3), 2) == [ResolveTask(T3)]
-    assert dispatcher.handle(ResultArrived(B, T1), 3) == [
-        ResolveTask(T1),
+    assert dispatcher.handle(result_arrived(A, T2), 1) == [resolve(T2), SendTasks(A, (T3,))]
+    assert dispatcher.handle(result_arrived(A, T3), 2) == [resolve(T3)]
+    assert dispatcher.handle(result_arrived(B, T1), 3) == [
+        resolve(T1),
         DismissDaemon(A),
         DismissDaemon(B),
     ]
@@ -988,7 +988,7 @@ def test_shutdown_starts_the_daemons_that_accepted_tasks_need(single: Dispatcher
         LaunchDaemon(B),
     ]
     assert single.handle(DaemonReady(B), 2) == [SendTasks(B, (T2,))]
-    assert single.handle(ResultArrived(B, T2), 3) == [ResolveTask(T2), DismissDaemon(B)]
+    assert single.handle(result_arrived(B, T2), 3) == [resolve(T2), DismissDaemon(B)]
 
 
 def test_shutdown_kills_daemons_that_nobody_needs_to_be_ready(dispatcher: Dispatcher) -> None:
@@ -1004,7 +1004,7 @@ def test_shutdown_can_cancel_what_waits(single: Dispatcher) -> None:
         FailTask(T2, Failure.CANCELLED),
         FailTask(T3, Failure.CANCELLED),
     ]
-    assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1), DismissDaemon(A)]
+    assert single.handle(result_arrived(A, T1), 2) == [resolve(T1), DismissDaemon(A)]
 
 
 def test_shutdown_spares_the_tasks_for_which_daemons_are_on_their_way(
@@ -1017,9 +1017,9 @@ def test_shutdown_spares_the_tasks_for_which_daemons_are_on_their_way(
     ]
     assert dispatcher.handle(DaemonReady(A), 2) == [SendTasks(A, (T1,))]
     assert dispatcher.handle(DaemonReady(B), 2) == [SendTasks(B, (T2,))]
-    assert dispatcher.handle(ResultArrived(A, T1), 3) == [ResolveTask(T1)]
-    assert dispatcher.handle(ResultArrived(B, T2), 3) == [
-        ResolveTask(T2),
+    assert dispatcher.handle(result_arrived(A, T1), 3) == [resolve(T1)]
+    assert dispatcher.handle(result_arrived(B, T2), 3) == [
+        resolve(T2),
         DismissDaemon(A),
         DismissDaemon(B),
     ]
@@ -1065,7 +1065,7 @@ def test_shutdown_can_cancel_what_runs(single: Dispatcher) -> None:
         FailTask(T1, Failure.CANCELLED, A),
         FailTask(T2, Failure.CANCELLED),
     ]
-    assert single.handle(ResultArrived(A, T1), 2) == [DismissDaemon(A)]
+    assert single.handle(result_arrived(A, T1), 2) == [DismissDaemon(A)]
 
 
 def test_shutdown_can_be_asked_for_again_with_more_haste(single: Dispatcher) -> None:
@@ -1176,7 +1176,7 @@ def test_a_kill_ends_every_daemon_and_all_that_waits(dispatcher: Dispatcher) -> 
 def test_a_result_that_beat_the_kill_still_counts(single: Dispatcher) -> None:
     submit(single, T1)
     single.handle(KillRequested(), 1)
-    assert single.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1)]
+    assert single.handle(result_arrived(A, T1), 2) == [resolve(T1)]
     assert single.handle(DaemonLost(A), 3) == []
 
 
@@ -1216,18 +1216,18 @@ def test_direct_tasks_are_dealt_round_robin_when_submitted(dispatch: Dispatch) -
     dispatcher = dispatch(2, direct=True)
     start(dispatcher, 2)
     assert submit(dispatcher, T1, T2, T3, T4) == [SendTasks(A, (T1,)), SendTasks(B, (T2,))]
-    assert dispatcher.handle(ResultArrived(B, T2), 1) == [ResolveTask(T2), SendTasks(B, (T4,))]
-    assert dispatcher.handle(ResultArrived(B, T4), 2) == [ResolveTask(T4)]
-    assert dispatcher.handle(ResultArrived(A, T1), 3) == [ResolveTask(T1), SendTasks(A, (T3,))]
+    assert dispatcher.handle(result_arrived(B, T2), 1) == [resolve(T2), SendTasks(B, (T4,))]
+    assert dispatcher.handle(result_arrived(B, T4), 2) == [resolve(T4)]
+    assert dispatcher.handle(result_arrived(A, T1), 3) == [resolve(T1), SendTasks(A, (T3,))]
 
 
 def test_a_direct_task_waits_behind_a_long_one_beside_an_idle_daemon(dispatch: Dispatch) -> None:
     dispatcher = dispatch(2, direct=True)
     start(dispatcher, 2)
     submit(dispatcher, T1, T2)
-    dispatcher.handle(ResultArrived(B, T2), 1)
+    dispatcher.handle(result_arrived(B, T2), 1)
     assert submit(dispatcher, T3) == []
-    assert dispatcher.handle(ResultArrived(A, T1), 9) == [ResolveTask(T1), SendTasks(A, (T3,))]
+    assert dispatcher.handle(result_arrived(A, T1), 9) == [resolve(T1), SendTasks(A, (T3,))]
 
 
 def test_direct_mode_starts_all_its_daemons_with_the_first_task(dispatch: Dispatch) -> None:
@@ -1241,8 +1241,8 @@ def test_direct_tasks_are_dealt_anew_when_their_daemon_is_lost(dispatch: Dispatc
     dispatcher = dispatch(2, direct=True)
     start(dispatcher, 2)
     submit(dispatcher, T1, T2, T3, T4)
-    dispatcher.handle(ResultArrived(B, T2), 1)
-    dispatcher.handle(ResultArrived(B, T4), 1)
+    dispatcher.handle(result_arrived(B, T2), 1)
+    dispatcher.handle(result_arrived(B, T4), 1)
     assert dispatcher.handle(DaemonLost(A, started=(T1,)), 2) == [
         FailTask(T1, Failure.DAEMON_LOST, A),
         LaunchDaemon(C),
@@ -1254,7 +1254,7 @@ def test_direct_tasks_are_dealt_anew_when_their_daemon_leaves(dispatch: Dispatch
     dispatcher = dispatch(1, direct=True, max_tasks=1)
     start(dispatcher)
     submit(dispatcher, T1, T2, T3)
-    assert dispatcher.handle(ResultArrived(A, T1), 1) == [ResolveTask(T1), DismissDaemon(A)]
+    assert dispatcher.handle(result_arrived(A, T1), 1) == [resolve(T1), DismissDaemon(A)]
     assert dispatcher.handle(DaemonLost(A), 2) == [LaunchDaemon(B)]
     assert dispatcher.handle(DaemonReady(B), 3) == [SendTasks(B, (T2,))]
 
@@ -1265,10 +1265,10 @@ def test_direct_tasks_do_not_wait_for_a_busy_daemon_that_asked_to_leave(
     dispatcher = dispatch(2, direct=True)
     start(dispatcher, 2)
     submit(dispatcher, T1, T2, T3)
-    dispatcher.handle(ResultArrived(B, T2), 1)
+    dispatcher.handle(result_arrived(B, T2), 1)
     assert dispatcher.handle(LeaveRequested(A), 2) == [SendTasks(B, (T3,))]
     assert submit(dispatcher, T4) == [], "B it is again"
-    assert dispatcher.handle(ResultArrived(B, T3), 3) == [ResolveTask(T3), SendTasks(B, (T4,))]
+    assert dispatcher.handle(result_arrived(B, T3), 3) == [resolve(T3), SendTasks(B, (T4,))]
 
 
 def test_direct_tasks_without_any_daemon_wait_for_the_first(dispatch: Dispatch) -> None:
@@ -1276,8 +1276,8 @@ def test_direct_tasks_without_any_daemon_wait_for_the_first(dispatch: Dispatch) 
     assert submit(dispatcher, T1, T2) == []
     daemon = dispatcher.adopt_daemon(0)
     assert dispatcher.handle(DaemonReady(daemon), 1) == [SendTasks(daemon, (T1,))]
-    assert dispatcher.handle(ResultArrived(daemon, T1), 2) == [
-        ResolveTask(T1),
+    assert dispatcher.handle(result_arrived(daemon, T1), 2) == [
+        resolve(T1),
         SendTasks(daemon, (T2,)),
     ]
 
@@ -1287,7 +1287,7 @@ def test_a_direct_task_that_waits_can_be_cancelled(dispatch: Dispatch) -> None:
     start(dispatcher)
     submit(dispatcher, T1, T2)
     assert dispatcher.handle(CancelRequested(T2), 1) == [FailTask(T2, Failure.CANCELLED)]
-    assert dispatcher.handle(ResultArrived(A, T1), 2) == [ResolveTask(T1)]
+    assert dispatcher.handle(result_arrived(A, T1), 2) == [resolve(T1)]
 
 
 def test_direct_tasks_keep_their_order_when_their_daemon_dies_before_it_is_ready(
@@ -1316,25 +1316,25 @@ def test_an_answer_to_a_task_that_the_daemon_does_not_hold_is_ignored(
 ) -> None:
     start(dispatcher, 2)
     submit(dispatcher, T1)  # on B
-    assert dispatcher.handle(ResultArrived(A, T1), 1) == []
-    assert dispatcher.handle(ResultArrived(B, T2), 1) == []
-    assert dispatcher.handle(ResultArrived(B, T1), 1) == [ResolveTask(T1)]
-    assert dispatcher.handle(ResultArrived(B, T1), 1) == []
+    assert dispatcher.handle(result_arrived(A, T1), 1) == []
+    assert dispatcher.handle(result_arrived(B, T2), 1) == []
+    assert dispatcher.handle(result_arrived(B, T1), 1) == [resolve(T1)]
+    assert dispatcher.handle(result_arrived(B, T1), 1) == []
 
 
 def test_an_answer_from_a_lost_daemon_is_ignored(single: Dispatcher) -> None:
     single.handle(TaskSubmitted(T1, retries=1), 0)
     single.handle(DaemonLost(A, started=(T1,)), 1)
     single.handle(DaemonReady(B), 2)
-    assert single.handle(ResultArrived(A, T1), 3) == []
-    assert single.handle(ResultArrived(B, T1), 4) == [ResolveTask(T1)]
+    assert single.handle(result_arrived(A, T1), 3) == []
+    assert single.handle(result_arrived(B, T1), 4) == [resolve(T1)]
 
 
 @pytest.mark.parametrize(
     "event",
     [
         CancelRequested(T5),
-        ResultArrived(C, T1),
+        result_arrived(C, T1),
         BroadcastAnswered(A, SETUP),
         BroadcastAnswered(C, SETUP),
         DaemonReady(A),
@@ -1376,8 +1376,8 @@ def test_every_task_is_counted_exactly_once(single: Dispatcher) -> None:
     view = single.view()
     assert (view.awaiting, view.executing, view.completed) == (1, 0, 2)
     assert view.daemons[A].busy, "it has yet to let go"
-    single.handle(ResultArrived(A, T1), 2)
-    single.handle(ResultArrived(A, T3), 3)
+    single.handle(result_arrived(A, T1), 2)
+    single.handle(result_arrived(A, T3), 3)
     view = single.view()
     assert (view.awaiting, view.executing, view.completed) == (0, 0, 3)
     assert view.daemons == {A: DaemonView(DaemonState.READY, busy=False, tasks_done=2)}

@@ -19,8 +19,8 @@ from mirai_executor._core import (
     LaunchDaemon,
     Policy,
     RecallTasks,
-    ResolveTask,
-    ResultArrived,
+    ResolveTasks,
+    ResultsArrived,
     SendBroadcast,
     SendTasks,
     ShutdownRequested,
@@ -29,6 +29,8 @@ from mirai_executor._core import (
     TaskSubmitted,
 )
 from mirai_executor._core.messages import BroadcastId
+
+from .shorthand import resolve, result_arrived
 
 A, B = DaemonId(1), DaemonId(2)
 SHORT, LONG = 1, 2  # kinds
@@ -65,7 +67,7 @@ def proven(daemons: int, seconds: float = HUNDRED, **options: object) -> Dispatc
     for task in ids(901, 903):
         (command,) = dispatcher.handle(TaskSubmitted(task, kind=SHORT), 0)
         assert isinstance(command, SendTasks)
-        dispatcher.handle(ResultArrived(command.daemon, task, seconds=seconds), 0)
+        dispatcher.handle(result_arrived(command.daemon, task, seconds=seconds), 0)
     return dispatcher
 
 
@@ -78,8 +80,8 @@ def submit(
 def finish(
     dispatcher: Dispatcher, daemon: DaemonId, tasks: tuple[TaskId, ...], now: float = 0
 ) -> list[Command]:
-    results = [ResultArrived(daemon, task, seconds=HUNDRED) for task in tasks]
-    return [c for c in dispatcher.handle_all(results, now) if not isinstance(c, ResolveTask)]
+    results = ResultsArrived(daemon, dict.fromkeys(tasks, HUNDRED))
+    return [c for c in dispatcher.handle(results, now) if not isinstance(c, ResolveTasks)]
 
 
 # What shares a frame
@@ -142,7 +144,7 @@ def test_a_frame_ends_with_what_a_daemon_may_do() -> None:
 def test_a_single_slow_task_ends_the_frames_of_its_kind() -> None:
     dispatcher = proven(1)
     submit(dispatcher, ids(1, 1))
-    dispatcher.handle(ResultArrived(A, TaskId(1), seconds=1.0), 0)
+    dispatcher.handle(result_arrived(A, TaskId(1), seconds=1.0), 0)
     assert submit(dispatcher, ids(2, 3)) == [SendTasks(A, ids(2, 2))]
 
 
@@ -249,8 +251,8 @@ def test_what_is_behind_a_cancelled_task_that_runs_is_free_to_go_elsewhere() -> 
 def test_a_daemon_that_leaves_gives_back_what_it_has_not_begun() -> None:
     dispatcher = proven(1)
     submit(dispatcher, ids(1, 3))
-    assert dispatcher.handle(ResultArrived(A, TaskId(1), leaving=True, seconds=1e-6), 0) == [
-        ResolveTask(TaskId(1)),
+    assert dispatcher.handle(result_arrived(A, TaskId(1), leaving=True, seconds=1e-6), 0) == [
+        resolve(TaskId(1)),
         RecallTasks(A),
     ]
     assert dispatcher.handle(TasksReturned(A, ids(2, 3)), 0) == [DismissDaemon(A)]
