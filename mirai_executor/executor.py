@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
-from ._core import Policy, ScalePolicy
+from ._core import Policy, ScalePolicy, TaskId
 from ._host import Host, Limits, Settings, is_exiting
 from ._place import usable_cpus
 from ._status import DaemonStatus, Info, Status
@@ -145,9 +145,8 @@ class _Face(Executor):
         return ExecutorView(self._root(), limits)
 
     def _new_future(self) -> MiraiFuture[Any]:
-        return MiraiFuture(
-            self._host.next_id(), self._host.cancel, cancel_running=self._limits.cancel_running
-        )
+        host = self._host
+        return MiraiFuture(host.next_id(), host, cancel_running=self._limits.cancel_running)
 
     def __reduce__(self) -> Any:
         # Libraries pickle their executor along with a task (lmfit, mystic, tornado).
@@ -615,7 +614,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         return self._host.launch_error or False
 
     def _broadcast_future(self) -> MiraiFuture[Any]:
-        return MiraiFuture(self._host.next_id(), lambda *_, **__: None, cancel_running=False)
+        return MiraiFuture(self._host.next_id(), _NOBODY, cancel_running=False)
 
     def __repr__(self) -> str:
         name = f" {self._name!r}" if self._name else ""
@@ -643,6 +642,16 @@ class ExecutorView(_Face):
 
     def __repr__(self) -> str:
         return f"<ExecutorView of {self._executor!r} with {self._limits}>"
+
+
+class _Nobody:
+    """Stops nothing: a call that all daemons make cannot be cancelled."""
+
+    def cancel(self, task: TaskId, *, running: bool) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
 
 
 class _Inert(Executor):

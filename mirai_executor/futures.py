@@ -15,7 +15,7 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ._core import TaskId
 from .errors import CODE_CANCELLED, MiraiError
@@ -63,6 +63,12 @@ class _Condition(threading.Condition):
     __exit__ = property(operator.attrgetter("_lock.__exit__"))
 
 
+class Canceller(Protocol):
+    """Whom a future tells that its task is to be stopped."""
+
+    def cancel(self, task: TaskId, *, running: bool) -> None: ...
+
+
 class MiraiFuture(Future[T], Generic[T]):
     """The future of one task: a ``concurrent.futures.Future`` that can stop running work.
 
@@ -71,19 +77,23 @@ class MiraiFuture(Future[T], Generic[T]):
     """
 
     def __init__(  # the base class's is done here
-        self, id_: TaskId, request_cancel: Callable[..., None], *, cancel_running: bool = True
+        self, id_: TaskId, canceller: Canceller, *, cancel_running: bool = True
     ) -> None:
         # As Future.__init__ does, but that most of it is made when somebody asks for it.
         self._lock = threading.RLock()
         self._state = PENDING
-        self._value: Any = None
-        self._error: BaseException | None = None
-        # What arrived, and what decodes it, until somebody wants it.
-        self._arrived: tuple[Callable[[Any], Any], Any] | None = None
-        self._failed = False  # whether that is an exception
         self._id = id_
-        self._request_cancel = request_cancel
+        self._canceller = canceller
         self._cancel_running = cancel_running
+
+    # Most futures wait in large numbers: what they have no use for yet, stands here for all.
+
+    _value: Any = None
+    _error: BaseException | None = None
+    # What arrived, and what decodes it, until somebody wants it; and whether it is an exception.
+    _payload: Any = None
+    _decoder: Callable[[Any], Any] | None = None
+    _failed = False
 
     # What the base class makes for each future is made when somebody asks for it: who does, holds
     # the lock, or takes it by that.
@@ -152,7 +162,7 @@ class MiraiFuture(Future[T], Generic[T]):
         if self._state not in _CANCELLED:
             # First, so that a KeyboardInterrupt in between cannot leave a cancelled future with
             # a task that goes on: the host ends the future in any case.
-            self._request_cancel(self._id, running=running)
+            self._canceller.cancel(self._id, running=running)
         return self._claim(running=running)
 
     def _claim(self, *, running: bool) -> bool:
@@ -201,7 +211,7 @@ class MiraiFuture(Future[T], Generic[T]):
         with self._lock:
             if self._state not in (PENDING, RUNNING):
                 raise InvalidStateError(f"{self._state}: task {self._id}")
-            self._arrived, self._failed = (decode, payload), failed
+            self._payload, self._decoder, self._failed = payload, decode, failed
             self._state = FINISHED
             for waiter in self._made_waiters or ():
                 (waiter.add_exception if failed else waiter.add_result)(self)
@@ -249,10 +259,10 @@ class MiraiFuture(Future[T], Generic[T]):
 
     def _open(self) -> None:
         """Decode what has arrived, if that has not been done."""
-        if self._arrived is None:
+        if self._decoder is None:
             return
         with self._lock:  # one thread at a time: all get the same object
-            if self._arrived is None:
+            if self._decoder is None:
                 return
             try:
                 self._decode()
@@ -263,19 +273,20 @@ class MiraiFuture(Future[T], Generic[T]):
                     raise
             except BaseException as error:  # unpickling runs code of the user
                 self._error = error
-            self._arrived = None
+            self._decoder = None
+            self._payload = None
 
     def _decode_once_more(self) -> None:
         try:
             self._decode()
         except BaseException as error:
             self._error = error
-        self._arrived = None
+        self._decoder = None
+        self._payload = None
 
     def _decode(self) -> None:
-        assert self._arrived is not None  # noqa: S101 - for the type checker
-        decode, payload = self._arrived
-        outcome = decode(payload)
+        assert self._decoder is not None  # noqa: S101 - for the type checker
+        outcome = self._decoder(self._payload)
         if self._failed:
             self._error = outcome
         else:

@@ -1,6 +1,7 @@
 """Tells which tasks may be expected to take equally long."""
 
 import functools
+from types import FunctionType
 from typing import Any
 
 
@@ -11,6 +12,8 @@ def kind_of(fn: Any, args: tuple[Any, ...]) -> int | None:
     with that one, and with the length of the list that comes next. By name, not by identity: the
     functions themselves may be gone when their next call comes, as lambdas are.
     """
+    if type(fn) is FunctionType and not (args and callable(args[0])):
+        return hash((fn.__module__, fn.__qualname__))  # as below, for most
     try:
         if not hasattr(fn, "__qualname__"):
             fn = getattr(fn, "__wrapped__", fn)

@@ -75,9 +75,10 @@ class Kept:
         return digest in self._blobs
 
     def __getitem__(self, digest: bytes) -> bytes:
-        if digest not in self._blobs:
-            raise PayloadError("the bytes of the call's function have not arrived")
-        return self._blobs[digest]
+        try:
+            return self._blobs[digest]
+        except KeyError:
+            raise PayloadError("the bytes of the call's function have not arrived") from None
 
 
 class Sent:

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Container, Sequence
 from collections.abc import Set as AbstractSet
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from mirai_executor._payload import lastresort, rebuild
 from mirai_executor._payload.buffers import Buffer
@@ -137,22 +137,31 @@ class Namespace:
         """
         function = None
         if names and names[-1][0] in FUNCTIONS:
-            function, names = names[-1], names[:-1]
+            *names, function = names
         if names:
             applied = self._applied
             changed = [entry for entry in names if applied.get(entry[0]) != entry[1]]
             if changed:
                 self._apply(changed)
-        fn, args, kwargs = _load("the call", blob, pickle.loads, buffers=buffers)
-        if function is not None:
-            kind, digest = function
-            loads = pickle.loads if kind == FUNCTION else _find
-            fn = _load("the function", self._functions[digest], loads)
+        what = "the call"
+        try:
+            fn, args, kwargs = (
+                pickle.loads(blob, buffers=buffers) if buffers else pickle.loads(blob)
+            )
+            if function is not None:
+                what = "the function"
+                fn = self._function(*function)
+        except Exception as error:
+            _fail_to_load(what, error)
         if fn is run_source:
             kwargs = {"persist": persist}
         if not callable(fn):
             return functools.partial(_call, fn, args, kwargs)
         return functools.partial(fn, *args, **kwargs)
+
+    def _function(self, kind: str, digest: bytes) -> Any:
+        blob = self._functions[digest]
+        return pickle.loads(blob) if kind == FUNCTION else _find(blob)
 
     def find(self, name: str) -> object:
         """Return a global of ``__main__`` by name, as a payload or ``getattr`` asks for it."""
@@ -239,7 +248,9 @@ class Namespace:
     def _unpickle(self, entry: str, blob: bytes) -> object:
         rebuild.entries_in_progress[entry] = _NOT_YET
         try:
-            return _load(f"{entry!r} of the host's __main__", blob, self._load_entry)
+            return self._load_entry(blob)
+        except Exception as error:
+            _fail_to_load(f"{entry!r} of the host's __main__", error)
         finally:
             del rebuild.entries_in_progress[entry]
 
@@ -346,15 +357,10 @@ def _prepare_process(preparation: Preparation) -> None:
         multiprocessing.current_process().authkey = preparation.authkey
 
 
-def _load(
-    what: str, blob: bytes | memoryview, loads: Callable[..., Any], **options: Sequence[Buffer]
-) -> Any:
-    try:
-        return loads(blob, **options)
-    except (PayloadError, _TooEarly):
-        raise
-    except Exception as error:
-        raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error
+def _fail_to_load(what: str, error: Exception) -> NoReturn:
+    if isinstance(error, (PayloadError, _TooEarly)):
+        raise error
+    raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error
 
 
 def _find(where: bytes) -> object:

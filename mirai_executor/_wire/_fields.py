@@ -52,6 +52,7 @@ class Reader:
         # What is sliced out of bytes is a copy at once.
         self._copied = frame if type(frame) is bytes else self._body
         self._at = 1
+        self._end = len(self._body)
 
     def unpack(self, fields: struct.Struct) -> tuple[Any, ...]:
         """Return the values of some fields."""
@@ -65,29 +66,25 @@ class Reader:
 
     def take(self, size: int) -> memoryview:
         """Return so many bytes."""
-        piece = self._body[self._at : self._at + size]
-        if len(piece) != size:
-            raise WireError(f"a frame ends {size - len(piece)} bytes early")
-        self._at += size
-        return piece
+        start = self._at
+        self._at = end = start + size
+        if end > self._end:
+            raise WireError(f"a frame ends {end - self._end} bytes early")
+        return self._body[start:end]
 
-    def payload(self, fields: struct.Struct) -> tuple[tuple[Any, ...], Bytes]:
-        """Return some fields, and the bytes behind them, whose number is the last of the fields.
+    def rows(self, fields: struct.Struct, count: int) -> Iterator[tuple[Any, ...]]:
+        """Return the values of so many rows of fields."""
+        return fields.iter_unpack(self.take(count * fields.size))
 
-        A few bytes are copied, or one result would keep a frame of many.
-        """
-        # As unpack and take would, at less cost: this is on the path of every result.
-        try:
-            values = fields.unpack_from(self._body, self._at)
-        except struct.error as error:
-            raise WireError(f"a frame ends early: {error}") from error
-        start = self._at + fields.size
-        self._at = end = start + values[-1]
-        if end > len(self._body):
-            raise WireError(f"a frame ends {end - len(self._body)} bytes early")
-        if values[-1] < _SMALL:
-            return values, bytes(self._copied[start:end])
-        return values, self._body[start:end]
+    def own(self, size: int) -> Bytes:
+        """Return so many bytes; a few are copied, or one result would keep a frame of many."""
+        if size >= _SMALL:
+            return self.take(size)
+        start = self._at  # as take would, at less cost: this is on the path of every result
+        self._at = end = start + size
+        if end > self._end:
+            raise WireError(f"a frame ends {end - self._end} bytes early")
+        return bytes(self._copied[start:end])
 
     def block(self) -> memoryview:
         """Return bytes that stand behind their length."""
@@ -95,8 +92,8 @@ class Reader:
 
     def end(self) -> None:
         """Raise WireError if something is left."""
-        if self._at != len(self._body):
-            raise WireError(f"{len(self._body) - self._at} bytes too many in a frame")
+        if self._at != self._end:
+            raise WireError(f"{self._end - self._at} bytes too many in a frame")
 
 
 def pack_block(data: Bytes) -> Iterator[Bytes]:

@@ -37,11 +37,11 @@ __all__ = [
     "WireTask",
 ]
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 _HELLO = struct.Struct("<HIBBB")
 BATCH = struct.Struct("<II")  # how many there are, and how many arenas are released
-# With the number of large buffers, and the length of the payload, which comes after the names.
+# With the number of large buffers, and the length of the payload.
 _TASK = struct.Struct("<QIIQ")
 _OUTCOME = struct.Struct("<QBBIQQ")
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
@@ -56,6 +56,7 @@ class Status(IntEnum):
 
 
 _STATUSES = dict(enumerate(Status))  # Status(n), at a tenth of its cost
+_tuple = tuple.__new__  # of a named tuple, at half the cost of its own: for one of many
 
 
 class WireTask(NamedTuple):
@@ -159,21 +160,24 @@ class Tasks:
     tasks: tuple[WireTask, ...]
     released: tuple[int, ...] = ()
 
-    def parts(self) -> Iterator[Bytes]:
-        yield BATCH.pack(len(self.tasks), len(self.released))
+    def parts(self) -> list[Bytes]:
+        parts: list[Bytes] = [BATCH.pack(len(self.tasks), len(self.released))]
         if self.released:
-            yield _released(self.released)
+            parts.append(_released(self.released))
+        bodies: list[Bytes] = []
         before: tuple[Name, ...] = ()
         for task, names, payload, buffers in self.tasks:
-            if names is before or not names:
-                yield _TASK.pack(task, _SAME_NAMES if names else 0, len(buffers), len(payload))
-            else:
-                yield _TASK.pack(task, len(names), len(buffers), len(payload))
-                yield from pack_names(names)
-            before = names
-            yield payload
+            count = len(names)
+            if names is not before:
+                before = names
+                bodies += pack_names(names)
+            elif names:
+                count = _SAME_NAMES
+            parts.append(_TASK.pack(task, count, len(buffers), len(payload)))
+            bodies.append(payload)
             if buffers:
-                yield from pack_buffers(buffers)
+                bodies += pack_buffers(buffers)
+        return parts + bodies
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
@@ -181,13 +185,12 @@ class Tasks:
         arenas = _read_released(reader, released)
         tasks = []
         names: tuple[Name, ...] = ()
-        for _ in range(count):
-            task, named, large, size = reader.unpack(_TASK)
+        for task, named, large, size in reader.rows(_TASK, count):
             if named != _SAME_NAMES:
                 names = tuple(read_names(reader, named)) if named else ()
             payload = reader.take(size)
             buffers = tuple(read_buffers(reader, large)) if large else ()
-            tasks.append(WireTask(task, names, payload, buffers))
+            tasks.append(_tuple(WireTask, (task, names, payload, buffers)))
         return cls(tuple(tasks), arenas)
 
 
@@ -219,28 +222,29 @@ class Outcomes:
     outcomes: tuple[WireOutcome, ...]
     released: tuple[int, ...] = ()
 
-    def parts(self) -> Iterator[Bytes]:
-        yield BATCH.pack(len(self.outcomes), len(self.released))
+    def parts(self) -> list[Bytes]:
+        parts: list[Bytes] = [BATCH.pack(len(self.outcomes), len(self.released))]
         if self.released:
-            yield _released(self.released)
+            parts.append(_released(self.released))
+        bodies: list[Bytes] = []
         for task, status, leaving, payload, nanoseconds, buffers in self.outcomes:
             size = len(payload)
-            yield _OUTCOME.pack(task, status, leaving, len(buffers), nanoseconds, size)
-            yield payload
+            parts.append(_OUTCOME.pack(task, status, leaving, len(buffers), nanoseconds, size))
+            bodies.append(payload)
             if buffers:
-                yield from pack_buffers(buffers)
+                bodies += pack_buffers(buffers)
+        return parts + bodies
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         count, released = reader.unpack(BATCH)
         arenas = _read_released(reader, released)
         outcomes = []
-        for _ in range(count):
-            (task, status, leaving, large, nanoseconds, _), payload = reader.payload(_OUTCOME)
+        for task, status, leaving, large, nanoseconds, size in reader.rows(_OUTCOME, count):
+            payload = reader.own(size)
             buffers = tuple(read_buffers(reader, large)) if large else ()
-            outcomes.append(
-                WireOutcome(task, _STATUSES[status], leaving != 0, payload, nanoseconds, buffers)
-            )
+            fields = (task, _STATUSES[status], leaving != 0, payload, nanoseconds, buffers)
+            outcomes.append(_tuple(WireOutcome, fields))
         return cls(tuple(outcomes), arenas)
 
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mirai_executor import _payload, _wire
@@ -162,18 +162,12 @@ class Daemon:
             if task is last or leaving or ended - held_since > _HOLD:
                 self._send_results()
             by_latch = task is not last and ended - begun < _BRIEF
-            self._guard(self._restore_by_latch if by_latch else self._restore)
+            self._restore(by_latch=by_latch)
         self._send_results()  # before the first task of the next frame
         if by_latch:  # those behind the last one have been taken back
-            self._guard(self._restore)
+            self._restore()
         self._interrupts.install()
         return True
-
-    def _restore(self, snapshot: Snapshot) -> None:
-        snapshot.restore(self._namespace.host_names)
-
-    def _restore_by_latch(self, snapshot: Snapshot) -> None:
-        snapshot.restore(self._namespace.host_names, by_latch=True)
 
     def _send_results(self) -> None:
         if self._in_hand:
@@ -192,15 +186,17 @@ class Daemon:
         table = self._receive_names(frame.names)
         status, payload, _ = self._attempt(id_, table, frame.payload, persist=True)
         self._send(_wire.BroadcastOutcome(frame.broadcast, status, payload))
-        self._guard(lambda snapshot: snapshot.retake())
+        self._restore(retake=True)
 
-    def _guard(self, step: Callable[[Snapshot], None]) -> None:
+    def _restore(self, *, by_latch: bool = False, retake: bool = False) -> None:
         """Clean up after user code; a daemon that cannot is spoilt, and asks to leave."""
         try:
-            if self._snapshot is not None:
-                step(self._snapshot)  # our handlers included
-            else:
+            if self._snapshot is None:
                 self._interrupts.ensure_installed()
+            elif retake:
+                self._snapshot.retake()
+            else:  # our handlers included
+                self._snapshot.restore(self._namespace.host_names, by_latch=by_latch)
         except BaseException:  # whatever it was: it must not reach the next task
             traceback.print_exc()
             self._cleanup_failed = True
@@ -231,7 +227,11 @@ class Daemon:
             try:
                 if not self._interrupts.enter(id_):
                     return Status.SKIPPED, b"", ()
-                value = self._call(table, payload, buffers, persist=persist)
+                # In one: what the user's objects do when they die, belongs into the window.
+                value = _payload.encode_value(
+                    self._namespace.decode(payload, table, buffers=buffers, persist=persist)(),
+                    out_of_band=not persist,
+                )
             finally:
                 self._interrupts.leave()
                 _streams.flush()
@@ -246,7 +246,8 @@ class Daemon:
             return Status.ERROR, self._encode_error(_interrupted(error) if struck else error), ()
         except BaseException as error:  # the host raises it where it was asked for
             return Status.ERROR, self._encode_error(error), ()
-        self._end_if_child()
+        if os.getpid() != self._pid:
+            self._end_if_child()
         return Status.VALUE, value.blob, ()
 
     def _lend(self, value: _payload.Value) -> tuple[Bytes, tuple[_wire.Buffer, ...]]:
@@ -273,17 +274,6 @@ class Daemon:
             traceback.print_exception(error)
         _streams.flush()
         os._exit(status)
-
-    def _call(
-        self,
-        table: _Table,
-        payload: Bytes,
-        buffers: Sequence[memoryview | bytearray],
-        *,
-        persist: bool,
-    ) -> _payload.Value:
-        call = self._namespace.decode(payload, table, buffers=buffers, persist=persist)
-        return _payload.encode_value(call(), out_of_band=not persist)
 
 
 def _interrupted(interrupt: BaseException) -> MiraiInterrupt:

@@ -61,8 +61,13 @@ def prepare() -> None:
 
 def flush() -> None:
     """Hand on what tasks have printed, whatever they have made of their streams."""
-    for stream in (sys.stdout, sys.stderr):
-        try:  # noqa: SIM105 - to suppress takes longer than to flush
-            stream.flush()
-        except Exception:  # noqa: S110 - a task has closed or replaced it, or its reader is gone
-            pass
+    # A task has closed or replaced one, or its reader is gone. To suppress that, or to loop over
+    # the two, takes longer than to flush.
+    try:  # noqa: SIM105
+        sys.stdout.flush()
+    except Exception:  # noqa: S110
+        pass
+    try:  # noqa: SIM105
+        sys.stderr.flush()
+    except Exception:  # noqa: S110
+        pass
