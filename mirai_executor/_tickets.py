@@ -12,7 +12,7 @@ way to that task: those in between were taken back.
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _TICKET = struct.Struct("<Q")
 _ALL = 4096 * _TICKET.size  # bytes; no more are ever out
@@ -25,8 +25,11 @@ class TicketOffice:
     """
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
+        from mirai_executor import _nowait  # daemons do without it
+
         self._read_fd = read_fd
         self._write_fd = write_fd
+        self._write: Callable[[int, bytes], int] = _nowait.write
 
     @classmethod
     def create(cls) -> tuple["TicketOffice", int]:
@@ -43,7 +46,7 @@ class TicketOffice:
 
     def issue(self, tasks: Sequence[int]) -> None:
         """Let the daemon begin these, in this order."""
-        os.write(self._write_fd, struct.pack(f"<{len(tasks)}Q", *tasks))
+        self._write(self._write_fd, struct.pack(f"<{len(tasks)}Q", *tasks))
 
     def take_back(self) -> tuple[int, ...]:
         """Return the tasks that the daemon has not begun; it never will."""

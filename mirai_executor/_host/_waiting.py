@@ -77,6 +77,9 @@ class Waker:
     """
 
     def __init__(self) -> None:
+        from mirai_executor import _nowait  # not before the first task
+
+        self._read = _nowait.read
         self._fds = os.pipe()
         for fd in self._fds:
             os.set_blocking(fd, False)
@@ -98,7 +101,7 @@ class Waker:
     def hear(self) -> None:
         """Take note, before looking."""
         with contextlib.suppress(BlockingIOError):
-            os.read(self._fds[0], 4096)
+            self._read(self._fds[0], 4096)
         self._calls = []  # who comes before this, comes before the look
 
     def __del__(self) -> None:

@@ -12,7 +12,8 @@ import sys
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mirai_executor.credentials import Opener, Sealer
@@ -25,6 +26,14 @@ _LENGTH = struct.Struct("<Q")
 # A program may have given SIGPIPE its default action: to end it.
 _FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
 _PIECE = 1 << 16  # bytes read at once; a longer frame is read straight into its own memory
+
+
+def _recv(sock: "socket.socket | TlsSocket", size: int) -> bytes:
+    return sock.recv(size)
+
+
+def _send(sock: "socket.socket | TlsSocket", data: memoryview, flags: int) -> int:
+    return sock.send(data, flags)
 
 
 class LinkClosedError(ConnectionError):
@@ -47,7 +56,11 @@ class Link:
         if isinstance(connection, int):
             connection = socket.socket(fileno=connection)
         self._socket: socket.socket | TlsSocket | None = connection
+        self._recv: Callable[[Any, int], bytes] = _recv
+        self._send: Callable[[Any, memoryview, int], int] = _send
         self._socket.setblocking(blocking)
+        if not blocking:
+            self._keep_gil()
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
         self.heard = False
@@ -72,6 +85,13 @@ class Link:
         """From now on, never wait."""
         self._blocking = False
         self._open_socket().setblocking(False)
+        self._keep_gil()
+
+    def _keep_gil(self) -> None:
+        if type(self._socket) is socket.socket:
+            from mirai_executor import _nowait  # daemons, who wait, do without it
+
+            self._recv, self._send = _nowait.receive, _nowait.send
 
     # Sending
 
@@ -112,7 +132,7 @@ class Link:
         outbox, sock = self._outbox, self._open_socket()
         try:
             while outbox:
-                sent = sock.send(outbox[0], _FLAGS)
+                sent = self._send(sock, outbox[0], _FLAGS)
                 if sent < len(outbox[0]):
                     outbox[0] = outbox[0][sent:]
                 else:
@@ -170,7 +190,7 @@ class Link:
                 return None
             try:
                 if self._long is None:
-                    came = self._open_socket().recv(_PIECE)
+                    came = self._recv(self._open_socket(), _PIECE)
                     self._read += came
                     count = len(came)
                     # Less than was asked for is all there is: asking again would cost as much.

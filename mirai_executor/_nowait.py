@@ -1,0 +1,118 @@
+"""System calls that return at once, made without handing the GIL over.
+
+Python lets other threads run during each system call, and where one of them computes, the caller
+gets the GIL back only when that one has to yield it: after 5 ms (``sys.getswitchinterval``), for a
+call of 2 µs. A host thread makes several calls for each frame. Here they keep the GIL, which
+``ctypes.PyDLL`` can; so none of them may ever wait.
+
+Importing this takes some milliseconds: for a host, not for daemons.
+"""
+
+import os
+import socket
+from errno import EAGAIN
+
+try:
+    import ctypes
+
+    _libc = ctypes.PyDLL(None, use_errno=True)
+    _recv, _send, _read, _write = _libc.recv, _libc.send, _libc.read, _libc.write
+    _DONTWAIT = socket.MSG_DONTWAIT
+except (ImportError, OSError, AttributeError):  # pragma: no cover - a Python without them
+    _can_keep_gil = False
+else:
+    _can_keep_gil = True
+    for _call in (_recv, _send, _read, _write):
+        _call.restype = ctypes.c_ssize_t
+    _recv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
+    _read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+    _write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+
+__all__ = ["read", "receive", "send", "write"]
+
+_MOST = 1 << 16  # bytes; to copy more takes long enough to let others run meanwhile
+# Those that no call uses. Each takes one out: other threads may make theirs before it is copied.
+_free: "list[tuple[ctypes.Array[ctypes.c_char], memoryview]]" = []
+
+
+def receive(sock: socket.socket, size: int) -> bytes:
+    """Return what a socket has received, at most ``size`` bytes; none at its end.
+
+    Raises:
+        BlockingIOError: Nothing has come.
+        OSError: The connection has failed, or the socket is closed.
+    """
+    if _can_keep_gil and size <= _MOST:
+        buffer, view = _take()
+        count = _recv(sock.fileno(), buffer, size, _DONTWAIT)
+        data = bytes(view[: max(0, count)])
+        _free.append((buffer, view))
+        if count >= 0:
+            return data
+        _raise_if_it_would_wait()
+    return sock.recv(size)
+
+
+def send(sock: socket.socket, data: memoryview, flags: int = 0) -> int:
+    """Send the beginning of some bytes; return how many were sent.
+
+    Raises:
+        BlockingIOError: The socket takes none now.
+        OSError: The connection has failed, or the socket is closed.
+    """
+    whole = data.obj
+    # Not the rest of something, which has no address here; that is rare.
+    if _can_keep_gil and type(whole) is bytes and data.nbytes == len(whole) <= _MOST:
+        count = int(_send(sock.fileno(), whole, len(whole), flags | _DONTWAIT))
+        if count >= 0:
+            return count
+        _raise_if_it_would_wait()
+    return sock.send(data, flags)
+
+
+def read(fd: int, size: int) -> bytes:
+    """Read at most ``size`` bytes from a descriptor that does not block.
+
+    Raises:
+        BlockingIOError: There are none now.
+        OSError: As from ``os.read``.
+    """
+    if _can_keep_gil and size <= _MOST:
+        buffer, view = _take()
+        count = _read(fd, buffer, size)
+        data = bytes(view[: max(0, count)])
+        _free.append((buffer, view))
+        if count >= 0:
+            return data
+        _raise_if_it_would_wait()
+    return os.read(fd, size)
+
+
+def write(fd: int, data: bytes) -> int:
+    """Write the beginning of some bytes to a descriptor that does not block; return how many.
+
+    Raises:
+        BlockingIOError: It takes none now.
+        OSError: As from ``os.write``.
+    """
+    if _can_keep_gil:
+        count = int(_write(fd, data, len(data)))
+        if count >= 0:
+            return count
+        _raise_if_it_would_wait()
+    return os.write(fd, data)
+
+
+def _take() -> "tuple[ctypes.Array[ctypes.c_char], memoryview]":
+    try:
+        return _free.pop()
+    except IndexError:
+        buffer = ctypes.create_string_buffer(_MOST)
+        return buffer, memoryview(buffer).cast("B")
+
+
+def _raise_if_it_would_wait() -> None:
+    """Any other error is for the call that hands the GIL over: it says what is wrong."""
+    if ctypes.get_errno() == EAGAIN:
+        raise BlockingIOError(EAGAIN, os.strerror(EAGAIN))

@@ -1,0 +1,125 @@
+"""Calls that keep the GIL do what those of the standard library do."""
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import pytest
+
+from mirai_executor import _nowait
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture(params=[True, False], ids=["keeping the GIL", "as a fallback"])
+def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    if not request.param:
+        monkeypatch.setattr(_nowait, "_can_keep_gil", False)
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    there.setblocking(False)
+    with here, there:
+        yield here, there
+
+
+def repeat(call: Callable[[], object]) -> NoReturn:
+    while True:
+        call()
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    for fd in ends:
+        os.set_blocking(fd, False)
+    yield ends
+    for fd in ends:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+def test_calls_can_keep_the_gil_here() -> None:
+    assert _nowait._can_keep_gil
+
+
+@pytest.mark.parametrize("data", [b"x", b"\0\xff" * 1000, bytes(range(256)) * 700])
+def test_what_is_sent_is_received(pair: Pair, data: bytes) -> None:
+    here, there = pair
+    rest, received = memoryview(data), b""
+    while rest or len(received) < len(data):
+        with contextlib.suppress(BlockingIOError):
+            rest = rest[_nowait.send(here, rest) :] if rest else rest
+        received += _nowait.receive(there, 1 << 16)
+    assert received == data
+
+
+def test_no_more_is_received_than_asked_for(pair: Pair) -> None:
+    here, there = pair
+    _nowait.send(here, memoryview(b"abcdef"))
+    assert _nowait.receive(there, 2) == b"ab"
+    assert _nowait.receive(there, 1 << 20) == b"cdef"
+
+
+def test_what_would_wait_says_so(pair: Pair) -> None:
+    here, there = pair
+    with pytest.raises(BlockingIOError):
+        _nowait.receive(there, 100)
+    with pytest.raises(BlockingIOError):
+        repeat(lambda: _nowait.send(here, memoryview(bytes(1000))))
+
+
+def test_a_call_never_waits_though_its_socket_would() -> None:
+    here, there = socket.socketpair()
+    with here, there, pytest.raises(BlockingIOError):
+        _nowait.receive(here, 100)
+    here, there = socket.socketpair()
+    with here, there, pytest.raises(BlockingIOError):
+        repeat(lambda: _nowait.send(here, memoryview(bytes(1000))))
+
+
+def test_the_end_of_a_connection_is_told_as_sockets_do(pair: Pair) -> None:
+    here, there = pair
+    there.close()
+    assert _nowait.receive(here, 100) == b""
+    with pytest.raises(BrokenPipeError):
+        _nowait.send(here, memoryview(b"to nobody"), socket.MSG_NOSIGNAL)
+    here.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        _nowait.receive(here, 100)
+
+
+def test_what_is_written_is_read(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    assert _nowait.write(writer, b"a\0b") == 3
+    assert _nowait.read(reader, 100) == b"a\0b"
+    with pytest.raises(BlockingIOError):
+        _nowait.read(reader, 100)
+    with pytest.raises(BlockingIOError):
+        repeat(lambda: _nowait.write(writer, bytes(1000)))
+    os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        _nowait.write(writer, b"to nobody")
+    os.close(writer)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        _nowait.write(writer, b"to nobody")
+
+
+def test_threads_that_receive_at_once_get_what_is_theirs() -> None:
+    def converse(byte: bytes) -> None:
+        here, there = socket.socketpair()
+        with here, there:
+            for size in range(1, 2000):
+                _nowait.send(here, memoryview(byte * size))
+                if _nowait.receive(there, 1 << 16) != byte * size:
+                    wrong.append(byte)
+
+    wrong: list[bytes] = []
+    threads = [threading.Thread(target=converse, args=(bytes([n]),)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
