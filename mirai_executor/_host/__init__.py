@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -88,6 +89,8 @@ class Limits:
 
 
 _LOG = logging.getLogger("mirai_executor")
+_BURST = 256  # submissions
+_MOMENT = 20e-6  # seconds
 _NO_LIMITS = Limits()
 _AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 
@@ -215,6 +218,17 @@ class Host:
             self._open_task = new = OpenTask
         event = TaskSubmitted(task, limits.timeout, limits.run_timeout, limits.retries, kind)
         self._put(new(event, future, call, buffers))
+        if not task % _BURST and len(self._inbox) > _BURST // 2:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let the host thread run: a burst of submissions has kept the GIL from it.
+
+        It would wait for 5 ms each time, and the daemons for it. One sleeps for that: who lets go
+        of the GIL for no more than a moment, has it back before another thread has woken up.
+        """
+        if threading.current_thread() not in self._threads:
+            time.sleep(_MOMENT)
 
     def _encoding(self) -> "_payload.CallEncoder":
         if self._encoder is None:

@@ -2,6 +2,8 @@
 
 import functools
 import os
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
@@ -175,3 +177,35 @@ def test_tasks_that_are_stopped_one_after_the_other_stop_no_other(
                     assert future.result(SOON) == f"{round_}.{n}"
         assert {row.pid for row in executor.status().rows} == pids
     assert max(tally.counts().values()) == 1
+
+
+def test_a_burst_of_submissions_lets_the_host_thread_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleepers: list[str] = []
+    monkeypatch.setattr(time, "sleep", lambda _: sleepers.append(threading.current_thread().name))
+    held, free, over = threading.Event(), threading.Event(), threading.Event()
+    futures: list[MiraiFuture[int]] = []
+
+    def hold_up() -> None:
+        held.set()
+        free.wait(SOON)
+
+    def submit_many() -> None:
+        futures.extend(executor.submit(abs, -n) for n in range(1000))
+
+    def submit_many_there() -> None:
+        submit_many()
+        over.set()
+
+    with running(1) as executor:
+        for n in range(300):  # one at a time: nothing to let go of
+            assert executor.submit(abs, -n).result(SOON) == n
+        assert not sleepers
+        executor._host._put(hold_up)
+        assert held.wait(SOON)
+        submit_many()
+        assert len(sleepers) in (3, 4), "once in 256 submissions"
+        executor._host._put(submit_many_there)
+        free.set()
+        assert over.wait(SOON)
+        assert [future.result(SOON) for future in futures] == [*range(1000), *range(1000)]
+        assert set(sleepers) == {threading.current_thread().name}
