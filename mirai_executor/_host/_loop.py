@@ -222,8 +222,11 @@ class Loop:
             self._end(failure)
 
     def _turn(self) -> None:
-        for callback in self._sleep():
-            callback()
+        # No name holds what was called: an error that is decoded in here holds this frame, for as
+        # long as a user keeps it, and would keep the waker's descriptors open.
+        ready = self._sleep()
+        while ready:
+            ready.pop(0)()
         now = time.monotonic()
         # Deadlines at every turn: a full inbox must not put them off.
         deadline = self._dispatcher.next_deadline()

@@ -683,3 +683,26 @@ def test_a_script_that_is_stopped_and_continued_goes_on() -> None:
         host.go_on()
         assert host.line() == "4"
         assert host.end().code == 0
+
+
+@pytest.mark.local_link("the commands that start daemons elsewhere have pipes of their own")
+def test_an_error_that_was_looked_at_on_the_host_thread_keeps_no_descriptor_open() -> None:
+    def pipes() -> set[str]:
+        entries = [entry for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
+        return {str(entry.readlink()) for entry in entries if entry.is_fifo()}
+
+    before = pipes()
+    errors: list[BaseException | None] = []
+    looked = threading.Event()
+    with MiraiExecutor(1) as executor:
+        future: Future[Any] = executor.submit(lambda: int("no number"))
+        wait([future], PATIENCE)
+
+        def look() -> None:
+            errors.append(future.exception())
+            looked.set()
+
+        executor._host._put(look)  # its wake-up is the last thing that the host thread heard
+        assert looked.wait(PATIENCE)
+    assert isinstance(errors[0], ValueError)
+    assert pipes() <= before
