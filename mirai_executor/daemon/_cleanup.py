@@ -7,9 +7,9 @@
                          └──── retake ◄── everywhere ◄────┘
 
 Most tasks leave nothing, so ``restore`` begins with a look at all that it would restore. A look
-at what only the system knows takes longer than a short task; there, a :class:`Latch` tells
-whether there is anything to see. What C code has changed behind it, is seen by the next look that
-does not go by it.
+at what only the system knows, or at the whole environment, takes longer than a short task; there,
+a :class:`Latch` tells whether there is anything to see. What C code has changed behind it, is seen
+by the next look that does not go by it.
 
 Everything else that Python can see and put back returns to the snapshot. Two kinds of traces stay:
 
@@ -27,13 +27,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
-from operator import is_
 from types import ModuleType
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from mirai_executor.errors import MiraiError
 
-from ._channels import Channel, ListOf, is_latched, of_running_code, of_values
+from ._channels import Channel, ListOf, compiled, of_running_code, of_values
 from ._latches import Latch
 
 _Steps: TypeAlias = dict[Callable[[], None], str]  # each with the name of its channel
@@ -89,9 +88,10 @@ class Snapshot:
             self._globals,
             *of_values(self._path),
         )
-        self._channels = channels
         self._takes: _Steps = {channel.take: channel.name for channel in channels}
         self._restores: _Steps = {channel.restore: channel.name for channel in channels}
+        self._is_untouched = compiled((c, c.unless_left) for c in channels)
+        self._is_untouched_unless_latched = compiled((c, c.unless_latched) for c in channels)
         self.retake()
 
     def retake(self) -> None:
@@ -101,8 +101,6 @@ class Snapshot:
             CleanupError: Some of it cannot be a snapshot, nor be put back. The daemon must leave.
         """
         _go_through(self._takes)
-        self._all = _looks(self._channels)
-        self._unlatched = _looks(c for c in self._channels if not is_latched(c))
 
     def keep_path(self, sys_path: list[str]) -> None:
         """Set ``sys.path`` to the host's, now and after each task."""
@@ -114,33 +112,23 @@ class Snapshot:
 
         Args:
             host_names: Belong to the tasks.
-            by_latch: Take the latch's word for what only the system knows.
+            by_latch: Take the latch's word for what takes long to look at.
 
         Raises:
             CleanupError: Some of it could not be undone; all the rest was. The daemon must leave.
         """
         self._globals.host_names = host_names
-        channels = self._all
+        is_untouched = self._is_untouched
         if (latch := self._latch) is not None:
             if by_latch and not latch.is_open:
-                channels = self._unlatched
+                is_untouched = self._is_untouched_unless_latched
             latch.is_open = False  # before the look: a thread may do something behind its back
-        if not _is_untouched(channels):
-            _go_through(self._restores)
-
-
-def _looks(channels: Iterable[Channel]) -> tuple[list[Callable[[], Any]], list[Any]]:
-    channels = list(channels)
-    return [channel.look for channel in channels], [channel.seen for channel in channels]
-
-
-def _is_untouched(channels: tuple[list[Callable[[], Any]], list[Any]]) -> bool:
-    """Look at channels, at a few times the cost of the system calls that this takes."""
-    looks, seen = channels
-    try:
-        return [look() for look in looks] == seen
-    except BaseException:  # something is gone, or a handler or tracer of the task has raised
-        return False
+        try:
+            if is_untouched():
+                return
+        except BaseException:  # noqa: S110 - something is gone, or a task's handler has raised
+            pass
+        _go_through(self._restores)
 
 
 def _go_through(steps: _Steps) -> None:
@@ -168,45 +156,43 @@ class _Globals:
     """The names of ``__main__``: what they are bound to, not what those values contain."""
 
     name = "__main__"
-    seen = True
+    # By identity, as == is the user's code. A dict keeps its order: what was there first, is.
+    unless_left = (
+        "sys.modules['__main__'] is {c}.registered"
+        " and all(map(is_, {c}.live.values(), {c}.saved.values()))"
+        " and (list({c}.live) == {c}.allowed or {c}.are_known())"
+    )
+    unless_latched = unless_left
     host_names: AbstractSet[str] = frozenset()
 
     def __init__(self, main: ModuleType) -> None:
-        self._live = vars(main)
-        self._registered = sys.modules["__main__"]
+        self.live = vars(main)
+        self.registered = sys.modules["__main__"]
 
     def take(self) -> None:
-        self._saved = dict(self._live)
-        self._names = self._allowed = list(self._saved)
+        self.saved = dict(self.live)
+        self._names = self.allowed = list(self.saved)
 
-    def look(self) -> bool:
-        if sys.modules.get("__main__") is not self._registered:
-            return False
-        live, saved = self._live, self._saved
-        # By identity, as == is the user's code. A dict keeps its order: what was there first, is.
-        if not all(map(is_, live.values(), saved.values())):
-            return False
-        if len(live) == len(self._allowed) and all(map(is_, live, self._allowed)):
-            return True
-        names, known = list(live), len(saved)
+    def are_known(self) -> bool:
+        names, known = list(self.live), len(self.saved)
         if names[:known] != self._names or not set(names[known:]) <= self.host_names:
             return False
-        self._allowed = names  # for the next time: the host's names become more, never less
+        self.allowed = names  # for the next time: the host's names become more, never less
         return True
 
     def restore(self) -> None:
-        if sys.modules.get("__main__") is not self._registered:
-            sys.modules["__main__"] = self._registered
+        if sys.modules.get("__main__") is not self.registered:
+            sys.modules["__main__"] = self.registered
         self._put_back()
-        for name in [name for name in self._live if name not in self._saved]:
+        for name in [name for name in self.live if name not in self.saved]:
             if name not in self.host_names:
-                self._live.pop(name, None)
+                self.live.pop(name, None)
         # What was deleted stands elsewhere now.
-        self._saved = {name: self._saved[name] for name in self._live if name in self._saved}
-        self._names = self._allowed = list(self._saved)
+        self.saved = {name: self.saved[name] for name in self.live if name in self.saved}
+        self._names = self.allowed = list(self.saved)
 
     def _put_back(self) -> None:
-        live, saved = self._live, self._saved
+        live, saved = self.live, self.saved
         for name in [name for name, was in saved.items() if live.get(name, _MISSING) is not was]:
             if name in self.host_names:
                 # It belongs to the tasks now. What it was bound to may be a model of gigabytes.

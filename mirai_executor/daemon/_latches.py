@@ -1,9 +1,9 @@
-"""Notices calls of the functions that change what only the system knows.
+"""Notices calls of the functions that change what takes long to look at.
 
-To ask for all signal handlers, timers, the current directory and the like takes longer than a
-short task. Python code changes them by a few functions only, so these are watched instead: each
-is called as before, and the latch is open from then on. What C code changes without them, only
-asking can tell.
+To ask the system for all signal handlers, timers, the current directory and the like takes longer
+than a short task, and so does comparing the whole environment. Python code changes them by a few
+functions only, so these are watched instead: each is called as before, and the latch is open from
+then on. What is changed without them, by C code or inside ``os.environ``, only looking can tell.
 """
 
 import _locale
@@ -26,6 +26,9 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("set_wakeup_fd", (_signal, signal)),
     ("chdir", (posix, os)),
     ("fchdir", (posix, os)),
+    ("umask", (posix, os)),
+    ("putenv", (posix, os)),  # os.environ calls these two
+    ("unsetenv", (posix, os)),
     ("setlocale", (_locale,)),
     ("_setlocale", (locale,)),
 )

@@ -23,11 +23,13 @@ def latch() -> Iterator[Latch]:
     """One that is shut. What the tests here change is put back: pytest has a timer of its own."""
     here, handler = Path.cwd(), signal.getsignal(signal.SIGUSR1)
     timer = signal.setitimer(signal.ITIMER_REAL, 0)
+    os.environ["LATCHED"] = "0"
     latch = Latch()
     latch.is_open = False
     yield latch
     latch.close()
     os.chdir(here)
+    os.environ.pop("LATCHED", None)
     signal.signal(signal.SIGUSR1, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     signal.setitimer(signal.ITIMER_REAL, *timer)
@@ -58,6 +60,13 @@ WATCHED: dict[str, Callable[[], object]] = {
     "signal.set_wakeup_fd": lambda: signal.set_wakeup_fd(-1),
     "os.chdir": lambda: os.chdir("/"),
     "os.fchdir": change_directory_by_descriptor,
+    "os.umask": lambda: os.umask(os.umask(0o077)),
+    "os.putenv": lambda: os.putenv("LATCHED", "1"),
+    "os.unsetenv": lambda: os.unsetenv("LATCHED"),
+    "os.environ[]": lambda: os.environ.__setitem__("LATCHED", "1"),
+    "os.environ.update": lambda: os.environ.update(LATCHED="1"),
+    "os.environ.pop": lambda: os.environ.pop("LATCHED"),
+    "os.environb.update": lambda: os.environb.update({b"LATCHED": b"1"}),
     "contextlib.chdir": change_directory_for_a_while,
     "locale.setlocale": lambda: locale.setlocale(locale.LC_ALL, locale.setlocale(locale.LC_ALL)),
 }
@@ -65,11 +74,13 @@ WATCHED: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_a_watched_function_opens_the_latch(latch: Latch, name: str) -> None:
+    latch.is_open = False  # pytest itself sets a variable of the environment for each test
     WATCHED[name]()
     assert latch.is_open
 
 
 def test_other_functions_leave_it_shut(latch: Latch) -> None:
+    latch.is_open = False
     signal.getsignal(signal.SIGUSR1)
     signal.getitimer(signal.ITIMER_REAL)
     Path.cwd().stat()
