@@ -27,6 +27,7 @@ from mirai_executor.credentials import (
     Secret,
 )
 
+from . import _registry
 from ._entrance import Entrance
 
 __all__ = ["Door"]
@@ -126,14 +127,16 @@ class Door:
 
     def _on_knock(self, listener: Listener) -> None:
         for _ in range(_KNOCKS):
-            try:
-                knock = listener.accept()
-            except OSError as error:
-                self._on_exhaustion(error)
-                return
-            if knock is None:
-                return
-            self._receive(listener, *knock)
+            # A child that is forked before there is a link would keep the connection open.
+            with _registry.no_fork:
+                try:
+                    knock = listener.accept()
+                except OSError as error:
+                    self._on_exhaustion(error)
+                    return
+                if knock is None:
+                    return
+                self._receive(listener, *knock)
 
     def _on_exhaustion(self, error: OSError) -> None:
         """Make room, or wait for some: looking again at once would only take time."""

@@ -229,6 +229,36 @@ wait_for_ever()
         assert host.ends(daemons, GONE)
 
 
+@pytest.mark.own_url
+def test_a_child_that_is_forked_as_a_daemon_connects_keeps_no_connection_to_it() -> None:
+    with script(
+        FORK
+        + """
+from mirai_executor._transport._sockets import SocketListener
+accept = SocketListener.accept
+def accept_and_let_others_run(self):
+    connection = accept(self)
+    if connection is not None:
+        accepted.set()
+        forked.wait(0.5)  # not now
+    return connection
+SocketListener.accept = accept_and_let_others_run
+accepted, forked = threading.Event(), threading.Event()
+executor = MiraiExecutor(url="tcp://127.0.0.1:0")
+executor.launch_local(1)
+accepted.wait()
+fork(wait_for_ever)
+forked.set()
+executor.wait_ready()
+say(*[row.pid for row in executor.status().rows])
+wait_for_ever()
+"""
+    ) as host:
+        daemons = set(map(int, host.line().split()))
+        host.kill()
+        assert host.ends(daemons, GONE)
+
+
 def test_a_task_may_fork_and_its_child_exit() -> None:
     ended = run(
         FORK
