@@ -81,13 +81,15 @@ class MiraiFuture(Future[T], Generic[T]):
     ) -> None:
         # As Future.__init__ does, but that most of it is made when somebody asks for it.
         self._lock = threading.RLock()
-        self._state = PENDING
         self._id = id_
         self._canceller = canceller
-        self._cancel_running = cancel_running
+        if not cancel_running:
+            self._cancel_running = False
 
     # Most futures wait in large numbers: what they have no use for yet, stands here for all.
 
+    _state = PENDING
+    _cancel_running = True
     _value: Any = None
     _error: BaseException | None = None
     # What arrived, and what decodes it, until somebody wants it; and whether it is an exception.

@@ -7,6 +7,8 @@ daemon need not wait for its host; it is taken back when that turns out to be a 
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
+from typing import cast
 
 from ._durations import Durations
 from ._fleet import Daemon, Fleet
@@ -40,8 +42,11 @@ class Frames:
         left = self._policy.frame_time
         seconds = self.expected(id_)
         frame = {id_: seconds}
+        open_tasks, kind = self._tasks.open, self._tasks.open[id_].kind
         while seconds is not None and (left := left - seconds) > 0 and len(frame) < room and queue:
-            seconds = self.expected(id_ := next(iter(queue)))
+            task = open_tasks[id_ := next(iter(queue))]
+            if task.kind != kind or task.run_timeout is not None:  # else as the one before
+                seconds, kind = self.expected(id_), task.kind
             if seconds is None or seconds > left:
                 break
             del queue[id_]
@@ -67,7 +72,10 @@ class Frames:
 
     def is_prompt(self, daemon: Daemon) -> bool:
         """Tell whether all that a daemon holds is expected to be over soon."""
-        return self._policy.frame_time > 0 and all(map(self._is_soon_over, daemon.held.values()))
+        if self._policy.frame_time <= 0 or None in daemon.held.values():
+            return False
+        seconds = cast("Iterable[float]", daemon.held.values())
+        return max(seconds, default=0.0) <= self._policy.ahead_below
 
     def is_worth_recalling(self, daemon: Daemon) -> bool:
         """Tell whether what waits at a daemon would gain from another one that is idle."""

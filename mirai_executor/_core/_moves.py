@@ -58,14 +58,14 @@ class Moves:
             daemon.ahead = len(frame)
             self._fleet.ahead[daemon.id] = daemon
         held.update(frame)
-        for id_, seconds in frame.items():
-            task = self._tasks.hand_over(id_, daemon.id)
-            if seconds is None and task.run_timeout is not None:
-                self._alarms.set(now + task.run_timeout, AlarmKind.RUN_TIMEOUT, id_, daemon.id)
+        self._tasks.hand_over(frame, daemon.id)
+        last = next(reversed(frame))
+        run_timeout = self._tasks.open[last].run_timeout
+        if run_timeout is not None:  # then it travels alone
+            self._alarms.set(now + run_timeout, AlarmKind.RUN_TIMEOUT, last, daemon.id)
         daemon.tasks_sent += len(frame)
         if len(held) > 1:
             patience = _SLACK + _PATIENCE * sum(filter(None, held.values()))
-            last = next(reversed(frame))
             self._alarms.set(now + patience, AlarmKind.OVERDUE, last, daemon.id)
         self._note_whether_prompt(daemon)
         return SendTasks(daemon.id, tuple(frame))

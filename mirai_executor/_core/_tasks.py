@@ -46,12 +46,11 @@ class Tasks:
         """Tell whether no daemon has been sent the task."""
         return self.open[id_].daemon is None
 
-    def hand_over(self, id_: TaskId, daemon: DaemonId) -> Task:
-        """Note that a daemon now holds the task."""
-        task = self.open[id_]
-        task.daemon = daemon
-        self.executing += 1
-        return task
+    def hand_over(self, ids: Collection[TaskId], daemon: DaemonId) -> None:
+        """Note that a daemon now holds these tasks."""
+        for id_ in ids:
+            self.open[id_].daemon = daemon
+        self.executing += len(ids)
 
     def take_back(self, id_: TaskId) -> None:
         """Note that no daemon holds the task any more."""
@@ -73,6 +72,11 @@ class Tasks:
     def place_of(self, id_: TaskId) -> int:
         """Return where an open task stands in the order of submission."""
         return self.open[id_].place
+
+    def forget_held(self, ids: Collection[TaskId]) -> list[tuple[TaskId, Task]]:
+        """Note that tasks have ended at their daemon."""
+        self.executing -= len(ids)
+        return [(id_, self.open.pop(id_)) for id_ in ids]
 
     def forget(self, id_: TaskId) -> Task:
         """Note that a task has ended."""

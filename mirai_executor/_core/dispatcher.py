@@ -166,14 +166,15 @@ class Dispatcher:
     # Events
 
     def _task_submitted(self, event: TaskSubmitted, now: float) -> Iterable[Command]:
+        id_, timeout, run_timeout, retries, kind = event
         self._tasks.submitted += 1
         if self._fleet.broken or self._cancelling:
             failure = Failure.BROKEN if self._fleet.broken else Failure.CANCELLED
-            return [FailTask(event.task, failure)]
-        self._tasks.add(event.task, Task(event.run_timeout, event.retries, event.kind))
-        if event.timeout is not None:
+            return [FailTask(id_, failure)]
+        self._tasks.add(id_, Task(run_timeout, retries, kind))
+        if timeout is not None:
             # From submission, as in mirai: a promise about when the caller hears back.
-            self._alarms.set(now + event.timeout, AlarmKind.TIMEOUT, event.task)
+            self._alarms.set(now + timeout, AlarmKind.TIMEOUT, id_)
         return ()
 
     def _cancel_requested(self, event: CancelRequested, now: float) -> Iterable[Command]:
@@ -191,9 +192,9 @@ class Dispatcher:
         self._fleet.forget_failed_starts()
         commands: list[Command] = []
         if still_open := [id_ for id_ in ids if id_ in self._tasks.open]:
-            for id_ in still_open:
-                task = self._tasks.forget(id_)
-                self._frames.durations.note(task.kind, event.results[id_])
+            note = self._frames.durations.note
+            for id_, task in self._tasks.forget_held(still_open):
+                note(task.kind, event.results[id_])
             commands.append(ResolveTasks(tuple(still_open)))
         if event.leaving:
             commands += self._moves.ask_to_leave(daemon)

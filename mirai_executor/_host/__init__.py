@@ -16,9 +16,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mirai_executor._core import (
     BroadcastId,
@@ -30,7 +30,6 @@ from mirai_executor._core import (
     Scaler,
     ShutdownRequested,
     TaskId,
-    TaskSubmitted,
 )
 from mirai_executor._place import on_daemon
 from mirai_executor.errors import ForkedExecutorError, LaunchError
@@ -103,7 +102,8 @@ class Host:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._ids = itertools.count(1)
+        # Of the right type from the start: TaskId(...) for each takes as long as all the rest.
+        self._ids = cast("Iterator[TaskId]", itertools.count(1))
         self._inbox: collections.deque[Item] = collections.deque()
         self._loop: Loop | None = None
         self._encoder: _payload.CallEncoder | None = None
@@ -134,7 +134,7 @@ class Host:
 
     def next_id(self) -> TaskId:
         """Return a new task id; they rise."""
-        return TaskId(next(self._ids))
+        return next(self._ids)
 
     def submit(
         self,
@@ -149,25 +149,24 @@ class Host:
         self._check_usable()
         encoder = self._encoder or self._encoding()
         try:
-            call = encoder.encode(fn, args, kwargs, out_of_band=True)
+            blob, names, views = encoder.encode(fn, args, kwargs, out_of_band=True)
             buffers: tuple[Buffer, ...] = ()
-            if call.buffers or len(call.blob) >= self._store.large:
-                call, buffers = self._kept(call, limits.retries)
+            if views or len(blob) >= self._store.large:
+                blob, buffers = self._kept(blob, views, limits.retries)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the user's own __reduce__ may raise any
             future.set_exception(error)
         else:
-            self._accept(task, future, call, limits, kind_of(fn, args), buffers)
+            self._accept((task, future, limits, kind_of(fn, args), blob, names, buffers))
 
     def _kept(
-        self, call: "_payload.Call", retries: int
-    ) -> "tuple[_payload.Call, tuple[Buffer, ...]]":
+        self, blob: bytes, views: tuple[memoryview, ...], retries: int
+    ) -> "tuple[bytes, tuple[Buffer, ...]]":
         """Keep what is large of a call: the user's memory is his again when submit() returns."""
-        if len(call.blob) < self._store.large:
-            return call._replace(buffers=()), self._store.keep(call.buffers, retries)
-        views = (*call.buffers, memoryview(call.blob))
-        return call._replace(blob=b"", buffers=()), self._store.keep(views, retries)
+        if len(blob) < self._store.large:
+            return blob, self._store.keep(views, retries)
+        return b"", self._store.keep((*views, memoryview(blob)), retries)
 
     def share(self, obj: T) -> T:
         """Return a copy whose large buffers lie where daemons can look at them."""
@@ -196,29 +195,21 @@ class Host:
         """Queue code to evaluate. A SyntaxError is raised at once."""
         call = self._encoding().encode_source(source, variables)
         self._check_usable()
-        self._accept(task, future, call, limits, None)
+        self._accept((task, future, limits, None, call.blob, call.names, ()))
 
     def cancel(self, task: TaskId, *, running: bool) -> None:
         """Stop a task; with ``running`` also one that a daemon holds."""
         if not self._forked:
             self._put(CancelRequested(task, running))
 
-    def _accept(
-        self,
-        task: TaskId,
-        future: "OpenFuture",
-        call: "_payload.Call",
-        limits: Limits,
-        kind: int | None,
-        buffers: "tuple[Buffer, ...]" = (),
-    ) -> None:
+    def _accept(self, fields: tuple[Any, ...]) -> None:
+        """Queue a task that has the fields of an OpenTask."""
         if (new := self._open_task) is None:
             from ._loop import OpenTask  # not before the first task
 
             self._open_task = new = OpenTask
-        event = TaskSubmitted(task, limits.timeout, limits.run_timeout, limits.retries, kind)
-        self._put(new(event, future, call, buffers))
-        if not task % _BURST and len(self._inbox) > _BURST // 2:
+        self._put(tuple.__new__(new, fields))  # at a third of the cost of OpenTask(...)
+        if not fields[0] % _BURST and len(self._inbox) > _BURST // 2:
             self._hand_over()
 
     def _hand_over(self) -> None:
@@ -246,7 +237,7 @@ class Host:
     ) -> list[F]:
         """Run a call once on every daemon; return a future for each that there is."""
         call = encode(self._encoding())
-        id_ = BroadcastId(next(self._ids))
+        id_ = BroadcastId(self.next_id())
         return self._ask(lambda loop: loop.broadcast(id_, call, new_future))
 
     def wait_ready(self, count: int, timeout: float | None) -> None:
@@ -341,10 +332,16 @@ class Host:
             return self._last_view
 
     @property
+    def is_broken(self) -> bool:
+        """Whether no daemon can be started."""
+        loop = self._loop
+        return loop is not None and loop.is_broken
+
+    @property
     def launch_error(self) -> LaunchError | None:
         """Why no daemon can be started; None as long as they can."""
         loop = self._loop
-        return loop.launch_error() if loop is not None and loop.is_broken else None
+        return loop.launch_error() if loop is not None and self.is_broken else None
 
     # Ends
 
@@ -433,8 +430,13 @@ class Host:
         self._inbox.append(item)
         if not self._threads:
             self._start()
-        elif (loop := self._loop) is not None and loop.asleep:
-            loop.wake()
+        elif (
+            (loop := self._loop) is not None
+            and loop.asleep
+            and (waker := loop.waker) is not None
+            and not waker.calls  # until it has the GIL, it looks asleep
+        ):
+            waker.wake()
         if self._finished:
             self._drain()
 

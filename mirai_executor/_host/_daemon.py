@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from mirai_executor import _wire
 from mirai_executor._arena import Exchange, writable
 from mirai_executor._core import TaskId
-from mirai_executor._payload import Call, NameEntry, Preparation, Sent
+from mirai_executor._payload import NameEntry, Preparation, Sent
 from mirai_executor._transport import Link
 
 __all__ = ["HOST_NAME", "Daemon", "SentCall"]
 
-SentCall = tuple[TaskId, Call, tuple[_wire.Buffer, ...]]  # the latter: its large buffers
+# A task, its call's bytes, the names that it may look up, and its large buffers.
+SentCall = tuple[TaskId, bytes, tuple[NameEntry, ...], tuple[_wire.Buffer, ...]]
 
 HOST_NAME = socket.gethostname()
 
@@ -73,17 +74,18 @@ class Daemon(abc.ABC):
 
     def send_tasks(self, calls: Sequence[SentCall]) -> None:
         """Send calls, to be run in this order; LinkClosedError if the daemon is gone."""
-        ids = [task for task, _, _ in calls]
+        ids = [call[0] for call in calls]
         self.issue(ids)
         self.sent.update(dict.fromkeys(ids))
         tasks = []
         table: tuple[NameEntry, ...] | None = None
         names: tuple[_wire.Name, ...] = ()
-        for task, call, buffers in calls:
-            if call.names is not table:
-                table, names = call.names, self.new_names(call.names)
+        for task, blob, its_names, buffers in calls:
+            if its_names is not table:
+                table, names = its_names, self.new_names(its_names)
             lent = self._lend(buffers) if buffers else ()
-            tasks.append(_wire.WireTask(task, names, call.blob, lent))
+            # At a third of the cost of WireTask(...).
+            tasks.append(tuple.__new__(_wire.WireTask, (task, names, blob, lent)))
         released = self.exchange.take_released() if self.exchange is not None else ()
         self.send(_wire.Tasks(tuple(tasks), released))
 

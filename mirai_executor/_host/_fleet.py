@@ -5,6 +5,7 @@ runs on the host thread.
 """
 
 import logging
+import operator
 import selectors
 import signal
 import subprocess
@@ -46,6 +47,7 @@ from ._remote import RemoteDaemon
 from ._stops import Stops
 from ._store import Store
 
+_buffers_of = operator.attrgetter("buffers")
 _LOG = logging.getLogger("mirai_executor")
 _LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
 _KEEP_WARM = 1.0  # seconds until memory for large buffers that is free is given back
@@ -311,7 +313,7 @@ class Fleet:
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
             self.rest_later()
             daemon.exchange.release(frame.released)
-        if not any(outcome.buffers for outcome in frame.outcomes):
+        if not any(map(_buffers_of, frame.outcomes)):
             return frame.outcomes
         self.rest_later()
         return [
@@ -322,8 +324,9 @@ class Fleet:
     def _on_outcomes(
         self, id_: DaemonId, daemon: Daemon, outcomes: Sequence[_wire.WireOutcome]
     ) -> None:
+        sent: dict[int, None] = daemon.sent  # type: ignore[assignment]  # TaskId(...) takes its time
         for outcome in outcomes:
-            daemon.sent.pop(TaskId(outcome.task), None)
+            sent.pop(outcome.task, None)
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:

@@ -166,5 +166,13 @@ class Nursery:
         except OSError:
             return None
         output = (stdout.st_dev, stdout.st_ino, stdout.st_rdev)  # it makes of a terminal its own
-        niceness = os.getpriority(os.PRIO_PROCESS, 0)
-        return command, dict(os.environb), inherited, niceness, output
+        return command, dict(os.environb), inherited, _share(), output
+
+
+def _share() -> tuple[int, int | None]:
+    """Return how this thread stands with the scheduler."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        return niceness, os.sched_getscheduler(0)
+    except OSError:  # musl has no such call
+        return niceness, None

@@ -74,6 +74,10 @@ class Waker:
 
     Its descriptors are closed with its last reference, and not before: nobody can ever write to
     a number that is another file by then, and that takes no lock.
+
+    Attributes:
+        calls: Not empty if somebody has called since the other thread last heard: then it gets
+            a new list.
     """
 
     def __init__(self) -> None:
@@ -83,14 +87,14 @@ class Waker:
         self._fds = os.pipe()
         for fd in self._fds:
             os.set_blocking(fd, False)
-        self._calls: list[None] = []  # since the other thread last heard one: then a new list
+        self.calls: list[None] = []
 
     def fileno(self) -> int:
         return self._fds[0]
 
     def wake(self) -> None:
         """Have the other thread look. Safe from any thread, and from a finalizer."""
-        calls = self._calls
+        calls = self.calls
         if not calls:
             with contextlib.suppress(BlockingIOError):  # it is full: the other will look anyway
                 os.write(self._fds[1], b"x")
@@ -102,7 +106,7 @@ class Waker:
         """Take note, before looking."""
         with contextlib.suppress(BlockingIOError):
             self._read(self._fds[0], 4096)
-        self._calls = []  # who comes before this, comes before the look
+        self.calls = []  # who comes before this, comes before the look
 
     def __del__(self) -> None:
         for fd in getattr(self, "_fds", ()):  # there are none if the pipe could not be made

@@ -48,29 +48,24 @@ class _Known(NamedTuple):
     size: int
 
 
-class _Named(NamedTuple):
+class _Named:
     """A function that daemons find by name, and what that was seen from."""
 
-    module: ModuleType
-    file: object
-    known_of_modules: object
-    pickled: Pickled
-
-    @classmethod
-    def of(cls, fn: FunctionType) -> "_Named":
-        module = sys.modules[fn.__module__]
-        known = what_is_known_of_modules()
-        pickled = _by_name(fn)
-        return cls(module, vars(module).get("__file__"), known, pickled)
+    def __init__(self, fn: FunctionType) -> None:
+        self._known_of_modules = what_is_known_of_modules()
+        self._module: ModuleType = sys.modules[fn.__module__]
+        self._names = vars(self._module)
+        self._file = self._names.get("__file__")
+        self.pickled = _by_name(fn)
 
     def is_still(self, fn: FunctionType) -> bool:
         """As :func:`is_imported` would, at a third of its cost."""
-        module, names = sys.modules.get(fn.__module__), vars(self.module)
+        names = self._names
         return (
-            module is self.module
+            sys.modules.get(fn.__module__) is self._module
             and names.get(fn.__qualname__) is fn
-            and names.get("__file__") is self.file
-            and what_is_known_of_modules() is self.known_of_modules
+            and names.get("__file__") is self._file
+            and what_is_known_of_modules() is self._known_of_modules
             and not hooks.registered_by_value()
         )
 
@@ -115,7 +110,7 @@ class FunctionCache:
 
     def _name(self, fn: FunctionType) -> Pickled:
         """Return the bytes of a name. What it means there, the daemon looks up for each call."""
-        self._named[fn] = named = _Named.of(fn)
+        self._named[fn] = named = _Named(fn)
         if len(self._named) > kept.MOST_FUNCTIONS:
             self._named.popitem(last=False)
         return named.pickled

@@ -137,7 +137,7 @@ class Namespace:
         """
         function = None
         if names and names[-1][0] in FUNCTIONS:
-            *names, function = names
+            function, names = names[-1], names[:-1]
         if names:
             applied = self._applied
             changed = [entry for entry in names if applied.get(entry[0]) != entry[1]]

@@ -11,7 +11,7 @@ qualified name. The home is one of three kinds::
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -141,9 +141,8 @@ class _Findings:
 _findings = _Findings()
 
 
-def what_is_known_of_modules() -> object:
-    """Return a token: the same object as long as ``is_importable`` has no reason to think anew."""
-    return _findings.now()
+# Returns a token: the same object as long as ``is_importable`` has no reason to think anew.
+what_is_known_of_modules: Callable[[], object] = _findings.now
 
 
 def is_importable(module_name: str) -> bool:

@@ -15,12 +15,12 @@ then there is no proof, and the function is pickled anew for each call.
 import sys
 import typing
 from collections.abc import Callable, Iterable
-from operator import attrgetter, is_
 from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import Any
 
 from mirai_executor._payload import hooks
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_asked_for
+from mirai_executor._payload.parts import Parts
 from mirai_executor._payload.places import (
     FUNCTION_DUNDERS,
     MAIN,
@@ -42,12 +42,6 @@ _ALIASES = frozenset(
     {GenericAlias, UnionType, type(typing.List[int]), type(typing.Optional[int])}  # noqa: UP006, UP045 - these spellings
 )
 _ABSENT = object()
-
-_PARTS = ["__code__", "__defaults__", "__kwdefaults__", "__dict__", "__annotations__"]
-_PARTS += ["__name__", "__qualname__", "__module__", "__doc__"]
-if hasattr(FunctionType, "__type_params__"):  # Python 3.12
-    _PARTS.append("__type_params__")
-_parts_of: Callable[[FunctionType], tuple[Any, ...]] = attrgetter(*_PARTS)
 
 
 class _Unprovable(Exception):  # noqa: N818 - a way out, not an error
@@ -77,7 +71,7 @@ class Proof:
 
     def __init__(self) -> None:
         self._known_of_modules = what_is_known_of_modules()
-        self._functions: list[tuple[FunctionType, tuple[Any, ...]]] = []
+        self._functions: list[tuple[FunctionType, Parts]] = []
         self._lookups: dict[tuple[int, str], tuple[Callable[..., Any], str, Any]] = {}
         self._cells: list[tuple[CellType, object]] = []
         self._dicts: list[dict[str, Any]] = []  # which may grow
@@ -89,7 +83,7 @@ class Proof:
             if get(name, _ABSENT) is not value:
                 return False
         for function, parts in self._functions:
-            if not all(map(is_, _parts_of(function), parts)):
+            if not parts.are_those_of(function):
                 return False
         for cell, value in self._cells:
             if _content(cell) is not value:
@@ -137,7 +131,7 @@ class Proof:
             raise _Unprovable
 
     def _add_function(self, function: FunctionType) -> Iterable[Any]:
-        parts = _parts_of(function)
+        parts = Parts(function)
         self._functions.append((function, parts))
         home = self._home_of_globals(function)
         found = self._add_globals(function, home)
@@ -148,7 +142,8 @@ class Proof:
                 contents.append(module)
         for attributes in (function.__dict__, function.__kwdefaults__, function.__annotations__):
             contents.extend(self._add_names(attributes))
-        contents += (function.__defaults__, *parts[5:])  # not the dicts again
+        contents += (parts.defaults, parts.name, parts.qualname, parts.module, parts.doc)
+        contents.append(parts.type_parameters)
         # What an importable module holds stays there.
         return contents if home.kind is Kind.IMPORTABLE else [*found, *contents]
 

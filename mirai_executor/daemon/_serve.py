@@ -151,31 +151,28 @@ class Daemon:
         names: Sequence[Name] = ()
         table: _Table = ()
         for task in tasks:
-            if task.names is not names:  # else they have been received
-                names = task.names
-                table = self._receive_names(names)
-            if self._is_spoilt():
-                return False  # its results are sent
-            if not self._tickets.take(task.task):
-                self._memory.skip(task.buffers)
+            id_, its_names, call, lent = task
+            if its_names is not names:  # else they have been received
+                names, table = its_names, self._receive_names(its_names)
+            if not self._tickets.take(id_):
+                self._memory.skip(lent)
                 continue
             begun = time.perf_counter_ns()
-            status, payload, buffers = self._attempt(
-                task.task, table, task.payload, task.buffers, persist=False
-            )
+            status, payload, buffers = self._attempt(id_, table, call, lent, persist=False)
             ended = time.perf_counter_ns()
             leaving = self._is_spoilt()
-            outcome = _wire.WireOutcome(
-                task.task, status, leaving, payload, ended - begun, buffers
-            )
+            fields = (id_, status, leaving, payload, ended - begun, buffers)
             if not self._in_hand:
                 held_since = ended
-            self._in_hand.append(outcome)
-            del outcome, payload
+            # At a third of the cost of WireOutcome(...).
+            self._in_hand.append(tuple.__new__(_wire.WireOutcome, fields))
+            del fields, payload, buffers
             if task is last or leaving or ended - held_since > _HOLD:
                 self._send_results()
             by_latch = task is not last and ended - begun < _BRIEF
             self._restore(by_latch=by_latch)
+            if task is not last and (leaving or self._cleanup_failed):
+                return False  # its results are sent
         self._send_results()  # before the first task of the next frame
         if by_latch:  # those behind the last one have been taken back
             self._restore()
@@ -248,7 +245,8 @@ class Daemon:
             finally:
                 self._interrupts.leave()
                 _streams.flush()
-            if value.buffers or len(value.blob) >= self._memory.large:
+            blob, views = value
+            if views or len(blob) >= self._memory.large:
                 self._end_if_child()
                 return Status.VALUE, *self._lend(value)
         except KeyboardInterrupt as interrupt:
@@ -261,7 +259,7 @@ class Daemon:
             return Status.ERROR, self._encode_error(error), ()
         if os.getpid() != self._pid:
             self._end_if_child()
-        return Status.VALUE, value.blob, ()
+        return Status.VALUE, blob, ()
 
     def _lend(self, value: _payload.Value) -> tuple[Bytes, tuple[_wire.Buffer, ...]]:
         """Have the host find what is large of a result."""

@@ -1,12 +1,13 @@
 """Live: what stays at a daemon between tasks, what does not, and where its words go."""
 
+import errno
 import functools
 import os
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import elsewhere
 from live import mischief
 from live.mischief import SOON, Bell, Tally, running
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor
+from mirai_executor.daemon import _work_in_batches
 
 
 @pytest.fixture
@@ -66,6 +68,19 @@ def test_brief_tasks_that_share_a_frame_leave_each_other_nothing() -> None:
         before = executor.submit(mischief.look_around_and_wander, 0).result(SOON)
         futures = [executor.submit(mischief.look_around_and_wander, i) for i in range(1000)]
         assert {future.result(SOON) for future in futures} == {before}
+
+
+def test_each_call_gets_its_function_as_the_host_has_it() -> None:
+    n = 0
+
+    def count() -> int:
+        nonlocal n
+        n += 1
+        return n
+
+    with running() as executor:
+        futures = [executor.submit(count) for _ in range(500)]
+        assert {future.result(SOON) for future in futures} == {1}
 
 
 def test_what_c_code_leaves_in_brief_tasks_is_gone_after_their_frame() -> None:
@@ -306,6 +321,39 @@ def test_with_output_off_nothing_appears(capfd: pytest.CaptureFixture[str]) -> N
         executor.submit(say).result(SOON)
     heard = capfd.readouterr()
     assert (heard.out, heard.err) == ("", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such policies")
+@pytest.mark.parametrize(
+    ("hosts", "daemons"),
+    [(os.SCHED_OTHER, os.SCHED_BATCH), (os.SCHED_IDLE, os.SCHED_IDLE)],
+    ids=["usual", "chosen"],
+)
+def test_daemons_take_no_processor_from_their_host_and_keep_a_policy_that_was_chosen(
+    hosts: int, daemons: int
+) -> None:
+    def found() -> list[int]:
+        os.sched_setscheduler(0, hosts, os.sched_param(0))  # of this thread
+        with running(2) as executor:
+            executor.wait_ready(timeout=SOON)
+            policies = executor.everywhere(os.sched_getscheduler, 0)
+            return [policy.result(SOON) for policy in policies]
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(found).result() == [daemons] * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such policies")
+def test_a_c_library_that_knows_no_policies_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSYS, "as musl does")
+
+    monkeypatch.setattr(os, "sched_getscheduler", refuse)
+    _work_in_batches()
+    with running(2) as executor:
+        executor.wait_ready(timeout=SOON)
 
 
 def test_a_task_reads_the_end_of_its_standard_input_at_once() -> None:
