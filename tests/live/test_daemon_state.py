@@ -326,21 +326,21 @@ def test_with_output_off_nothing_appears(capfd: pytest.CaptureFixture[str]) -> N
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no such policies")
 @pytest.mark.parametrize(
     ("hosts", "daemons"),
-    [(os.SCHED_OTHER, os.SCHED_BATCH), (os.SCHED_IDLE, os.SCHED_IDLE)],
+    [("SCHED_OTHER", "SCHED_BATCH"), ("SCHED_IDLE", "SCHED_IDLE")],  # other systems lack them
     ids=["usual", "chosen"],
 )
 def test_daemons_take_no_processor_from_their_host_and_keep_a_policy_that_was_chosen(
-    hosts: int, daemons: int
+    hosts: str, daemons: str
 ) -> None:
     def found() -> list[int]:
-        os.sched_setscheduler(0, hosts, os.sched_param(0))  # of this thread
+        os.sched_setscheduler(0, getattr(os, hosts), os.sched_param(0))  # of this thread
         with running(2) as executor:
             executor.wait_ready(timeout=SOON)
             policies = executor.everywhere(os.sched_getscheduler, 0)
             return [policy.result(SOON) for policy in policies]
 
     with ThreadPoolExecutor(1) as thread:
-        assert thread.submit(found).result() == [daemons] * 2
+        assert thread.submit(found).result() == [getattr(os, daemons)] * 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no such policies")
