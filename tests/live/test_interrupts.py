@@ -13,6 +13,7 @@ import sys
 import termios
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -58,10 +59,12 @@ def sheltered(code: CodeType) -> frozenset[int]:
 
 
 def is_finalizing(frame: FrameType | None) -> bool:
-    """Tell whether a ``__del__`` runs: Python itself swallows what is raised there."""
-    while frame is not None and frame.f_code.co_name != "__del__":
+    """Tell whether a finalizer runs: Python itself swallows what is raised there."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__" or frame.f_code is weakref.finalize.__call__.__code__:
+            return True
         frame = frame.f_back
-    return frame is not None
+    return False
 
 
 class Strike:
