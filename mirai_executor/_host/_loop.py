@@ -26,7 +26,7 @@ from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
-from mirai_executor import _payload, _wire
+from mirai_executor import _nowait, _payload, _wire
 from mirai_executor._core import (
     BroadcastAnswered,
     BroadcastId,
@@ -240,7 +240,7 @@ class Loop:
         deadline = self._dispatcher.next_deadline()
         if deadline is not None and deadline <= now:
             # This thread may have waited for the GIL: what has come in the meantime is not late.
-            for key, _ in self._selector.select(0):
+            for key in _nowait.ready(self._selector):
                 key.data()
             self._carry_out(self._dispatcher.expire(now))
         self._fleet.expire(now)
@@ -252,6 +252,10 @@ class Loop:
         self._take_in(min(len(self._inbox), _BATCH))
 
     def _sleep(self) -> list[Callable[[], None]]:
+        # What is there already is taken with the GIL in hand: to have it back takes longer.
+        ready = _nowait.ready(self._selector)
+        if ready or self._inbox:
+            return [key.data for key in ready]
         deadlines = list(self._fleet.deadlines())
         if self._door is not None:
             deadlines += self._door.deadlines()

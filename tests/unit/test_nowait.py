@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import selectors
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import NoReturn
@@ -123,3 +125,65 @@ def test_threads_that_receive_at_once_get_what_is_theirs() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.fixture(params=["keeping the GIL", "as a fallback", "of another kind"])
+def selector(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[selectors.BaseSelector]:
+    if request.param == "as a fallback":
+        monkeypatch.setattr(_nowait, "_can_keep_gil", False)
+    is_other = request.param == "of another kind"
+    with selectors.PollSelector() if is_other else selectors.DefaultSelector() as selector:
+        yield selector
+
+
+def test_what_is_ready_is_found(selector: selectors.BaseSelector, pair: Pair) -> None:
+    here, there = pair
+    selector.register(here, selectors.EVENT_READ, "here")
+    assert _nowait.ready(selector) == []
+    there.send(b"x")
+    assert [key.data for key in _nowait.ready(selector)] == ["here"]
+    selector.register(there, selectors.EVENT_WRITE, "there")
+    assert {key.data for key in _nowait.ready(selector)} == {"here", "there"}
+    here.recv(1)
+    selector.unregister(there)
+    assert _nowait.ready(selector) == []
+
+
+def test_none_is_overlooked_however_many_are_ready(selector: selectors.BaseSelector) -> None:
+    with contextlib.ExitStack() as stack:
+        ends = [stack.enter_context(end) for _ in range(100) for end in socket.socketpair()]
+        for i, end in enumerate(ends):
+            selector.register(end, selectors.EVENT_WRITE, i)
+        assert {key.data for key in _nowait.ready(selector)} == set(range(200))
+
+
+def test_of_a_closed_selector_nothing_can_be_ready() -> None:
+    with selectors.DefaultSelector() as selector:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        _nowait.ready(selector)
+
+
+def test_a_look_keeps_the_gil() -> None:
+    def run() -> None:
+        go.wait()
+        has_run.append(None)
+
+    go, has_run = threading.Event(), list[None]()
+    thread = threading.Thread(target=run)
+    thread.start()
+    interval = sys.getswitchinterval()
+    # Until then, the thread runs only if somebody hands the GIL over.
+    sys.setswitchinterval(60)
+    try:
+        with selectors.DefaultSelector() as selector:
+            go.set()
+            for _ in range(10_000):
+                _nowait.ready(selector)
+            assert not has_run
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+    assert has_run
