@@ -3,6 +3,7 @@
 import collections
 import itertools
 import operator
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -63,6 +64,20 @@ class _Condition(threading.Condition):
     __exit__ = property(operator.attrgetter("_lock.__exit__"))
 
 
+# Who makes a future's own lock, and who does without because there is none, holds this one: for a
+# moment, in which nothing else is waited for.
+_common_lock = threading.RLock()
+
+
+def _renew_common_lock() -> None:
+    """In a forked child: a thread of the parent may have held it."""
+    global _common_lock
+    _common_lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_common_lock)
+
+
 class Canceller(Protocol):
     """Whom a future tells that its task is to be stopped."""
 
@@ -80,7 +95,6 @@ class MiraiFuture(Future[T], Generic[T]):
         self, id_: TaskId, canceller: Canceller, *, cancel_running: bool = True
     ) -> None:
         # As Future.__init__ does, but that most of it is made when somebody asks for it.
-        self._lock = threading.RLock()
         self._id = id_
         self._canceller = canceller
         if not cancel_running:
@@ -98,11 +112,21 @@ class MiraiFuture(Future[T], Generic[T]):
     _failed = False
 
     # What the base class makes for each future is made when somebody asks for it: who does, holds
-    # the lock, or takes it by that.
+    # the lock, or takes it by that. And so is the lock: of thousands of futures that wait, most
+    # are looked at when they have ended.
 
+    _made_lock: "threading.RLock | None" = None
     _made_condition: _Condition | None = None
     _made_waiters: list[Any] | None = None
     _made_callbacks: "list[Callable[[Future[T]], object]] | None" = None
+
+    def _get_lock(self) -> "threading.RLock":
+        if self._made_lock is None:
+            # Made before, so that no garbage is collected in between, which runs any code.
+            attributes, lock = self.__dict__, threading.RLock()
+            with _common_lock:
+                attributes.setdefault("_made_lock", lock)
+        return self._made_lock  # type: ignore[return-value]  # it has been made
 
     def _get_condition(self) -> _Condition:
         if self._made_condition is None:
@@ -121,6 +145,7 @@ class MiraiFuture(Future[T], Generic[T]):
             self._made_callbacks = []
         return self._made_callbacks
 
+    _lock = property(_get_lock)
     # To the standard library, and to type checkers, they are attributes.
     _condition: threading.Condition = property(_get_condition)  # type: ignore[assignment]
     _waiters: list[Any] = property(_get_waiters)  # type: ignore[assignment]
@@ -191,6 +216,10 @@ class MiraiFuture(Future[T], Generic[T]):
 
     def start(self) -> bool:
         """Mark the future as running, once or again; for the host. False if it has ended."""
+        with _common_lock:
+            if self._made_lock is None and self._state != FINISHED:
+                self._state = RUNNING
+                return True
         with self._lock:
             if self._state == PENDING:
                 self._state = RUNNING
@@ -210,6 +239,11 @@ class MiraiFuture(Future[T], Generic[T]):
         Raises:
             InvalidStateError: It has been cancelled, or has ended.
         """
+        with _common_lock:
+            if self._made_lock is None and self._state == RUNNING:
+                self._payload, self._decoder, self._failed = payload, decode, failed
+                self._state = FINISHED
+                return
         with self._lock:
             if self._state not in (PENDING, RUNNING):
                 raise InvalidStateError(f"{self._state}: task {self._id}")
@@ -222,6 +256,19 @@ class MiraiFuture(Future[T], Generic[T]):
         if self._made_callbacks is not None:
             self._invoke_callbacks()
 
+    def set_value(self, value: T) -> None:
+        """End the future with a result that needs no decoding; for the host.
+
+        Raises:
+            InvalidStateError: As :meth:`set_outcome`.
+        """
+        with _common_lock:
+            if self._made_lock is None and self._state == RUNNING:
+                self._value = value
+                self._state = FINISHED
+                return
+        self.set_outcome(lambda value: value, value, failed=False)
+
     def result(self, timeout: float | None = None) -> T:
         """Return what the call has returned, or raise what it has raised; wait for it if need be.
 
@@ -233,7 +280,8 @@ class MiraiFuture(Future[T], Generic[T]):
             TimeoutError: It had not ended in time; it goes on.
         """
         if self._state == FINISHED:  # then there is nothing to wait for, nor to lock
-            self._open()
+            if self._decoder is not None:
+                self._open()
             if self._error is None:
                 value: T = self._value
                 return value

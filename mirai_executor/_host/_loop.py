@@ -75,6 +75,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("mirai_executor")
 # To look an enum's member up takes as long as a call.
 _SKIPPED, _ERROR = _wire.Status.SKIPPED, _wire.Status.ERROR
+_NO_NUMBER = _payload.NO_NUMBER
 _leaving_of = operator.attrgetter("leaving")
 _BATCH = 256  # items of the inbox between two looks at the links
 
@@ -87,6 +88,7 @@ class OpenFuture(Protocol):
 
     def start(self) -> bool: ...
     def set_outcome(self, decode: Callable[[T], Any], payload: T, *, failed: bool) -> None: ...
+    def set_value(self, value: Any) -> None: ...
     def set_exception(self, exception: BaseException, /) -> None: ...
     def end_cancelled(self) -> None: ...
 
@@ -580,13 +582,17 @@ def _resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:
         future.end_cancelled()
         return
     failed = status is _ERROR
+    value = _NO_NUMBER if failed or views else _payload.decode_number(payload)
     if views and not payload:  # it is large itself
         *views, payload = views
     decode: Callable[..., Any] = _decode_error if failed else _payload.decode_value
     if views:
         decode = functools.partial(decode, buffers=views)
     try:
-        future.set_outcome(decode, payload, failed=failed)
+        if value is _NO_NUMBER:
+            future.set_outcome(decode, payload, failed=failed)
+        else:
+            future.set_value(value)
     except InvalidStateError:  # cancelled in the meantime
         future.end_cancelled()
 

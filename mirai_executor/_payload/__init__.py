@@ -18,11 +18,12 @@ from mirai_executor._payload.failures import decode_error, encode_error
 from mirai_executor._payload.kept import Sent
 from mirai_executor._payload.lastresort import importing_main
 from mirai_executor._payload.namespace import Namespace
-from mirai_executor._payload.outcomes import decode_value, encode_value
+from mirai_executor._payload.outcomes import NO_NUMBER, decode_number, decode_value, encode_value
 from mirai_executor._payload.preparation import Preparation
 from mirai_executor._payload.table import NameEntry
 
 __all__ = [
+    "NO_NUMBER",
     "OUT_OF_BAND",
     "Call",
     "CallEncoder",
@@ -32,6 +33,7 @@ __all__ = [
     "Sent",
     "Value",
     "decode_error",
+    "decode_number",
     "decode_plain",
     "decode_value",
     "encode_error",

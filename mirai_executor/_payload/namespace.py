@@ -72,6 +72,8 @@ class Namespace:
         self._received: dict[str, dict[bytes, bytes]] = {}
         self._pending: dict[str, bytes] = {}
         self._functions = Kept()
+        self._table: Sequence[tuple[str, bytes]] = ()  # all of it is applied
+        self._function_entry: tuple[str, bytes] | None = None  # of that table
         self._main_imported = False
         self._main_failed = ""
         sys.modules[MAIN] = sys.modules[_MP_MAIN] = self.module
@@ -125,7 +127,8 @@ class Namespace:
 
         Args:
             blob: The pickled call.
-            names: The name and digest of each entry of its table.
+            names: The name and digest of each entry of its table; the same object means the same
+                table.
             buffers: The bytes of its large buffers, which the call keeps and does not copy;
                 writable where the host's were writable.
             persist: If the call is code in a string, what it binds stays in ``__main__``.
@@ -135,14 +138,9 @@ class Namespace:
                 applied yet is tried again by the next call that names it.
             BaseException: KeyboardInterrupt or SystemExit, while the user's code ran.
         """
-        function = None
-        if names and names[-1][0] in FUNCTIONS:
-            function, names = names[-1], names[:-1]
-        if names:
-            applied = self._applied
-            changed = [entry for entry in names if applied.get(entry[0]) != entry[1]]
-            if changed:
-                self._apply(changed)
+        if names is not self._table:  # else it is that of the call before
+            self._use(names)
+        function = self._function_entry
         what = "the call"
         try:
             fn, args, kwargs = (
@@ -158,6 +156,16 @@ class Namespace:
         if not callable(fn):
             return functools.partial(_call, fn, args, kwargs)
         return functools.partial(fn, *args, **kwargs)
+
+    def _use(self, names: Sequence[tuple[str, bytes]]) -> None:
+        self._table, self._function_entry = (), None  # until all is applied
+        function, rest = None, names
+        if names and names[-1][0] in FUNCTIONS:
+            function, rest = names[-1], names[:-1]
+        changed = [entry for entry in rest if self._applied.get(entry[0]) != entry[1]]
+        if changed:
+            self._apply(changed)
+        self._table, self._function_entry = names, function
 
     def _function(self, kind: str, digest: bytes) -> Any:
         blob = self._functions[digest]
@@ -366,10 +374,15 @@ def _fail_to_load(what: str, error: Exception) -> NoReturn:
 def _find(where: bytes) -> object:
     """Return what a module has by a name at this moment, as pickle would, at less cost."""
     module, names = _parts(where)
-    __import__(module)
-    found: object = sys.modules[module]
-    for name in names:
-        found = getattr(found, name)
+    try:
+        found: object = sys.modules[module]
+        for name in names:
+            found = getattr(found, name)
+    except (KeyError, AttributeError):  # it has to be imported, or another thread is at it
+        __import__(module)
+        found = sys.modules[module]
+        for name in names:
+            found = getattr(found, name)
     return found
 
 

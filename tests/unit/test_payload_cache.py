@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from mirai_executor._payload import Call, CallEncoder, Sent, decode_value, encode_value
 from mirai_executor._payload import functions as functions_module
 from mirai_executor._payload import kept as kept_module
+from mirai_executor._payload import namespace as namespace_module
 from mirai_executor._payload import plain as plain_module
 from mirai_executor._payload.functions import pickle_function
 from mirai_executor._payload.kept import FUNCTION, NAMED
@@ -28,6 +29,7 @@ from mirai_executor._payload.proof import Proof, prove
 from unit.test_payload_driver import run_host
 
 NUMBER = 7
+BEGUN, GO_ON = threading.Event(), threading.Event()
 
 
 def adder(n: Any) -> Callable[[int], Any]:
@@ -288,6 +290,41 @@ def test_a_name_that_no_longer_means_the_function_is_not_sent(
         if change == "by value":
             cloudpickle.unregister_pickle_by_value(module)
     assert before.names[0] not in after.names
+
+
+def test_a_name_is_found_in_a_module_that_has_to_be_imported(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = f"{module.__name__}:{module.job.__qualname__}".encode()
+    monkeypatch.delitem(sys.modules, module.__name__)
+    found = namespace_module._find(where)
+    assert found is sys.modules[module.__name__].job
+    assert namespace_module._find(where) is found
+    del sys.modules[module.__name__].job
+    with pytest.raises(AttributeError):
+        namespace_module._find(where)
+
+
+def test_a_name_is_waited_for_while_another_thread_imports_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"""
+from {__name__} import BEGUN, GO_ON
+def __getattr__(name):
+    GO_ON.set()
+    raise AttributeError(name)
+BEGUN.set()
+GO_ON.wait(30)
+def f(): pass
+"""
+    (tmp_path / "slow_to_come.py").write_text(script)
+    monkeypatch.syspath_prepend(tmp_path)
+    importer = threading.Thread(target=importlib.import_module, args=("slow_to_come",))
+    importer.start()
+    assert BEGUN.wait(30)
+    found = namespace_module._find(b"slow_to_come:f")  # lets it go on
+    importer.join()
+    assert found is sys.modules.pop("slow_to_come").f
 
 
 def test_what_a_task_does_to_its_function_is_gone_with_the_task() -> None:

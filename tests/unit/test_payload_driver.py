@@ -144,13 +144,17 @@ def serve() -> None:
     sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - for the rest of the process
     os.dup2(2, 1)
     namespace = None
+    table: object = ()
     while (message := receive(incoming)) is not None:
         if message[0] == "prepare":
             namespace = _payload.Namespace(_payload.decode_plain(message[1]))
             send(outgoing, True)
         elif message[0] == "run":
             assert namespace is not None
-            send(outgoing, answer(_payload, namespace, *message[1:]))
+            _, new, blob, names, persist = message
+            # As within a frame: one object for the same table, as long as no other comes between.
+            table = table if table == names else names
+            send(outgoing, answer(_payload, namespace, new, blob, table, persist))
 
 
 def answer(

@@ -7,7 +7,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirai_executor._payload import CallEncoder, decode_value, encode_value
+from mirai_executor._payload import (
+    NO_NUMBER,
+    CallEncoder,
+    decode_number,
+    decode_value,
+    encode_value,
+)
 from unit.test_payload_driver import run_host
 
 atoms = (
@@ -31,6 +37,26 @@ values = st.recursive(
 @given(values)
 def test_any_value_comes_back_as_it_was(value: Any) -> None:
     assert decode_value(*encode_value(value)) == value
+
+
+@given(values)
+def test_a_number_is_decoded_at_once_and_anything_else_is_not(value: Any) -> None:
+    blob, _ = encode_value(value)
+    decoded = decode_number(blob)
+    if type(value) in (bool, float, type(None)):
+        assert repr(decoded) == repr(value)
+    elif type(value) is int and abs(value) < 1 << 31:
+        assert decoded == value
+        assert type(decoded) is int
+    elif type(value) is not int:  # those of more than four bytes may go either way
+        assert decoded is NO_NUMBER
+
+
+@given(st.binary(), st.binary(max_size=25))
+def test_what_only_looks_like_a_number_is_none(head: bytes, tail: bytes) -> None:
+    for blob in (head, b"\x80\x05" + head, b"\x80\x05" + tail[:9] + b"G" + tail, tail + b"."):
+        decoded = decode_number(blob)  # and nothing is raised, nor made
+        assert decoded is NO_NUMBER or type(decoded) in (int, float, bool, type(None))
 
 
 @given(st.lists(values, max_size=3), st.dictionaries(st.text(), values, max_size=3))
