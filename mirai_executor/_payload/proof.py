@@ -20,7 +20,6 @@ from typing import Any
 
 from mirai_executor._payload import hooks
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_asked_for
-from mirai_executor._payload.parts import Parts
 from mirai_executor._payload.places import (
     FUNCTION_DUNDERS,
     MAIN,
@@ -43,6 +42,23 @@ _ALIASES = frozenset(
 )
 _ABSENT = object()
 
+# Its code cannot change, but all of these can be replaced, even the code as a whole. Python 3.12
+# has a part more.
+_PARTS: tuple[str, ...] = (
+    *(
+        "code",
+        "defaults",
+        "kwdefaults",
+        "dict",
+        "annotations",
+        "name",
+        "qualname",
+        "module",
+        "doc",
+    ),
+    *(("type_params",) if hasattr(FunctionType, "__type_params__") else ()),
+)
+
 
 class _Unprovable(Exception):  # noqa: N818 - a way out, not an error
     """Something that the function reaches can change without a trace."""
@@ -63,36 +79,52 @@ def prove(function: FunctionType) -> "Proof | None":
                 waiting.extend(proof.add(value))
     except Exception:  # _Unprovable, or the user's code: that will speak when it is pickled
         return None
+    proof.close()
     return proof
 
 
 class Proof:
-    """All that a function's bytes were made from. It keeps those objects alive."""
+    """All that a function's bytes were made from. It keeps those objects alive.
+
+    Attributes:
+        holds: Tells whether nothing has changed. Once the proof is closed.
+    """
+
+    holds: Callable[[], bool]
 
     def __init__(self) -> None:
         self._known_of_modules = what_is_known_of_modules()
-        self._functions: list[tuple[FunctionType, Parts]] = []
+        self._parts: list[tuple[FunctionType, str, object]] = []
         self._lookups: dict[tuple[int, str], tuple[Callable[..., Any], str, Any]] = {}
         self._cells: list[tuple[CellType, object]] = []
         self._dicts: list[dict[str, Any]] = []  # which may grow
         self._sizes: list[int] = []
 
-    def holds(self) -> bool:
-        """Tell whether nothing has changed. On the path of every call: hence the bare loops."""
-        for get, name, value in self._lookups.values():
-            if get(name, _ABSENT) is not value:
-                return False
-        for function, parts in self._functions:
-            if not parts.are_those_of(function):
-                return False
-        for cell, value in self._cells:
-            if _content(cell) is not value:
-                return False
-        return (
-            list(map(len, self._dicts)) == self._sizes
-            and what_is_known_of_modules() is self._known_of_modules
-            and not hooks.registered_by_value()
-        )
+    def close(self) -> None:
+        """Make one expression of all that has to hold: it is asked for each call."""
+        names: dict[str, Any] = {
+            "ABSENT": _ABSENT,
+            "content": _content,
+            "known_of_modules": what_is_known_of_modules,
+            "known": self._known_of_modules,
+            "registered": hooks.registered_by_value,
+            "len": len,
+        }
+        terms = ["known_of_modules() is known", "not registered()"]
+        for i, (get, name, value) in enumerate(self._lookups.values()):
+            names |= {f"get{i}": get, f"name{i}": name, f"value{i}": value}
+            terms.append(f"get{i}(name{i}, ABSENT) is value{i}")
+        for i, (function, part, value) in enumerate(self._parts):
+            names |= {f"f{i}": function, f"part{i}": value}
+            terms.append(f"f{i}.__{part}__ is part{i}")
+        for i, (cell, value) in enumerate(self._cells):
+            names |= {f"cell{i}": cell, f"inside{i}": value}
+            terms.append(f"content(cell{i}) is inside{i}")
+        for i, growing in enumerate(self._dicts):
+            names[f"dict{i}"] = growing
+            terms.append(f"len(dict{i}) == {self._sizes[i]}")
+        code = compile(f"lambda: {' and '.join(terms)}", "<proof>", "eval")
+        self.holds = eval(code, names)  # noqa: S307 - our own text
 
     def add(self, value: Any) -> Iterable[Any]:
         """Remember one object; return those that it consists of."""
@@ -131,8 +163,8 @@ class Proof:
             raise _Unprovable
 
     def _add_function(self, function: FunctionType) -> Iterable[Any]:
-        parts = Parts(function)
-        self._functions.append((function, parts))
+        parts = {part: getattr(function, f"__{part}__") for part in _PARTS}
+        self._parts += ((function, part, value) for part, value in parts.items())
         home = self._home_of_globals(function)
         found = self._add_globals(function, home)
         contents = self._add_cells(function)
@@ -140,10 +172,9 @@ class Proof:
             module = self._look_up(sys.modules, name)
             if module is not _ABSENT:
                 contents.append(module)
-        for attributes in (function.__dict__, function.__kwdefaults__, function.__annotations__):
-            contents.extend(self._add_names(attributes))
-        contents += (parts.defaults, parts.name, parts.qualname, parts.module, parts.doc)
-        contents.append(parts.type_parameters)
+        for attributes in ("dict", "kwdefaults", "annotations"):
+            contents.extend(self._add_names(parts.pop(attributes)))
+        contents += (value for part, value in parts.items() if part != "code")
         # What an importable module holds stays there.
         return contents if home.kind is Kind.IMPORTABLE else [*found, *contents]
 
