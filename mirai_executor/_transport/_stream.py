@@ -66,6 +66,7 @@ class Link:
         self.heard = False
         self.largest = sys.maxsize
         self._blocking = blocking
+        self._made_poll: select.poll | None = None
         self._outbox: deque[memoryview] = deque()
         self._read = bytearray()  # of frames that are not complete
         self._long: bytearray | None = None  # a long frame, and how much of it has come
@@ -156,7 +157,10 @@ class Link:
         """
         if self._has_begun():
             return
-        poll, until = self._poll().poll, time.perf_counter() + seconds
+        poll = self._poll().poll
+        if poll(0):
+            return
+        until = time.perf_counter() + seconds
         while not poll(0) and time.perf_counter() < until:
             os.sched_yield()
 
@@ -164,9 +168,10 @@ class Link:
         return bool(self._read) or self._long is not None
 
     def _poll(self) -> select.poll:
-        poll = select.poll()
-        poll.register(self._open_socket().fileno(), select.POLLIN)
-        return poll
+        if self._made_poll is None:
+            self._made_poll = select.poll()
+            self._made_poll.register(self._open_socket().fileno(), select.POLLIN)
+        return self._made_poll
 
     def receive(self) -> bytes | bytearray | memoryview | None:
         """Return the next frame; None if none has come, which a blocking link waits for.
@@ -242,7 +247,7 @@ class Link:
         _links.discard(self)
         if self._socket is not None:
             self._socket.close()
-            self._socket = None
+            self._socket = self._made_poll = None
         self._outbox.clear()
 
     def _open_socket(self) -> "socket.socket | TlsSocket":
