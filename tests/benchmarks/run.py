@@ -114,6 +114,8 @@ def draw(report: dict[str, Any], file: Path) -> None:
     """Draw the median ratios, on a logarithmic scale."""
     from matplotlib import pyplot
 
+    pyplot.rcParams["svg.fonttype"] = "none"  # text stays text
+    pyplot.rcParams["svg.hashsalt"] = "mirai_executor"  # the same figures, the same file
     bars = [
         (f"{name} / {peer}", statistics.median(ratios(figures, peer)))
         for name, figures in report["figures"].items()
@@ -127,7 +129,7 @@ def draw(report: dict[str, Any], file: Path) -> None:
     axes.set_xlabel("their time over ours (above 1 we are faster)")
     axes.invert_yaxis()
     pyplot.tight_layout()
-    pyplot.savefig(file)
+    pyplot.savefig(file, metadata={"Date": None})
 
 
 if __name__ == "__main__":
