@@ -40,9 +40,10 @@ _MOST = 1 << 16  # bytes; to copy more takes long enough to let others run meanw
 # Those that no call uses. Each takes one out: other threads may make theirs before it is copied.
 _free: "list[tuple[ctypes.Array[ctypes.c_char], memoryview]]" = []
 
+_Epoll = getattr(selectors, "EpollSelector", None)
 # The kernel's epoll_event: what has happened, and 8 bytes of the caller's, where Python keeps the
-# descriptor. On x86-64 alone they follow each other without a gap.
-_EVENT = struct.Struct("=Ii4x" if os.uname().machine == "x86_64" else "@I4xi4x")
+# descriptor. On x86 ("x86_64", "i686", ...) they follow each other without a gap.
+_EVENT = struct.Struct("=Ii4x" if "86" in os.uname().machine else "@I4xi4x")
 
 
 def receive(sock: socket.socket, size: int) -> bytes:
@@ -113,18 +114,24 @@ def write(fd: int, data: bytes) -> int:
     return os.write(fd, data)
 
 
-def ready(selector: selectors.BaseSelector) -> list[selectors.SelectorKey]:
-    """Return what of a selector is ready, as ``select(0)`` does; at most some thousands of it."""
-    if _can_keep_gil and _epoll_wait and type(selector) is selectors.EpollSelector:
-        buffer, view = _take()
-        size = _EVENT.size
-        count = _epoll_wait(selector.fileno(), buffer, _MOST // size, 0)
-        fds = [_EVENT.unpack_from(view, i * size)[1] for i in range(count)]
-        _free.append((buffer, view))
-        if count >= 0:
-            keys = selector.get_map()
-            return [keys[fd] for fd in fds]
-    return [key for key, _ in selector.select(0)]
+def ready(selector: selectors.BaseSelector) -> list[selectors.SelectorKey] | None:
+    """Return what of a selector is ready; at most some thousands of it.
+
+    Returns:
+        None if only ``selector.select(0)`` can tell, which hands the GIL over.
+    """
+    if not (_can_keep_gil and _epoll_wait) or type(selector) is not _Epoll:
+        return None
+    buffer, view = _take()
+    size = _EVENT.size
+    fd = selector.fileno()  # type: ignore[attr-defined]  # that of epoll
+    count = _epoll_wait(fd, buffer, _MOST // size, 0)
+    fds = [_EVENT.unpack_from(view, i * size)[1] for i in range(count)]
+    _free.append((buffer, view))
+    if count < 0:
+        return None
+    keys = selector.get_map()
+    return [keys[fd] for fd in fds if fd in keys]
 
 
 def _take() -> "tuple[ctypes.Array[ctypes.c_char], memoryview]":

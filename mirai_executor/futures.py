@@ -122,11 +122,13 @@ class MiraiFuture(Future[T], Generic[T]):
 
     def _get_lock(self) -> "threading.RLock":
         if self._made_lock is None:
-            # Made before, so that no garbage is collected in between, which runs any code.
-            attributes, lock = self.__dict__, threading.RLock()
+            lock = threading.RLock()
             with _common_lock:
-                attributes.setdefault("_made_lock", lock)
-        return self._made_lock  # type: ignore[return-value]  # it has been made
+                # Nothing is called in here, or in the other blocks of this lock: so no garbage is
+                # collected and no signal handled, whose code might wait for any future.
+                if self._made_lock is None:
+                    self._made_lock = lock
+        return self._made_lock
 
     def _get_condition(self) -> _Condition:
         if self._made_condition is None:

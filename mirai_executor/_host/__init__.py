@@ -24,7 +24,6 @@ from mirai_executor._core import (
     BroadcastId,
     CancelRequested,
     DaemonsAdded,
-    DaemonsRequested,
     Policy,
     ScalePolicy,
     Scaler,
@@ -251,7 +250,6 @@ class Host:
         if threading.current_thread() in self._threads:
             raise RuntimeError("wait_ready() in a callback of a future would wait for itself")
         ready: Answer[None] = Answer()
-        self._put(DaemonsRequested(count))
         self._ask(lambda loop: loop.when_ready(count, ready))
         if not ready.given.wait(timeout):
             raise TimeoutError(f"{count} daemons were not ready after {timeout} s")

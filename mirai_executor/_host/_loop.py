@@ -33,6 +33,7 @@ from mirai_executor._core import (
     Command,
     DaemonId,
     DaemonsAdded,
+    DaemonsRequested,
     DaemonState,
     DismissDaemon,
     Dispatcher,
@@ -242,7 +243,7 @@ class Loop:
         deadline = self._dispatcher.next_deadline()
         if deadline is not None and deadline <= now:
             # This thread may have waited for the GIL: what has come in the meantime is not late.
-            for key in _nowait.ready(self._selector):
+            for key, _ in self._selector.select(0):
                 key.data()
             self._carry_out(self._dispatcher.expire(now))
         self._fleet.expire(now)
@@ -256,7 +257,7 @@ class Loop:
     def _sleep(self) -> list[Callable[[], None]]:
         # What is there already is taken with the GIL in hand: to have it back takes longer.
         ready = _nowait.ready(self._selector)
-        if ready or self._inbox:
+        if ready or (self._inbox and ready is not None):
             return [key.data for key in ready]
         deadlines = list(self._fleet.deadlines())
         if self._door is not None:
@@ -433,9 +434,11 @@ class Loop:
     # Questions
 
     def when_ready(self, count: int, answer: Answer[None]) -> None:
-        """Answer once so many daemons are ready, or none can be."""
+        """Start so many daemons, and answer once they are ready, or none can be."""
+        # In one step: a daemon whose end is noticed in between would have counted as ready for
+        # the request, and be missing ever after.
         self._awaiting_ready.append((count, answer))
-        self._tell_ready()
+        self.handle(DaemonsRequested(count))
 
     def _tell_ready(self) -> None:
         ready = self._dispatcher.ready_count

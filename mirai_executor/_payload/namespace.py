@@ -72,7 +72,7 @@ class Namespace:
         self._received: dict[str, dict[bytes, bytes]] = {}
         self._pending: dict[str, bytes] = {}
         self._functions = Kept()
-        self._table: Sequence[tuple[str, bytes]] = ()  # all of it is applied
+        self._table: Sequence[tuple[str, bytes]] | None = None  # all of it is applied
         self._function_entry: tuple[str, bytes] | None = None  # of that table
         self._main_imported = False
         self._main_failed = ""
@@ -158,14 +158,15 @@ class Namespace:
         return functools.partial(fn, *args, **kwargs)
 
     def _use(self, names: Sequence[tuple[str, bytes]]) -> None:
-        self._table, self._function_entry = (), None  # until all is applied
+        self._table = None  # until all is applied
         function, rest = None, names
         if names and names[-1][0] in FUNCTIONS:
             function, rest = names[-1], names[:-1]
         changed = [entry for entry in rest if self._applied.get(entry[0]) != entry[1]]
         if changed:
             self._apply(changed)
-        self._table, self._function_entry = names, function
+        self._function_entry = function
+        self._table = names
 
     def _function(self, kind: str, digest: bytes) -> Any:
         blob = self._functions[digest]
@@ -374,15 +375,18 @@ def _fail_to_load(what: str, error: Exception) -> NoReturn:
 def _find(where: bytes) -> object:
     """Return what a module has by a name at this moment, as pickle would, at less cost."""
     module, names = _parts(where)
+    found: Any = None
     try:
-        found: object = sys.modules[module]
-        for name in names:
-            found = getattr(found, name)
-    except (KeyError, AttributeError):  # it has to be imported, or another thread is at it
+        found = sys.modules[module]
+        spec = found.__spec__
+        is_there = spec is None or not spec._initializing  # noqa: SLF001 - as the import itself does
+    except (KeyError, AttributeError):
+        is_there = False
+    if not is_there:  # or another thread is about to import it, and has to be waited for
         __import__(module)
         found = sys.modules[module]
-        for name in names:
-            found = getattr(found, name)
+    for name in names:
+        found = getattr(found, name)
     return found
 
 

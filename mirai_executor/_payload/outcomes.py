@@ -20,14 +20,15 @@ from mirai_executor.errors import PayloadError
 
 __all__ = ["NO_NUMBER", "OutcomePickler", "decode_number", "decode_value", "encode_value"]
 
-# The pickles of None, booleans and most numbers: how long they are, where their one opcode stands,
-# and which it is. From the fourth byte of it on, C pickle begins with a frame of nine.
+# The pickles of None, booleans and most numbers: how long they are, how they begin, where their
+# one opcode stands, and which it is. What is longer than three bytes stands in a frame.
+_HEAD = pickle.PROTO + bytes((PROTOCOL,))
 _NUMBERS = {
-    4: (2, pickle.NONE + pickle.NEWTRUE + pickle.NEWFALSE),
-    5: (2, pickle.BININT1),
-    15: (11, pickle.BININT2),
-    17: (11, pickle.BININT),
-    21: (11, pickle.BINFLOAT),
+    4: (_HEAD, 2, pickle.NONE + pickle.NEWTRUE + pickle.NEWFALSE),
+    5: (_HEAD, 2, pickle.BININT1),
+    15: (_HEAD + pickle.FRAME, 11, pickle.BININT2),
+    17: (_HEAD + pickle.FRAME, 11, pickle.BININT),
+    21: (_HEAD + pickle.FRAME, 11, pickle.BINFLOAT),
 }
 NO_NUMBER = object()
 
@@ -105,10 +106,13 @@ def decode_number(blob: bytes | memoryview) -> object:
     """Return a result that takes no time to decode: a number, a boolean or None.
 
     Returns:
-        ``NO_NUMBER`` if it is none of these, or cannot be unpickled.
+        ``NO_NUMBER`` if it is none of these, an integer of more than 32 bits, or no pickle at all.
     """
     found = _NUMBERS.get(len(blob))
-    if found is None or blob[found[0]] not in found[1]:
+    if found is None:
+        return NO_NUMBER
+    head, place, opcodes = found
+    if blob[place] not in opcodes or blob[: len(head)] != head:
         return NO_NUMBER
     try:
         return pickle.loads(blob)

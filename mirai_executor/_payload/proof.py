@@ -12,6 +12,8 @@ Whatever else it reaches (a list, an instance, a class of ``__main__``) may chan
 then there is no proof, and the function is pickled anew for each call.
 """
 
+import contextlib
+import functools
 import sys
 import typing
 from collections.abc import Callable, Iterable
@@ -44,20 +46,21 @@ _ABSENT = object()
 
 # Its code cannot change, but all of these can be replaced, even the code as a whole. Python 3.12
 # has a part more.
-_PARTS: tuple[str, ...] = (
-    *(
-        "code",
-        "defaults",
-        "kwdefaults",
-        "dict",
-        "annotations",
-        "name",
-        "qualname",
-        "module",
-        "doc",
-    ),
-    *(("type_params",) if hasattr(FunctionType, "__type_params__") else ()),
+_PARTS = (
+    "__code__",
+    "__defaults__",
+    "__kwdefaults__",
+    "__dict__",
+    "__annotations__",
+    "__name__",
+    "__qualname__",
+    "__module__",
+    "__doc__",
+    *(["__type_params__"] if hasattr(FunctionType, "__type_params__") else []),
 )
+
+# To compile a proof pays after so many looks at it, where it has no more than so many terms.
+_OFTEN, _FEW = 256, 200
 
 
 class _Unprovable(Exception):  # noqa: N818 - a way out, not an error
@@ -79,29 +82,40 @@ def prove(function: FunctionType) -> "Proof | None":
                 waiting.extend(proof.add(value))
     except Exception:  # _Unprovable, or the user's code: that will speak when it is pickled
         return None
-    proof.close()
     return proof
 
 
 class Proof:
-    """All that a function's bytes were made from. It keeps those objects alive.
-
-    Attributes:
-        holds: Tells whether nothing has changed. Once the proof is closed.
-    """
-
-    holds: Callable[[], bool]
+    """All that a function's bytes were made from. It keeps those objects alive."""
 
     def __init__(self) -> None:
+        self._asked = 0
         self._known_of_modules = what_is_known_of_modules()
-        self._parts: list[tuple[FunctionType, str, object]] = []
         self._lookups: dict[tuple[int, str], tuple[Callable[..., Any], str, Any]] = {}
         self._cells: list[tuple[CellType, object]] = []
         self._dicts: list[dict[str, Any]] = []  # which may grow
         self._sizes: list[int] = []
 
-    def close(self) -> None:
-        """Make one expression of all that has to hold: it is asked for each call."""
+    def holds(self) -> bool:
+        """Tell whether nothing has changed."""
+        self._asked += 1
+        if self._asked == _OFTEN and len(self._lookups) + len(self._cells) <= _FEW:
+            with contextlib.suppress(Exception):  # an audit hook may forbid it
+                self.holds = self._compiled()  # type: ignore[method-assign]  # for this proof
+        for get, name, value in self._lookups.values():
+            if get(name, _ABSENT) is not value:
+                return False
+        for cell, value in self._cells:
+            if _content(cell) is not value:
+                return False
+        return (
+            list(map(len, self._dicts)) == self._sizes
+            and what_is_known_of_modules() is self._known_of_modules
+            and not hooks.registered_by_value()
+        )
+
+    def _compiled(self) -> Callable[[], bool]:
+        """Make one expression of all that has to hold, which takes a third of the time."""
         names: dict[str, Any] = {
             "ABSENT": _ABSENT,
             "content": _content,
@@ -112,11 +126,13 @@ class Proof:
         }
         terms = ["known_of_modules() is known", "not registered()"]
         for i, (get, name, value) in enumerate(self._lookups.values()):
-            names |= {f"get{i}": get, f"name{i}": name, f"value{i}": value}
-            terms.append(f"get{i}(name{i}, ABSENT) is value{i}")
-        for i, (function, part, value) in enumerate(self._parts):
-            names |= {f"f{i}": function, f"part{i}": value}
-            terms.append(f"f{i}.__{part}__ is part{i}")
+            names[f"value{i}"] = value
+            if isinstance(get, functools.partial):
+                names[f"f{i}"] = get.args[0]
+                terms.append(f"f{i}.{name} is value{i}")
+            else:
+                names |= {f"get{i}": get, f"name{i}": name}
+                terms.append(f"get{i}(name{i}, ABSENT) is value{i}")
         for i, (cell, value) in enumerate(self._cells):
             names |= {f"cell{i}": cell, f"inside{i}": value}
             terms.append(f"content(cell{i}) is inside{i}")
@@ -124,7 +140,8 @@ class Proof:
             names[f"dict{i}"] = growing
             terms.append(f"len(dict{i}) == {self._sizes[i]}")
         code = compile(f"lambda: {' and '.join(terms)}", "<proof>", "eval")
-        self.holds = eval(code, names)  # noqa: S307 - our own text
+        made: Callable[[], bool] = eval(code, names)  # noqa: S307 - our own text
+        return made
 
     def add(self, value: Any) -> Iterable[Any]:
         """Remember one object; return those that it consists of."""
@@ -163,8 +180,10 @@ class Proof:
             raise _Unprovable
 
     def _add_function(self, function: FunctionType) -> Iterable[Any]:
-        parts = {part: getattr(function, f"__{part}__") for part in _PARTS}
-        self._parts += ((function, part, value) for part, value in parts.items())
+        parts = {part: getattr(function, part) for part in _PARTS}
+        part_of = functools.partial(getattr, function)
+        for part, value in parts.items():
+            self._lookups[id(function), part] = (part_of, part, value)
         home = self._home_of_globals(function)
         found = self._add_globals(function, home)
         contents = self._add_cells(function)
@@ -172,9 +191,9 @@ class Proof:
             module = self._look_up(sys.modules, name)
             if module is not _ABSENT:
                 contents.append(module)
-        for attributes in ("dict", "kwdefaults", "annotations"):
+        for attributes in ("__dict__", "__kwdefaults__", "__annotations__"):
             contents.extend(self._add_names(parts.pop(attributes)))
-        contents += (value for part, value in parts.items() if part != "code")
+        contents += (value for part, value in parts.items() if part != "__code__")
         # What an importable module holds stays there.
         return contents if home.kind is Kind.IMPORTABLE else [*found, *contents]
 

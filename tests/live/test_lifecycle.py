@@ -139,6 +139,28 @@ def test_wait_ready_gives_up_after_its_timeout_and_the_daemons_come_all_the_same
         assert executor.info().cumulative == 1
 
 
+@pytest.mark.local_link("daemons elsewhere are not replaced")
+def test_wait_ready_waits_for_no_daemon_whose_end_is_noticed_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with MiraiExecutor(2) as executor:
+        executor.wait_ready(PATIENCE)
+        pid = executor.status().rows[0].pid
+        put = executor._host._put
+
+        def put_and_lose_a_daemon(item: Any) -> None:
+            put(item)
+            monkeypatch.undo()
+            os.kill(pid, signal.SIGKILL)
+            while pid in {row.pid for row in executor.status().rows}:
+                pass
+
+        monkeypatch.setattr(executor._host, "_put", put_and_lose_a_daemon)
+        executor.wait_ready(PATIENCE)
+        executor.wait_ready(PATIENCE)
+        assert executor.status().connections == 2
+
+
 def test_wait_ready_in_a_callback_is_an_error_and_no_deadlock() -> None:
     raised: Future[BaseException] = Future()
 

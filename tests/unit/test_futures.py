@@ -1,11 +1,13 @@
 """A future has what somebody needs of it, made when they do, and each end is told once."""
 
 import concurrent.futures
+import gc
 import itertools
 import os
 import random
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, InvalidStateError
 from typing import Any, cast
 
@@ -90,6 +92,16 @@ def cancel(future: MiraiFuture[int]) -> bool:
 LOOKS = [wait_for, wait_beside_another, be_called, cancel]
 
 
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("restless")
 @pytest.mark.parametrize("finish", ENDS)
 @pytest.mark.parametrize("look", LOOKS)
 def test_whoever_looks_when_it_ends_hears_of_it_once(
@@ -176,6 +188,30 @@ def test_a_forked_child_can_use_futures_though_a_thread_of_the_parent_was_at_one
         go_on.set()
         thread.join()
     assert os.waitstatus_to_exitcode(status) == 7
+
+
+def test_no_garbage_is_collected_while_all_others_wait() -> None:
+    # It runs any code, which may wait for a future that needs the same lock.
+    def note(phase: str, info: object) -> None:
+        held.append(futures._common_lock._is_owned())  # type: ignore[attr-defined]
+
+    held: list[bool] = []
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    gc.callbacks.append(note)
+    try:
+        for finish in ENDS:
+            for _ in range(50):
+                future = new_future()
+                assert not future.done()
+                end(future, finish)
+                end(new_future(), finish)
+                assert future.result() == 7
+    finally:
+        gc.callbacks.remove(note)
+        gc.set_threshold(*thresholds)
+    assert held
+    assert not any(held)
 
 
 def test_what_the_standard_library_looks_for_is_there() -> None:

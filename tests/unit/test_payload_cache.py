@@ -1,5 +1,6 @@
 """A function is pickled once, and never stale: whatever it captures, and whoever changes that."""
 
+import builtins
 import gc
 import importlib
 import math
@@ -23,6 +24,7 @@ from mirai_executor._payload import functions as functions_module
 from mirai_executor._payload import kept as kept_module
 from mirai_executor._payload import namespace as namespace_module
 from mirai_executor._payload import plain as plain_module
+from mirai_executor._payload import proof as proof_module
 from mirai_executor._payload.functions import pickle_function
 from mirai_executor._payload.kept import FUNCTION, NAMED
 from mirai_executor._payload.proof import Proof, prove
@@ -159,8 +161,45 @@ if __name__ == "__main__":
 """  # noqa: E501 - a list reads best in few lines
 
 
-def test_no_change_is_ever_missed() -> None:
-    assert run_host(CHANGES) == "never True 24\n"
+@pytest.mark.parametrize("often", [1, 2, sys.maxsize], ids=["compiled", "later", "looked at"])
+def test_no_change_is_ever_missed(often: int) -> None:
+    compiled = f"from mirai_executor._payload import proof; proof._OFTEN = {often}\n"
+    assert run_host(compiled + CHANGES) == "never True 24\n"
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_proof_that_is_asked_often_is_compiled_if_that_can_be(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(*_: object) -> None:
+        raise RuntimeError("no compiling here")
+
+    monkeypatch.setattr(proof_module, "_OFTEN", 5)
+    if not compiled:
+        monkeypatch.setattr(proof_module, "compile", forbid, raising=False)
+    value: Any = 1
+
+    def fn() -> Any:
+        return value
+
+    proof = proof_of(fn)
+    assert proof is not None
+    assert [proof.holds() for _ in range(10)] == [True] * 10
+    assert ("holds" in vars(proof)) is compiled
+    value = 2
+    assert not proof.holds()
+    value = 1
+    assert proof.holds()
+    fn.__doc__ = "changed"
+    assert not proof.holds()
+
+
+def test_a_proof_of_very_much_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof_module, "_OFTEN", 1)
+    proof = proof_of(adder(tuple(adder(n) for n in range(proof_module._FEW))))
+    assert proof is not None
+    assert proof.holds()
+    assert "holds" not in vars(proof)
 
 
 def test_what_cannot_change_is_proven() -> None:
@@ -310,21 +349,31 @@ def test_a_name_is_waited_for_while_another_thread_imports_its_module(
 ) -> None:
     script = f"""
 from {__name__} import BEGUN, GO_ON
-def __getattr__(name):
-    GO_ON.set()
-    raise AttributeError(name)
+def f(): return answer
 BEGUN.set()
 GO_ON.wait(30)
-def f(): pass
+answer = 42
 """
     (tmp_path / "slow_to_come.py").write_text(script)
     monkeypatch.syspath_prepend(tmp_path)
     importer = threading.Thread(target=importlib.import_module, args=("slow_to_come",))
     importer.start()
     assert BEGUN.wait(30)
-    found = namespace_module._find(b"slow_to_come:f")  # lets it go on
-    importer.join()
-    assert found is sys.modules.pop("slow_to_come").f
+    real_import = builtins.__import__
+
+    def wait_for_import(name: str, *rest: Any) -> Any:
+        if name == "slow_to_come":
+            GO_ON.set()
+        return real_import(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", wait_for_import)
+    try:
+        found: Any = namespace_module._find(b"slow_to_come:f")
+        assert found() == 42
+    finally:
+        GO_ON.set()
+        importer.join()
+        del sys.modules["slow_to_come"]
 
 
 def test_what_a_task_does_to_its_function_is_gone_with_the_task() -> None:

@@ -55,8 +55,13 @@ def test_a_number_is_decoded_at_once_and_anything_else_is_not(value: Any) -> Non
 @given(st.binary(), st.binary(max_size=25))
 def test_what_only_looks_like_a_number_is_none(head: bytes, tail: bytes) -> None:
     for blob in (head, b"\x80\x05" + head, b"\x80\x05" + tail[:9] + b"G" + tail, tail + b"."):
-        decoded = decode_number(blob)  # and nothing is raised, nor made
+        decoded = decode_number(blob)  # and nothing is raised, nor called
         assert decoded is NO_NUMBER or type(decoded) in (int, float, bool, type(None))
+
+
+def test_no_function_can_pass_for_a_number() -> None:
+    assert decode_number(b"csys\nexit\nVM\n\x85R") is NO_NUMBER
+    assert decode_number(b"\x8c\x0c" + b"a" * 9 + b"Maa.") is NO_NUMBER
 
 
 @given(st.lists(values, max_size=3), st.dictionaries(st.text(), values, max_size=3))
