@@ -157,10 +157,7 @@ class Link:
         """
         if self._has_begun():
             return
-        poll = self._poll().poll
-        if poll(0):
-            return
-        until = time.perf_counter() + seconds
+        poll, until = self._poll().poll, time.perf_counter() + seconds
         while not poll(0) and time.perf_counter() < until:
             os.sched_yield()
 
