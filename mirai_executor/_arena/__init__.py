@@ -18,17 +18,12 @@ size of ``/dev/shm`` do not matter. An ``Exchange`` is all of this for one peer.
 
 from ._channel import Channel
 from ._exchange import Buffer, Exchange, writable
-from ._memory import ArenaError, Place, available, physical_memory
-from ._pool import Pool, Reservation, Shared
+from ._memory import ArenaError, Place, available, physical_memory, whole
+from ._pool import Pool, Shared
 from ._receiver import Receiver
 from ._sender import Sender
-from ._stream import Stream
-
-# From so many bytes on, a pickle is better placed in an arena than sent in a frame; measured.
-LARGE = 1 << 20
 
 __all__ = [
-    "LARGE",
     "ArenaError",
     "Buffer",
     "Channel",
@@ -36,11 +31,10 @@ __all__ = [
     "Place",
     "Pool",
     "Receiver",
-    "Reservation",
     "Sender",
     "Shared",
-    "Stream",
     "available",
     "physical_memory",
+    "whole",
     "writable",
 ]

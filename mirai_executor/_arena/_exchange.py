@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from ._channel import Channel
-from ._memory import Place, flat
+from ._memory import Place, whole
 from ._pool import Pool
 from ._receiver import Receiver
 from ._sender import Sender
@@ -26,12 +26,12 @@ class Exchange:
         self._sender = Sender(pool, channel)
         self._receiver = Receiver(channel)
 
-    def lend(self, buffers: Sequence[Buffer]) -> tuple[Buffer, ...]:
+    def lend(self, buffers: "Sequence[Buffer | list[bytes]]") -> tuple[Buffer, ...]:
         """Have the peer get buffers; return what the next frame has to say of them.
 
         Args:
             buffers: Places of the pool that the caller holds, and goes on to hold; or bytes, which
-                are copied.
+                are copied; a list of them is one buffer.
 
         Returns:
             Places that the peer may use from now on. If it cannot be reached, or there is no
@@ -49,10 +49,8 @@ class Exchange:
         finally:
             self._pool.release({place.arena for place in own})
 
-    def _bytes_of(self, buffer: Buffer) -> bytes:
-        if isinstance(buffer, tuple):
-            return bytes(self._pool.view(Place(*buffer)))
-        return buffer if type(buffer) is bytes else bytes(flat(buffer))
+    def _bytes_of(self, buffer: "Buffer | list[bytes]") -> bytes:
+        return whole(self._pool.view(Place(*buffer)) if isinstance(buffer, tuple) else buffer)
 
     def views(self, buffers: Sequence[Buffer]) -> tuple[memoryview | bytearray, ...]:
         """Return the buffers that a frame names, to be called once for each message.
@@ -97,9 +95,9 @@ class Exchange:
         self._channel.close()
 
 
-def _as_it_travels(buffer: Buffer) -> Buffer:
+def _as_it_travels(buffer: "Buffer | list[bytes]") -> Buffer:
     """Return places as they are, and bytes as they are now."""
-    return buffer if isinstance(buffer, bytes | tuple) else bytes(flat(buffer))
+    return buffer if isinstance(buffer, tuple) else whole(buffer)
 
 
 def writable(buffers: Iterable[Buffer]) -> tuple[memoryview | bytearray, ...]:

@@ -7,7 +7,7 @@ import functools
 import mmap
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 if sys.platform == "linux":
@@ -20,6 +20,7 @@ _NOEXEC_SEAL = 8  # MFD_NOEXEC_SEAL, since Linux 6.3; systems with vm.memfd_noex
 # How much is copied in one step. A step holds the GIL, so this is also what other threads and
 # Ctrl-C wait for: about a tenth of a millisecond.
 STEP = 1 << 20
+_SMALL = STEP // 8  # what is larger is written by itself
 
 
 class ArenaError(RuntimeError):
@@ -115,6 +116,42 @@ def flat(buffer: object) -> memoryview:
     if view.nbytes == 0:
         return memoryview(b"")
     return view.cast("B")
+
+
+def size_of(buffer: object) -> int:
+    """Return how many bytes a C-contiguous buffer has, or a list of ``bytes``."""
+    return sum(map(len, buffer)) if isinstance(buffer, list) else flat(buffer).nbytes
+
+
+def whole(buffer: object) -> bytes:
+    """Return a C-contiguous buffer, or a list of ``bytes``, as it is now."""
+    if isinstance(buffer, list):
+        return b"".join(buffer)
+    return buffer if type(buffer) is bytes else bytes(flat(buffer))
+
+
+def in_steps(buffer: object) -> Iterator[memoryview]:
+    """Return a C-contiguous buffer as bytes, or a list of ``bytes`` with small ones joined.
+
+    Each write to new memory hands the GIL over, and a thread that computes keeps it for 5 ms.
+    To join costs little: what the pickler has just written is in the cache yet.
+    """
+    if not isinstance(buffer, list):
+        yield flat(buffer)
+        return
+    waiting: list[bytes] = []
+    size = 0
+    for piece in buffer:
+        is_small = len(piece) <= _SMALL
+        if waiting and (not is_small or size + len(piece) > STEP):
+            yield memoryview(b"".join(waiting))
+            waiting, size = [], 0
+        if is_small:
+            waiting.append(piece)
+            size += len(piece)
+        else:
+            yield memoryview(piece)
+    yield memoryview(b"".join(waiting))
 
 
 class Mapping:

@@ -15,7 +15,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ._arenas import Arena, Constant, Memory
-from ._memory import ArenaError, Place, create_constant, flat, map_memory, unused
+from ._memory import (
+    ArenaError,
+    Place,
+    create_constant,
+    flat,
+    in_steps,
+    map_memory,
+    size_of,
+    unused,
+)
 
 _ALIGNMENT = 64  # bytes: what vector instructions and cache lines like
 _SMALLEST = 1 << 16
@@ -36,64 +45,6 @@ class Shared:
         """Return the buffers, for reading only."""
         whole = memoryview(self._mapping)
         return tuple(whole[at : at + length] for _, at, length in self.places)
-
-
-class Reservation:
-    """An arena that is written to before it is known how much that will be.
-
-    One thread. It ends with ``commit`` or ``cancel``.
-    """
-
-    def __init__(self, pool: "Pool", arena: Arena) -> None:
-        self._pool = pool
-        self._arena = arena
-        self.length = 0  # how much has been written
-
-    @property
-    def size(self) -> int:
-        """How much can be written, in bytes."""
-        return self._arena.size
-
-    def write(self, data: memoryview) -> bool:
-        """Append bytes, moving to a larger arena if need be; False if there is none."""
-        end = self.length + len(data)
-        if end > self.size and not self.grow(max(end, 2 * self.size)) and not self.grow(end):
-            return False
-        try:
-            self._arena.write(self.length, data)
-        except OSError:
-            return False
-        self.length = end
-        return True
-
-    def view(self, size: int) -> memoryview:
-        """Return the first ``size`` bytes, to be written to in any order.
-
-        Raises:
-            OSError: The system has no memory left.
-        """
-        self.length = max(self.length, size)
-        return self._arena.view(size)
-
-    def grow(self, size: int) -> bool:
-        """Move what was written to an arena of at least ``size`` bytes; False if there is none."""
-        larger = self._pool.reserve(size)
-        if larger is None:
-            return False
-        if not larger.write(self._arena.view(self.length)):
-            larger.cancel()
-            return False
-        old, self._arena = self._arena, larger._arena  # noqa: SLF001 - another of its kind
-        self._pool.release((old.number,))
-        return True
-
-    def commit(self) -> Place:
-        """Return the place of what was written; the caller holds the arena, as after ``place``."""
-        return Place(self._arena.number, 0, self.length)
-
-    def cancel(self) -> None:
-        """Give the arena back."""
-        self._pool.release((self._arena.number,))
 
 
 class Pool:
@@ -119,34 +70,31 @@ class Pool:
     def place(self, buffers: Sequence[object]) -> tuple[Place, ...] | None:
         """Copy C-contiguous buffers into one arena, which the caller then holds.
 
-        Each lies at a multiple of 64 bytes.
+        Each lies at a multiple of 64 bytes. A list of ``bytes`` is one buffer, too.
 
         Returns:
             Their places, or None where the limits, or the system, leave no memory: the buffers
             then have to travel in a frame.
         """
-        flats = [flat(buffer) for buffer in buffers]
-        starts, size = _lay_out(flats)
+        sizes = [size_of(buffer) for buffer in buffers]
+        starts, size = _lay_out(sizes)
         if not size:
-            return _places(0, starts, flats)
+            return _places(0, starts, sizes)
         arena = self._take(size)
         if arena is None:
             return None
         try:
-            for start, data in zip(starts, flats, strict=True):
-                arena.write(start, data)
+            for at, buffer in zip(starts, buffers, strict=True):
+                for data in in_steps(buffer):
+                    arena.write(at, data)
+                    at += len(data)
         except BaseException as error:
             no_memory = isinstance(error, OSError)
             self.release((arena.number,), spoilt=no_memory)
             if no_memory:
                 return None
             raise
-        return _places(arena.number, starts, flats)
-
-    def reserve(self, size: int) -> Reservation | None:
-        """Return an arena of at least ``size`` bytes to write to; None if there is none."""
-        arena = self._take(size, roomy=True)
-        return None if arena is None else Reservation(self, arena)
+        return _places(arena.number, starts, sizes)
 
     def share(self, buffers: Sequence[object]) -> Shared:
         """Copy C-contiguous buffers into memory that never changes; the limits do not count it.
@@ -156,7 +104,8 @@ class Pool:
         """
         self.sweep()
         flats = [flat(buffer) for buffer in buffers]
-        starts, size = _lay_out(flats)
+        sizes = [data.nbytes for data in flats]
+        starts, size = _lay_out(sizes)
         memory = Constant(next(self._numbers), max(size, mmap.PAGESIZE), used=size)
         memory.fd = create_constant(memory.size, zip(starts, flats, strict=True))
         try:
@@ -164,7 +113,7 @@ class Pool:
         except BaseException:
             memory.drop()
             raise
-        places = _places(memory.number, starts, flats)
+        places = _places(memory.number, starts, sizes)
         self._constants[memory.number] = memory
         self._mappings[memory.number] = mapping
         return Shared(places, mapping)
@@ -276,24 +225,20 @@ class Pool:
 
     # Which arena
 
-    def _take(self, need: int, *, roomy: bool = False) -> Arena | None:
-        """Return an arena for ``need`` bytes: a warm one, a new one, one much too large.
-
-        One that is ``roomy`` is the largest that is free, since it may have to grow.
-        """
+    def _take(self, need: int) -> Arena | None:
+        """Return an arena for ``need`` bytes: a warm one, a new one, one much too large."""
         size = _size_class(need)
         return (
-            (self._reuse(need, sys.maxsize, largest=True) if roomy else None)
-            or self._reuse(need, 2 * size)
+            self._reuse(need, 2 * size)
             or self._make(size)
             or self._reuse(need, sys.maxsize)
             or self._make(size, evict=True)
         )
 
-    def _reuse(self, at_least: int, at_most: int, *, largest: bool = False) -> Arena | None:
+    def _reuse(self, at_least: int, at_most: int) -> Arena | None:
         latest_first = reversed(list(self._free.values()))
         fits = [arena for arena in latest_first if at_least <= arena.size <= at_most]
-        for arena in sorted(fits, key=lambda arena: -arena.size if largest else arena.size):
+        for arena in sorted(fits, key=lambda arena: arena.size):
             if self._free.pop(arena.number, None) is not None:  # no other thread was faster
                 arena.take()
                 return arena
@@ -339,19 +284,19 @@ class Pool:
         arena.drop()
 
 
-def _lay_out(flats: Sequence[memoryview]) -> tuple[list[int], int]:
+def _lay_out(sizes: Sequence[int]) -> tuple[list[int], int]:
     starts, end = [], 0
-    for data in flats:
+    for size in sizes:
         start = -(-end // _ALIGNMENT) * _ALIGNMENT
         starts.append(start)
-        end = start + len(data)
+        end = start + size
     return starts, end
 
 
-def _places(arena: int, starts: Sequence[int], flats: Sequence[memoryview]) -> tuple[Place, ...]:
+def _places(arena: int, starts: Sequence[int], sizes: Sequence[int]) -> tuple[Place, ...]:
     return tuple(
-        Place(arena, start, len(data)) if data else Place(0, 0, 0)
-        for start, data in zip(starts, flats, strict=True)
+        Place(arena, start, size) if size else Place(0, 0, 0)
+        for start, size in zip(starts, sizes, strict=True)
     )
 
 

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     import subprocess
 
     from mirai_executor import _payload
-    from mirai_executor._arena import Buffer
 
     from ._loop import HostView as HostView
     from ._loop import Item, Loop, OpenFuture, OpenTask
@@ -148,24 +147,17 @@ class Host:
         self._check_usable()
         encoder = self._encoder or self._encoding()
         try:
-            blob, names, views = encoder.encode(fn, args, kwargs, out_of_band=True)
-            buffers: tuple[Buffer, ...] = ()
-            if views or len(blob) >= self._store.large:
-                blob, buffers = self._kept(blob, views, limits.retries)
+            blob, names, large = encoder.encode(
+                fn, args, kwargs, out_of_band=True, apart=self._store.is_shared
+            )
+            # The user's memory is his again when this returns.
+            buffers = self._store.keep(large, limits.retries) if large else ()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the user's own __reduce__ may raise any
             future.set_exception(error)
         else:
             self._accept((task, future, limits, kind_of(fn, args), blob, names, buffers))
-
-    def _kept(
-        self, blob: bytes, views: tuple[memoryview, ...], retries: int
-    ) -> "tuple[bytes, tuple[Buffer, ...]]":
-        """Keep what is large of a call: the user's memory is his again when submit() returns."""
-        if len(blob) < self._store.large:
-            return blob, self._store.keep(views, retries)
-        return b"", self._store.keep((*views, memoryview(blob)), retries)
 
     def share(self, obj: T) -> T:
         """Return a copy whose large buffers lie where daemons can look at them."""

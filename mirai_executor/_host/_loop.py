@@ -586,8 +586,6 @@ def _resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:
         return
     failed = status is _ERROR
     value = _NO_NUMBER if failed or views else _payload.decode_number(payload)
-    if views and not payload:  # it is large itself
-        *views, payload = views
     decode: Callable[..., Any] = _decode_error if failed else _payload.decode_value
     if views:
         decode = functools.partial(decode, buffers=views)

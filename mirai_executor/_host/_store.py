@@ -1,6 +1,5 @@
 """Keeps the large buffers of tasks, from their submission until the tasks have ended."""
 
-import sys
 from collections.abc import Iterator, Sequence
 
 from mirai_executor import _arena
@@ -13,10 +12,10 @@ _ARENAS = 32  # each costs two descriptors here, and one at each daemon
 class Lasting(Place):
     """The place of a buffer that is shared for as long as somebody refers to it, as this does."""
 
-    view: memoryview
+    view: object
 
     @classmethod
-    def of(cls, place: Place, view: memoryview) -> "Lasting":
+    def of(cls, place: Place, view: object) -> "Lasting":
         self = cls(*place)
         self.view = view
         return self
@@ -33,10 +32,11 @@ class Store:
         self._pool: _arena.Pool | None = None
         if shared and _arena.available():
             self._pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
-        # From so many bytes on, a pickle is better kept as one more buffer.
-        self.large = sys.maxsize if self._pool is None else _arena.LARGE
+        self.is_shared = self._pool is not None  # by its daemons
 
-    def keep(self, buffers: Sequence[memoryview], retries: int) -> tuple[Buffer, ...]:
+    def keep(
+        self, buffers: "Sequence[memoryview | list[bytes]]", retries: int
+    ) -> tuple[Buffer, ...]:
         """Copy the large buffers of a task.
 
         What is to be sent a second time must not lie where the first daemon may have written to
@@ -45,13 +45,13 @@ class Store:
         """
         if self._pool is None:
             return tuple(map(_own, buffers))
-        kept = [self._pool.locate(view) for view in buffers]
-        own = [view for view, place in zip(buffers, kept, strict=True) if place is None]
+        kept = [None if isinstance(it, list) else self._pool.locate(it) for it in buffers]
+        own = [it for it, place in zip(buffers, kept, strict=True) if place is None]
         places = None if retries else self._pool.place(own)
         copied: Iterator[Buffer] = iter(places) if places else map(_own, own)
         return tuple(
-            next(copied) if place is None else Lasting.of(place, view)
-            for view, place in zip(buffers, kept, strict=True)
+            next(copied) if place is None else Lasting.of(place, it)
+            for it, place in zip(buffers, kept, strict=True)
         )
 
     def let_go(self, buffers: Sequence[Buffer]) -> None:
@@ -59,14 +59,14 @@ class Store:
         if self._pool is not None:
             self._pool.release({buffer[0] for buffer in buffers if isinstance(buffer, tuple)})
 
-    def share(self, buffers: Sequence[memoryview]) -> tuple[memoryview, ...]:
+    def share(self, buffers: "Sequence[memoryview | list[bytes]]") -> tuple[memoryview, ...]:
         """Copy large buffers to where daemons can look at them; return views.
 
         Raises:
             OSError: The system has no memory, or no descriptor, left.
         """
         if self._pool is None:
-            return tuple(memoryview(bytes(buffer)) for buffer in buffers)
+            return tuple(memoryview(_own(buffer)) for buffer in buffers)
         # One by one, so that each is let go of by itself.
         return tuple(self._pool.share([buffer]).views()[0] for buffer in buffers)
 
@@ -93,7 +93,9 @@ class Store:
             self._pool.close()
 
 
-def _own(view: memoryview) -> bytes:
+def _own(view: memoryview | list[bytes]) -> bytes:
     """Return bytes that nobody changes."""
+    if isinstance(view, list):
+        return b"".join(view)
     is_one = type(view.obj) is bytes and view.nbytes == len(view.obj)
     return view.obj if is_one else bytes(view)  # type: ignore[return-value]  # it is bytes

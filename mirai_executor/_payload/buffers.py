@@ -1,24 +1,129 @@
-"""Decides which buffers travel beside a payload's bytes instead of in them: the large ones.
+"""Decides what travels beside a payload's bytes instead of in them: what is large.
 
 Pickle's protocol 5 hands over each buffer that an object offers (an array's memory, a
-``PickleBuffer``). A small one is cheaper to copy into the stream than to look after.
+``PickleBuffer``). A small one is cheaper to copy into the stream than to look after. Where memory
+is shared, a pickle that is large itself (many ``bytes``, a long list) goes beside, too: as the
+last of its buffers, in the pieces that the pickler wrote.
 """
 
+import io
+import pickle
+from collections.abc import Callable, Sequence
 from pickle import PickleBuffer
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["OUT_OF_BAND", "Beside", "Buffer", "Value"]
+from mirai_executor._payload.proof import ATOMS
+
+__all__ = [
+    "BRIEF",
+    "LARGE",
+    "OUT_OF_BAND",
+    "Beside",
+    "Buffer",
+    "Large",
+    "Value",
+    "dump_value",
+    "is_brief",
+    "taken_apart",
+]
 
 Buffer = bytes | bytearray | memoryview  # what decoding takes
+Large = memoryview | list[bytes]  # what encoding gives; a list: one after the other
 
 OUT_OF_BAND = 192 * 1024  # bytes; where the copy becomes dearer than a place of its own, measured
+LARGE = 1 << 20  # bytes; from here on, a pickle is better beside than in a frame, measured
+
+# What is pickled at once, with nothing to look for inside: all but bytes, which may be large.
+BRIEF = ATOMS - {bytes}
+
+
+def is_brief(value: object) -> bool:
+    """Tell whether something is pickled at once, though it is none of ``BRIEF``."""
+    return type(value) is bytes and len(value) < LARGE
 
 
 class Value(NamedTuple):
-    """A pickled object, and its large buffers: views of the memory that it lies in itself."""
+    """A pickled object, and its large buffers: views of the memory that it lies in itself.
+
+    If there are buffers and ``blob`` is empty, the pickle is the last of the buffers.
+    """
 
     blob: bytes
-    buffers: tuple[memoryview, ...] = ()
+    buffers: tuple[Large, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes they are together."""
+        sizes = (sum(map(len, it)) if isinstance(it, list) else it.nbytes for it in self.buffers)
+        return len(self.blob) + sum(sizes)
+
+
+def dump_value(
+    make: "Callable[[Any, Beside | None], pickle.Pickler]",
+    obj: object,
+    *,
+    out_of_band: bool = False,
+    apart: bool = False,
+) -> Value:
+    """Pickle an object.
+
+    Args:
+        make: Makes a pickler from its file and its ``buffer_callback``; perhaps twice.
+        obj: The object.
+        out_of_band: Whether large buffers may travel beside the bytes.
+        apart: Whether a large pickle may be one of them; only with ``out_of_band``.
+    """
+    if apart:
+        beside, pieces = Beside(), _Pieces()
+        make(pieces, beside).dump(obj)
+        if len(pieces) == 1 and len(pieces[0]) < LARGE:  # nearly always
+            return Value(pieces[0], beside.views)
+        settled = pieces.settled()
+        if settled is not None:
+            return _laid_out(settled, beside.views)
+    collected = Beside() if out_of_band else None
+    with io.BytesIO() as file:
+        make(file, collected).dump(obj)
+        blob, views = file.getvalue(), collected.views if collected else ()
+    return _laid_out([blob], views) if apart else Value(blob, views)
+
+
+def _laid_out(pieces: list[bytes], views: tuple[memoryview, ...]) -> Value:
+    """Put a pickle where its size wants it."""
+    if sum(map(len, pieces)) >= LARGE:
+        return Value(b"", (*views, pieces))
+    return Value(b"".join(pieces), views)
+
+
+def taken_apart(blob: Buffer, buffers: Sequence[Buffer]) -> tuple[Buffer, Sequence[Buffer]]:
+    """Return a pickle and its buffers, wherever it has travelled."""
+    return (blob, buffers) if blob or not buffers else (buffers[-1], buffers[:-1])
+
+
+class _Pieces(list[bytes]):
+    """What a pickler has written, as a file that keeps each piece as it is.
+
+    The pickler hands over a large ``bytes`` itself, and the rest in pieces of about 64 KiB. Its
+    ``write`` is C: while one in Python ran, other threads could change what is being pickled.
+    """
+
+    write = list.append
+
+    def settled(self) -> list[bytes] | None:
+        """Return what nobody else can change any more; None if it is too late for that.
+
+        The pickler hands over a ``bytearray`` itself, too, and has noted its length already: it
+        may have another one by now. The memory of an array keeps its length.
+        """
+        kinds = set(map(type, self))
+        if kinds == {bytes}:
+            return self
+        if bytearray in kinds:
+            return None
+        try:
+            return [b"".join(self)]
+        except TypeError:  # not C-contiguous: another file says so better
+            return None
 
 
 class Beside:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple, TypeVar
 
-from mirai_executor._payload.buffers import Beside
+from mirai_executor._payload.buffers import BRIEF, Large, Value, is_brief
 from mirai_executor._payload.culprits import explain, said_by_pickle
 from mirai_executor._payload.functions import FunctionCache, Taken, pickle_function
 from mirai_executor._payload.large import LargeCaptures
 from mirai_executor._payload.pickler import PROTOCOL, dump
 from mirai_executor._payload.plain import dump_plainly, is_imported
 from mirai_executor._payload.preparation import host_sys_path
-from mirai_executor._payload.proof import ATOMS
 from mirai_executor._payload.source import SOURCE_NAME, run_source
 from mirai_executor._payload.table import CallPickler, Failure, NameEntry, Table, digest_of
 
@@ -32,12 +31,13 @@ class Call(NamedTuple):
 
     ``names`` is the flat table of what it may look up in ``__main__``, perhaps empty; the last one
     may be the function itself, if it has no name. ``buffers`` are views of the user's own memory,
-    in the order in which the blob refers to them: they are good until ``submit`` returns.
+    in the order in which the blob refers to them: they are good until ``submit`` returns. If the
+    blob is empty, it is the last of the buffers.
     """
 
     blob: bytes
     names: tuple[NameEntry, ...]
-    buffers: tuple[memoryview, ...] = ()
+    buffers: tuple[Large, ...] = ()
 
 
 class CallEncoder:
@@ -63,6 +63,7 @@ class CallEncoder:
         *,
         local_locks: bool = False,
         out_of_band: bool = False,
+        apart: bool = False,
     ) -> Call:
         """Turn a call into bytes.
 
@@ -73,6 +74,7 @@ class CallEncoder:
             local_locks: Replace locks of multiprocessing, which cannot travel, by one lock in
                 each daemon, with a RuntimeWarning.
             out_of_band: Whether large buffers may travel beside the bytes.
+            apart: Whether a large pickle may be one of them; only with ``out_of_band``.
 
         Raises:
             PayloadError: Something that the call needs cannot be pickled; the message names it.
@@ -89,16 +91,16 @@ class CallEncoder:
                 blob = pickle.dumps((None, args, kwargs), PROTOCOL)
                 # At half the cost of Call(...), for most calls.
                 return tuple.__new__(Call, (blob, path + found.entries, ()))
-            dumped = dump_plainly((found.reference, args, kwargs), out_of_band=out_of_band)
+            call = (found.reference, args, kwargs)
+            dumped = dump_plainly(call, out_of_band=out_of_band, apart=apart)
             if dumped is not None:
                 return Call(dumped.blob, path + found.entries, dumped.buffers)
-        beside = Beside() if out_of_band else None
-        call = self._with_care((None if taken else fn, args, kwargs), local_locks, beside)
+        call = (None if taken else fn, args, kwargs)
+        value, names = self._with_care(call, local_locks, out_of_band=out_of_band, apart=apart)
         if found is None:
-            size = len(call.blob) + sum(view.nbytes for view in call.buffers)
-            self._captures.note(fn, size, call.names)
-        names = _merged(taken.entries, call.names) if taken else call.names
-        return call._replace(names=path + names)
+            self._captures.note(fn, value.nbytes, names)
+        names = _merged(taken.entries, names) if taken else names
+        return Call(value.blob, path + names, value.buffers)
 
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
         """Return the function as it is now, pickled for any number of calls.
@@ -111,11 +113,13 @@ class CallEncoder:
         taken: Any = fn if pickled is None else Taken(fn, pickled)
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
-    def _with_care(self, call: tuple[Any, ...], local_locks: bool, beside: Beside | None) -> Call:
-        """Take a call apart that plain pickle would get wrong."""
+    def _with_care(
+        self, call: tuple[Any, ...], local_locks: bool, **how: bool
+    ) -> tuple[Value, tuple[NameEntry, ...]]:
+        """Pickle a call that plain pickle would get wrong; return it and its table."""
         table = Table(local_locks=local_locks)
         try:
-            pickled = table.pickle(call, beside=beside)
+            pickled = table.pickle(call, None, **how)
         except BaseException as error:
             if said_by_pickle(error):
                 raise _explained(call, error) from error
@@ -128,7 +132,7 @@ class CallEncoder:
                 del failure, table
         if table.replaced_locks:
             _warn_of_local_locks()
-        return Call(pickled.blob, table.entries(), beside.views if beside else ())
+        return pickled.value, table.entries()
 
     def encode_source(self, source: str, variables: Mapping[str, object]) -> Call:
         """Turn code in a string, and the variables that it sees, into bytes.
@@ -159,10 +163,10 @@ class CallEncoder:
 
 def _are_atoms(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     # A loop: a generator expression costs as much as pickling.
-    for value in args:
-        if type(value) not in ATOMS:
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if type(value) not in BRIEF and not is_brief(value):
             return False
-    return not kwargs or all(type(value) in ATOMS for value in kwargs.values())
+    return True
 
 
 def _is_plain(fn: object) -> bool:

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mirai_executor._payload import lastresort, rebuild
-from mirai_executor._payload.buffers import Buffer
+from mirai_executor._payload.buffers import Buffer, taken_apart
 from mirai_executor._payload.calls import SYS_PATH
 from mirai_executor._payload.culprits import describe
 from mirai_executor._payload.kept import FUNCTION, FUNCTIONS, MOST_FUNCTIONS, Kept
@@ -117,7 +117,7 @@ class Namespace:
 
     def decode(
         self,
-        blob: bytes | memoryview,
+        blob: Buffer,
         names: Sequence[tuple[str, bytes]],
         *,
         buffers: Sequence[Buffer] = (),
@@ -126,7 +126,7 @@ class Namespace:
         """Bring ``__main__`` up to date and return the call, ready to run.
 
         Args:
-            blob: The pickled call.
+            blob: The pickled call; empty if it is the last of the buffers.
             names: The name and digest of each entry of its table; the same object means the same
                 table.
             buffers: The bytes of its large buffers, which the call keeps and does not copy;
@@ -143,9 +143,11 @@ class Namespace:
         function = self._function_entry
         what = "the call"
         try:
-            fn, args, kwargs = (
-                pickle.loads(blob, buffers=buffers) if buffers else pickle.loads(blob)
-            )
+            if buffers:
+                pickled, beside = taken_apart(blob, buffers)
+                fn, args, kwargs = pickle.loads(pickled, buffers=beside)
+            else:
+                fn, args, kwargs = pickle.loads(blob)
             if function is not None:
                 what = "the function"
                 fn = self._function(*function)

@@ -10,12 +10,11 @@ from types import ModuleType
 from typing import Any
 
 from mirai_executor._payload import namespace, rebuild
-from mirai_executor._payload.buffers import Beside, Buffer, Value
+from mirai_executor._payload.buffers import BRIEF, Buffer, Value, dump_value, is_brief, taken_apart
 from mirai_executor._payload.culprits import describe, explain, said_by_pickle
 from mirai_executor._payload.pickler import PROTOCOL, PayloadPickler, dump
 from mirai_executor._payload.places import Home, Kind
 from mirai_executor._payload.plain import dump_plainly
-from mirai_executor._payload.proof import ATOMS
 from mirai_executor.errors import PayloadError
 
 __all__ = ["NO_NUMBER", "OutcomePickler", "decode_number", "decode_value", "encode_value"]
@@ -53,42 +52,41 @@ def _is_the_hosts(module: str) -> bool:
     return module in (rebuild.held_modules or {})
 
 
-def encode_value(value: object, *, out_of_band: bool = False) -> Value:
+def encode_value(value: object, *, out_of_band: bool = False, apart: bool = False) -> Value:
     """Turn a result into bytes, and views of its large buffers in the user's own memory.
 
     Args:
         value: The result.
         out_of_band: Whether large buffers may travel beside the bytes.
+        apart: Whether a large pickle may be one of them; only with ``out_of_band``.
 
     Raises:
         PayloadError: It cannot be pickled; the message names the part.
         BaseException: What the user's own code raised while it was being pickled.
     """
-    if type(value) in ATOMS:
+    if type(value) in BRIEF or is_brief(value):
         # At half the cost of Value(...), for most results.
         return tuple.__new__(Value, (pickle.dumps(value, PROTOCOL), ()))
-    dumped = dump_plainly(value, out_of_band=out_of_band)
+    dumped = dump_plainly(value, out_of_band=out_of_band, apart=apart)
     if dumped is not None:
         return dumped
-    beside = Beside() if out_of_band else None
     try:
-        blob = dump(lambda file: OutcomePickler(file, beside), value)
+        return dump_value(OutcomePickler, value, out_of_band=out_of_band, apart=apart)
     except BaseException as error:
         if said_by_pickle(error):
             raise explain({"result": value}, _probe, error) from error
         raise
-    return Value(blob, beside.views if beside else ())
 
 
 def _probe(obj: object) -> bytes:
     return dump(OutcomePickler, obj)
 
 
-def decode_value(blob: bytes | memoryview, buffers: Sequence[Buffer] = ()) -> Any:
+def decode_value(blob: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
     """Return the result that a daemon pickled. For the host; any thread.
 
     Args:
-        blob: Its bytes.
+        blob: Its bytes; empty if they are the last of the buffers.
         buffers: The bytes of its large buffers, which the value keeps and does not copy; writable
             if the value is to be.
 
@@ -97,7 +95,10 @@ def decode_value(blob: bytes | memoryview, buffers: Sequence[Buffer] = ()) -> An
         BaseException: KeyboardInterrupt or SystemExit, while the user's code ran.
     """
     try:
-        return pickle.loads(blob, buffers=buffers) if buffers else pickle.loads(blob)
+        if not buffers:
+            return pickle.loads(blob)
+        pickled, beside = taken_apart(blob, buffers)
+        return pickle.loads(pickled, buffers=beside)
     except Exception as error:
         raise PayloadError(f"cannot unpickle the result: {describe(error)}") from error
 

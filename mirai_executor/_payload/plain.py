@@ -5,13 +5,12 @@ once for each class. The first object that plain pickle would get wrong ends the
 careful picklers of ``pickler.py`` begin again, and a ``__reduce__`` before it runs a second time.
 """
 
-import io
 import pickle
 import sys
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from mirai_executor._payload.buffers import Beside, Value
+from mirai_executor._payload.buffers import Beside, Value, dump_value
 from mirai_executor._payload.pickler import PROTOCOL, needs_care
 from mirai_executor._payload.places import Kind, kind_of
 
@@ -50,15 +49,12 @@ class _PlainPickler(pickle.Pickler):
         return NotImplemented
 
 
-def dump_plainly(obj: object, *, out_of_band: bool = False) -> Value | None:
+def dump_plainly(obj: object, *, out_of_band: bool = False, apart: bool = False) -> Value | None:
     """Pickle an object; None if only a careful pickler gets it right."""
-    beside = Beside() if out_of_band else None
-    with io.BytesIO() as file:
-        try:
-            _PlainPickler(file, beside).dump(obj)
-        except Exception:  # of the user's code, too: the careful pickler says what is wrong
-            return None
-        return Value(file.getvalue(), beside.views if beside else ())
+    try:
+        return dump_value(_PlainPickler, obj, out_of_band=out_of_band, apart=apart)
+    except Exception:  # of the user's code, too: the careful pickler says what is wrong
+        return None
 
 
 def is_imported(obj: Any) -> bool:

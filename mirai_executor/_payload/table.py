@@ -20,10 +20,10 @@ from hashlib import blake2b
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from mirai_executor._payload.buffers import Beside
+from mirai_executor._payload.buffers import Beside, Value, dump_value
 from mirai_executor._payload.culprits import describe
 from mirai_executor._payload.names import STANDARD_DUNDERS
-from mirai_executor._payload.pickler import PayloadPickler, dump
+from mirai_executor._payload.pickler import PayloadPickler
 from mirai_executor._payload.places import MAIN, Home, Kind
 
 __all__ = ["UNAVAILABLE", "CallPickler", "Failure", "Key", "NameEntry", "Table", "digest_of"]
@@ -72,9 +72,14 @@ class Pickled:
     instances there stay its instances.
     """
 
-    blob: bytes
+    value: Value
     needs: tuple[Need, ...]
     identity: str
+
+    @property
+    def blob(self) -> bytes:
+        """All of it, if nothing travels beside."""
+        return self.value.blob
 
 
 @dataclass(frozen=True)
@@ -158,21 +163,27 @@ class Table:
         self._entries: dict[Key, Pickled | Failure] = {}
 
     def pickle(
-        self, obj: object, entry: Key | None = None, beside: Beside | None = None
+        self,
+        obj: object,
+        entry: Key | None = None,
+        *,
+        out_of_band: bool = False,
+        apart: bool = False,
     ) -> Pickled:
         """Pickle a call, or the value of a name, and note the names that it refers to."""
         made: list[CallPickler] = []
 
-        def pickler(file: Any) -> CallPickler:
+        def pickler(file: Any, beside: Beside | None) -> CallPickler:
             made.append(CallPickler(file, entry, self._local_locks, beside))
-            return made[0]
+            return made[-1]
 
-        blob = dump(pickler, obj)
-        self.replaced_locks |= made[0].replaced_locks
-        for key in (*(need.key for need in made[0].needs), *made[0].mentions):
+        value = dump_value(pickler, obj, out_of_band=out_of_band, apart=apart)
+        last = made[-1]
+        self.replaced_locks |= last.replaced_locks
+        for key in (*(need.key for need in last.needs), *last.mentions):
             if key not in self._entries:
                 self._waiting.setdefault(key)
-        return Pickled(blob, tuple(made[0].needs), made[0].identity)
+        return Pickled(value, tuple(last.needs), last.identity)
 
     def close(self) -> None:
         """Pickle the value of every name found, and those found by that, to the end."""

@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import os
-import sys
 from collections.abc import Sequence
 
 from mirai_executor import _arena
@@ -23,8 +22,7 @@ class Memory:
 
     def __init__(self, channel: int = -1) -> None:
         self._exchange: _arena.Exchange | None = None
-        # From so many bytes on, a pickle is better lent as one more buffer.
-        self.large = sys.maxsize
+        self.is_shared = False  # by the host
         self.patience: float | None = None  # seconds until rest() has something to do
         if channel < 0:
             return
@@ -32,8 +30,8 @@ class Memory:
             os.close(channel)  # so that the host sends its buffers in frames
             return
         self._pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
-        self.large = _arena.LARGE
         self._exchange = _arena.Exchange(self._pool, _arena.Channel(channel))
+        self.is_shared = True
 
     def views(self, buffers: Sequence[Buffer]) -> Sequence[memoryview | bytearray]:
         """Return the large buffers of a task; to be called for each task that comes.
@@ -53,10 +51,10 @@ class Memory:
             with contextlib.suppress(_arena.ArenaError, OSError):
                 self.views(buffers)
 
-    def lend(self, buffers: Sequence[memoryview]) -> tuple[Buffer, ...]:
+    def lend(self, buffers: "Sequence[memoryview | list[bytes]]") -> tuple[Buffer, ...]:
         """Copy large buffers to where the host finds them; return what a frame says of them."""
         if self._exchange is None:
-            return tuple(map(bytes, buffers))
+            return tuple(map(_arena.whole, buffers))
         self.patience = _KEEP_WARM
         return self._exchange.lend(buffers)
 

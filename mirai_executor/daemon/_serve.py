@@ -232,8 +232,6 @@ class Daemon:
         """Run a call; whatever it does, return an outcome that can be sent."""
         try:
             buffers = self._memory.views(lent) if lent else ()
-            if buffers and not payload:  # it is large itself
-                *buffers, payload = [memoryview(data) for data in buffers]
             try:
                 if not self._interrupts.enter(id_):
                     return Status.SKIPPED, b"", ()
@@ -241,14 +239,15 @@ class Daemon:
                 value = _payload.encode_value(
                     self._namespace.decode(payload, table, buffers=buffers, persist=persist)(),
                     out_of_band=not persist,
+                    apart=not persist and self._memory.is_shared,
                 )
             finally:
                 self._interrupts.leave()
                 _streams.flush()
-            blob, views = value
-            if views or len(blob) >= self._memory.large:
+            blob, large = value
+            if large:
                 self._end_if_child()
-                return Status.VALUE, *self._lend(value)
+                return Status.VALUE, blob, self._memory.lend(large)
         except KeyboardInterrupt as interrupt:
             return Status.ERROR, self._encode_error(_interrupted(interrupt)), ()
         except PayloadError as error:
@@ -260,12 +259,6 @@ class Daemon:
         if os.getpid() != self._pid:
             self._end_if_child()
         return Status.VALUE, blob, ()
-
-    def _lend(self, value: _payload.Value) -> tuple[Bytes, tuple[_wire.Buffer, ...]]:
-        """Have the host find what is large of a result."""
-        if len(value.blob) < self._memory.large:
-            return value.blob, self._memory.lend(value.buffers)
-        return b"", self._memory.lend((*value.buffers, memoryview(value.blob)))
 
     def _encode_error(self, error: BaseException) -> bytes:
         self._end_if_child(error)

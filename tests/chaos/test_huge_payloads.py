@@ -26,7 +26,7 @@ def test_an_array_of_gigabytes_goes_there_and_comes_back(url: str, size: int) ->
     if available_memory() < 4 * size:  # host, keeper and daemon hold it at once
         pytest.skip(f"{4 * size / GB:.0f} GB of memory are needed")
     done = subprocess.run(
-        [sys.executable, PROGRAM, url, str(size)],
+        [sys.executable, PROGRAM, url, "array", str(size)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

@@ -1,7 +1,8 @@
-"""A host that sends a large array and has one sent back, and tells how much memory that took.
+"""A host that sends something large and has it sent back, and tells how much memory that took.
 
-As a program: ``payloads.py URL BYTES``, where the URL may be "local". It prints, for each way, by
-how many times the size of the array the memory of host and daemon has grown at its peak.
+As a program: ``payloads.py URL KIND BYTES``, where the URL may be "local", and the kind is "array"
+or "nested", which is a list of ``bytes``. It prints, for each way, by how many times its size the
+memory of host and daemon has grown at its peak.
 """
 
 import json
@@ -31,15 +32,22 @@ def peak() -> int:
     return memory("VmHWM")
 
 
-def make(size: int) -> Any:
-    """Return an array of zeros that takes no memory yet, but for three bytes."""
+def make(kind: str, size: int) -> Any:
+    """Return an array of zeros that takes no memory yet, but for three bytes; or nested bytes."""
+    if kind == "nested":
+        pieces = [bytes([n]) * (1 << 20) for n in range((size - 3) >> 20)]
+        return [b"\x01", pieces, b"\x02\x03", b"\x00" * (size - 3 - (len(pieces) << 20))]
     array = np.zeros(size, np.uint8)
     array[0], array[size // 2], array[-1] = 1, 2, 3
     return array
 
 
-def look(array: Any) -> list[int]:
-    return [array.size, int(array[0]), int(array[array.size // 2]), int(array[-1])]
+def look(value: Any) -> list[int]:
+    if isinstance(value, list):
+        first, pieces, last, rest = value
+        assert all(piece == bytes([n]) * (1 << 20) for n, piece in enumerate(pieces))
+        return [len(first) + (len(pieces) << 20) + len(last) + len(rest), *first, *last]
+    return [value.size, int(value[0]), int(value[value.size // 2]), int(value[-1])]
 
 
 def measured(executor: MiraiExecutor, size: int, step: Callable[[], list[int]]) -> list[float]:
@@ -51,7 +59,7 @@ def measured(executor: MiraiExecutor, size: int, step: Callable[[], list[int]]) 
     return [(now - then) / size for then, now in zip(before, after, strict=True)]
 
 
-def main(url: str, size: int) -> None:
+def main(url: str, kind: str, size: int) -> None:
     if url == "local":
         executor = MiraiExecutor(1)
     else:
@@ -59,12 +67,12 @@ def main(url: str, size: int) -> None:
         executor.launch_local(1)
     with executor:
         # What it takes to work with arrays at all.
-        executor.submit(make, 1 << 20).result()
-        given = [make(size)]
+        executor.submit(make, "array", 1 << 20).result()
+        given = [make(kind, size)]
         there = measured(executor, size, lambda: executor.submit(look, given.pop()).result())
-        back = measured(executor, size, lambda: look(executor.submit(make, size).result()))
+        back = measured(executor, size, lambda: look(executor.submit(make, kind, size).result()))
     print(json.dumps({"there": there, "back": back}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

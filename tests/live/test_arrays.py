@@ -218,8 +218,24 @@ def test_large_objects_without_buffers_come_back_equal(size: int) -> None:
 @pytest.mark.own_url
 @pytest.mark.parametrize("url", ["local", "tcp://127.0.0.1:0", "tls+tcp://127.0.0.1:0"])
 def test_a_large_array_is_copied_once_on_each_side(url: str) -> None:
+    growth = growth_with(url, "array")
+    assert max(*growth["there"], *growth["back"]) < 1.3
+
+
+@pytest.mark.own_url
+@pytest.mark.parametrize("url", ["local", "tcp://127.0.0.1:0"])
+def test_nested_bytes_are_copied_once_on_each_side(url: str) -> None:
+    """Where memory is shared, that is into it, and out of it; elsewhere, into a frame."""
+    written = 0 if url == "local" else 1  # nobody has mapped what is written to a new arena
+    growth = growth_with(url, "nested")
+    there, back = growth["there"], growth["back"]
+    assert there == pytest.approx([written, 2], abs=0.3)  # the daemon has what it loads from
+    assert back == pytest.approx([2, 1 + written], abs=0.3)  # and makes what it sends
+
+
+def growth_with(url: str, kind: str) -> dict[str, list[float]]:
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("payloads.py"), url, str(64 * MB)],
+        [sys.executable, Path(__file__).with_name("payloads.py"), url, kind, str(64 * MB)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -227,8 +243,8 @@ def test_a_large_array_is_copied_once_on_each_side(url: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    growth = json.loads(done.stdout)
-    assert max(*growth["there"], *growth["back"]) < 1.3
+    growth: dict[str, list[float]] = json.loads(done.stdout)
+    return growth
 
 
 def test_memory_is_reused_and_given_back_once_nobody_needs_it() -> None:

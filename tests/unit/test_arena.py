@@ -39,7 +39,6 @@ from mirai_executor._arena import (
     Pool,
     Receiver,
     Sender,
-    Stream,
     _memory,
 )
 
@@ -292,7 +291,6 @@ def test_a_pool_that_is_full_says_so_and_has_room_again_later(two: Two) -> None:
     views = [small.send(b"x" * 100 * KB) for _ in range(2)]
     assert small.pool.place([b"x" * 100 * KB]) is None
     assert small.pool.place([b"x" * MB]) is None
-    assert small.pool.reserve(100 * KB) is None
     views.pop()
     small.answer()
     assert small.pool.place([b"x" * 100 * KB]) is not None
@@ -426,7 +424,6 @@ def test_a_receiver_without_a_free_descriptor_loses_nothing(two: Two) -> None:
 def test_a_pool_without_a_free_descriptor_says_that_there_is_no_room(two: Two) -> None:
     with no_free_descriptor(0):
         assert two.pool.place([b"x"]) is None
-        assert two.pool.reserve(10) is None
     assert two.pool.size == 0
     assert two.pool.place([b"x"]) is not None
 
@@ -638,86 +635,27 @@ def test_constants_do_not_count_towards_the_limit_of_a_pool() -> None:
     pair.close()
 
 
-# What is written before its size is known
+# Buffers in pieces
 
 
-def test_a_reservation_is_written_in_place_and_travels_like_a_placed_buffer(two: Two) -> None:
-    reservation = two.pool.reserve(100 * KB)
-    assert reservation is not None
-    view = reservation.view(90 * KB)
-    view[:] = b"v" * len(view)
-    assert reservation.write(memoryview(b"end"))
-    place = reservation.commit()
-    assert place.length == 90 * KB + 3
-    assert bytes(two.deliver((place,))[0]) == b"v" * 90 * KB + b"end"
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(
+    "sizes", [[], [0], [1, 2, 3], [MB, MB - 1, 1, 2, MB, 5 * MB], [70_000] * 50, [0, 3 * MB, 0, 7]]
+)
+def test_a_buffer_in_pieces_lies_in_one_piece(two: Two, sizes: list[int], again: bool) -> None:
+    pieces = [os.urandom(size) for size in sizes]
+    for _ in range(1 + again):  # into new memory, and into warm one
+        views = two.send(b"before", pieces, b"after")
+        assert list(map(bytes, views)) == [b"before", b"".join(pieces), b"after"]
+        del views
+        two.answer()
 
 
-def test_a_reservation_grows_and_keeps_what_was_written(two: Two) -> None:
-    reservation = two.pool.reserve(1)
-    assert reservation is not None
-    for letter in b"abcdefgh":
-        assert reservation.write(memoryview(bytes([letter]) * 50_000))
-    expected = b"".join(bytes([letter]) * 50_000 for letter in b"abcdefgh")
-    place = reservation.commit()
-    assert two.pool.held == (place.arena,)
-    assert bytes(two.deliver((place,))[0]) == expected
-
-
-def test_a_reservation_beyond_the_limit_keeps_what_it_has() -> None:
-    pair = Two(limit=256 * KB)
-    reservation = pair.pool.reserve(64 * KB)
-    assert reservation is not None
-    assert reservation.write(memoryview(b"x" * 64 * KB))
-    assert reservation.write(memoryview(b"y" * 64 * KB))  # 64 + 128 kB at once: within
-    assert not reservation.write(memoryview(b"z" * 64 * KB))
-    assert bytes(reservation.view(128 * KB)) == b"x" * 64 * KB + b"y" * 64 * KB
-    reservation.cancel()
-    assert not pair.pool.held
-    pair.close()
-
-
-def test_a_reservation_takes_the_largest_warm_arena_so_that_it_need_not_grow(two: Two) -> None:
-    two.send(bytes(10 * MB))
-    two.send(b"x")
-    two.answer()
-    reservation = two.pool.reserve(1)
-    assert reservation is not None
-    assert reservation.size >= 10 * MB
-    reservation.cancel()
-
-
-@pytest.mark.parametrize("size", [0, 10, 99, 100, 1000, 300_000, 5_000_000])
-def test_a_pickle_written_to_a_stream_loads_where_it_lies(two: Two, size: int) -> None:
-    value = {"whole": b"a" * size, "parts": [os.urandom(size // 10) for _ in range(10)]}
-    stream = Stream(two.pool, 1000)
-    pickle.Pickler(stream, protocol=5).dump(value)
-    written = stream.finish()
-    assert isinstance(written, Place) == (len(pickle.dumps(value, protocol=5)) >= 1000)
-    data = two.deliver((written,))[0] if isinstance(written, Place) else written
-    assert pickle.loads(data) == value
-
-
-@pytest.mark.parametrize("limit", [0, 64 * KB, 256 * KB, 900 * KB])
-def test_a_stream_that_outgrows_the_pool_stays_in_band(limit: int) -> None:
-    pair = Two(limit=limit)
-    stream = Stream(pair.pool, 1000)
-    expected = bytearray()
-    for letter in b"abcdefgh":
-        piece = bytearray([letter]) * 100_000
-        stream.write(piece)
-        expected += piece
-        piece[:] = bytes(len(piece))  # what was written is what counts
-    assert stream.finish() == bytes(expected)
-    assert not pair.pool.held
-    pair.close()
-
-
-def test_a_discarded_stream_gives_its_arena_back(two: Two) -> None:
-    stream = Stream(two.pool, 10)
-    stream.write(b"x" * 100)
-    assert len(two.pool.held) == 1
-    stream.discard()
-    assert not two.pool.held
+def test_a_pool_that_is_full_takes_no_pieces_either() -> None:
+    small = Two(limit=256 * KB)
+    assert small.pool.place([[b"x" * 100 * KB] * 4]) is None
+    assert not small.pool.held
+    small.close()
 
 
 # Threads
@@ -818,16 +756,12 @@ class Traffic(RuleBasedStateMachine):
         return self.held[-1]
 
     @rule(target=holds, sizes=st.lists(st.sampled_from([1, 5000, 70_000]), min_size=1, max_size=6))
-    def write(self, sizes: list[int]) -> Any:
-        data = b"".join(self._data(sizes))
-        stream = Stream(self.pool, 1)
-        for at in range(0, len(data), 30_000):
-            stream.write(data[at : at + 30_000])
-        written = stream.finish()
-        if isinstance(written, bytes):
-            assert written == data
+    def place_pieces(self, sizes: list[int]) -> Any:
+        pieces = self._data(sizes)
+        places = self.pool.place([pieces])
+        if places is None:
             return multiple()
-        self.held.append(((written,), [data]))
+        self.held.append((places, [b"".join(pieces)]))
         return self.held[-1]
 
     @rule(

@@ -282,14 +282,13 @@ def test_sizes_beyond_4_gb_pass() -> None:
     ours, theirs = pair()
     host, peer = End(*ours, limit=6 * GB), End(*theirs)
     length = 4 * GB + 4097
-    reservation = host.pool.reserve(length)
-    assert reservation is not None
-    here = reservation.view(length)
+    here = np.zeros(length, "B")  # its pages do not exist until they are written to
     spots = [0, 2 * GB - 1, 2 * GB, 4 * GB - 1, 4 * GB, length - 1]
     for spot in spots:
         here[spot] = 1 + spot % 251
-    del here
-    place = reservation.commit()
+    places = host.pool.place([here])
+    assert places is not None
+    (place,) = places
     assert host.sender.lend([place])
     (there,) = peer.receiver.views([place])
     assert len(there) == length

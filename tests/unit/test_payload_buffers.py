@@ -1,8 +1,12 @@
 """Large buffers travel beside a payload's bytes, small ones in them; both arrive as they were."""
 
+import os
 import pickle
+import sys
 import weakref
+from collections.abc import Callable
 from pickle import PickleBuffer
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -15,15 +19,22 @@ from mirai_executor._payload import (
     decode_value,
     encode_value,
 )
+from mirai_executor._payload import buffers as buffers_module
+from mirai_executor._payload.buffers import Large
 from unit.test_payload_driver import run_host
 
 SIZE = OUT_OF_BAND // 8  # numbers
 LARGE = np.arange(float(SIZE))
 
 
-def carried(buffers: tuple[memoryview, ...]) -> list[Any]:
+def carried(buffers: tuple[Large, ...]) -> list[Any]:
     """Copy buffers as a transport does, into memory that is as writable as theirs was."""
-    return [bytes(b) if b.readonly else memoryview(bytearray(b)) for b in buffers]
+    return [
+        b"".join(b)
+        if isinstance(b, list)
+        else (bytes(b) if b.readonly else memoryview(bytearray(b)))
+        for b in buffers
+    ]
 
 
 def back(value: Any, count: int) -> Any:
@@ -31,6 +42,7 @@ def back(value: Any, count: int) -> Any:
     blob, buffers = encode_value(value, out_of_band=True)
     assert len(buffers) == count
     for buffer in buffers:
+        assert isinstance(buffer, memoryview)
         assert buffer.contiguous
         assert buffer.format == "B"
         assert buffer.ndim == 1
@@ -123,7 +135,7 @@ def test_arguments_go_beside_on_the_plain_way_and_on_the_careful_one() -> None:
     for fn in (len, lambda *_: 0):
         for _ in range(3):
             call = encoder.encode(fn, (LARGE, LARGE * 2), {}, out_of_band=True)
-            assert [view.nbytes for view in call.buffers] == [LARGE.nbytes] * 2
+            assert [len(data) for data in carried(call.buffers)] == [LARGE.nbytes] * 2
             found = arguments(call)
             assert np.array_equal(found[0], LARGE)
             assert np.array_equal(found[1], LARGE * 2)
@@ -137,9 +149,11 @@ def test_buffers_are_the_users_own_memory_and_let_go_of_it() -> None:
     array = np.array(LARGE)
     call = CallEncoder().encode(len, (array,), {}, out_of_band=True)
     array[0] = 5
-    assert call.buffers[0].cast("d")[0] == 5
+    (buffer,) = call.buffers
+    assert isinstance(buffer, memoryview)
+    assert buffer.cast("d")[0] == 5
     gone = weakref.ref(array)
-    del array, call
+    del array, call, buffer
     assert gone() is None
 
 
@@ -158,3 +172,140 @@ def test_a_daemon_decodes_buffers_without_a_copy() -> None:
     print(np.array_equal(_payload.decode_value(*value), -a))
     """  # noqa: E501 - a list reads best in few lines
     assert run_host(script) == "1 True True\nTrue\n"
+
+
+# Pickles that are large themselves
+
+MIB = buffers_module.LARGE
+BIG = bytes(range(256)) * (MIB // 256)
+
+
+def nested() -> list[Any]:
+    return [BIG, "between", [BIG, list(range(50_000))], LARGE]
+
+
+def pieces_of(large: tuple[Large, ...]) -> list[bytes]:
+    """Return the pieces of a pickle that travels beside."""
+    assert isinstance(large[-1], list)
+    return large[-1]
+
+
+def test_large_bytes_are_not_copied_by_the_pickler() -> None:
+    value = encode_value(nested(), out_of_band=True, apart=True)
+    assert value.blob == b""
+    assert len(value.buffers) == 2
+    pieces = pieces_of(value.buffers)
+    assert sum(piece is BIG for piece in pieces) == 1  # the second is the same object
+    assert sum(map(len, pieces)) < MIB + 500_000
+    found = decode_value(b"", carried(value.buffers))
+    assert found[:3] == nested()[:3]
+    assert np.array_equal(found[3], LARGE)
+
+
+@pytest.mark.parametrize("fn", [len, carried])
+@pytest.mark.parametrize("where", ["alone", "by keyword", "nested"])
+def test_large_bytes_of_a_call_are_not_copied_by_the_pickler(fn: Any, where: str) -> None:
+    args = {"alone": (BIG,), "by keyword": (), "nested": ([[BIG]],)}[where]
+    kwargs = {"data": BIG} if where == "by keyword" else {}
+    encoder = CallEncoder()
+    for _ in range(3):
+        call = encoder.encode(fn, args, kwargs, out_of_band=True, apart=True)
+        assert call.blob == b""
+        assert any(piece is BIG for piece in pieces_of(call.buffers))
+        assert pickle.loads(carried(call.buffers)[0])[1:] == (args, kwargs)
+
+
+def test_large_bytes_alone_are_not_copied_either() -> None:
+    value = encode_value(BIG, out_of_band=True, apart=True)
+    assert any(piece is BIG for piece in pieces_of(value.buffers))
+    assert decode_value(value.blob, carried(value.buffers)) == BIG
+
+
+@pytest.mark.parametrize("asked", [{}, {"out_of_band": True}])
+def test_a_large_pickle_stays_whole_unless_asked_for(asked: dict[str, bool]) -> None:
+    for value in (BIG, [BIG]):
+        dumped = encode_value(value, **asked)
+        assert dumped.buffers == ()
+        assert decode_value(dumped.blob) == value
+        call = CallEncoder().encode(len, (value,), {}, **asked)
+        assert call.buffers == ()
+        assert pickle.loads(call.blob)[1] == (value,)
+
+
+def test_the_threshold_is_where_a_pickle_goes_beside() -> None:
+    overhead = len(encode_value([bytes(MIB)]).blob) - MIB
+    for size, apart in ((MIB - overhead - 1, False), (MIB - overhead, True)):
+        blob, buffers = encode_value([bytes(size)], out_of_band=True, apart=True)
+        assert (blob == b"") == apart
+        assert len(buffers) == apart
+        assert decode_value(blob, carried(buffers)) == [bytes(size)]
+
+
+def test_the_careful_way_puts_a_large_pickle_beside_too() -> None:
+    nameless: Any = type("Nameless", (), {})()
+    nameless.data = BIG
+    value = encode_value([nameless], out_of_band=True, apart=True)
+    assert value.blob == b""
+    assert any(piece is BIG for piece in pieces_of(value.buffers))
+    assert decode_value(b"", carried(value.buffers))[0].data == BIG
+    for data in (BIG, bytearray(BIG)):
+        nameless.data = data
+        call = CallEncoder().encode(lambda it: it, (nameless,), {}, out_of_band=True, apart=True)
+        assert call.blob == b""
+        (pieces,) = call.buffers
+        assert isinstance(pieces, list)
+        assert any(piece is data for piece in pieces) == (data is BIG)
+
+
+def test_what_can_change_is_pickled_as_it_was() -> None:
+    data = bytearray(BIG)
+    value = encode_value([data, BIG], out_of_band=True, apart=True)
+    data[:] = bytes(len(data))
+    data.append(1)
+    assert decode_value(value.blob, carried(value.buffers)) == [BIG, BIG]
+
+
+def test_arrays_of_middle_size_stay_in_a_large_pickle() -> None:
+    arrays = [np.full(100_000, n, np.uint8) for n in range(20)]
+    value = encode_value(arrays, out_of_band=True, apart=True)
+    for array in arrays:
+        array[:] = 255
+    assert len(value.buffers) == 1
+    found = decode_value(value.blob, carried(value.buffers))
+    assert [int(each.sum()) for each in found] == [n * 100_000 for n in range(20)]
+    assert all(each.flags.writeable for each in found)
+
+
+def test_a_buffer_in_another_order_is_refused_on_either_way() -> None:
+    array: Any = np.asfortranarray(np.zeros((300, 300), np.uint8))
+    for apart in (False, True):
+        with pytest.raises(Exception, match="not C-contiguous"):
+            encode_value(PickleBuffer(array), out_of_band=True, apart=apart)
+
+
+def calls_of_python(fn: Callable[[], object]) -> int:
+    """Count the Python functions that run."""
+    count = 0
+
+    def see(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(see)
+    try:
+        fn()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("size", [1 << 10, 1 << 17])
+def test_no_python_runs_for_each_object(size: int) -> None:
+    """It would take time; and let other threads change what is pickled, when half of it is."""
+
+    def encode(total: int) -> None:
+        value = [os.urandom(4) * (size // 4) for _ in range(total // size)]
+        assert len(encode_value(value, out_of_band=True, apart=True).buffers) == 1
+
+    few, many = 2 * MIB, 32 * MIB
+    assert calls_of_python(lambda: encode(few)) == calls_of_python(lambda: encode(many))

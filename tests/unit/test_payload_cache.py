@@ -456,7 +456,7 @@ def test_what_is_not_found_by_its_name_takes_the_careful_way() -> None:
     for value in (lambda: 0, nameless, nameless(), type(None), math, ValueError(), run_host):
         found = plain_module.dump_plainly([value])
         assert (found is None) == (value is not run_host)
-    assert decode_value(*encode_value([nameless()]))
+    assert decode_value(encode_value([nameless()]).blob)
 
 
 # Limits

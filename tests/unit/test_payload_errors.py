@@ -354,9 +354,9 @@ class Calls:
 
 def test_a_result_that_cannot_be_unpickled_says_why() -> None:
     with pytest.raises(PayloadError, match="cannot unpickle the result: ValueError: at the host"):
-        decode_value(*encode_value(Calls(explode)))
+        decode_value(encode_value(Calls(explode)).blob)
     with pytest.raises(SystemExit):
-        decode_value(*encode_value(Calls(leave)))
+        decode_value(encode_value(Calls(leave)).blob)
 
 
 def test_errors_of_main_come_back_as_the_hosts_without_our_frames() -> None:
