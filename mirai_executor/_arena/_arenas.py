@@ -75,14 +75,7 @@ class Arena(Memory):
         self._warm = max(self._warm, offset + len(data))
 
     def view(self, size: int) -> memoryview:
-        """Return the first ``size`` bytes, to be written to.
-
-        Raises:
-            OSError: The system has no memory left.
-        """
-        if size > self._warm:
-            os.posix_fallocate(self.fd, self._warm, size - self._warm)  # else SIGBUS
-            self._warm = size
+        """Return the first ``size`` bytes, all of which were written."""
         return self._mapped().view[:size]
 
     def _mapped(self) -> Mapping:

@@ -165,7 +165,8 @@ class Host:
 
         self._check_usable()
         value = _payload.encode_value(obj, out_of_band=True)
-        copy: T = _payload.decode_value(value.blob, self._store.share(value.buffers))
+        views = cast("tuple[memoryview, ...]", value.buffers)  # nothing is apart
+        copy: T = _payload.decode_value(value.blob, self._store.share(views))
         return copy
 
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from mirai_executor import _arena
-from mirai_executor._arena import Buffer, Exchange, Place
+from mirai_executor._arena import Buffer, Exchange, Place, whole
 
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
@@ -44,11 +44,11 @@ class Store:
         gets a copy of them.
         """
         if self._pool is None:
-            return tuple(map(_own, buffers))
+            return tuple(map(whole, buffers))
         kept = [None if isinstance(it, list) else self._pool.locate(it) for it in buffers]
         own = [it for it, place in zip(buffers, kept, strict=True) if place is None]
         places = None if retries else self._pool.place(own)
-        copied: Iterator[Buffer] = iter(places) if places else map(_own, own)
+        copied: Iterator[Buffer] = iter(places) if places else map(whole, own)
         return tuple(
             next(copied) if place is None else Lasting.of(place, it)
             for it, place in zip(buffers, kept, strict=True)
@@ -59,14 +59,14 @@ class Store:
         if self._pool is not None:
             self._pool.release({buffer[0] for buffer in buffers if isinstance(buffer, tuple)})
 
-    def share(self, buffers: "Sequence[memoryview | list[bytes]]") -> tuple[memoryview, ...]:
+    def share(self, buffers: Sequence[memoryview]) -> tuple[memoryview, ...]:
         """Copy large buffers to where daemons can look at them; return views.
 
         Raises:
             OSError: The system has no memory, or no descriptor, left.
         """
         if self._pool is None:
-            return tuple(memoryview(_own(buffer)) for buffer in buffers)
+            return tuple(memoryview(whole(buffer)) for buffer in buffers)
         # One by one, so that each is let go of by itself.
         return tuple(self._pool.share([buffer]).views()[0] for buffer in buffers)
 
@@ -91,11 +91,3 @@ class Store:
         """Let go of everything; in a forked child, of what is the parent's."""
         if self._pool is not None:
             self._pool.close()
-
-
-def _own(view: memoryview | list[bytes]) -> bytes:
-    """Return bytes that nobody changes."""
-    if isinstance(view, list):
-        return b"".join(view)
-    is_one = type(view.obj) is bytes and view.nbytes == len(view.obj)
-    return view.obj if is_one else bytes(view)  # type: ignore[return-value]  # it is bytes

@@ -23,7 +23,7 @@ __all__ = [
     "Large",
     "Value",
     "dump_value",
-    "is_brief",
+    "is_short",
     "taken_apart",
 ]
 
@@ -33,13 +33,14 @@ Large = memoryview | list[bytes]  # what encoding gives; a list: one after the o
 OUT_OF_BAND = 192 * 1024  # bytes; where the copy becomes dearer than a place of its own, measured
 LARGE = 1 << 20  # bytes; from here on, a pickle is better beside than in a frame, measured
 
-# What is pickled at once, with nothing to look for inside: all but bytes, which may be large.
-BRIEF = ATOMS - {bytes}
+# What is pickled at once, with nothing to look for inside: all atoms but those that may be long.
+BRIEF = ATOMS - {bytes, str}
 
 
-def is_brief(value: object) -> bool:
-    """Tell whether something is pickled at once, though it is none of ``BRIEF``."""
-    return type(value) is bytes and len(value) < LARGE
+def is_short(value: object) -> bool:
+    """Tell whether something is a text or ``bytes`` that is pickled at once."""
+    kind = type(value)
+    return (kind is str or kind is bytes) and len(value) < LARGE // 4  # type: ignore[arg-type]
 
 
 class Value(NamedTuple):
@@ -78,21 +79,13 @@ def dump_value(
         make(pieces, beside).dump(obj)
         if len(pieces) == 1 and len(pieces[0]) < LARGE:  # nearly always
             return Value(pieces[0], beside.views)
-        settled = pieces.settled()
-        if settled is not None:
-            return _laid_out(settled, beside.views)
+        value = pieces.settle(beside.views)
+        if value is not None:
+            return value
     collected = Beside() if out_of_band else None
     with io.BytesIO() as file:
         make(file, collected).dump(obj)
-        blob, views = file.getvalue(), collected.views if collected else ()
-    return _laid_out([blob], views) if apart else Value(blob, views)
-
-
-def _laid_out(pieces: list[bytes], views: tuple[memoryview, ...]) -> Value:
-    """Put a pickle where its size wants it."""
-    if sum(map(len, pieces)) >= LARGE:
-        return Value(b"", (*views, pieces))
-    return Value(b"".join(pieces), views)
+        return Value(file.getvalue(), collected.views if collected else ())
 
 
 def taken_apart(blob: Buffer, buffers: Sequence[Buffer]) -> tuple[Buffer, Sequence[Buffer]]:
@@ -109,21 +102,36 @@ class _Pieces(list[bytes]):
 
     write = list.append
 
-    def settled(self) -> list[bytes] | None:
-        """Return what nobody else can change any more; None if it is too late for that.
+    def settle(self, views: tuple[memoryview, ...]) -> Value | None:
+        """Return all of it, as nobody can change it any more; None if it was changed already.
 
-        The pickler hands over a ``bytearray`` itself, too, and has noted its length already: it
-        may have another one by now. The memory of an array keeps its length.
+        The pickler hands over a ``bytearray``, or a small array, itself, too, and has noted its
+        length at the end of the piece before: by now it may be another one.
         """
-        kinds = set(map(type, self))
-        if kinds == {bytes}:
-            return self
-        if bytearray in kinds:
+        is_settled = set(map(type, self)) == {bytes}
+        if not is_settled and not all(map(_is_as_noted, self, self[1:])):
             return None
         try:
-            return [b"".join(self)]
+            if sum(map(len if is_settled else _size_of, self)) < LARGE:
+                return Value(b"".join(self), views)
+            pieces = self if is_settled else [b"".join((piece,)) for piece in self]
         except TypeError:  # not C-contiguous: another file says so better
             return None
+        return Value(b"", (*views, pieces))
+
+
+def _is_as_noted(before: Buffer, piece: Buffer) -> bool:
+    """Tell whether a piece is as long as the one before it says, if it can change at all."""
+    if type(piece) is bytes:
+        return True
+    size = _size_of(piece)
+    return bytes(before[-8:]) == size.to_bytes(8, "little") or (
+        bytes(before[-4:]) == size.to_bytes(8, "little")[:4]
+    )
+
+
+def _size_of(piece: Buffer) -> int:
+    return len(piece) if type(piece) is bytes else memoryview(piece).nbytes
 
 
 class Beside:

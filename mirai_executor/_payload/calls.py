@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple, TypeVar
 
-from mirai_executor._payload.buffers import BRIEF, Large, Value, is_brief
+from mirai_executor._payload.buffers import BRIEF, LARGE, Large, Value, is_short
 from mirai_executor._payload.culprits import explain, said_by_pickle
 from mirai_executor._payload.functions import FunctionCache, Taken, pickle_function
 from mirai_executor._payload.large import LargeCaptures
@@ -83,14 +83,17 @@ class CallEncoder:
         path = self._current_path_entry()
         are_atoms = _are_atoms(args, kwargs)
         if are_atoms and type(fn) is not FunctionType and _is_plain(fn):
-            return Call(pickle.dumps((fn, args, kwargs), PROTOCOL), path)
+            blob = pickle.dumps((fn, args, kwargs), PROTOCOL)
+            if len(blob) < LARGE:
+                return Call(blob, path)
         taken = fn.pickled_payload if type(fn) is Taken else None
         found = taken or self._functions.find(fn)
         if found is not None and not local_locks:
             if are_atoms and found.reference is None:
                 blob = pickle.dumps((None, args, kwargs), PROTOCOL)
-                # At half the cost of Call(...), for most calls.
-                return tuple.__new__(Call, (blob, path + found.entries, ()))
+                if len(blob) < LARGE:
+                    # At half the cost of Call(...), for most calls.
+                    return tuple.__new__(Call, (blob, path + found.entries, ()))
             call = (found.reference, args, kwargs)
             dumped = dump_plainly(call, out_of_band=out_of_band, apart=apart)
             if dumped is not None:
@@ -164,7 +167,7 @@ class CallEncoder:
 def _are_atoms(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     # A loop: a generator expression costs as much as pickling.
     for value in (*args, *kwargs.values()) if kwargs else args:
-        if type(value) not in BRIEF and not is_brief(value):
+        if type(value) not in BRIEF and not is_short(value):
             return False
     return True
 

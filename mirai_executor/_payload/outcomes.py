@@ -10,7 +10,15 @@ from types import ModuleType
 from typing import Any
 
 from mirai_executor._payload import namespace, rebuild
-from mirai_executor._payload.buffers import BRIEF, Buffer, Value, dump_value, is_brief, taken_apart
+from mirai_executor._payload.buffers import (
+    BRIEF,
+    LARGE,
+    Buffer,
+    Value,
+    dump_value,
+    is_short,
+    taken_apart,
+)
 from mirai_executor._payload.culprits import describe, explain, said_by_pickle
 from mirai_executor._payload.pickler import PROTOCOL, PayloadPickler, dump
 from mirai_executor._payload.places import Home, Kind
@@ -64,9 +72,11 @@ def encode_value(value: object, *, out_of_band: bool = False, apart: bool = Fals
         PayloadError: It cannot be pickled; the message names the part.
         BaseException: What the user's own code raised while it was being pickled.
     """
-    if type(value) in BRIEF or is_brief(value):
-        # At half the cost of Value(...), for most results.
-        return tuple.__new__(Value, (pickle.dumps(value, PROTOCOL), ()))
+    if type(value) in BRIEF or is_short(value):
+        blob = pickle.dumps(value, PROTOCOL)
+        if len(blob) < LARGE:
+            # At half the cost of Value(...), for most results.
+            return tuple.__new__(Value, (blob, ()))
     dumped = dump_plainly(value, out_of_band=out_of_band, apart=apart)
     if dumped is not None:
         return dumped

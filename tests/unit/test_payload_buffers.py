@@ -221,6 +221,20 @@ def test_large_bytes_alone_are_not_copied_either() -> None:
     assert decode_value(value.blob, carried(value.buffers)) == BIG
 
 
+@pytest.mark.parametrize("fn", [len, carried])
+@pytest.mark.parametrize(
+    "value", ["é" * MIB, "e" * (MIB // 3), "e" * MIB, pytest.param(1 << (8 * MIB), id="int")]
+)
+def test_whatever_is_large_alone_goes_beside(fn: Any, value: Any) -> None:
+    is_large = type(value) is int or len(value) >= MIB
+    result = encode_value(value, out_of_band=True, apart=True)
+    assert (result.blob == b"") == is_large
+    assert decode_value(result.blob, carried(result.buffers)) == value
+    call = CallEncoder().encode(fn, (value,), {}, out_of_band=True, apart=True)
+    assert (call.blob == b"") == is_large
+    assert bool(call.buffers) == is_large
+
+
 @pytest.mark.parametrize("asked", [{}, {"out_of_band": True}])
 def test_a_large_pickle_stays_whole_unless_asked_for(asked: dict[str, bool]) -> None:
     for value in (BIG, [BIG]):
@@ -263,6 +277,42 @@ def test_what_can_change_is_pickled_as_it_was() -> None:
     data[:] = bytes(len(data))
     data.append(1)
     assert decode_value(value.blob, carried(value.buffers)) == [BIG, BIG]
+
+
+class Once:
+    """Can be pickled once."""
+
+    def __init__(self) -> None:
+        self.numbers = iter(range(5))
+
+    def __reduce__(self) -> Any:
+        return list, (), None, self.numbers
+
+
+@pytest.mark.parametrize("beside", [bytearray(70_000), np.zeros(70_000, np.uint8), bytearray(MIB)])
+@pytest.mark.parametrize("again", [1, 20])
+def test_nothing_is_pickled_twice(beside: Any, again: int) -> None:
+    value = [Once(), *(beside.copy() for _ in range(again)), "end"]
+    dumped = encode_value(value, out_of_band=True, apart=True)
+    found = decode_value(dumped.blob, carried(dumped.buffers))
+    assert found[0] == [0, 1, 2, 3, 4]
+    assert all(bytes(each) == bytes(beside) for each in found[1:-1])
+
+
+def test_what_has_become_longer_meanwhile_is_pickled_again() -> None:
+    growing = bytearray(70_000)
+
+    class Grows:
+        def __reduce__(self) -> Any:
+            if len(growing) < 70_005:
+                growing.append(1)
+            return int, (3,)
+
+    nameless = Grows()
+    value = [growing, nameless]
+    dumped = encode_value(value, out_of_band=True, apart=True)
+    assert decode_value(dumped.blob, carried(dumped.buffers))[1] == 3
+    assert len(growing) > 70_000
 
 
 def test_arrays_of_middle_size_stay_in_a_large_pickle() -> None:
