@@ -127,8 +127,10 @@ def whole(buffer: object) -> bytes:
     """Return a C-contiguous buffer, or a list of ``bytes``, as it is now."""
     if isinstance(buffer, list):
         return b"".join(buffer)
-    if isinstance(buffer, memoryview) and len(buffer) == memoryview(buffer.obj).nbytes:
-        buffer = buffer.obj  # perhaps bytes, which need no copy
+    if isinstance(buffer, memoryview):
+        owner = buffer.obj
+        if type(owner) is bytes and len(owner) == buffer.nbytes:
+            return owner
     return buffer if type(buffer) is bytes else bytes(flat(buffer))
 
 

@@ -244,6 +244,8 @@ class DaemonState(Enum):
     LEAVING = "leaving"
     KILLED = "killed"
 
+    __hash__ = object.__hash__  # in C: they are keys, and Enum's takes a call of Python
+
 
 @dataclass(frozen=True, slots=True)
 class DaemonView:

@@ -45,8 +45,7 @@ class Elastic:
 
     def deadlines(self) -> Iterable[float]:
         """Return when :meth:`expire` has something to do."""
-        if self._look_at is not None:
-            yield self._look_at
+        return () if self._look_at is None else (self._look_at,)
 
     def expire(self, now: float) -> None:
         """Look, if it is time."""

@@ -408,14 +408,14 @@ class Fleet:
             # A child of a task may hold the link open for ever: do not wait for its end alone.
             self._patience[id_] = time.monotonic() + _LAST_FRAMES
 
-    def deadlines(self) -> Iterable[float]:
+    def deadlines(self) -> list[float]:
         """Return when :meth:`expire` has something to do."""
-        yield from self._patience.values()
+        found = [*self._patience.values(), *self._stops.deadlines()]
         if self._beat_at is not None:
-            yield self._beat_at
-        yield from self._stops.deadlines()
+            found.append(self._beat_at)
         if self._rest_at is not None:
-            yield self._rest_at
+            found.append(self._rest_at)
+        return found
 
     def expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""

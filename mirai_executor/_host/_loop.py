@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from mirai_executor import _nowait, _payload, _wire
 from mirai_executor._core import (
@@ -60,6 +60,8 @@ from mirai_executor._core import (
     TaskId,
     TaskSubmitted,
 )
+from mirai_executor._place import usable_cpus
+from mirai_executor._spin import Spinner
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 from mirai_executor.launchers import LocalLauncher
 
@@ -171,6 +173,7 @@ class Loop:
     ) -> None:
         self.asleep = False
         self.is_broken = False
+        self._spinner = Spinner(allowed=usable_cpus() > 1, rest=0.2)
         self._inbox = inbox
         self._store = store
         self._dispatcher = Dispatcher(policy)
@@ -235,9 +238,10 @@ class Loop:
     def _turn(self) -> None:
         # No name holds what was called: an error that is decoded in here holds this frame, for as
         # long as a user keeps it, and would keep the waker's descriptors open.
-        ready = self._sleep()
+        ready = self._wait()
         while ready:
             ready.pop(0)()
+        self._take_in(min(len(self._inbox), _BATCH))
         now = time.monotonic()
         # Deadlines at every turn: a full inbox must not put them off.
         deadline = self._dispatcher.next_deadline()
@@ -252,14 +256,29 @@ class Loop:
         self._elastic.expire(now)
         if self._closes_at is not None:
             self._close_unless_awaited(self._closes_at <= now)
-        self._take_in(min(len(self._inbox), _BATCH))
+
+    def _wait(self) -> list[Callable[[], None]]:
+        if self._open or self._inbox:
+            # What is there already is taken with the GIL in hand: to have it back takes longer.
+            ready = _nowait.ready(self._selector)
+            if ready or (self._inbox and ready is not None):
+                return [key.data for key in ready]
+        if len(self._open) != 1:  # who waits for one that has ended, needs the GIL now
+            return self._sleep()
+        begun = time.perf_counter()
+        found = self._spinner.spin(self._look)
+        if found is None:
+            found = self._sleep()
+        self._spinner.learn(time.perf_counter() - begun)
+        return found
+
+    def _look(self) -> list[Callable[[], None]] | None:
+        """Return what is ready; None if nothing has come. The GIL is handed over."""
+        keys = self._selector.select(0)
+        return [key.data for key, _ in keys] if keys or self._inbox else None
 
     def _sleep(self) -> list[Callable[[], None]]:
-        # What is there already is taken with the GIL in hand: to have it back takes longer.
-        ready = _nowait.ready(self._selector)
-        if ready or (self._inbox and ready is not None):
-            return [key.data for key in ready]
-        deadlines = list(self._fleet.deadlines())
+        deadlines = self._fleet.deadlines()
         if self._door is not None:
             deadlines += self._door.deadlines()
         deadlines += self._elastic.deadlines()
@@ -314,9 +333,7 @@ class Loop:
     def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
         """Take in how tasks have ended at a daemon."""
         # Not by TaskId(...), here: a call of it takes as long as all the rest.
-        self._outcomes = cast(
-            "dict[TaskId, _wire.WireOutcome]", {outcome.task: outcome for outcome in outcomes}
-        )
+        self._outcomes = {outcome.task: outcome for outcome in outcomes}  # type: ignore[misc]
         seconds = {id_: outcome.nanoseconds * 1e-9 for id_, outcome in self._outcomes.items()}
         leaving = any(map(_leaving_of, outcomes))
         self.handle(ResultsArrived(daemon, seconds, leaving))

@@ -9,7 +9,6 @@ import select
 import socket
 import struct
 import sys
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -148,18 +147,6 @@ class Link:
     def wait(self, seconds: float) -> bool:
         """Wait for the next frame, or a part of it; False if nothing has come in time."""
         return self._has_begun() or bool(self._poll().poll(1000 * seconds))
-
-    def spin(self, seconds: float) -> None:
-        """Wait for the next frame without sleeping, unless somebody else needs the processor.
-
-        A process that sleeps is woken some tens of microseconds too late, and to wake it costs the
-        other side about as much.
-        """
-        if self._has_begun():
-            return
-        poll, until = self._poll().poll, time.perf_counter() + seconds
-        while not poll(0) and time.perf_counter() < until:
-            os.sched_yield()
 
     def _has_begun(self) -> bool:
         return bool(self._read) or self._long is not None

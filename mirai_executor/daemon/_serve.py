@@ -20,6 +20,7 @@ from typing import Any
 from mirai_executor import _payload, _wire
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._place import usable_cpus
+from mirai_executor._spin import Spinner
 from mirai_executor._tickets import Tickets
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
@@ -35,8 +36,6 @@ from ._memory import Memory
 BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
 _HOLD = 1_000_000  # nanoseconds that a result may wait for those of the tasks behind it
-_SPIN, _AT_ONCE = 200e-6, 1e-3  # seconds
-_CAN_SPIN = usable_cpus() > 1 and hasattr(os, "sched_yield")
 _BRIEF = 100_000  # nanoseconds: after a longer task, cleanup adds less than a tenth in any case
 
 
@@ -54,7 +53,7 @@ class Daemon:
         self._snapshot: Snapshot | None = None
         self._cleanup_failed = False
         self._leaving = False
-        self._is_brisk = False  # frames follow each other at once
+        self._spinner = Spinner(allowed=usable_cpus() > 1)
 
     def serve(self) -> None:
         """Serve the host until it says that this daemon may leave."""
@@ -101,11 +100,13 @@ class Daemon:
     def _receive(self) -> bytes | bytearray | memoryview:
         """Wait for the next frame; where the last one came at once, at first without sleeping."""
         begun = time.perf_counter()
-        if self._is_brisk:
-            self._link.spin(_SPIN)
+        self._spinner.spin(self._has_come)
         frame = self._receive_in_peace()
-        self._is_brisk = _CAN_SPIN and time.perf_counter() - begun < _AT_ONCE
+        self._spinner.learn(time.perf_counter() - begun)
         return frame
+
+    def _has_come(self) -> bool | None:
+        return self._link.wait(0) or None
 
     def _receive_in_peace(self) -> bytes | bytearray | memoryview:
         while (patience := self._memory.patience) is not None and not self._link.wait(patience):

@@ -55,6 +55,15 @@ def test_a_million_tasks_leave_no_memory_behind() -> None:
     assert max(now - then for then, now in zip(before, after, strict=True)) < 8000
 
 
+def test_a_host_sleeps_while_a_single_task_takes_long() -> None:
+    with running(1) as executor:
+        for _ in range(50):  # their results are awaited without sleeping
+            executor.submit(give, 1).result(SOON)
+        before = time.process_time()
+        executor.submit(time.sleep, 1).result(SOON)
+        assert time.process_time() - before < 0.3
+
+
 @pytest.mark.local_link("daemons elsewhere and their hosts tell each other that they live")
 def test_an_idle_executor_wakes_up_less_than_once_a_second() -> None:
     with running(2) as executor:

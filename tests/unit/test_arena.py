@@ -638,6 +638,24 @@ def test_constants_do_not_count_towards_the_limit_of_a_pool() -> None:
 # Buffers in pieces
 
 
+def test_what_nobody_can_change_is_not_copied() -> None:
+    data = b"x" * 100
+    assert _arena.whole(data) is data
+    assert _arena.whole(memoryview(data)) is data
+    assert _arena.whole([data]) is data
+    assert _arena.whole(memoryview(data)[1:]) == data[1:]
+    assert _arena.whole([data, b"y"]) == data + b"y"
+    changing = bytearray(data)
+    copy = _arena.whole(memoryview(changing))
+    changing[0] = 0
+    assert copy == data
+
+
+def test_a_buffer_in_another_order_is_copied_as_it_lies() -> None:
+    array: Any = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    assert _arena.whole(pickle.PickleBuffer(array).raw()) == array.tobytes(order="A")
+
+
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize(
     "sizes", [[], [0], [1, 2, 3], [MB, MB - 1, 1, 2, MB, 5 * MB], [70_000] * 50, [0, 3 * MB, 0, 7]]

@@ -165,21 +165,6 @@ def test_a_frame_that_was_cut_off_is_never_received(ends: Ends) -> None:
     link.close()
 
 
-def test_spinning_for_a_frame_ends_with_it_or_in_time(ends: Ends) -> None:
-    host, daemon = ends
-    daemon.spin(0.001)  # in vain
-    host.send(b"one")
-    host.send(b"two")
-    daemon.spin(3600)
-    assert daemon.receive() == b"one"
-    daemon.spin(3600)  # it has been read from the socket already
-    assert daemon.receive() == b"two"
-    host.close()
-    daemon.spin(3600)  # what has come is the end
-    with pytest.raises(LinkClosedError):
-        daemon.receive()
-
-
 def test_waiting_for_a_frame_ends_with_it_or_in_time(ends: Ends) -> None:
     host, daemon = ends
     assert not daemon.wait(0.01)
