@@ -19,7 +19,7 @@ try:
 
     _libc = ctypes.PyDLL(None, use_errno=True)
     _recv, _send, _read, _write = _libc.recv, _libc.send, _libc.read, _libc.write
-    _DONTWAIT = int(socket.MSG_DONTWAIT)  # to combine its flags takes Python code
+    _DONTWAIT = int(socket.MSG_DONTWAIT)  # a flag of an enum is combined by Python code
 except (ImportError, OSError, AttributeError):  # pragma: no cover - a Python without them
     _can_keep_gil = False
 else:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _SPIN = 400e-6  # seconds without sleep, at most
 _AT_ONCE = 1e-3  # seconds: who has waited for less expects to do so again
-_TURN = 100e-6  # seconds between two offers of the processor: each costs the waiter its place
+_TURN = 100e-6  # seconds between two offers of the processor: who offers it, has it back last
 _LATE = 100e-6  # seconds between two looks, of a microsecond each: somebody else was let run
 
 _yield = getattr(os, "sched_yield", None)

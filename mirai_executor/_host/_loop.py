@@ -80,6 +80,7 @@ _LOG = logging.getLogger("mirai_executor")
 _SKIPPED, _ERROR = _wire.Status.SKIPPED, _wire.Status.ERROR
 _NO_NUMBER = _payload.NO_NUMBER
 _leaving_of = operator.attrgetter("leaving")
+_CAN_SPIN = usable_cpus() > 1
 _BATCH = 256  # items of the inbox between two looks at the links
 
 
@@ -173,7 +174,8 @@ class Loop:
     ) -> None:
         self.asleep = False
         self.is_broken = False
-        self._spinner = Spinner(allowed=usable_cpus() > 1, rest=0.2)
+        # What comes from elsewhere takes long, or comes in many pieces.
+        self._spinner = Spinner(allowed=_CAN_SPIN and entrance is None, rest=0.2)
         self._inbox = inbox
         self._store = store
         self._dispatcher = Dispatcher(policy)
@@ -263,8 +265,8 @@ class Loop:
             ready = _nowait.ready(self._selector)
             if ready or (self._inbox and ready is not None):
                 return [key.data for key in ready]
-        if len(self._open) != 1:  # who waits for one that has ended, needs the GIL now
-            return self._sleep()
+        if len(self._open) != 1:
+            return self._sleep()  # who has just got one of several results, needs the GIL now
         begun = time.perf_counter()
         found = self._spinner.spin(self._look)
         if found is None:

@@ -103,31 +103,31 @@ class _Pieces(list[bytes]):
     write = list.append
 
     def settle(self, views: tuple[memoryview, ...]) -> Value | None:
-        """Return all of it, as nobody can change it any more; None if it was changed already.
+        """Return all of it, with copies of what others can change; None if that cannot be done.
 
-        The pickler hands over a ``bytearray``, or a small array, itself, too, and has noted its
-        length at the end of the piece before: by now it may be another one.
+        The pickler hands over a ``bytearray`` itself, too. It has noted its length, at the end of
+        the piece before; if it has another one by now, all has to be pickled again.
         """
-        is_settled = set(map(type, self)) == {bytes}
-        if not is_settled and not all(map(_is_as_noted, self, self[1:])):
-            return None
+        kinds = set(map(type, self))
         try:
-            if sum(map(len if is_settled else _size_of, self)) < LARGE:
+            if bytearray in kinds and not self._copy_bytearrays():
+                return None
+            if sum(map(_size_of if PickleBuffer in kinds else len, self)) < LARGE:
                 return Value(b"".join(self), views)
-            pieces = self if is_settled else [b"".join((piece,)) for piece in self]
-        except TypeError:  # not C-contiguous: another file says so better
+            if kinds != {bytes}:
+                self[:] = [b"".join((piece,)) for piece in self]  # as they lie; bytes stay
+        except (BufferError, TypeError, ValueError):  # another file says better what is wrong
             return None
-        return Value(b"", (*views, pieces))
+        return Value(b"", (*views, self))
 
-
-def _is_as_noted(before: Buffer, piece: Buffer) -> bool:
-    """Tell whether a piece is as long as the one before it says, if it can change at all."""
-    if type(piece) is bytes:
+    def _copy_bytearrays(self) -> bool:
+        pieces: list[Any] = self
+        for i, piece in enumerate(pieces):
+            if type(piece) is bytearray:
+                pieces[i] = copy = bytes(piece)  # at once: other threads may change it
+                if pieces[i - 1][-8:] != len(copy).to_bytes(8, "little"):
+                    return False
         return True
-    size = _size_of(piece)
-    return bytes(before[-8:]) == size.to_bytes(8, "little") or (
-        bytes(before[-4:]) == size.to_bytes(8, "little")[:4]
-    )
 
 
 def _size_of(piece: Buffer) -> int:

@@ -23,7 +23,7 @@ Bytes = bytes | bytearray | memoryview
 
 _LENGTH = struct.Struct("<Q")
 # A program may have given SIGPIPE its default action: to end it.
-_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
+_FLAGS = int(getattr(socket, "MSG_NOSIGNAL", 0))  # as in _nowait
 _PIECE = 1 << 16  # bytes read at once; a longer frame is read straight into its own memory
 
 

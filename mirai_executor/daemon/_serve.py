@@ -35,6 +35,7 @@ from ._memory import Memory
 
 BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
+_CAN_SPIN = usable_cpus() > 1  # asked once, before the fork: that takes half a millisecond
 _HOLD = 1_000_000  # nanoseconds that a result may wait for those of the tasks behind it
 _BRIEF = 100_000  # nanoseconds: after a longer task, cleanup adds less than a tenth in any case
 
@@ -53,7 +54,7 @@ class Daemon:
         self._snapshot: Snapshot | None = None
         self._cleanup_failed = False
         self._leaving = False
-        self._spinner = Spinner(allowed=usable_cpus() > 1)
+        self._spinner = Spinner(allowed=_CAN_SPIN)
 
     def serve(self) -> None:
         """Serve the host until it says that this daemon may leave."""

@@ -228,9 +228,9 @@ def test_nested_bytes_are_copied_once_on_each_side(url: str) -> None:
     """Where memory is shared, that is into it, and out of it; elsewhere, into a frame."""
     written = 0 if url == "local" else 1  # nobody has mapped what is written to a new arena
     growth = growth_with(url, "nested")
-    there, back = growth["there"], growth["back"]
-    assert there == pytest.approx([written, 2], abs=0.3)  # the daemon has what it loads from
-    assert back == pytest.approx([2, 1 + written], abs=0.3)  # and makes what it sends
+    most = [written, 2, 2, 1 + written]  # who receives has what it loads from, too
+    found = [*growth["there"], *growth["back"]]  # the daemon has made what it sends back
+    assert all(size < limit + 0.3 for size, limit in zip(found, most, strict=True)), found
 
 
 def growth_with(url: str, kind: str) -> dict[str, list[float]]:

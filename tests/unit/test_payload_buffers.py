@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from pickle import PickleBuffer
@@ -299,20 +300,44 @@ def test_nothing_is_pickled_twice(beside: Any, again: int) -> None:
     assert all(bytes(each) == bytes(beside) for each in found[1:-1])
 
 
-def test_what_has_become_longer_meanwhile_is_pickled_again() -> None:
-    growing = bytearray(70_000)
+@pytest.mark.parametrize("rest", [b"", BIG])
+@pytest.mark.parametrize("change", [lambda it: it.append(1), lambda it: it.clear()])
+def test_what_changes_its_length_meanwhile_is_pickled_again(change: Any, rest: bytes) -> None:
+    changing = bytearray(70_000)
 
-    class Grows:
+    class Changes:
         def __reduce__(self) -> Any:
-            if len(growing) < 70_005:
-                growing.append(1)
+            if len(changing) in (70_000, 70_001):
+                change(changing)
             return int, (3,)
 
-    nameless = Grows()
-    value = [growing, nameless]
+    value = [changing, Changes(), rest]
     dumped = encode_value(value, out_of_band=True, apart=True)
-    assert decode_value(dumped.blob, carried(dumped.buffers))[1] == 3
-    assert len(growing) > 70_000
+    found = decode_value(dumped.blob, carried(dumped.buffers))
+    assert found[1:] == [3, rest]
+    assert len(changing) != 70_000
+
+
+def test_what_another_thread_resizes_is_never_torn() -> None:
+    arrays = [bytearray(70_000) for _ in range(50)]
+    stop = threading.Event()
+
+    def resize() -> None:
+        while not stop.is_set():
+            for array in arrays:
+                array.append(1)
+                del array[70_000:]
+
+    thread = threading.Thread(target=resize)
+    thread.start()
+    try:
+        for _ in range(200):
+            dumped = encode_value(arrays, out_of_band=True, apart=True)
+            found = decode_value(dumped.blob, carried(dumped.buffers))
+            assert {len(each) for each in found} <= {70_000, 70_001}
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_arrays_of_middle_size_stay_in_a_large_pickle() -> None:

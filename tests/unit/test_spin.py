@@ -1,7 +1,7 @@
 """Who spins: only one who was answered at once, for a moment, and if nobody else needs it."""
 
 import os
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,7 +26,7 @@ class Looks:
 def spinner(monkeypatch: pytest.MonkeyPatch) -> Spinner:
     """One that expects to be answered at once, with a clock of its own."""
     Clock.now, Clock.others = 100.0, 0.0
-    monkeypatch.setattr(time, "perf_counter", Clock.tick)
+    monkeypatch.setattr("mirai_executor._spin.time", SimpleNamespace(perf_counter=Clock.tick))
     monkeypatch.setattr("mirai_executor._spin._yield", Clock.let_others_run)
     spinner = Spinner(allowed=True, rest=0.2)
     spinner.learn(50e-6)
