@@ -8,6 +8,7 @@ _PROOF = (
 )
 _MEMORY = 1024  # kinds; the one that was not heard of for longest is forgotten
 _WEIGHT = 0.2  # of the last task in the average
+_FALL = 0.5  # of the average: so far it falls at once where a task is shorter still
 _STIR = 32  # tasks after which a kind counts as heard of
 
 
@@ -21,7 +22,8 @@ class Durations:
     """What is known about each kind of task.
 
     An average that follows the last tasks (exponentially weighted), but jumps up at once: to take
-    a short task for a long one costs a little time, the reverse holds others up.
+    a short task for a long one costs a little time, the reverse holds others up. After one task of
+    a second among those of a millisecond, ten of these are needed to believe in them again.
     """
 
     def __init__(self) -> None:
@@ -47,6 +49,8 @@ class Durations:
         known.count += 1
         if seconds > known.seconds:
             known.seconds = seconds
+        elif seconds < _FALL * known.seconds:
+            known.seconds *= _FALL
         else:
             known.seconds += _WEIGHT * (seconds - known.seconds)
         if known.count % _STIR == 0:

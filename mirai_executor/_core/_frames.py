@@ -8,7 +8,6 @@ daemon need not wait for its host; it is taken back when that turns out to be a 
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import cast
 
 from ._durations import Durations
 from ._fleet import Daemon, Fleet
@@ -74,7 +73,7 @@ class Frames:
         """Tell whether all that a daemon holds is expected to be over soon."""
         if self._policy.frame_time <= 0 or None in daemon.held.values():
             return False
-        seconds = cast("Iterable[float]", daemon.held.values())
+        seconds: Iterable[float] = daemon.held.values()  # type: ignore[assignment]  # as just seen
         return max(seconds, default=0.0) <= self._policy.ahead_below
 
     def is_worth_recalling(self, daemon: Daemon) -> bool:

@@ -14,14 +14,25 @@ def test_nothing_is_expected_before_three_tasks_have_ended() -> None:
     assert durations.expected(1) == 0.5
 
 
-def test_one_slow_task_is_believed_at_once_and_forgotten_slowly() -> None:
+def test_one_slow_task_is_believed_at_once_and_forgotten_in_ten_steps() -> None:
     durations = Durations()
     for _ in range(10):
         durations.note(1, 0.001)
     durations.note(1, 1.0)
     assert durations.expected(1) == 1.0
-    durations.note(1, 0.0)
-    assert durations.expected(1) == pytest.approx(0.8)
+    durations.note(1, 0.001)
+    assert durations.expected(1) == 0.5
+    for _ in range(9):
+        durations.note(1, 0.001)
+    assert durations.expected(1) == pytest.approx(0.001, abs=0.001)
+
+
+def test_the_average_follows_tasks_that_are_a_little_shorter_slowly() -> None:
+    durations = Durations()
+    for _ in range(3):
+        durations.note(1, 1.0)
+    durations.note(1, 0.6)
+    assert durations.expected(1) == pytest.approx(0.92)
 
 
 def test_a_kind_that_is_distrusted_has_to_prove_itself_again() -> None:
