@@ -218,6 +218,11 @@ class Loop:
         """Return a fresh error that says why no daemon can be started."""
         return self._fleet.losses.launch_error()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no task is on its way; from any thread."""
+        return not self._open
+
     def _post(self, callback: Callable[[], None]) -> None:
         self._inbox.append(callback)
         if (waker := self.waker) is not None:
