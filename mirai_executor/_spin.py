@@ -38,7 +38,7 @@ class Spinner:
         self._expects_it = False
         self._rests_until = 0.0
 
-    def spin(self, look: Callable[[], T | None]) -> T | None:
+    def spin(self, look: Callable[[], T]) -> T | None:
         """Look until there is something, for a moment; None if one had better sleep."""
         if not self._expects_it or _yield is None:
             return None

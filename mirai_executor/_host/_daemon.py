@@ -16,6 +16,8 @@ __all__ = ["HOST_NAME", "Daemon", "SentCall"]
 # A task, its call's bytes, the names that it may look up, and its large buffers.
 SentCall = tuple[TaskId, bytes, tuple[NameEntry, ...], tuple[_wire.Buffer, ...]]
 
+_LIGHT = 1 << 16  # bytes
+
 HOST_NAME = socket.gethostname()
 
 
@@ -49,6 +51,7 @@ class Daemon(abc.ABC):
         self.waits_to_send = False
         self.has_greeted = False
         self._names = Sent()
+        self._table: tuple[NameEntry, ...] | None = None  # of the last task that was sent
 
     # What it is
 
@@ -78,11 +81,12 @@ class Daemon(abc.ABC):
         self.issue(ids)
         self.sent.update(dict.fromkeys(ids))
         tasks = []
-        table: tuple[NameEntry, ...] | None = None
-        names: tuple[_wire.Name, ...] = ()
+        table = self._table
         for task, blob, its_names, buffers in calls:
+            names = None
             if its_names is not table:
                 table, names = its_names, self.new_names(its_names)
+                self._table = table if _is_light(table) else None
             lent = self._lend(buffers) if buffers else ()
             # At a third of the cost of WireTask(...).
             tasks.append(tuple.__new__(_wire.WireTask, (task, names, blob, lent)))
@@ -99,6 +103,7 @@ class Daemon(abc.ABC):
 
         To be asked in the order of sending, and once: the daemon forgets in that order.
         """
+        self._table = None  # a call between two tasks may replace what they both have
         return tuple(
             _wire.Name(e.name, e.digest, e.blob if self._names.is_new(e) else None) for e in names
         )
@@ -157,3 +162,8 @@ class Daemon(abc.ABC):
     @abc.abstractmethod
     def forget(self) -> None:
         """In a forked child: let go of what would keep the daemon from noticing its host's end."""
+
+
+def _is_light(table: tuple[NameEntry, ...]) -> bool:
+    """Tell whether a table may outlive its tasks: its bytes stay with it."""
+    return sum([len(entry.blob) for entry in table]) < _LIGHT

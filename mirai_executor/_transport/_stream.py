@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 Bytes = bytes | bytearray | memoryview
 
 _LENGTH = struct.Struct("<Q")
+_HEAD = _LENGTH.size
 # A program may have given SIGPIPE its default action: to end it.
 _FLAGS = int(getattr(socket, "MSG_NOSIGNAL", 0))  # as in _nowait
+_DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
 _PIECE = 1 << 16  # bytes read at once; a longer frame is read straight into its own memory
 
 
@@ -116,16 +118,16 @@ class Link:
         pieces = (_LENGTH.pack(size), *pieces)
         if size < _PIECE:
             pieces = (b"".join(pieces),)
-        views = [memoryview(piece) for piece in pieces]
-        if self._blocking:
-            try:
-                for view in views:
-                    self._open_socket().sendall(view, _FLAGS)
-            except OSError as error:
-                raise LinkClosedError(str(error)) from error
+        if not self._blocking:
+            self._outbox.extend(map(memoryview, pieces))
+            self.flush()
             return
-        self._outbox.extend(views)
-        self.flush()
+        sock = self._socket or self._open_socket()
+        try:
+            for piece in pieces:
+                sock.sendall(piece, _FLAGS)
+        except OSError as error:
+            raise LinkClosedError(str(error)) from error
 
     def flush(self) -> None:
         """Send as much as the kernel takes of what is kept."""
@@ -157,14 +159,17 @@ class Link:
             self._made_poll.register(self._open_socket().fileno(), select.POLLIN)
         return self._made_poll
 
-    def receive(self) -> bytes | bytearray | memoryview | None:
+    def receive(self, *, wait: bool = True) -> bytes | bytearray | memoryview | None:
         """Return the next frame; None if none has come, which a blocking link waits for.
+
+        Args:
+            wait: Whether a blocking link does. Over TLS, it always does.
 
         Raises:
             LinkClosedError: The other side is gone, and all that it had sent has been received;
                 or it has sent what it must not.
         """
-        frame = self._receive()
+        frame = self._receive(0 if wait else _DONTWAIT)
         if frame is None or self._opener is None:
             return frame
         try:
@@ -172,30 +177,43 @@ class Link:
         except ConnectionError as error:
             raise LinkClosedError(str(error)) from error
 
-    def _receive(self) -> bytes | bytearray | None:
-        while (frame := self._next_frame()) is None:
-            if self._is_drained:
-                self._is_drained = False
-                return None
-            try:
-                if self._long is None:
-                    came = self._recv(self._open_socket(), _PIECE)
-                    self._read += came
-                    count = len(came)
-                    # Less than was asked for is all there is: asking again would cost as much.
-                    self._is_drained = 0 < count < _PIECE and not self._blocking
-                else:
-                    rest = memoryview(self._long)[self._long_at :]
-                    count = self._open_socket().recv_into(rest)
-                    self._long_at += count
-            except BlockingIOError:
-                return None
-            except OSError as error:
-                raise LinkClosedError(str(error)) from error
-            if not count:
-                raise LinkClosedError("the other side has closed the link")
-            self.heard = True
-        return frame
+    def _receive(self, flags: int) -> bytes | bytearray | None:
+        while True:
+            frame = self._next_frame() if self._has_begun() else None
+            if frame is None:
+                if self._is_drained:
+                    self._is_drained = False
+                    return None
+                try:
+                    frame = self._take(flags)
+                except BlockingIOError:
+                    return None
+                except OSError as error:
+                    raise LinkClosedError(str(error)) from error
+            if frame is not None:
+                return frame
+
+    def _take(self, flags: int) -> bytes | None:
+        """Read what has come; return it if it is one frame, as nearly always."""
+        sock = self._socket or self._open_socket()
+        if self._long is not None:
+            count = sock.recv_into(memoryview(self._long)[self._long_at :], 0, flags)
+            self._note(count)
+            self._long_at += count
+            return None
+        came = sock.recv(_PIECE, flags) if flags else self._recv(sock, _PIECE)
+        self._note(count := len(came))
+        # Less than was asked for is all there is: asking again would cost as much.
+        self._is_drained = count < _PIECE and not self._blocking
+        if not self._read and came[:_HEAD] == _LENGTH.pack(max(count - _HEAD, 0)):
+            return came[_HEAD:]
+        self._read += came
+        return None
+
+    def _note(self, count: int) -> None:
+        if not count:
+            raise ConnectionError("the other side has closed the link")
+        self.heard = True
 
     def _next_frame(self) -> bytes | bytearray | None:
         if (long := self._long) is not None:
@@ -204,12 +222,12 @@ class Link:
             self._long = None
             return long
         read = self._read
-        if len(read) < _LENGTH.size:
+        if len(read) < _HEAD:
             return None
         (length,) = _LENGTH.unpack_from(read)
-        end = _LENGTH.size + length
+        end = _HEAD + length
         if len(read) >= end:
-            frame = bytes(memoryview(read)[_LENGTH.size : end])
+            frame = bytes(memoryview(read)[_HEAD:end])
             del read[:end]
             return frame
         if length > self.largest:
@@ -219,8 +237,8 @@ class Link:
                 self._long = bytearray(length)
             except (MemoryError, OverflowError) as error:
                 raise LinkClosedError(f"no memory for a frame of {length} bytes") from error
-            self._long_at = len(read) - _LENGTH.size
-            self._long[: self._long_at] = memoryview(read)[_LENGTH.size :]
+            self._long_at = len(read) - _HEAD
+            self._long[: self._long_at] = memoryview(read)[_HEAD:]
             self._read = bytearray()
         return None
 

@@ -62,7 +62,7 @@ class TlsSocket:
         """Wait in calls, or do not."""
         self._tls.setblocking(blocking)
 
-    def recv(self, size: int, /) -> bytes:
+    def recv(self, size: int, _flags: int = 0, /) -> bytes:
         """Receive up to ``size`` bytes: all that OpenSSL has read, or nobody would come for it."""
         data = self._receive(size)
         while len(data) < size and self._tls.pending():
@@ -75,7 +75,7 @@ class TlsSocket:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
             raise BlockingIOError from error
 
-    def recv_into(self, buffer: memoryview, /) -> int:
+    def recv_into(self, buffer: memoryview, _size: int = 0, _flags: int = 0, /) -> int:
         """Receive into a buffer; return how many bytes."""
         try:
             return self._tls.recv_into(buffer)
@@ -89,7 +89,7 @@ class TlsSocket:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
             raise BlockingIOError from error
 
-    def sendall(self, data: memoryview, _flags: int = 0, /) -> None:
+    def sendall(self, data: bytes | bytearray | memoryview, _flags: int = 0, /) -> None:
         """Send all of it; for one that blocks."""
         self._tls.sendall(data)
 

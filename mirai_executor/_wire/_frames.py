@@ -37,14 +37,14 @@ __all__ = [
     "WireTask",
 ]
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 _HELLO = struct.Struct("<HIBBB")
 BATCH = struct.Struct("<II")  # how many there are, and how many arenas are released
 # With the number of large buffers, and the length of the payload.
 _TASK = struct.Struct("<QIIQ")
 _OUTCOME = struct.Struct("<QBBIQQ")
-_SAME_NAMES = 0xFFFF_FFFF  # instead of their number: those of the task before
+_SAME_NAMES = 0xFFFF_FFFF  # instead of their number
 
 
 class Status(IntEnum):
@@ -61,7 +61,7 @@ _tuple = tuple.__new__  # of a named tuple, at half the cost of its own: for one
 
 class WireTask(NamedTuple):
     task: int
-    names: tuple[Name, ...]
+    names: tuple[Name, ...] | None  # None: those of the task sent before it, in whichever frame
     payload: Bytes
     buffers: tuple[Buffer, ...] = ()
 
@@ -165,14 +165,10 @@ class Tasks:
         if self.released:
             parts.append(_released(self.released))
         bodies: list[Bytes] = []
-        before: tuple[Name, ...] = ()
         for task, names, payload, buffers in self.tasks:
-            count = len(names)
-            if names is not before:
-                before = names
+            count = _SAME_NAMES if names is None else len(names)
+            if names:
                 bodies += pack_names(names)
-            elif names:
-                count = _SAME_NAMES
             parts.append(_TASK.pack(task, count, len(buffers), len(payload)))
             bodies.append(payload)
             if buffers:
@@ -184,10 +180,9 @@ class Tasks:
         count, released = reader.unpack(BATCH)
         arenas = _read_released(reader, released)
         tasks = []
-        names: tuple[Name, ...] = ()
+        names: tuple[Name, ...] | None
         for task, named, large, size in reader.rows(_TASK, count):
-            if named != _SAME_NAMES:
-                names = tuple(read_names(reader, named)) if named else ()
+            names = None if named == _SAME_NAMES else tuple(read_names(reader, named))
             payload = reader.take(size)
             buffers = tuple(read_buffers(reader, large)) if large else ()
             tasks.append(_tuple(WireTask, (task, names, payload, buffers)))

@@ -54,8 +54,10 @@ class Channel(Protocol):
     Attributes:
         name: What it is about.
         unless_left: An expression that is true while there is nothing to restore; if there is, it
-            is false, raises, or restores it by itself. ``{c}`` stands for the channel; modules
-            are known by their names.
+            is false, raises, or restores it by itself. ``{c}`` stands for the channel, and
+            ``{c.seen}`` for what its attribute was at the last take or restore: to look an
+            attribute up takes as long as much of what is asked here. Modules are known by their
+            names.
         unless_latched: The same where no watched function has been called.
     """
 
@@ -69,21 +71,48 @@ class Channel(Protocol):
     def restore(self) -> None: ...
 
 
-_LOOK: Final = "{c}.look() == {c}.seen"
+_LOOK: Final = "{c.look}() == {c.seen}"
 _NEVER: Final = "True"  # without a watched function, nothing is ever left
 
 
-def compiled(expressions: Iterable[tuple[Channel, str]]) -> Callable[[], bool]:
-    """Return a function that tells whether all of these expressions are true."""
-    names: dict[str, Any] = {**_MODULES, "is_": is_}
-    terms = []
-    for number, (channel, expression) in enumerate(expressions):
-        if expression != _NEVER:
-            names[f"c{number}"] = channel
-            terms.append(f"({expression.format(c=f'c{number}')})")
-    code = compile(f"lambda: {' and '.join(terms)}", "<channels>", "eval")
-    found: Callable[[], bool] = eval(code, names)  # noqa: S307 - our own text
-    return found
+class Look:
+    """Tells whether all of some expressions are true.
+
+    Attributes:
+        is_clear: Does so; an expression may raise instead.
+    """
+
+    def __init__(self, expressions: Iterable[tuple[Channel, str]]) -> None:
+        self._attributes: dict[str, tuple[Channel, str]] = {}
+        self._names: dict[str, Any] = {**_MODULES, "is_": is_}
+        terms = []
+        for number, (channel, expression) in enumerate(expressions):
+            if expression != _NEVER:
+                name = f"c{number}"
+                self._names[name] = channel
+                terms.append(f"({expression.format(c=_Named(channel, name, self._attributes))})")
+        code = compile(f"lambda: {' and '.join(terms)}", "<channels>", "eval")
+        self.is_clear: Callable[[], bool] = eval(code, self._names)  # noqa: S307 - our own text
+
+    def refresh(self) -> None:
+        """Take note of what channels have become: after each take or restore."""
+        for name, (channel, attribute) in self._attributes.items():
+            self._names[name] = getattr(channel, attribute)
+
+
+class _Named:
+    """In a format string: a channel, and its attributes, by the names that stand for them."""
+
+    def __init__(self, channel: Channel, name: str, found: dict[str, tuple[Channel, str]]) -> None:
+        self.__channel, self.__name, self.__found = channel, name, found
+
+    def __getattr__(self, attribute: str) -> str:
+        name = f"{self.__name}_{attribute}"
+        self.__found[name] = self.__channel, attribute
+        return name
+
+    def __str__(self) -> str:
+        return self.__name
 
 
 class _Setting(Generic[T]):
@@ -125,7 +154,7 @@ class _Hooks:
     def __init__(self, module: ModuleType, *names: str) -> None:
         self.name = f"hooks of {module.__name__}"
         self._live, self._names = vars(module), names
-        terms = [f"{module.__name__}.{name} is {{c}}.{name}" for name in names]
+        terms = [f"{module.__name__}.{name} is {{c.{name}}}" for name in names]
         self.unless_left = self.unless_latched = " and ".join(terms)
 
     def take(self) -> None:
@@ -144,7 +173,7 @@ class ListOf:
     ) -> None:
         self.name = f"{module.__name__}.{attribute}"
         self._module, self._attribute, self._clear = vars(module), attribute, clear
-        self.unless_left = f"{self.name} is {{c}}.live and {{c}}.live == {{c}}.saved"
+        self.unless_left = f"{self.name} is {{c.live}} and {{c.live}} == {{c.saved}}"
         self.unless_latched = self.unless_left
 
     def take(self) -> None:
@@ -163,8 +192,8 @@ class _Environment:
     """``os.environ``, compared as the bytes that it holds: decoding them all takes 20 µs."""
 
     name = "os.environ"
-    unless_left = "os.environ is {c}.text and {c}.inside['_data'] == {c}.saved"
-    unless_latched = "os.environ is {c}.text"
+    unless_left = "os.environ is {c.text} and {c.inside}['_data'] == {c.saved}"
+    unless_latched = "os.environ is {c.text}"
 
     def take(self) -> None:
         self.text, self._bytes = os.environ, os.environb
@@ -192,10 +221,11 @@ class _WorkingDirectory:
     """The current directory; None where it has been deleted."""
 
     name = "working directory"
-    unless_left, unless_latched = _LOOK, _NEVER
+    unless_left, unless_latched = "{c.ask}() == {c.seen}", _NEVER
 
     def take(self) -> None:
         self.seen = self.look()
+        self.ask: Callable[[], str | None] = os.getcwd if self.seen else self.look
 
     def restore(self) -> None:
         if self.seen is not None and self.look() != self.seen:
@@ -234,21 +264,21 @@ class _Signals:
     """The handlers of all signals, as far as Python set them."""
 
     name = "signal handlers"
-    unless_left, unless_latched = _LOOK, _NEVER
+    unless_left = "list(map({c.getsignal}, {c.numbers})) == {c.seen}"
+    unless_latched = _NEVER
+    getsignal = staticmethod(getsignal)
 
     def __init__(self, untouched: frozenset[int]) -> None:
-        self._numbers = sorted(int(number) for number in signal.valid_signals())
+        self.numbers = sorted(int(number) for number in signal.valid_signals())
         self._own = {number: getsignal(number) for number in untouched}
 
     def take(self) -> None:
-        self.seen = [self._own.get(number, getsignal(number)) for number in self._numbers]
+        self.seen = [self._own.get(number, getsignal(number)) for number in self.numbers]
         self.restore()
 
-    def look(self) -> list[Any]:
-        return list(map(getsignal, self._numbers))
-
     def restore(self) -> None:
-        for number, handler, saved in zip(self._numbers, self.look(), self.seen, strict=True):
+        live = list(map(getsignal, self.numbers))
+        for number, handler, saved in zip(self.numbers, live, self.seen, strict=True):
             if handler is not saved:
                 signal.signal(number, signal.SIG_DFL if saved is None else saved)
                 if number in _FAULTS:
@@ -286,9 +316,9 @@ class _Streams:
     # A stream that is detached from its buffer raises when asked whether it is closed.
     unless_left = " and ".join(
         (
-            *(f"sys.{name} is {{c}}.{name}" for name in _STREAMS),
+            *(f"sys.{name} is {{c.{name}}}" for name in _STREAMS),
             *(f"(sys.{n} is None or not sys.{n}.closed)" for n in ("stdin", "stdout", "stderr")),
-            "(not {c}.poll(0) or {c}.are_open())",
+            "(not {c.poll}(0) or {c.are_open}())",
         )
     )
     unless_latched = unless_left
@@ -393,7 +423,7 @@ class _DecimalContext:
     """The main thread's decimal context, once somebody has imported ``decimal``."""
 
     name = "decimal context"
-    unless_left = unless_latched = "'decimal' not in sys.modules or {c}.look()"
+    unless_left = unless_latched = "'decimal' not in sys.modules or {c.look}()"
 
     def take(self) -> None:
         decimal = sys.modules.get("decimal")
@@ -426,7 +456,7 @@ class _EventLoop:
     """
 
     name = "asyncio event loop"
-    unless_left = unless_latched = "'asyncio.events' not in sys.modules or {c}.look()"
+    unless_left = unless_latched = "'asyncio.events' not in sys.modules or {c.look}()"
     _policy: Any = None
     _loop: Any = None
 
@@ -515,6 +545,30 @@ class _Locale(_Setting[str]):
         super().__init__("locale", _read_locale, _write_locale)
 
 
+class _RootLogger:
+    """What ``basicConfig`` and ``logging.disable`` change."""
+
+    name = "root logger"
+    unless_left = (
+        "logging.root.level == {c.level} and logging.root.manager.disable == {c.disabled}"
+        " and logging.root.handlers == {c.handlers}"
+    )
+    unless_latched = unless_left
+
+    def take(self) -> None:
+        root = logging.root
+        self.level, self.disabled = root.level, root.manager.disable
+        self.handlers = list(root.handlers)
+
+    def restore(self) -> None:
+        root = logging.root
+        root.handlers[:] = self.handlers
+        if root.level != self.level:
+            root.setLevel(self.level)
+        if root.manager.disable != self.disabled:
+            logging.disable(self.disabled)
+
+
 def of_running_code(untouched: frozenset[int]) -> Iterator[Channel]:
     """Return the channels by which a task's code could still run.
 
@@ -572,7 +626,7 @@ def _settings() -> Iterator[Channel]:
     yield _Setting("stack size of threads", threading.stack_size, threading.stack_size)
     yield _Setting("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout)
     # A task that calls basicConfig() would make that of the next one do nothing.
-    yield _Setting("root logger", _read_logging, _write_logging)
+    yield _RootLogger()
     yield _Locale()
 
 
@@ -600,18 +654,6 @@ def _write_faulthandler(on: bool) -> None:
         faulthandler.enable(2)  # it cannot be asked for the descriptor that it has
     else:
         faulthandler.disable()
-
-
-def _read_logging() -> tuple[int, int, tuple[logging.Handler, ...]]:
-    root = logging.root
-    return root.level, root.manager.disable, tuple(root.handlers)
-
-
-def _write_logging(state: tuple[int, int, tuple[logging.Handler, ...]]) -> None:
-    level, disabled, handlers = state
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-    logging.disable(disabled)
 
 
 # locale.setlocale builds on this one, and takes twice as long to ask it.

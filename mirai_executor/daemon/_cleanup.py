@@ -32,7 +32,7 @@ from typing import Final, TypeAlias
 
 from mirai_executor.errors import MiraiError
 
-from ._channels import Channel, ListOf, compiled, of_running_code, of_values
+from ._channels import Channel, ListOf, Look, of_running_code, of_values
 from ._latches import Latch
 
 _Steps: TypeAlias = dict[Callable[[], None], str]  # each with the name of its channel
@@ -90,8 +90,8 @@ class Snapshot:
         )
         self._takes: _Steps = {channel.take: channel.name for channel in channels}
         self._restores: _Steps = {channel.restore: channel.name for channel in channels}
-        self._is_untouched = compiled((c, c.unless_left) for c in channels)
-        self._is_untouched_unless_latched = compiled((c, c.unless_latched) for c in channels)
+        self._full = Look((c, c.unless_left) for c in channels)
+        self._short = Look((c, c.unless_latched) for c in channels)
         self.retake()
 
     def retake(self) -> None:
@@ -101,11 +101,13 @@ class Snapshot:
             CleanupError: Some of it cannot be a snapshot, nor be put back. The daemon must leave.
         """
         _go_through(self._takes)
+        self._refresh()
 
     def keep_path(self, sys_path: list[str]) -> None:
         """Set ``sys.path`` to the host's, now and after each task."""
         self._path.saved = list(sys_path)
         self._path.restore()
+        self._refresh()
 
     def restore(self, host_names: AbstractSet[str], *, by_latch: bool = False) -> None:
         """Undo what a task changed, except for the globals in ``host_names``.
@@ -118,17 +120,22 @@ class Snapshot:
             CleanupError: Some of it could not be undone; all the rest was. The daemon must leave.
         """
         self._globals.host_names = host_names
-        is_untouched = self._is_untouched
+        look = self._full
         if (latch := self._latch) is not None:
             if by_latch and not latch.is_open:
-                is_untouched = self._is_untouched_unless_latched
+                look = self._short
             latch.is_open = False  # before the look: a thread may do something behind its back
         try:
-            if is_untouched():
+            if look.is_clear():
                 return
         except BaseException:  # noqa: S110 - something is gone, or a task's handler has raised
             pass
         _go_through(self._restores)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._full.refresh()
+        self._short.refresh()
 
 
 def _go_through(steps: _Steps) -> None:
@@ -158,9 +165,9 @@ class _Globals:
     name = "__main__"
     # By identity, as == is the user's code. A dict keeps its order: what was there first, is.
     unless_left = (
-        "sys.modules['__main__'] is {c}.registered"
-        " and all(map(is_, {c}.live.values(), {c}.saved.values()))"
-        " and (list({c}.live) == {c}.allowed or {c}.are_known())"
+        "sys.modules['__main__'] is {c.registered}"
+        " and all(map(is_, {c.live}.values(), {c.saved}.values()))"
+        " and (list({c.live}) == {c}.allowed or {c}.are_known())"
     )
     unless_latched = unless_left
     host_names: AbstractSet[str] = frozenset()

@@ -66,7 +66,9 @@ class Memory:
 
     def take_released(self) -> tuple[int, ...]:
         """Return what is not used here any more. A handler of signals may call it."""
-        return () if self._exchange is None else self._exchange.take_released()
+        if self._exchange is None or self.patience is None:  # then nothing is borrowed
+            return ()
+        return self._exchange.take_released()
 
     def rest(self) -> tuple[int, ...] | None:
         """Give what is free back to the system; ``patience`` has passed without any work.

@@ -49,6 +49,7 @@ class Daemon:
         self._memory = memory
         self._pid = os.getpid()
         self._in_hand: list[_wire.WireOutcome] = []  # results not sent yet
+        self._table: _Table = ()  # of the last task that came
         self._interrupts = Interrupts(page, self._send_results)
         self._namespace: _payload.Namespace
         self._snapshot: Snapshot | None = None
@@ -101,13 +102,14 @@ class Daemon:
     def _receive(self) -> bytes | bytearray | memoryview:
         """Wait for the next frame; where the last one came at once, at first without sleeping."""
         begun = time.perf_counter()
-        self._spinner.spin(self._has_come)
-        frame = self._receive_in_peace()
+        frame = self._spinner.spin(self._look)
+        if frame is None:
+            frame = self._receive_in_peace()
         self._spinner.learn(time.perf_counter() - begun)
         return frame
 
-    def _has_come(self) -> bool | None:
-        return self._link.wait(0) or None
+    def _look(self) -> bytes | bytearray | memoryview | None:
+        return self._link.receive(wait=False)
 
     def _receive_in_peace(self) -> bytes | bytearray | memoryview:
         while (patience := self._memory.patience) is not None and not self._link.wait(patience):
@@ -150,17 +152,15 @@ class Daemon:
         last = tasks[-1] if tasks else None
         held_since = 0
         by_latch = False
-        names: Sequence[Name] = ()
-        table: _Table = ()
         for task in tasks:
-            id_, its_names, call, lent = task
-            if its_names is not names:  # else they have been received
-                names, table = its_names, self._receive_names(its_names)
+            id_, names, call, lent = task
+            if names is not None:
+                self._table = self._receive_names(names)
             if not self._tickets.take(id_):
                 self._memory.skip(lent)
                 continue
             begun = time.perf_counter_ns()
-            status, payload, buffers = self._attempt(id_, table, call, lent, persist=False)
+            status, payload, buffers = self._attempt(id_, self._table, call, lent, persist=False)
             ended = time.perf_counter_ns()
             leaving = self._is_spoilt()
             fields = (id_, status, leaving, payload, ended - begun, buffers)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,31 @@ def test_everywhere_reaches_current_daemons_and_those_that_come_later() -> None:
             error = executor.submit(mischief.exit_at_once).exception(SOON)
             assert isinstance(error, DaemonLostError)
             assert executor.submit_source("flag").result(SOON) == "set"
+
+
+def test_functions_of_everywhere_do_not_take_that_of_the_tasks_around_them_away(
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    def read(path: Path) -> bytes:
+        return path.read_bytes()
+
+    def other(n: int) -> Callable[[], int]:
+        return lambda: n
+
+    with running(1) as executor:
+        for _ in range(3):  # from the second time on, the function travels by itself
+            executor.submit(read, Path(os.devnull)).result(SOON)
+        first = executor.submit(read, gate)
+        last = executor.submit(read, Path(os.devnull))
+        functions = [other(n) for n in range(300)]  # more than a daemon keeps
+        futures = [executor.everywhere(f)[0] for f in functions for _ in range(2)]
+        gate.write_bytes(b"open")
+        assert first.result(SOON) == b"open"
+        assert [future.result(SOON) for future in futures[::2]] == list(range(300))
+        assert last.result(SOON) == b""
 
 
 def test_everywhere_answers_once_for_each_daemon(tally: Tally) -> None:

@@ -177,6 +177,38 @@ def test_waiting_for_a_frame_ends_with_it_or_in_time(ends: Ends) -> None:
     assert not daemon.wait(0)
 
 
+def test_who_blocks_can_look_for_a_frame_without_waiting(ends: Ends) -> None:
+    host, daemon = ends
+    assert daemon.receive(wait=False) is None
+    host.send(b"one")
+    host.send(b"two")
+    assert daemon.receive(wait=False) == b"one"
+    assert daemon.receive(wait=False) == b"two"
+    assert daemon.receive(wait=False) is None
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("cut", [1, 7, 8])
+def test_who_looks_for_a_frame_gets_it_once_it_is_whole(size: int, cut: int) -> None:
+    here, there = socket.socketpair()
+    link = Link(there.detach(), blocking=True)
+    body = content(size)
+    frame = size.to_bytes(8, "little") + body
+    begin, last = frame[: min(cut, len(frame) - 1)], frame[-1:]
+    with ThreadPoolExecutor(1) as other:
+        for piece in (begin, frame[len(begin) : -1]):
+            sent = other.submit(here.sendall, piece)
+            while not sent.done():
+                assert link.receive(wait=False) is None
+            assert link.receive(wait=False) is None
+    here.sendall(last)
+    here.close()
+    assert link.receive(wait=False) == body
+    with pytest.raises(LinkClosedError):
+        link.receive(wait=False)
+    link.close()
+
+
 def test_a_closed_link_can_be_closed_again_but_not_used(ends: Ends) -> None:
     host, _ = ends
     host.close()
