@@ -32,8 +32,9 @@ from typing import Final, TypeAlias
 
 from mirai_executor.errors import MiraiError
 
-from ._channels import Channel, ListOf, Look, of_running_code, of_values
+from ._channels import ListOf, of_running_code, of_values
 from ._latches import Latch
+from ._look import Channel, Look
 
 _Steps: TypeAlias = dict[Callable[[], None], str]  # each with the name of its channel
 
