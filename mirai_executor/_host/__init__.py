@@ -1,8 +1,9 @@
 """Owns the dispatcher, the links and the open futures of one executor, from any thread's view.
 
-``_loop`` runs on the host thread; ``_local`` is one daemon, ``_nursery`` where its process comes
-from, ``_relay`` their standard error, ``_stops`` when a task is asked again to stop, ``_losses``
-how daemons were lost, and ``_registry`` what happens at the end of the process and at a fork.
+``_loop`` runs on the host thread, ``_poller`` is how it waits, and ``_outcomes`` brings what it
+learns into the futures; ``_local`` is one daemon, ``_nursery`` where its process comes from,
+``_relay`` their standard error, ``_stops`` when a task is asked again to stop, ``_losses`` how
+daemons were lost, and ``_registry`` what happens at the end of the process and at a fork.
 Where daemons come from elsewhere, ``_door`` lets them in, ``_remote`` is one of them,
 ``_commands`` are those that have started them, and ``_elastic`` asks for more.
 """
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
     from mirai_executor import _payload
 
     from ._loop import HostView as HostView
-    from ._loop import Item, Loop, OpenFuture, OpenTask
+    from ._loop import Item, Loop, OpenTask
+    from ._outcomes import OpenFuture
 
 __all__ = ["Entrance", "Host", "Limits", "Settings", "is_exiting"]
 
@@ -430,8 +432,8 @@ class Host:
             self._start()
         elif (
             (loop := self._loop) is not None
-            and loop.asleep
-            and (waker := loop.waker) is not None
+            and (poller := loop.poller).asleep
+            and (waker := poller.waker) is not None
             and not waker.calls  # until it has the GIL, it looks asleep
         ):
             waker.wake()
@@ -517,7 +519,8 @@ class Host:
 
     def _drain(self) -> None:
         """End what came too late for the host thread."""
-        from ._loop import OpenTask, set_exception
+        from ._loop import OpenTask
+        from ._outcomes import set_exception
 
         with contextlib.suppress(IndexError):
             while True:

@@ -17,16 +17,14 @@ import collections
 import functools
 import logging
 import operator
-import selectors
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from mirai_executor import _nowait, _payload, _wire
+from mirai_executor import _payload, _wire
 from mirai_executor._core import (
     BroadcastAnswered,
     BroadcastId,
@@ -60,8 +58,6 @@ from mirai_executor._core import (
     TaskId,
     TaskSubmitted,
 )
-from mirai_executor._place import usable_cpus
-from mirai_executor._spin import Spinner
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 from mirai_executor.launchers import LocalLauncher
 
@@ -69,32 +65,20 @@ from ._door import Door
 from ._elastic import Elastic
 from ._entrance import Entrance
 from ._fleet import Fleet
+from ._outcomes import Ended, OpenFuture, decode_error, resolve, resolve_all, set_exception
+from ._poller import Poller
 from ._store import Store
-from ._waiting import Answer, Waker
+from ._waiting import Answer
 
 if TYPE_CHECKING:
     from . import Limits
 
 _LOG = logging.getLogger("mirai_executor")
-# To look an enum's member up takes as long as a call.
-_SKIPPED, _ERROR = _wire.Status.SKIPPED, _wire.Status.ERROR
-_NO_NUMBER = _payload.NO_NUMBER
 _leaving_of = operator.attrgetter("leaving")
-_CAN_SPIN = usable_cpus() > 1
 _BATCH = 256  # items of the inbox between two looks at the links
 
 
 T = TypeVar("T")
-
-
-class OpenFuture(Protocol):
-    """What the host needs of a task's future."""
-
-    def start(self) -> bool: ...
-    def set_outcome(self, decode: Callable[[T], Any], payload: T, *, failed: bool) -> None: ...
-    def set_value(self, value: Any) -> None: ...
-    def set_exception(self, exception: BaseException, /) -> None: ...
-    def end_cancelled(self) -> None: ...
 
 
 F = TypeVar("F", bound=OpenFuture)
@@ -149,14 +133,13 @@ class Loop:
         launcher: Starts them.
         cleanup: Whether daemons clean up after each task.
         initializer: The call that each daemon makes before its first task.
-        inbox: Where other threads put items; if ``asleep``, they call the ``waker`` afterwards.
+        inbox: Where other threads put items; then they wake the ``poller``, if it is asleep.
         store: Keeps the large buffers of tasks.
         entrance: Where daemons may come in by themselves; None if they may not.
         heartbeat: Seconds between the signs of life of such daemons.
 
     Attributes:
-        asleep: Whether it has to be woken. It is the loop's alone to change.
-        waker: Wakes it; None once it has ended.
+        poller: Waits for all that concerns it.
         is_broken: Whether no daemon can be started.
     """
 
@@ -172,10 +155,9 @@ class Loop:
         entrance: Entrance | None = None,
         heartbeat: float = 5.0,
     ) -> None:
-        self.asleep = False
         self.is_broken = False
-        # What comes from elsewhere takes long, or comes in many pieces.
-        self._spinner = Spinner(allowed=_CAN_SPIN and entrance is None, rest=0.2)
+        # What comes from elsewhere takes long, or comes in many pieces: nothing to spin for.
+        self.poller = Poller(inbox, spins=entrance is None)
         self._inbox = inbox
         self._store = store
         self._dispatcher = Dispatcher(policy)
@@ -186,18 +168,15 @@ class Loop:
         self._outcomes: dict[TaskId, _wire.WireOutcome] = {}  # brought by the events at hand
         # Futures to resolve, which runs callbacks of the user: after every send is out.
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
-        self._selector = selectors.DefaultSelector()
-        self.waker: Waker | None = Waker()
-        self._selector.register(self.waker.fileno(), selectors.EVENT_READ, self.waker.hear)
         terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
         self._fleet = Fleet(
-            launcher, initializer, cleanup, self._selector, self, self._post, store, terms
+            launcher, initializer, cleanup, self.poller.selector, self, self._post, store, terms
         )
         self._door = None
         self._start_timeout = policy.start_timeout
         self._closes_at: float | None = None  # the door, at the latest
         if entrance is not None:
-            self._door = Door(entrance, self._selector, self._fleet.admit)
+            self._door = Door(entrance, self.poller.selector, self._fleet.admit)
         self._elastic = Elastic(self._load, lambda n: self.handle(SurplusFound(n)))
         self._carriers: dict[type[Command], Callable[[Any], None]] = {
             SendTasks: self._send_tasks,
@@ -225,8 +204,7 @@ class Loop:
 
     def _post(self, callback: Callable[[], None]) -> None:
         self._inbox.append(callback)
-        if (waker := self.waker) is not None:
-            waker.wake()
+        self.poller.wake()
 
     # The thread
 
@@ -243,19 +221,14 @@ class Loop:
             self._end(failure)
 
     def _turn(self) -> None:
-        # No name holds what was called: an error that is decoded in here holds this frame, for as
-        # long as a user keeps it, and would keep the waker's descriptors open.
-        ready = self._wait()
-        while ready:
-            ready.pop(0)()
+        _call(self.poller.wait(len(self._open), self._deadlines))
         self._take_in(min(len(self._inbox), _BATCH))
         now = time.monotonic()
         # Deadlines at every turn: a full inbox must not put them off.
         deadline = self._dispatcher.next_deadline()
         if deadline is not None and deadline <= now:
             # This thread may have waited for the GIL: what has come in the meantime is not late.
-            for key, _ in self._selector.select(0):
-                key.data()
+            _call(self.poller.look())
             self._carry_out(self._dispatcher.expire(now))
         self._fleet.expire(now)
         if self._door is not None:
@@ -264,27 +237,7 @@ class Loop:
         if self._closes_at is not None:
             self._close_unless_awaited(self._closes_at <= now)
 
-    def _wait(self) -> list[Callable[[], None]]:
-        if self._open or self._inbox:
-            # What is there already is taken with the GIL in hand: to have it back takes longer.
-            ready = _nowait.ready(self._selector)
-            if ready or (self._inbox and ready is not None):
-                return [key.data for key in ready]
-        if len(self._open) != 1:
-            return self._sleep()  # who has just got one of several results, needs the GIL now
-        begun = time.perf_counter()
-        found = self._spinner.spin(self._look)
-        if found is None:
-            found = self._sleep()
-        self._spinner.learn(time.perf_counter() - begun)
-        return found
-
-    def _look(self) -> list[Callable[[], None]] | None:
-        """Return what is ready; None if nothing has come. The GIL is handed over."""
-        keys = self._selector.select(0)
-        return [key.data for key, _ in keys] if keys or self._inbox else None
-
-    def _sleep(self) -> list[Callable[[], None]]:
+    def _deadlines(self) -> list[float]:
         deadlines = self._fleet.deadlines()
         if self._door is not None:
             deadlines += self._door.deadlines()
@@ -293,13 +246,7 @@ class Loop:
             deadlines.append(self._closes_at)
         if (deadline := self._dispatcher.next_deadline()) is not None:
             deadlines.append(deadline)
-        timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-        self.asleep = True  # before the last look at the inbox: who comes after it, wakes us
-        if self._inbox:
-            timeout = 0.0
-        keys = self._selector.select(timeout)
-        self.asleep = False
-        return [key.data for key, _ in keys]
+        return deadlines
 
     def _take_in(self, count: int) -> None:
         """Take so many items in, with submissions that follow each other as one."""
@@ -377,14 +324,14 @@ class Loop:
             self._fleet.send_tasks(command.daemon, calls)
 
     def _resolve(self, command: ResolveTasks) -> None:
-        ended: _Ended = collections.deque()
+        ended: Ended = collections.deque()
         pop, outcome_of = self._open.pop, self._outcomes.get
         for id_ in command.tasks:
             task = pop(id_)
             if task.buffers:
                 self._let_go(task)
             ended.append((task.future, outcome_of(id_)))
-        self._ended.append(functools.partial(_resolve_all, ended))
+        self._ended.append(functools.partial(resolve_all, ended))
 
     def _fail(self, command: FailTask) -> None:
         task = self._open.pop(command.task)
@@ -438,9 +385,9 @@ class Loop:
     def _resolve_broadcast(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
         future = self._broadcast_futures.pop((event.daemon, event.broadcast), None)
         if future is not None:
-            self._ended.append(lambda: _resolve(future, outcome))
+            self._ended.append(lambda: resolve(future, outcome))
         elif outcome.status is not _wire.Status.VALUE:
-            error = _decode_error(outcome.payload)
+            error = decode_error(outcome.payload)
             _LOG.warning("everywhere() failed on a daemon that joined later", exc_info=error)
 
     def _fail_broadcast(self, command: FailBroadcast) -> None:
@@ -576,62 +523,21 @@ class Loop:
         for _, answer in self._awaiting_ready:
             answer.set_exception(_end_error(failure))
         self._open.clear()
-        self._selector.close()
-        self.waker = None
+        self.poller.close()
 
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""
         self._fleet.forget()
 
 
+def _call(ready: list[Callable[[], None]]) -> None:
+    # No name holds what was called: an error that is decoded in here holds this frame, for as long
+    # as a user keeps it, and would keep the waker's descriptors open.
+    while ready:
+        ready.pop(0)()
+
+
 def _end_error(failure: BaseException | None) -> Exception:
     error = RuntimeError("the executor has ended before this")
     error.__cause__ = failure
     return error
-
-
-_Ended: TypeAlias = collections.deque[tuple[OpenFuture, _wire.WireOutcome | None]]
-
-
-def _resolve_all(ended: _Ended) -> None:
-    while ended:  # and not longer: what nobody else holds is to go at once
-        future, outcome = ended.popleft()
-        if outcome is None:  # the future was cancelled before it could start
-            future.end_cancelled()
-        else:
-            _resolve(future, outcome)
-
-
-def _resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:
-    views: Any  # in place of where they lie, by now
-    _, status, _, payload, _, views = outcome
-    if status is _SKIPPED:
-        future.end_cancelled()
-        return
-    failed = status is _ERROR
-    value = _NO_NUMBER if failed or views else _payload.decode_number(payload)
-    decode: Callable[..., Any] = _decode_error if failed else _payload.decode_value
-    if views:
-        decode = functools.partial(decode, buffers=views)
-    try:
-        if value is _NO_NUMBER:
-            future.set_outcome(decode, payload, failed=failed)
-        else:
-            future.set_value(value)
-    except InvalidStateError:  # cancelled in the meantime
-        future.end_cancelled()
-
-
-def _decode_error(payload: _wire.Bytes) -> BaseException:
-    try:
-        return _payload.decode_error(payload)
-    except BaseException as error:  # as above
-        return error
-
-
-def set_exception(future: OpenFuture, error: BaseException) -> None:
-    """End a future in an error, unless it has been cancelled in the meantime."""
-    try:
-        future.set_exception(error)
-    except InvalidStateError:
-        future.end_cancelled()
