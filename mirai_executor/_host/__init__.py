@@ -437,6 +437,8 @@ class Host:
             and not waker.calls  # until it has the GIL, it looks asleep
         ):
             waker.wake()
+            if loop.is_idle:
+                self._next_turn = 0  # a burst may begin
         if self._finished:
             self._drain()
 

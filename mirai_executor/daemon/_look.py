@@ -28,7 +28,7 @@ class Channel(Protocol):
         name: What it is about.
         unless_left: An expression that is true while there is nothing to restore; if there is, it
             is false, raises, or restores it by itself. ``{c}`` stands for the channel, and
-            ``{c.seen}`` for what its attribute was at the last take or restore: to look an
+            ``{c.seen}`` for what its attribute was at the last :meth:`Look.refresh`: to look an
             attribute up takes as long as much of what is asked here. Modules are known by their
             names.
         unless_latched: The same where no watched function has been called.
@@ -68,7 +68,7 @@ class Look:
         self.is_clear: Callable[[], bool] = eval(code, self._names)  # noqa: S307 - our own text
 
     def refresh(self) -> None:
-        """Take note of what channels have become: after each take or restore."""
+        """Take note of what channels have become: after whatever changes their attributes."""
         for name, (channel, attribute) in self._attributes.items():
             self._names[name] = getattr(channel, attribute)
 

@@ -1,6 +1,6 @@
 """When submissions that follow each other let the host thread run."""
 
-import time
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,33 +9,52 @@ import pytest
 from mirai_executor import _host
 from mirai_executor._host import Host
 
+_HOST: Any = Host
+
 
 class Burst:
     """A host whose thread runs only when it is let, and then takes in all that waits."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.turns: list[int] = []  # after which submission
-        self.submitted = 0
-        self.loop = SimpleNamespace(is_idle=True)
+        self.turns: list[int] = []  # after which submission since the host was idle
+        self._submitted = self._idle_at = 0
         self.host: Any = SimpleNamespace(
-            _inbox=[], _threads=[], _loop=self.loop, _turn=_host._FEW, _next_turn=_host._FEW
+            _inbox=[],
+            _threads=["host"],
+            _open_task=tuple,
+            _turn=_host._FEW,
+            _next_turn=_host._FEW,
+            _finished=False,
         )
-        monkeypatch.setattr(time, "sleep", self._run)
+        calls: list[None] = []
+        waker = SimpleNamespace(calls=calls, wake=lambda: calls.append(None))
+        self._poller = SimpleNamespace(asleep=True, waker=waker)
+        self._loop = self.host._loop = SimpleNamespace(is_idle=True, poller=self._poller)
+        self.host._put = partial(_HOST._put, self.host)
+        self.host._give_turn = partial(_HOST._give_turn, self.host)
+        monkeypatch.setattr(_host, "time", SimpleNamespace(sleep=self._run))  # of no other thread
 
     def _run(self, _: float) -> None:
-        self.turns.append(self.submitted)
+        self.turns.append(self._submitted - self._idle_at)
         self.take_in()
 
     def take_in(self) -> None:
-        self.loop.is_idle = False
+        """Have the host thread run."""
+        self._poller.waker.calls.clear()
+        self._poller.asleep = self._loop.is_idle = False
         self.host._inbox.clear()
+
+    def rest(self) -> None:
+        """Have all tasks end, and the host thread sleep."""
+        self.take_in()
+        self._poller.asleep = self._loop.is_idle = True
+        self._idle_at = self._submitted
+        self.turns.clear()
 
     def submit(self, count: int) -> None:
         for _ in range(count):
-            self.submitted += 1
-            self.host._inbox.append(None)
-            if self.submitted >= self.host._next_turn:
-                Host._give_turn(self.host, self.submitted)
+            self._submitted += 1
+            _HOST._accept(self.host, (self._submitted,))
 
 
 def test_a_burst_lets_the_host_run_soon_and_then_ever_more_seldom(
@@ -43,7 +62,18 @@ def test_a_burst_lets_the_host_run_soon_and_then_ever_more_seldom(
 ) -> None:
     burst = Burst(monkeypatch)
     burst.submit(1200)
-    assert burst.turns == [16, 48, 112, 240, 496, 752, 1008]
+    assert burst.turns == [17, 49, 113, 241, 497, 753, 1009]
+
+
+@pytest.mark.parametrize("before", [1, 15, 100, 1010, 1100, 1250, 20_000])
+def test_each_burst_begins_like_the_first_one(
+    monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    burst = Burst(monkeypatch)
+    burst.submit(before)
+    burst.rest()
+    burst.submit(300)
+    assert burst.turns == [17, 49, 113, 241]
 
 
 def test_tasks_one_by_one_never_pause(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,10 +81,7 @@ def test_tasks_one_by_one_never_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(1000):
         burst.submit(1)
         burst.take_in()
-        burst.loop.is_idle = True
     assert burst.turns == []
-    burst.submit(100)
-    assert burst.turns[0] <= 1000 + 32, "the next burst begins as the first one"
 
 
 def test_a_burst_does_not_pause_where_the_host_runs_anyway(

@@ -158,6 +158,19 @@ def test_a_retaken_snapshot_keeps_what_everywhere_has_set(
     assert os.environ["MIRAI_TEST"] == "everywhere"
 
 
+def test_a_task_cannot_go_back_to_the_snapshot_before_the_last_one(snapshot: Snapshot) -> None:
+    before = sys.getrecursionlimit()
+    snapshot.restore(NONE)  # what pytest has changed since the snapshot
+    sys.setrecursionlimit(before + 1)
+    snapshot.retake()
+    try:
+        sys.setrecursionlimit(before)  # by a task
+        snapshot.restore(NONE)
+        assert sys.getrecursionlimit() == before + 1
+    finally:
+        sys.setrecursionlimit(before)
+
+
 def test_the_snapshot_keeps_nothing_that_a_task_made(
     main: types.ModuleType, snapshot: Snapshot
 ) -> None:
@@ -328,6 +341,16 @@ def test_a_new_path_of_the_host_holds_at_once_and_after_each_task_and_moves_noth
     snapshot.restore(NONE)
     assert sys.path == [*before, "/of/the/host"]
     assert "invented" not in vars(main)
+    snapshot.keep_path(before)
+
+
+def test_a_new_path_of_the_host_counts_in_the_next_look(snapshot: Snapshot) -> None:
+    before = list(sys.path)
+    snapshot.restore(NONE)  # what pytest has changed since the snapshot
+    snapshot.keep_path([*before, "/of/the/host"])
+    sys.path[:] = before  # by the very first task
+    snapshot.restore(NONE)
+    assert sys.path == [*before, "/of/the/host"]
     snapshot.keep_path(before)
 
 

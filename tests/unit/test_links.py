@@ -209,6 +209,19 @@ def test_who_looks_for_a_frame_gets_it_once_it_is_whole(size: int, cut: int) -> 
     link.close()
 
 
+@pytest.mark.parametrize("length", [8, 30])
+def test_a_part_of_a_frame_that_looks_like_a_frame_is_a_part(length: int) -> None:
+    here, there = socket.socketpair()
+    link = Link(there.detach(), blocking=True)
+    inner = length.to_bytes(8, "little") + bytes(length)
+    here.sendall((5 + len(inner)).to_bytes(8, "little") + b"outer")
+    assert link.receive(wait=False) is None
+    here.sendall(inner)
+    assert link.receive(wait=False) == b"outer" + inner
+    here.close()
+    link.close()
+
+
 def test_a_closed_link_can_be_closed_again_but_not_used(ends: Ends) -> None:
     host, _ = ends
     host.close()
