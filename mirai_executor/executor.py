@@ -28,7 +28,7 @@ __all__ = ["DaemonStatus", "ExecutorView", "Info", "MiraiExecutor", "Status"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_FRAME_TIME = 400e-6  # seconds: some times what a frame costs on its way there and back
+_FRAME_TIME = 2.5e-3  # seconds: some times what a frame costs on its way there and back
 
 
 class _Face(Executor):

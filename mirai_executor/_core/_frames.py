@@ -14,6 +14,8 @@ from ._fleet import Daemon, Fleet
 from ._tasks import Tasks
 from .messages import Policy, TaskId
 
+_RECALL = 400e-6  # seconds: about what it takes to have tasks back and send them elsewhere
+
 
 class Frames:
     """Fills frames from a queue, first in, first out."""
@@ -79,7 +81,7 @@ class Frames:
     def is_worth_recalling(self, daemon: Daemon) -> bool:
         """Tell whether what waits at a daemon would gain from another one that is idle."""
         seconds = sum(filter(None, daemon.held.values()))
-        return daemon.ahead > 0 and not daemon.recalling and seconds > self._policy.frame_time
+        return daemon.ahead > 0 and not daemon.recalling and seconds > _RECALL
 
     def _is_soon_over(self, seconds: float | None) -> bool:
         return seconds is not None and seconds <= self._policy.ahead_below

@@ -299,7 +299,7 @@ class Policy:
     leave_grace: float = 10.0
     failed_starts: int = 5
     failure_window: float = 60.0
-    frame_time: float = 400e-6
+    frame_time: float = 2.5e-3
     frame_size: int = 64
     ahead_below: float = 5e-3
 

@@ -36,7 +36,7 @@ from ._memory import Memory
 BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
 _CAN_SPIN = usable_cpus() > 1  # asked once, before the fork: that takes half a millisecond
-_HOLD = 1_000_000  # nanoseconds that a result may wait for those of the tasks behind it
+_HOLD = 500_000  # nanoseconds that a result may wait for those of the tasks behind it
 _BRIEF = 100_000  # nanoseconds: after a longer task, cleanup adds less than a tenth in any case
 
 
@@ -165,7 +165,8 @@ class Daemon:
             leaving = self._is_spoilt()
             fields = (id_, status, leaving, payload, ended - begun, buffers)
             if not self._in_hand:
-                held_since = ended
+                # The task behind it may well take as long: what takes long, waits for nothing.
+                held_since = begun
             # At a third of the cost of WireOutcome(...).
             self._in_hand.append(tuple.__new__(_wire.WireOutcome, fields))
             del fields, payload, buffers

@@ -29,6 +29,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.chaos
+@pytest.mark.slow
 @pytest.mark.live
 @pytest.mark.usefixtures("many_descriptors")
 def test_a_thousand_daemons_work_through_a_hundred_thousand_tasks() -> None:

@@ -35,6 +35,7 @@ from .shorthand import resolve, result_arrived
 A, B = DaemonId(1), DaemonId(2)
 SHORT, LONG = 1, 2  # kinds
 HUNDRED = 100e-6  # seconds: a frame has room for four such tasks
+FOUR_HUNDRED = 400e-6
 
 
 class CheckedDispatcher(Dispatcher):
@@ -60,6 +61,7 @@ def ids(first: int, last: int) -> tuple[TaskId, ...]:
 
 def proven(daemons: int, seconds: float = HUNDRED, **options: object) -> Dispatcher:
     """Return a dispatcher of ready daemons that has seen three tasks of the kind SHORT."""
+    options = {"frame_time": FOUR_HUNDRED, **options}
     dispatcher = CheckedDispatcher(Policy(daemons, **options))  # type: ignore[arg-type]  # those of Policy
     for command in dispatcher.handle(DaemonsRequested(daemons), 0):
         assert isinstance(command, LaunchDaemon)

@@ -114,10 +114,15 @@ def count_and_call(tally: Path, name: str, what: Any = None) -> Any:
 def count_and_spin(tally: Path, name: str, seconds: float) -> str:
     """As the above, and take a little time."""
     ring(tally, name)
+    spin(seconds)
+    return name
+
+
+def spin(seconds: float) -> None:
+    """Take up time as a computation does."""
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         pass
-    return name
 
 
 def count_spin_and_return(tally: Path, name: str, seconds: float, size: int) -> tuple[str, bytes]:
