@@ -85,7 +85,7 @@ class Fleet:
         # nobody needs become old enough to leave.
         self.idle: dict[DaemonId, Daemon] = {}
         self.prompt: dict[DaemonId, Daemon] = {}  # busy, but may perhaps get a frame ahead
-        self.ahead: dict[DaemonId, Daemon] = {}  # have, or had, a frame that waits
+        self.stacked: dict[DaemonId, Daemon] = {}  # hold more than one task
         self.rota: deque[Daemon] = deque()  # direct mode: whose turn it is
         self.broadcasts: list[BroadcastId] = []  # all of them: a daemon that joins catches up
         self.ever_ready = 0
@@ -162,7 +162,7 @@ class Fleet:
             # for seconds, would be replaced for ever.
             self.wanted -= 1
         self._move(daemon, state)
-        for index in (self.idle, self.prompt, self.ahead):
+        for index in (self.idle, self.prompt, self.stacked):
             index.pop(daemon.id, None)
         self.take_off_rota(daemon)
 
@@ -170,7 +170,7 @@ class Fleet:
         """Forget a daemon that is gone; None if there is no such daemon."""
         daemon = self.daemons.pop(id_, None)
         if daemon is not None:
-            for index in (self.idle, self.prompt, self.ahead):
+            for index in (self.idle, self.prompt, self.stacked):
                 index.pop(id_, None)
             self.take_off_rota(daemon)
             self.counts[daemon.state] -= 1

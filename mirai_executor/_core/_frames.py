@@ -79,9 +79,16 @@ class Frames:
         return max(seconds, default=0.0) <= self._policy.ahead_below
 
     def is_worth_recalling(self, daemon: Daemon) -> bool:
-        """Tell whether what waits at a daemon would gain from another one that is idle."""
-        seconds = sum(filter(None, daemon.held.values()))
-        return daemon.ahead > 0 and not daemon.recalling and seconds > _RECALL
+        """Tell whether what waits at a daemon would gain from another one that is idle.
+
+        Args:
+            daemon: Holds more than one task.
+        """
+        if daemon.delayed:  # then it has been asked already
+            return False
+        seconds = list(filter(None, daemon.held.values()))
+        # Of the tasks of one frame, whose results come together, many may be over by now.
+        return (sum(seconds) if daemon.ahead else max(seconds, default=0.0)) > _RECALL
 
     def _is_soon_over(self, seconds: float | None) -> bool:
         return seconds is not None and seconds <= self._policy.ahead_below

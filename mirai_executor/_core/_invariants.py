@@ -46,8 +46,8 @@ def _check_fleet(fleet: Fleet, policy: Policy) -> None:
     assert sum(daemon.launched for daemon in daemons) <= fleet.max_daemons
     assert sorted(fleet.idle) == [d.id for d in daemons if d.is_free], "a free daemon is not idle"
     assert sorted(d.id for d in fleet.rota) == [d.id for d in on_rota]
-    ahead = [d.id for d in daemons if d.ahead and d.is_usable]
-    assert sorted(fleet.ahead) == ahead, "a frame that waits is overlooked"
+    stacked = [d.id for d in daemons if len(d.held) > 1 and d.is_usable]
+    assert sorted(fleet.stacked) == stacked, "tasks that wait are overlooked"
 
 
 def _check_daemon(daemon: Daemon) -> None:

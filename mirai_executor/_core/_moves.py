@@ -56,7 +56,6 @@ class Moves:
         held = daemon.held
         if held:
             daemon.ahead = len(frame)
-            self._fleet.ahead[daemon.id] = daemon
         held.update(frame)
         self._tasks.hand_over(frame, daemon.id)
         last = next(reversed(frame))
@@ -65,6 +64,7 @@ class Moves:
             self._alarms.set(now + run_timeout, AlarmKind.RUN_TIMEOUT, last, daemon.id)
         daemon.tasks_sent += len(frame)
         if len(held) > 1:
+            self._fleet.stacked[daemon.id] = daemon
             patience = _SLACK + _PATIENCE * sum(filter(None, held.values()))
             self._alarms.set(now + patience, AlarmKind.OVERDUE, last, daemon.id)
         self._note_whether_prompt(daemon)
@@ -76,8 +76,9 @@ class Moves:
             del daemon.held[id_]
         if daemon.ahead and len(daemon.held) <= daemon.ahead:
             daemon.ahead = 0  # the frame that waited is now the one that runs
-            self._fleet.ahead.pop(daemon.id, None)
             self._note_whether_prompt(daemon)
+        if len(daemon.held) < 2:
+            self._fleet.stacked.pop(daemon.id, None)
         if not daemon.held:
             daemon.delayed = False
             self._fleet.prompt.pop(daemon.id, None)
@@ -134,7 +135,6 @@ class Moves:
         """Put what a daemon has not begun back in the queue, unless it has ended or never runs."""
         daemon.recalling = False
         daemon.ahead = 0
-        self._fleet.ahead.pop(daemon.id, None)
         back: list[TaskId] = []
         commands: list[Command] = []
         for id_ in ids:

@@ -377,7 +377,7 @@ class Dispatcher:
             while (daemon_ahead := self._frames.next_ahead()) is not None:
                 frame = self._frames.fill(daemon_ahead, queue, self._frames.share())
                 commands.append(self._moves.send(daemon_ahead, frame, now))
-        if idle and self._fleet.ahead:
+        if idle and self._fleet.stacked:
             commands += self._take_from_the_busy()
         if self._closing and not self._tasks.open:
             commands += self._close(now)
@@ -385,7 +385,7 @@ class Dispatcher:
 
     def _take_from_the_busy(self) -> Iterable[Command]:
         """Have idle daemons do what waits at busy ones."""
-        for daemon in list(self._fleet.ahead.values()):
+        for daemon in list(self._fleet.stacked.values()):
             if self._frames.is_worth_recalling(daemon):
                 yield from self._moves.recall(daemon)
 

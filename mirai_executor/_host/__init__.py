@@ -436,9 +436,9 @@ class Host:
             and (waker := poller.waker) is not None
             and not waker.calls  # until it has the GIL, it looks asleep
         ):
-            waker.wake()
             if loop.is_idle:
-                self._next_turn = 0  # a burst may begin
+                self._turn, self._next_turn = _FEW, 0  # a burst may begin
+            waker.wake()  # the GIL goes, too: only now
         if self._finished:
             self._drain()
 

@@ -19,8 +19,8 @@ Everything else that Python can see and put back returns to the snapshot. Two ki
   in C, standard descriptors redirected by ``dup2``, resource limits. The state of ``random`` goes
   on too, or each task would draw the same numbers.
 
-Each kind of trace is a channel, in ``_channels``; only that of the names of ``__main__``, which
-knows of the host, is here.
+Each kind of trace is a channel, in ``_channels`` and beside it; only that of the names of
+``__main__``, which knows of the host, is here.
 """
 
 import sys

@@ -36,7 +36,7 @@ from ._memory import Memory
 BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
 _CAN_SPIN = usable_cpus() > 1  # asked once, before the fork: that takes half a millisecond
-_HOLD = 500_000  # nanoseconds that a result may wait for those of the tasks behind it
+_HOLD = 500_000  # nanoseconds that tasks may have taken whose results wait for others
 _BRIEF = 100_000  # nanoseconds: after a longer task, cleanup adds less than a tenth in any case
 
 

@@ -196,6 +196,30 @@ def test_an_idle_daemon_has_what_waits_at_a_busy_one() -> None:
     assert dispatcher.handle(TasksReturned(A, ids(3, 3)), 0) == [SendTasks(B, ids(3, 3))]
 
 
+def test_an_idle_daemon_has_what_stands_behind_a_task_that_may_take_long() -> None:
+    dispatcher = proven(2, seconds=1e-3, frame_time=2.5e-3)
+    assert submit(dispatcher, ids(1, 4)) == [SendTasks(B, ids(1, 2)), SendTasks(A, ids(3, 4))]
+    finish(dispatcher, B, ids(1, 1))
+    assert finish(dispatcher, B, ids(2, 2)) == [RecallTasks(A)]
+    assert dispatcher.handle(TasksReturned(A, ids(4, 4)), 0) == [SendTasks(B, ids(4, 4))]
+    assert finish(dispatcher, A, ids(3, 3)) == []
+
+
+def test_an_idle_daemon_leaves_a_frame_of_quick_tasks_alone() -> None:
+    dispatcher = proven(2)
+    submit(dispatcher, ids(1, 8))
+    assert finish(dispatcher, B, ids(1, 4)) == []
+
+
+def test_what_a_daemon_does_not_give_back_is_asked_for_once() -> None:
+    dispatcher = proven(2, seconds=1e-3, frame_time=2.5e-3)
+    submit(dispatcher, ids(1, 4))
+    assert finish(dispatcher, B, ids(1, 2)) == [RecallTasks(A)]
+    assert dispatcher.handle(TasksReturned(A, ()), 0) == []
+    assert submit(dispatcher, ids(5, 5)) == [SendTasks(B, ids(5, 5))]
+    assert finish(dispatcher, B, ids(5, 5)) == []
+
+
 # What is taken back
 
 

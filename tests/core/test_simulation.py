@@ -26,7 +26,7 @@ def some_policy(rng: random.Random) -> Policy:
         cancel_grace=rng.choice([0.2, 2.0]),
         leave_grace=rng.choice([0.2, 10.0]),
         failed_starts=rng.choice([5, 50]),
-        frame_time=rng.choice([0.0, 400e-6, 0.1, 1.0]),
+        frame_time=rng.choice([0.0, 400e-6, 2.5e-3, 0.1, 1.0]),
         frame_size=rng.choice([2, 64]),
         ahead_below=rng.choice([5e-3, 1.0]),
     )

@@ -17,6 +17,7 @@ class Burst:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.turns: list[int] = []  # after which submission since the host was idle
+        self.takes_in_at_once = False
         self._submitted = self._idle_at = 0
         self.host: Any = SimpleNamespace(
             _inbox=[],
@@ -27,12 +28,17 @@ class Burst:
             _finished=False,
         )
         calls: list[None] = []
-        waker = SimpleNamespace(calls=calls, wake=lambda: calls.append(None))
+        waker = SimpleNamespace(calls=calls, wake=self._wake)
         self._poller = SimpleNamespace(asleep=True, waker=waker)
         self._loop = self.host._loop = SimpleNamespace(is_idle=True, poller=self._poller)
         self.host._put = partial(_HOST._put, self.host)
         self.host._give_turn = partial(_HOST._give_turn, self.host)
         monkeypatch.setattr(_host, "time", SimpleNamespace(sleep=self._run))  # of no other thread
+
+    def _wake(self) -> None:
+        self._poller.waker.calls.append(None)
+        if self.takes_in_at_once:
+            self.take_in()
 
     def _run(self, _: float) -> None:
         self.turns.append(self._submitted - self._idle_at)
@@ -74,6 +80,17 @@ def test_each_burst_begins_like_the_first_one(
     burst.rest()
     burst.submit(300)
     assert burst.turns == [17, 49, 113, 241]
+
+
+def test_a_burst_begins_anew_though_its_first_task_is_taken_in_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    burst = Burst(monkeypatch)
+    burst.submit(1100)
+    burst.rest()
+    burst.takes_in_at_once = True
+    burst.submit(300)
+    assert burst.turns == [33, 97, 225], "after 1, there was nothing to let go of"
 
 
 def test_tasks_one_by_one_never_pause(monkeypatch: pytest.MonkeyPatch) -> None:
