@@ -377,7 +377,7 @@ class Dispatcher:
             while (daemon_ahead := self._frames.next_ahead()) is not None:
                 frame = self._frames.fill(daemon_ahead, queue, self._frames.share())
                 commands.append(self._moves.send(daemon_ahead, frame, now))
-        if idle and self._fleet.stacked:
+        if idle and self._fleet.stacked and not self._policy.direct:
             commands += self._take_from_the_busy()
         if self._closing and not self._tasks.open:
             commands += self._close(now)

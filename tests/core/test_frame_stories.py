@@ -211,6 +211,15 @@ def test_an_idle_daemon_leaves_a_frame_of_quick_tasks_alone() -> None:
     assert finish(dispatcher, B, ids(1, 4)) == []
 
 
+def test_in_direct_mode_nobody_takes_what_another_daemon_was_dealt() -> None:
+    dispatcher = proven(2, seconds=1e-3, frame_time=2.5e-3, direct=True)
+    three, four, five, six = ids(3, 6)
+    assert submit(dispatcher, ids(1, 6)) == [SendTasks(B, ids(1, 1)), SendTasks(A, ids(2, 2))]
+    assert finish(dispatcher, B, ids(1, 1)) == [SendTasks(B, (three, five))]
+    assert finish(dispatcher, A, ids(2, 2)) == [SendTasks(A, (four, six))]
+    assert finish(dispatcher, A, (four, six)) == [], "what waits at B, stays there"
+
+
 def test_what_a_daemon_does_not_give_back_is_asked_for_once() -> None:
     dispatcher = proven(2, seconds=1e-3, frame_time=2.5e-3)
     submit(dispatcher, ids(1, 4))
