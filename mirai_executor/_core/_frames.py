@@ -84,7 +84,7 @@ class Frames:
         Args:
             daemon: Holds more than one task.
         """
-        if daemon.delayed:  # then it has been asked already
+        if daemon.delayed:  # then it has been asked already, or one of its tasks has to stop
             return False
         seconds = list(filter(None, daemon.held.values()))
         # Of the tasks of one frame, whose results come together, many may be over by now.

@@ -16,7 +16,7 @@ __all__ = ["HOST_NAME", "Daemon", "SentCall"]
 # A task, its call's bytes, the names that it may look up, and its large buffers.
 SentCall = tuple[TaskId, bytes, tuple[NameEntry, ...], tuple[_wire.Buffer, ...]]
 
-_LIGHT = 1 << 16  # bytes
+_LIGHT = 1 << 16  # bytes of a table, which its daemon here keeps beyond the tasks that have it
 
 HOST_NAME = socket.gethostname()
 

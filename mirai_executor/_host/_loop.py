@@ -78,9 +78,6 @@ _leaving_of = operator.attrgetter("leaving")
 _BATCH = 256  # items of the inbox between two looks at the links
 
 
-T = TypeVar("T")
-
-
 F = TypeVar("F", bound=OpenFuture)
 
 
