@@ -6,6 +6,7 @@ import fcntl
 import functools
 import mmap
 import os
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -48,7 +49,9 @@ def available() -> bool:
         return False
     try:
         os.close(create(mmap.PAGESIZE))
-    except OSError:  # a sandbox forbids it
+        for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            end.close()
+    except OSError:  # the kernel or a sandbox has none of it
         return False
     return True
 
