@@ -43,9 +43,10 @@ def limit_behind(error: OSError) -> str:
 
 
 def _affinity() -> int:
-    if hasattr(os, "sched_getaffinity"):
+    try:
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    except (AttributeError, OSError):  # macOS, musl; a sandbox forbids it
+        return os.cpu_count() or 1
 
 
 def _quotas(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, assert_never
 from urllib.parse import urlsplit
 
+from mirai_executor import _nameless
 from mirai_executor.errors import LaunchError
 
 from ._daemon import STARTED, Command, HttpRequest, PrivateFile, Submission, Until
@@ -237,10 +238,7 @@ def _input(command: Command) -> IO[bytes]:
 
 
 def _memory() -> IO[bytes]:
-    """Return a file without a name, in memory where the system can."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("mirai-launch"), "w+b", buffering=0)
-    return tempfile.TemporaryFile(buffering=0)
+    return os.fdopen(_nameless.create("mirai-launch"), "w+b", buffering=0)
 
 
 def _tail(file: IO[bytes]) -> str:
