@@ -39,7 +39,7 @@ def limit_behind(error: OSError) -> str:
     import resource  # Windows has none, and gets a better message than this
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return f" (a process may open {limit} here, see ulimit -n; the host takes about 8 per daemon)"
+    return f" (this process may open {limit}, see ulimit -n; the host needs about 8 per daemon)"
 
 
 def _affinity() -> int:

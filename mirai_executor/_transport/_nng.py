@@ -355,7 +355,9 @@ def _claim() -> None:
     if _owner != os.getpid():
         # NNG would wait for its threads, which were not forked, for ever.
         raise OSError(
-            errno.ENOTSUP, f"this process was forked from {_owner}, in which NNG had started"
+            errno.ENOTSUP,
+            f"this process was forked from process {_owner} after NNG had started there; "
+            "use WebSockets only in one of them",
         )
 
 

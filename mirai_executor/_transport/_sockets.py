@@ -223,7 +223,7 @@ def _remove_stale(path: str) -> None:
     except OSError:
         return
     if not is_socket:
-        raise OSError(errno.EEXIST, "there is a file of that name, which is no socket")
+        raise OSError(errno.EEXIST, "a file of that name exists and is not a socket")
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)

@@ -35,8 +35,8 @@ class Secret:
         """
         if not re.fullmatch(f"[0-9a-f]{{{2 * _SIZE}}}", text):
             raise ValueError(
-                f"the secret is {2 * _SIZE} hexadecimal digits; what was given has "
-                f"{len(text)} characters, or others"
+                f"{_SECRET} must be {2 * _SIZE} lowercase hexadecimal digits "
+                f"(got {len(text)} characters)"
             )
         return cls(bytes.fromhex(text))
 
@@ -88,8 +88,8 @@ class DaemonCredentials:
         secret, certificate, server_name, minimum = (environment.pop(name, "") for name in names)
         if not secret:
             raise ValueError(
-                f"the environment has no {_SECRET}: start the daemon by a launcher, or by the "
-                "whole command that the host gave"
+                f"the environment variable {_SECRET} is not set: start the daemon with a "
+                "launcher, or with the whole command that launch_remote() returned"
             )
         oldest = TlsVersion(minimum) if minimum else TlsVersion.TLS_1_3
         return cls(Secret.from_text(secret), certificate, server_name, oldest)

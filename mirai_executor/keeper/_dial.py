@@ -41,9 +41,17 @@ class NotConnectedError(Exception):
 
 # What an address can answer that no second try will change, what it means, and in whose words.
 _FINAL: tuple[tuple[type[Exception], ExitCode, str], ...] = (
-    (VersionMismatchError, ExitCode.WRONG_VERSION, "host and daemon do not fit together"),
-    (WrongSecretError, ExitCode.WRONG_SECRET, "the host is not the one to serve"),
-    (ssl.SSLCertVerificationError, ExitCode.UNTRUSTED, "what answers is not the host to serve"),
+    (VersionMismatchError, ExitCode.WRONG_VERSION, "host and daemon are not compatible"),
+    (
+        WrongSecretError,
+        ExitCode.WRONG_SECRET,
+        "this is not the host that the daemon was started for",
+    ),
+    (
+        ssl.SSLCertVerificationError,
+        ExitCode.UNTRUSTED,
+        "this is not the host that the daemon was started for",
+    ),
 )
 
 
@@ -114,7 +122,7 @@ def _prove(link: Link, credentials: DaemonCredentials, *, sealed: bool) -> None:
         while not handshake.is_done:
             frame = link.receive()
             if frame is None:
-                raise LinkClosedError("nothing came in time")
+                raise LinkClosedError("no answer in time")
             if (answer := handshake.receive(bytes(frame))) is not None:
                 link.send(answer)
     except ProtocolError as error:
@@ -128,7 +136,7 @@ def _prove(link: Link, credentials: DaemonCredentials, *, sealed: bool) -> None:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not the one to trust: {error.verify_message}"
+        return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, TimeoutError):
         return "no answer"
     return str(error) or type(error).__name__

@@ -41,9 +41,11 @@ def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
             return ExitCode.DONE
         return _say(error.code, str(error))
     except (LaunchError, OSError) as error:
-        return _say(ExitCode.BROKEN, f"no interpreter for tasks could be started: {error}")
+        return _say(ExitCode.BROKEN, f"cannot start a Python interpreter for tasks: {error}")
     if keeper.is_broken:
-        return _say(ExitCode.BROKEN, "its interpreters end before they do a task")
+        return _say(
+            ExitCode.BROKEN, "the Python interpreters that it starts exit before they run a task"
+        )
     return ExitCode.DONE
 
 
@@ -82,7 +84,7 @@ class _Keeper:
         if end is End.WRONG_MODE:
             raise _wrong_mode(self._options)
         if end is End.OVERDUE:
-            raise LaunchError("it was not ready in the time that its host gives it")
+            raise LaunchError("it was not ready within the start_timeout of its host")
         if end is End.CRASHED and session.came_to_nothing:
             self._failures.append(time.monotonic())
         else:
@@ -95,7 +97,7 @@ def _wrong_mode(options: Options) -> NotConnectedError:
     works, asks = ("without", "") if options.dispatcher else ("with", "no-")
     return NotConnectedError(
         ExitCode.WRONG_MODE,
-        f"the host works {works} a dispatcher, and this daemon was started with "
+        f"the host works {works} a dispatcher, but this daemon was started with "
         f"--{asks}dispatcher",
     )
 

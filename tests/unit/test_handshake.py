@@ -212,7 +212,7 @@ def test_a_host_without_the_secret_gets_no_proof() -> None:
 
 
 MISMATCHES = {
-    "python": (Peer((3, 11), "0.1.0"), "start daemons with the host's version of Python"),
+    "python": (Peer((3, 11), "0.1.0"), "start the daemon with the host's version of Python"),
     "version": (Peer((3, 12), "0.2.0"), "install the host's version of mirai-executor"),
     "protocol": (Peer((3, 12), "0.1.0", 2), "install the host's version of mirai-executor"),
 }
