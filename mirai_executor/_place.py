@@ -9,7 +9,17 @@ _on_daemon = False
 
 
 def on_daemon() -> bool:
-    """Tell whether this code runs on a daemon, inside a task or an initializer."""
+    """Tell whether this code runs on a daemon, inside a task or an initializer.
+
+    Safe from any thread.
+
+    Example:
+        >>> on_daemon()
+        False
+        >>> with MiraiExecutor(1) as executor:
+        ...     executor.submit(on_daemon).result()
+        True
+    """
     return _on_daemon
 
 

@@ -3,10 +3,11 @@
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ._arguments import check_count, check_options, check_seconds
 from ._host import Entrance
 from ._transport import listen
 from .credentials import (
@@ -61,7 +62,9 @@ class Reception:
     ) -> None:
         wanted = [Url.parse(url) for url in ([urls] if isinstance(urls, str) else urls)]
         if not wanted:
-            raise ValueError("url must name at least one address to listen at")
+            raise ValueError(
+                "url must be at least one address to listen on, such as host_url(tls=True)"
+            )
         oldest = TlsVersion(tls_minimum)
         certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
         # Given where daemons outlive their host, and the next one must know them.
@@ -93,7 +96,7 @@ class Reception:
         open_ones = [url for url in self.urls if not _is_private(Url.parse(url))]
         if open_ones:
             warnings.warn(
-                f"what travels over {open_ones[0]} is authenticated but not encrypted: others on "
+                f"connections to {open_ones[0]} are authenticated but not encrypted: others on "
                 "the network can read functions, arguments and results; use tls+tcp://",
                 stacklevel=5,
             )
@@ -104,11 +107,10 @@ class Reception:
         Raises:
             TypeError: There is no such option.
         """
+        check_options(options, _SWITCHES + _VALUES)
+        _check_life(options)
         words: list[str] = []
         for name, value in options.items():
-            if name not in _VALUES + _SWITCHES:
-                known = ", ".join(_SWITCHES + _VALUES)
-                raise TypeError(f"a daemon has no option {name!r}; it has {known}")
             word = name.replace("_", "-")
             if value is None:
                 continue
@@ -154,6 +156,17 @@ class Here:
         return [command] * count
 
 
+def _check_life(options: Mapping[str, object]) -> None:
+    """Check the values of a daemon's options here: its own complaint would come too late."""
+    for name, value in options.items():
+        if name in ("idle_time", "wall_time", "retry"):
+            check_seconds(name, value, optional=True, zero=True)
+        elif name == "max_tasks":
+            check_count(name, value, 1, optional=True)
+        elif name == "autoexit" and value not in ("now", "finish", "never", None):
+            raise ValueError(f'autoexit must be "now", "finish" or "never", not {value!r}')
+
+
 def _certificate(
     urls: Sequence[Url],
     tls: Source | tuple[Source, Source] | None,
@@ -163,9 +176,11 @@ def _certificate(
 ) -> Certificate | None:
     if not any(url.is_tls for url in urls):
         if tls is not None or authority is not None:
-            raise ValueError(f"tls is for addresses such as tls+tcp://, not {urls[0]}")
+            raise ValueError(f"tls needs an encrypted address such as tls+tcp://, not {urls[0]}")
         if oldest is not TlsVersion.TLS_1_3:
-            raise ValueError(f"tls_minimum is for addresses such as tls+tcp://, not {urls[0]}")
+            raise ValueError(
+                f"tls_minimum needs an encrypted address such as tls+tcp://, not {urls[0]}"
+            )
         return None
     found = make_certificate() if tls is None else load_certificate(tls, password, authority)
     return replace(found, tls_minimum=oldest)

@@ -134,7 +134,7 @@ def _listen(url: Url, certificate: Certificate | None) -> Listener:
 
         return WebSocketListener(url, certificate)
     except OSError as error:
-        raise OSError(error.errno, f"cannot listen at {url}: {error.strerror or error}") from error
+        raise OSError(error.errno, f"cannot listen on {url}: {error.strerror or error}") from error
 
 
 def dial(

@@ -35,7 +35,7 @@ class Secret:
         """
         if not re.fullmatch(f"[0-9a-f]{{{2 * _SIZE}}}", text):
             raise ValueError(
-                f"{_SECRET} must be {2 * _SIZE} lowercase hexadecimal digits "
+                f"{_SECRET} must be {2 * _SIZE} hexadecimal digits, in lower case "
                 f"(got {len(text)} characters)"
             )
         return cls(bytes.fromhex(text))

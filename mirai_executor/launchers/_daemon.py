@@ -1,11 +1,11 @@
-"""Says what starts a remote daemon, as data: its command, its script, its environment.
+"""Describes what starts a remote daemon, as data: its command, its script, its environment.
 
 ::
 
     DaemonCommand ── plan(daemon, count) of a launcher ──► [Submission] ── launch() ──► daemons
 
-The secret is in no command line: it travels in the environment of a process, or in a script on
-standard input. Certificates and names go the same way, so that a command line stays short.
+No command line contains the secret: it travels in the environment of a process, or in a script on
+standard input. So do certificates and names, which keeps command lines short.
 """
 
 import shlex
@@ -61,7 +61,10 @@ class DaemonCommand:
             raise ValueError("a daemon needs at least one address of the host")
         for url in map(Url.parse, self.urls):
             if url.is_wildcard or (url.scheme != "ipc" and url.port == 0):
-                raise ValueError(f"{url} can be listened at, but not dialled")
+                raise ValueError(
+                    f"daemons cannot connect to {url}: it names no single host and port, and is "
+                    "only an address to listen on"
+                )
         words_of(self.options)
 
     def argv(self, python: Sequence[str]) -> tuple[str, ...]:
@@ -140,11 +143,11 @@ class Launcher(Protocol):
 def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3") -> str:
     """Return the text that starts a daemon when it is pasted into a shell elsewhere.
 
-    It holds the secret: who reads it can run code as its owner, until the executor ends.
+    It contains the secret: anyone who reads it can run code as its owner, until the executor ends.
 
     Args:
-        daemon: What the daemon must be told.
-        python: The Python interpreter there, or the words that run one.
+        daemon: What the daemon must know.
+        python: The Python interpreter there, or the words of a command that runs it.
     """
     words = shlex.join(daemon.argv(words_of(python)))
     return " ".join([*_assignments(daemon.environment), words])
@@ -170,10 +173,16 @@ def words_of(words: str | Sequence[str]) -> tuple[str, ...]:
         ValueError: A word is empty, or holds a control character: a scheduler that looks for its
             options in a script would find them behind a line break inside quotes.
     """
-    found = (words,) if isinstance(words, str) else tuple(words)
+    if isinstance(words, str):
+        words = (words,)
+    if not hasattr(words, "__iter__") or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"expected a string or a list of strings, not {words!r}")
+    found = tuple(words)
     for word in found:
         if not word or any(character < " " or character == "\x7f" for character in word):
-            raise ValueError(f"{word!r} cannot be a word of a command line")
+            raise ValueError(
+                f"invalid word {word!r} of a command line: it is empty or has a control character"
+            )
     return found
 
 
@@ -184,9 +193,9 @@ def lines_of(text: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_count(count: int) -> int:
-    """Return a number of daemons."""
+    """Return a number of daemons, which must not be negative."""
     if count < 0:
-        raise ValueError(f"the number of daemons must be zero or greater, not {count}")
+        raise ValueError(f"the number of daemons must be >= 0, not {count}")
     return count
 
 

@@ -127,7 +127,7 @@ def _run_to_its_end(command: Command, started: _Started, deadline: float) -> Lau
             code = process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             _kill(process)
-            raise _failure(command, None, "did not end in time", _tail(err)) from None
+            raise _failure(command, None, "did not finish in time", _tail(err)) from None
         if code != 0:
             raise _failure(command, code, _exit(code), _tail(err) or _tail(out))
         return Launched(output=_tail(out))
@@ -148,7 +148,7 @@ def _run_until_started(command: Command, started: _Started, deadline: float) -> 
             code = process.wait(max(0.0, min(1.0, deadline - time.monotonic())))
     _kill(process)
     _close(process)
-    why = "did not start its daemons in time" if code is None else _exit(code)
+    why = "did not start the daemons in time" if code is None else _exit(code)
     raise _failure(command, code, why, _text(said))
 
 
@@ -172,7 +172,7 @@ def _popen(
     stdout: int | IO[bytes] | None = subprocess.DEVNULL,
 ) -> "subprocess.Popen[bytes]":
     if started.is_over:
-        raise LaunchError("the launch was given up", command=command.argv)
+        raise LaunchError("the launch was abandoned", command=command.argv)
     try:
         process = subprocess.Popen(
             command.argv,
@@ -212,7 +212,7 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _exit(code: int) -> str:
-    return f"was ended by signal {-code}" if code < 0 else f"failed with exit status {code}"
+    return f"was killed by signal {-code}" if code < 0 else f"failed with exit status {code}"
 
 
 def _failure(command: Command, code: int | None, why: str, stderr: str) -> LaunchError:
@@ -221,7 +221,7 @@ def _failure(command: Command, code: int | None, why: str, stderr: str) -> Launc
 
     said = clean(stderr).strip()
     return LaunchError(
-        f"{command.argv[0]} {why}{f'; it said: {said.splitlines()[-1]}' if said else ''}",
+        f"{command.argv[0]} {why}{f'; last output: {said.splitlines()[-1]}' if said else ''}",
         command=tuple(map(clean, command.argv)),
         exitcode=code,
         stderr=clean(stderr),

@@ -76,6 +76,6 @@ class LocalLauncher:
         if sys.executable and "py" in Path(sys.executable).name.lower():
             return sys.executable
         raise LaunchError(
-            f"sys.executable is {sys.executable!r}, which is no Python interpreter that could run "
-            "a daemon; pass python='/path/to/python'"
+            f"cannot start daemons: sys.executable is {sys.executable!r}, which is not a Python "
+            "interpreter; pass python='/path/to/python'"
         )

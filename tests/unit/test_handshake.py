@@ -321,7 +321,9 @@ def test_what_a_daemon_needs_travels_as_environment_and_is_taken_out_there() -> 
 
 
 def test_a_daemon_without_a_secret_is_told_where_it_comes_from() -> None:
-    with pytest.raises(ValueError, match="MIRAI_EXECUTOR_SECRET: start the daemon by a launcher"):
+    with pytest.raises(
+        ValueError, match="MIRAI_EXECUTOR_SECRET is not set: start the daemon with a launcher"
+    ):
         DaemonCredentials.take_from({})
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         DaemonCredentials.take_from({"MIRAI_EXECUTOR_SECRET": "none"})
