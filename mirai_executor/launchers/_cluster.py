@@ -157,7 +157,7 @@ def cluster_config(
         largest_array: How many jobs an array may have (in Slurm, ``MaxArraySize`` minus one).
 
     Returns:
-        A launcher for ``remote=``: plain, immutable data that can be printed and used many times.
+        A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
 
     Raises:
         TypeError: An argument has the wrong type.

@@ -98,7 +98,7 @@ def http_config(
             executor's secret.
 
     Returns:
-        A launcher for ``remote=``: plain, immutable data that can be printed and used many times.
+        A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
 
     Raises:
         TypeError: ``data`` cannot be written as JSON, or another argument has the wrong type.

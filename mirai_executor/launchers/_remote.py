@@ -82,7 +82,7 @@ def remote_config(
         prologue: Lines of shell that prepare the environment; only with ``stdin=True``.
 
     Returns:
-        A launcher for ``remote=``: plain, immutable data that can be printed and used many times.
+        A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
 
     Raises:
         TypeError: An argument has the wrong type.

@@ -136,7 +136,7 @@ def ssh_config(
         prologue: Lines of shell that prepare the environment there, such as ``". ~/.profile"``.
 
     Returns:
-        A launcher for ``remote=``: plain, immutable data that can be printed and used many times.
+        A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
 
     Raises:
         TypeError: An argument has the wrong type.

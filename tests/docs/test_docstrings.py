@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,5 +71,7 @@ def test_a_docstring_begins_with_one_sentence_and_fits_a_terminal(name: str) -> 
     summary, _, rest = (DOCUMENTED[name].__doc__ or "").partition("\n")
     assert summary.endswith(".")
     assert rest == "" or rest.startswith("\n")
+    # A colon there would make Sphinx take what stands before it for a type.
+    assert not re.search(r"Returns:\n[^:]*[^`:]: ", inspect.getdoc(DOCUMENTED[name]) or "")
     for line in inspect.getdoc(DOCUMENTED[name]).splitlines():
         assert not line.lstrip().startswith((">>>", "...")) or len(line) < 90

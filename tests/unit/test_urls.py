@@ -41,7 +41,7 @@ BAD = {
     "tls://a:1": "write tls[+]tcp://",
     "http://a:1": "write ws://",
     "tcp6://a:1": "use one of tcp, ",
-    "tcp://node": "no port; write tcp://node:0 for a free one",
+    "tcp://node": "no port; write tcp://node:0 to use a free one",
     "tcp://node:": "1 to 65535",
     "tcp://node:65536": "1 to 65535",
     "tcp://node:-1": "1 to 65535",
