@@ -60,7 +60,8 @@ class Reception:
         tls_cert: Source | None = None,
         tls_minimum: str = "1.3",
     ) -> None:
-        wanted = [Url.parse(url) for url in ([urls] if isinstance(urls, str) else urls)]
+        several = not isinstance(urls, str) and hasattr(urls, "__iter__")
+        wanted = [Url.parse(url) for url in (urls if several else [urls])]  # type: ignore[arg-type] # parse() checks
         if not wanted:
             raise ValueError(
                 "url must be at least one address to listen on, such as host_url(tls=True)"

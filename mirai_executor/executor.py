@@ -167,12 +167,7 @@ class _Face(Executor):
             ...     list(executor.map(pow, range(5), [2] * 5))
             [0, 1, 4, 9, 16]
         """
-        check_callable("map", fn)
-        check_count("chunksize", chunksize, 1)
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be None or > 0, not {buffersize!r}")
+        _check_map(fn, timeout, chunksize, buffersize)
         if chunksize == 1:
             calls = zip(*iterables, strict=False)
             return MapResults(_submitter(self, fn, calls), buffersize, timeout)
@@ -930,6 +925,17 @@ def _check(
     if isinstance(initargs, str) or not hasattr(initargs, "__iter__"):
         raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r:.60}")
     check_count("max_tasks_per_child", max_tasks, 1, optional=True)
+
+
+def _check_map(fn: object, timeout: float | None, chunksize: int, buffersize: int | None) -> None:
+    check_callable("map", fn)
+    if timeout is not None and not hasattr(type(timeout), "__float__"):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    check_count("chunksize", chunksize, 1)
+    if buffersize is not None and not isinstance(buffersize, int):
+        raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError(f"buffersize must be None or > 0, not {buffersize!r}")
 
 
 def _check_times(

@@ -103,6 +103,8 @@ def race(futures: Iterable[Future[Any]]) -> int:
         ...     race(futures), futures[0].cancel()
         (1, True)
     """
+    if not isinstance(futures, Iterable):
+        raise TypeError(f"race() takes an iterable of futures, not {futures!r:.60}")
     runners = list(futures)
     for one in runners:
         if not isinstance(one, Future):

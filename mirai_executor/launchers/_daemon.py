@@ -188,6 +188,8 @@ def words_of(words: str | Sequence[str]) -> tuple[str, ...]:
 
 def lines_of(text: str | Sequence[str]) -> tuple[str, ...]:
     """Return lines without the blanks around them, and without empty ones."""
+    if not hasattr(text, "__iter__"):
+        raise TypeError(f"expected lines of shell, a string or a list of strings, not {text!r}")
     joined = text if isinstance(text, str) else "\n".join(text)
     return tuple(line.strip() for line in joined.splitlines() if line.strip())
 

@@ -111,6 +111,8 @@ def http_config(
     """
     if not isinstance(url, str):
         raise TypeError(f"url must be a string such as 'https://host/path', not {url!r}")
+    if headers is not None and not hasattr(headers, "items"):
+        raise TypeError(f"headers must be a dict of names and values, not {headers!r:.60}")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
         raise ValueError(f"invalid address {url!r}: expected http:// or https:// and a host")
