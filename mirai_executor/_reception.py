@@ -1,4 +1,4 @@
-"""Where daemons of other machines come in: its addresses, and what those who come must know."""
+"""Where daemons of other machines connect: addresses, and what those daemons must know."""
 
 import os
 import sys
@@ -38,18 +38,18 @@ Password = str | bytes | Callable[[], str | bytes]
 
 
 class Reception:
-    """Listens at addresses, and says what a daemon needs to come there.
+    """Listens on addresses, and knows what a daemon needs in order to connect.
 
     Args:
         urls: The addresses; port 0 for a free one.
-        tls: Certificate and key that an authority has signed; None for some made for now.
-        tls_password: What the key is encrypted with.
-        tls_cert: What daemons are to trust, if it does not come with ``tls``.
+        tls: Certificate, signed by an authority, and key; None to make some for this executor.
+        tls_password: The password of the key.
+        tls_cert: What daemons trust, if it is not in ``tls``.
         tls_minimum: The oldest version of TLS that host and daemons speak.
 
     Raises:
-        ValueError: An address, or the certificate, is not as it must be.
-        OSError: It cannot be listened at an address.
+        ValueError: An address or the certificate is invalid.
+        OSError: Listening on an address failed.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Reception:
             )
 
     def command(self, **options: object) -> DaemonCommand:
-        """Return what a daemon must be told.
+        """Return what a daemon must know.
 
         Raises:
             TypeError: There is no such option.
@@ -136,7 +136,7 @@ class Reception:
 
 @dataclass(frozen=True)
 class Here:
-    """Starts daemons on this machine that dial like those of others.
+    """Starts daemons on this machine that connect as those on others do.
 
     Args:
         python: The interpreter that runs them.

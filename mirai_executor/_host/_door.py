@@ -1,4 +1,4 @@
-"""Lets daemons in that prove the secret of the executor, and nobody else.
+"""Admits daemons that prove that they know the executor's secret, and nobody else.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Says in words how processes have ended, and why no daemon can be started."""
+"""Describes how processes have ended, and why no daemon can be started."""
 
 import signal
 

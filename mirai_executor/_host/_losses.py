@@ -1,4 +1,4 @@
-"""Knows how daemons were lost and why none can be started, and makes errors of that."""
+"""Knows how daemons were lost and why none can be started, and turns that into errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -183,7 +183,7 @@ class StreamListener:
         on_come: Called by a thread of NNG's when :meth:`accept` is done.
 
     Raises:
-        OSError: It cannot be listened there.
+        OSError: Listening there failed.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class SocketListener:
         url: The address; port 0 for a free one.
 
     Raises:
-        OSError: It cannot be listened at.
+        OSError: Listening failed.
     """
 
     def __init__(self, url: Url) -> None:
@@ -105,7 +105,7 @@ def listen(urls: Sequence[Url], certificate: Certificate | None = None) -> list[
         certificate: What is shown at wss addresses; at others, who accepts has to do so.
 
     Raises:
-        OSError: One cannot be listened at; the message names it.
+        OSError: Listening on one of them failed; the message names it.
     """
     listeners: list[Listener] = []
     port = 0
@@ -154,7 +154,7 @@ def dial(
         tls_minimum: The oldest version of TLS that is spoken there.
 
     Raises:
-        OSError: There is nobody, or the address is none here.
+        OSError: Nobody listens there, or the address cannot be used on this machine.
     """
     if url.scheme in _WEBSOCKETS:
         from ._tunnel import dial_websocket

@@ -1,4 +1,4 @@
-"""Makes a plain socket of a WebSocket, so that all else need not know of NNG.
+"""Presents a WebSocket as a plain socket, so that nothing else need know about NNG.
 
 ::
 
@@ -60,7 +60,7 @@ class WebSocketListener:
         certificate: What is shown at wss addresses.
 
     Raises:
-        OSError: It cannot be listened at.
+        OSError: Listening failed.
 
     Attributes:
         url: The address, with the port that was found.

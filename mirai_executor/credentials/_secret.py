@@ -31,7 +31,7 @@ class Secret:
         """Return the secret that :attr:`text` was made from.
 
         Raises:
-            ValueError: It is no such text. The message does not quote it.
+            ValueError: It is not such a text. The message does not quote it.
         """
         if not re.fullmatch(f"[0-9a-f]{{{2 * _SIZE}}}", text):
             raise ValueError(
@@ -55,7 +55,7 @@ def given_secret(environment: Mapping[str, str]) -> Secret | None:
     """Return the secret that the environment has for a host; None if there is none.
 
     Raises:
-        ValueError: It is none. The message does not quote it.
+        ValueError: It is not a secret. The message does not quote it.
     """
     text = environment.get(_SECRET, "")
     return Secret.from_text(text) if text else None
@@ -82,7 +82,7 @@ class DaemonCredentials:
         """Take them out of an environment, so that what the daemon starts does not get them.
 
         Raises:
-            ValueError: There is no secret, or one of them is not as it must be.
+            ValueError: There is no secret, or a value is invalid.
         """
         names = (_SECRET, _CERTIFICATE, _SERVER_NAME, _TLS_MINIMUM)
         secret, certificate, server_name, minimum = (environment.pop(name, "") for name in names)

@@ -1,8 +1,8 @@
 """Decides which executor a call goes to: that of the current profile, or one of its own.
 
-Every function here is safe from any thread. The current profile belongs to the context
-(``contextvars``): a coroutine or thread that enters ``with profile(...)`` changes no other's, and
-a new thread begins at the profile "default".
+All functions of this module are safe from any thread. The current profile belongs to the context
+(``contextvars``): entering ``with profile(...)`` in one coroutine or thread changes no other, and
+a new thread begins with the profile "default".
 """
 
 import errno

@@ -28,7 +28,7 @@ _PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between two rounds
 
 
 class NotConnectedError(Exception):
-    """The host could not be found, or does not let us in, or is none of ours.
+    """The host could not be reached, refused us, or is not the right one.
 
     Attributes:
         code: The exit code that says which.
@@ -67,7 +67,7 @@ def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -
         retry: For how many seconds to go on when nobody answers.
 
     Raises:
-        NotConnectedError: Nobody has answered in time, or only those who are none of ours.
+        NotConnectedError: No host answered in time, or only wrong ones did.
     """
     deadline = time.monotonic() + retry
     pause = _PAUSE

@@ -70,8 +70,8 @@ class _Keeper:
         """Serve a host with one daemon; True if there may be a next one.
 
         Raises:
-            NotConnectedError: There is no host, or none that is to be served.
-            LaunchError: There is no daemon, or none that was ready in time.
+            NotConnectedError: There is no host, or not the right one.
+            LaunchError: No daemon could be started, or it was not ready in time.
         """
         retry = self._options.retry
         if self.was_connected:

@@ -41,15 +41,15 @@ STARTED = "mirai-executor: daemons started"
 
 @dataclass(frozen=True)
 class DaemonCommand:
-    """What a daemon must be told, wherever it is started.
+    """What a daemon must know, wherever it is started.
 
     Args:
         urls: The addresses of the host, in the order in which it tries them.
-        credentials: How it proves itself, and recognises the host.
-        options: Further words of its command line.
+        credentials: How it authenticates, and recognises the host.
+        options: More words of its command line.
 
     Raises:
-        ValueError: No daemon could dial such an address, or no command line carry such a word.
+        ValueError: Daemons cannot connect to an address, or a word cannot be part of a command.
     """
 
     urls: tuple[str, ...]
@@ -92,7 +92,7 @@ class Until(Enum):
 
 @dataclass(frozen=True)
 class PrivateFile:
-    """A file that must be there before a command runs, readable to this user alone."""
+    """A file to write before a command runs, readable only by this user."""
 
     path: Path
     text: str = field(repr=False)
@@ -100,15 +100,15 @@ class PrivateFile:
 
 @dataclass(frozen=True)
 class Command:
-    """A command to run here, for one or more daemons to be started.
+    """A command to run on this machine, which starts one or more daemons.
 
     Args:
         argv: The command line.
-        stdin: What it reads from its standard input.
-        environment: What is added to the environment, as pairs of name and value.
-        files: What it finds in the file system.
-        until: When it has done its work.
-        secret: What no message about it may show.
+        stdin: Its standard input.
+        environment: Variables added to its environment, as pairs of name and value.
+        files: Files to write before it runs.
+        until: When the launch is complete.
+        secret: A text that messages must not show.
     """
 
     argv: tuple[str, ...]
@@ -134,10 +134,10 @@ Submission = Command | HttpRequest
 
 
 class Launcher(Protocol):
-    """A way to start daemons elsewhere: plain data, to be printed, stored and used again."""
+    """A way to start daemons elsewhere: plain data, which can be printed and used again."""
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
-        """Return what is to be run, or requested, for ``count`` daemons. Does nothing yet."""
+        """Return what to run, or to request, for ``count`` daemons. Does nothing yet."""
 
 
 def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3") -> str:

@@ -1,4 +1,4 @@
-"""Runs what launchers have planned, side by side; all of it works, or none of it stays."""
+"""Runs what launchers have planned, in parallel; if one part fails, the others are stopped."""
 
 import contextlib
 import os
@@ -27,11 +27,12 @@ _STARTED = STARTED.encode()
 
 @dataclass(frozen=True)
 class Launched:
-    """What came of a submission.
+    """The outcome of a submission.
 
     Args:
-        process: The command, if it runs as long as its daemons; read its ``stderr`` or it stalls.
-        output: What the command has printed, or the service has answered: the number of a job.
+        process: The command, if it runs as long as its daemons; it stalls unless its ``stderr``
+            is read.
+        output: What the command printed or the service answered, such as the number of a job.
     """
 
     process: "subprocess.Popen[bytes] | None" = None
@@ -57,15 +58,15 @@ class _Started:
 
 
 def launch(submissions: Sequence[Submission], timeout: float = 60.0) -> list[Launched]:
-    """Run the submissions side by side. Returns once daemons are asked for, not once they came.
+    """Run the submissions in parallel. Returns once daemons are requested, not once they come.
 
     Args:
         submissions: What a launcher has planned.
         timeout: How long all of it may take, in seconds.
 
     Raises:
-        LaunchError: One failed; it carries the command, exit status and standard error. Commands
-            that would have stayed are stopped then. Jobs that were accepted stay in their queue.
+        LaunchError: One failed; the error has its command, exit status and standard error. Then
+            commands that keep running are stopped. Jobs that were accepted stay in their queue.
     """
     if not submissions:
         return []
