@@ -63,9 +63,9 @@ class _Face(Executor):
         """Schedule ``fn(*args, **kwargs)`` to run on a daemon, and return its future at once.
 
         Safe from any thread, and from callbacks of futures. Every keyword argument belongs to
-        ``fn``; set limits, such as a timeout, with :meth:`with_options`. In a long burst of
-        submissions, a call takes 20 µs longer now and then, so that the host thread can send
-        tasks.
+        ``fn``; set limits, such as a timeout, with :meth:`with_options`. The arguments may be
+        changed as soon as this returns: the task does not see it. In a long burst of submissions,
+        a call takes 20 µs longer now and then, so that the host thread can send tasks.
 
         Args:
             fn: The function. Lambdas, closures, and functions of scripts and notebooks work.
