@@ -1,20 +1,22 @@
 """A ``concurrent.futures.Executor`` whose workers are mirai daemons.
 
-::
+A daemon is a worker process, on this machine or on another one, that runs tasks. The host is the
+process that submits them::
 
     from mirai_executor import MiraiExecutor
 
     with MiraiExecutor(8) as executor:
         future = executor.submit(fit, data)
 
-or, where daemons are declared apart from the code that uses them, as in R's mirai::
+As in R's mirai, code can also leave it to its caller where its tasks run::
 
     from mirai_executor import daemons, mirai
 
     daemons(8)
     future = mirai(fit, data)
 
-Names are imported when they are first used: a daemon needs few of them.
+The examples of the docstrings assume ``from mirai_executor import *``. Names are imported when
+they are first used, since a daemon needs few of them.
 """
 
 import sys

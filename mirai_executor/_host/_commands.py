@@ -1,4 +1,4 @@
-"""Sees to the commands that have started daemons elsewhere, and run as long as those do."""
+"""Looks after commands that have started daemons elsewhere and run as long as those do."""
 
 import contextlib
 import logging

@@ -263,7 +263,7 @@ class Fleet:
             while (data := daemon.link.receive()) is not None:
                 self._on_frame(id_, daemon, _wire.decode(data))
         except (_wire.WireError, ArenaError) as error:
-            _LOG.warning("daemon %d is cut off: %s", daemon.pid, error)
+            _LOG.warning("daemon %d was disconnected: %s", daemon.pid, error)
             daemon.kill()
             return False
         except LinkClosedError:
@@ -289,7 +289,7 @@ class Fleet:
             case _ if isinstance(daemon, RemoteDaemon):
                 self._on_keepers_frame(id_, daemon, frame)
             case _:
-                raise _wire.WireError(f"a daemon does not send {type(frame).__name__}")
+                raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a daemon")
 
     def _on_keepers_frame(self, id_: DaemonId, daemon: RemoteDaemon, frame: _wire.Frame) -> None:
         match frame:
@@ -302,7 +302,7 @@ class Fleet:
             case _wire.Ended():
                 daemon.note_end(frame)
             case _:
-                raise _wire.WireError(f"a keeper does not send {type(frame).__name__}")
+                raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a keeper")
 
     def _take_over(self, daemon: Daemon, frame: _wire.Outcomes) -> Sequence[_wire.WireOutcome]:
         """Return the outcomes with their large buffers as they lie here."""
@@ -333,8 +333,8 @@ class Fleet:
             fits = fits and hello.version == __version__
         if not fits:
             raise _wire.WireError(
-                f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), "
-                f"its host {__version__} (protocol {_wire.PROTOCOL_VERSION})"
+                f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), but its "
+                f"host runs {__version__} (protocol {_wire.PROTOCOL_VERSION})"
             )
         daemon.has_greeted = True
         cleanup = self._cleanup
@@ -446,7 +446,7 @@ class Fleet:
         for id_, daemon in elsewhere:
             if daemon.has_been_silent(now, _MISSED * self._heartbeat):
                 _LOG.warning(
-                    "daemon %d on %s has been silent for %.3g s: it is taken for lost",
+                    "daemon %d on %s has sent nothing for %.3g s: considered lost",
                     daemon.pid,
                     daemon.host,
                     _MISSED * self._heartbeat,

@@ -1,4 +1,4 @@
-"""Gives a TLS connection the manners of a plain socket that does not block.
+"""Makes a TLS connection behave like a plain non-blocking socket.
 
 OpenSSL says "I want to read" where a socket says "it would block", and may want the one while it
 is asked for the other. Here both become ``BlockingIOError``.
@@ -132,7 +132,7 @@ def client_context(authority: str, tls_minimum: TlsVersion = TlsVersion.TLS_1_3)
         tls_minimum: The oldest version of TLS that it speaks.
 
     Raises:
-        ssl.SSLError: They are no certificates.
+        ssl.SSLError: They are not certificates.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = _VERSIONS[tls_minimum]

@@ -216,7 +216,7 @@ class Session:
                 self._was_killed, self._is_overdue = True, overdue
                 self._daemon.kill(signum)
             case _:
-                raise _wire.WireError(f"a host does not send {type(frame).__name__}")
+                raise _wire.WireError(f"unexpected {type(frame).__name__} frame from the host")
 
     def _lose_host(self) -> None:
         """Do what was asked for in case that the host is gone."""
