@@ -234,7 +234,7 @@ class Loop:
         deadline = self._dispatcher.next_deadline()
         first = min(math.inf if deadline is None else deadline, self._fleet.next_deadline())
         if self._door is not None:
-            first = min(first, *self._door.deadlines())
+            first = min([first, *self._door.deadlines()])
         if self._elastic is not None:
             first = min(first, self._elastic.look_at)
         return first if self._closes_at is None else min(first, self._closes_at)
