@@ -174,7 +174,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         max_tasks_per_child: Tasks after which a daemon is replaced by a new one.
         dispatcher: False deals tasks to the daemons round robin when they are submitted, instead
             of keeping one queue.
-        cleanup: Whether daemons return to their first state after each task.
+        cleanup: Whether daemons return to their first state after each task. By default they keep
+            what tasks change, as workers of ``ProcessPoolExecutor`` do; :func:`daemons` cleans up.
         idle_timeout: Seconds without a task after which a daemon leaves; None for never.
         start_timeout: Seconds in which a daemon must be ready, initializer included; for one that
             comes by itself, from the moment at which it has proved that it may.
@@ -217,7 +218,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         *,
         max_tasks_per_child: int | None = None,
         dispatcher: bool = True,
-        cleanup: bool = True,
+        cleanup: bool = False,
         idle_timeout: float | None = None,
         start_timeout: float = 60.0,
         cancel_grace: float = 2.0,

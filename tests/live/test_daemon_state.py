@@ -92,7 +92,7 @@ def test_what_c_code_leaves_in_brief_tasks_is_gone_after_their_frame() -> None:
 
 
 def test_without_cleanup_what_a_task_leaves_is_there_for_the_next_one() -> None:
-    with running(cleanup=False) as executor:
+    with MiraiExecutor(1) as executor:  # the default
         executor.submit_source("import os; left = os.environ['LEFT'] = 'yes'").result(SOON)
         executor.submit(mischief.set_in_main, "kept", 7).result(SOON)
         assert executor.submit_source("kept").result(SOON) == 7
