@@ -38,6 +38,7 @@ autodoc_typehints = "signature"  # one parameter a line, with its type as a link
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 60
+toc_object_entries_show_parents = "hide"
 
 nitpick_ignore_regex = [
     ("py:.*", r"(.*\.)?~?[TKP]"),  # type variables

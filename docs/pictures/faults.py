@@ -52,7 +52,7 @@ class Bar:
 class Panel:
     title: str
     bars: list[Bar]
-    total: float  # until all futures were done, and the executor had shut down
+    total: float  # seconds until the last task ended
     failed: list[int]
     reason: str
 
@@ -63,7 +63,7 @@ def run(name: str, executor: Executor, trouble: str) -> Panel:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         with executor:
-            warm = [executor.submit(time.sleep, 0.2) for _ in range(2)]
+            warm = [executor.submit(time.sleep, 1.5) for _ in range(2)]  # both workers start
             for future in warm:
                 future.result()
             begin = time.monotonic()
@@ -76,11 +76,10 @@ def run(name: str, executor: Executor, trouble: str) -> Panel:
                 except Exception as error:
                     errors[task] = type(error).__name__
                     done.setdefault(task, time.monotonic())
-        total = time.monotonic() - begin
         lines = [json.loads(line) for line in log.read_text().splitlines()]
     bars = bars_of(lines, begin, done, errors)
     unrun = [task for task in errors if task not in {bar.task for bar in bars}]
-    return Panel(name, bars, total, unrun, next(iter(errors.values())))
+    return Panel(name, bars, max(bar.end for bar in bars), unrun, next(iter(errors.values())))
 
 
 def stamp(done: dict[int, float], task: int) -> None:
@@ -153,7 +152,7 @@ def draw_panel(panel: Panel, top: int, trouble: str) -> list[str]:
 
 def verdict(panel: Panel) -> str:
     lost = sorted({bar.task for bar in panel.bars if bar.fate == "lost"} | set(panel.failed))
-    end = f"All over after {panel.total:.1f} s."
+    end = f"The last task ends after {panel.total:.1f} s."
     if lost:
         numbers = ", ".join(map(str, lost))
         return f"Task {BAD} fails, and so do tasks {numbers}: {panel.reason}. {end}"
@@ -168,14 +167,21 @@ def draw(scenes: dict[str, list[Panel]]) -> str:
         for panel in panels:
             parts += draw_panel(panel, top, "crash" if "crash" in headline else "runaway")
             top += 104
-        top += 36
-    height = top - 36
+        top += 28
+    height = top
+    marks = [
+        f'<line x1="{LEFT + second * SCALE:.0f}" x2="{LEFT + second * SCALE:.0f}" y1="46" '
+        f'y2="{height - 30}" stroke="#d9dde3"/>'
+        + text(LEFT + second * SCALE + 4, height - 10, f"{second} s", 11, 'fill="#6b7280"')
+        for second in range(5)
+    ]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"',
             '  aria-label="Bars of tasks over time, for two executors"',
             '  font-family="system-ui, sans-serif" fill="#1f2430">',
             f'<rect width="{WIDTH}" height="{height}" rx="10" fill="#f7f8fa"/>',
+            *marks,
             *parts,
             "</svg>\n",
         ]
