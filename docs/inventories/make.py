@@ -10,26 +10,30 @@ import sys
 import zlib
 from pathlib import Path
 
-NAMES = """
-    BaseException BaseExceptionGroup bool bytes dict Exception False float int KeyboardInterrupt
-    list LookupError None object OSError range RuntimeError str SyntaxError SystemExit True tuple
-    type TypeError ValueError TimeoutError AttributeError ModuleNotFoundError ImportError
-    asyncio.run asyncio.wrap_future asyncio.timeout asyncio.TaskGroup
-    asyncio.loop.run_in_executor asyncio.wait_for
-    collections.abc.Callable collections.abc.Iterable collections.abc.Iterator
-    collections.abc.Mapping collections.abc.Sequence
-    concurrent.futures concurrent.futures.as_completed concurrent.futures.CancelledError
-    concurrent.futures.Executor concurrent.futures.Executor.map
-    concurrent.futures.Executor.shutdown concurrent.futures.Executor.submit
-    concurrent.futures.Future concurrent.futures.Future.add_done_callback
-    concurrent.futures.Future.cancel concurrent.futures.Future.exception
-    concurrent.futures.Future.result concurrent.futures.InvalidStateError
-    concurrent.futures.process.BrokenProcessPool concurrent.futures.ProcessPoolExecutor
-    concurrent.futures.ThreadPoolExecutor concurrent.futures.wait
-    contextvars.Context importlib.reload logging.basicConfig logging.handlers.QueueHandler
-    logging.handlers.QueueListener multiprocessing.pool.Pool os._exit pathlib.Path pickle.dumps
-    subprocess.Popen sys.path threading.Thread typing.Any typing.Literal warnings.warn
-""".split()
+# fmt: off
+NAMES = [
+    "BaseException", "BaseExceptionGroup", "bool", "bytes", "dict", "Exception", "False",
+    "float", "int", "KeyboardInterrupt", "list", "LookupError", "None", "object", "OSError",
+    "range", "RuntimeError", "str", "SyntaxError", "SystemExit", "True", "tuple", "type",
+    "TypeError", "ValueError", "TimeoutError", "AttributeError", "ModuleNotFoundError",
+    "ImportError", "asyncio.run", "asyncio.wrap_future", "asyncio.timeout",
+    "asyncio.TaskGroup", "asyncio.loop.run_in_executor", "asyncio.wait_for",
+    "collections.abc.Callable", "collections.abc.Iterable", "collections.abc.Iterator",
+    "collections.abc.Mapping", "collections.abc.Sequence", "concurrent.futures",
+    "concurrent.futures.as_completed", "concurrent.futures.CancelledError",
+    "concurrent.futures.Executor", "concurrent.futures.Executor.map",
+    "concurrent.futures.Executor.shutdown", "concurrent.futures.Executor.submit",
+    "concurrent.futures.Future", "concurrent.futures.Future.add_done_callback",
+    "concurrent.futures.Future.cancel", "concurrent.futures.Future.exception",
+    "concurrent.futures.Future.result", "concurrent.futures.InvalidStateError",
+    "concurrent.futures.process.BrokenProcessPool", "concurrent.futures.ProcessPoolExecutor",
+    "concurrent.futures.ThreadPoolExecutor", "concurrent.futures.wait", "contextvars.Context",
+    "importlib.reload", "logging.basicConfig", "logging.handlers.QueueHandler",
+    "logging.handlers.QueueListener", "multiprocessing.pool.Pool", "os._exit", "pathlib.Path",
+    "pickle.dumps", "subprocess.Popen", "sys.path", "threading.Thread", "typing.Any",
+    "typing.Literal", "warnings.warn",
+]
+# fmt: on
 
 
 def main() -> None:
