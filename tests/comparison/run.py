@@ -20,6 +20,8 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 180.0  # that a program may take; most need less than five
+# Ray: sends no statistics, and has time to start on a busy machine.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
 LABELS = {
     "mirai_executor": "mirai_executor",
     "processes": "`ProcessPoolExecutor`",
@@ -232,7 +234,7 @@ def attempt(peer: str, feature: str) -> str:
             [sys.executable, path, folder],
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("VERBOSE") else subprocess.DEVNULL,
-            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+            env={**os.environ, **QUIET},
             text=True,
             start_new_session=True,
         )
