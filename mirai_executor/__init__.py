@@ -1,22 +1,25 @@
 """A ``concurrent.futures.Executor`` whose workers are mirai daemons.
 
-::
+A daemon is a worker process, on this machine or on another one, that runs tasks. The host is the
+process that submits them::
 
     from mirai_executor import MiraiExecutor
 
     with MiraiExecutor(8) as executor:
         future = executor.submit(fit, data)
 
-or, where daemons are declared apart from the code that uses them, as in R's mirai::
+As in R's mirai, code can also leave it to its caller where its tasks run::
 
     from mirai_executor import daemons, mirai
 
     daemons(8)
     future = mirai(fit, data)
 
-Names are imported when they are first used: a daemon needs few of them.
+The examples of the docstrings assume ``from mirai_executor import *``. Names are imported when
+they are first used, since a daemon needs few of them.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
@@ -102,6 +105,7 @@ _ROOMS = {
     "launchers": ("cluster_config", "http_config", "remote_config", "ssh_config"),
     "urls": ("host_url", "local_url"),
 }
+_ROOMS_FOR_WINDOWS = ("_place", "errors")  # the others need POSIX
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = ["__version__", *_ROOM_OF]  # all of them strings
@@ -114,7 +118,16 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # only here
 
-    value = getattr(import_module(f".{room}", __name__), name)
+    if sys.platform == "win32" and room not in _ROOMS_FOR_WINDOWS:
+        raise ImportError("mirai_executor runs on Linux and macOS; on Windows, use WSL", name=name)
+    try:
+        value = getattr(import_module(f".{room}", __name__), name)
+    except AttributeError as error:
+        # As an AttributeError, it would only say that the name does not exist: `from ... import`
+        # and hasattr() hide the cause.
+        raise ImportError(
+            f"cannot import name {name!r} from {__name__!r}: {error}", name=name
+        ) from error
     globals()[name] = value
     return value
 

@@ -84,8 +84,12 @@ class Asking:
         self._socket.close()
 
     def _send(self, what: int, pid: int, fds: Sequence[int] = ()) -> None:
+        question = _QUESTION.pack(what, pid)
         try:
-            socket.send_fds(self._socket, [_QUESTION.pack(what, pid)], fds, socket.MSG_NOSIGNAL)
+            if fds:
+                socket.send_fds(self._socket, [question], fds, socket.MSG_NOSIGNAL)
+            else:
+                self._socket.send(question, socket.MSG_NOSIGNAL)
         except (ConnectionError, TimeoutError) as error:
             raise ServerLostError(str(error)) from error
 

@@ -37,15 +37,14 @@ class Page:
     @classmethod
     def create(cls) -> tuple[Self, int]:
         """Return a new page, and a descriptor to hand to the daemon (the caller closes it)."""
-        if sys.platform == "linux":
-            fd = os.memfd_create("mirai-page", os.MFD_CLOEXEC)
-        else:
-            import tempfile  # it imports a lot
+        from mirai_executor._nameless import create  # daemons do without it
 
-            with tempfile.TemporaryFile() as file:
-                fd = os.dup(file.fileno())
-        os.ftruncate(fd, _SIZE)
-        return cls(os.dup(fd)), fd
+        fd = create("mirai-page", bytes(_SIZE))
+        try:
+            return cls(os.dup(fd)), fd
+        except BaseException:
+            os.close(fd)
+            raise
 
     def stop(self, task: int) -> None:
         """Name a task that has to stop; for the host."""

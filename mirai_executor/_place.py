@@ -9,7 +9,17 @@ _on_daemon = False
 
 
 def on_daemon() -> bool:
-    """Tell whether this code runs on a daemon, inside a task or an initializer."""
+    """Tell whether this code runs on a daemon, inside a task or an initializer.
+
+    Safe from any thread.
+
+    Example:
+        >>> on_daemon()
+        False
+        >>> with MiraiExecutor(1) as executor:
+        ...     executor.submit(on_daemon).result()
+        True
+    """
     return _on_daemon
 
 
@@ -39,13 +49,14 @@ def limit_behind(error: OSError) -> str:
     import resource  # Windows has none, and gets a better message than this
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return f" (a process may open {limit} here, see ulimit -n; the host takes about 8 per daemon)"
+    return f" (this process may open {limit}, see ulimit -n; the host needs about 8 per daemon)"
 
 
 def _affinity() -> int:
-    if hasattr(os, "sched_getaffinity"):
+    try:
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    except (AttributeError, OSError):  # macOS, musl; a sandbox forbids it
+        return os.cpu_count() or 1
 
 
 def _quotas(

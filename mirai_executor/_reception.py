@@ -1,12 +1,13 @@
-"""Where daemons of other machines come in: its addresses, and what those who come must know."""
+"""Where daemons of other machines connect: addresses, and what those daemons must know."""
 
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ._arguments import check_count, check_options, check_seconds
 from ._host import Entrance
 from ._transport import listen
 from .credentials import (
@@ -37,18 +38,18 @@ Password = str | bytes | Callable[[], str | bytes]
 
 
 class Reception:
-    """Listens at addresses, and says what a daemon needs to come there.
+    """Listens on addresses, and knows what a daemon needs in order to connect.
 
     Args:
         urls: The addresses; port 0 for a free one.
-        tls: Certificate and key that an authority has signed; None for some made for now.
-        tls_password: What the key is encrypted with.
-        tls_cert: What daemons are to trust, if it does not come with ``tls``.
+        tls: Certificate, signed by an authority, and key; None to make some for this executor.
+        tls_password: The password of the key.
+        tls_cert: What daemons trust, if it is not in ``tls``.
         tls_minimum: The oldest version of TLS that host and daemons speak.
 
     Raises:
-        ValueError: An address, or the certificate, is not as it must be.
-        OSError: It cannot be listened at an address.
+        ValueError: An address or the certificate is invalid.
+        OSError: Listening on an address failed.
     """
 
     def __init__(
@@ -59,9 +60,12 @@ class Reception:
         tls_cert: Source | None = None,
         tls_minimum: str = "1.3",
     ) -> None:
-        wanted = [Url.parse(url) for url in ([urls] if isinstance(urls, str) else urls)]
+        several = not isinstance(urls, str) and hasattr(urls, "__iter__")
+        wanted = [Url.parse(url) for url in (urls if several else [urls])]  # type: ignore[arg-type] # parse() checks
         if not wanted:
-            raise ValueError("url must name at least one address to listen at")
+            raise ValueError(
+                "url must be at least one address to listen on, such as host_url(tls=True)"
+            )
         oldest = TlsVersion(tls_minimum)
         certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
         # Given where daemons outlive their host, and the next one must know them.
@@ -93,22 +97,21 @@ class Reception:
         open_ones = [url for url in self.urls if not _is_private(Url.parse(url))]
         if open_ones:
             warnings.warn(
-                f"what travels over {open_ones[0]} is authenticated but not encrypted: others on "
+                f"connections to {open_ones[0]} are authenticated but not encrypted: others on "
                 "the network can read functions, arguments and results; use tls+tcp://",
                 stacklevel=5,
             )
 
     def command(self, **options: object) -> DaemonCommand:
-        """Return what a daemon must be told.
+        """Return what a daemon must know.
 
         Raises:
             TypeError: There is no such option.
         """
+        check_options(options, _SWITCHES + _VALUES)
+        _check_life(options)
         words: list[str] = []
         for name, value in options.items():
-            if name not in _VALUES + _SWITCHES:
-                known = ", ".join(_SWITCHES + _VALUES)
-                raise TypeError(f"a daemon has no option {name!r}; it has {known}")
             word = name.replace("_", "-")
             if value is None:
                 continue
@@ -133,7 +136,7 @@ class Reception:
 
 @dataclass(frozen=True)
 class Here:
-    """Starts daemons on this machine that dial like those of others.
+    """Starts daemons on this machine that connect as those on others do.
 
     Args:
         python: The interpreter that runs them.
@@ -154,6 +157,17 @@ class Here:
         return [command] * count
 
 
+def _check_life(options: Mapping[str, object]) -> None:
+    """Check the values of a daemon's options here: its own complaint would come too late."""
+    for name, value in options.items():
+        if name in ("idle_time", "wall_time", "retry"):
+            check_seconds(name, value, optional=True, zero=True)
+        elif name == "max_tasks":
+            check_count(name, value, 1, optional=True)
+        elif name == "autoexit" and value not in ("now", "finish", "never", None):
+            raise ValueError(f'autoexit must be "now", "finish" or "never", not {value!r}')
+
+
 def _certificate(
     urls: Sequence[Url],
     tls: Source | tuple[Source, Source] | None,
@@ -163,9 +177,11 @@ def _certificate(
 ) -> Certificate | None:
     if not any(url.is_tls for url in urls):
         if tls is not None or authority is not None:
-            raise ValueError(f"tls is for addresses such as tls+tcp://, not {urls[0]}")
+            raise ValueError(f"tls needs an encrypted address such as tls+tcp://, not {urls[0]}")
         if oldest is not TlsVersion.TLS_1_3:
-            raise ValueError(f"tls_minimum is for addresses such as tls+tcp://, not {urls[0]}")
+            raise ValueError(
+                f"tls_minimum needs an encrypted address such as tls+tcp://, not {urls[0]}"
+            )
         return None
     found = make_certificate() if tls is None else load_certificate(tls, password, authority)
     return replace(found, tls_minimum=oldest)

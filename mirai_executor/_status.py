@@ -1,4 +1,4 @@
-"""Says what an executor does at one moment, as data."""
+"""Describes what an executor does at one moment, as data."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -11,13 +11,21 @@ __all__ = ["DaemonStatus", "Info", "Status"]
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
-    """One daemon in :class:`Status`.
+    """One daemon in :class:`Status`. Immutable.
 
     Attributes:
         pid: Its process id.
         host: The name of the machine that it runs on.
-        state: "starting", "ready", "busy", "leaving" or "killed".
-        tasks: How many tasks it has done.
+        state: ``"starting"``, ``"ready"``, ``"busy"``, ``"leaving"`` or ``"killed"``.
+        tasks: How many tasks it has finished.
+
+    Example:
+        >>> with MiraiExecutor(1) as executor:
+        ...     executor.submit(abs, -1).result()
+        ...     row = executor.status().rows[0]
+        ...     row.state, row.tasks
+        1
+        ('ready', 1)
     """
 
     pid: int
@@ -28,16 +36,24 @@ class DaemonStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What an executor is doing, at one moment.
+    """A snapshot of an executor, returned by :meth:`MiraiExecutor.status`. Immutable.
 
     Attributes:
         connections: How many daemons are connected.
-        daemons: The URL at which daemons connect, None where they are local.
-        awaiting: Tasks in the queue.
-        executing: Tasks at daemons.
-        completed: Tasks that have ended, however they did.
+        daemons: The URL to which daemons connect; None if they are local.
+        awaiting: How many tasks are queued.
+        executing: How many tasks have been sent to daemons and are not finished.
+        completed: How many tasks have ended, in whatever way.
         rows: The daemons, in the order in which they were started.
-        refused: Connections that were turned away, since they did not prove to be daemons.
+        refused: How many connections were turned away because they did not authenticate.
+
+    Example:
+        >>> with MiraiExecutor(1) as executor:
+        ...     list(executor.map(abs, [-1, -2, -3]))
+        ...     status = executor.status()
+        ...     status.connections, status.completed, len(status.rows)
+        [1, 2, 3]
+        (1, 3, 1)
     """
 
     connections: int
@@ -50,7 +66,7 @@ class Status:
 
     @classmethod
     def of(cls, view: "HostView | None", url: str | None) -> Self:
-        """Return what a host was seen to do; None is one that has not begun."""
+        """Build the snapshot from a host's; None stands for a host that has not started."""
         if view is None:
             return cls(0, url, 0, 0, 0, ())
         return cls(
@@ -66,14 +82,21 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """mirai's five counters.
+    """mirai's five counters, returned by :meth:`MiraiExecutor.info`. Immutable.
 
     Attributes:
-        connections: Daemons connected now.
-        cumulative: Daemons that have ever connected.
-        awaiting: Tasks in the queue.
-        executing: Tasks at daemons.
-        completed: Tasks that have ended, however they did.
+        connections: How many daemons are connected now.
+        cumulative: How many daemons have ever connected.
+        awaiting: How many tasks are queued.
+        executing: How many tasks have been sent to daemons and are not finished.
+        completed: How many tasks have ended, in whatever way.
+
+    Example:
+        >>> with MiraiExecutor(1) as executor:
+        ...     executor.submit(abs, -1).result()
+        ...     executor.info()
+        1
+        Info(connections=1, cumulative=1, awaiting=0, executing=0, completed=1)
     """
 
     connections: int
@@ -84,7 +107,7 @@ class Info:
 
     @classmethod
     def of(cls, view: "HostView | None") -> Self:
-        """Return what a host was seen to do; None is one that has not begun."""
+        """Build the counters from a host's; None stands for a host that has not started."""
         if view is None:
             return cls(0, 0, 0, 0, 0)
         return cls(

@@ -1,4 +1,4 @@
-"""Decides, once and for all, whether a daemon begins a task or its host has it back.
+"""Decides, once and for all, whether a daemon begins a task or its host takes it back.
 
 For each task that it sends, the host puts a ticket into a pipe that both of them read. The daemon
 takes it *before* it begins the task; the host takes back all that are left. The kernel hands out

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ._version import __version__
 
@@ -12,108 +13,138 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status of the process.
+    """Run a command, and return the exit status of the process.
 
     Args:
-        argv: The words after the program's name; by default those of this process.
+        argv: The words after the name of the program; by default, those of this process.
     """
     options = _parser().parse_args(argv)
     status: int = options.run(options)
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Rejects an unknown option with the usage of the command that it was given to."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            kind = "unknown option" if unknown[0].startswith("-") else "unexpected argument"
+            self.error(f"{kind}: {unknown[0]}")
+        return namespace, unknown
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mirai-executor",
-        description="Run Python calls on daemons, through concurrent.futures.",
+        description="Run Python calls on daemons (worker processes), on this machine or others.",
+        epilog="See mirai-executor COMMAND --help for the options and exit statuses of a command.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_daemon(commands)
     return parser
 
 
-def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
     demo = commands.add_parser(
         "demo",
-        help="analyse Python's standard library on daemons, and survive three accidents",
-        description="Analyse Python's standard library on daemons, check it against a serial "
-        "run, and survive an error, a crash and a runaway task. The exit status is 0 if all held.",
+        help="analyse the standard library in parallel; recover from an error, a crash, a timeout",
+        description="Analyse the source files of Python's standard library on daemons, and "
+        "compare the results with those of a serial run. Then let tasks fail in three ways, with "
+        "an exception, a crash and a timeout, and check that the others are not affected.",
+        epilog="Exit status: 0 all checks passed; 1 some checks failed; 2 invalid command line; "
+        "130 interrupted by Ctrl-C; 141 the reader of the output went away.",
     )
     demo.add_argument(
-        "--workers", type=_positive, metavar="N", help="daemons (default: one a processor)"
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="number of daemons (default: one for each processor)",
     )
     demo.add_argument(
-        "--files", type=_positive, metavar="N", help="analyse at most N files (default: all)"
+        "--files",
+        type=_positive,
+        metavar="N",
+        help="analyse only the first N files (default: all)",
     )
     demo.set_defaults(run=_run_demo)
 
 
 def _run_demo(options: argparse.Namespace) -> int:
-    from . import demo  # and with it the executor, which no other command needs
-
     try:
+        from . import demo  # and with it the executor, which no other command needs
+
         return 0 if demo.run(options.workers, options.files) else 1
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
         return 130  # as a shell reports SIGINT
+    except BrokenPipeError:
+        # What is left in the buffer would fail once more, at exit (signal(7), Python's manual).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell reports SIGPIPE
 
 
-def _add_daemon(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_daemon(commands: "argparse._SubParsersAction[_Parser]") -> None:
     daemon = commands.add_parser(
         "daemon",
         help="run tasks for an executor on this or another machine",
-        description="Run tasks for the executor that listens at one of the given addresses, tried "
-        "in this order. What proves that it is the right one, and this daemon too, comes in the "
-        "environment: start daemons by launch_remote(), or by the command that it returns.",
-        epilog="Exit status: 0 the host let it go, or has ended; 2 it was called in a wrong way; "
-        "10 the host cannot be reached; 11 its certificate is not the one to trust; 12 it is the "
-        "host of another executor; 13 it has another version of Python or of mirai-executor; "
-        "14 no interpreter for tasks could be started; 15 the host works with a dispatcher, or "
-        "without one, and was to do otherwise.",
+        description="Run tasks for the executor that listens on one of the given addresses, which "
+        "are tried in this order. The environment must contain the secret of the executor, so "
+        "start daemons with launch_remote(), or with a command that it returns.",
+        epilog="Exit status: 0 the host released this daemon, or has ended; 2 invalid command "
+        "line, or no secret in the environment; 10 the host cannot be reached; 11 its certificate "
+        "is not trusted; 12 it is the host of another executor; 13 it has another version of "
+        "Python or of mirai-executor; 14 no Python interpreter for tasks could be started; 15 the "
+        "host's dispatcher mode does not match --dispatcher or --no-dispatcher; 130 interrupted "
+        "by Ctrl-C; 143 terminated by SIGTERM.",
     )
-    daemon.add_argument("urls", nargs="+", metavar="URL", help="an address of the host")
+    daemon.add_argument(
+        "urls",
+        nargs="+",
+        metavar="URL",
+        help="an address of the host, such as tls+tcp://10.75.32.70:5555",
+    )
     daemon.add_argument(
         "--output",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="show what tasks print at the standard output of this daemon",
+        help="print what tasks print on the standard output of this daemon (default: yes)",
     )
     daemon.add_argument(
         "--cleanup",
         action=argparse.BooleanOptionalAction,
-        help="return to the first state after each task, or do not, whatever the host says",
+        help="reset the interpreter after each task (default: as the host decides)",
     )
     daemon.add_argument(
         "--dispatcher",
         action=argparse.BooleanOptionalAction,
-        help="join only a host that works with a dispatcher, or only one without (default: any)",
+        help="accept only a host with a dispatcher, or only one without (default: either)",
     )
     daemon.add_argument(
-        "--idle-time", type=_seconds, metavar="S", help="leave after S seconds without a task"
+        "--idle-time", type=_seconds, metavar="S", help="exit after S seconds without a task"
     )
     daemon.add_argument(
         "--wall-time",
         type=_seconds,
         metavar="S",
-        help="take no more tasks after about S seconds, never later, and leave after the one that "
-        "runs; daemons that start together leave one after the other",
+        help="accept no more tasks after at most S seconds, and exit when the current one is "
+        "finished; daemons that start together exit one after the other",
     )
-    daemon.add_argument("--max-tasks", type=_positive, metavar="N", help="leave after N tasks")
+    daemon.add_argument("--max-tasks", type=_positive, metavar="N", help="exit after N tasks")
     daemon.add_argument(
         "--autoexit",
         choices=("now", "finish", "never"),
         default="now",
-        help="when the host is gone: end the task that runs and exit; let it finish first; or "
-        "stay, and serve the next host at the same address that has the same secret",
+        help="when the host is gone: stop the current task and exit (now, the default); finish "
+        "the task first; or never exit, and serve the next host with the same address and secret",
     )
     daemon.add_argument(
         "--retry",
         type=_seconds,
         default=30.0,
         metavar="S",
-        help="try for S seconds to reach the host (default: 30)",
+        help="keep trying to reach the host for S seconds (default: 30)",
     )
     daemon.set_defaults(run=_run_daemon)
 
@@ -151,11 +182,11 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds (zero or more)")
     return seconds
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)

@@ -1,4 +1,4 @@
-"""Names every way in which a task can fail to return its own result.
+"""All exceptions raised by this package about tasks and daemons.
 
 ::
 
@@ -13,8 +13,8 @@
          ├─ ForkedExecutorError  also RuntimeError
          └─ DaemonsNotSetError   also LookupError
 
-A cancelled task ends in the standard ``concurrent.futures.CancelledError``; its ``future.code``
-is 20. The codes are those of mirai. Every error survives pickling with its attributes.
+A cancelled task raises the standard ``concurrent.futures.CancelledError``; its ``future.code`` is
+20. The codes are those of mirai. All exceptions can be pickled, and keep their attributes.
 """
 
 from concurrent.futures.process import BrokenProcessPool
@@ -42,26 +42,59 @@ CODE_CANCELLED = 20
 
 
 class MiraiError(Exception):
-    """Base of all errors that this package raises about tasks and daemons."""
+    """Base class of all exceptions that this package raises about tasks and daemons.
+
+    Attributes:
+        code: mirai's code for this kind of error, or None.
+
+    Example:
+        >>> import os
+        >>> with MiraiExecutor(1) as executor:
+        ...     future = executor.submit(os._exit, 3)
+        ...     try:
+        ...         future.result()
+        ...     except MiraiError as error:
+        ...         print(type(error).__name__, error.code)
+        DaemonLostError 19
+    """
 
     code: ClassVar[int | None] = None
 
 
 class TaskTimeoutError(MiraiError, TimeoutError):
-    """The task passed its ``timeout`` or ``run_timeout``; its work has been stopped."""
+    """The task exceeded its ``timeout`` or ``run_timeout``, and has been stopped.
+
+    The executor and its daemons stay usable.
+
+    Example:
+        >>> import time
+        >>> with MiraiExecutor(1) as executor:
+        ...     future = executor.with_options(timeout=0.2).submit(time.sleep, 60)
+        ...     print(future.exception())
+        task 1 timed out: not finished 0.2 s after submission
+    """
 
     code: ClassVar[int | None] = CODE_TIMED_OUT
 
 
 class DaemonLostError(MiraiError, BrokenProcessPool):
-    """The daemon ended while it ran the task; the executor itself goes on.
+    """The daemon ended while it was running the task.
+
+    Only this task fails. The executor stays usable, and starts a new daemon if it needs one.
 
     Attributes:
-        pid: Process id of the daemon, or None where it is not known.
-        host: Name of the machine that it ran on.
-        exitcode: Its exit status, or minus the number of the signal that ended it, as in
-            ``subprocess.Popen.returncode``; None where it is not known.
-        stderr: The last lines that it wrote to its standard error (at most 4 kB).
+        pid: Process id of the daemon, or None if it is not known.
+        host: Name of the machine that it ran on, or None if it is not known.
+        exitcode: Its exit status, or minus the number of the signal that killed it, as in
+            ``subprocess.Popen.returncode``; None if it is not known.
+        stderr: The end of its standard error output, at most 4 kB.
+
+    Example:
+        >>> import os
+        >>> with MiraiExecutor(1) as executor:
+        ...     error = executor.submit(os._exit, 3).exception()
+        ...     error.exitcode, executor.submit(abs, -1).result()
+        (3, 1)
     """
 
     code: ClassVar[int | None] = CODE_CONNECTION_RESET
@@ -83,12 +116,19 @@ class DaemonLostError(MiraiError, BrokenProcessPool):
 
 
 class LaunchError(MiraiError, BrokenProcessPool):
-    """Daemons cannot be started, so no task that waits for one can ever run.
+    """Daemons cannot be started, so the tasks that wait for one cannot run.
 
     Attributes:
-        command: The command that was to start the daemon.
-        exitcode: Its exit status, as in ``subprocess.Popen.returncode``; None where it never ran.
-        stderr: The last lines that it wrote to its standard error (at most 4 kB).
+        command: The command that should have started the daemon.
+        exitcode: Its exit status, as in ``subprocess.Popen.returncode``; None if it never ran.
+        stderr: The end of its standard error output, at most 4 kB.
+
+    Example:
+        >>> def load():
+        ...     raise ValueError("no model")
+        >>> with MiraiExecutor(1, initializer=load) as executor:
+        ...     print(executor.submit(abs, -1).exception())
+        the initializer failed: ValueError: no model
     """
 
     def __init__(
@@ -106,16 +146,35 @@ class LaunchError(MiraiError, BrokenProcessPool):
 
 
 class MiraiInterrupt(MiraiError):  # noqa: N818 - mirai's own name for it
-    """The task was interrupted where it ran, by SIGINT or by a KeyboardInterrupt of its own."""
+    """The task was interrupted on its daemon, by SIGINT or by its own KeyboardInterrupt.
+
+    Example:
+        >>> def interrupt():
+        ...     raise KeyboardInterrupt
+        >>> with MiraiExecutor(1) as executor:
+        ...     type(executor.submit(interrupt).exception()).__name__
+        'MiraiInterrupt'
+    """
 
 
 class RemoteError(MiraiError):
-    """A task raised an exception that cannot travel; this carries what could be said of it.
+    """The task raised an exception whose class cannot be pickled; this one describes it.
 
     Attributes:
         type_name: Qualified name of the exception's class.
         text: ``str()`` of the exception.
-        traceback: The full traceback as Python would have printed it at the daemon.
+        traceback: The full traceback, as Python would have printed it on the daemon.
+
+    Example:
+        >>> import threading
+        >>> def fail():
+        ...     class DiskError(Exception):
+        ...         lock = threading.Lock()
+        ...     raise DiskError("disk full")
+        >>> with MiraiExecutor(1) as executor:
+        ...     error = executor.submit(fail).exception()
+        >>> type(error).__name__, error.text
+        ('RemoteError', 'disk full')
     """
 
     def __init__(
@@ -133,12 +192,35 @@ class RemoteError(MiraiError):
 
 
 class PayloadError(MiraiError, PicklingError):
-    """A call, or its result, cannot be turned into bytes or back; the message names the object."""
+    """A call or its result cannot be pickled or unpickled; the message names the object.
+
+    Example:
+        >>> import threading
+        >>> with MiraiExecutor(1) as executor:
+        ...     error = executor.submit(print, {"a": threading.Lock()}).exception()
+        ...     str(error).split(":")[0]
+        "cannot pickle args[0]['a'] (a _thread.lock object)"
+    """
 
 
 class ForkedExecutorError(MiraiError, RuntimeError):
-    """An executor that had started was used in a process forked from its own."""
+    """An executor that had started was used in a forked child process.
+
+    Create executors after the fork, or use multiprocessing's "spawn" start method.
+
+    Example:
+        >>> issubclass(ForkedExecutorError, RuntimeError)
+        True
+    """
 
 
 class DaemonsNotSetError(MiraiError, LookupError):
-    """A profile was asked for that has no daemons; the message says how to set them."""
+    """The requested profile has no daemons; the message says how to start some.
+
+    Example:
+        >>> try:
+        ...     executor_for("gpu")
+        ... except DaemonsNotSetError as error:
+        ...     str(error).split(";")[1]
+        " call daemons(4, compute='gpu') to start 4"
+    """

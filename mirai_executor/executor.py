@@ -11,6 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
+from ._arguments import (
+    check_callable,
+    check_count,
+    check_launcher,
+    check_options,
+    check_seconds,
+)
 from ._core import Policy, ScalePolicy, TaskId
 from ._host import Host, Limits, Settings, is_exiting
 from ._place import usable_cpus
@@ -28,6 +35,7 @@ __all__ = ["DaemonStatus", "ExecutorView", "Info", "MiraiExecutor", "Status"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_LIMITS = ("timeout", "run_timeout", "retries", "cancel_running")
 _FRAME_TIME = 2.5e-3  # seconds: some times what a frame costs on its way there and back
 
 
@@ -38,28 +46,52 @@ class _Face(Executor):
     _limits: Limits
 
     def _root(self) -> "MiraiExecutor":
-        raise AssertionError("each face says whose it is")
+        raise NotImplementedError
 
     @property
     def size(self) -> int:
-        """The most daemons that there may be."""
+        """The largest number of daemons that may run at once.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.size
+            2
+        """
         return self._root()._max_workers
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> MiraiFuture[T]:
-        """Schedule ``fn(*args, **kwargs)`` to run on a daemon. Never waits for one.
+        """Schedule ``fn(*args, **kwargs)`` to run on a daemon, and return its future at once.
 
-        In a long burst of submissions, it gives the host thread 20 µs now and then to send them.
-        Safe from any thread, and from callbacks of futures. Every keyword belongs to ``fn``.
+        Safe from any thread, and from callbacks of futures. Every keyword argument belongs to
+        ``fn``; set limits, such as a timeout, with :meth:`with_options`. The arguments may be
+        changed as soon as this returns: the task does not see it. In a long burst of submissions,
+        a call takes 20 µs longer now and then, so that the host thread can send tasks.
+
+        Args:
+            fn: The function. Lambdas, closures, and functions of scripts and notebooks work.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
 
         Returns:
-            The future of the call. What cannot be pickled is the future's error.
+            The future of the call. If the function or an argument cannot be pickled, the future
+            fails with a :class:`PayloadError` that names the object.
 
         Raises:
+            TypeError: ``fn`` is not callable.
             RuntimeError: The executor has been shut down, or the interpreter is shutting down.
             LaunchError: No daemon can be started.
             ForkedExecutorError: This process was forked after the executor had started.
+
+        Example:
+            >>> factor = 3
+            >>> with MiraiExecutor(2) as executor:
+            ...     future = executor.submit(lambda x: factor * x, 14)
+            ...     future.result()
+            42
         """
         self._root()._check_open()
+        if not callable(fn):
+            check_callable("submit", fn, "; code as a string goes to submit_source()")
         host, limits = self._host, self._limits
         id_ = host.next_id()
         future: MiraiFuture[T] = MiraiFuture(id_, host, cancel_running=limits.cancel_running)
@@ -67,16 +99,31 @@ class _Face(Executor):
         return future
 
     def submit_source(self, source: str, /, **variables: Any) -> MiraiFuture[Any]:
-        """Schedule Python code to be evaluated on a daemon; the value is its last expression's.
+        """Schedule Python code, given as a string, to run on a daemon.
 
-        The code runs in a namespace of its own over the daemon's ``__main__``, with the
-        variables as names.
+        The code runs in a namespace of its own on top of the daemon's ``__main__``: it sees what
+        is there, and leaves nothing behind. Safe from any thread.
+
+        Args:
+            source: The code. Its value is that of its last line, if that is an expression.
+            **variables: The names that the code can use, and their values.
+
+        Returns:
+            The future of the value.
 
         Raises:
-            SyntaxError: It is not Python.
-            RuntimeError: As :meth:`submit`.
+            TypeError: ``source`` is not a string.
+            SyntaxError: ``source`` is not valid Python.
+            RuntimeError: The executor has been shut down, or the interpreter is shutting down.
+
+        Example:
+            >>> with MiraiExecutor(1) as executor:
+            ...     executor.submit_source("import math; math.sqrt(x)", x=16).result()
+            4.0
         """
         self._root()._check_open()
+        if not isinstance(source, str):
+            raise TypeError(f"submit_source() takes Python code as a string, not {source!r:.60}")
         future = self._new_future()
         self._host.submit_source(future.id, future, source, variables, self._limits)
         return future
@@ -89,29 +136,38 @@ class _Face(Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """Return an iterator over ``fn`` of the items of the iterables, in their order.
+        """Return an iterator over the results of ``fn``, in the order of its arguments.
+
+        All calls are submitted at once, unless ``buffersize`` says otherwise. Safe from any
+        thread; the iterator itself belongs to one thread at a time.
 
         Args:
-            fn: Is called with one item of each iterable. It is pickled once: its tasks see it, and
+            fn: Called with one item of each iterable. It is pickled once: its tasks see it, and
                 what it captures, as they are now.
-            iterables: The shortest one ends the map.
-            timeout: Seconds from now in which each result has to be there.
-            chunksize: How many calls travel together as one task.
-            buffersize: How many tasks may be ahead of the results that were taken; None takes
-                all items at once. With it, iterables may be endless.
+            *iterables: The arguments. The shortest iterable ends the map.
+            timeout: Seconds from now within which each result must be available; None for no
+                limit.
+            chunksize: How many calls to send together as one task. Larger chunks save time when
+                each call takes only microseconds.
+            buffersize: How many tasks may be submitted ahead of the results that have been
+                consumed; None submits all of them. With a buffer size, iterables may be endless.
+
+        Returns:
+            An iterator. If a call raised, the iterator raises the same exception when it gets
+            there.
 
         Raises:
+            TypeError: ``fn`` is not callable, or a size is not an integer.
             ValueError: ``chunksize`` or ``buffersize`` is smaller than 1.
-            TypeError: ``buffersize`` is no integer.
-            TimeoutError: From the iterator, when ``timeout`` has passed. Tasks that have not
-                started are cancelled then, as when the iterator is dropped.
+            TimeoutError: Raised by the iterator when ``timeout`` has passed. Tasks that have not
+                started are then cancelled, as they are when the iterator is dropped.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     list(executor.map(pow, range(5), [2] * 5))
+            [0, 1, 4, 9, 16]
         """
-        if chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
+        _check_map(fn, timeout, chunksize, buffersize)
         if chunksize == 1:
             calls = zip(*iterables, strict=False)
             return MapResults(_submitter(self, fn, calls), buffersize, timeout)
@@ -125,26 +181,32 @@ class _Face(Executor):
     def with_options(self, **options: Any) -> "ExecutorView":
         """Return a view of this executor whose tasks have other limits.
 
-        A view is cheap, an executor like any other, and shares the daemons; its ``shutdown``
-        shuts nothing down. Views of views keep what is not named again.
+        A view is cheap. It is an executor itself and shares the daemons; shutting it down does
+        nothing. A view of a view keeps the options that are not given again.
 
         Args:
-            options: ``timeout``, seconds from submission in which a task has to end;
-                ``run_timeout``, seconds that it may run; ``retries``, how often it may run
-                again after its daemon was lost; ``cancel_running``, whether ``cancel()`` stops
-                a task that runs.
+            **options: Any of ``timeout`` (seconds from submission until the task must be finished;
+                None for no limit), ``run_timeout`` (seconds that it may run; None for no limit),
+                ``retries`` (how often it is run again if its daemon is lost; exceptions of the
+                task are never retried), and ``cancel_running`` (whether ``future.cancel()`` stops
+                a task that is running).
 
         Raises:
-            TypeError: There is no such option.
-            ValueError: A limit is not positive.
+            TypeError: There is no such option, or a limit is not a number.
+            ValueError: A timeout is not positive, or ``retries`` is negative.
+
+        Example:
+            >>> import time
+            >>> with MiraiExecutor(1) as executor:
+            ...     limited = executor.with_options(timeout=0.2)
+            ...     type(limited.submit(time.sleep, 3600).exception())
+            <class 'mirai_executor.errors.TaskTimeoutError'>
         """
+        check_options(options, _LIMITS)
         limits = replace(self._limits, **options)
-        for name in ("timeout", "run_timeout"):
-            value = getattr(limits, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, or None")
-        if limits.retries < 0:
-            raise ValueError("retries must be >= 0")
+        check_seconds("timeout", limits.timeout, optional=True)
+        check_seconds("run_timeout", limits.run_timeout, optional=True)
+        check_count("retries", limits.retries)
         return ExecutorView(self._root(), limits)
 
     def _new_future(self) -> MiraiFuture[Any]:
@@ -157,55 +219,65 @@ class _Face(Executor):
 
 
 class MiraiExecutor(_Face, ProcessPoolExecutor):
-    """Runs calls on daemons: Python interpreters that start afresh when there is work for them.
+    """A ``ProcessPoolExecutor`` whose workers are daemons, on this machine or on others.
 
-    It takes the place of ``concurrent.futures.ProcessPoolExecutor``, of which it is a subclass
-    only because libraries ask for that; nothing of the base class's machinery runs. All methods
-    are safe from any thread.
+    It is a drop-in replacement for :class:`concurrent.futures.ProcessPoolExecutor`, and a subclass
+    of it only because some libraries require one: nothing of the base class runs. Daemons are
+    fresh Python interpreters. They start on demand as tasks are submitted, and no
+    ``if __name__ == "__main__"`` guard is needed. All methods are safe from any thread.
+
+    At the end of a ``with`` block, the executor waits for all tasks. If the block is left by
+    ``KeyboardInterrupt`` or ``SystemExit``, queued and running tasks are cancelled instead.
 
     Args:
-        max_workers: The most daemons that may run at once. By default the number of processors
-            that this process may use: the smallest of its affinity mask, the CPU quota of its
-            control group, and ``PYTHON_CPU_COUNT``.
-        mp_context: Accepted so that existing calls keep working, and not used: daemons are
-            never copies of this process.
+        max_workers: The largest number of daemons to run at once. By default, the number of
+            processors that this process may use: the smallest of its affinity mask, the CPU quota
+            of its control group, and ``PYTHON_CPU_COUNT``.
+        mp_context: Ignored; accepted for compatibility. Daemons are never copies of this process.
         initializer: Called on each daemon before its first task. If it raises, all tasks fail.
-        initargs: The arguments of the initializer.
-        max_tasks_per_child: Tasks after which a daemon is replaced by a new one.
-        dispatcher: False deals tasks to the daemons round robin when they are submitted, instead
-            of keeping one queue.
-        cleanup: Whether daemons return to their first state after each task.
-        idle_timeout: Seconds without a task after which a daemon leaves; None for never.
-        start_timeout: Seconds in which a daemon must be ready, initializer included; for one that
-            comes by itself, from the moment at which it has proved that it may.
-        cancel_grace: Seconds that a task has to end after it was cancelled or has timed out;
-            then its daemon is killed and replaced.
-        output: Whether what daemons print appears at this process's standard streams.
-        name: A name for threads, in debuggers and logs.
-        python: The Python interpreter that runs the daemons; by default the one that runs this.
-        ordering: "strict" sends a task only to a daemon that is free, so that tasks start in the
-            order of their submission. By default, short tasks travel together: those that have
-            shown to take microseconds may start before ones submitted a moment earlier.
-        url: Where daemons of this and other machines connect, as :func:`host_url` and
-            :func:`local_url` return it, or several addresses: then no daemon starts by itself,
-            and as many may come as like to, at any time. What ``max_tasks_per_child`` and
-            ``idle_timeout`` end is not replaced.
-        remote: How daemons are started elsewhere, made by :func:`ssh_config`,
-            :func:`cluster_config`, :func:`remote_config` or :func:`http_config`; it is asked for
-            ``max_workers`` of them at once. Without a ``url``, that is ``host_url(tls=True)``.
-        tls: For an address with TLS, the certificate that an authority has signed, and its key: a
-            PEM file, or a pair. By default a certificate is made that only these daemons trust.
-        tls_password: What the key is encrypted with, or a callable that returns it.
-        tls_cert: The certificates that daemons are to trust, where ``tls`` does not hold them.
-        tls_minimum: The oldest version of TLS that this process and its daemons speak, "1.2" or
-            "1.3".
-        heartbeat: Seconds between the signs of life of daemons that have connected. One that has
-            been silent for four of them is taken for lost; a daemon waits twelve for its host.
+        initargs: The arguments of the initializer, as a tuple.
+        max_tasks_per_child: How many tasks a daemon runs before a new one replaces it; None for
+            any number.
+        dispatcher: True keeps all tasks in one queue, from which free daemons are served. False
+            assigns each task to a daemon, in turn, when it is submitted.
+        cleanup: Whether a daemon's interpreter is reset to its initial state after each task.
+        idle_timeout: Seconds without a task after which a daemon exits; None for never.
+        start_timeout: Seconds within which a daemon must be ready, initializer included. For one
+            that connects to a ``url``, they start when it has authenticated.
+        cancel_grace: Seconds that a task has to stop after it was cancelled or has timed out;
+            after that, its daemon is killed and replaced.
+        output: Whether what tasks print appears on this process's standard streams.
+        name: A name for the executor's threads, shown in debuggers and logs.
+        python: The Python interpreter that runs the daemons; by default, the one that runs this
+            process.
+        ordering: ``"strict"`` starts tasks exactly in the order of submission: a task is sent only
+            to a daemon that is free. By default (``"bounded"``), short tasks are sent together,
+            and tasks that are known to take microseconds may overtake ones submitted just before.
+        url: The address, or list of addresses, to which daemons connect, as returned by
+            :func:`host_url` or :func:`local_url`. The executor then starts no daemons by itself;
+            any number of them can connect, and they can come and go at any time. Daemons that end
+            because of ``max_tasks_per_child`` or ``idle_timeout`` are not replaced.
+        remote: How to start daemons on other machines, as returned by :func:`ssh_config`,
+            :func:`cluster_config`, :func:`remote_config` or :func:`http_config`. ``max_workers``
+            daemons are requested at once. Without a ``url``, ``host_url(tls=True)`` is used.
+        tls: The certificate for a TLS address, signed by an authority, and its key: one PEM file,
+            or a pair of them. By default, a certificate is made that only these daemons trust.
+        tls_password: The password of the key, or a callable that returns it.
+        tls_cert: The certificates that daemons trust, if they are not in ``tls``.
+        tls_minimum: The oldest version of TLS to accept, ``"1.2"`` or ``"1.3"``.
+        heartbeat: Seconds between signs of life of daemons that connect to a ``url``. A daemon
+            that has been silent for four of them is considered lost; a daemon waits for its host
+            for twelve.
 
     Raises:
-        OSError: It cannot be listened at ``url``.
-        ValueError: A number is out of its range.
-        TypeError: The initializer cannot be called, or a number is none.
+        TypeError: ``initializer`` is not callable, or another argument has the wrong type.
+        ValueError: A number is out of range, or arguments contradict each other.
+        OSError: Listening on ``url`` failed.
+
+    Example:
+        >>> with MiraiExecutor(2) as executor:
+        ...     sum(executor.map(abs, range(-10, 0)))
+        55
     """
 
     def __init__(
@@ -235,19 +307,19 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
     ) -> None:
         if sys.platform == "win32":
             raise RuntimeError("mirai_executor runs on Linux and macOS; on Windows, use WSL")
-        _check(max_workers, initializer, max_tasks_per_child, idle_timeout, start_timeout)
+        _check(max_workers, initializer, initargs, max_tasks_per_child)
+        _check_times(idle_timeout, start_timeout, cancel_grace, heartbeat)
         if ordering not in ("bounded", "strict"):
-            raise ValueError('ordering must be "bounded" or "strict"')
-        if heartbeat <= 0:
-            raise ValueError("heartbeat must be positive")
+            raise ValueError(f'ordering must be "bounded" or "strict", not {ordering!r}')
+        check_launcher(remote)
         is_open = url is not None or remote is not None
         if is_open and max_workers is not None and remote is None:
             raise ValueError(
-                "max_workers is how many daemons `remote` is asked for; without it, start "
-                "daemons by launch_local(n), launch_remote(n, remote) or its commands"
+                "an executor with a url but without remote starts no daemons by itself: leave "
+                "out max_workers, and call launch_local(n) or launch_remote(n, remote)"
             )
         if not is_open and (tls is not None or tls_cert is not None or tls_minimum != "1.3"):
-            raise ValueError("tls, tls_cert and tls_minimum are for an executor with a url")
+            raise ValueError("tls, tls_cert and tls_minimum need a url such as host_url(tls=True)")
         # Where daemons come by themselves: how many were asked for.
         least = int(remote is not None) if is_open else usable_cpus()
         self._most: int = least if max_workers is None else max_workers
@@ -295,71 +367,101 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
 
     @property
     def _max_workers(self) -> int:
-        """How many daemons there may be; where they come by themselves, how many have, or will."""
+        """How many daemons there may be; with a url, how many have connected or were requested."""
         if self._reception is None:
             return self._most
         return max(1, self._most, self._host.connections)
 
     @property
     def url(self) -> str | None:
-        """The address at which daemons connect, the best of several; None if none can."""
+        """The address to which daemons connect, the best one of several; None without a ``url``.
+
+        Example:
+            >>> with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
+            ...     executor.url.startswith("tcp://127.0.0.1:")
+            True
+        """
         return None if self._reception is None else self._reception.urls[0]
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """All addresses at which daemons connect."""
+        """All addresses to which daemons can connect, best first.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.urls
+            ()
+        """
         return () if self._reception is None else self._reception.urls
 
     def wait_ready(self, timeout: float | None = None, *, count: int | None = None) -> None:
         """Start all daemons, and wait until they are connected.
 
         Args:
-            count: How many; by default ``max_workers``, or where daemons connect to a ``url``, as
-                many as were asked for by :meth:`launch_local` and :meth:`launch_remote`.
             timeout: Seconds to wait; None for as long as it takes.
+            count: How many daemons; by default ``max_workers``, or with a ``url``, as many as were
+                requested with :meth:`launch_local` and :meth:`launch_remote`, and at least one.
 
         Raises:
-            TimeoutError: They were not connected in time; those that were, stay.
+            TimeoutError: Not all of them were connected in time. Those that were stay connected.
             LaunchError: They cannot be started.
-            RuntimeError: The executor has been shut down.
+            RuntimeError: The executor has been shut down, or this is a callback of a future, on
+                the thread that would have to start them.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.wait_ready()
+            ...     executor.status().connections
+            2
         """
         self._check_open()
+        check_seconds("timeout", timeout, optional=True, zero=True)
+        check_count("count", count, optional=True)
         self._host.wait_ready(max(1, self._most) if count is None else count, timeout)
 
     def launch_local(self, n: int = 1, **options: Any) -> int:
-        """Start ``n`` more daemons on this machine, beyond ``max_workers``.
+        """Start ``n`` more daemons on this machine, in addition to ``max_workers``.
 
-        Returns once they are asked for; :meth:`wait_ready` waits for them, too.
+        Returns as soon as they have been requested. :meth:`wait_ready` then waits for them, too.
 
         Args:
             n: How many.
-            options: Where daemons connect to a ``url``, how these live: ``output``, whether what
-                tasks print appears; ``cleanup``, whether they return to their first state after
-                each task, by default as this executor says; ``dispatcher``, whether their host has
-                to work with one, by default any; ``idle_time``, seconds without a task after which
-                they leave;
-                ``wall_time``, seconds after which they take no more tasks; ``max_tasks``;
-                ``autoexit``, "now", "finish" or "never", what they do when this process is gone;
-                ``retry``, for how many seconds they try to connect, by default 2.
+            **options: Only for an executor with a ``url``. ``output``: whether what tasks print
+                appears. ``cleanup``: whether to reset the interpreter after each task; by default,
+                the executor decides. ``dispatcher``: whether to accept only a host with (or
+                without) a dispatcher. ``idle_time``: seconds without a task after which they exit.
+                ``wall_time``: seconds after which they accept no more tasks. ``max_tasks``: how
+                many tasks they run. ``autoexit``: what they do when this process is gone,
+                ``"now"``, ``"finish"`` or ``"never"``. ``retry``: for how many seconds they try to
+                connect (2 by default).
 
         Returns:
             ``n``.
 
         Raises:
-            ValueError: ``n`` is negative.
-            TypeError: There is no such option.
+            TypeError: There is no such option, or it has the wrong type.
+            ValueError: ``n`` is negative, or an option is out of range.
             LaunchError: They could not be started.
             RuntimeError: The executor has been shut down.
+
+        Example:
+            >>> with MiraiExecutor(1) as executor:
+            ...     executor.launch_local(1)
+            ...     executor.wait_ready()
+            ...     executor.status().connections
+            1
+            2
         """
-        if n < 0:
-            raise ValueError("n must be >= 0")
+        check_count("n", n)
         if self._reception is not None:
             self._check_not_shut_down()
             # This process listens already: who finds nobody there, comes too late for good.
             self._launch(self._plan(_here(self._python), n, {"retry": 2.0, **options}), n)
             self._most += n
         elif options:
-            raise TypeError("daemons of an executor without a url take no options")
+            raise TypeError(
+                f"without a url, launch_local() takes no options, not {next(iter(options))!r}"
+            )
         else:
             self._check_open()
             self._most += n
@@ -369,30 +471,41 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
     def launch_remote(
         self, n: int = 1, remote: "Launcher | None" = None, **options: Any
     ) -> list[str]:
-        """Start ``n`` daemons on other machines, or say how.
+        """Start ``n`` daemons on other machines, or return the commands that start them.
 
         Args:
             n: How many.
-            remote: How; by default as the executor was told when it was made.
-            options: How they live, as for :meth:`launch_local`; by default they try for 30
-                seconds to connect.
+            remote: How to start them, as returned by :func:`ssh_config` and the like; by default,
+                as given to the executor.
+            **options: The same as for :meth:`launch_local`. By default, daemons try to connect for
+                30 seconds.
 
         Returns:
-            What the launcher has answered, the number of a job for instance. If there is no
-            launcher, the commands that start daemons when they are pasted into shells elsewhere:
-            they hold the secret of this executor, and who reads them can run code as its owner.
+            The answers of the launcher, such as the number of a job. If there is no launcher,
+            shell commands to paste on other machines, one for each daemon. They contain the
+            executor's secret: anyone who reads one can run code as you until the executor is shut
+            down.
 
         Raises:
-            ValueError: ``n`` is negative.
-            TypeError: There is no such option.
-            LaunchError: The launcher has failed; it carries the command and its standard error.
+            TypeError: There is no such option, or it has the wrong type.
+            ValueError: ``n`` is negative, or an option is out of range.
+            LaunchError: The launcher failed; the error has its command and its standard error.
             RuntimeError: The executor has no ``url``, or has been shut down.
+
+        Example:
+            >>> with MiraiExecutor(url=local_url(tcp=True)) as executor:
+            ...     commands = executor.launch_remote(2)
+            ...     len(commands), "mirai_executor daemon tcp://127.0.0.1" in commands[0]
+            (2, True)
         """
-        if n < 0:
-            raise ValueError("n must be >= 0")
+        check_count("n", n)
+        check_launcher(remote)
         self._check_not_shut_down()
         if self._reception is None:
-            raise RuntimeError("the executor has no url at which daemons could connect")
+            raise RuntimeError(
+                "launch_remote() needs an executor with a url: create it with "
+                "MiraiExecutor(url=host_url(tls=True))"
+            )
         launcher = remote or self._remote
         if launcher is None:
             return self._reception.shell_commands(self._python, n, **options)
@@ -410,34 +523,45 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         patience: float = 600.0,
         **options: Any,
     ) -> None:
-        """Ask for daemons as tasks come, and let them go when there are none. Returns at once.
+        """Request daemons when there are tasks, and release them when there are none.
 
-        One request asks for all that are missing. A launcher that refuses is asked again after a
-        pause that doubles each time; when it has refused four times in a row and no daemon is
-        connected, the tasks that wait fail with what it has said. Called again, this replaces what
-        it was told before; daemons that are there stay.
+        Returns at once. One request asks for all daemons that are missing. If the launcher
+        refuses, it is asked again after a pause that doubles each time; after four refusals in a
+        row with no daemon connected, the waiting tasks fail with the launcher's error. Calling
+        this again replaces the previous settings; daemons that are connected stay.
 
         Args:
-            minimum: So many daemons are kept, whether there is work or not.
-            maximum: There are never more.
-            remote: How they are started; by default as the executor was told when it was made,
-                or else on this machine.
-            idle_time: Seconds for which daemons are not needed before they are let go.
-            patience: Seconds that daemons may take to come, through the queue of a scheduler for
-                instance, before others are asked for.
-            options: How they live, as for :meth:`launch_local`.
+            minimum: The number of daemons to keep even when there is no work.
+            maximum: The largest number of daemons.
+            remote: How to start them; by default, as given to the executor, or else on this
+                machine.
+            idle_time: Seconds without work after which a daemon is released.
+            patience: Seconds that a daemon may take to connect, for instance through the queue of
+                a scheduler, before another one is requested.
+            **options: The same as for :meth:`launch_local`.
 
         Raises:
-            ValueError: A number is out of its range.
-            TypeError: There is no such option.
+            TypeError: There is no such option, or it has the wrong type.
+            ValueError: A number is out of range.
             RuntimeError: The executor has no ``url``, or has been shut down.
+
+        Example:
+            >>> with MiraiExecutor(url=local_url()) as executor:
+            ...     executor.adapt(0, 2)
+            ...     executor.submit(pow, 2, 10).result()
+            1024
         """
         self._check_open()
         if self._reception is None:
             raise RuntimeError(
-                "an executor without a url starts its daemons as tasks come, up to max_workers, "
-                "and lets them go after idle_timeout; adapt() is for one with a url"
+                "adapt() needs an executor with a url; without one, daemons start on demand, "
+                "up to max_workers, and exit after idle_timeout"
             )
+        check_launcher(remote)
+        check_count("minimum", minimum)
+        check_count("maximum", maximum, 1)
+        check_seconds("idle_time", idle_time)
+        check_seconds("patience", patience)
         policy = ScalePolicy(minimum, maximum, idle_time, patience)
         launcher = remote or self._remote or _here(self._python)
         self._plan(launcher, 1, options)  # what cannot be asked for is said here and now
@@ -472,7 +596,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         return [one.output for one in launched]
 
     def _launch_soon(self, submissions: "Sequence[Submission]", n: int) -> None:
-        """Ask for daemons on a thread: who makes an executor need not wait for a scheduler."""
+        """Request daemons on a thread, so that the constructor need not wait for a scheduler."""
 
         def run() -> None:
             try:
@@ -488,10 +612,10 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         self._launching.start()
 
     def _finish_launch(self) -> None:
-        """Wait until ``remote`` was asked for daemons; not until they have come.
+        """Wait until daemons have been requested from ``remote``, but not until they connect.
 
         Raises:
-            LaunchError: It has failed.
+            LaunchError: The request failed.
         """
         if self._launching is not None:
             self._launching.join()
@@ -501,64 +625,112 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
     def everywhere(
         self, fn_or_source: "Callable[..., T] | str", /, *args: Any, **kwargs: Any
     ) -> list[MiraiFuture[Any]]:
-        """Run a call, or code, once on each daemon, now and on each that joins later.
+        """Run a call, or code, once on each daemon: on those of now, and on each that joins later.
 
-        What it changes in ``__main__`` stays, whatever ``cleanup`` says. On each daemon it runs
-        before any task that is submitted later; daemons that have done it wait for no other.
+        On each daemon it runs before any task that is submitted later. What it changes in
+        ``__main__`` stays, even with ``cleanup``. All daemons are started for it. Safe from any
+        thread.
 
         Args:
-            fn_or_source: A function, or Python code as a string, which is evaluated in the
-                daemon's ``__main__``.
-            args: The arguments of the function; code takes none.
-            kwargs: Its keyword arguments, or the variables of the code.
+            fn_or_source: A function, or Python code as a string, which runs in the daemon's
+                ``__main__``.
+            *args: The arguments of the function; code has none.
+            **kwargs: The keyword arguments of the function, or the variables of the code.
 
         Returns:
-            A future for each daemon that there is, those that are starting included. All are
-            started for it.
+            One future for each daemon that is running or starting.
+
+        Raises:
+            TypeError: The first argument is neither a function nor code, or code was given
+                positional arguments.
+            SyntaxError: The code is not valid Python.
+            RuntimeError: The executor has been shut down.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     done = executor.everywhere("limit = 10")
+            ...     executor.submit_source("limit + 1").result()
+            11
         """
         self._check_open()
         if not isinstance(fn_or_source, str):
+            check_callable("everywhere", fn_or_source, ", or code as a string")
             return self._host.everywhere(
                 lambda encoder: encoder.encode(fn_or_source, args, kwargs), self._broadcast_future
             )
         if args:
-            raise TypeError("code takes keyword arguments only: everywhere('f(x)', x=1)")
+            raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
         return self._host.everywhere(
             lambda encoder: encoder.encode_source(fn_or_source, kwargs), self._broadcast_future
         )
 
     def share(self, obj: T, /) -> T:
-        """Return a copy of an object whose large arrays lie in memory that all daemons can see.
+        """Return a copy of an object whose large arrays are in memory shared with all daemons.
 
-        They are read-only. Passed to a task of this executor, each travels as a reference, and
-        nothing is copied; the task sees the very same memory, also read-only. It is given back
-        soon after the last reference to it is gone: here, and in the arguments of tasks. What is
-        smaller than 192 KiB is copied as usual.
+        When the copy is passed to a task of this executor, its arrays are not copied again: all
+        tasks read the same, read-only memory. The memory is freed soon after the last reference to
+        it is gone, in this process and in the arguments of tasks. Buffers smaller than 192 KiB are
+        copied as usual, and so are objects that are not buffers, such as columns of strings.
 
         Args:
-            obj: An array, or anything that can be pickled; it may change later.
+            obj: An array, or anything else that can be pickled. It may be changed afterwards; the
+                copy does not change.
+
+        Returns:
+            The copy, of the same type and shape. Its large arrays are read-only.
 
         Raises:
-            PayloadError: It cannot be pickled.
-            OSError: The system has no memory, or no descriptor, left.
+            PayloadError: The object cannot be pickled.
+            OSError: The system has no memory, or no file descriptor, left.
+
+        Example:
+            >>> import numpy as np
+            >>> with MiraiExecutor(2) as executor:
+            ...     table = executor.share(np.ones((1000, 50)))
+            ...     float(executor.submit(np.sum, table).result())
+            50000.0
         """
         self._check_open()
         return self._host.share(obj)
 
     def status(self) -> Status:
-        """Return what the executor is doing now."""
+        """Return a snapshot of what the executor is doing now. Never waits for tasks.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.submit(abs, -1).result()
+            ...     executor.status().completed
+            1
+            1
+        """
         return Status.of(self._host.view(), self.url)
 
     def info(self) -> Info:
-        """Return mirai's five counters as they are now."""
+        """Return mirai's five counters as they are now. Never waits for tasks.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.info()
+            Info(connections=0, cumulative=0, awaiting=0, executing=0, completed=0)
+        """
         return Info.of(self._host.view())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more tasks, and end the daemons when those accepted have ended.
+        """Accept no more tasks, and end the daemons when those already submitted have finished.
+
+        Safe from any thread, and may be called more than once.
 
         Args:
-            wait: Whether to return only then. On the host thread, in a callback, it never waits.
+            wait: Whether to return only when the daemons have ended. In a callback of a future, it
+                never waits.
             cancel_futures: Whether to cancel tasks that have not started.
+
+        Example:
+            >>> executor = MiraiExecutor(2)
+            >>> future = executor.submit(pow, 2, 10)
+            >>> executor.shutdown()
+            >>> future.result()
+            1024
         """
         self._is_shut_down = True
         self._host.shutdown(cancel_queued=cancel_futures)
@@ -568,12 +740,38 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
                 self._launching.join()
 
     def terminate_workers(self) -> None:
-        """Send SIGTERM to all daemons and shut down; running tasks end in DaemonLostError."""
+        """Shut down, and send SIGTERM to all daemons. Does not wait until they have ended.
+
+        Running tasks fail with :class:`DaemonLostError`, and queued tasks are cancelled.
+
+        Example:
+            >>> executor = MiraiExecutor(1)
+            >>> executor.submit(abs, -1).result()
+            1
+            >>> executor.terminate_workers()
+            >>> executor.submit(abs, -1)
+            Traceback (most recent call last):
+                ...
+            RuntimeError: cannot schedule new futures after shutdown
+        """
         self._is_shut_down = True
         self._host.kill(signal.SIGTERM)
 
     def kill_workers(self) -> None:
-        """Send SIGKILL to all daemons and shut down; running tasks end in DaemonLostError."""
+        """Shut down, and send SIGKILL to all daemons. Does not wait until they have ended.
+
+        Running tasks fail with :class:`DaemonLostError`, and queued tasks are cancelled.
+
+        Example:
+            >>> executor = MiraiExecutor(1)
+            >>> executor.submit(abs, -1).result()
+            1
+            >>> executor.kill_workers()
+            >>> executor.submit(abs, -1)
+            Traceback (most recent call last):
+                ...
+            RuntimeError: cannot schedule new futures after shutdown
+        """
         self._is_shut_down = True
         self._host.kill()
 
@@ -613,7 +811,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
 
     @property
     def _broken(self) -> Any:  # type: ignore[override]  # there it is an attribute
-        """What ProcessPoolExecutor has by this name, and code that works with it looks at."""
+        """What ProcessPoolExecutor calls by this name: libraries look at it."""
         return self._host.launch_error or False
 
     def _broadcast_future(self) -> MiraiFuture[Any]:
@@ -626,7 +824,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
 
 
 class ExecutorView(_Face):
-    """An executor over another's daemons, with limits of its own; see ``with_options``."""
+    """An executor on the daemons of another, with limits of its own; see ``with_options``."""
 
     def __init__(self, executor: MiraiExecutor, limits: Limits) -> None:
         self._executor = executor
@@ -648,7 +846,7 @@ class ExecutorView(_Face):
 
 
 class _Nobody:
-    """Stops nothing: a call that all daemons make cannot be cancelled."""
+    """Cancels nothing: a call that all daemons make cannot be cancelled."""
 
     def cancel(self, task: TaskId, *, running: bool) -> None:
         pass
@@ -658,12 +856,12 @@ _NOBODY = _Nobody()
 
 
 class _Inert(Executor):
-    """What an executor becomes when it is pickled: it can be passed around, and runs nothing."""
+    """What an executor becomes when it is pickled: it can be passed around, but runs nothing."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         raise RuntimeError(
-            "this executor was pickled, and its daemons stayed behind; create an executor where "
-            "the tasks are submitted"
+            "this is a copy of an executor, which was pickled without its daemons; create an "
+            "executor in the process that submits the tasks"
         )
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any) -> Any:
@@ -713,20 +911,37 @@ def _submitter(
 def _check(
     max_workers: int | None,
     initializer: object,
+    initargs: object,
     max_tasks: int | None,
-    idle_timeout: float | None,
-    start_timeout: float,
 ) -> None:
+    if isinstance(max_workers, str):
+        hint = "; did you mean url=?" if "://" in max_workers else ""
+        raise TypeError(f"max_workers must be an integer or None, not {max_workers!r}{hint}")
     if max_workers is not None and max_workers <= 0:
         raise ValueError("max_workers must be greater than 0")
+    check_count("max_workers", max_workers, optional=True)
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
-    if max_tasks is not None:
-        if not isinstance(max_tasks, int):
-            raise TypeError("max_tasks_per_child must be an integer")
-        if max_tasks <= 0:
-            raise ValueError("max_tasks_per_child must be >= 1")
-    if idle_timeout is not None and idle_timeout <= 0:
-        raise ValueError("idle_timeout must be positive, or None")
-    if start_timeout <= 0:
-        raise ValueError("start_timeout must be positive")
+    if isinstance(initargs, str) or not hasattr(initargs, "__iter__"):
+        raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r:.60}")
+    check_count("max_tasks_per_child", max_tasks, 1, optional=True)
+
+
+def _check_map(fn: object, timeout: float | None, chunksize: int, buffersize: int | None) -> None:
+    check_callable("map", fn)
+    if timeout is not None and not hasattr(type(timeout), "__float__"):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    check_count("chunksize", chunksize, 1)
+    if buffersize is not None and not isinstance(buffersize, int):
+        raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError(f"buffersize must be None or > 0, not {buffersize!r}")
+
+
+def _check_times(
+    idle_timeout: float | None, start_timeout: float, cancel_grace: float, heartbeat: float
+) -> None:
+    check_seconds("idle_timeout", idle_timeout, optional=True)
+    check_seconds("start_timeout", start_timeout)
+    check_seconds("cancel_grace", cancel_grace, zero=True)
+    check_seconds("heartbeat", heartbeat)

@@ -85,10 +85,18 @@ class Canceller(Protocol):
 
 
 class MiraiFuture(Future[T], Generic[T]):
-    """The future of one task: a ``concurrent.futures.Future`` that can stop running work.
+    """The future of one task, whose ``cancel()`` stops work that is running.
 
-    It is made by an executor. Every method is safe from any thread. Callbacks run on the host
-    thread of the executor; they must not block there.
+    A ``concurrent.futures.Future``, created by an executor. It works with
+    ``concurrent.futures.wait``, ``as_completed`` and ``asyncio.wrap_future``. All methods are safe
+    from any thread. Callbacks added with ``add_done_callback`` run on the executor's host thread
+    and must not block.
+
+    Example:
+        >>> with MiraiExecutor(1) as executor:
+        ...     future = executor.submit(pow, 2, 10)
+        ...     future.result(), future.done()
+        (1024, True)
     """
 
     def __init__(  # the base class's is done here
@@ -155,34 +163,67 @@ class MiraiFuture(Future[T], Generic[T]):
 
     @property
     def id(self) -> TaskId:
-        """The number of the task; it rises in the order of submission."""
+        """The number of the task. Numbers rise in the order of submission.
+
+        Example:
+            >>> with MiraiExecutor(1) as executor:
+            ...     first, second = executor.submit(abs, -1), executor.submit(abs, -2)
+            ...     first.id < second.id
+            True
+        """
         return self._id
 
     @property
     def code(self) -> int | None:
-        """mirai's number for how the task failed, None if it did not or in no such way.
+        """mirai's code for how the task failed, or None.
 
-        5 is timed out, 19 connection reset (its daemon was lost), 20 cancelled.
+        5 is a timeout, 19 a lost daemon (mirai's "connection reset"), 20 a cancelled task. Tasks
+        that failed otherwise, or have not failed, have no code. Never waits.
+
+        Example:
+            >>> import time
+            >>> with MiraiExecutor(1) as executor:
+            ...     future = executor.submit(time.sleep, 60)
+            ...     future.cancel(), future.code
+            (True, 20)
         """
         if self._state in _CANCELLED:
             return CODE_CANCELLED
         return self._exception.code if isinstance(self._exception, MiraiError) else None
 
     def cancel(self) -> bool:
-        """Cancel the task, and stop it if it runs. Never waits.
+        """Cancel the task, and stop it if it is running. Never waits.
 
-        The future is cancelled at once. A running task gets a KeyboardInterrupt at its daemon;
-        if it goes on, the daemon is killed and replaced after the executor's ``cancel_grace``.
-        With ``with_options(cancel_running=False)`` a running task is left alone, as in the
-        standard library.
+        The future is cancelled at once. On its daemon, a running task receives KeyboardInterrupt;
+        if it does not stop within the executor's ``cancel_grace``, the daemon is killed and
+        replaced. With ``with_options(cancel_running=False)``, a running task is left alone, as in
+        the standard library.
 
         Returns:
-            False if the task has ended already, or runs and is left alone; else True.
+            True if the future is cancelled. False if the task has already finished, or is running
+            and must be left alone.
+
+        Example:
+            >>> import time
+            >>> with MiraiExecutor(1) as executor:
+            ...     future = executor.submit(time.sleep, 3600)
+            ...     future.cancel(), future.cancelled()
+            (True, True)
         """
         return self._cancel(running=self._cancel_running)
 
     def cancel_queued(self) -> bool:
-        """Cancel the task if it has not started, as the standard library's ``cancel`` does."""
+        """Cancel the task if it has not started, as the standard library's ``cancel`` does.
+
+        Returns:
+            True if the future is cancelled, False if the task is running or has finished.
+
+        Example:
+            >>> with MiraiExecutor(1) as executor:
+            ...     future = executor.submit(abs, -1)
+            ...     future.result(), future.cancel_queued()
+            (1, False)
+        """
         return self._cancel(running=False)
 
     def _cancel(self, *, running: bool) -> bool:
@@ -272,14 +313,22 @@ class MiraiFuture(Future[T], Generic[T]):
         self.set_outcome(lambda value: value, value, failed=False)
 
     def result(self, timeout: float | None = None) -> T:
-        """Return what the call has returned, or raise what it has raised; wait for it if need be.
+        """Wait for the task, and return its result or raise its exception.
+
+        The exception has its original type, and the traceback of the daemon.
 
         Args:
             timeout: Seconds to wait; None for as long as it takes.
 
         Raises:
             CancelledError: The task was cancelled.
-            TimeoutError: It had not ended in time; it goes on.
+            TimeoutError: The task was not finished in time. It keeps running; to stop it, call
+                :meth:`cancel`.
+
+        Example:
+            >>> with MiraiExecutor(1) as executor:
+            ...     executor.submit(pow, 2, 10).result(timeout=30)
+            1024
         """
         if self._state == FINISHED:  # then there is nothing to wait for, nor to lock
             if self._decoder is not None:

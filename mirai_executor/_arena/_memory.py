@@ -6,14 +6,18 @@ import fcntl
 import functools
 import mmap
 import os
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-if sys.platform == "linux":
-    # Nobody can shrink it, so that no reader ever meets SIGBUS; nobody can add further seals.
-    _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-    _FLAGS = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+from mirai_executor._nameless import ALLOW_SEALING, create_in_memory
+
+# fcntl(2) of Linux: not every Python has the names. Nobody can shrink an arena, so that no reader
+# ever meets SIGBUS; nobody can add further seals.
+_ADD_SEALS, _GET_SEALS = 1033, 1034
+_SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE = 1, 2, 4, 8
+_SEALS = _SEAL_SHRINK | _SEAL_GROW | _SEAL_SEAL
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, since Linux 5.14
 _NOEXEC_SEAL = 8  # MFD_NOEXEC_SEAL, since Linux 6.3; systems with vm.memfd_noexec=2 demand it
 
@@ -45,7 +49,9 @@ def available() -> bool:
         return False
     try:
         os.close(create(mmap.PAGESIZE))
-    except OSError:  # a sandbox forbids it
+        for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            end.close()
+    except OSError:  # the kernel or a sandbox has none of it
         return False
     return True
 
@@ -60,7 +66,7 @@ def create(size: int) -> int:
     fd = _create()
     try:
         os.ftruncate(fd, size)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        fcntl.fcntl(fd, _ADD_SEALS, _SEALS)
     except BaseException:
         os.close(fd)
         raise
@@ -74,7 +80,7 @@ def create_constant(size: int, pieces: Iterable[tuple[int, memoryview]]) -> int:
         os.ftruncate(fd, size)
         for offset, data in pieces:
             write_cold(fd, offset, data)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS | fcntl.F_SEAL_WRITE)
+        fcntl.fcntl(fd, _ADD_SEALS, _SEALS | _SEAL_WRITE)
     except BaseException:
         os.close(fd)
         raise
@@ -83,20 +89,20 @@ def create_constant(size: int, pieces: Iterable[tuple[int, memoryview]]) -> int:
 
 def _create() -> int:
     try:
-        return os.memfd_create("mirai-arena", _FLAGS | _NOEXEC_SEAL)
+        return create_in_memory("mirai-arena", ALLOW_SEALING | _NOEXEC_SEAL)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return os.memfd_create("mirai-arena", _FLAGS)
+        return create_in_memory("mirai-arena", ALLOW_SEALING)
 
 
 def is_safe(fd: int, size: int) -> bool:
     """Tell whether a peer's descriptor holds ``size`` bytes, now and for ever."""
     try:
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        seals = fcntl.fcntl(fd, _GET_SEALS)
     except OSError:  # not a memfd
         return False
-    return 0 < size <= os.fstat(fd).st_size and bool(seals & fcntl.F_SEAL_SHRINK)
+    return 0 < size <= os.fstat(fd).st_size and bool(seals & _SEAL_SHRINK)
 
 
 def map_memory(fd: int, size: int, *, writable: bool) -> mmap.mmap:

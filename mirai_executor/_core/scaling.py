@@ -39,9 +39,15 @@ class ScalePolicy:
 
     def __post_init__(self) -> None:
         if not 0 <= self.minimum <= self.maximum or self.maximum < 1:
-            raise ValueError("the numbers of daemons must be 0 <= minimum <= maximum >= 1")
+            raise ValueError(
+                "the numbers of daemons must satisfy 0 <= minimum <= maximum, with maximum >= 1, "
+                f"not minimum={self.minimum!r}, maximum={self.maximum!r}"
+            )
         if self.idle_time <= 0 or self.patience <= 0:
-            raise ValueError("idle_time and patience must be positive")
+            raise ValueError(
+                "idle_time and patience must be positive numbers of seconds, "
+                f"not {self.idle_time!r} and {self.patience!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

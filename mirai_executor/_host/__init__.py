@@ -250,7 +250,9 @@ class Host:
             RuntimeError: It was asked in a callback, on the thread that would have to start them.
         """
         if threading.current_thread() in self._threads:
-            raise RuntimeError("wait_ready() in a callback of a future would wait for itself")
+            raise RuntimeError(
+                "wait_ready() would wait for itself in a callback of a future; call it elsewhere"
+            )
         ready: Answer[None] = Answer()
         self._ask(lambda loop: loop.when_ready(count, ready))
         if not ready.given.wait(timeout):
@@ -413,8 +415,9 @@ class Host:
             )
         if on_daemon() and _importing_main():
             raise RuntimeError(
-                "an executor was used while a daemon imports the host's main module to find one "
-                'of its names; put what starts the program below `if __name__ == "__main__":`'
+                "an executor was used while a daemon was importing the host's main module to "
+                "look up a name; move the code that starts the program below "
+                '`if __name__ == "__main__":`'
             )
         if self._finished:
             raise self._end_error()
@@ -538,7 +541,10 @@ def _as_failure(error: BaseException) -> LaunchError:
     from ._ends import as_launch_error  # not before the first task
 
     if not isinstance(error, (LaunchError, OSError)):
-        _LOG.critical("the host thread has failed; this is a bug", exc_info=error)
+        _LOG.critical(
+            "internal error in mirai_executor: the host thread failed; please report this",
+            exc_info=error,
+        )
     return as_launch_error(error)
 
 

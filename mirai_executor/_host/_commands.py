@@ -1,4 +1,4 @@
-"""Sees to the commands that have started daemons elsewhere, and run as long as those do."""
+"""Looks after commands that have started daemons elsewhere and run as long as those do."""
 
 import contextlib
 import logging
@@ -6,13 +6,13 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mirai_executor.errors import LaunchError
 
+from ._deaths import watch
 from ._ends import describe_exit, last_words
 from ._relay import Relay, Stream
 
@@ -26,7 +26,7 @@ _LET_GO = 1.0  # seconds for commands to end by themselves, once their daemons h
 class _Command:
     process: "subprocess.Popen[bytes]"
     stream: Stream | None  # its standard error
-    pidfd: int  # -1 where the system has none
+    end_fd: int  # readable once it has ended; -1 where nothing can tell
 
 
 class Commands:
@@ -60,17 +60,17 @@ class Commands:
             if process.stderr is not None:
                 stream = self._relay.add(os.dup(process.stderr.fileno()))
                 process.stderr.close()
-            pidfd = os.pidfd_open(process.pid) if sys.platform == "linux" else -1
-            self._commands[process.pid] = _Command(process, stream, pidfd)
-            if pidfd >= 0:
-                self._watch(pidfd, process.pid)
+            end_fd = watch(process)
+            self._commands[process.pid] = _Command(process, stream, end_fd)
+            if end_fd >= 0:
+                self._watch(end_fd, process.pid)
 
-    def _watch(self, pidfd: int, pid: int) -> None:
-        self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._on_end(pid))
+    def _watch(self, end_fd: int, pid: int) -> None:
+        self._selector.register(end_fd, selectors.EVENT_READ, lambda: self._on_end(pid))
 
     def _on_end(self, pid: int) -> None:
         command = self._commands.pop(pid)
-        self._selector.unregister(command.pidfd)
+        self._selector.unregister(command.end_fd)
         code, said = command.process.wait(), self._let_go(command)
         if code == 0:
             return
@@ -82,8 +82,8 @@ class Commands:
             self._on_failure(LaunchError(message, command=words, exitcode=code, stderr=said))
 
     def _let_go(self, command: _Command) -> str:
-        if command.pidfd >= 0:
-            os.close(command.pidfd)
+        if command.end_fd >= 0:
+            os.close(command.end_fd)
         return "" if command.stream is None else self._relay.finish(command.stream)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Lets daemons in that prove the secret of the executor, and nobody else.
+"""Admits daemons that prove that they know the executor's secret, and nobody else.
 
 ::
 
@@ -144,13 +144,13 @@ class Door:
             self._drop(next(iter(self._guests)), error)
             return
         if self._closed_until is None:
-            _LOG.warning("no daemon can connect for the moment: %s", error)
+            _LOG.warning("no daemon can connect at the moment: %s", error)
             self._shut()
             self._closed_until = time.monotonic() + _REST
 
     def _receive(self, listener: Listener, connection: socket.socket, address: str) -> None:
         if len(self._guests) >= _GUESTS:
-            self._drop(next(iter(self._guests)), "others knock")
+            self._drop(next(iter(self._guests)), "too many connections wait to authenticate")
         url = listener.url
         fd = connection.fileno()
         try:
@@ -217,7 +217,7 @@ class Door:
             fd, guest = next(iter(self._guests.items()))
             if guest.deadline > now:
                 break
-            self._drop(fd, "it has proved nothing in time")
+            self._drop(fd, "it did not authenticate in time")
         if self._closed_until is not None and self._closed_until <= now:
             self._closed_until = None
             self._open()

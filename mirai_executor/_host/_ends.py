@@ -1,4 +1,4 @@
-"""Says in words how processes have ended, and why no daemon can be started."""
+"""Describes how processes have ended, and why no daemon can be started."""
 
 import signal
 
@@ -21,8 +21,8 @@ def describe_exit(code: int | None) -> str:
 
 
 def last_words(stderr: str) -> str:
-    """Return the end of a message that tells what a process has said last."""
-    return f"; its last words:\n{stderr.rstrip()}" if stderr.strip() else ""
+    """Return the end of a message that quotes the last output of a process."""
+    return f"; last output on stderr:\n{stderr.rstrip()}" if stderr.strip() else ""
 
 
 def another(known: LaunchError) -> LaunchError:

@@ -1,4 +1,4 @@
-"""Where daemons come in by themselves, as data: sockets, and what has to be proved at them."""
+"""Where daemons connect, as data: listening sockets, and the secret to prove there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

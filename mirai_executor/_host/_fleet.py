@@ -9,7 +9,6 @@ import operator
 import selectors
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
@@ -38,6 +37,7 @@ from mirai_executor.launchers import LocalLauncher
 from . import _registry
 from ._commands import Commands
 from ._daemon import HOST_NAME, Daemon, SentCall
+from ._deaths import LOOK
 from ._ends import as_launch_error
 from ._local import LocalDaemon
 from ._losses import Losses
@@ -113,6 +113,7 @@ class Fleet:
         self._daemons: dict[DaemonId, Daemon] = {}
         self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
+        self._unwatched: dict[DaemonId, LocalDaemon] = {}  # nothing will tell of their end
         self._stops: Stops[tuple[DaemonId, TaskId]] = Stops()
         self.losses = Losses()
         self._mild_signal: int | None = None
@@ -139,10 +140,10 @@ class Fleet:
             self._post(lambda: self._listener.handle(DaemonLost(id_)))
             return
         self._watch(daemon.link.fileno(), lambda: self._on_link(id_))
-        if daemon.pidfd >= 0:
-            self._watch(daemon.pidfd, lambda: self._on_death(id_))
+        if daemon.end_fd >= 0:
+            self._watch(daemon.end_fd, lambda: self._on_death(id_))
         else:
-            threading.Thread(target=self._wait_for, args=(id_, daemon), daemon=True).start()
+            self._unwatched[id_] = daemon  # until it has ended
 
     def admit(self, link: Link, address: str) -> None:
         """Take on a daemon that has come by itself."""
@@ -247,11 +248,6 @@ class Fleet:
     def _watch(self, fd: int, callback: Callable[[], None]) -> None:
         self._selector.register(fd, selectors.EVENT_READ, callback)
 
-    def _wait_for(self, id_: DaemonId, daemon: LocalDaemon) -> None:
-        """Where the system has no pidfd: wait for the end of a process on a thread."""
-        daemon.process.wait()
-        self._post(lambda: self._on_death(id_))
-
     def _on_link(self, id_: DaemonId) -> None:
         daemon = self._daemons.get(id_)
         if daemon is None or daemon.link_is_closed:
@@ -267,7 +263,7 @@ class Fleet:
             while (data := daemon.link.receive()) is not None:
                 self._on_frame(id_, daemon, _wire.decode(data))
         except (_wire.WireError, ArenaError) as error:
-            _LOG.warning("daemon %d is cut off: %s", daemon.pid, error)
+            _LOG.warning("daemon %d was disconnected: %s", daemon.pid, error)
             daemon.kill()
             return False
         except LinkClosedError:
@@ -293,7 +289,7 @@ class Fleet:
             case _ if isinstance(daemon, RemoteDaemon):
                 self._on_keepers_frame(id_, daemon, frame)
             case _:
-                raise _wire.WireError(f"a daemon does not send {type(frame).__name__}")
+                raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a daemon")
 
     def _on_keepers_frame(self, id_: DaemonId, daemon: RemoteDaemon, frame: _wire.Frame) -> None:
         match frame:
@@ -306,7 +302,7 @@ class Fleet:
             case _wire.Ended():
                 daemon.note_end(frame)
             case _:
-                raise _wire.WireError(f"a keeper does not send {type(frame).__name__}")
+                raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a keeper")
 
     def _take_over(self, daemon: Daemon, frame: _wire.Outcomes) -> Sequence[_wire.WireOutcome]:
         """Return the outcomes with their large buffers as they lie here."""
@@ -337,8 +333,8 @@ class Fleet:
             fits = fits and hello.version == __version__
         if not fits:
             raise _wire.WireError(
-                f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), "
-                f"its host {__version__} (protocol {_wire.PROTOCOL_VERSION})"
+                f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), but its "
+                f"host runs {__version__} (protocol {_wire.PROTOCOL_VERSION})"
             )
         daemon.has_greeted = True
         cleanup = self._cleanup
@@ -354,7 +350,7 @@ class Fleet:
         """Watch the daemon itself, if the process that was started has become the fork server."""
         if (process := self._nursery.settle(daemon.process)) is None:
             return
-        self._selector.unregister(daemon.pidfd)
+        self._selector.unregister(daemon.end_fd)
         try:
             with _registry.no_fork:
                 daemon.settle(process)
@@ -362,7 +358,7 @@ class Fleet:
             daemon.kill()
             self._post(lambda: self._on_death(id_))
         else:
-            self._watch(daemon.pidfd, lambda: self._on_death(id_))
+            self._watch(daemon.end_fd, lambda: self._on_death(id_))
 
     def _launch_held(self) -> None:
         """Start those that have waited, now that there is a fork server, or will be none."""
@@ -399,8 +395,9 @@ class Fleet:
         if not isinstance(daemon, LocalDaemon) or daemon.is_dead:
             return
         daemon.is_dead = True
-        if daemon.pidfd >= 0:
-            self._selector.unregister(daemon.pidfd)
+        if daemon.end_fd >= 0:
+            self._selector.unregister(daemon.end_fd)
+        self._unwatched.pop(id_, None)
         daemon.reap()
         if daemon.link_is_closed or not daemon.has_greeted:
             self._bury(id_)
@@ -415,10 +412,14 @@ class Fleet:
             found.append(self._beat_at)
         if self._rest_at is not None:
             found.append(self._rest_at)
+        if self._unwatched:
+            found.append(time.monotonic() + LOOK)
         return found
 
     def expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
+        if self._unwatched:
+            self._look()
         for id_ in [id_ for id_, deadline in self._patience.items() if deadline <= now]:
             del self._patience[id_]
             daemon = self._daemons.get(id_)
@@ -435,13 +436,17 @@ class Fleet:
         if self._rest_at is not None and self._rest_at <= now:
             self._rest(now)
 
+    def _look(self) -> None:
+        for id_ in [id_ for id_, daemon in self._unwatched.items() if daemon.has_ended()]:
+            self._on_death(id_)
+
     def _beat(self, now: float) -> None:
         """Give daemons elsewhere a sign of life, and take those for lost that gave none."""
         elsewhere = [(i, d) for i, d in self._daemons.items() if isinstance(d, RemoteDaemon)]
         for id_, daemon in elsewhere:
             if daemon.has_been_silent(now, _MISSED * self._heartbeat):
                 _LOG.warning(
-                    "daemon %d on %s has been silent for %.3g s: it is taken for lost",
+                    "daemon %d on %s has sent nothing for %.3g s: considered lost",
                     daemon.pid,
                     daemon.host,
                     _MISSED * self._heartbeat,

@@ -5,7 +5,6 @@ import fcntl
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 
 from mirai_executor._arena import Exchange
@@ -15,6 +14,7 @@ from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link
 
 from ._daemon import Daemon
+from ._deaths import has_ended, watch
 from ._forkserver import Forked
 from ._nursery import Nursery, Process
 from ._relay import Relay
@@ -30,6 +30,9 @@ class LocalDaemon(Daemon):
         nursery: Starts the process.
         relay: Takes over its standard error.
         store: Keeps the large buffers of tasks.
+
+    Attributes:
+        end_fd: A descriptor that is readable once it has ended; -1 where nothing can tell.
 
     Raises:
         LaunchError: It could not be started; nothing is left behind.
@@ -67,9 +70,9 @@ class LocalDaemon(Daemon):
         self.process: Process = nursery.start(fds, stderr)
         ours.callback(nursery.settle, self.process)  # or others would wait for a server
         ours.callback(self.reap)
-        self.pidfd = os.pidfd_open(self.pid) if sys.platform == "linux" else -1
-        if self.pidfd >= 0:
-            ours.callback(os.close, self.pidfd)
+        self.end_fd = watch(self.process)
+        if self.end_fd >= 0:
+            ours.callback(os.close, self.end_fd)
 
     @staticmethod
     def _open_link(ours: contextlib.ExitStack) -> tuple[socket.socket, int]:
@@ -91,6 +94,15 @@ class LocalDaemon(Daemon):
     def exitcode(self) -> int | None:
         """How it has ended, as ``subprocess`` says it; None while it lives."""
         return self.process.returncode
+
+    @property
+    def must_be_looked_at(self) -> bool:
+        """Whether nothing tells of its end."""
+        return self.end_fd < 0 and not self.is_dead
+
+    def has_ended(self) -> bool:
+        """Tell whether it has ended; its number stays its own."""
+        return has_ended(self.process)
 
     def insist(self) -> None:
         """Have it look once more at what has to stop, and send the results that it has in hand."""
@@ -124,9 +136,9 @@ class LocalDaemon(Daemon):
             OSError: This process has no descriptor free; the daemon has none to be watched by.
         """
         self.process = process
-        os.close(self.pidfd)
-        self.pidfd = -1
-        self.pidfd = os.pidfd_open(self.pid)
+        os.close(self.end_fd)
+        self.end_fd = -1
+        self.end_fd = os.pidfd_open(self.pid)  # without them, nothing is forked
 
     def reap(self) -> None:
         """Collect the exit status of a daemon that has ended; its children end with it."""
@@ -147,8 +159,8 @@ class LocalDaemon(Daemon):
         self._tickets.close()
         if self.exchange is not None:
             self.exchange.close()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
+        if self.end_fd >= 0:
+            os.close(self.end_fd)
         return self._relay.finish(self._stderr)
 
     def forget(self) -> None:
@@ -173,9 +185,9 @@ def _exchange(
 
 def _stderr_pipe() -> tuple[int, int]:
     read_end, write_end = os.pipe()
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # the user's quota of pipe memory is used up
-            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _STDERR_CAPACITY)
+    # Linux only; or the user's quota of pipe memory is used up.
+    with contextlib.suppress(AttributeError, OSError):
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _STDERR_CAPACITY)
     return read_end, write_end
 
 

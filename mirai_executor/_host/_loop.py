@@ -348,10 +348,12 @@ class Loop:
         name, limits = f"task {command.task}", task.limits
         if command.failure is Failure.TIMED_OUT:
             return TaskTimeoutError(
-                f"{name} had not ended {limits.timeout} s after its submission"
+                f"{name} timed out: not finished {limits.timeout} s after submission"
             )
         if command.failure is Failure.RUN_TIMED_OUT:
-            return TaskTimeoutError(f"{name} ran for more than {limits.run_timeout} s")
+            return TaskTimeoutError(
+                f"{name} timed out: it ran for more than {limits.run_timeout} s"
+            )
         if command.failure is Failure.DAEMON_LOST and command.daemon is not None:
             return self._fleet.losses.lost_error(command.daemon, f"while it ran {name}")
         return self._fleet.losses.launch_error()
@@ -395,7 +397,7 @@ class Loop:
             self._ended.append(future.end_cancelled)
             return
         error = self._fleet.losses.lost_error(
-            command.daemon, "before it had answered everywhere()"
+            command.daemon, "before it had finished everywhere()"
         )
         self._ended.append(lambda: set_exception(future, error))
 
@@ -468,7 +470,7 @@ class Loop:
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
         """Take in that daemons that a scaler asked for will not come."""
         scaler.refuse(count, time.monotonic())
-        _LOG.warning("%d daemons that were asked for will not come: %s", count, error)
+        _LOG.warning("%d requested daemons will not start: %s", count, error)
         self._fleet.losses.why_none = error
         if scaler.is_refused:
             self.handle(LaunchFailed(for_good=False))
@@ -497,7 +499,7 @@ class Loop:
             return
         self._door.close()
         self._door = None
-        why = "no daemon is connected, and none can come any more"
+        why = "no daemon is connected, and none can connect any more"
         self._fleet.losses.why_none = LaunchError(why)
         self.handle(EntranceClosed())
 
@@ -535,6 +537,6 @@ def _call(ready: list[Callable[[], None]]) -> None:
 
 
 def _end_error(failure: BaseException | None) -> Exception:
-    error = RuntimeError("the executor has ended before this")
+    error = RuntimeError("the executor was shut down before this was done")
     error.__cause__ = failure
     return error

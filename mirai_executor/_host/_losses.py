@@ -1,4 +1,4 @@
-"""Knows how daemons were lost and why none can be started, and makes errors of that."""
+"""Knows how daemons were lost and why none can be started, and turns that into errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ class Losses:
         known = self.why_none
         if known is None or known.__cause__ is None:  # else it says more
             self.why_none = LaunchError(
-                "daemons cannot be started, or end before they run a task; the last one "
+                "daemons fail to start, or exit before they run a task; the last one "
                 f"{_describe_end(daemon)}{last_words(stderr)}",
                 command=daemon.command,
                 exitcode=daemon.exitcode,
@@ -58,7 +58,7 @@ class Losses:
     def lost_error(self, id_: DaemonId, what: str) -> DaemonLostError:
         """Return the error of a task, or whatever else, that went down with a daemon."""
         if id_ not in self._now:
-            return DaemonLostError(f"its daemon ended {what}")
+            return DaemonLostError(f"the daemon ended {what}")
         daemon, stderr = self._now[id_]
         return DaemonLostError(
             f"the daemon (pid {daemon.pid} on {daemon.host}) {_describe_end(daemon)} {what}"
@@ -72,5 +72,5 @@ class Losses:
 
 def _describe_end(daemon: Daemon) -> str:
     if daemon.exitcode is None:
-        return "has lost its connection" if isinstance(daemon, RemoteDaemon) else "ended"
+        return "lost its connection" if isinstance(daemon, RemoteDaemon) else "ended"
     return describe_exit(daemon.exitcode)

@@ -13,13 +13,13 @@ fresh interpreter would start as the server itself did. Else another one takes i
 import contextlib
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mirai_executor._forking import Asking, ServerLostError
 from mirai_executor.launchers import LocalLauncher
 
+from ._deaths import has_pidfds
 from ._forkserver import Forked, ForkServer
 
 Process = subprocess.Popen[bytes] | Forked
@@ -47,7 +47,7 @@ class Nursery:
         self._launcher = launcher
         self._server: ForkServer | None = None  # which is asked, or will be
         self._servers: list[ForkServer] = []  # that one, and those that wait for their daemons
-        self._may_fork = forks and sys.platform == "linux"
+        self._may_fork = forks and has_pidfds()  # who forks a daemon cannot wait for its end
 
     @property
     def is_founding(self) -> bool:
@@ -174,5 +174,5 @@ def _share() -> tuple[int, int | None]:
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
     try:
         return niceness, os.sched_getscheduler(0)
-    except OSError:  # musl has no such call
+    except (AttributeError, OSError):  # musl has no such call
         return niceness, None

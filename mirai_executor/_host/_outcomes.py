@@ -1,4 +1,4 @@
-"""Brings what has become of tasks into their futures."""
+"""Puts the outcomes of tasks into their futures."""
 
 import collections
 import functools

@@ -207,8 +207,8 @@ def _error_of(failure: Failure) -> BaseException:
 
 def _warn_of_local_locks() -> None:
     warnings.warn(
-        "a multiprocessing lock cannot travel to a daemon that already runs: each daemon gets a "
-        "lock of its own, which excludes nothing in other processes",
+        "a multiprocessing lock cannot be sent to a running daemon: each daemon gets a lock of "
+        "its own, which does not exclude other processes",
         RuntimeWarning,
         stacklevel=4,
     )

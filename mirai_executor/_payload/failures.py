@@ -147,7 +147,7 @@ def _picklable_parts(state: exceptions.State, error: BaseException) -> exception
     ]
     if left_out:
         notes = attributes.get("__notes__")
-        note = f"Left at the daemon, because they cannot be pickled: {', '.join(left_out)}"
+        note = f"Attributes left out because they cannot be pickled: {', '.join(left_out)}"
         attributes["__notes__"] = [*(notes if isinstance(notes, list) else ()), note]
     return exceptions.State(args, slots, attributes)
 

@@ -1,4 +1,4 @@
-"""Decides which functions without a name a daemon keeps: its host counts along, and never asks.
+"""Decides which unnamed functions a daemon keeps; its host keeps the same count, and never asks.
 
 ::
 

@@ -48,9 +48,9 @@ def _is_large(value: object) -> bool:
 
 def _warn(fn: FunctionType, names: list[str]) -> None:
     warnings.warn(
-        f"{fn.__qualname__}() is pickled anew at each submit, and captures more than "
+        f"{fn.__qualname__}() is pickled again for each task, since it captures more than "
         f"{LARGE >> 20} MiB that may change: {', '.join(names)}; pass large data as arguments, "
-        "or load them on the daemons with an initializer",
+        "or load it on the daemons with an initializer",
         RuntimeWarning,
         stacklevel=8,  # the line that submits
     )

@@ -1,4 +1,4 @@
-"""Imports the host's main module at a daemon, where a name of it is asked for that never came.
+"""Imports the host's main module on a daemon, as a last resort for a name that never arrived.
 
 A text such as ``"__main__:job"`` names a function that no payload carried. As a last resort the
 script runs once, as ``__mp_main__``, so that its ``if __name__ == "__main__":`` part does not. Its

@@ -237,7 +237,7 @@ class Namespace:
             else:
                 return
         entries = ", ".join(self._pending)
-        raise PayloadError(f"these names of the host's __main__ need each other: {entries}")
+        raise PayloadError(f"these names of the host's __main__ depend on each other: {entries}")
 
     def _apply_entry(self, entry: str) -> None:
         """Set one name of the table. Nothing is noted unless it succeeds."""
@@ -314,9 +314,10 @@ class Namespace:
     def _why_not(self, name: str) -> str:
         text = f"module '__main__' has no attribute {name!r}"
         if reason := self.missing_because.get(name):
-            text += f" here: the host's value cannot be pickled ({reason})"
+            text += f" on this daemon: the host's value cannot be pickled ({reason})"
         elif self._main_failed:
-            text += f" here, and importing the host's main module failed ({self._main_failed})"
+            text += " on this daemon, and importing the host's main module failed "
+            text += f"({self._main_failed})"
         return text
 
 

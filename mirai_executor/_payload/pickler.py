@@ -16,7 +16,7 @@ import sys
 import typing
 import weakref
 from collections.abc import Callable
-from types import CellType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from mirai_executor._payload import exceptions, hooks, rebuild
@@ -240,6 +240,14 @@ def _slots(function: FunctionType) -> dict[str, Any]:
     return slots
 
 
+def _reduce_code(_: PayloadPickler, code: CodeType) -> Any:
+    # cloudpickle 3.1.3 would leave the file out, and with it the lines of every traceback.
+    parts = [getattr(code, part) for part in rebuild.CODE_PARTS]
+    # Some tuples are made anew when they are asked for, and some are shared: all alike, so that
+    # the same function always has the same bytes.
+    return rebuild.make_code, tuple((*p,) if type(p) is tuple else p for p in parts)
+
+
 def _reduce_cell(pickler: PayloadPickler, cell: CellType) -> Any:
     content = _content(cell)
     if not content or pickler.fill_later(cell):
@@ -308,6 +316,7 @@ _REDUCERS: dict[type, _Reducer] = {t: _without_pickler(r) for t, r in hooks.REDU
 _REDUCERS.update(
     {
         CellType: _reduce_cell,
+        CodeType: _reduce_code,
         ModuleType: PayloadPickler.reduce_module,
         functools._lru_cache_wrapper: _reduce_lru_cache,  # noqa: SLF001 - its only name
         functools.cached_property: _reduce_cached_property,

@@ -20,6 +20,7 @@ from mirai_executor._payload import hooks
 from mirai_executor._payload.places import MAIN
 
 __all__ = [
+    "CODE_PARTS",
     "entries_in_progress",
     "fill_cell",
     "fill_class",
@@ -33,6 +34,7 @@ __all__ = [
     "make_cached_property",
     "make_cell",
     "make_class",
+    "make_code",
     "make_function",
     "make_kept_class",
     "make_lru_cache",
@@ -116,6 +118,21 @@ def _globals_at(where: Where) -> dict[str, Any]:
     if isinstance(where, tuple):
         return held_module(*where).__dict__
     return where
+
+
+# What a code object consists of. Nothing else can be set in one, up to Python 3.15.
+CODE_PARTS = (
+    *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_nlocals", "co_stacksize"),
+    *("co_flags", "co_filename", "co_name", "co_qualname", "co_firstlineno", "co_linetable"),
+    *("co_code", "co_exceptiontable", "co_consts", "co_names", "co_varnames", "co_freevars"),
+    "co_cellvars",
+)
+_NO_CODE = compile("", "", "exec")
+
+
+def make_code(*parts: Any) -> CodeType:
+    """Make a code object out of its parts."""
+    return _NO_CODE.replace(**dict(zip(CODE_PARTS, parts, strict=True)))
 
 
 def make_function(

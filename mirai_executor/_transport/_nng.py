@@ -183,7 +183,7 @@ class StreamListener:
         on_come: Called by a thread of NNG's when :meth:`accept` is done.
 
     Raises:
-        OSError: It cannot be listened there.
+        OSError: Listening there failed.
     """
 
     def __init__(
@@ -355,7 +355,9 @@ def _claim() -> None:
     if _owner != os.getpid():
         # NNG would wait for its threads, which were not forked, for ever.
         raise OSError(
-            errno.ENOTSUP, f"this process was forked from {_owner}, in which NNG had started"
+            errno.ENOTSUP,
+            f"this process was forked from process {_owner} after NNG had started there; "
+            "use WebSockets only in one of them",
         )
 
 

@@ -219,7 +219,9 @@ class Pump:
                 while self._inbox:
                     self._inbox.popleft()()
         except Exception:
-            _LOG.exception("WebSockets end: this is a defect of mirai_executor")
+            _LOG.exception(
+                "internal error in mirai_executor: the WebSocket thread failed; please report this"
+            )
         finally:
             self._close()
 

@@ -52,7 +52,7 @@ class SocketListener:
         url: The address; port 0 for a free one.
 
     Raises:
-        OSError: It cannot be listened at.
+        OSError: Listening failed.
     """
 
     def __init__(self, url: Url) -> None:
@@ -105,7 +105,7 @@ def listen(urls: Sequence[Url], certificate: Certificate | None = None) -> list[
         certificate: What is shown at wss addresses; at others, who accepts has to do so.
 
     Raises:
-        OSError: One cannot be listened at; the message names it.
+        OSError: Listening on one of them failed; the message names it.
     """
     listeners: list[Listener] = []
     port = 0
@@ -134,7 +134,7 @@ def _listen(url: Url, certificate: Certificate | None) -> Listener:
 
         return WebSocketListener(url, certificate)
     except OSError as error:
-        raise OSError(error.errno, f"cannot listen at {url}: {error.strerror or error}") from error
+        raise OSError(error.errno, f"cannot listen on {url}: {error.strerror or error}") from error
 
 
 def dial(
@@ -154,7 +154,7 @@ def dial(
         tls_minimum: The oldest version of TLS that is spoken there.
 
     Raises:
-        OSError: There is nobody, or the address is none here.
+        OSError: Nobody listens there, or the address cannot be used on this machine.
     """
     if url.scheme in _WEBSOCKETS:
         from ._tunnel import dial_websocket
@@ -223,7 +223,7 @@ def _remove_stale(path: str) -> None:
     except OSError:
         return
     if not is_socket:
-        raise OSError(errno.EEXIST, "there is a file of that name, which is no socket")
+        raise OSError(errno.EEXIST, "a file of that name exists and is not a socket")
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)

@@ -1,4 +1,4 @@
-"""Shows those the door who have connected and get no further.
+"""Closes connections that do not become WebSockets in time, or that are too many.
 
 NNG 1.11 gives a connection all the time in the world for its TLS handshake and its HTTP request,
 and has no limit for their number. It tells nobody of them either; but their sockets are among the
@@ -27,7 +27,7 @@ class Strangers:
     """Those who have connected to one place.
 
     Args:
-        host: The address, or the name, that is listened at.
+        host: The address, or the name, of the listener.
         port: Its port.
     """
 

@@ -231,12 +231,14 @@ class Link:
             del read[:end]
             return frame
         if length > self.largest:
-            raise LinkClosedError(f"the other side announces a frame of {length} bytes")
+            raise LinkClosedError(f"the other side announced a frame of {length} bytes")
         if length > _PIECE:
             try:
                 self._long = bytearray(length)
             except (MemoryError, OverflowError) as error:
-                raise LinkClosedError(f"no memory for a frame of {length} bytes") from error
+                raise LinkClosedError(
+                    f"not enough memory for a frame of {length} bytes"
+                ) from error
             self._long_at = len(read) - _HEAD
             self._long[: self._long_at] = memoryview(read)[_HEAD:]
             self._read = bytearray()

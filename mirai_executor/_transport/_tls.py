@@ -1,4 +1,4 @@
-"""Gives a TLS connection the manners of a plain socket that does not block.
+"""Makes a TLS connection behave like a plain non-blocking socket.
 
 OpenSSL says "I want to read" where a socket says "it would block", and may want the one while it
 is asked for the other. Here both become ``BlockingIOError``.
@@ -10,6 +10,7 @@ import socket
 import ssl
 import tempfile
 
+from mirai_executor import _nameless
 from mirai_executor.credentials import Certificate, TlsVersion
 
 __all__ = ["TlsSocket", "client_context", "server_context"]
@@ -108,11 +109,10 @@ def server_context(certificate: Certificate) -> ssl.SSLContext:
     # In TLS 1.2, either side could begin the handshake anew: what sends would have to read first.
     context.options |= ssl.OP_NO_RENEGOTIATION
     pem = (certificate.certificate + certificate.key).encode()
-    # OpenSSL reads keys from files only: from memory, where the system has such files.
-    with contextlib.suppress(OSError, AttributeError):
-        fd = os.memfd_create("mirai-key", os.MFD_CLOEXEC)
+    # OpenSSL reads keys from files only, by their name: that of a descriptor, where it has one.
+    with contextlib.suppress(OSError):
+        fd = _nameless.create("mirai-key", pem)
         try:
-            os.write(fd, pem)
             context.load_cert_chain(f"/proc/self/fd/{fd}")
         finally:
             os.close(fd)
@@ -132,7 +132,7 @@ def client_context(authority: str, tls_minimum: TlsVersion = TlsVersion.TLS_1_3)
         tls_minimum: The oldest version of TLS that it speaks.
 
     Raises:
-        ssl.SSLError: They are no certificates.
+        ssl.SSLError: They are not certificates.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = _VERSIONS[tls_minimum]

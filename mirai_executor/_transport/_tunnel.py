@@ -1,4 +1,4 @@
-"""Makes a plain socket of a WebSocket, so that all else need not know of NNG.
+"""Presents a WebSocket as a plain socket, so that nothing else need know about NNG.
 
 ::
 
@@ -60,7 +60,7 @@ class WebSocketListener:
         certificate: What is shown at wss addresses.
 
     Raises:
-        OSError: It cannot be listened at.
+        OSError: Listening failed.
 
     Attributes:
         url: The address, with the port that was found.
@@ -163,7 +163,7 @@ class WebSocketListener:
         known = {joint.stream.peer for joint in self._pump.joints}
         known.update(peer for _, peer in list(self._come))
         if count := self._strangers.expel({one for one in known if one is not None}, now):
-            _LOG.debug("%d connections to %s were no WebSockets", count, self.url)
+            _LOG.debug("%d connections to %s were not WebSockets", count, self.url)
 
     def _on_close(self) -> None:
         self._pump.on_round = None
@@ -196,7 +196,7 @@ def _listen(
                 raise
         else:
             return listener, str(host), port
-    raise OSError(errno.EADDRINUSE, "others take each port that was free")
+    raise OSError(errno.EADDRINUSE, "other processes took each port that was free")
 
 
 def _for_nng(url: Url) -> str:

@@ -122,11 +122,11 @@ def decode(data: Data) -> Frame:
         raise WireError("an empty frame")
     kind = _KINDS.get(data[0])
     if kind is None:
-        raise WireError(f"no frame is of kind {data[0]}")
+        raise WireError(f"unknown kind of frame: {data[0]}")
     reader = Reader(data)
     try:
         frame = kind.read(reader)
     except (struct.error, KeyError, UnicodeDecodeError, ValueError) as error:
-        raise WireError(f"a broken {kind.__name__} frame: {error}") from error
+        raise WireError(f"a malformed {kind.__name__} frame: {error}") from error
     reader.end()
     return frame

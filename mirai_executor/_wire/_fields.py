@@ -93,7 +93,7 @@ class Reader:
     def end(self) -> None:
         """Raise WireError if something is left."""
         if self._at != self._end:
-            raise WireError(f"{self._end - self._at} bytes too many in a frame")
+            raise WireError(f"a frame has {self._end - self._at} bytes too many")
 
 
 def pack_block(data: Bytes) -> Iterator[Bytes]:

@@ -148,13 +148,15 @@ class _Handshake:
     def _read(self, data: bytes) -> _Frame:
         """Take a frame apart; trust nothing of it yet."""
         if len(data) > LARGEST_FRAME:
-            raise ProtocolError(f"a frame of {len(data)} bytes from a {self._OTHER} not admitted")
+            raise ProtocolError(
+                f"a frame of {len(data)} bytes from a {self._OTHER} that has not authenticated"
+            )
         if len(data) < _HEAD.size + _MAC_SIZE or not data.startswith(_MAGIC):
             raise ProtocolError(f"the first bytes are not those of a {self._OTHER}")
         _, kind, protocol = _HEAD.unpack_from(data)
         frame = _Frame(kind, protocol, data[_HEAD.size : -_MAC_SIZE], data[-_MAC_SIZE:])
         if self._expected is None or kind not in (self._expected, _Kind.REFUSED):
-            raise ProtocolError(f"a frame of kind {kind} out of its turn from a {self._OTHER}")
+            raise ProtocolError(f"a frame of kind {kind} out of turn from a {self._OTHER}")
         return frame
 
     def _is_proved(self, frame: _Frame, data: bytes) -> bool:
@@ -250,8 +252,8 @@ class HostHandshake(_Handshake):
 
     def _wrong_secret(self) -> WrongSecretError:
         return WrongSecretError(
-            "a daemon does not know this executor's secret: it was started for another executor, "
-            "or is none of ours",
+            "the other side does not know this executor's secret: it is a daemon of another "
+            "executor, or not a daemon at all",
             # The daemon cannot check it, and concludes the same.
             self._frame(_Kind.REFUSED, b"wrong secret"),
         )
@@ -305,7 +307,7 @@ class DaemonHandshake(_Handshake):
     def _wrong_secret(self) -> WrongSecretError:
         return WrongSecretError(
             "the host does not know the secret that this daemon was given: the daemon was started "
-            "for another executor, or something else listens there"
+            "for another executor, or another program listens there"
         )
 
 
@@ -317,18 +319,18 @@ def _peer_of(frame: _Frame) -> Peer:
         if _VERSION.fullmatch(text):
             return Peer((major, minor), text, frame.protocol)
     if frame.protocol == PROTOCOL:
-        raise ProtocolError("the version of the other side is none")
+        raise ProtocolError("the other side sent an invalid version")
     return Peer((0, 0), "0.0", frame.protocol)
 
 
 def _mismatch(host: Peer, daemon: Peer) -> str | None:
     """Say why host and daemon do not fit, in words for whoever sees either side; or None."""
-    both = f"; the host has {host}, the daemon {daemon}"
+    both = f" (the host has {host}; the daemon has {daemon})"
     if host.protocol != daemon.protocol or _series(host) != _series(daemon):
-        return f"install the host's version of mirai-executor where daemons run{both}"
+        return f"install the host's version of mirai-executor on the daemon's machine{both}"
     if host.python != daemon.python:
         # The bytecode of a function means something in one minor version only.
-        return f"start daemons with the host's version of Python{both}"
+        return f"start the daemon with the host's version of Python{both}"
     return None
 
 

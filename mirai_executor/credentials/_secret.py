@@ -31,12 +31,12 @@ class Secret:
         """Return the secret that :attr:`text` was made from.
 
         Raises:
-            ValueError: It is no such text. The message does not quote it.
+            ValueError: It is not such a text. The message does not quote it.
         """
         if not re.fullmatch(f"[0-9a-f]{{{2 * _SIZE}}}", text):
             raise ValueError(
-                f"the secret is {2 * _SIZE} hexadecimal digits; what was given has "
-                f"{len(text)} characters, or others"
+                f"{_SECRET} must be {2 * _SIZE} hexadecimal digits, in lower case "
+                f"(got {len(text)} characters)"
             )
         return cls(bytes.fromhex(text))
 
@@ -55,7 +55,7 @@ def given_secret(environment: Mapping[str, str]) -> Secret | None:
     """Return the secret that the environment has for a host; None if there is none.
 
     Raises:
-        ValueError: It is none. The message does not quote it.
+        ValueError: It is not a secret. The message does not quote it.
     """
     text = environment.get(_SECRET, "")
     return Secret.from_text(text) if text else None
@@ -82,14 +82,14 @@ class DaemonCredentials:
         """Take them out of an environment, so that what the daemon starts does not get them.
 
         Raises:
-            ValueError: There is no secret, or one of them is not as it must be.
+            ValueError: There is no secret, or a value is invalid.
         """
         names = (_SECRET, _CERTIFICATE, _SERVER_NAME, _TLS_MINIMUM)
         secret, certificate, server_name, minimum = (environment.pop(name, "") for name in names)
         if not secret:
             raise ValueError(
-                f"the environment has no {_SECRET}: start the daemon by a launcher, or by the "
-                "whole command that the host gave"
+                f"the environment variable {_SECRET} is not set: start the daemon with a "
+                "launcher, or with the whole command that launch_remote() returned"
             )
         oldest = TlsVersion(minimum) if minimum else TlsVersion.TLS_1_3
         return cls(Secret.from_text(secret), certificate, server_name, oldest)

@@ -181,7 +181,7 @@ def _read_key(text: str, name: str, password: Password) -> "PrivateKeyTypes":
     block = _key_block(text, name)
     is_encrypted = b"ENCRYPTED" in block
     if is_encrypted and password is None:
-        raise ValueError(f"the key in {name} is encrypted; pass its password")
+        raise ValueError(f"the key in {name} is encrypted; pass tls_password=")
     word = _password_bytes(password) if is_encrypted else None
     try:
         key = load_pem_private_key(block, word)
@@ -217,7 +217,7 @@ def _check_kind(key: "PrivateKeyTypes", name: str) -> None:
     # Mbed TLS, which NNG brings, refuses Ed25519 with nothing but "Cryptographic error".
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
         raise ValueError(  # noqa: TRY004 - what the file holds is a value
-            f"the key in {name} is of a kind that the TLS library does not know; use {_KEYS}"
+            f"the key in {name} is of a kind that the TLS library does not support; use {_KEYS}"
         )
 
 
@@ -249,7 +249,9 @@ def _server_name(certificate: "x509.Certificate") -> str:
         names += [str(address) for address in found.get_values_for_type(x509.IPAddress)]
     names.sort(key=lambda name: name.startswith("*."))  # a whole name rather than a pattern
     if not names:
-        raise ValueError("the certificate has neither a subject alternative name nor a common one")
+        raise ValueError(
+            "the certificate has neither a subject alternative name nor a common name"
+        )
     return f"mirai{names[0][1:]}" if names[0].startswith("*.") else names[0]
 
 

@@ -46,6 +46,7 @@ def _work_in_batches() -> None:
     that somebody has chosen stays, too.
     """
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # musl has neither call, a sandbox may forbid them
+        # musl has neither call, a Python none of the names, a sandbox may forbid them.
+        with contextlib.suppress(AttributeError, OSError):
             if os.sched_getscheduler(0) == os.SCHED_OTHER:
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

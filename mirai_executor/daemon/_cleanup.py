@@ -50,7 +50,7 @@ class CleanupError(MiraiError):
 
     def __init__(
         self,
-        message: str = "what a task left behind could not be undone",
+        message: str = "the state that a task left behind could not be reset",
         *,
         failures: tuple[str, ...] = (),
     ) -> None:

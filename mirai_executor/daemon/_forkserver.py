@@ -35,7 +35,8 @@ def branch_off(control: int, lifeline: int, fds: list[int]) -> list[int]:
         The descriptors of the daemon that this process is now.
     """
     end = Answering(control)
-    child = _fork() if _may_fork(end, {0, 1, 2, control, lifeline, *fds}) else -1
+    may_fork = _may_fork(end, {0, 1, 2, control, lifeline, *fds}) and _lifeline.arm(lifeline)
+    child = _fork() if may_fork else -1
     if child > 0:
         _lifeline.hold(lifeline)
         fds = _serve(end, child, fds)
@@ -50,7 +51,10 @@ def branch_off(control: int, lifeline: int, fds: list[int]) -> list[int]:
 def _may_fork(end: Answering, known: set[int]) -> bool:
     # A wrapper around the interpreter may have made it another process than the host knows, or
     # one of a namespace where processes have other numbers.
-    identity = end.next()
+    try:
+        identity = end.next()
+    except OSError:  # a sandbox lets nobody send descriptors
+        return False
     if identity is None or identity[:2] != (IDENTITY, os.getpid()):
         return False
     # The kernel would collect the daemons, and their numbers could be others' too early.
@@ -58,7 +62,10 @@ def _may_fork(end: Answering, known: set[int]) -> bool:
         return False
     # What is imported at each start of Python may have started threads, or have connected to
     # something, which two processes must not share.
-    threads, descriptors = (os.listdir(f"/proc/self/{what}") for what in ("task", "fd"))  # noqa: PTH208 - as they are
+    try:
+        threads, descriptors = (os.listdir(f"/proc/self/{what}") for what in ("task", "fd"))  # noqa: PTH208 - as they are
+    except OSError:  # not mounted here
+        return False
     listing = 1
     return len(threads) == 1 and len(set(map(int, descriptors)) - known) == listing
 

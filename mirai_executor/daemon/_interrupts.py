@@ -1,4 +1,4 @@
-"""Decides which signals interrupt the task that runs, and lets no other code feel them.
+"""Decides which signals interrupt the running task, and keeps them away from all other code.
 
 Two signals can end a task: SIGINT, from whoever sends it, and ``STOP_SIGNAL``, by which the
 host stops the tasks that it has named in the shared page. Both only count while user code

@@ -1,4 +1,4 @@
-"""Notices calls of the functions that change what takes long to look at.
+"""Notices calls of functions that change state which is slow to inspect.
 
 To ask the system for all signal handlers, timers, the current directory and the like takes longer
 than a short task, and so does comparing the whole environment. Python code changes them by a few

@@ -94,7 +94,7 @@ class Daemon:
             case _wire.Leave():
                 return False
             case _:
-                raise _wire.WireError(f"a host does not send {type(frame).__name__}")
+                raise _wire.WireError(f"unexpected {type(frame).__name__} frame from the host")
         return True
 
     # Frames
@@ -284,5 +284,5 @@ class Daemon:
 
 
 def _interrupted(interrupt: BaseException) -> MiraiInterrupt:
-    error = MiraiInterrupt("the task was interrupted at its daemon")
+    error = MiraiInterrupt("the task was interrupted on its daemon")
     return error.with_traceback(interrupt.__traceback__)

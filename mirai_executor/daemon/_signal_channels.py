@@ -1,4 +1,4 @@
-"""The channels of signals: by them, what a task has left could still run."""
+"""The channels of signals, through which code that a task left behind could still run."""
 
 import faulthandler
 import signal

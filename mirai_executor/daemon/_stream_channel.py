@@ -67,7 +67,7 @@ class Streams:
     def _reopen(self, name: str) -> None:
         closed, layout = self._saved[name], self._layouts[name]
         if layout is None:
-            raise ValueError(f"the task closed sys.{name}, which cannot be opened again")
+            raise ValueError(f"the task closed sys.{name}, which cannot be reopened")
         stream = layout.open()
         for alias in [alias for alias, saved in self._saved.items() if saved is closed]:
             self._saved[alias] = self._live[alias] = stream

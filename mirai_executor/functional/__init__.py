@@ -1,17 +1,18 @@
-"""Keeps named sets of daemons, so that code which asks for work need not say where it runs.
+"""Named sets of daemons, so that code that submits work need not decide where it runs.
 
 ::
 
-    daemons(4)               daemons(1, compute="gpu")         who runs the code says what there is
+    daemons(4)               daemons(1, compute="gpu")         who runs a program sets up daemons
          │                              │
          ▼                              ▼
     "default": MiraiExecutor(4)    "gpu": MiraiExecutor(1)     profiles
          ▲                              ▲
          │                              │
-    mirai(fit, data)         with profile("gpu"):              who writes the code says what to do
+    mirai(fit, data)         with profile("gpu"):              its code submits tasks
                                  mirai(train, data)
 
-``_profiles`` is all of that; ``_futures`` asks futures what they have become.
+``_profiles`` has the profiles and the functions that use them, ``_futures`` the functions that
+answer questions about futures.
 """
 
 from ._futures import (

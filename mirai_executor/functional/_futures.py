@@ -1,4 +1,4 @@
-"""Asks futures, and structures of them, what they have become."""
+"""Answers questions about futures, alone or in lists, tuples and dicts."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
@@ -36,9 +36,15 @@ _NOT_OF_THE_TASK = (
 
 
 def unresolved(x: object) -> bool:
-    """Tell whether a future, or any in a list, tuple or dict of them, has not ended. Never waits.
+    """Tell whether a future, or any in a list, tuple or dict, has not finished yet. Never waits.
 
-    Anything that is no future is resolved.
+    Objects that are not futures count as finished. Safe from any thread.
+
+    Example:
+        >>> with MiraiExecutor(2) as executor:
+        ...     futures = [executor.submit(abs, n) for n in (-1, -2)]
+        >>> unresolved(futures)
+        False
     """
     return any(not future.done() for future in _futures_in(x))
 
@@ -56,28 +62,55 @@ def collect(x: dict[K, MiraiFuture[T]]) -> dict[K, T]: ...
 @overload
 def collect(x: Any) -> Any: ...
 def collect(x: Any) -> Any:
-    """Wait for futures, and return their results in the structure in which the futures came.
+    """Wait for futures, and return their results in the structure that holds the futures.
 
     Args:
-        x: A future, or a list, tuple or dict of futures, nested as you like; an iterator gives a
-            list. Anything else is its own result.
+        x: A future, or a list, tuple or dict of futures, nested to any depth. An iterator gives a
+            list. Anything else is returned as it is.
+
+    Returns:
+        A copy of the structure, with results in place of futures.
 
     Raises:
-        BaseException: That of the first future, in their order, that has failed. The others go
-            on.
+        BaseException: The exception of the first future, in order, that failed. The others keep
+            running.
+
+    Example:
+        >>> with MiraiExecutor(2) as executor:
+        ...     collect({n: executor.submit(pow, n, 2) for n in (2, 3)})
+        {2: 4, 3: 9}
     """
     return _replaced(list(x) if isinstance(x, Iterator) else x, Future.result, lambda value: value)
 
 
 def race(futures: Iterable[Future[Any]]) -> int:
-    """Wait until a future has ended, and return its index: the lowest, if several have.
+    """Wait until a future has finished, and return its index: the lowest, if several have.
+
+    Args:
+        futures: The futures to wait for, from any executors.
+
+    Returns:
+        The position in ``futures``, counted from 0. The future may have failed or been cancelled.
 
     Raises:
+        TypeError: One of them is not a future.
         ValueError: There are none.
+
+    Example:
+        >>> import time
+        >>> with MiraiExecutor(2) as executor:
+        ...     futures = [executor.submit(time.sleep, s) for s in (60, 0.01)]
+        ...     race(futures), futures[0].cancel()
+        (1, True)
     """
+    if not isinstance(futures, Iterable):
+        raise TypeError(f"race() takes an iterable of futures, not {futures!r:.60}")
     runners = list(futures)
+    for one in runners:
+        if not isinstance(one, Future):
+            raise TypeError(f"race() takes an iterable of futures, not of {one!r:.60}")
     if not runners:
-        raise ValueError("race() takes at least one future")
+        raise ValueError("race() needs at least one future")
     if not any(future.done() for future in runners):
         # Not else: to wait(), a standard future that was cancelled has not ended until it is told.
         wait(runners, return_when=FIRST_COMPLETED)
@@ -85,38 +118,71 @@ def race(futures: Iterable[Future[Any]]) -> int:
 
 
 def stop_mirai(x: Any) -> Any:
-    """Cancel a future, or all in a list, tuple or dict of them, and stop what runs. Never waits.
+    """Cancel a future, or all in a list, tuple or dict, and stop running work. Never waits.
 
-    They are cancelled from last to first, so that no task of theirs starts because an earlier
-    one has made room.
+    Futures are cancelled from last to first, so that stopping one does not start another.
+
+    Args:
+        x: A future, or a structure of futures, nested to any depth.
 
     Returns:
-        For each, in the same structure, whether it is cancelled: False where it had ended
-        before, or is no future.
+        The same structure with a bool in place of each future, True if the future is now
+        cancelled. False stands for a future that had already finished, and for anything that is
+        not a future.
+
+    Example:
+        >>> import time
+        >>> with MiraiExecutor(2) as executor:
+        ...     futures = {s: executor.submit(time.sleep, s) for s in (60, 61)}
+        ...     stop_mirai(futures)
+        {60: True, 61: True}
     """
     cancelled = {future: future.cancel() for future in reversed(list(_futures_in(x)))}
     return _replaced(x, cancelled.__getitem__, lambda value: False)
 
 
 def is_error_value(x: object) -> bool:
-    """Tell whether a future has ended in an error, cancelled ones included, or ``x`` is an error.
+    """Tell whether a future has failed or been cancelled, or ``x`` is an exception. Never waits.
 
-    Never waits; a future that has not ended is no error.
+    False for a future that has not finished.
+
+    Example:
+        >>> with MiraiExecutor(1) as executor:
+        ...     future = executor.submit(int, "one")
+        >>> is_error_value(future), is_error_value(1)
+        (True, False)
     """
     return _error_of(x) is not None
 
 
 def is_mirai_error(x: object) -> bool:
-    """Tell whether a future has ended in an error that the task itself raised, or ``x`` is one.
+    """Tell whether the task of a future raised an exception, or ``x`` is one. Never waits.
 
-    Timeouts, interrupts, lost daemons and cancelled tasks are none. Never waits.
+    Timeouts, interrupts, lost daemons and cancelled tasks do not count: the task did not raise
+    them.
+
+    Example:
+        >>> import os
+        >>> with MiraiExecutor(1) as executor:
+        ...     raised, crashed = executor.submit(int, "one"), executor.submit(os._exit, 1)
+        >>> is_mirai_error(raised), is_mirai_error(crashed)
+        (True, False)
     """
     error = _error_of(x)
     return error is not None and not isinstance(error, _NOT_OF_THE_TASK)
 
 
 def is_mirai_interrupt(x: object) -> bool:
-    """Tell whether a future has ended in a ``MiraiInterrupt``, or ``x`` is one. Never waits."""
+    """Tell whether a future has failed with ``MiraiInterrupt``, or ``x`` is one. Never waits.
+
+    Example:
+        >>> def interrupt():
+        ...     raise KeyboardInterrupt
+        >>> with MiraiExecutor(1) as executor:
+        ...     future = executor.submit(interrupt)
+        >>> is_mirai_interrupt(future)
+        True
+    """
     return isinstance(_error_of(x), MiraiInterrupt)
 
 

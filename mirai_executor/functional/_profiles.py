@@ -1,8 +1,8 @@
 """Decides which executor a call goes to: that of the current profile, or one of its own.
 
-Every function here is safe from any thread. The current profile belongs to the context
-(``contextvars``): a coroutine or thread that enters ``with profile(...)`` changes no other's, and
-a new thread begins at the profile "default".
+All functions of this module are safe from any thread. The current profile belongs to the context
+(``contextvars``): entering ``with profile(...)`` in one coroutine or thread changes no other, and
+a new thread begins with the profile "default".
 """
 
 import errno
@@ -53,26 +53,33 @@ def mirai(source: str, /, **variables: Any) -> MiraiFuture[Any]: ...
 @overload
 def mirai(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> MiraiFuture[T]: ...
 def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any) -> Any:
-    """Evaluate a call, or code, on a daemon of the current profile. Never blocks.
+    """Run a call, or code, on a daemon of the current profile, and return its future at once.
 
-    Where no daemons are set, a daemon is started for this one task, and ends with it. Every
-    keyword belongs to the function; for a timeout or retries, go through an executor:
-    ``executor_for().with_options(timeout=5).submit(fn)``.
+    If no daemons are set, a daemon is started for this task alone, and ends with it. Every keyword
+    argument belongs to the function; to set a timeout or retries, use an executor:
+    ``executor_for().with_options(timeout=5).submit(fn)``. Safe from any thread.
 
     Args:
-        fn_or_source: A function, or Python code as a string. The value of code is that of its
-            last line, if that is an expression.
-        args: The arguments of the function; code takes none.
-        kwargs: Its keyword arguments, or the variables of the code.
+        fn_or_source: A function, or Python code as a string. The value of code is that of its last
+            line, if that is an expression.
+        *args: The arguments of the function; code has none.
+        **kwargs: The keyword arguments of the function, or the variables of the code.
 
     Returns:
         The future of the task.
 
     Raises:
-        TypeError: It is neither a function nor code, or code was given positional arguments.
-        SyntaxError: The code is not Python.
-        DaemonsNotSetError: The current profile, not being the default one, has been reset.
+        TypeError: The first argument is neither a function nor code, or code was given positional
+            arguments.
+        SyntaxError: The code is not valid Python.
+        DaemonsNotSetError: The current profile is not the default one, and has been reset.
         LaunchError: No daemon can be started.
+
+    Example:
+        >>> mirai(pow, 2, 10).result()
+        1024
+        >>> mirai("x + y", x=1, y=2).result()
+        3
     """
     executor = _current_or_none()
     if executor is not None:
@@ -87,23 +94,29 @@ def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any
 def everywhere(
     fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any
 ) -> list[MiraiFuture[Any]]:
-    """Evaluate a call, or code, once on each daemon of the current profile, and keep its effects.
+    """Run a call, or code, once on each daemon of the current profile.
 
-    It also runs on each daemon that joins later. What it leaves in ``__main__`` stays there
-    through the cleanup between tasks.
+    It also runs on each daemon that joins later, before any task. What it changes in ``__main__``
+    stays there; the cleanup between tasks does not undo it.
 
     Args:
-        fn_or_source: As for :func:`mirai`; but code is evaluated in the ``__main__`` of the
-            daemon itself.
-        args: The arguments of the function; code takes none.
-        kwargs: Its keyword arguments, or the variables of the code.
+        fn_or_source: As for :func:`mirai`, but code runs in the daemon's ``__main__`` itself.
+        *args: The arguments of the function; code has none.
+        **kwargs: The keyword arguments of the function, or the variables of the code.
 
     Returns:
-        A future for each daemon that there is.
+        One future for each daemon that is running or starting.
 
     Raises:
         DaemonsNotSetError: The current profile has no daemons.
-        TypeError: It is neither a function nor code, or code was given positional arguments.
+        TypeError: The first argument is neither a function nor code, or code was given positional
+            arguments.
+
+    Example:
+        >>> with daemons(2):
+        ...     done = everywhere("limit = 10")
+        ...     mirai("limit + 1").result()
+        11
     """
     _check_call(fn_or_source, args)
     return executor_for().everywhere(fn_or_source, *args, **kwargs)
@@ -124,12 +137,12 @@ def _submit(
 def _check_call(fn_or_source: object, args: tuple[Any, ...]) -> None:
     if isinstance(fn_or_source, str):
         if args:
-            raise TypeError("code takes keyword arguments only: mirai('f(x)', f=f, x=1)")
+            raise TypeError("code takes keyword arguments only: write mirai('f(x)', f=f, x=1)")
     elif not callable(fn_or_source):
-        # `mirai(f(x))` has called f here and now: say so, before a daemon says something else.
+        # `mirai(f(x))` has called f already; a daemon could not tell.
         raise TypeError(
-            f"mirai() takes a function and its arguments, or code as a string: mirai(f, x) or "
-            f"mirai('f(x)', f=f, x=x), not the {type(fn_or_source).__name__} that a call returned"
+            f"mirai() takes a function and its arguments, or code as a string: write mirai(f, x) "
+            f"or mirai('f(x)', f=f, x=x), not mirai(f(x)); got {fn_or_source!r:.60}"
         )
 
 
@@ -137,15 +150,20 @@ def _check_call(fn_or_source: object, args: tuple[Any, ...]) -> None:
 
 
 class Daemons:
-    """What :func:`daemons` has set; in a ``with`` statement, for the time of its block.
+    """What :func:`daemons` returns: a context manager that resets the profile at the end.
 
-    The block's variable is the executor. Inside, the profile is the current one. Leaving the
-    block resets the profile, so collect all results inside: what is unresolved is cancelled.
-    It is false where there are no daemons.
+    The variable of the ``with`` statement is the executor, and inside the block the profile is the
+    current one. At the end of the block the profile is reset and unfinished tasks are cancelled,
+    so collect all results inside. An instance is false if it stands for no daemons.
 
     Attributes:
-        n: How many daemons there are to be; 1 where they come by themselves.
+        n: How many daemons were requested; 1 if daemons connect to a url.
         compute: The name of the profile.
+
+    Example:
+        >>> with daemons(2) as executor:
+        ...     mirai(pow, 2, 10).result(), executor.size
+        (1024, 2)
     """
 
     def __init__(self, n: int, compute: str) -> None:
@@ -180,38 +198,44 @@ def daemons(
     compute: str | None = None,
     **options: Any,
 ) -> Daemons:
-    """Set a profile: start its daemons, and wait until they are connected. 0 resets it.
+    """Set up a profile: start its daemons, and wait until they are connected. 0 resets it.
 
-    With a ``url``, daemons connect there when they like to: this starts none, unless by
-    ``remote``, and waits for none.
+    With a ``url``, daemons connect by themselves: this starts none, unless ``remote`` is given,
+    and does not wait for any.
 
-    A profile that was set is reset before: its daemons end, tasks that are queued or running are
-    cancelled, and those that do not let go within a second are killed with their daemon.
+    If the profile has daemons already, they are shut down first: queued and running tasks are
+    cancelled, and tasks that do not stop within a second are killed together with their daemon.
+    Safe from any thread.
 
     Args:
-        n: The number of local daemons; with ``remote``, of those that it is asked for (1 by
-            default); with a ``url`` alone, none is to be given.
-        url: Where daemons connect, as :func:`host_url` returns it.
-        remote: How daemons are started elsewhere, as :func:`ssh_config` returns it.
-        compute: The name of the profile; by default the current one, which is "default" outside
-            of any ``with`` block.
-        options: Those of :class:`MiraiExecutor`, as ``dispatcher=False``.
+        n: The number of local daemons; with ``remote``, the number to request (1 by default). Not
+            allowed with a ``url`` alone.
+        url: The address to which daemons connect, as returned by :func:`host_url`.
+        remote: How to start daemons on other machines, as returned by :func:`ssh_config`.
+        compute: The name of the profile; by default the current one, which is ``"default"``
+            outside of any ``with`` block.
+        **options: Further options of :class:`MiraiExecutor`, such as ``dispatcher=False``.
 
     Returns:
-        A context manager that resets the profile when its block is left.
+        A context manager that resets the profile at the end of its block.
 
     Raises:
-        TypeError: ``n`` is no integer, or there is no such option. Nothing has changed.
-        ValueError: ``n`` is negative, or an option out of its range. Nothing has changed.
+        TypeError: ``n`` is not an integer, or there is no such option. Nothing has changed.
+        ValueError: ``n`` is negative, or an option is out of range. Nothing has changed.
         LaunchError: A daemon could not be started. The profile is not set.
-        OSError: It cannot be listened at the ``url``. Nothing has changed, unless the address was
-            in use: then the profile has been reset, as it could have been the one to use it.
+        OSError: Listening on ``url`` failed. Nothing has changed, unless the address was in use:
+            the profile has then been reset, as it might have been the one to use it.
+
+    Example:
+        >>> with daemons(2):
+        ...     collect([mirai(pow, n, 2) for n in (2, 3)])
+        [4, 9]
     """
     is_elsewhere = url is not None or remote is not None
     if not (n is None and is_elsewhere) and not isinstance(n, int):
-        raise TypeError(f"n must be the number of daemons, an integer, not {n!r}{_hint(n)}")
+        raise TypeError(f"n must be an integer, the number of daemons, not {n!r}{_hint(n)}")
     if n is not None and n < 0:
-        raise ValueError("the number of daemons must be zero or greater")
+        raise ValueError(f"n must be >= 0, not {n}")
     name = _name(compute)
     if n == 0:
         _reset(name)
@@ -241,10 +265,20 @@ def daemons(
 def profile(name: str) -> Iterator[MiraiExecutor]:
     """Make a profile the current one inside a ``with`` block, or in a function it decorates.
 
-    The block's variable is the profile's executor. Blocks nest.
+    The variable of the ``with`` statement is the profile's executor. Blocks can be nested. Other
+    threads and asyncio tasks are not affected.
+
+    Args:
+        name: The name of the profile.
 
     Raises:
         DaemonsNotSetError: The profile has no daemons.
+
+    Example:
+        >>> with daemons(1, compute="gpu"):
+        ...     with profile("gpu"):
+        ...         mirai(pow, 2, 10).result()
+        1024
     """
     executor = executor_for(name)
     token = _current.set(name)
@@ -255,13 +289,20 @@ def profile(name: str) -> Iterator[MiraiExecutor]:
 
 
 def executor_for(compute: str | None = None) -> MiraiExecutor:
-    """Return the executor of a profile: for libraries that take one, and for its options.
+    """Return the executor of a profile, for its options and for libraries that need an executor.
+
+    Safe from any thread.
 
     Args:
         compute: The name of the profile; by default the current one.
 
     Raises:
         DaemonsNotSetError: The profile has no daemons.
+
+    Example:
+        >>> with daemons(2):
+        ...     executor_for().with_options(timeout=30).submit(pow, 2, 10).result()
+        1024
     """
     name = _name(compute)
     executor = _profiles.get(name)
@@ -271,31 +312,57 @@ def executor_for(compute: str | None = None) -> MiraiExecutor:
 
 
 def daemons_set(compute: str | None = None) -> bool:
-    """Tell whether a profile, by default the current one, has daemons."""
+    """Tell whether a profile, by default the current one, has daemons. Safe from any thread.
+
+    Example:
+        >>> with daemons(1, compute="gpu"):
+        ...     daemons_set("gpu")
+        True
+        >>> daemons_set("gpu")
+        False
+    """
     return _name(compute) in _profiles
 
 
 def require_daemons(compute: str | None = None) -> None:
-    """Raise an error that says what to do, where a profile has no daemons.
+    """Raise an error that explains what to do if a profile has no daemons.
+
+    Args:
+        compute: The name of the profile; by default the current one.
 
     Raises:
-        DaemonsNotSetError: The profile, by default the current one, has none.
+        DaemonsNotSetError: The profile has no daemons.
+
+    Example:
+        >>> with daemons(1):
+        ...     require_daemons()
     """
     executor_for(compute)
 
 
 def launch_local(n: int = 1, *, compute: str | None = None, **options: Any) -> int:
-    """Start more local daemons for a profile, and return how many. Does not wait for them.
+    """Start more local daemons for a profile, without waiting for them.
 
     Args:
         n: How many.
         compute: The name of the profile; by default the current one.
-        options: How they live, as for :meth:`MiraiExecutor.launch_local`.
+        **options: The same as for :meth:`MiraiExecutor.launch_local`.
+
+    Returns:
+        ``n``.
 
     Raises:
         DaemonsNotSetError: The profile has no daemons.
-        ValueError: ``n`` is negative.
-        TypeError: There is no such option.
+        TypeError: There is no such option, or it has the wrong type.
+        ValueError: ``n`` is negative, or an option is out of range.
+
+    Example:
+        >>> with daemons(1) as executor:
+        ...     launch_local(1)
+        ...     executor.wait_ready()
+        ...     status().connections
+        1
+        2
     """
     return executor_for(compute).launch_local(n, **options)
 
@@ -303,40 +370,64 @@ def launch_local(n: int = 1, *, compute: str | None = None, **options: Any) -> i
 def launch_remote(
     n: int = 1, remote: "Launcher | None" = None, *, compute: str | None = None, **options: Any
 ) -> list[str]:
-    """Start daemons on other machines for a profile, or return the commands that do.
+    """Start daemons on other machines for a profile, or return the commands that start them.
 
     Args:
         n: How many.
-        remote: How; by default as :func:`daemons` was told.
+        remote: How to start them, as returned by :func:`ssh_config` and the like; by default, as
+            given to :func:`daemons`.
         compute: The name of the profile; by default the current one.
-        options: How they live, as for :meth:`MiraiExecutor.launch_local`.
+        **options: The same as for :meth:`MiraiExecutor.launch_local`.
 
     Returns:
-        As :meth:`MiraiExecutor.launch_remote`.
+        The answers of the launcher, or shell commands, as :meth:`MiraiExecutor.launch_remote`
+        returns them.
 
     Raises:
         DaemonsNotSetError: The profile has no daemons.
-        LaunchError: The launcher has failed.
+        LaunchError: The launcher failed.
         RuntimeError: The profile has no ``url``.
+
+    Example:
+        >>> with daemons(url=local_url(tcp=True)):
+        ...     commands = launch_remote(2)
+        >>> len(commands)
+        2
     """
     return executor_for(compute).launch_remote(n, remote, **options)
 
 
 def status(compute: str | None = None) -> Status:
-    """Return what a profile is doing now; where no daemons are set by default, nothing.
+    """Return a snapshot of a profile; an empty one if no default daemons are set.
+
+    Args:
+        compute: The name of the profile; by default the current one.
 
     Raises:
         DaemonsNotSetError: There is no such profile.
+
+    Example:
+        >>> with daemons(2):
+        ...     status().connections
+        2
     """
     executor = executor_for(compute) if compute is not None else _current_or_none()
     return executor.status() if executor is not None else Status(0, None, 0, 0, 0, ())
 
 
 def info(compute: str | None = None) -> Info:
-    """Return mirai's five counters; where no daemons are set by default, zeros.
+    """Return mirai's five counters; zeros if no default daemons are set.
+
+    Args:
+        compute: The name of the profile; by default the current one.
 
     Raises:
         DaemonsNotSetError: There is no such profile.
+
+    Example:
+        >>> with daemons(2):
+        ...     info()
+        Info(connections=2, cumulative=2, awaiting=0, executing=0, completed=0)
     """
     executor = executor_for(compute) if compute is not None else _current_or_none()
     return executor.info() if executor is not None else Info(0, 0, 0, 0, 0)
@@ -359,8 +450,11 @@ def _current_or_none() -> MiraiExecutor | None:
 
 def _how_to_set(name: str) -> str:
     call = "daemons(4)" if name == _DEFAULT else f"daemons(4, compute={name!r})"
-    known = ", ".join(map(repr, sorted(_profiles))) or "none at all"
-    return f"no daemons are set for the profile {name!r} (set are: {known}); use {call} to set 4"
+    known = ", ".join(map(repr, sorted(_profiles))) or "none"
+    return (
+        f"no daemons are set for profile {name!r} (profiles with daemons: {known}); "
+        f"call {call} to start 4"
+    )
 
 
 def _set(name: str, executor: MiraiExecutor) -> None:

@@ -28,7 +28,7 @@ _PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between two rounds
 
 
 class NotConnectedError(Exception):
-    """The host could not be found, or does not let us in, or is none of ours.
+    """The host could not be reached, refused us, or is not the right one.
 
     Attributes:
         code: The exit code that says which.
@@ -41,9 +41,17 @@ class NotConnectedError(Exception):
 
 # What an address can answer that no second try will change, what it means, and in whose words.
 _FINAL: tuple[tuple[type[Exception], ExitCode, str], ...] = (
-    (VersionMismatchError, ExitCode.WRONG_VERSION, "host and daemon do not fit together"),
-    (WrongSecretError, ExitCode.WRONG_SECRET, "the host is not the one to serve"),
-    (ssl.SSLCertVerificationError, ExitCode.UNTRUSTED, "what answers is not the host to serve"),
+    (VersionMismatchError, ExitCode.WRONG_VERSION, "host and daemon are not compatible"),
+    (
+        WrongSecretError,
+        ExitCode.WRONG_SECRET,
+        "this is not the host that the daemon was started for",
+    ),
+    (
+        ssl.SSLCertVerificationError,
+        ExitCode.UNTRUSTED,
+        "this is not the host that the daemon was started for",
+    ),
 )
 
 
@@ -59,7 +67,7 @@ def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -
         retry: For how many seconds to go on when nobody answers.
 
     Raises:
-        NotConnectedError: Nobody has answered in time, or only those who are none of ours.
+        NotConnectedError: No host answered in time, or only wrong ones did.
     """
     deadline = time.monotonic() + retry
     pause = _PAUSE
@@ -114,7 +122,7 @@ def _prove(link: Link, credentials: DaemonCredentials, *, sealed: bool) -> None:
         while not handshake.is_done:
             frame = link.receive()
             if frame is None:
-                raise LinkClosedError("nothing came in time")
+                raise LinkClosedError("no answer in time")
             if (answer := handshake.receive(bytes(frame))) is not None:
                 link.send(answer)
     except ProtocolError as error:
@@ -128,7 +136,7 @@ def _prove(link: Link, credentials: DaemonCredentials, *, sealed: bool) -> None:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not the one to trust: {error.verify_message}"
+        return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, TimeoutError):
         return "no answer"
     return str(error) or type(error).__name__

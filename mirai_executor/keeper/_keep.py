@@ -41,9 +41,11 @@ def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
             return ExitCode.DONE
         return _say(error.code, str(error))
     except (LaunchError, OSError) as error:
-        return _say(ExitCode.BROKEN, f"no interpreter for tasks could be started: {error}")
+        return _say(ExitCode.BROKEN, f"cannot start a Python interpreter for tasks: {error}")
     if keeper.is_broken:
-        return _say(ExitCode.BROKEN, "its interpreters end before they do a task")
+        return _say(
+            ExitCode.BROKEN, "the Python interpreters that it starts exit before they run a task"
+        )
     return ExitCode.DONE
 
 
@@ -68,8 +70,8 @@ class _Keeper:
         """Serve a host with one daemon; True if there may be a next one.
 
         Raises:
-            NotConnectedError: There is no host, or none that is to be served.
-            LaunchError: There is no daemon, or none that was ready in time.
+            NotConnectedError: There is no host, or not the right one.
+            LaunchError: No daemon could be started, or it was not ready in time.
         """
         retry = self._options.retry
         if self.was_connected:
@@ -82,7 +84,7 @@ class _Keeper:
         if end is End.WRONG_MODE:
             raise _wrong_mode(self._options)
         if end is End.OVERDUE:
-            raise LaunchError("it was not ready in the time that its host gives it")
+            raise LaunchError("it was not ready within the start_timeout of its host")
         if end is End.CRASHED and session.came_to_nothing:
             self._failures.append(time.monotonic())
         else:
@@ -95,7 +97,7 @@ def _wrong_mode(options: Options) -> NotConnectedError:
     works, asks = ("without", "") if options.dispatcher else ("with", "no-")
     return NotConnectedError(
         ExitCode.WRONG_MODE,
-        f"the host works {works} a dispatcher, and this daemon was started with "
+        f"the host works {works} a dispatcher, but this daemon was started with "
         f"--{asks}dispatcher",
     )
 

@@ -1,4 +1,4 @@
-"""How a daemon lives, and what its exit code says of its end."""
+"""The options of a daemon that connects, and the meaning of its exit codes."""
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -9,41 +9,42 @@ __all__ = ["Autoexit", "ExitCode", "Options"]
 
 
 class Autoexit(Enum):
-    """What happens when the host is gone."""
+    """What a daemon does when its host is gone."""
 
-    NOW = "now"  # the task that runs is ended
-    FINISH = "finish"  # it may end by itself; nobody gets its result
-    NEVER = "never"  # as NOW, and then the next host at the same address is served
+    NOW = "now"  # stop the running task
+    FINISH = "finish"  # let it finish; nobody gets its result
+    NEVER = "never"  # as NOW, and then serve the next host at the same address
 
 
 class ExitCode(IntEnum):
     """Why a daemon has ended."""
 
-    DONE = 0  # its host has let it go, or has ended
-    USAGE = 2  # the command line, or the environment, is not as it must be
-    UNREACHABLE = 10  # the host answered at none of its addresses
-    UNTRUSTED = 11  # what answered has not the certificate that was to be expected
-    WRONG_SECRET = 12  # the host is of another executor
+    DONE = 0  # its host released it, or has ended
+    USAGE = 2  # invalid command line or environment
+    UNREACHABLE = 10  # no answer at any address of the host
+    UNTRUSTED = 11  # the certificate at the host's address is not trusted
+    WRONG_SECRET = 12  # the host belongs to another executor
     WRONG_VERSION = 13  # host and daemon have different versions of Python, or of this package
-    BROKEN = 14  # no interpreter to run tasks could be started, or each came to nothing
-    WRONG_MODE = 15  # the host works with a dispatcher, or without, and was to do otherwise
+    BROKEN = 14  # no interpreter for tasks could be started, or none stayed up
+    WRONG_MODE = 15  # the host's dispatcher mode is not the requested one
     INTERRUPTED = 130  # by Ctrl-C
     TERMINATED = 143  # by SIGTERM, as schedulers end a job
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a daemon lives.
+    """The options of a daemon that connects to its host.
 
     Args:
         urls: The addresses of its host, best first.
-        output: Whether what tasks print appears at its standard output.
-        cleanup: Whether it returns to its first state after each task; None leaves it to the host.
-        dispatcher: Whether its host has to work with a dispatcher, or without; None for either.
-        idle_time: Seconds without a task after which it leaves; None for never.
-        wall_time: Seconds after which it takes no more tasks, and leaves; None for never.
-        max_tasks: Tasks after which it leaves; None for any number.
-        autoexit: What happens when the host is gone.
+        output: Whether what tasks print appears on its standard output.
+        cleanup: Whether it resets the interpreter after each task; None leaves it to the host.
+        dispatcher: Whether its host must work with a dispatcher, or without one; None accepts
+            either.
+        idle_time: Seconds without a task after which it exits; None for never.
+        wall_time: Seconds after which it accepts no more tasks, and exits; None for never.
+        max_tasks: Tasks after which it exits; None for any number.
+        autoexit: What it does when the host is gone.
         retry: For how many seconds it tries to reach its host.
     """
 

@@ -1,4 +1,4 @@
-"""Lets tasks print where perhaps nobody listens any more.
+"""Lets tasks print even if nobody reads the output any more.
 
 A login that is cut takes along who read this process's standard output, and whoever writes to a
 pipe without a reader fails. So the daemon writes to a pipe of its keeper's, which drops what

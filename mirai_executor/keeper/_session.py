@@ -14,6 +14,7 @@ from enum import Enum, auto
 
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
+from mirai_executor._host._deaths import LOOK
 from mirai_executor._host._local import LocalDaemon
 from mirai_executor._host._nursery import Nursery
 from mirai_executor._host._relay import Relay
@@ -66,8 +67,8 @@ class Session:
         self._daemon = self._start()
         self._watch(self._link, self._on_host)
         self._watch(self._daemon.link, self._on_daemon)
-        if self._daemon.pidfd >= 0:
-            self._selector.register(self._daemon.pidfd, selectors.EVENT_READ, self._on_death)
+        if self._daemon.end_fd >= 0:
+            self._selector.register(self._daemon.end_fd, selectors.EVENT_READ, self._on_death)
         now = time.monotonic()
         self._end: End | None = None
         self._is_leaving = False  # the host has let the daemon go
@@ -215,7 +216,7 @@ class Session:
                 self._was_killed, self._is_overdue = True, overdue
                 self._daemon.kill(signum)
             case _:
-                raise _wire.WireError(f"a host does not send {type(frame).__name__}")
+                raise _wire.WireError(f"unexpected {type(frame).__name__} frame from the host")
 
     def _lose_host(self) -> None:
         """Do what was asked for in case that the host is gone."""
@@ -276,7 +277,8 @@ class Session:
         if self._daemon.is_dead:
             return
         self._daemon.is_dead = True
-        self._selector.unregister(self._daemon.pidfd)
+        if self._daemon.end_fd >= 0:
+            self._selector.unregister(self._daemon.end_fd)
         self._daemon.reap()
         if self._daemon.link_is_closed:
             self._report_end()
@@ -318,6 +320,8 @@ class Session:
         yield from self._stops.deadlines()
         if self._dead_until is not None:
             yield self._dead_until
+        if self._daemon.must_be_looked_at:
+            yield time.monotonic() + LOOK
         if not self._wants_to_leave:
             yield self._end_at  # never, perhaps
             if self._options.idle_time is not None and self._idle_since is not None:
@@ -330,6 +334,8 @@ class Session:
         if self._next_beat <= now:
             self._on_beat(now)
         self._stops.insist(now, self._insist)
+        if self._daemon.must_be_looked_at and self._daemon.has_ended():
+            self._on_death()
         if self._dead_until is not None and self._dead_until <= now:
             self._dead_until = None
             if self._daemon.is_dead:
@@ -366,8 +372,8 @@ class Session:
             return
         self._daemon.kill(signal.SIGTERM)
         with selectors.DefaultSelector() as selector:
-            if self._daemon.pidfd >= 0:
-                selector.register(self._daemon.pidfd, selectors.EVENT_READ)
+            if self._daemon.end_fd >= 0:
+                selector.register(self._daemon.end_fd, selectors.EVENT_READ)
             selector.select(_LET_GO)
         self._report_end()
 

@@ -1,4 +1,4 @@
-"""Turns "daemons, please" into started processes or jobs. A launcher is data.
+"""Turns requests for daemons into started processes or jobs. A launcher is plain data.
 
 ::
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirai_executor._arguments import check_count
+
 from ._daemon import (
     Command,
     DaemonCommand,
@@ -30,10 +32,10 @@ class Scheduler:
     Args:
         prefix: What its lines of options begin with.
         array: Its option for an array of ``{n}`` jobs; ``{name}`` is the name of the job.
-        asks_for_array: A pattern that finds a user's own array among the lines of options.
-        shell: A line that makes it run the script by ``/bin/sh``, where the first line does not.
-        named: A pattern for the name of the job, where the array is part of that option; what
-            it matches is taken out of the user's lines, and its group is the name.
+        asks_for_array: A pattern that finds an array among the user's lines of options.
+        shell: A line that makes it run the script with ``/bin/sh``, if the first line does not.
+        named: A pattern for the name of the job, if the array is part of that option. What it
+            matches is removed from the user's lines, and its group is the name.
     """
 
     prefix: str
@@ -61,7 +63,7 @@ _OF_COMMAND = {"sbatch": "slurm", "bsub": "lsf"}
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """How daemons are started by a scheduler; made by :func:`cluster_config`."""
+    """How to start daemons with a scheduler; made by :func:`cluster_config`."""
 
     scheduler: Scheduler
     command: tuple[str, ...]
@@ -105,8 +107,8 @@ class ClusterConfig:
         if size > 1:
             if any(self._is_option(line, scheduler.asks_for_array) for line in lines):
                 raise ValueError(
-                    "the options ask for an array of jobs, which is how several daemons are "
-                    "started; leave it out, or launch 1"
+                    "options= asks for an array of jobs, which is how several daemons are "
+                    "started; leave it out, or launch one daemon at a time"
                 )
             name, lines = self._without_name(lines)
             ours.append(scheduler.array.format(n=size, name=name))
@@ -137,27 +139,36 @@ def cluster_config(
     secret_folder: str | Path | None = None,
     largest_array: int = 1000,
 ) -> ClusterConfig:
-    """Describe how to start daemons by the scheduler of a cluster.
+    """Describe how to start daemons as jobs of a cluster's scheduler. Starts nothing yet.
 
     Args:
-        command: ``"sbatch"`` of Slurm, ``"qsub"`` of SGE, Torque or PBS, ``"bsub"`` of LSF.
-        options: The scheduler's lines for the script of a job, as ``"#SBATCH --mem=10G"``; lines
-            of shell may follow them.
-        python: The Python interpreter on the nodes, or the words that run one; by default the
-            path of this one.
-        prologue: Lines of shell that prepare the environment, as ``"module load python"``.
+        command: ``"sbatch"`` for Slurm, ``"qsub"`` for SGE, Torque or PBS, ``"bsub"`` for LSF.
+        options: Lines for the script of the job, such as ``"#SBATCH --mem=10G"``; they may be
+            followed by lines of shell.
+        python: The Python interpreter on the nodes, or the words of a command that runs it; by
+            default, the path of the current one.
+        prologue: Lines of shell that prepare the environment, such as ``"module load python"``.
         scheduler: ``"slurm"``, ``"sge"``, ``"pbs"`` (Professional), ``"torque"`` or ``"lsf"``, if
-            the command and the options do not tell; or a :class:`Scheduler` of your own.
-        secret_folder: A folder that the nodes share. The executor's secret then goes to a file
-            there that only this user can read, instead of into the script, of which schedulers
-            keep copies.
-        largest_array: How many jobs an array may have (in Slurm, ``MaxArraySize`` less one).
+            it cannot be determined from the command and the options; or a ``Scheduler`` of your
+            own.
+        secret_folder: A folder shared by the nodes. The executor's secret is then written to a
+            file there that only you can read, instead of into the script, of which schedulers keep
+            copies.
+        largest_array: How many jobs an array may have (in Slurm, ``MaxArraySize`` minus one).
+
+    Returns:
+        A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
 
     Raises:
-        ValueError: The scheduler cannot be told, or a word is none.
+        TypeError: An argument has the wrong type.
+        ValueError: The scheduler cannot be determined, or an argument contains invalid characters.
+
+    Example:
+        >>> launcher = cluster_config("sbatch", "#SBATCH --mem=10G")
+        >>> launcher.scheduler.prefix, launcher.options
+        ('#SBATCH', ('#SBATCH --mem=10G',))
     """
-    if largest_array < 1:
-        raise ValueError(f"an array has at least 1 job, not {largest_array}")
+    check_count("largest_array", largest_array, 1)
     words, lines = words_of(command), lines_of(options)
     return ClusterConfig(
         scheduler if isinstance(scheduler, Scheduler) else _told(scheduler, words[0], lines),
@@ -174,7 +185,7 @@ def _told(name: str | None, command: str, lines: Sequence[str]) -> Scheduler:
     name = name or _OF_COMMAND.get(Path(command).name) or _of_lines(lines)
     if name not in SCHEDULERS:
         raise ValueError(
-            f"{name or command!r} does not tell which scheduler it belongs to; "
+            f"cannot determine the scheduler from {name or command!r}; "
             f"pass scheduler= one of {', '.join(SCHEDULERS)}"
         )
     return SCHEDULERS[name]

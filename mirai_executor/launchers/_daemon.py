@@ -1,11 +1,11 @@
-"""Says what starts a remote daemon, as data: its command, its script, its environment.
+"""Describes what starts a remote daemon, as data: its command, its script, its environment.
 
 ::
 
     DaemonCommand ── plan(daemon, count) of a launcher ──► [Submission] ── launch() ──► daemons
 
-The secret is in no command line: it travels in the environment of a process, or in a script on
-standard input. Certificates and names go the same way, so that a command line stays short.
+No command line contains the secret: it travels in the environment of a process, or in a script on
+standard input. So do certificates and names, which keeps command lines short.
 """
 
 import shlex
@@ -41,15 +41,15 @@ STARTED = "mirai-executor: daemons started"
 
 @dataclass(frozen=True)
 class DaemonCommand:
-    """What a daemon must be told, wherever it is started.
+    """What a daemon must know, wherever it is started.
 
     Args:
         urls: The addresses of the host, in the order in which it tries them.
-        credentials: How it proves itself, and recognises the host.
-        options: Further words of its command line.
+        credentials: How it authenticates, and recognises the host.
+        options: More words of its command line.
 
     Raises:
-        ValueError: No daemon could dial such an address, or no command line carry such a word.
+        ValueError: Daemons cannot connect to an address, or a word cannot be part of a command.
     """
 
     urls: tuple[str, ...]
@@ -61,7 +61,10 @@ class DaemonCommand:
             raise ValueError("a daemon needs at least one address of the host")
         for url in map(Url.parse, self.urls):
             if url.is_wildcard or (url.scheme != "ipc" and url.port == 0):
-                raise ValueError(f"{url} can be listened at, but not dialled")
+                raise ValueError(
+                    f"daemons cannot connect to {url}: it names no single host and port, and is "
+                    "only an address to listen on"
+                )
         words_of(self.options)
 
     def argv(self, python: Sequence[str]) -> tuple[str, ...]:
@@ -89,7 +92,7 @@ class Until(Enum):
 
 @dataclass(frozen=True)
 class PrivateFile:
-    """A file that must be there before a command runs, readable to this user alone."""
+    """A file to write before a command runs, readable only by this user."""
 
     path: Path
     text: str = field(repr=False)
@@ -97,15 +100,15 @@ class PrivateFile:
 
 @dataclass(frozen=True)
 class Command:
-    """A command to run here, for one or more daemons to be started.
+    """A command to run on this machine, which starts one or more daemons.
 
     Args:
         argv: The command line.
-        stdin: What it reads from its standard input.
-        environment: What is added to the environment, as pairs of name and value.
-        files: What it finds in the file system.
-        until: When it has done its work.
-        secret: What no message about it may show.
+        stdin: Its standard input.
+        environment: Variables added to its environment, as pairs of name and value.
+        files: Files to write before it runs.
+        until: When the launch is complete.
+        secret: A text that messages must not show.
     """
 
     argv: tuple[str, ...]
@@ -131,20 +134,20 @@ Submission = Command | HttpRequest
 
 
 class Launcher(Protocol):
-    """A way to start daemons elsewhere: plain data, to be printed, stored and used again."""
+    """A way to start daemons elsewhere: plain data, which can be printed and used again."""
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
-        """Return what is to be run, or requested, for ``count`` daemons. Does nothing yet."""
+        """Return what to run, or to request, for ``count`` daemons. Does nothing yet."""
 
 
 def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3") -> str:
     """Return the text that starts a daemon when it is pasted into a shell elsewhere.
 
-    It holds the secret: who reads it can run code as its owner, until the executor ends.
+    It contains the secret: anyone who reads it can run code as its owner, until the executor ends.
 
     Args:
-        daemon: What the daemon must be told.
-        python: The Python interpreter there, or the words that run one.
+        daemon: What the daemon must know.
+        python: The Python interpreter there, or the words of a command that runs it.
     """
     words = shlex.join(daemon.argv(words_of(python)))
     return " ".join([*_assignments(daemon.environment), words])
@@ -170,23 +173,31 @@ def words_of(words: str | Sequence[str]) -> tuple[str, ...]:
         ValueError: A word is empty, or holds a control character: a scheduler that looks for its
             options in a script would find them behind a line break inside quotes.
     """
-    found = (words,) if isinstance(words, str) else tuple(words)
+    if isinstance(words, str):
+        words = (words,)
+    if not hasattr(words, "__iter__") or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"expected a string or a list of strings, not {words!r}")
+    found = tuple(words)
     for word in found:
         if not word or any(character < " " or character == "\x7f" for character in word):
-            raise ValueError(f"{word!r} cannot be a word of a command line")
+            raise ValueError(
+                f"invalid word {word!r} of a command line: it is empty or has a control character"
+            )
     return found
 
 
 def lines_of(text: str | Sequence[str]) -> tuple[str, ...]:
     """Return lines without the blanks around them, and without empty ones."""
+    if not hasattr(text, "__iter__"):
+        raise TypeError(f"expected lines of shell, a string or a list of strings, not {text!r}")
     joined = text if isinstance(text, str) else "\n".join(text)
     return tuple(line.strip() for line in joined.splitlines() if line.strip())
 
 
 def checked_count(count: int) -> int:
-    """Return a number of daemons."""
+    """Return a number of daemons, which must not be negative."""
     if count < 0:
-        raise ValueError(f"the number of daemons must be zero or greater, not {count}")
+        raise ValueError(f"the number of daemons must be >= 0, not {count}")
     return count
 
 

@@ -27,7 +27,7 @@ Deferred = str | Callable[[], str] | None
 
 @dataclass(frozen=True)
 class HttpConfig:
-    """How daemons are started by an HTTP service; made by :func:`http_config`."""
+    """How to start daemons with an HTTP service; made by :func:`http_config`."""
 
     url: str
     method: str = "POST"
@@ -78,38 +78,53 @@ def http_config(
     prologue: str | Sequence[str] = (),
     insecure: bool = False,
 ) -> HttpConfig:
-    """Describe how to start daemons by an HTTP service. Each daemon takes one request.
+    """Describe how to start daemons with requests to an HTTP service. Sends nothing yet.
+
+    Each daemon takes one request.
 
     Args:
         url: The address of the service.
         method: The method of the request.
         headers: Its headers.
         data: Its body: a string is sent as it is, anything else as JSON. Every string in it that
-            is ``"."`` stands for a script of ``/bin/sh`` that runs the daemon.
-        token: Sent as ``Authorization: Bearer``; or a callable that returns it, asked at each
+            equals ``"."`` is replaced by a ``/bin/sh`` script that runs the daemon.
+        token: Sent as ``Authorization: Bearer``; or a callable that returns it, called at each
             launch.
         cookie: Sent as ``Cookie``; or a callable, as for ``token``.
-        python: The Python interpreter where the daemon runs, or the words that run one; by
-            default the path of this one.
+        python: The Python interpreter where the daemon runs, or the words of a command that runs
+            it; by default, the path of the current one.
         prologue: Lines of shell that prepare the environment there.
-        insecure: Whether the address may be one of plain HTTP on another machine: the request
-            holds the executor's secret.
+        insecure: Whether to allow plain HTTP to another machine, although the request contains the
+            executor's secret.
+
+    Returns:
+        A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
 
     Raises:
-        ValueError: The address is none, or is not safe.
-        TypeError: The data cannot be written as JSON.
+        TypeError: ``data`` cannot be written as JSON, or another argument has the wrong type.
+        ValueError: ``url`` is not a valid HTTP or HTTPS address, or is insecure.
+
+    Example:
+        >>> launcher = http_config("https://cluster.example.org/jobs", data={"script": "."})
+        >>> launcher.method, launcher.url
+        ('POST', 'https://cluster.example.org/jobs')
     """
+    if not isinstance(url, str):
+        raise TypeError(f"url must be a string such as 'https://host/path', not {url!r}")
+    if headers is not None and not hasattr(headers, "items"):
+        raise TypeError(f"headers must be a dict of names and values, not {headers!r:.60}")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
-        raise ValueError(f"{url!r} is no address of an HTTP service")
+        raise ValueError(f"invalid address {url!r}: expected http:// or https:// and a host")
     if parts.username is not None:
         raise ValueError(
-            "the address names a user, and addresses get printed; use token= or headers="
+            "url must not contain a user name or password, since it is shown in messages; "
+            "use token= or headers="
         )
     if parts.scheme == "http" and not Url("tcp", parts.hostname).is_loopback and not insecure:
         raise ValueError(
             f"{url!r} is not encrypted, and the request holds the executor's secret; "
-            "use https://, or pass insecure=True if nobody else can read it"
+            "use https://, or pass insecure=True if nobody else can read the connection"
         )
     return HttpConfig(
         url,

@@ -1,4 +1,4 @@
-"""Runs what launchers have planned, side by side; all of it works, or none of it stays."""
+"""Runs what launchers have planned, in parallel; if one part fails, the others are stopped."""
 
 import contextlib
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, assert_never
 from urllib.parse import urlsplit
 
+from mirai_executor import _nameless
 from mirai_executor.errors import LaunchError
 
 from ._daemon import STARTED, Command, HttpRequest, PrivateFile, Submission, Until
@@ -27,11 +28,12 @@ _STARTED = STARTED.encode()
 
 @dataclass(frozen=True)
 class Launched:
-    """What came of a submission.
+    """The outcome of a submission.
 
     Args:
-        process: The command, if it runs as long as its daemons; read its ``stderr`` or it stalls.
-        output: What the command has printed, or the service has answered: the number of a job.
+        process: The command, if it runs as long as its daemons; it stalls unless its ``stderr``
+            is read.
+        output: What the command printed or the service answered, such as the number of a job.
     """
 
     process: "subprocess.Popen[bytes] | None" = None
@@ -57,15 +59,15 @@ class _Started:
 
 
 def launch(submissions: Sequence[Submission], timeout: float = 60.0) -> list[Launched]:
-    """Run the submissions side by side. Returns once daemons are asked for, not once they came.
+    """Run the submissions in parallel. Returns once daemons are requested, not once they come.
 
     Args:
         submissions: What a launcher has planned.
         timeout: How long all of it may take, in seconds.
 
     Raises:
-        LaunchError: One failed; it carries the command, exit status and standard error. Commands
-            that would have stayed are stopped then. Jobs that were accepted stay in their queue.
+        LaunchError: One failed; the error has its command, exit status and standard error. Then
+            commands that keep running are stopped. Jobs that were accepted stay in their queue.
     """
     if not submissions:
         return []
@@ -127,7 +129,7 @@ def _run_to_its_end(command: Command, started: _Started, deadline: float) -> Lau
             code = process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             _kill(process)
-            raise _failure(command, None, "did not end in time", _tail(err)) from None
+            raise _failure(command, None, "did not finish in time", _tail(err)) from None
         if code != 0:
             raise _failure(command, code, _exit(code), _tail(err) or _tail(out))
         return Launched(output=_tail(out))
@@ -148,7 +150,7 @@ def _run_until_started(command: Command, started: _Started, deadline: float) -> 
             code = process.wait(max(0.0, min(1.0, deadline - time.monotonic())))
     _kill(process)
     _close(process)
-    why = "did not start its daemons in time" if code is None else _exit(code)
+    why = "did not start the daemons in time" if code is None else _exit(code)
     raise _failure(command, code, why, _text(said))
 
 
@@ -172,7 +174,7 @@ def _popen(
     stdout: int | IO[bytes] | None = subprocess.DEVNULL,
 ) -> "subprocess.Popen[bytes]":
     if started.is_over:
-        raise LaunchError("the launch was given up", command=command.argv)
+        raise LaunchError("the launch was abandoned", command=command.argv)
     try:
         process = subprocess.Popen(
             command.argv,
@@ -212,7 +214,7 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _exit(code: int) -> str:
-    return f"was ended by signal {-code}" if code < 0 else f"failed with exit status {code}"
+    return f"was killed by signal {-code}" if code < 0 else f"failed with exit status {code}"
 
 
 def _failure(command: Command, code: int | None, why: str, stderr: str) -> LaunchError:
@@ -221,7 +223,7 @@ def _failure(command: Command, code: int | None, why: str, stderr: str) -> Launc
 
     said = clean(stderr).strip()
     return LaunchError(
-        f"{command.argv[0]} {why}{f'; it said: {said.splitlines()[-1]}' if said else ''}",
+        f"{command.argv[0]} {why}{f'; last output: {said.splitlines()[-1]}' if said else ''}",
         command=tuple(map(clean, command.argv)),
         exitcode=code,
         stderr=clean(stderr),
@@ -237,10 +239,7 @@ def _input(command: Command) -> IO[bytes]:
 
 
 def _memory() -> IO[bytes]:
-    """Return a file without a name, in memory where the system can."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("mirai-launch"), "w+b", buffering=0)
-    return tempfile.TemporaryFile(buffering=0)
+    return os.fdopen(_nameless.create("mirai-launch"), "w+b", buffering=0)
 
 
 def _tail(file: IO[bytes]) -> str:

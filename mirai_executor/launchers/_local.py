@@ -31,6 +31,10 @@ class LocalLauncher:
     output: bool = True
     stdout: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.python is not None and not isinstance(self.python, (str, Path)):
+            raise TypeError(f"python must be the path of an interpreter, not {self.python!r}")
+
     def command(self, fds: Sequence[int], server: Sequence[int] = ()) -> tuple[str, ...]:
         """Return the command that starts a daemon which inherits these descriptors.
 
@@ -76,6 +80,6 @@ class LocalLauncher:
         if sys.executable and "py" in Path(sys.executable).name.lower():
             return sys.executable
         raise LaunchError(
-            f"sys.executable is {sys.executable!r}, which is no Python interpreter that could run "
-            "a daemon; pass python='/path/to/python'"
+            f"cannot start daemons: sys.executable is {sys.executable!r}, which is not a Python "
+            "interpreter; pass python='/path/to/python'"
         )

@@ -1,4 +1,4 @@
-"""Starts daemons by any command, for machines and schedulers that nothing else here knows."""
+"""Starts daemons with any command, for machines and schedulers that have no launcher."""
 
 import shlex
 import sys
@@ -21,7 +21,7 @@ __all__ = ["RemoteConfig", "remote_config"]
 
 @dataclass(frozen=True)
 class RemoteConfig:
-    """How daemons are started by some command; made by :func:`remote_config`."""
+    """How to start daemons with a command; made by :func:`remote_config`."""
 
     command: tuple[str, ...]
     args: tuple[str, ...]
@@ -63,31 +63,43 @@ def remote_config(
     stays: bool = False,
     prologue: str | Sequence[str] = (),
 ) -> RemoteConfig:
-    """Describe how to start daemons by a command of your own. It is run once for each daemon.
+    """Describe how to start daemons with a command of your own. Runs nothing yet.
+
+    The command is run once for each daemon.
 
     Args:
-        command: The command, or the words that run it.
-        args: Its arguments. The one that is ``"."`` stands for the daemon's command.
-        python: The Python interpreter where the daemon runs, or the words that run one; by
-            default the path of this one.
-        quote: Whether the daemon's command is one argument, quoted for a shell, as
+        command: The command, or its words.
+        args: Its arguments. The one that equals ``"."`` is replaced by the daemon's command.
+        python: The Python interpreter where the daemon runs, or the words of a command that runs
+            it; by default, the path of the current one.
+        quote: Whether to pass the daemon's command as one argument, quoted for a shell, as
             ``sbatch --wrap`` needs it; otherwise each of its words is an argument.
-        stdin: How the secret gets there. By default it is in the environment of the command,
-            which must pass it on; if True, ``"."`` is ``/bin/sh``, and the daemon's command
-            arrives, secret and all, on standard input, as for ``docker run -i``.
+        stdin: How the secret gets there. By default it is in the environment of the command, which
+            must pass it on. If True, ``"."`` is replaced by ``/bin/sh``, and the daemon's command
+            and the secret are sent to its standard input, as for ``docker run -i``.
         stays: Whether the command runs as long as its daemon, as ``srun`` does; otherwise it must
-            end well at once, as ``sbatch`` does.
+            end at once with status 0, as ``sbatch`` does.
         prologue: Lines of shell that prepare the environment; only with ``stdin=True``.
 
+    Returns:
+        A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
+
     Raises:
-        ValueError: No argument is ``"."``, or a word is none.
+        TypeError: An argument has the wrong type.
+        ValueError: No argument equals ``"."``, or a word is empty or contains control characters.
+
+    Example:
+        >>> launcher = remote_config("sbatch", ["--mem=1G", "--wrap", "."], quote=True)
+        >>> launcher.args
+        ('--mem=1G', '--wrap', '.')
     """
-    if isinstance(args, str) or "." not in args:
+    if isinstance(args, str) or not hasattr(args, "__iter__") or "." not in args:
         raise ValueError(
-            f"args is a list of arguments, one of them '.' for the daemon's command; not {args!r}"
+            f"args must be a list of strings, one of them '.' for the daemon's command, "
+            f"not {args!r}"
         )
     if prologue and not stdin:
-        raise ValueError("a prologue needs stdin=True: without it, no shell runs the command")
+        raise ValueError("prologue= needs stdin=True: without it, no shell runs the command")
     return RemoteConfig(
         words_of(command),
         words_of(args),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mirai_executor._arguments import check_count
 from mirai_executor.urls import Url
 
 from ._daemon import (
@@ -29,7 +30,7 @@ _REMOTE = re.compile(
 
 @dataclass(frozen=True)
 class Remote:
-    """A machine that SSH reaches; where user or port are None, SSH's configuration says."""
+    """A machine to reach over SSH; if user or port are None, SSH's configuration decides."""
 
     host: str
     port: int | None = None
@@ -38,7 +39,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class SshConfig:
-    """How daemons are started over SSH; made by :func:`ssh_config`."""
+    """How to start daemons over SSH; made by :func:`ssh_config`."""
 
     remotes: tuple[Remote, ...]
     tunnel: bool = False
@@ -117,27 +118,39 @@ def ssh_config(
     options: Sequence[str] = (),
     prologue: str | Sequence[str] = (),
 ) -> SshConfig:
-    """Describe how to start daemons over SSH, with keys that need no password.
+    """Describe how to start daemons over SSH. Connects nowhere yet.
+
+    SSH must be able to log in without asking for a password.
 
     Args:
         remotes: The machines, as ``"ssh://user@10.75.32.90:222"``, ``"user@node"``,
-            ``"ssh://[2001:db8::7]"`` or a name from SSH's configuration. Each of them gets as many
-            daemons as are asked for.
+            ``"ssh://[2001:db8::7]"`` or a name from SSH's configuration. As many daemons as are
+            requested start on each of them.
         tunnel: Whether daemons reach the host through the SSH connection. The host must listen on
             127.0.0.1, see :func:`local_url`; the same port is used on the other machine.
-        timeout: How long SSH may take to connect, in seconds.
-        command: The SSH client, or the words that run one.
-        python: The Python interpreter on the machines, or the words that run one; by default the
-            path of this one.
-        options: SSH options, as ``"StrictHostKeyChecking=accept-new"``.
-        prologue: Lines of shell that prepare the environment there, as ``". ~/.profile"``.
+        timeout: How long SSH may take to connect, in whole seconds.
+        command: The SSH client, or the words of a command that runs it.
+        python: The Python interpreter on the machines, or the words of a command that runs it; by
+            default, the path of the current one.
+        options: SSH options, such as ``"StrictHostKeyChecking=accept-new"``.
+        prologue: Lines of shell that prepare the environment there, such as ``". ~/.profile"``.
+
+    Returns:
+        A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
 
     Raises:
-        ValueError: A machine, or another word, is not one.
+        TypeError: An argument has the wrong type.
+        ValueError: A machine is invalid, or a word is empty or contains control characters.
+
+    Example:
+        >>> launcher = ssh_config(["node7", "ssh://user@10.75.32.90:222"])
+        >>> [(remote.host, remote.port) for remote in launcher.remotes]
+        [('node7', None), ('10.75.32.90', 222)]
     """
-    names = [remotes] if isinstance(remotes, str) else list(remotes)
+    names = words_of(remotes)
     if not names:
-        raise ValueError("ssh_config() needs at least one machine")
+        raise ValueError("remotes must name at least one machine")
+    check_count("timeout", timeout, 1)
     return SshConfig(
         tuple(map(_remote, names)),
         tunnel,
@@ -154,12 +167,11 @@ def _remote(text: str) -> Remote:
     # A leading hyphen would be an option to SSH, and options can run commands.
     if parts is None or any((part or "").startswith("-") for part in parts.group("user", "host")):
         raise ValueError(
-            f"{text!r} is no machine to connect to, such as 'ssh://user@10.75.32.90:22'"
+            f"invalid machine {text!r}: expected something like 'ssh://user@10.75.32.90:22'"
         )
     port = int(parts["port"]) if parts["port"] else None
     if port is not None and not 0 < port < 65536:
-        raise ValueError(f"{text!r} has a port that is none")
-    words_of(text)
+        raise ValueError(f"invalid port in {text!r}: expected 1 to 65535")
     return Remote(parts["host"].strip("[]"), port, parts["user"])
 
 
@@ -169,6 +181,6 @@ def _forward(daemon: DaemonCommand) -> list[str]:
         if url.scheme != "ipc" and url.is_loopback:
             return ["-R", f"{url.authority}:{url.authority}"]
     raise ValueError(
-        f"a tunnel needs a host that listens on 127.0.0.1, and this one listens at "
-        f"{', '.join(daemon.urls)}; use url=local_url(tcp=True)"
+        f"tunnel=True needs an executor that listens on 127.0.0.1, but this one listens on "
+        f"{', '.join(daemon.urls)}; create it with url=local_url(tcp=True)"
     )

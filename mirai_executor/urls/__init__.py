@@ -1,4 +1,4 @@
-"""Knows the addresses at which a host listens and daemons dial.
+"""The addresses on which a host listens and to which daemons connect.
 
 ::
 

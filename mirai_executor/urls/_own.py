@@ -15,16 +15,27 @@ __all__ = ["host_url", "local_url"]
 
 
 def host_url(*, tls: bool = False, port: int = 0) -> list[str]:
-    """Return the addresses of this machine at which daemons on others may reach it, best first.
+    """Return the addresses at which other machines may reach this one, best first. Sends nothing.
 
-    First comes the interface by which this machine reaches the rest of the network, then the
-    others in the order of the system; of each, an IPv4 address before an IPv6 one. Addresses that
-    only mean something on one cable (link-local) and temporary IPv6 ones are left out. A machine
-    that has no other address gets its loopback one. Nothing is sent.
+    First comes the interface through which this machine reaches the rest of the network, then the
+    others in the order of the system; for each, an IPv4 address before an IPv6 one. Link-local and
+    temporary IPv6 addresses are left out. A machine without any other address gets its loopback
+    address.
 
     Args:
         tls: Whether to use TLS.
         port: The port; 0 for a free one.
+
+    Returns:
+        URLs for ``url=``. An executor listens on all of them, and daemons try them in this order.
+
+    Raises:
+        ValueError: ``port`` is not a valid port.
+
+    Example:
+        >>> urls = host_url(tls=True)
+        >>> urls[0].startswith("tls+tcp://")
+        True
     """
     scheme = "tls+tcp" if tls else "tcp"
     port = checked_port(port)
@@ -36,14 +47,24 @@ def local_url(*, tcp: bool = False, port: int = 0) -> str:
     """Return an address that only this machine can reach.
 
     Args:
-        tcp: Whether it must be a TCP port of 127.0.0.1, as SSH tunnels need; otherwise it is a
-            file with a name that cannot be guessed, in a folder that only this user can enter.
+        tcp: Whether it must be a TCP port of 127.0.0.1, as SSH tunnels need. Otherwise it is a
+            file with a random name, in a folder that only you can enter.
         port: The TCP port; 0 for a free one.
+
+    Returns:
+        A URL for ``url=``.
+
+    Raises:
+        ValueError: ``port`` is not a valid port, or is given without ``tcp``.
+
+    Example:
+        >>> local_url(tcp=True)
+        'tcp://127.0.0.1:0'
     """
     if tcp:
         return str(Url("tcp", "127.0.0.1", checked_port(port)))
     if port:
-        raise ValueError("only local_url(tcp=True) has a port")
+        raise ValueError("port needs tcp=True: a local address without TCP is a file")
     return str(Url("ipc", path=str(_private_folder() / secrets.token_hex(12))))
 
 

@@ -1,4 +1,4 @@
-"""Reads, checks and prints one address at which a host listens and daemons dial."""
+"""Reads, checks and prints one address on which a host listens and to which daemons connect."""
 
 import ipaddress
 import os
@@ -15,13 +15,13 @@ _WILDCARDS = ("*", "0.0.0.0", "::")  # noqa: S104 - to recognise them, not to li
 _EXAMPLE = "such as 'tcp://192.168.1.71:5555'"
 _HINTS = {
     "abstract": "any user of the machine could connect to it; use ipc://",
-    "inproc": "daemons are other processes; use ipc://",
+    "inproc": "daemons are separate processes; use ipc://",
     "tls": "write tls+tcp://",
     "tcps": "write tls+tcp://",
     "http": "write ws://",
     "https": "write wss://",
     "unix": "write ipc://",
-    "ssh": "that is a machine to start daemons on, for ssh_config(); the host listens elsewhere",
+    "ssh": "to start daemons over SSH, pass this to ssh_config(), not as the url",
 }
 _PARTS = re.compile(r"(?P<host>\[[^\]]*\]|[^:/\[\]]*)(?P<port>:[^/]*)?(?P<path>/.*)?")
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
@@ -49,22 +49,23 @@ class Url:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the address that a text means.
+        """Return the address that a text stands for.
 
         Raises:
-            ValueError: It is no such address; the message says what to write instead.
+            TypeError: It is not a string.
+            ValueError: It is not a valid address; the message says what to write instead.
         """
         if not isinstance(text, str):
-            raise TypeError(f"a URL is a string {_EXAMPLE}, not {text!r}")
+            raise TypeError(f"url must be a string {_EXAMPLE}, not {text!r}")
         scheme, found, rest = text.partition("://")
         scheme = scheme.lower()
         if not found:
-            raise ValueError(f"{text!r} has no scheme; a URL is a string {_EXAMPLE}")
+            raise ValueError(f"{text!r} has no scheme; expected an address {_EXAMPLE}")
         if scheme == "ipc":
             return cls(scheme, path=_checked_file(rest, text))
         if scheme not in _NETWORK:
             hint = _HINTS.get(scheme, f"use one of {', '.join((*_NETWORK, 'ipc'))}")
-            raise ValueError(f"{text!r} has a scheme that does not work here: {hint}")
+            raise ValueError(f"unsupported scheme in {text!r}: {hint}")
         return cls(scheme, *_checked_place(rest, text, with_path=scheme in _WITH_PATH))
 
     def __str__(self) -> str:
@@ -110,31 +111,33 @@ class Url:
 
 def _checked_file(path: str, text: str) -> str:
     if not path.startswith("/"):
-        raise ValueError(f"{text!r} needs an absolute path, as ipc:///tmp/name")
+        raise ValueError(f"{text!r} needs an absolute path, such as ipc:///tmp/name")
     if not path.isprintable():
-        raise ValueError(f"{text!r} has a character that does not belong into a file name")
+        raise ValueError(f"{text!r} contains a character that is not allowed in a file name")
     if len(os.fsencode(path)) > LONGEST_FILE:
         raise ValueError(
-            f"{text!r} is longer than the {LONGEST_FILE} bytes that a socket file may have"
+            f"the path in {text!r} is longer than {LONGEST_FILE} bytes, the limit for a socket"
         )
     return path
 
 
 def _checked_place(rest: str, text: str, *, with_path: bool) -> tuple[str, int, str]:
     if "@" in rest.partition("/")[0]:
-        raise ValueError(f"{text!r} names a user; an address to listen at has none")
+        raise ValueError(f"{text!r} contains a user name; an address to listen on has none")
     if rest.count(":") > 1 and "[" not in rest:
-        raise ValueError(f"{text!r} needs brackets around its IPv6 address, as tcp://[::1]:5555")
+        raise ValueError(
+            f"{text!r} needs brackets around its IPv6 address, such as tcp://[::1]:5555"
+        )
     parts = _PARTS.fullmatch(rest)
     if parts is None:
-        raise ValueError(f"{text!r} is no host and port; a URL is a string {_EXAMPLE}")
+        raise ValueError(f"invalid address {text!r}: expected host and port, {_EXAMPLE}")
     if not parts["port"]:
-        raise ValueError(f"{text!r} has no port; write {text.rstrip('/')}:0 for a free one")
+        raise ValueError(f"{text!r} has no port; write {text.rstrip('/')}:0 to use a free one")
     host, path = _checked_host(parts["host"] or "*", text), parts["path"] or ""
     if not with_path and path not in ("", "/"):
-        raise ValueError(f"{text!r} has a path; only ws:// and wss:// take one")
+        raise ValueError(f"{text!r} has a path, which only ws:// and wss:// addresses may have")
     if path and not _PATH.fullmatch(path):
-        raise ValueError(f"{text!r} has a path with a character that does not belong there")
+        raise ValueError(f"the path in {text!r} contains a character that is not allowed there")
     return host, checked_port(parts["port"][1:]), path if with_path else ""
 
 
@@ -143,22 +146,24 @@ def _checked_host(host: str, text: str) -> str:
         address = _as_address(host[1:-1])
         if address is None or address.version == 4 or "%" in host:
             raise ValueError(
-                f"{text!r}: {host} is no IPv6 address (a zone such as %eth0 is not taken)"
+                f"{text!r}: {host} is not an IPv6 address (zones such as %eth0 are not supported)"
             )
         return str(address)
     if host == "*" or ("%" not in host and _as_address(host) is not None):
         return host
     if not _NAME.fullmatch(host) or len(host) > _LONGEST_NAME:
-        raise ValueError(f"{text!r}: {host!r} is neither the name of a host nor an IP address")
+        raise ValueError(f"{text!r}: {host!r} is neither a host name nor an IP address")
     if re.fullmatch(r"[0-9.]+", host):
-        raise ValueError(f"{text!r}: {host} is no IPv4 address")
+        raise ValueError(f"{text!r}: {host} is not an IPv4 address")
     return host
 
 
 def checked_port(port: int | str) -> int:
     number = int(port) if str(port).isascii() and str(port).isdecimal() else -1
     if not 0 <= number <= 65535:
-        raise ValueError(f"a port is a number from 0 (a free one) to 65535, not {port!r}")
+        raise ValueError(
+            f"a port must be a number from 1 to 65535, or 0 for a free one, not {port!r}"
+        )
     return number
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import work
-from benchmarks.quantities import WORKERS, check
+from benchmarks.once import WORKERS, check
 from mirai_executor import MiraiExecutor
 from mirai_executor._core import (
     Command,

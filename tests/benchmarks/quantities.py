@@ -14,20 +14,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import work
+from benchmarks.once import WORKERS, burst, check, mapped, round_trips, warm_up
 from benchmarks.peers import PEERS, Peer
-
-WORKERS = 2
-_WARM_UP = 40
-
-
-class WrongAnswerError(AssertionError):
-    """A measured executor returned something else than it should."""
-
-
-def check(condition: bool) -> None:
-    """End the run if an answer is wrong."""
-    if not condition:
-        raise WrongAnswerError
 
 
 @dataclass(frozen=True)
@@ -49,70 +37,35 @@ class Quantity:
     warm: bool = True
 
 
-def _warm_up(peer: Peer) -> None:
-    results = [peer.submit(work.nothing, i) for i in range(_WARM_UP)]
-    check([result.result() for result in results] == list(range(_WARM_UP)))
-
-
-def _round_trips(peer: Peer, count: int = 400) -> list[float]:
-    _warm_up(peer)
-    times = []
-    for i in range(count):
-        start = time.perf_counter()
-        answer = peer.submit(work.nothing, i).result()
-        times.append(time.perf_counter() - start)
-        check(answer == i)
-    return times
-
-
 def round_trip_p50(peer: Peer) -> float:
     """Median of a no-op's round trip."""
-    return statistics.median(_round_trips(peer))
+    return statistics.median(round_trips(peer))
 
 
 def round_trip_p99(peer: Peer) -> float:
     """99th percentile of a no-op's round trip."""
     # Of a few hundred, it would be the fourth worst.
-    return statistics.quantiles(_round_trips(peer, 2000), n=100)[-1]
-
-
-def _burst(peer: Peer, fn: Callable[[int], int], count: int = 5000) -> float:
-    _warm_up(peer)
-    start = time.perf_counter()
-    futures = [peer.submit(fn, i) for i in range(count)]
-    answers = [future.result() for future in futures]
-    seconds = time.perf_counter() - start
-    check(answers == list(range(count)))
-    return seconds
+    return statistics.quantiles(round_trips(peer, 2000), n=100)[-1]
 
 
 def burst_importable(peer: Peer) -> float:
     """5,000 submits of an importable function, then all results."""
-    return _burst(peer, work.nothing)
+    return burst(peer)
 
 
 def burst_of_main(peer: Peer) -> float:
     """The same with a function of ``__main__``."""
-    return _burst(peer, sys.modules["__main__"].nothing_of_main)
-
-
-def _mapped(peer: Peer, count: int, chunksize: int) -> float:
-    _warm_up(peer)
-    start = time.perf_counter()
-    answers = list(peer.map(work.nothing, range(count), chunksize))
-    seconds = time.perf_counter() - start
-    check(answers == list(range(count)))
-    return seconds
+    return burst(peer, sys.modules["__main__"].nothing_of_main)
 
 
 def map_singly(peer: Peer) -> float:
     """``map`` of 5,000 items, chunksize 1."""
-    return _mapped(peer, 5000, 1)
+    return mapped(peer, 5000, 1)
 
 
 def map_in_chunks(peer: Peer) -> float:
     """``map`` of 200,000 items, chunksize 100."""
-    return _mapped(peer, 200_000, 100)
+    return mapped(peer, 200_000, 100)
 
 
 def echo_100_mb(peer: Peer) -> float:
@@ -128,7 +81,7 @@ def echo_100_mb(peer: Peer) -> float:
 
 def busy_host(peer: Peer) -> float:
     """60 tasks of 1 ms while another thread of the host runs pure Python."""
-    _warm_up(peer)
+    warm_up(peer)
     stop = threading.Event()
 
     def compute() -> None:
@@ -149,7 +102,7 @@ def busy_host(peer: Peer) -> float:
 
 def long_and_short(peer: Peer) -> float:
     """One task of 1 s and 1,000 of 1 ms, over the ideal makespan of 1 s on two workers."""
-    _warm_up(peer)
+    warm_up(peer)
     start = time.perf_counter()
     futures = [peer.submit(work.rest, 1.0), *(peer.submit(work.rest, 0.001) for _ in range(1000))]
     check([future.result() for future in futures] == [1.0] + [0.001] * 1000)
@@ -202,8 +155,8 @@ def one_array_for_all(name: str) -> float:
     """
     array = np.arange(12_500_000, dtype=np.float64)
     with PEERS[name](WORKERS) as peer:
-        _warm_up(peer)
-        check(peer.look_at(work.first, np.zeros(8), _WARM_UP) == [0.0] * _WARM_UP)
+        warm_up(peer)
+        check(peer.look_at(work.first, np.zeros(8), 40) == [0.0] * 40)
         start = time.perf_counter()
         results = peer.look_at(work.first, array, 100)
         seconds = time.perf_counter() - start

@@ -330,7 +330,7 @@ def test_a_host_without_descriptors_waits_for_some(executor_of_its_own: MiraiExe
 def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(OSError, match=f"cannot listen at {url}"):
+        with pytest.raises(OSError, match=f"cannot listen on {url}"):
             MiraiExecutor(url=url)
 
 

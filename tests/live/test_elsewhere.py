@@ -509,7 +509,7 @@ def test_a_daemon_does_not_trust_a_host_with_another_certificate() -> None:
         assert executor.url is not None
         code, said = run_daemon(executor.url, credentials)
     assert code == 11
-    assert "its certificate is not the one to trust" in said
+    assert "its certificate is not trusted" in said
 
 
 def test_a_daemon_of_another_executor_is_refused() -> None:
@@ -518,7 +518,7 @@ def test_a_daemon_of_another_executor_is_refused() -> None:
         code, said = run_daemon(executor.url, DaemonCredentials(new_secret()))
         assert executor.status().refused == 1
     assert code == 12
-    assert "the host is not the one to serve" in said
+    assert "this is not the host that the daemon was started for" in said
 
 
 def test_a_daemon_says_that_the_host_works_otherwise_than_it_was_to() -> None:
@@ -578,7 +578,7 @@ def test_a_daemon_that_is_not_ready_in_time_is_given_up(bell: Bell) -> None:
         _, said = keeper.communicate(timeout=SOON)
         wait_until(lambda: not pids(executor))
     assert keeper.returncode == 14
-    assert "it was not ready in the time that its host gives it" in said
+    assert "it was not ready within the start_timeout of its host" in said
 
 
 def test_a_daemon_whose_interpreters_come_to_nothing_gives_up(tmp_path: Path) -> None:
@@ -596,4 +596,4 @@ def test_a_daemon_whose_interpreters_come_to_nothing_gives_up(tmp_path: Path) ->
             timeout=SOON,
         )
     assert ended.returncode == 14
-    assert "its interpreters end before they do a task" in ended.stderr
+    assert "the Python interpreters that it starts exit before they run a task" in ended.stderr

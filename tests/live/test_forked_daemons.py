@@ -32,6 +32,7 @@ from live import mischief
 from live.hosts import GONE, script
 from live.mischief import SOON, Bell, running
 from mirai_executor import DaemonLostError, MiraiExecutor
+from mirai_executor._host._deaths import has_pidfds
 from mirai_executor._host._local import end_group
 
 pytestmark = [
@@ -431,6 +432,7 @@ def test_a_first_daemon_that_cannot_be_watched_holds_up_no_other(
             raise OSError(errno.EMFILE, "no descriptor is free")
         return pidfd_open(pid)
 
+    assert has_pidfds()  # asks only once
     pidfd_open = os.pidfd_open
     monkeypatch.setattr(os, "pidfd_open", fail_once)
     with running(2) as executor:

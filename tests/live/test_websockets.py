@@ -226,7 +226,7 @@ def test_connections_outlive_their_listener(listener: Listener) -> None:
 def test_a_port_that_is_taken_is_named() -> None:
     with listening("ws") as first:
         for url in (first.url, Url.parse(str(first.url) + "/other")):
-            with pytest.raises(OSError, match=f"cannot listen at {url}: .*in use"):
+            with pytest.raises(OSError, match=f"cannot listen on {url}: .*in use"):
                 listen([url])
 
 

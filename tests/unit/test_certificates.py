@@ -209,7 +209,7 @@ def test_what_cannot_work_is_refused_with_advice(authority: Signed, node: Signed
         (node.key_pem(), node.key_pem(), None, "no certificate in PEM form"),
         (begun, node.key_pem(), None, "no certificate in PEM form"),
         (node.pem, damaged, None, "cannot be read"),
-        (node.pem, node.key_pem(b"pass"), None, "is encrypted; pass its password"),
+        (node.pem, node.key_pem(b"pass"), None, "is encrypted; pass tls_password="),
         (node.pem, node.key_pem(b"pass"), "wrong", "the password is wrong"),
         (node.pem, node.key_pem(b"pass"), "", "the password is wrong"),
         (node.pem, edwards.decode(), None, "use EC or RSA"),

@@ -1,5 +1,6 @@
 """The command line: what it understands, and with which status it exits."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,45 @@ def test_what_is_not_understood_is_refused_with_the_usage(
         cli.main(words)
     assert refused.value.code == 2
     assert "usage: mirai-executor" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["demo", "--wrokers", "2"], "unknown option: --wrokers"),
+        (["demo", "now"], "unexpected argument: now"),
+        (["daemon", "tcp://a:1", "--idle", "1", "--max-taks=2"], "unknown option: --max-taks=2"),
+    ],
+)
+def test_an_unknown_option_is_named_with_those_of_the_command(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        cli.main(words)
+    assert refused.value.code == 2
+    said = capsys.readouterr().err
+    assert complaint in said
+    assert ("--workers N" if words[0] == "demo" else "--max-tasks N") in said
+
+
+@pytest.mark.parametrize("command", ["demo", "daemon"])
+def test_help_documents_the_exit_statuses(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    documented = {int(number) for number in re.findall(r"(?<=[:;] )\d+(?= )", said)}
+    ours = {0, 1, 2, 130, 141} if command == "demo" else set(map(int, keeper.ExitCode))
+    assert documented == ours
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_shown(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as shown:
+        cli.main([option])
+    assert shown.value.code == 0
+    assert capsys.readouterr().out == f"mirai-executor {__version__}\n"
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -212,7 +212,7 @@ def test_a_host_without_the_secret_gets_no_proof() -> None:
 
 
 MISMATCHES = {
-    "python": (Peer((3, 11), "0.1.0"), "start daemons with the host's version of Python"),
+    "python": (Peer((3, 11), "0.1.0"), "start the daemon with the host's version of Python"),
     "version": (Peer((3, 12), "0.2.0"), "install the host's version of mirai-executor"),
     "protocol": (Peer((3, 12), "0.1.0", 2), "install the host's version of mirai-executor"),
 }
@@ -261,7 +261,7 @@ def test_a_refusal_that_was_changed_or_recorded_is_not_believed() -> None:
 def test_patch_versions_fit_and_what_is_no_version_is_a_protocol_error() -> None:
     converse(host(), daemon(me=Peer((3, 12), "0.1.7.dev3+gabc")))
     for version in ("", "nonsense", "0.1\x1b[2J"):
-        with pytest.raises(ProtocolError, match="is none"):
+        with pytest.raises(ProtocolError, match="invalid version"):
             host().receive(daemon(me=Peer((3, 12), version)).hello())
 
 
@@ -321,7 +321,9 @@ def test_what_a_daemon_needs_travels_as_environment_and_is_taken_out_there() -> 
 
 
 def test_a_daemon_without_a_secret_is_told_where_it_comes_from() -> None:
-    with pytest.raises(ValueError, match="MIRAI_EXECUTOR_SECRET: start the daemon by a launcher"):
+    with pytest.raises(
+        ValueError, match="MIRAI_EXECUTOR_SECRET is not set: start the daemon with a launcher"
+    ):
         DaemonCredentials.take_from({})
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         DaemonCredentials.take_from({"MIRAI_EXECUTOR_SECRET": "none"})

@@ -237,7 +237,7 @@ def test_a_refusal_carries_the_command_the_status_and_what_was_said_but_no_secre
     assert error.exitcode == 7
     assert error.stderr == "sbatch: error: *** QOSMaxSubmitJob\n"
     assert str(error) == (
-        "refusing failed with exit status 7; it said: sbatch: error: *** QOSMaxSubmitJob"
+        "refusing failed with exit status 7; last output: sbatch: error: *** QOSMaxSubmitJob"
     )
 
 
@@ -268,13 +268,13 @@ def test_a_command_that_is_not_there_is_a_launch_error(records: Path) -> None:
 
 @pytest.mark.parametrize("until", [Until.EXIT, Until.STARTED_LINE])
 def test_a_command_that_takes_too_long_is_stopped(records: Path, until: Until) -> None:
-    with pytest.raises(LaunchError, match="in time; it said: asleep") as failed:
+    with pytest.raises(LaunchError, match="in time; last output: asleep") as failed:
         launch([Command(("sleeping",), until=until)], timeout=0.5)
     assert failed.value.exitcode is None
 
 
 def test_a_command_ended_by_a_signal_says_so(records: Path) -> None:
-    with pytest.raises(LaunchError, match="was ended by signal 9"):
+    with pytest.raises(LaunchError, match="was killed by signal 9"):
         launch([Command(("/bin/sh", "-c", "kill -9 $$"))])
 
 

@@ -86,7 +86,7 @@ def test_the_secret_is_neither_in_a_command_line_nor_in_a_repr(name: str) -> Non
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_no_daemons_take_no_submission_and_fewer_are_refused(name: str) -> None:
     assert LAUNCHERS[name].plan(DAEMON, 0) == []
-    with pytest.raises(ValueError, match="zero or greater"):
+    with pytest.raises(ValueError, match=">= 0"):
         LAUNCHERS[name].plan(DAEMON, -1)
 
 
@@ -98,7 +98,7 @@ def test_a_launcher_is_exported(name: str) -> None:
 
 @pytest.mark.parametrize("url", ["tcp://*:5555", "tcp://[::]:5555", "tcp://10.0.0.1:0"])
 def test_a_daemon_is_not_told_to_dial_what_one_can_only_listen_at(url: str) -> None:
-    with pytest.raises(ValueError, match="but not dialled"):
+    with pytest.raises(ValueError, match="only an address to listen on"):
         DaemonCommand((url,), PLAIN)
 
 
@@ -106,7 +106,7 @@ def test_a_daemon_needs_an_address_and_words_that_a_script_can_carry() -> None:
     with pytest.raises(ValueError, match="at least one address"):
         DaemonCommand((), PLAIN)
     for word in ("", "a\n#$ -S /bin/evil", "\0"):
-        with pytest.raises(ValueError, match="cannot be a word"):
+        with pytest.raises(ValueError, match="invalid word"):
             DaemonCommand(("tcp://a:1",), PLAIN, options=(word,))
 
 
@@ -218,7 +218,7 @@ def test_the_users_ssh_options_come_before_ours() -> None:
     ],
 )
 def test_what_is_no_machine_is_refused(remote: str) -> None:
-    with pytest.raises(ValueError, match=r"machine|port|cannot be a word"):
+    with pytest.raises(ValueError, match=r"machine|port|invalid word"):
         ssh_config(remote)
 
 
@@ -291,7 +291,7 @@ def test_more_daemons_than_an_array_may_have_take_more_than_one() -> None:
     texts = [one.stdin.decode().splitlines()[1] for one in plan if isinstance(one, Command)]
     assert texts[:2] == ["#SBATCH --array=1-10"] * 2
     assert not texts[2].startswith("#SBATCH")
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match=">= 1"):
         cluster_config(largest_array=0)
 
 
@@ -308,7 +308,7 @@ def test_more_daemons_than_an_array_may_have_take_more_than_one() -> None:
 def test_an_array_of_the_user_is_for_one_launch(command: str, line: str) -> None:
     launcher = cluster_config(command, line)
     assert line in script(launcher.plan(DAEMON, 1))
-    with pytest.raises(ValueError, match="launch 1"):
+    with pytest.raises(ValueError, match="one daemon at a time"):
         launcher.plan(DAEMON, 2)
 
 
@@ -316,7 +316,7 @@ def test_qsub_belongs_to_more_than_one_scheduler(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("SGE_ROOT", raising=False)
     with pytest.raises(ValueError, match="pass scheduler= one of slurm, sge, pbs, torque, lsf"):
         cluster_config("qsub")
-    with pytest.raises(ValueError, match="'oar' does not tell"):
+    with pytest.raises(ValueError, match="from 'oar'"):
         cluster_config("sbatch", scheduler="oar")
     monkeypatch.setenv("SGE_ROOT", "/sge")
     assert cluster_config("qsub") == cluster_config("qsub", scheduler="sge")
@@ -431,7 +431,7 @@ def test_the_users_headers_replace_ours() -> None:
 
 @pytest.mark.parametrize("url", ["ftp://a", "https://", "node", "https://a/\n", "file:///etc"])
 def test_what_is_no_http_address_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="no address of an HTTP service"):
+    with pytest.raises(ValueError, match="invalid address"):
         http_config(url)
 
 

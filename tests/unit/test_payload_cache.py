@@ -420,7 +420,7 @@ def test_a_large_capture_that_may_change_is_warned_of_once() -> None:
         return len(large)
 
     encoder.encode(fn, (1,), {})
-    with pytest.warns(RuntimeWarning, match="fn.. is pickled anew.*'large' captured by it"):
+    with pytest.warns(RuntimeWarning, match="fn.. is pickled again.*'large' captured by it"):
         encoder.encode(fn, (1,), {})
     encoder.encode(fn, (1,), {})
     other = adder([1])

@@ -253,7 +253,7 @@ def test_an_attribute_that_cannot_be_pickled_is_left_out_and_named() -> None:
     error = travel(task)
     assert isinstance(error, LockedError)
     assert (error.text, hasattr(error, "lock")) == ("text", False)
-    assert error.__notes__ == ["Left at the daemon, because they cannot be pickled: lock"]
+    assert error.__notes__ == ["Attributes left out because they cannot be pickled: lock"]
 
 
 def test_an_argument_that_cannot_be_pickled_comes_as_its_text() -> None:

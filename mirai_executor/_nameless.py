@@ -1,0 +1,89 @@
+"""Makes files without a name: they end with the last process that has them open, however it ends.
+
+Their place is in memory (``memfd``) where Python, the C library or the kernel knows a way there
+and no sandbox forbids it; else in the shared memory of POSIX, or in the temporary folder.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from functools import cache
+
+__all__ = ["ALLOW_SEALING", "create", "create_in_memory"]
+
+ALLOW_SEALING = 2  # MFD_ALLOW_SEALING, and MFD_CLOEXEC: Linux; not every Python has their names
+_CLOEXEC = 1
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - no name is made there
+_NONE_FREE = (errno.EMFILE, errno.ENFILE)
+
+
+def create_in_memory(name: str, flags: int = 0) -> int:
+    """Return the descriptor of an empty file in memory; it is closed on exec.
+
+    Args:
+        name: Is shown to who looks at the descriptor.
+        flags: Of ``memfd_create(2)``.
+
+    Raises:
+        OSError: This system has no such files, or forbids them.
+    """
+    return _memfd_create()(name, flags | _CLOEXEC)
+
+
+def create(name: str, data: bytes = b"") -> int:
+    """Return the descriptor of a file that holds some data; it is closed on exec.
+
+    Raises:
+        OSError: No descriptor is free, or no place has room.
+    """
+    try:
+        return _filled(create_in_memory(name), data)
+    except OSError as error:
+        if error.errno in _NONE_FREE:
+            raise
+    try:
+        flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+        return _filled(os.open(_SHARED_MEMORY, flags, 0o600), data)
+    except (AttributeError, OSError):  # not Linux; not mounted, full, or not for this user
+        pass
+    import tempfile  # it imports a lot
+
+    with tempfile.TemporaryFile(buffering=0) as file:
+        return _filled(os.dup(file.fileno()), data)
+
+
+def _filled(fd: int, data: bytes) -> int:
+    # Written, not only made so long: where room is short, a mapping would end in SIGBUS.
+    try:
+        at = 0
+        while at < len(data):
+            at += os.pwrite(fd, data[at:], at)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@cache
+def _memfd_create() -> Callable[[str, int], int]:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create
+    # Pythons that run everywhere are built against a C library older than the call (2.27).
+    try:
+        import ctypes
+
+        call = ctypes.CDLL(None, use_errno=True).memfd_create
+    except (ImportError, OSError, AttributeError):
+        return _refuse
+
+    def memfd_create(name: str, flags: int) -> int:
+        fd: int = call(name.encode(), ctypes.c_uint(flags))
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return fd
+
+    return memfd_create
+
+
+def _refuse(_name: str, _flags: int) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

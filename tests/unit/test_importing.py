@@ -1,0 +1,110 @@
+"""What ``import mirai_executor`` tells when a part of it cannot be imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+# Each takes parts of this Python away, as a portable build, an old kernel's or another system's.
+WITHOUT = {
+    "memfd": """
+for name in [name for name in dir(os) if name.startswith(("MFD_", "memfd_"))]:
+    delattr(os, name)
+""",
+    "pidfd": "del os.pidfd_open, os.P_PIDFD, signal.pidfd_send_signal",
+    "seals": """
+for name in [name for name in dir(fcntl) if name.startswith(("F_SEAL_", "F_ADD_S", "F_GET_S"))]:
+    delattr(fcntl, name)
+""",
+    "signals of descriptors": "del fcntl.F_SETSIG, fcntl.F_SETOWN, os.O_ASYNC, fcntl.F_SETPIPE_SZ",
+    "scheduling": """
+for name in [name for name in dir(os) if name.startswith(("sched_", "SCHED_"))]:
+    delattr(os, name)
+""",
+    "epoll": "del selectors.EpollSelector; selectors.DefaultSelector = selectors.PollSelector",
+}
+EVERYTHING = """
+import pkgutil, importlib
+for module in pkgutil.walk_packages(mirai_executor.__path__, "mirai_executor."):
+    if module.name != "mirai_executor.__main__":
+        importlib.import_module(module.name)
+for name in mirai_executor.__all__:
+    getattr(mirai_executor, name)
+print("imported")
+"""
+# Its fifth line raises while a room is being imported.
+BROKEN = """import sys
+class Finder:
+    def find_spec(name, *_):
+        if name == "mirai_executor.executor":
+            sys.no_such_thing
+sys.meta_path.insert(0, Finder)
+"""
+# What another system's Python lacks, once what needs its own parts is there.
+WINDOWS = """
+import concurrent.futures.process, sys
+sys.platform = "win32"
+sys.modules["fcntl"] = None
+"""
+
+
+def run(code: str) -> str:
+    """Run some code in a fresh interpreter; return what it said, errors included."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    return ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("missing", WITHOUT)
+def test_everything_is_imported_on_a_python_without(missing: str) -> None:
+    taken = f"import fcntl, os, selectors, signal\n{WITHOUT[missing]}"
+    assert run(f"{taken}\nimport mirai_executor\n{EVERYTHING}") == "imported\n"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from mirai_executor import MiraiExecutor",
+        "import mirai_executor; mirai_executor.MiraiExecutor",
+        "import mirai_executor; hasattr(mirai_executor, 'MiraiExecutor')",
+    ],
+)
+def test_an_attribute_error_inside_of_a_room_is_told_with_its_line(use: str) -> None:
+    said = run(f"{BROKEN}\n{use}")
+    assert ", line 5, in find_spec" in said
+    assert "AttributeError: module 'sys' has no attribute 'no_such_thing'" in said
+    assert said.rstrip().splitlines()[-1] == (
+        "ImportError: cannot import name 'MiraiExecutor' from 'mirai_executor': "
+        "module 'sys' has no attribute 'no_such_thing'"
+    )
+
+
+def test_what_does_not_exist_is_no_attribute() -> None:
+    said = run(
+        "import mirai_executor\n"
+        "print(hasattr(mirai_executor, 'nonsense'), 'MiraiExecutor' in dir(mirai_executor))\n"
+        "from mirai_executor import nonsense"
+    )
+    assert said.startswith("False True\n")
+    assert "ImportError: cannot import name 'nonsense' from 'mirai_executor' (/" in said
+    assert "AttributeError" not in said
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from mirai_executor import MiraiExecutor",
+        "import mirai_executor; mirai_executor.MiraiExecutor",
+        "from mirai_executor import daemons",
+    ],
+)
+def test_on_windows_the_user_reads_what_to_do(use: str) -> None:
+    said = run(f"{WINDOWS}\n{use}")
+    assert said.rstrip().endswith(
+        "ImportError: mirai_executor runs on Linux and macOS; on Windows, use WSL"
+    )
+
+
+def test_on_windows_the_errors_can_be_named() -> None:
+    said = run(f"{WINDOWS}\nfrom mirai_executor import MiraiError, on_daemon\nprint(on_daemon())")
+    assert said == "False\n"
