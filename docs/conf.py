@@ -1,18 +1,98 @@
 """Builds the docs: MyST pages, and a reference from the docstrings."""
 
+import importlib
 from importlib.metadata import version as installed_version
+from typing import Any
+
+import mirai_executor
 
 project = "mirai_executor"
 author = "the authors of mirai_executor"
 release = version = installed_version("mirai-executor")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-myst_enable_extensions = ["colon_fence"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-html_theme = "alabaster"
 exclude_patterns = ["_build"]
-nitpicky = False
+nitpicky = True
+# An excerpt of the standard library's inventory, made by inventories/make.py: the docs build
+# without a network, and a name that is missing is an error, not a download.
+intersphinx_mapping = {"python": ("https://docs.python.org/3", "inventories/python.inv")}
+
+html_theme = "furo"
+html_title = f"mirai_executor {release}"
+html_static_path = ["_static"]
+html_css_files = ["mirai.css"]
+# Outputs are not for copying.
+copybutton_selector = "div.highlight:not(.highlight-text div) > pre"
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"  # one parameter a line, with its type as a link
+autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
+python_maximum_signature_line_length = 60
+toc_object_entries_show_parents = "hide"
+
+nitpick_ignore_regex = [
+    ("py:.*", r"(.*\.)?~?[TKP]"),  # type variables
+    ("py:class", r"(mirai_executor\.launchers\..*\.)?(Command|DaemonCommand|Submission)"),
+    ("py:class", r"mirai_executor\._host\.Limits"),  # what with_options() describes
+    ("py:class", r"mirai_executor\.futures\.Canceller"),
+]
+
+# Where a public object really is, and the name by which users import it.
+PUBLIC = {
+    f"{real.__module__}.{real.__qualname__}": f"mirai_executor.{name}"
+    for name in mirai_executor.__all__
+    if hasattr(real := getattr(mirai_executor, name), "__qualname__")
+} | {
+    "mirai_executor._core.messages.TaskId": "int",
+    "concurrent.futures._base.Future": "concurrent.futures.Future",
+    "CancelledError": "concurrent.futures.CancelledError",
+    **{
+        name: f"mirai_executor.{name}"
+        for name in ("cluster_config", "http_config", "remote_config", "ssh_config")
+    },
+    **{
+        f"{prefix}{name}": f"mirai_executor.launchers.{name}"
+        for name, room in {
+            "ClusterConfig": "_cluster",
+            "HttpConfig": "_http",
+            "Launcher": "_daemon",
+            "RemoteConfig": "_remote",
+            "Scheduler": "_cluster",
+            "SshConfig": "_ssh",
+        }.items()
+        for prefix in ("", f"mirai_executor.launchers.{room}.")
+    },
+}
+
+
+def public_name(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """Resolve a type that an annotation names by its module to what the reference documents."""
+    target = PUBLIC.get(node.get("reftarget"))
+    if target is None:
+        return None
+    node["reftarget"] = target  # for intersphinx, which is asked next
+    domain = env.get_domain("py")
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, content)
+
+
+def source_of(app: Any, module: str, attribute: str) -> str | None:
+    """Tell viewcode in which module a public name is written."""
+    found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    return getattr(found, "__module__", None)
+
+
+def setup(app: Any) -> None:
+    app.connect("missing-reference", public_name, priority=400)
+    app.connect("viewcode-follow-imported", source_of)

@@ -1,0 +1,69 @@
+"""Reads the pages as text: whether they are linked, complete, and fit into a window."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import mirai_executor
+from comparison.run import FEATURES, LABELS, stated
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Pages that include a file of the root, which README links itself; and the start page.
+SHELLS = {"index.md", "contributing.md", "security.md"}
+COLUMNS = 79
+
+
+def links_of(text: str) -> set[str]:
+    return {target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)}
+
+
+def public_methods(kind: type) -> set[str]:
+    names = {name for base in kind.__mro__ for name in vars(base) if is_ours(base)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def is_ours(kind: type) -> bool:
+    return kind.__module__.startswith("mirai_executor")
+
+
+def documented(directive: str) -> set[str]:
+    text = (ROOT / "docs/reference.md").read_text()
+    return set(re.findall(rf"\.\. auto{directive}:: (?:mirai_executor\.)?(\w+)", text))
+
+
+def test_readme_links_every_page_of_the_docs() -> None:
+    pages = {f"docs/{page.name}" for page in PAGES[1:] if page.name not in SHELLS}
+    assert pages <= links_of(README)
+    assert {"CONTRIBUTING.md", "SECURITY.md"} <= links_of(README)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_links_only_to_files_that_exist(page: Path) -> None:
+    local = {link for link in links_of(page.read_text()) if link and "://" not in link}
+    assert [link for link in sorted(local) if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_of_a_page_fits_into_79_columns(page: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert [line for block in blocks for line in block.split("\n") if len(line) > COLUMNS] == []
+
+
+def test_the_reference_documents_every_public_name() -> None:
+    names = documented("function") | documented("class") | documented("exception")
+    assert set(mirai_executor.__all__) - {"__version__"} <= names
+
+
+def test_the_reference_documents_every_method_of_the_executor() -> None:
+    described = documented("method") | documented("property")
+    assert public_methods(mirai_executor.MiraiExecutor) <= described
+
+
+def test_the_table_of_readme_has_every_feature_that_is_tried() -> None:
+    cells = stated(ROOT / "README.md")
+    tried = {(label, feature) for label in LABELS.values() for feature in FEATURES}
+    assert tried <= cells.keys()
+    assert {cells[key] for key in tried} == {"yes", "no"}
