@@ -21,7 +21,11 @@ _AT_ONCE = 1e-3  # seconds: who has waited for less expects to do so again
 _TURN = 100e-6  # seconds between two offers of the processor: who offers it, has it back last
 _LATE = 100e-6  # seconds between two looks, of a microsecond each: somebody else was let run
 
-_yield = getattr(os, "sched_yield", None)
+try:
+    _yield: Callable[[], None] | None = os.sched_yield
+    os.sched_yield()
+except (AttributeError, OSError):  # a sandbox forbids it
+    _yield = None
 
 
 class Spinner:
