@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
@@ -138,7 +137,7 @@ class _Face(Executor):
             TypeError: There is no such option.
             ValueError: A limit is not positive.
         """
-        limits = replace(self._limits, **options)
+        limits = self._limits.changed(**options)
         for name in ("timeout", "run_timeout"):
             value = getattr(limits, name)
             if value is not None and value <= 0:

@@ -8,6 +8,8 @@ Where daemons come from elsewhere, ``_door`` lets them in, ``_remote`` is one of
 ``_commands`` are those that have started them, and ``_elastic`` asks for more.
 """
 
+from __future__ import annotations
+
 import _thread
 import collections
 import contextlib
@@ -18,7 +20,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mirai_executor._core import (
@@ -32,6 +33,7 @@ from mirai_executor._core import (
     TaskId,
 )
 from mirai_executor._place import on_daemon
+from mirai_executor._record import Record
 from mirai_executor.errors import ForkedExecutorError, LaunchError
 from mirai_executor.launchers import LocalLauncher, stop
 
@@ -56,8 +58,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound="OpenFuture")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Record):
     """What a host is to know before its first task."""
 
     policy: Policy
@@ -70,8 +71,7 @@ class Settings:
     heartbeat: float = 5.0  # seconds between their signs of life
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Record):
     """What a task may take.
 
     Args:
@@ -140,7 +140,7 @@ class Host:
     def submit(
         self,
         task: TaskId,
-        future: "OpenFuture",
+        future: OpenFuture,
         fn: Callable[..., object],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -182,7 +182,7 @@ class Host:
     def submit_source(
         self,
         task: TaskId,
-        future: "OpenFuture",
+        future: OpenFuture,
         source: str,
         variables: Mapping[str, object],
         limits: Limits = _NO_LIMITS,
@@ -222,7 +222,7 @@ class Host:
         self._turn = _FEW if begins else min(2 * self._turn, _MANY)
         self._next_turn = task + self._turn
 
-    def _encoding(self) -> "_payload.CallEncoder":
+    def _encoding(self) -> _payload.CallEncoder:
         if self._encoder is None:
             from mirai_executor import _payload  # cloudpickle takes its time
 
@@ -233,7 +233,7 @@ class Host:
 
     def everywhere(
         self,
-        encode: "Callable[[_payload.CallEncoder], _payload.Call]",
+        encode: Callable[[_payload.CallEncoder], _payload.Call],
         new_future: Callable[[], F],
     ) -> list[F]:
         """Run a call once on every daemon; return a future for each that there is."""
@@ -263,7 +263,7 @@ class Host:
         self._put(DaemonsAdded(count))
 
     def expect_daemons(
-        self, count: int, processes: "Iterable[subprocess.Popen[bytes]]" = ()
+        self, count: int, processes: Iterable[subprocess.Popen[bytes]] = ()
     ) -> None:
         """Note that so many daemons more have been asked for, which come by themselves.
 
@@ -310,7 +310,7 @@ class Host:
 
         self._put(lambda: self._with_loop(lambda loop: loop.adapt(scaler, launch_soon)))
 
-    def _with_loop(self, step: "Callable[[Loop], None]") -> None:
+    def _with_loop(self, step: Callable[[Loop], None]) -> None:
         if self._loop is not None and not self._finished:
             step(self._loop)
 
@@ -320,7 +320,7 @@ class Host:
         loop = self._loop
         return 0 if loop is None else loop.ready_count
 
-    def view(self) -> "HostView | None":
+    def view(self) -> HostView | None:
         """Return a frozen picture, or None while nothing has been started."""
         if not self._has_started and not self._forked:
             return None
@@ -426,7 +426,7 @@ class Host:
 
         return another(self._failure)
 
-    def _put(self, item: "Item") -> None:
+    def _put(self, item: Item) -> None:
         self._inbox.append(item)
         if not self._threads:
             self._start()
@@ -442,7 +442,7 @@ class Host:
         if self._finished:
             self._drain()
 
-    def _ask(self, question: "Callable[[Loop], T]") -> T:
+    def _ask(self, question: Callable[[Loop], T]) -> T:
         """Have the host thread answer a question, and wait for it."""
         self._check_usable()
         if threading.current_thread() in self._threads and self._loop is not None:
@@ -507,7 +507,7 @@ class Host:
             self._drain()
             self._ended.come()
 
-    def _encoded_initializer(self) -> "_payload.Call | None":
+    def _encoded_initializer(self) -> _payload.Call | None:
         settings = self._settings
         if settings.initializer is None:
             return None

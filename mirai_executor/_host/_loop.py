@@ -13,6 +13,8 @@ here needs a lock, and a KeyboardInterrupt, which strikes the main thread only, 
 half done: an append to the inbox happens or it does not.
 """
 
+from __future__ import annotations
+
 import collections
 import functools
 import logging
@@ -21,7 +23,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mirai_executor import _payload, _wire
@@ -58,6 +59,7 @@ from mirai_executor._core import (
     TaskId,
     TaskSubmitted,
 )
+from mirai_executor._record import Record
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 from mirai_executor.launchers import LocalLauncher
 
@@ -89,15 +91,14 @@ class OpenTask(NamedTuple):
 
     task: TaskId
     future: OpenFuture
-    limits: "Limits"
+    limits: Limits
     kind: int | None
     blob: bytes
     names: tuple[_payload.NameEntry, ...]
     buffers: tuple[_wire.Buffer, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonRow:
+class DaemonRow(Record):
     """One daemon in :class:`HostView`."""
 
     pid: int
@@ -106,8 +107,7 @@ class DaemonRow:
     tasks: int
 
 
-@dataclass(frozen=True, slots=True)
-class HostView:
+class HostView(Record):
     """What :meth:`Loop.view` saw."""
 
     awaiting: int
@@ -147,7 +147,7 @@ class Loop:
         *,
         cleanup: bool,
         initializer: _payload.Call | None,
-        inbox: "collections.deque[Item]",
+        inbox: collections.deque[Item],
         store: Store,
         entrance: Entrance | None = None,
         heartbeat: float = 5.0,
@@ -446,7 +446,7 @@ class Loop:
 
     # Daemons elsewhere
 
-    def expect_daemons(self, count: int, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+    def expect_daemons(self, count: int, processes: Iterable[subprocess.Popen[bytes]]) -> None:
         """Take in that daemons were asked for; see to the commands for it, until they end."""
         self.handle(DaemonsAdded(count))
         self._fleet.keep_commands(processes)

@@ -12,10 +12,11 @@ cannot be pickled makes the call fail only if the call refers to it, directly or
 references; otherwise its entry says why it is missing.
 """
 
+from __future__ import annotations
+
 import multiprocessing
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import blake2b
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from mirai_executor._payload.culprits import describe
 from mirai_executor._payload.names import STANDARD_DUNDERS
 from mirai_executor._payload.pickler import PayloadPickler
 from mirai_executor._payload.places import MAIN, Home, Kind
+from mirai_executor._record import Record
 
 __all__ = ["UNAVAILABLE", "CallPickler", "Failure", "Key", "NameEntry", "Table", "digest_of"]
 
@@ -64,8 +66,7 @@ class Need(NamedTuple):
     dotted: bool
 
 
-@dataclass(frozen=True)
-class Pickled:
+class Pickled(Record):
     """A pickled object, and the names that it cannot do without.
 
     ``identity`` is that of a class: the daemon changes such a class in place, so that its
@@ -82,8 +83,7 @@ class Pickled:
         return self.value.blob
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(Record):
     """Why the value of a name cannot be pickled."""
 
     error: BaseException

@@ -1,12 +1,14 @@
 """Starts daemons on this machine: fresh interpreters that inherit their link."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mirai_executor._place import limit_behind
+from mirai_executor._record import Record
 from mirai_executor.errors import LaunchError
 
 # -P keeps the working directory off the path: a signal.py there must not stop a daemon. The
@@ -17,8 +19,7 @@ _PROGRAM = (
 _HOME = str(Path(__file__).resolve().parents[2])
 
 
-@dataclass(frozen=True)
-class LocalLauncher:
+class LocalLauncher(Record):
     """How daemons are started on this machine.
 
     Args:
@@ -45,7 +46,7 @@ class LocalLauncher:
 
     def start(
         self, fds: Sequence[int], stderr: int, server: Sequence[int] = ()
-    ) -> "subprocess.Popen[bytes]":
+    ) -> subprocess.Popen[bytes]:
         """Start one daemon, in a session of its own. Returns before it is ready.
 
         Args:
