@@ -10,19 +10,19 @@ from concurrent.futures.process import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
-from ._core import Policy, ScalePolicy, TaskId
+from ._core import Policy, TaskId
 from ._host import Host, Limits, Settings, is_exiting
 from ._place import usable_cpus
-from ._status import DaemonStatus, Info, Status
 from .errors import LaunchError
 from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk, run_items
 from .launchers import LocalLauncher
 
 if TYPE_CHECKING:
     from ._reception import Password, Reception, Source
+    from ._status import Info, Status
     from .launchers import Launcher, Submission
 
-__all__ = ["DaemonStatus", "ExecutorView", "Info", "MiraiExecutor", "Status"]
+__all__ = ["ExecutorView", "MiraiExecutor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -437,6 +437,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
                 "an executor without a url starts its daemons as tasks come, up to max_workers, "
                 "and lets them go after idle_timeout; adapt() is for one with a url"
             )
+        from ._core import ScalePolicy
+
         policy = ScalePolicy(minimum, maximum, idle_time, patience)
         launcher = remote or self._remote or _here(self._python)
         self._plan(launcher, 1, options)  # what cannot be asked for is said here and now
@@ -544,12 +546,16 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         self._check_open()
         return self._host.share(obj)
 
-    def status(self) -> Status:
+    def status(self) -> "Status":
         """Return what the executor is doing now."""
+        from ._status import Status  # dataclasses take milliseconds to make
+
         return Status.of(self._host.view(), self.url)
 
-    def info(self) -> Info:
+    def info(self) -> "Info":
         """Return mirai's five counters as they are now."""
+        from ._status import Info
+
         return Info.of(self._host.view())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -27,15 +27,13 @@ from mirai_executor._core import (
     CancelRequested,
     DaemonsAdded,
     Policy,
-    ScalePolicy,
-    Scaler,
     ShutdownRequested,
     TaskId,
 )
 from mirai_executor._place import on_daemon
 from mirai_executor._record import Record
 from mirai_executor.errors import ForkedExecutorError, LaunchError
-from mirai_executor.launchers import LocalLauncher, stop
+from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
 from ._entrance import Entrance
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
     import subprocess
 
     from mirai_executor import _payload
+    from mirai_executor._core import ScalePolicy
 
     from ._loop import HostView as HostView
     from ._loop import Item, Loop, OpenTask
@@ -276,6 +275,8 @@ class Host:
         try:
             self._ask(lambda loop: loop.expect_daemons(count, kept))
         except BaseException:
+            from mirai_executor.launchers import stop
+
             for process in kept:
                 stop(process)
             raise
@@ -291,6 +292,8 @@ class Host:
             policy: How many there may be.
             launch: Asks for so many; a LaunchError means that they will not come.
         """
+        from mirai_executor._core import Scaler  # where daemons come by themselves
+
         scaler = Scaler(policy)
 
         def run(count: int) -> None:

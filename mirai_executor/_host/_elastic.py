@@ -3,8 +3,10 @@
 import math
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from mirai_executor._core import Load, Scaler
+if TYPE_CHECKING:
+    from mirai_executor._core import Load, Scaler
 
 __all__ = ["Elastic"]
 
@@ -19,7 +21,7 @@ class Elastic:
         dismiss: Lets go of so many daemons that are idle.
     """
 
-    def __init__(self, load: Callable[[], Load], dismiss: Callable[[int], None]) -> None:
+    def __init__(self, load: "Callable[[], Load]", dismiss: Callable[[int], None]) -> None:
         self._load = load
         self._dismiss = dismiss
         self._scaler: Scaler | None = None
@@ -27,7 +29,7 @@ class Elastic:
         self._look_at: float | None = None
         self._looked_at = -math.inf
 
-    def begin(self, scaler: Scaler, launch: Callable[[int], None]) -> None:
+    def begin(self, scaler: "Scaler", launch: Callable[[int], None]) -> None:
         """From now on, look.
 
         Args:

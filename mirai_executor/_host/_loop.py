@@ -47,12 +47,10 @@ from mirai_executor._core import (
     KillRequested,
     LaunchDaemon,
     LaunchFailed,
-    Load,
     Policy,
     RecallTasks,
     ResolveTasks,
     ResultsArrived,
-    Scaler,
     SendBroadcast,
     SendTasks,
     SurplusFound,
@@ -63,7 +61,6 @@ from mirai_executor._record import Record
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 from mirai_executor.launchers import LocalLauncher
 
-from ._door import Door
 from ._elastic import Elastic
 from ._entrance import Entrance
 from ._fleet import Fleet
@@ -73,7 +70,10 @@ from ._store import Store
 from ._waiting import Answer
 
 if TYPE_CHECKING:
+    from mirai_executor._core import Load, Scaler
+
     from . import Limits
+    from ._door import Door
 
 _LOG = logging.getLogger("mirai_executor")
 _leaving_of = operator.attrgetter("leaving")
@@ -169,10 +169,12 @@ class Loop:
         self._fleet = Fleet(
             launcher, initializer, cleanup, self.poller.selector, self, self._post, store, terms
         )
-        self._door = None
+        self._door: Door | None = None
         self._start_timeout = policy.start_timeout
         self._closes_at: float | None = None  # the door, at the latest
         if entrance is not None:
+            from ._door import Door  # certificates and TLS, which local daemons have no use for
+
             self._door = Door(entrance, self.poller.selector, self._fleet.admit)
         self._elastic = Elastic(self._load, lambda n: self.handle(SurplusFound(n)))
         self._carriers: dict[type[Command], Callable[[Any], None]] = {
@@ -475,6 +477,8 @@ class Loop:
         self._elastic.look_soon()
 
     def _load(self) -> Load:
+        from mirai_executor._core import Load  # where daemons come by themselves
+
         view = self._dispatcher.view()
         return Load(
             demand=view.awaiting + view.executing,

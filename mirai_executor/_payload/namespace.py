@@ -14,7 +14,6 @@ import contextlib
 import functools
 import importlib
 import io
-import multiprocessing
 import os
 import pickle
 import sys
@@ -25,13 +24,12 @@ from typing import Any, NoReturn
 
 from mirai_executor._payload import lastresort, rebuild
 from mirai_executor._payload.buffers import Buffer, taken_apart
-from mirai_executor._payload.calls import SYS_PATH
 from mirai_executor._payload.culprits import describe
+from mirai_executor._payload.entries import SYS_PATH, UNAVAILABLE
 from mirai_executor._payload.kept import FUNCTION, FUNCTIONS, MOST_FUNCTIONS, Kept
 from mirai_executor._payload.places import MAIN
 from mirai_executor._payload.preparation import Preparation
 from mirai_executor._payload.source import run_source
-from mirai_executor._payload.table import UNAVAILABLE
 from mirai_executor.errors import PayloadError
 
 __all__ = ["Namespace", "current"]
@@ -365,6 +363,8 @@ def _prepare_process(preparation: Preparation) -> None:
     with contextlib.suppress(OSError):
         os.chdir(preparation.cwd)
     if preparation.authkey:
+        import multiprocessing
+
         multiprocessing.current_process().authkey = preparation.authkey
 
 

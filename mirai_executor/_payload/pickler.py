@@ -20,6 +20,7 @@ from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 from mirai_executor._payload import exceptions, hooks, rebuild
+from mirai_executor._payload.entries import PROTOCOL
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_of
 from mirai_executor._payload.places import (
     FUNCTION_DUNDERS,
@@ -31,9 +32,8 @@ from mirai_executor._payload.places import (
     kind_of,
 )
 
-__all__ = ["PROTOCOL", "PayloadPickler", "dump", "needs_care"]
+__all__ = ["PayloadPickler", "dump", "needs_care"]
 
-PROTOCOL = 5
 
 _REBUILD = vars(rebuild)
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time, not a static type of C

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -211,6 +210,8 @@ class Daemon:
             else:  # our handlers included
                 self._snapshot.restore(self._namespace.host_names, by_latch=by_latch)
         except BaseException:  # whatever it was: it must not reach the next task
+            import traceback  # hardly ever
+
             traceback.print_exc()
             self._cleanup_failed = True
         if self._is_spoilt() and not self._leaving:
@@ -278,6 +279,8 @@ class Daemon:
         if isinstance(error, SystemExit) and (error.code is None or type(error.code) is int):
             status = (error.code or 0) & 0xFF
         elif error is not None:
+            import traceback
+
             traceback.print_exception(error)
         _streams.flush()
         os._exit(status)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from mirai_executor._place import limit_behind
 from mirai_executor._record import Record
@@ -16,7 +16,8 @@ from mirai_executor.errors import LaunchError
 _PROGRAM = (
     "import sys; sys.path.append({home!r}); from mirai_executor.daemon import main; main({how})"
 )
-_HOME = str(Path(__file__).resolve().parents[2])
+# Not by pathlib, which takes milliseconds to import.
+_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # noqa: PTH120
 
 
 class LocalLauncher(Record):
@@ -74,7 +75,7 @@ class LocalLauncher(Record):
     def _interpreter(self) -> str:
         if self.python is not None:
             return self.python
-        if sys.executable and "py" in Path(sys.executable).name.lower():
+        if sys.executable and "py" in os.path.basename(sys.executable).lower():  # noqa: PTH119
             return sys.executable
         raise LaunchError(
             f"sys.executable is {sys.executable!r}, which is no Python interpreter that could run "

@@ -17,9 +17,17 @@ A cancelled task ends in the standard ``concurrent.futures.CancelledError``; its
 is 20. The codes are those of mirai. Every error survives pickling with its attributes.
 """
 
-from concurrent.futures.process import BrokenProcessPool
+from __future__ import annotations
+
 from pickle import PicklingError
-from typing import ClassVar
+
+from mirai_executor._lazily import door
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from ._broken import DaemonLostError, LaunchError
 
 __all__ = [
     "CODE_CANCELLED",
@@ -40,6 +48,9 @@ CODE_TIMED_OUT = 5
 CODE_CONNECTION_RESET = 19
 CODE_CANCELLED = 20
 
+# Their base is ProcessPoolExecutor's, and brings much that a daemon never needs.
+__getattr__ = door(__name__, {"_broken": ("DaemonLostError", "LaunchError")})
+
 
 class MiraiError(Exception):
     """Base of all errors that this package raises about tasks and daemons."""
@@ -51,58 +62,6 @@ class TaskTimeoutError(MiraiError, TimeoutError):
     """The task passed its ``timeout`` or ``run_timeout``; its work has been stopped."""
 
     code: ClassVar[int | None] = CODE_TIMED_OUT
-
-
-class DaemonLostError(MiraiError, BrokenProcessPool):
-    """The daemon ended while it ran the task; the executor itself goes on.
-
-    Attributes:
-        pid: Process id of the daemon, or None where it is not known.
-        host: Name of the machine that it ran on.
-        exitcode: Its exit status, or minus the number of the signal that ended it, as in
-            ``subprocess.Popen.returncode``; None where it is not known.
-        stderr: The last lines that it wrote to its standard error (at most 4 kB).
-    """
-
-    code: ClassVar[int | None] = CODE_CONNECTION_RESET
-
-    def __init__(
-        self,
-        message: str = "the daemon was lost",
-        *,
-        pid: int | None = None,
-        host: str | None = None,
-        exitcode: int | None = None,
-        stderr: str = "",
-    ) -> None:
-        super().__init__(message)
-        self.pid = pid
-        self.host = host
-        self.exitcode = exitcode
-        self.stderr = stderr
-
-
-class LaunchError(MiraiError, BrokenProcessPool):
-    """Daemons cannot be started, so no task that waits for one can ever run.
-
-    Attributes:
-        command: The command that was to start the daemon.
-        exitcode: Its exit status, as in ``subprocess.Popen.returncode``; None where it never ran.
-        stderr: The last lines that it wrote to its standard error (at most 4 kB).
-    """
-
-    def __init__(
-        self,
-        message: str = "no daemon could be started",
-        *,
-        command: tuple[str, ...] = (),
-        exitcode: int | None = None,
-        stderr: str = "",
-    ) -> None:
-        super().__init__(message)
-        self.command = command
-        self.exitcode = exitcode
-        self.stderr = stderr
 
 
 class MiraiInterrupt(MiraiError):  # noqa: N818 - mirai's own name for it
