@@ -4,6 +4,7 @@
 
     host                                 fork server
       | -- you are process 4711 ----------> |  (else it does not become one)
+      | -- the first one's descriptors ---> |  (it may still be importing)
       | <-------------- first daemon: 4712  |
       | -- fork, with descriptors --------> |
       | <------------------ daemon: 4713    |
@@ -51,8 +52,16 @@ class Asking:
         """Tell the other process which one it has to be."""
         self._send(IDENTITY, pid)
 
+    def order(self, fds: Sequence[int]) -> None:
+        """Ask for the first daemon, which gets copies of these descriptors; do not wait for it.
+
+        Raises:
+            ServerLostError: There is no server, nor will there be one.
+        """
+        self._send(FORK, 0, fds)
+
     def first_daemon(self) -> int:
-        """Return the pid of the first daemon, which comes unasked.
+        """Return the pid of the first daemon, which was ordered.
 
         Raises:
             ServerLostError: There is no server.

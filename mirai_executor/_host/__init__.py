@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from ._loop import HostView as HostView
     from ._loop import Item, Loop, OpenTask
+    from ._nursery import Nursery
     from ._outcomes import OpenFuture
 
 __all__ = ["Entrance", "Host", "Limits", "Settings", "is_exiting"]
@@ -105,6 +106,7 @@ class Host:
         self._ids = cast("Iterator[TaskId]", itertools.count(1))
         self._inbox: collections.deque[Item] = collections.deque()
         self._loop: Loop | None = None
+        self._nursery: Nursery | None = None  # that of the loop
         self._encoder: _payload.CallEncoder | None = None
         self._open_task: type[OpenTask] | None = None
         self._turn = self._next_turn = _FEW  # of the host thread: after so many submissions
@@ -147,7 +149,9 @@ class Host:
     ) -> None:
         """Queue a call. What cannot be pickled ends in the future."""
         self._check_usable()
-        encoder = self._encoder or self._encoding()
+        if (encoder := self._encoder) is None:
+            self._start()  # its thread has the most to do, and need not wait for the call
+            encoder = self._encoding()
         try:
             blob, names, large = encoder.encode(
                 fn, args, kwargs, out_of_band=True, apart=self._store.is_shared
@@ -400,6 +404,8 @@ class Host:
                 listener.close()
         if self._loop is not None:
             self._loop.forget()
+        elif self._nursery is not None:
+            self._nursery.forget()
 
     # The host thread
 
@@ -484,14 +490,15 @@ class Host:
         self._threads.append(threading.current_thread())
         self._owned.come()
         try:
-            from ._loop import Loop  # not before the first task
+            nursery = self._prepared_nursery()
+            from ._loop import Loop  # while the first daemon imports what it needs
 
             # Before any daemon starts: it notices what changes of the path they have to be told.
             self._encoding()
             settings = self._settings
             self._loop = loop = Loop(
                 settings.policy,
-                settings.launcher,
+                nursery,
                 cleanup=settings.cleanup,
                 initializer=self._encoded_initializer(),
                 inbox=self._inbox,
@@ -503,12 +510,23 @@ class Host:
             self._last_view = loop.view()
         except BaseException as error:  # nobody may wait for a thread that is gone
             self._failure = _as_failure(error)
+            if self._loop is None and self._nursery is not None:
+                self._nursery.close()
         finally:
             self._finished = True
             if self._settings.entrance is not None:
                 self._settings.entrance.close()
             self._drain()
             self._ended.come()
+
+    def _prepared_nursery(self) -> Nursery:
+        from ._nursery import Nursery  # not before the first task
+
+        self._nursery = nursery = Nursery(self._settings.launcher)
+        if self._settings.policy.launches:
+            with _registry.no_fork:
+                nursery.prepare()
+        return nursery
 
     def _encoded_initializer(self) -> _payload.Call | None:
         settings = self._settings

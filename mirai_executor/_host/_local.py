@@ -1,7 +1,6 @@
 """One local daemon, as its host sees it: a process, and all that the two of them share."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -19,8 +18,6 @@ from ._forkserver import Forked
 from ._nursery import Nursery, Process
 from ._relay import Relay
 from ._store import Store
-
-_STDERR_CAPACITY = 1 << 20  # bytes that a daemon may write while its host is stalled
 
 
 class LocalDaemon(Daemon):
@@ -50,7 +47,7 @@ class LocalDaemon(Daemon):
             ours.callback(self._tickets.close)
             theirs.callback(os.close, tickets_fd)
             exchange, channel_fds = _exchange(store, ours, theirs)
-            stderr_out, stderr_in = _stderr_pipe()
+            stderr_out, stderr_in = nursery.stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
             fds = (link_fd, lifeline_fd, page_fd, tickets_fd, *channel_fds)
@@ -169,14 +166,6 @@ def _exchange(
     ours.callback(exchange.close)
     theirs.callback(os.close, fd)
     return exchange, (fd,)
-
-
-def _stderr_pipe() -> tuple[int, int]:
-    read_end, write_end = os.pipe()
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # the user's quota of pipe memory is used up
-            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _STDERR_CAPACITY)
-    return read_end, write_end
 
 
 def end_group(pid: int, signum: int) -> None:

@@ -59,11 +59,11 @@ from mirai_executor._core import (
 )
 from mirai_executor._record import Record
 from mirai_executor.errors import LaunchError, TaskTimeoutError
-from mirai_executor.launchers import LocalLauncher
 
 from ._elastic import Elastic
 from ._entrance import Entrance
 from ._fleet import Fleet
+from ._nursery import Nursery
 from ._outcomes import Ended, OpenFuture, decode_error, resolve, resolve_all, set_exception
 from ._poller import Poller
 from ._store import Store
@@ -127,7 +127,7 @@ class Loop:
 
     Args:
         policy: How the dispatcher treats its daemons.
-        launcher: Starts them.
+        nursery: Starts them.
         cleanup: Whether daemons clean up after each task.
         initializer: The call that each daemon makes before its first task.
         inbox: Where other threads put items; then they wake the ``poller``, if it is asleep.
@@ -143,7 +143,7 @@ class Loop:
     def __init__(
         self,
         policy: Policy,
-        launcher: LocalLauncher,
+        nursery: Nursery,
         *,
         cleanup: bool,
         initializer: _payload.Call | None,
@@ -167,7 +167,7 @@ class Loop:
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
         self._fleet = Fleet(
-            launcher, initializer, cleanup, self.poller.selector, self, self._post, store, terms
+            nursery, initializer, cleanup, self.poller.selector, self, self._post, store, terms
         )
         self._door: Door | None = None
         self._start_timeout = policy.start_timeout

@@ -21,21 +21,22 @@ from mirai_executor._forking import FORK, IDENTITY, Answering
 from . import _lifeline
 
 
-def branch_off(control: int, lifeline: int, fds: list[int]) -> list[int]:
-    """Fork the first daemon now, and others when the host asks. Returns in each of them, once.
+def branch_off(control: int, lifeline: int) -> list[int]:
+    """Fork the first daemon, and others, when the host asks. Returns in each of them, once.
 
-    Where that would not be safe, this process itself becomes the daemon.
+    Where that would not be safe, this process itself becomes the first daemon.
 
     Args:
         control: The socket at which the host asks.
         lifeline: That of the server.
-        fds: The descriptors of the first daemon.
 
     Returns:
         The descriptors of the daemon that this process is now.
     """
     end = Answering(control)
-    child = _fork() if _may_fork(end, {0, 1, 2, control, lifeline, *fds}) else -1
+    may_fork = _may_fork(end, {0, 1, 2, control, lifeline})
+    fds = _next_request(end)
+    child = _fork() if may_fork else -1
     if child > 0:
         _lifeline.hold(lifeline)
         fds = _serve(end, child, fds)
