@@ -20,7 +20,8 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+
+from mirai_executor._typing import NamedTuple, Self
 
 IDENTITY, FORK, REAP = 1, 2, 3
 

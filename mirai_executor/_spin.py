@@ -10,7 +10,8 @@ scheduler, in slices of milliseconds: better not to try again for a while.
 import os
 import time
 from collections.abc import Callable
-from typing import TypeVar
+
+from mirai_executor._typing import TypeVar
 
 __all__ = ["Spinner"]
 

@@ -11,7 +11,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+
+from mirai_executor._typing import NamedTuple, Self
 
 _MESSAGE = struct.Struct("<BQQ")
 _ARENA, _CONSTANT, _GONE = range(3)

@@ -8,7 +8,8 @@ import mmap
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+
+from mirai_executor._typing import Any, NamedTuple
 
 if sys.platform == "linux":
     # Nobody can shrink it, so that no reader ever meets SIGBUS; nobody can add further seals.

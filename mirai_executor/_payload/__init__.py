@@ -9,15 +9,14 @@
     decode_error  ◄────── blob ────────────────── encode_error
 """
 
-import pickle
-from typing import TYPE_CHECKING, Any
-
 from mirai_executor._lazily import door
+from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.buffers import OUT_OF_BAND, Value
 from mirai_executor._payload.entries import NameEntry
 from mirai_executor._payload.kept import Sent
 from mirai_executor._payload.outcomes import NO_NUMBER, decode_number, decode_value, encode_value
 from mirai_executor._payload.preparation import Preparation
+from mirai_executor._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mirai_executor._payload.calls import Call, CallEncoder

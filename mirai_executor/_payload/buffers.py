@@ -7,10 +7,11 @@ last of its buffers, in the pieces that the pickler wrote.
 """
 
 import io
-import pickle
 from collections.abc import Callable, Sequence
-from pickle import PickleBuffer
-from typing import Any, NamedTuple
+
+from mirai_executor._payload import pickles as pickle
+from mirai_executor._payload.pickles import PickleBuffer
+from mirai_executor._typing import Any, NamedTuple
 
 __all__ = [
     "ATOMS",

@@ -1,11 +1,11 @@
 """Turns calls into bytes at the host."""
 
-import pickle
 import sys
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.buffers import BRIEF, LARGE, Large, Value, is_short
 from mirai_executor._payload.entries import PROTOCOL, SYS_PATH, NameEntry, digest_of
 from mirai_executor._payload.functions import FunctionCache, Taken, pickle_function

@@ -1,6 +1,6 @@
 """What both ends know of a call's table: what an entry is, and the digest of its bytes."""
 
-from typing import NamedTuple
+from mirai_executor._typing import NamedTuple
 
 try:
     from _blake2 import blake2b  # hashlib brings OpenSSL along, which takes milliseconds

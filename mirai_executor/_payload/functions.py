@@ -10,7 +10,6 @@
 """
 
 import functools
-import pickle
 import sys
 import weakref
 from collections import OrderedDict
@@ -19,6 +18,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirai_executor._payload import kept
+from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.entries import PROTOCOL, NameEntry, digest_of
 from mirai_executor._payload.kept import FUNCTION, NAMED
 from mirai_executor._payload.places import registered_by_value, what_is_known_of_modules

@@ -7,9 +7,9 @@ the host sent, or an initializer set, stays.
 """
 
 from types import CodeType
-from typing import Any
 
 from mirai_executor._payload.preparation import Preparation
+from mirai_executor._typing import Any
 
 __all__ = ["fill_gaps", "importing_main"]
 

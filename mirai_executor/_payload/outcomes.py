@@ -4,10 +4,9 @@ What came from the host goes back as itself: an instance of a class of the host'
 that class's name, one of a class without a name by the id under which the class travelled.
 """
 
-import pickle
 from collections.abc import Sequence
-from typing import Any
 
+from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.buffers import (
     BRIEF,
     LARGE,
@@ -19,19 +18,20 @@ from mirai_executor._payload.buffers import (
 from mirai_executor._payload.culprits import describe
 from mirai_executor._payload.entries import PROTOCOL
 from mirai_executor._payload.plain import dump_plainly
+from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
 
 __all__ = ["NO_NUMBER", "decode_number", "decode_value", "encode_value"]
 
 # The pickles of None, booleans and most numbers: how long they are, how they begin, where their
 # one opcode stands, and which it is. What is longer than three bytes stands in a frame.
-_HEAD = pickle.PROTO + bytes((PROTOCOL,))
+_HEAD = b"\x80" + bytes((PROTOCOL,))
 _NUMBERS = {
-    4: (_HEAD, 2, pickle.NONE + pickle.NEWTRUE + pickle.NEWFALSE),
-    5: (_HEAD, 2, pickle.BININT1),
-    15: (_HEAD + pickle.FRAME, 11, pickle.BININT2),
-    17: (_HEAD + pickle.FRAME, 11, pickle.BININT),
-    21: (_HEAD + pickle.FRAME, 11, pickle.BINFLOAT),
+    4: (_HEAD, 2, b"N\x88\x89"),
+    5: (_HEAD, 2, b"K"),
+    15: (_HEAD + b"\x95", 11, b"M"),
+    17: (_HEAD + b"\x95", 11, b"J"),
+    21: (_HEAD + b"\x95", 11, b"G"),
 }
 NO_NUMBER = object()
 

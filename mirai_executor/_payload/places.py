@@ -14,7 +14,8 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec

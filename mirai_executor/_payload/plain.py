@@ -5,14 +5,14 @@ once for each class. The first object that plain pickle would get wrong ends the
 careful picklers of ``pickler.py`` begin again, and a ``__reduce__`` before it runs a second time.
 """
 
-import pickle
 import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
 
+from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.buffers import Beside, Value, dump_value
 from mirai_executor._payload.entries import PROTOCOL
 from mirai_executor._payload.places import Kind, kind_of
+from mirai_executor._typing import Any
 
 __all__ = ["dump_plainly", "is_imported"]
 

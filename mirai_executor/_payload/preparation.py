@@ -3,9 +3,9 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from mirai_executor._payload.places import MAIN
+from mirai_executor._typing import NamedTuple
 
 __all__ = ["Preparation", "host_sys_path"]
 

@@ -13,9 +13,9 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, ModuleType
-from typing import Any
 
 from mirai_executor._payload.places import MAIN
+from mirai_executor._typing import Any
 
 __all__ = [
     "entries_in_progress",

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from mirai_executor._payload.places import MAIN
+from mirai_executor._typing import Any
 
 __all__ = ["SOURCE_NAME", "run_source"]
 

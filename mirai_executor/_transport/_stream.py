@@ -12,7 +12,8 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+
+from mirai_executor._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mirai_executor.credentials import Opener, Sealer

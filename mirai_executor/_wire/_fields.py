@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
 
 from mirai_executor._record import Record
+from mirai_executor._typing import Any, NamedTuple, Self
 
 __all__ = [
     "U8",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple, Self
 
 from mirai_executor._record import Record
+from mirai_executor._typing import NamedTuple, Self
 
 from ._fields import (
     Buffer,

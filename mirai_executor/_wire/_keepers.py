@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Self
 
 from mirai_executor._record import Record
+from mirai_executor._typing import Self
 
 from ._fields import U64, Bytes, Empty, Reader, pack_block
 

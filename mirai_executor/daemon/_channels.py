@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import ModuleType
-from typing import Any
+
+from mirai_executor._typing import Any
 
 from ._look import LOOK, NEVER, Channel, SetAnew, Setting
 from ._signal_channels import of_signals

@@ -27,8 +27,8 @@ import sys
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from types import ModuleType
-from typing import Final, TypeAlias
 
+from mirai_executor._typing import Final, TypeAlias
 from mirai_executor.errors import MiraiError
 
 from ._channels import ListOf, of_running_code, of_values

@@ -15,7 +15,8 @@ import signal
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Final
+
+from mirai_executor._typing import Any, Final
 
 # signal.signal and signal.pthread_sigmask look those of _signal up at each call.
 _FUNCTIONS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (

@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import is_
-from typing import Any, Final, Generic, Protocol, TypeVar
+
+from mirai_executor._typing import Any, Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 

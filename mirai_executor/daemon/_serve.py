@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from mirai_executor import _payload, _wire
 from mirai_executor._page import STOP_SIGNAL, Page
@@ -22,6 +21,7 @@ from mirai_executor._place import usable_cpus
 from mirai_executor._spin import Spinner
 from mirai_executor._tickets import Tickets
 from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor._typing import Any
 from mirai_executor._version import __version__
 from mirai_executor._wire import Bytes, Name, Status
 from mirai_executor.errors import MiraiInterrupt, PayloadError

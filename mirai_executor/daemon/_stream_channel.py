@@ -8,9 +8,9 @@ import select
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
 
 from mirai_executor._record import Record
+from mirai_executor._typing import Any, Final
 
 _STREAMS: Final = {
     "stdin": 0, "stdout": 1, "stderr": 2, "__stdin__": 0, "__stdout__": 1, "__stderr__": 2,

@@ -19,9 +19,12 @@ is 20. The codes are those of mirai. Every error survives pickling with its attr
 
 from __future__ import annotations
 
-from pickle import PicklingError
-
 from mirai_executor._lazily import door
+
+try:
+    from _pickle import PicklingError  # the same, without the milliseconds of pickle
+except ImportError:
+    from pickle import PicklingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
