@@ -24,6 +24,9 @@ STEP = 1 << 20
 _SMALL = STEP // 8  # what is larger is written by itself
 
 
+Buffer = bytes | bytearray | memoryview | tuple[int, int, int]  # the latter: its place
+
+
 class ArenaError(RuntimeError):
     """A place lies in no memory that the peer has sent."""
 
@@ -133,6 +136,22 @@ def whole(buffer: object) -> bytes:
         if type(owner) is bytes and len(owner) == buffer.nbytes:
             return owner
     return buffer if type(buffer) is bytes else bytes(flat(buffer))
+
+
+def writable(buffers: Iterable[Buffer]) -> tuple[memoryview | bytearray, ...]:
+    """Return those that came in a frame such that they can be written to.
+
+    One that is most of its frame stays there, if that can be written to; else it is copied, or it
+    would keep the whole frame.
+    """
+    return tuple(in_frame(buffer) for buffer in buffers if not isinstance(buffer, tuple))
+
+
+def in_frame(buffer: bytes | bytearray | memoryview) -> memoryview | bytearray:
+    """Return one of them."""
+    view = memoryview(buffer)
+    is_most_of_its_frame = 2 * view.nbytes > memoryview(view.obj).nbytes
+    return view if is_most_of_its_frame and not view.readonly else bytearray(view)
 
 
 def in_steps(buffer: object) -> Iterator[memoryview]:

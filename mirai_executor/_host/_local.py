@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-from mirai_executor._arena import Exchange
+from mirai_executor._arena import LateExchange
 from mirai_executor._core import TaskId
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._tickets import TicketOffice
@@ -158,7 +158,7 @@ class LocalDaemon(Daemon):
 
 def _exchange(
     store: Store, ours: contextlib.ExitStack, theirs: contextlib.ExitStack
-) -> tuple[Exchange | None, Sequence[int]]:
+) -> tuple[LateExchange | None, Sequence[int]]:
     made = store.exchange()
     if made is None:
         return None, ()

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from mirai_executor import _payload, _wire
 from mirai_executor._page import STOP_SIGNAL, Page
+from mirai_executor._payload import Namespace
 from mirai_executor._place import usable_cpus
 from mirai_executor._spin import Spinner
 from mirai_executor._tickets import Tickets
@@ -50,7 +51,7 @@ class Daemon:
         self._in_hand: list[_wire.WireOutcome] = []  # results not sent yet
         self._table: _Table = ()  # of the last task that came
         self._interrupts = Interrupts(page, self._send_results)
-        self._namespace: _payload.Namespace
+        self._namespace: Namespace
         self._snapshot: Snapshot | None = None
         self._cleanup_failed = False
         self._leaving = False
@@ -128,7 +129,7 @@ class Daemon:
     def _initialize(self, setup: Any) -> None:
         preparation, initializer, cleanup = setup
         latch = Latch() if cleanup else None
-        self._namespace = _payload.Namespace(preparation)
+        self._namespace = Namespace(preparation)
         if initializer is not None:
             table = self._receive_names([Name(*entry) for entry in initializer.names])
             status, payload, _ = self._attempt(BROADCAST, table, initializer.blob, persist=True)
