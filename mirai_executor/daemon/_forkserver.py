@@ -35,7 +35,9 @@ def branch_off(control: int, lifeline: int) -> list[int]:
     """
     end = Answering(control)
     may_fork = _may_fork(end, {0, 1, 2, control, lifeline})
-    fds = _next_request(end)
+    if (order := end.next()) is None:
+        os._exit(0)  # the host has gone, or has no use for a daemon any more
+    fds = order.fds
     child = _fork() if may_fork else -1
     if child > 0:
         _lifeline.hold(lifeline)
