@@ -7,13 +7,37 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-__all__ = ["PROTOCOL", "SYS_PATH", "UNAVAILABLE", "NameEntry", "digest_of", "new_seal"]
+__all__ = [
+    "PROTOCOL",
+    "SYS_PATH",
+    "UNAVAILABLE",
+    "WITH_CARE",
+    "NameEntry",
+    "digest_of",
+    "new_seal",
+]
 
 PROTOCOL = 5
 SYS_PATH = "sys.path"  # the reserved name of the table
 # The first byte of an entry that says why a name did not come; a pickle begins with 0x80.
 UNAVAILABLE = b"!"
 _DIGEST_SIZE = 16
+
+
+# Where all the types are defined whose instances pickler.py takes apart by themselves.
+WITH_CARE = frozenset(
+    [
+        "_io",
+        "_weakrefset",
+        "abc",
+        "builtins",
+        "dataclasses",
+        "functools",
+        "logging",
+        "typing",
+        "weakref",
+    ]
+)
 
 
 class NameEntry(NamedTuple):

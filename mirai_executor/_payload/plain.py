@@ -10,27 +10,11 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.buffers import Beside, Value, dump_value
-from mirai_executor._payload.entries import PROTOCOL
+from mirai_executor._payload.entries import PROTOCOL, WITH_CARE
 from mirai_executor._payload.places import Kind, kind_of
 from mirai_executor._typing import Any
 
 __all__ = ["dump_plainly", "is_imported"]
-
-
-# Where all the types are defined whose instances pickler.py takes apart by themselves.
-WITH_CARE = frozenset(
-    [
-        "_io",
-        "_weakrefset",
-        "abc",
-        "builtins",
-        "dataclasses",
-        "functools",
-        "logging",
-        "typing",
-        "weakref",
-    ]
-)
 
 
 class _NeedsCare(Exception):  # noqa: N818 - a way out, not an error

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import Any
 
-from mirai_executor._payload import hooks
 from mirai_executor._payload.buffers import ATOMS
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_asked_for
 from mirai_executor._payload.places import (
@@ -155,7 +154,7 @@ class Proof:
             return (*typing.get_args(value), *((origin,) if isinstance(origin, type) else ()))
         if issubclass(kind, ModuleType):
             self._add_module(value)
-        elif kind is type and value in hooks.BUILTIN_TYPE_NAMES:
+        elif kind is type and _is_nameless(value):
             return ()  # the type of None, and such
         elif not (_may_have_a_home(kind) and self._finds_by_name(value)):
             raise _Unprovable
@@ -256,3 +255,12 @@ def _content(cell: CellType) -> object:
         return cell.cell_contents
     except ValueError:  # empty
         return _ABSENT
+
+
+def _is_nameless(cls: type) -> bool:
+    """Tell whether a class is one of Python's own that no module has by its name."""
+    if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls:
+        return False
+    from mirai_executor._payload import hooks  # with cloudpickle: hardly ever
+
+    return cls in hooks.BUILTIN_TYPE_NAMES

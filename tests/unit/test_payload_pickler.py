@@ -4,12 +4,13 @@ import multiprocessing
 import subprocess
 import sys
 
-from mirai_executor._payload.pickler import _REDUCERS
-from mirai_executor._payload.plain import WITH_CARE
+from mirai_executor._payload.entries import WITH_CARE
+from mirai_executor._payload.hooks import REDUCERS
+from mirai_executor._payload.pickler import _OWN
 
 
 def test_all_types_that_need_care_are_defined_where_it_is_looked_for_them() -> None:
-    assert {kind.__module__ for kind in _REDUCERS} <= WITH_CARE
+    assert {kind.__module__ for kind in (*REDUCERS, *_OWN)} <= WITH_CARE
 
 
 def test_multiprocessing_has_the_key_of_the_host_as_soon_as_it_is_imported() -> None:
