@@ -7,14 +7,14 @@ last of its buffers, in the pieces that the pickler wrote.
 """
 
 import io
-import pickle
 from collections.abc import Callable, Sequence
-from pickle import PickleBuffer
-from typing import Any, NamedTuple
 
-from mirai_executor._payload.proof import ATOMS
+from mirai_executor._payload import pickles as pickle
+from mirai_executor._payload.pickles import PickleBuffer
+from mirai_executor._typing import Any, NamedTuple
 
 __all__ = [
+    "ATOMS",
     "BRIEF",
     "LARGE",
     "OUT_OF_BAND",
@@ -33,6 +33,8 @@ Large = memoryview | list[bytes]  # what encoding gives; a list: one after the o
 OUT_OF_BAND = 192 * 1024  # bytes; where the copy becomes dearer than a place of its own, measured
 LARGE = 1 << 20  # bytes; from here on, a pickle is better beside than in a frame, measured
 
+# Exactly these: a subclass may be picklable only by value.
+ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 # What is pickled at once, with nothing to look for inside: all atoms but those that may be long.
 BRIEF = ATOMS - {bytes, str}
 

@@ -3,11 +3,11 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from pickle import PicklingError
 from types import FunctionType, MethodType
-from typing import Any
 
+from mirai_executor._payload.pickles import PicklingError
 from mirai_executor._payload.places import home_of_globals
+from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
 
 __all__ = ["describe", "explain", "parts_of_function", "said_by_pickle"]

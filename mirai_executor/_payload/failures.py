@@ -12,7 +12,6 @@ do::
 import functools
 import pickle
 import traceback
-from concurrent.futures.process import _RemoteTraceback
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, cast
@@ -20,8 +19,9 @@ from typing import Any, cast
 import tblib
 
 from mirai_executor._payload import exceptions, namespace
-from mirai_executor._payload.outcomes import OutcomePickler
-from mirai_executor._payload.pickler import PROTOCOL, dump
+from mirai_executor._payload.careful import OutcomePickler
+from mirai_executor._payload.entries import PROTOCOL
+from mirai_executor._payload.pickler import dump
 from mirai_executor.errors import RemoteError
 
 __all__ = ["decode_error", "encode_error"]
@@ -62,7 +62,9 @@ def decode_error(blob: bytes | memoryview) -> BaseException:
 
 
 def _remote_traceback(text: str) -> BaseException:
-    # Its class is what existing code looks for: ProcessPoolExecutor's.
+    # Its class is what existing code looks for: ProcessPoolExecutor's. A daemon needs none.
+    from concurrent.futures.process import _RemoteTraceback
+
     return _RemoteTraceback(f'\n"""\n{text}"""')  # type: ignore[arg-type]  # typeshed has it wrong
 
 

@@ -14,24 +14,23 @@ import contextlib
 import functools
 import importlib
 import io
-import multiprocessing
 import os
-import pickle
 import sys
 from collections.abc import Callable, Container, Sequence
 from collections.abc import Set as AbstractSet
 from types import ModuleType
-from typing import Any, NoReturn
 
 from mirai_executor._payload import lastresort, rebuild
+from mirai_executor._payload import pickles as pickle
+from mirai_executor._payload.authkey import set_authkey
 from mirai_executor._payload.buffers import Buffer, taken_apart
-from mirai_executor._payload.calls import SYS_PATH
 from mirai_executor._payload.culprits import describe
+from mirai_executor._payload.entries import SYS_PATH, UNAVAILABLE
 from mirai_executor._payload.kept import FUNCTION, FUNCTIONS, MOST_FUNCTIONS, Kept
 from mirai_executor._payload.places import MAIN
 from mirai_executor._payload.preparation import Preparation
 from mirai_executor._payload.source import run_source
-from mirai_executor._payload.table import UNAVAILABLE
+from mirai_executor._typing import Any, NoReturn
 from mirai_executor.errors import PayloadError
 
 __all__ = ["Namespace", "current"]
@@ -366,7 +365,7 @@ def _prepare_process(preparation: Preparation) -> None:
     with contextlib.suppress(OSError):
         os.chdir(preparation.cwd)
     if preparation.authkey:
-        multiprocessing.current_process().authkey = preparation.authkey
+        set_authkey(preparation.authkey)
 
 
 def _fail_to_load(what: str, error: Exception) -> NoReturn:

@@ -5,14 +5,14 @@ once for each class. The first object that plain pickle would get wrong ends the
 careful picklers of ``pickler.py`` begin again, and a ``__reduce__`` before it runs a second time.
 """
 
-import pickle
 import sys
-from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from types import BuiltinFunctionType, FunctionType, ModuleType
 
+from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.buffers import Beside, Value, dump_value
-from mirai_executor._payload.pickler import PROTOCOL, needs_care
+from mirai_executor._payload.entries import PROTOCOL, WITH_CARE
 from mirai_executor._payload.places import Kind, kind_of
+from mirai_executor._typing import Any
 
 __all__ = ["dump_plainly", "is_imported"]
 
@@ -42,7 +42,7 @@ class _PlainPickler(pickle.Pickler):
         if kind is FunctionType or issubclass(kind, type):
             if not is_imported(obj):
                 raise _NeedsCare
-        elif needs_care(kind) or not is_imported(kind):
+        elif _needs_care(kind) or not is_imported(kind):
             raise _NeedsCare
         else:
             self._good.add(kind)
@@ -55,6 +55,15 @@ def dump_plainly(obj: object, *, out_of_band: bool = False, apart: bool = False)
         return dump_value(_PlainPickler, obj, out_of_band=out_of_band, apart=apart)
     except Exception:  # of the user's code, too: the careful pickler says what is wrong
         return None
+
+
+def _needs_care(kind: type) -> bool:
+    """Tell whether instances of a type may be pickled here in a way of our own."""
+    if kind.__module__ not in WITH_CARE:
+        return issubclass(kind, (ModuleType, BaseException))
+    from mirai_executor._payload.pickler import needs_care  # with cloudpickle, and much else
+
+    return needs_care(kind)
 
 
 def is_imported(obj: Any) -> bool:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import Any
 
-from mirai_executor._payload import hooks
+from mirai_executor._payload.buffers import ATOMS
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_asked_for
 from mirai_executor._payload.places import (
     FUNCTION_DUNDERS,
@@ -30,13 +30,12 @@ from mirai_executor._payload.places import (
     home_of,
     home_of_globals,
     kind_of,
+    registered_by_value,
     what_is_known_of_modules,
 )
 
-__all__ = ["ATOMS", "Proof", "prove"]
+__all__ = ["Proof", "prove"]
 
-# Exactly these: a subclass may be picklable only by value.
-ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _UNCHANGING = ATOMS | {type(...), range}
 # ``list[int]``, ``int | None`` and their old spellings in annotations.
 _ALIASES = frozenset(
@@ -69,7 +68,7 @@ class _Unprovable(Exception):  # noqa: N818 - a way out, not an error
 
 def prove(function: FunctionType) -> "Proof | None":
     """Return what has to hold for as long as the function's bytes are good, if that can be."""
-    if hooks.registered_by_value():
+    if registered_by_value():
         return None
     proof = Proof()
     waiting: list[Any] = [function]
@@ -111,7 +110,7 @@ class Proof:
         return (
             list(map(len, self._dicts)) == self._sizes
             and what_is_known_of_modules() is self._known_of_modules
-            and not hooks.registered_by_value()
+            and not registered_by_value()
         )
 
     def _compiled(self) -> Callable[[], bool]:
@@ -121,7 +120,7 @@ class Proof:
             "content": _content,
             "known_of_modules": what_is_known_of_modules,
             "known": self._known_of_modules,
-            "registered": hooks.registered_by_value,
+            "registered": registered_by_value,
             "len": len,
         }
         terms = ["known_of_modules() is known", "not registered()"]
@@ -155,7 +154,7 @@ class Proof:
             return (*typing.get_args(value), *((origin,) if isinstance(origin, type) else ()))
         if issubclass(kind, ModuleType):
             self._add_module(value)
-        elif kind is type and value in hooks.BUILTIN_TYPE_NAMES:
+        elif kind is type and _is_nameless(value):
             return ()  # the type of None, and such
         elif not (_may_have_a_home(kind) and self._finds_by_name(value)):
             raise _Unprovable
@@ -256,3 +255,12 @@ def _content(cell: CellType) -> object:
         return cell.cell_contents
     except ValueError:  # empty
         return _ABSENT
+
+
+def _is_nameless(cls: type) -> bool:
+    """Tell whether a class is one of Python's own that no module has by its name."""
+    if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls:
+        return False
+    from mirai_executor._payload import hooks  # with cloudpickle: hardly ever
+
+    return cls in hooks.BUILTIN_TYPE_NAMES
