@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ._loop import Item, Loop, OpenTask
     from ._outcomes import OpenFuture
 
-__all__ = ["Entrance", "Host", "Limits", "Settings", "is_exiting"]
+__all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "is_exiting"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound="OpenFuture")
