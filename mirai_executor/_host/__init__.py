@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ._nursery import Nursery
     from ._outcomes import OpenFuture
 
-__all__ = ["Entrance", "Host", "Limits", "Settings", "is_exiting"]
+__all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "is_exiting"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound="OpenFuture")
