@@ -240,7 +240,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             any number.
         dispatcher: True keeps all tasks in one queue, from which free daemons are served. False
             assigns each task to a daemon, in turn, when it is submitted.
-        cleanup: Whether a daemon's interpreter is reset to its initial state after each task.
+        cleanup: Whether a daemon's interpreter is reset to its initial state after each task. By
+            default, a daemon keeps what tasks change, as a worker of ``ProcessPoolExecutor`` does.
         idle_timeout: Seconds without a task after which a daemon exits; None for never.
         start_timeout: Seconds within which a daemon must be ready, initializer included. For one
             that connects to a ``url``, they start when it has authenticated.
@@ -289,7 +290,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         *,
         max_tasks_per_child: int | None = None,
         dispatcher: bool = True,
-        cleanup: bool = True,
+        cleanup: bool = False,
         idle_timeout: float | None = None,
         start_timeout: float = 60.0,
         cancel_grace: float = 2.0,

@@ -24,6 +24,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+import budget as rounds
+from budget import budget as budget
+from budget import pytest_terminal_summary as pytest_terminal_summary
+
 WATCHED_FOLDERS = ("tests/live/", "tests/contract/")
 SECONDS_TO_LET_GO = 5.0
 # What a program of ours opens by itself; plain files belong to pytest and to the imports.
@@ -41,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="have executors listen at such an address, and their daemons dial it "
         "(default: daemons inherit their link)",
     )
+    parser.addoption(
+        "--again",
+        action="store_true",
+        help="leave out what another interpreter would not change: see the marker once",
+    )
+    rounds.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,6 +69,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("live")
         if config.getoption("--transport") is not None:
             skip_if_the_same(item)
+    if config.getoption("--again"):
+        left_out = [item for item in items if item.get_closest_marker("once") is not None]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def skip_if_the_same(item: pytest.Item) -> None:

@@ -38,13 +38,15 @@ class Frames:
         Returns:
             Its tasks, in order, with how long each is expected to take.
         """
-        room = min(share, self._room(daemon))
         id_, _ = queue.popitem(last=False)
-        left = self._policy.frame_time
         seconds = self.expected(id_)
         frame = {id_: seconds}
+        if share == 1 or seconds is None:
+            return frame
+        room = min(share, self._room(daemon))
+        left = self._policy.frame_time
         open_tasks, kind = self._tasks.open, self._tasks.open[id_].kind
-        while seconds is not None and (left := left - seconds) > 0 and len(frame) < room and queue:
+        while (left := left - seconds) > 0 and len(frame) < room and queue:
             task = open_tasks[id_ := next(iter(queue))]
             if task.kind != kind or task.run_timeout is not None:  # else as the one before
                 seconds, kind = self.expected(id_), task.kind
@@ -67,11 +69,11 @@ class Frames:
             if not self._is_soon_over(self.expected(next(iter(queue)))):
                 return None
             _, daemon = prompt.popitem()
-            if daemon.may_get_ahead and self._room(daemon):
+            if daemon.may_get_ahead and self._room(daemon) and self._is_prompt(daemon):
                 return daemon
         return None
 
-    def is_prompt(self, daemon: Daemon) -> bool:
+    def _is_prompt(self, daemon: Daemon) -> bool:
         """Tell whether all that a daemon holds is expected to be over soon."""
         if self._policy.frame_time <= 0 or None in daemon.held.values():
             return False

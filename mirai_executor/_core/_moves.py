@@ -3,7 +3,7 @@
 Which move to make, and when, is decided by the dispatcher.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from ._alarms import AlarmKind, Alarms
 from ._fleet import Daemon, Fleet
@@ -21,6 +21,7 @@ from .messages import (
     KillDaemon,
     Policy,
     RecallTasks,
+    ResolveTasks,
     SendBroadcast,
     SendTasks,
     TaskId,
@@ -67,8 +68,31 @@ class Moves:
             self._fleet.stacked[daemon.id] = daemon
             patience = _SLACK + _PATIENCE * sum(filter(None, held.values()))
             self._alarms.set(now + patience, AlarmKind.OVERDUE, last, daemon.id)
-        self._note_whether_prompt(daemon)
+        self._fleet.prompt[daemon.id] = daemon  # perhaps: that is found out if more tasks wait
         return SendTasks(daemon.id, tuple(frame))
+
+    def end(
+        self, daemon: Daemon, results: Mapping[TaskId, float | None]
+    ) -> tuple[list[TaskId], list[Command]]:
+        """Note that tasks have ended at a daemon, with the seconds that each took there.
+
+        Returns:
+            Those that it held, and what to do about those that had not ended before.
+        """
+        ids, ended = [], []
+        for id_, seconds in results.items():
+            if id_ in daemon.held:
+                ids.append(id_)
+                if (task := self._tasks.open.get(id_)) is not None:
+                    self._frames.durations.note(task.kind, seconds)
+                    ended.append(id_)
+        if ids:
+            self.let_go(daemon, ids)
+            daemon.tasks_done += len(ids)
+        if not ended:
+            return ids, []
+        self._tasks.forget_held(ended)
+        return ids, [ResolveTasks(tuple(ended))]
 
     def let_go(self, daemon: Daemon, ids: Iterable[TaskId]) -> None:
         """Note that a daemon no longer holds some tasks."""
@@ -76,16 +100,12 @@ class Moves:
             del daemon.held[id_]
         if daemon.ahead and len(daemon.held) <= daemon.ahead:
             daemon.ahead = 0  # the frame that waited is now the one that runs
-            self._note_whether_prompt(daemon)
+            self._fleet.prompt[daemon.id] = daemon
         if len(daemon.held) < 2:
             self._fleet.stacked.pop(daemon.id, None)
         if not daemon.held:
             daemon.delayed = False
             self._fleet.prompt.pop(daemon.id, None)
-
-    def _note_whether_prompt(self, daemon: Daemon) -> None:
-        if daemon.may_get_ahead and self._frames.is_prompt(daemon):
-            self._fleet.prompt[daemon.id] = daemon
 
     def release(self, daemon: Daemon, now: float) -> list[Command]:
         """Give a daemon that may have become free the next thing to do."""

@@ -73,10 +73,11 @@ class Tasks:
         """Return where an open task stands in the order of submission."""
         return self.open[id_].place
 
-    def forget_held(self, ids: Collection[TaskId]) -> list[tuple[TaskId, Task]]:
+    def forget_held(self, ids: Collection[TaskId]) -> None:
         """Note that tasks have ended at their daemon."""
         self.executing -= len(ids)
-        return [(id_, self.open.pop(id_)) for id_ in ids]
+        for id_ in ids:
+            del self.open[id_]
 
     def forget(self, id_: TaskId) -> Task:
         """Note that a task has ended."""

@@ -51,7 +51,6 @@ from .messages import (
     LaunchFailed,
     LeaveRequested,
     Policy,
-    ResolveTasks,
     ResultsArrived,
     ShutdownRequested,
     SurplusFound,
@@ -74,6 +73,8 @@ class Dispatcher:
         self._alarms = Alarms(self._tasks, self._fleet)
         self._frames = Frames(policy, self._tasks, self._fleet)
         self._moves = Moves(policy, self._tasks, self._fleet, self._alarms, self._frames)
+        # Tells when expire() next has something to do; None for never.
+        self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
         self._closing = False  # once no task is open, the daemons go
         self._cancelling = False  # what has not begun will not begin
         self._entrance_is_closed = False  # none comes any more but those that are launched
@@ -110,10 +111,6 @@ class Dispatcher:
         while (alarm := self._alarms.pop_due(now)) is not None:
             commands += self._ring(alarm, now)
         return [*commands, *self._settle(now)] if commands else commands
-
-    def next_deadline(self) -> float | None:
-        """Return when :meth:`expire` next has something to do; None for never."""
-        return self._alarms.next_deadline()
 
     @property
     def is_finished(self) -> bool:
@@ -185,17 +182,12 @@ class Dispatcher:
 
     def _results_arrived(self, event: ResultsArrived, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
-        if daemon is None or not (ids := [id_ for id_ in event.results if id_ in daemon.held]):
+        if daemon is None:
             return ()
-        self._moves.let_go(daemon, ids)
-        daemon.tasks_done += len(ids)
+        ids, commands = self._moves.end(daemon, event.results)
+        if not ids:
+            return ()
         self._fleet.forget_failed_starts()
-        commands: list[Command] = []
-        if still_open := [id_ for id_ in ids if id_ in self._tasks.open]:
-            note = self._frames.durations.note
-            for id_, task in self._tasks.forget_held(still_open):
-                note(task.kind, event.results[id_])
-            commands.append(ResolveTasks(tuple(still_open)))
         if event.leaving:
             commands += self._moves.ask_to_leave(daemon)
         if not daemon.held:
@@ -368,20 +360,27 @@ class Dispatcher:
             commands += self._launch(now)
             commands += self._deal(now)
         elif queue or self._fleet.wanted:
-            share = self._frames.share()
+            # Most tasks come one at a time: then there is nothing to share.
+            share = self._frames.share() if len(queue) > 1 else 1
             while queue and idle:
                 _, daemon = idle.popitem()
                 frame = self._frames.fill(daemon, queue, share)
                 commands.append(self._moves.send(daemon, frame, now))
-            commands += self._launch(now)
-            while (daemon_ahead := self._frames.next_ahead()) is not None:
-                frame = self._frames.fill(daemon_ahead, queue, self._frames.share())
-                commands.append(self._moves.send(daemon_ahead, frame, now))
+            if queue or self._fleet.wanted:
+                commands += self._employ_more(now)
         if idle and self._fleet.stacked and not self._policy.direct:
             commands += self._take_from_the_busy()
         if self._closing and not self._tasks.open:
             commands += self._close(now)
         return commands
+
+    def _employ_more(self, now: float) -> Iterable[Command]:
+        """Start the daemons that are missing, and send ahead to those that are busy."""
+        yield from self._launch(now)
+        queue = self._tasks.queue
+        while queue and (daemon := self._frames.next_ahead()) is not None:
+            frame = self._frames.fill(daemon, queue, self._frames.share())
+            yield self._moves.send(daemon, frame, now)
 
     def _take_from_the_busy(self) -> Iterable[Command]:
         """Have idle daemons do what waits at busy ones."""

@@ -77,12 +77,9 @@ class Daemon(abc.ABC):
 
     def send_tasks(self, calls: Sequence[SentCall]) -> None:
         """Send calls, to be run in this order; LinkClosedError if the daemon is gone."""
-        ids = [call[0] for call in calls]
-        self.issue(ids)
-        self.sent.update(dict.fromkeys(ids))
-        tasks = []
-        table = self._table
+        ids, tasks, table = [], [], self._table
         for task, blob, its_names, buffers in calls:
+            ids.append(task)
             names = None
             if its_names is not table:
                 table, names = its_names, self.new_names(its_names)
@@ -90,8 +87,10 @@ class Daemon(abc.ABC):
             lent = self._lend(buffers) if buffers else ()
             # At a third of the cost of WireTask(...).
             tasks.append(tuple.__new__(_wire.WireTask, (task, names, blob, lent)))
+        self.issue(ids)
+        self.sent.update(dict.fromkeys(ids))
         released = self.exchange.take_released() if self.exchange is not None else ()
-        self.send(_wire.Tasks(tuple(tasks), released))
+        self.link.send(*_wire.pieces(_wire.Tasks(tuple(tasks), released)))
 
     def note_names(self, names: Iterable[NameEntry]) -> None:
         """Remember names that reached the daemon in another way."""

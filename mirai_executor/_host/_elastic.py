@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from mirai_executor._core import Load, Scaler
 
@@ -12,11 +12,14 @@ _PAUSE = 1.0  # seconds between two looks, at least
 
 
 class Elastic:
-    """What ``adapt()`` has set going, if it was called. For the host thread only.
+    """What ``adapt()`` has set going. For the host thread only.
 
     Args:
         load: Tells what there is to do, and who is there.
         dismiss: Lets go of so many daemons that are idle.
+
+    Attributes:
+        look_at: When :meth:`expire` has something to do; infinite for never.
     """
 
     def __init__(self, load: Callable[[], Load], dismiss: Callable[[int], None]) -> None:
@@ -24,7 +27,7 @@ class Elastic:
         self._dismiss = dismiss
         self._scaler: Scaler | None = None
         self._launch: Callable[[int], None] = lambda _: None
-        self._look_at: float | None = None
+        self.look_at = math.inf
         self._looked_at = -math.inf
 
     def begin(self, scaler: Scaler, launch: Callable[[int], None]) -> None:
@@ -35,21 +38,16 @@ class Elastic:
             launch: Asks for so many, on another thread.
         """
         self._scaler, self._launch = scaler, launch
-        self._look_at = time.monotonic()
+        self.look_at = time.monotonic()
 
     def look_soon(self) -> None:
         """Take note that something has changed."""
         if self._scaler is not None:
-            soon = max(time.monotonic(), self._looked_at + _PAUSE)
-            self._look_at = soon if self._look_at is None else min(self._look_at, soon)
-
-    def deadlines(self) -> Iterable[float]:
-        """Return when :meth:`expire` has something to do."""
-        return () if self._look_at is None else (self._look_at,)
+            self.look_at = min(self.look_at, max(time.monotonic(), self._looked_at + _PAUSE))
 
     def expire(self, now: float) -> None:
         """Look, if it is time."""
-        if self._scaler is None or self._look_at is None or self._look_at > now:
+        if self._scaler is None or self.look_at > now:
             return
         self._looked_at, load = now, self._load()
         change = self._scaler.decide(load, now)
@@ -58,4 +56,4 @@ class Elastic:
         if change.launch:
             self._launch(change.launch)
         look = self._scaler.next_look(load, now)
-        self._look_at = None if look is None else max(look, now + _PAUSE)
+        self.look_at = math.inf if look is None else max(look, now + _PAUSE)

@@ -4,8 +4,9 @@ What happens to a daemon becomes an event for the dispatcher, or outcomes of tas
 runs on the host thread.
 """
 
+import functools
 import logging
-import operator
+import math
 import selectors
 import signal
 import subprocess
@@ -47,7 +48,6 @@ from ._remote import RemoteDaemon
 from ._stops import Stops
 from ._store import Store
 
-_buffers_of = operator.attrgetter("buffers")
 _LOG = logging.getLogger("mirai_executor")
 _LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
 _KEEP_WARM = 1.0  # seconds until memory for large buffers that is free is given back
@@ -114,6 +114,7 @@ class Fleet:
         self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
         self._unwatched: dict[DaemonId, LocalDaemon] = {}  # nothing will tell of their end
+        self._look_at = math.inf  # when it is looked for
         self._stops: Stops[tuple[DaemonId, TaskId]] = Stops()
         self.losses = Losses()
         self._mild_signal: int | None = None
@@ -139,11 +140,12 @@ class Fleet:
             self.losses.why_none = as_launch_error(error)
             self._post(lambda: self._listener.handle(DaemonLost(id_)))
             return
-        self._watch(daemon.link.fileno(), lambda: self._on_link(id_))
+        self._watch(daemon.link.fileno(), functools.partial(self._on_link, id_))
         if daemon.end_fd >= 0:
             self._watch(daemon.end_fd, lambda: self._on_death(id_))
         else:
             self._unwatched[id_] = daemon  # until it has ended
+            self._look_at = time.monotonic() + LOOK
 
     def admit(self, link: Link, address: str) -> None:
         """Take on a daemon that has come by itself."""
@@ -172,17 +174,27 @@ class Fleet:
     def send_tasks(self, id_: DaemonId, calls: Sequence[SentCall]) -> None:
         """Send calls, to be run in this order."""
         daemon = self._daemons[id_]
-        self._do_send(daemon, lambda: daemon.send_tasks(calls))
+        try:
+            daemon.send_tasks(calls)
+        except LinkClosedError:
+            daemon.kill()  # its end is reported like every other
+            return
+        if daemon.link.has_more_to_send is not daemon.waits_to_send:
+            self._turn_to_send(daemon)
 
     def _do_send(self, daemon: Daemon, send: Callable[[], None]) -> None:
         """Send, and go on when the link takes more; a daemon that cannot be reached is ended."""
         try:
             send()
         except LinkClosedError:
-            daemon.kill()  # its end is reported like every other
+            daemon.kill()
             return
-        is_open = not daemon.link_is_closed
-        if is_open and daemon.link.has_more_to_send is not daemon.waits_to_send:
+        if daemon.link.has_more_to_send is not daemon.waits_to_send:
+            self._turn_to_send(daemon)
+
+    def _turn_to_send(self, daemon: Daemon) -> None:
+        """Begin, or cease, to wait until its link takes more."""
+        if not daemon.link_is_closed:
             daemon.waits_to_send = not daemon.waits_to_send
             key = self._selector.get_key(daemon.link.fileno())
             self._selector.modify(key.fd, key.events ^ selectors.EVENT_WRITE, key.data)
@@ -261,7 +273,11 @@ class Fleet:
         """Take in all that has come; False if nothing more will."""
         try:
             while (data := daemon.link.receive()) is not None:
-                self._on_frame(id_, daemon, _wire.decode(data))
+                frame = _wire.decode(data)
+                if type(frame) is _wire.Outcomes:
+                    self._on_outcomes(id_, daemon, frame)
+                else:
+                    self._on_frame(id_, daemon, frame)
         except (_wire.WireError, ArenaError) as error:
             _LOG.warning("daemon %d was disconnected: %s", daemon.pid, error)
             daemon.kill()
@@ -272,8 +288,6 @@ class Fleet:
 
     def _on_frame(self, id_: DaemonId, daemon: Daemon, frame: _wire.Frame) -> None:
         match frame:
-            case _wire.Outcomes():
-                self._on_outcomes(id_, daemon, self._take_over(daemon, frame))
             case _wire.BroadcastOutcome():
                 outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
                 event = BroadcastAnswered(id_, BroadcastId(frame.broadcast))
@@ -304,25 +318,20 @@ class Fleet:
             case _:
                 raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a keeper")
 
-    def _take_over(self, daemon: Daemon, frame: _wire.Outcomes) -> Sequence[_wire.WireOutcome]:
-        """Return the outcomes with their large buffers as they lie here."""
+    def _on_outcomes(self, id_: DaemonId, daemon: Daemon, frame: _wire.Outcomes) -> None:
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
             self.rest_later()
             daemon.exchange.release(frame.released)
-        if not any(map(_buffers_of, frame.outcomes)):
-            return frame.outcomes
-        self.rest_later()
-        return [
-            _with_views(daemon, outcome) if outcome.buffers else outcome
-            for outcome in frame.outcomes
-        ]
-
-    def _on_outcomes(
-        self, id_: DaemonId, daemon: Daemon, outcomes: Sequence[_wire.WireOutcome]
-    ) -> None:
         sent: dict[int, None] = daemon.sent  # type: ignore[assignment]  # TaskId(...) takes its time
+        outcomes: Sequence[_wire.WireOutcome] = frame.outcomes
+        have_buffers = False
         for outcome in outcomes:
             sent.pop(outcome.task, None)
+            if outcome.buffers:
+                have_buffers = True
+        if have_buffers:
+            self.rest_later()
+            outcomes = [_with_views(daemon, it) if it.buffers else it for it in outcomes]
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
@@ -405,20 +414,21 @@ class Fleet:
             # A child of a task may hold the link open for ever: do not wait for its end alone.
             self._patience[id_] = time.monotonic() + _LAST_FRAMES
 
-    def deadlines(self) -> list[float]:
-        """Return when :meth:`expire` has something to do."""
-        found = [*self._patience.values(), *self._stops.deadlines()]
-        if self._beat_at is not None:
-            found.append(self._beat_at)
+    def next_deadline(self) -> float:
+        """Return when :meth:`expire` has something to do; infinite for never."""
+        first = math.inf if self._beat_at is None else self._beat_at
         if self._rest_at is not None:
-            found.append(self._rest_at)
+            first = min(first, self._rest_at)
         if self._unwatched:
-            found.append(time.monotonic() + LOOK)
-        return found
+            first = min(first, self._look_at)
+        if self._patience or self._stops.asked:
+            first = min(first, *self._patience.values(), *self._stops.deadlines())
+        return first
 
     def expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
-        if self._unwatched:
+        if self._unwatched and self._look_at <= now:
+            self._look_at = now + LOOK
             self._look()
         for id_ in [id_ for id_, deadline in self._patience.items() if deadline <= now]:
             del self._patience[id_]
@@ -429,7 +439,7 @@ class Fleet:
                 self._bury(id_)
             else:
                 daemon.kill()
-        if self._stops:
+        if self._stops.asked:
             self._stops.insist(now, lambda stop: self._insist(*stop))
         if self._beat_at is not None and self._beat_at <= now:
             self._beat(now)

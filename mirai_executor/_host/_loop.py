@@ -16,7 +16,7 @@ half done: an append to the inbox happens or it does not.
 import collections
 import functools
 import logging
-import operator
+import math
 import signal
 import subprocess
 import time
@@ -74,7 +74,6 @@ if TYPE_CHECKING:
     from . import Limits
 
 _LOG = logging.getLogger("mirai_executor")
-_leaving_of = operator.attrgetter("leaving")
 _BATCH = 256  # items of the inbox between two looks at the links
 
 
@@ -153,8 +152,7 @@ class Loop:
         heartbeat: float = 5.0,
     ) -> None:
         self.is_broken = False
-        # What comes from elsewhere takes long, or comes in many pieces: nothing to spin for.
-        self.poller = Poller(inbox, spins=entrance is None)
+        self.poller = Poller(inbox)
         self._inbox = inbox
         self._store = store
         self._dispatcher = Dispatcher(policy)
@@ -174,7 +172,7 @@ class Loop:
         self._closes_at: float | None = None  # the door, at the latest
         if entrance is not None:
             self._door = Door(entrance, self.poller.selector, self._fleet.admit)
-        self._elastic = Elastic(self._load, lambda n: self.handle(SurplusFound(n)))
+        self._elastic: Elastic | None = None  # until somebody calls adapt()
         self._carriers: dict[type[Command], Callable[[Any], None]] = {
             SendTasks: self._send_tasks,
             SendBroadcast: self._send_broadcast,
@@ -218,32 +216,37 @@ class Loop:
             self._end(failure)
 
     def _turn(self) -> None:
-        _call(self.poller.wait(len(self._open), self._deadlines))
-        self._take_in(min(len(self._inbox), _BATCH))
-        now = time.monotonic()
-        # Deadlines at every turn: a full inbox must not put them off.
-        deadline = self._dispatcher.next_deadline()
-        if deadline is not None and deadline <= now:
+        deadline = self._next_deadline()
+        if ready := self.poller.wait(len(self._open), deadline):
+            _call(ready)
+        if self._inbox:
+            self._take_in(min(len(self._inbox), _BATCH))
+        # At every turn: a full inbox must not put deadlines off.
+        if deadline != math.inf and deadline <= time.monotonic():
             # This thread may have waited for the GIL: what has come in the meantime is not late.
             _call(self.poller.look())
-            self._carry_out(self._dispatcher.expire(now))
+            self._expire(time.monotonic())
+        if self._closes_at is not None:
+            self._close_unless_awaited(self._closes_at <= time.monotonic())
+
+    def _next_deadline(self) -> float:
+        """Return when :meth:`_expire` has something to do, if nothing comes before."""
+        deadline = self._dispatcher.next_deadline()
+        first = min(math.inf if deadline is None else deadline, self._fleet.next_deadline())
+        if self._door is not None:
+            first = min([first, *self._door.deadlines()])
+        if self._elastic is not None:
+            first = min(first, self._elastic.look_at)
+        return first if self._closes_at is None else min(first, self._closes_at)
+
+    def _expire(self, now: float) -> None:
+        """Do what has to be done because time has passed."""
+        self._carry_out(self._dispatcher.expire(now))
         self._fleet.expire(now)
         if self._door is not None:
             self._door.expire(now)
-        self._elastic.expire(now)
-        if self._closes_at is not None:
-            self._close_unless_awaited(self._closes_at <= now)
-
-    def _deadlines(self) -> list[float]:
-        deadlines = self._fleet.deadlines()
-        if self._door is not None:
-            deadlines += self._door.deadlines()
-        deadlines += self._elastic.deadlines()
-        if self._closes_at is not None:
-            deadlines.append(self._closes_at)
-        if (deadline := self._dispatcher.next_deadline()) is not None:
-            deadlines.append(deadline)
-        return deadlines
+        if self._elastic is not None:
+            self._elastic.expire(now)
 
     def _take_in(self, count: int) -> None:
         """Take so many items in, with submissions that follow each other as one."""
@@ -270,12 +273,10 @@ class Loop:
     def _handle_all(self, events: list[Event]) -> None:
         if events:
             self._carry_out(self._dispatcher.handle_all(events, time.monotonic()))
-            self._elastic.look_soon()
 
     def handle(self, event: Event) -> None:
         """Have the dispatcher decide about an event, and do it."""
         self._carry_out(self._dispatcher.handle(event, time.monotonic()))
-        self._elastic.look_soon()
 
     def adopt_daemon(self) -> DaemonId:
         """Expect a daemon that has come by itself."""
@@ -283,11 +284,17 @@ class Loop:
 
     def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
         """Take in how tasks have ended at a daemon."""
-        # Not by TaskId(...), here: a call of it takes as long as all the rest.
-        self._outcomes = {outcome.task: outcome for outcome in outcomes}  # type: ignore[misc]
-        seconds = {id_: outcome.nanoseconds * 1e-9 for id_, outcome in self._outcomes.items()}
-        leaving = any(map(_leaving_of, outcomes))
-        self.handle(ResultsArrived(daemon, seconds, leaving))
+        by_task: dict[TaskId, _wire.WireOutcome] = {}
+        seconds: dict[TaskId, float | None] = {}
+        leaving = False
+        for outcome in outcomes:
+            task: TaskId = outcome.task  # type: ignore[assignment]  # TaskId(...) takes its time
+            by_task[task] = outcome
+            seconds[task] = outcome.nanoseconds * 1e-9
+            leaving = leaving or outcome.leaving
+        self._outcomes = by_task
+        event = ResultsArrived(daemon, seconds, leaving)
+        self._carry_out(self._dispatcher.handle(event, time.monotonic()))
         self._outcomes = {}
 
     def on_broadcast_answered(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
@@ -299,7 +306,10 @@ class Loop:
         self.is_broken = self._dispatcher.is_broken  # before anybody hears why
         for command in commands:
             self._carriers[type(command)](command)
-        self._resolve_ended()
+        if self._ended or self._awaiting_ready:
+            self._resolve_ended()
+        if self._elastic is not None:
+            self._elastic.look_soon()
 
     def _resolve_ended(self) -> None:
         while self._ended:
@@ -465,6 +475,8 @@ class Loop:
             scaler: Decides how many.
             launch: Asks for so many, on another thread.
         """
+        if self._elastic is None:
+            self._elastic = Elastic(self._load, lambda n: self.handle(SurplusFound(n)))
         self._elastic.begin(scaler, launch)
 
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
@@ -474,7 +486,8 @@ class Loop:
         self._fleet.losses.why_none = error
         if scaler.is_refused:
             self.handle(LaunchFailed(for_good=False))
-        self._elastic.look_soon()
+        if self._elastic is not None:
+            self._elastic.look_soon()
 
     def _load(self) -> Load:
         view = self._dispatcher.view()

@@ -25,7 +25,6 @@ _LENGTH = struct.Struct("<Q")
 _HEAD = _LENGTH.size
 # A program may have given SIGPIPE its default action: to end it.
 _FLAGS = int(getattr(socket, "MSG_NOSIGNAL", 0))  # as in _nowait
-_DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
 _PIECE = 1 << 16  # bytes read at once; a longer frame is read straight into its own memory
 
 
@@ -35,6 +34,10 @@ def _recv(sock: "socket.socket | TlsSocket", size: int) -> bytes:
 
 def _send(sock: "socket.socket | TlsSocket", data: memoryview, flags: int) -> int:
     return sock.send(data, flags)
+
+
+def _closed() -> ConnectionError:
+    return ConnectionError("the other side has closed the link")
 
 
 class LinkClosedError(ConnectionError):
@@ -131,7 +134,7 @@ class Link:
 
     def flush(self) -> None:
         """Send as much as the kernel takes of what is kept."""
-        outbox, sock = self._outbox, self._open_socket()
+        outbox, sock = self._outbox, self._socket or self._open_socket()
         try:
             while outbox:
                 sent = self._send(sock, outbox[0], _FLAGS)
@@ -159,61 +162,49 @@ class Link:
             self._made_poll.register(self._open_socket().fileno(), select.POLLIN)
         return self._made_poll
 
-    def receive(self, *, wait: bool = True) -> bytes | bytearray | memoryview | None:
+    def receive(self) -> bytes | bytearray | memoryview | None:
         """Return the next frame; None if none has come, which a blocking link waits for.
-
-        Args:
-            wait: Whether a blocking link does. Over TLS, it always does.
 
         Raises:
             LinkClosedError: The other side is gone, and all that it had sent has been received;
                 or it has sent what it must not.
         """
-        frame = self._receive(0 if wait else _DONTWAIT)
-        if frame is None or self._opener is None:
-            return frame
+        frame: bytes | bytearray | None = None
         try:
-            return self._opener.open(memoryview(frame))
-        except ConnectionError as error:
+            while frame is None:
+                if self._read or self._long is not None:
+                    frame = self._next_frame()
+                if frame is None:
+                    if self._is_drained:
+                        self._is_drained = False
+                        return None
+                    frame = self._take()
+            return frame if self._opener is None else self._opener.open(memoryview(frame))
+        except BlockingIOError:
+            return None
+        except OSError as error:
             raise LinkClosedError(str(error)) from error
 
-    def _receive(self, flags: int) -> bytes | bytearray | None:
-        while True:
-            frame = self._next_frame() if self._has_begun() else None
-            if frame is None:
-                if self._is_drained:
-                    self._is_drained = False
-                    return None
-                try:
-                    frame = self._take(flags)
-                except BlockingIOError:
-                    return None
-                except OSError as error:
-                    raise LinkClosedError(str(error)) from error
-            if frame is not None:
-                return frame
-
-    def _take(self, flags: int) -> bytes | None:
+    def _take(self) -> bytes | None:
         """Read what has come; return it if it is one frame, as nearly always."""
         sock = self._socket or self._open_socket()
         if self._long is not None:
-            count = sock.recv_into(memoryview(self._long)[self._long_at :], 0, flags)
-            self._note(count)
+            count = sock.recv_into(memoryview(self._long)[self._long_at :], 0)
+            if not count:
+                raise _closed()
+            self.heard = True
             self._long_at += count
             return None
-        came = sock.recv(_PIECE, flags) if flags else self._recv(sock, _PIECE)
-        self._note(count := len(came))
+        came = self._recv(sock, _PIECE)
+        if not (count := len(came)):
+            raise _closed()
+        self.heard = True
         # Less than was asked for is all there is: asking again would cost as much.
         self._is_drained = count < _PIECE and not self._blocking
         if not self._read and came[:_HEAD] == _LENGTH.pack(max(count - _HEAD, 0)):
             return came[_HEAD:]
         self._read += came
         return None
-
-    def _note(self, count: int) -> None:
-        if not count:
-            raise ConnectionError("the other side has closed the link")
-        self.heard = True
 
     def _next_frame(self) -> bytes | bytearray | None:
         if (long := self._long) is not None:

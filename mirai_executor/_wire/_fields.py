@@ -74,7 +74,11 @@ class Reader:
 
     def rows(self, fields: struct.Struct, count: int) -> Iterator[tuple[Any, ...]]:
         """Return the values of so many rows of fields."""
-        return fields.iter_unpack(self.take(count * fields.size))
+        start = self._at
+        self._at = end = start + count * fields.size
+        if end > self._end:
+            raise WireError(f"a frame ends {end - self._end} bytes early")
+        return fields.iter_unpack(self._body[start:end])
 
     def own(self, size: int) -> Bytes:
         """Return so many bytes; a few are copied, or one result would keep a frame of many."""

@@ -80,7 +80,7 @@ def _released(arenas: Sequence[int]) -> bytes:
 
 
 def _read_released(reader: Reader, count: int) -> tuple[int, ...]:
-    return struct.unpack(f"<{count}q", reader.take(8 * count)) if count else ()
+    return struct.unpack(f"<{count}q", reader.take(8 * count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class Tasks:
     @classmethod
     def read(cls, reader: Reader) -> Self:
         count, released = reader.unpack(BATCH)
-        arenas = _read_released(reader, released)
+        arenas = _read_released(reader, released) if released else ()
         tasks = []
         names: tuple[Name, ...] | None
         for task, named, large, size in reader.rows(_TASK, count):
@@ -233,7 +233,7 @@ class Outcomes:
     @classmethod
     def read(cls, reader: Reader) -> Self:
         count, released = reader.unpack(BATCH)
-        arenas = _read_released(reader, released)
+        arenas = _read_released(reader, released) if released else ()
         outcomes = []
         for task, status, leaving, large, nanoseconds, size in reader.rows(_OUTCOME, count):
             payload = reader.own(size)

@@ -1,6 +1,5 @@
 """The daemon process: receives calls, runs them, answers, and cleans up behind them."""
 
-import contextlib
 import os
 import sys
 
@@ -29,7 +28,6 @@ def main(*, first: bool = False) -> None:
         control, server_lifeline, *fds = fds
         fds = _forkserver.branch_off(control, server_lifeline, fds)
         sys.argv[1:] = map(str, fds)
-    _work_in_batches()
     link, lifeline, page, tickets, *channel = fds
     for fd in fds:
         os.set_inheritable(fd, False)  # positional in the standard library
@@ -37,16 +35,3 @@ def main(*, first: bool = False) -> None:
     _streams.prepare()
     _place.enter_daemon()
     Daemon(link, Page(page), Tickets(tickets), _memory.Memory(*channel)).serve()
-
-
-def _work_in_batches() -> None:
-    """Wait for a free processor, instead of taking the one of whoever has just woken this up.
-
-    That is the host, which has more to send. The share of the processors stays the same; a policy
-    that somebody has chosen stays, too.
-    """
-    if sys.platform == "linux":
-        # musl has neither call, a Python none of the names, a sandbox may forbid them.
-        with contextlib.suppress(AttributeError, OSError):
-            if os.sched_getscheduler(0) == os.SCHED_OTHER:
-                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -19,8 +19,6 @@ from typing import Any
 
 from mirai_executor import _payload, _wire
 from mirai_executor._page import STOP_SIGNAL, Page
-from mirai_executor._place import usable_cpus
-from mirai_executor._spin import Spinner
 from mirai_executor._tickets import Tickets
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
@@ -35,7 +33,6 @@ from ._memory import Memory
 
 BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
-_CAN_SPIN = usable_cpus() > 1  # asked once, before the fork: that takes half a millisecond
 _HOLD = 500_000  # nanoseconds that tasks may have taken whose results wait for others
 _BRIEF = 100_000  # nanoseconds: after a longer task, cleanup adds less than a tenth in any case
 
@@ -55,7 +52,6 @@ class Daemon:
         self._snapshot: Snapshot | None = None
         self._cleanup_failed = False
         self._leaving = False
-        self._spinner = Spinner(allowed=_CAN_SPIN)
 
     def serve(self) -> None:
         """Serve the host until it says that this daemon may leave."""
@@ -100,18 +96,7 @@ class Daemon:
     # Frames
 
     def _receive(self) -> bytes | bytearray | memoryview:
-        """Wait for the next frame; where the last one came at once, at first without sleeping."""
-        begun = time.perf_counter()
-        frame = self._spinner.spin(self._look)
-        if frame is None:
-            frame = self._receive_in_peace()
-        self._spinner.learn(time.perf_counter() - begun)
-        return frame
-
-    def _look(self) -> bytes | bytearray | memoryview | None:
-        return self._link.receive(wait=False)
-
-    def _receive_in_peace(self) -> bytes | bytearray | memoryview:
+        """Wait for the next frame."""
         while (patience := self._memory.patience) is not None and not self._link.wait(patience):
             self._rest()
         return self._link.receive() or b""

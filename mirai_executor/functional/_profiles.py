@@ -84,7 +84,7 @@ def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any
     executor = _current_or_none()
     if executor is not None:
         return _submit(executor, fn_or_source, args, kwargs)
-    ephemeral = MiraiExecutor(1, name="ephemeral")
+    ephemeral = MiraiExecutor(1, name="ephemeral", cleanup=True)
     try:
         return _submit(ephemeral, fn_or_source, args, kwargs)
     finally:
@@ -240,7 +240,7 @@ def daemons(
     if n == 0:
         _reset(name)
         return Daemons(0, name)
-    settings = {"url": url, "remote": remote, "name": name, **options}
+    settings = {"url": url, "remote": remote, "name": name, "cleanup": True, **options}
     try:
         executor = MiraiExecutor(n, **settings)
     except OSError as error:

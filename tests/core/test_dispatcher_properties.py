@@ -14,8 +14,10 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
+from budget import Budget
 from mirai_executor._core import (
     BroadcastAnswered,
     BroadcastId,
@@ -625,15 +627,16 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.dispatcher.check_invariants()
 
 
-TestDispatcher = pytest.mark.slow(pytest.mark.timeout(300)(DispatcherMachine.TestCase))
+TestDispatcher = pytest.mark.once(
+    pytest.mark.slow(pytest.mark.timeout(300)(DispatcherMachine.TestCase))
+)
 TestDispatcher.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
 
 
-class DispatcherMachineAtLength(DispatcherMachine):
-    """The same, for ``tox -e chaos``."""
-
-
-TestDispatcherAtLength = pytest.mark.chaos(DispatcherMachineAtLength.TestCase)
-TestDispatcherAtLength.settings = settings(
-    max_examples=5000, stateful_step_count=100, deadline=None
-)
+@pytest.mark.chaos
+@pytest.mark.once
+def test_the_dispatcher_keeps_its_promises_at_length(budget: Budget) -> None:
+    # Without its database: what earlier rounds have tried is not to be tried again.
+    at_length = settings(max_examples=25, stateful_step_count=100, deadline=None, database=None)
+    for _ in budget.rounds(200):
+        run_state_machine_as_test(DispatcherMachine, settings=at_length)

@@ -1,7 +1,7 @@
 """How many daemons to ask for, and to let go: one story at a time, and any load at all."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirai_executor._core import Change, Load, ScalePolicy, Scaler
@@ -124,6 +124,7 @@ def test_numbers_that_cannot_be_are_refused(wrong: tuple[int, int]) -> None:
         ScalePolicy(*wrong)
 
 
+@settings(deadline=None)  # a busy machine is no error
 @given(st.data())
 def test_there_are_never_more_than_the_maximum_and_work_is_never_forgotten(
     data: st.DataObject,

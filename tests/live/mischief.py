@@ -27,8 +27,11 @@ SOON = 20.0  # seconds that no passing test waits, however loaded the machine is
 
 @contextlib.contextmanager
 def running(daemons: int = 1, **options: Any) -> Iterator[MiraiExecutor]:
-    """Make an executor whose daemons are connected; a test that fails does not wait for it."""
-    executor = MiraiExecutor(daemons, **options)
+    """Make an executor whose daemons are connected; a test that fails does not wait for it.
+
+    They clean up, unless the test says otherwise: what a task leaves must not reach the next one.
+    """
+    executor = MiraiExecutor(daemons, **{"cleanup": True, **options})
     try:
         executor.wait_ready(SOON)
         yield executor

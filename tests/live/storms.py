@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,9 @@ def spin_for(seconds: float) -> None:
 # Cancels
 
 
-def cancel_at_random(executor: MiraiExecutor, tally: Tally, rounds: int, seed: int) -> None:
+def cancel_at_random(
+    executor: MiraiExecutor, tally: Tally, rounds: Iterable[int], seed: int
+) -> None:
     """Submit, cancel at a random moment, submit the next, whose value must come."""
     chance = random.Random(seed)
     # Who is interrupted in an import is replaced, rightly: that is another test.
@@ -51,37 +53,41 @@ def cancel_at_random(executor: MiraiExecutor, tally: Tally, rounds: int, seed: i
         mischief.by_value(),
         functools.partial(mischief.give, bytes(200_000)),
     ]
-    for n in range(rounds):
+    done = []
+    for n in rounds:
         victim = executor.submit(chance.choice(works))
         spin_for(chance.choice([0.0, 0.0003, 0.001, 0.005]) * chance.random())
         victim.cancel()
         value = executor.submit(mischief.count_and_return, tally.path, str(n), n).result(SOON)
         assert value == n, seed
-    assert tally.counts() == {str(n): 1 for n in range(rounds)}, seed
+        done.append(n)
+    assert tally.counts() == {str(n): 1 for n in done}, seed
     assert {row.pid for row in executor.status().rows} == pids, seed
 
 
 # Kills
 
 
-def kill_at_random(executor: MiraiExecutor, tally: Tally, kills: int, seed: int) -> None:
+def kill_at_random(executor: MiraiExecutor, tally: Tally, kills: Iterable[int], seed: int) -> None:
     """Kill daemons at random moments while tasks flow; check what that has cost."""
     chance = random.Random(seed)
     killed: set[int] = set()
     tasks: list[Future[Any]] = []
-    while len(killed) < kills:
-        for _ in range(5):
-            tasks.append(submit_any(executor, tally, f"t{len(tasks)}", chance))
-        # Twenty are kept open, so that there is load.
-        wait(tasks[-25:-20], SOON)
-        pids = [row.pid for row in executor.status().rows if row.state in ("ready", "busy")]
-        spin_for(chance.random() * 0.003)
-        if victims := [pid for pid in pids if pid not in killed]:
-            victim = chance.choice(victims)
-            killed.add(victim)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
-    check_kills(tasks, tally.counts, kills, seed)
+    for _ in kills:
+        victims: list[int] = []
+        while not victims:
+            for _ in range(5):
+                tasks.append(submit_any(executor, tally, f"t{len(tasks)}", chance))
+            # Twenty are kept open, so that there is load.
+            wait(tasks[-25:-20], SOON)
+            rows = [row for row in executor.status().rows if row.state in ("ready", "busy")]
+            spin_for(chance.random() * 0.003)
+            victims = [row.pid for row in rows if row.pid not in killed]
+        victim = chance.choice(victims)
+        killed.add(victim)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+    check_kills(tasks, tally.counts, len(killed), seed)
     assert executor.submit(mischief.answer).result(SOON) == 42
 
 
@@ -131,7 +137,7 @@ class Soak:
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
 
-    def run(self, steps: int, rate: float) -> None:
+    def run(self, steps: Iterable[int], rate: float) -> None:
         """Make so many random steps, ``rate`` of them a second, and wait for what is open."""
         actions = {
             self.submit: 100,
@@ -141,7 +147,7 @@ class Soak:
             self.pause: 2,
             self.broadcast: 1,
         }
-        for _ in range(steps):
+        for _ in steps:
             threading.Event().wait(self.chance.expovariate(rate))
             self.chance.choices(list(actions), list(actions.values()))[0]()
         self.proceed()

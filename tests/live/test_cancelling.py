@@ -464,7 +464,7 @@ def test_a_task_that_has_changed_its_signal_handlers_can_be_cancelled_and_so_can
 def test_a_cancel_at_a_random_moment_touches_no_other_task_and_no_daemon(tally: Tally) -> None:
     with running(2) as executor:
         cancel_at_random(
-            executor, tally, rounds=1000, seed=random.SystemRandom().randrange(1 << 32)
+            executor, tally, rounds=range(1000), seed=random.SystemRandom().randrange(1 << 32)
         )
 
 
@@ -497,7 +497,7 @@ def test_a_soak_ends_each_future_once_and_runs_each_task_at_most_once(
     options = {"output": False, "cancel_grace": 0.2, "dispatcher": dispatcher}
     with running(2, **options) as executor:
         soak = Soak(executor, tally, seed)
-        soak.run(steps=700, rate=150.0)
+        soak.run(range(700), rate=150.0)
         soak.check()
 
 

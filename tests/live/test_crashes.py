@@ -247,7 +247,7 @@ def test_kills_at_random_moments_cost_at_most_the_running_task_and_nothing_runs_
 ) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     with running(2, output=False) as executor:
-        kill_at_random(executor, tally, kills=50, seed=seed)
+        kill_at_random(executor, tally, kills=range(50), seed=seed)
 
 
 # Children of tasks

@@ -1,6 +1,5 @@
 """Live: what stays at a daemon between tasks, what does not, and where its words go."""
 
-import errno
 import functools
 import os
 import subprocess
@@ -17,7 +16,6 @@ import elsewhere
 from live import mischief
 from live.mischief import SOON, Bell, Tally, running
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor
-from mirai_executor.daemon import _work_in_batches
 
 
 @pytest.fixture
@@ -94,7 +92,7 @@ def test_what_c_code_leaves_in_brief_tasks_is_gone_after_their_frame() -> None:
 
 
 def test_without_cleanup_what_a_task_leaves_is_there_for_the_next_one() -> None:
-    with running(cleanup=False) as executor:
+    with MiraiExecutor(1) as executor:  # the default
         executor.submit_source("import os; left = os.environ['LEFT'] = 'yes'").result(SOON)
         executor.submit(mischief.set_in_main, "kept", 7).result(SOON)
         assert executor.submit_source("kept").result(SOON) == 7
@@ -349,36 +347,19 @@ def test_with_output_off_nothing_appears(capfd: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no such policies")
-@pytest.mark.parametrize(
-    ("hosts", "daemons"),
-    [("SCHED_OTHER", "SCHED_BATCH"), ("SCHED_IDLE", "SCHED_IDLE")],  # other systems lack them
-    ids=["usual", "chosen"],
-)
-def test_daemons_take_no_processor_from_their_host_and_keep_a_policy_that_was_chosen(
-    hosts: str, daemons: str
-) -> None:
+@pytest.mark.parametrize("policy", ["SCHED_OTHER", "SCHED_BATCH"])
+def test_daemons_run_under_the_scheduling_policy_of_their_host(policy: str) -> None:
+    number = getattr(os, policy)  # other systems lack them
+
     def found() -> list[int]:
-        os.sched_setscheduler(0, getattr(os, hosts), os.sched_param(0))  # of this thread
+        os.sched_setscheduler(0, number, os.sched_param(0))  # of this thread
         with running(2) as executor:
             executor.wait_ready(timeout=SOON)
             policies = executor.everywhere(os.sched_getscheduler, 0)
             return [policy.result(SOON) for policy in policies]
 
     with ThreadPoolExecutor(1) as thread:
-        assert thread.submit(found).result() == [getattr(os, daemons)] * 2
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="others have no such policies")
-def test_a_c_library_that_knows_no_policies_does_not_matter(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(*_: object) -> int:
-        raise OSError(errno.ENOSYS, "as musl does")
-
-    monkeypatch.setattr(os, "sched_getscheduler", refuse)
-    _work_in_batches()
-    with running(2) as executor:
-        executor.wait_ready(timeout=SOON)
+        assert thread.submit(found).result() == [number] * 2
 
 
 def test_a_task_reads_the_end_of_its_standard_input_at_once() -> None:
