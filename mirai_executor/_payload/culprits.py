@@ -89,6 +89,8 @@ class _Search:
             if found is None:
                 break
             path, culprit = found
+            if _refuses_itself(culprit):
+                break
             candidates = _children(path, culprit)
         return path, culprit
 
@@ -102,6 +104,17 @@ class _Search:
         except Exception:  # that is the question
             return True
         return False
+
+
+def _refuses_itself(obj: object) -> bool:
+    """Tell whether an object's own ``__reduce__`` raises: it explains more than its parts do."""
+    if type(obj).__reduce__ is object.__reduce__:
+        return False
+    try:
+        obj.__reduce__()
+    except Exception:  # that is the question
+        return True
+    return False
 
 
 def _children(path: str, obj: object) -> Iterator[tuple[str, object]]:
