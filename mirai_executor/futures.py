@@ -7,17 +7,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures._base import (
-    CANCELLED,
-    CANCELLED_AND_NOTIFIED,
-    FINISHED,
-    LOGGER,
-    PENDING,
-    RUNNING,
-)
+from concurrent.futures import Future, InvalidStateError, _base
 from typing import Any, Generic, Protocol, TypeVar
 
+from . import _private
 from ._core import TaskId
 from .errors import CODE_CANCELLED, MiraiError
 
@@ -25,6 +18,14 @@ __all__ = ["MiraiFuture"]
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+_private.check("futures")
+CANCELLED = _base.CANCELLED
+CANCELLED_AND_NOTIFIED = _base.CANCELLED_AND_NOTIFIED
+FINISHED = _base.FINISHED
+LOGGER = _base.LOGGER
+PENDING = _base.PENDING
+RUNNING = _base.RUNNING
 
 _CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirai_executor._place import limit_behind
+from mirai_executor._private import optional
 from mirai_executor.errors import LaunchError
 
 # -P keeps the working directory off the path: a signal.py there must not stop a daemon. The
@@ -15,6 +16,13 @@ _PROGRAM = (
     "import sys; sys.path.append({home!r}); from mirai_executor.daemon import main; main({how})"
 )
 _HOME = str(Path(__file__).resolve().parents[2])
+
+
+def _flags_of_this_interpreter() -> list[str]:
+    """Return -W, -X, -O and the like, as multiprocessing passes them on."""
+    loss = "daemons start without the options of this interpreter, as -W, -X and -O."
+    found: list[str] = optional("subprocess", "_args_from_interpreter_flags", list, loss)()
+    return found
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class LocalLauncher:
         Raises:
             LaunchError: There is no Python interpreter to run it.
         """
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does: -W, -X, -O ... of the host
+        flags = _flags_of_this_interpreter()
         program = _PROGRAM.format(home=_HOME, how="first=True" if server else "")
         return (self._interpreter(), *flags, "-P", "-c", program, *map(str, (*server, *fds)))
 
