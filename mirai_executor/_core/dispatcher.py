@@ -73,6 +73,8 @@ class Dispatcher:
         self._alarms = Alarms(self._tasks, self._fleet)
         self._frames = Frames(policy, self._tasks, self._fleet)
         self._moves = Moves(policy, self._tasks, self._fleet, self._alarms, self._frames)
+        # Tells when expire() next has something to do; None for never.
+        self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
         self._closing = False  # once no task is open, the daemons go
         self._cancelling = False  # what has not begun will not begin
         self._entrance_is_closed = False  # none comes any more but those that are launched
@@ -109,10 +111,6 @@ class Dispatcher:
         while (alarm := self._alarms.pop_due(now)) is not None:
             commands += self._ring(alarm, now)
         return [*commands, *self._settle(now)] if commands else commands
-
-    def next_deadline(self) -> float | None:
-        """Return when :meth:`expire` next has something to do; None for never."""
-        return self._alarms.next_deadline()
 
     @property
     def is_finished(self) -> bool:

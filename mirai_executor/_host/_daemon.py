@@ -90,7 +90,7 @@ class Daemon(abc.ABC):
         self.issue(ids)
         self.sent.update(dict.fromkeys(ids))
         released = self.exchange.take_released() if self.exchange is not None else ()
-        self.send(_wire.Tasks(tuple(tasks), released))
+        self.link.send(*_wire.pieces(_wire.Tasks(tuple(tasks), released)))
 
     def note_names(self, names: Iterable[NameEntry]) -> None:
         """Remember names that reached the daemon in another way."""

@@ -421,7 +421,7 @@ class Fleet:
             first = min(first, self._rest_at)
         if self._unwatched:
             first = min(first, self._look_at)
-        if self._patience or self._stops:
+        if self._patience or self._stops.asked:
             first = min(first, *self._patience.values(), *self._stops.deadlines())
         return first
 
@@ -439,7 +439,7 @@ class Fleet:
                 self._bury(id_)
             else:
                 daemon.kill()
-        if self._stops:
+        if self._stops.asked:
             self._stops.insist(now, lambda stop: self._insist(*stop))
         if self._beat_at is not None and self._beat_at <= now:
             self._beat(now)

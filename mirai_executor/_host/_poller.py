@@ -52,13 +52,6 @@ class Poller:
             ready = _nowait.ready(self.selector)
             if ready or (self._inbox and ready is not None):
                 return [key.data for key in ready]
-        return self._sleep(deadline)
-
-    def look(self) -> _Ready:
-        """Return what is to be called for what has come. The GIL is handed over."""
-        return [key.data for key, _ in self.selector.select(0)]
-
-    def _sleep(self, deadline: float) -> _Ready:
         timeout = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
         self.asleep = True  # before the last look at the inbox: who comes after it, wakes us
         if self._inbox:
@@ -66,6 +59,10 @@ class Poller:
         keys = self.selector.select(timeout)
         self.asleep = False
         return [key.data for key, _ in keys]
+
+    def look(self) -> _Ready:
+        """Return what is to be called for what has come. The GIL is handed over."""
+        return [key.data for key, _ in self.selector.select(0)]
 
     def close(self) -> None:
         """Forget all descriptors. Who still has the waker, wakes nobody."""

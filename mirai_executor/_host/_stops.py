@@ -16,25 +16,26 @@ K = TypeVar("K")
 
 
 class Stops(Generic[K]):
-    """Tasks that were asked to stop, and have not been heard of since."""
+    """Tasks that were asked to stop, and have not been heard of since.
+
+    Attributes:
+        asked: For each, the pause before it is asked the next time, and when that ends.
+    """
 
     def __init__(self) -> None:
-        self._asked: dict[K, tuple[float, float]] = {}  # the pause before the next time, its end
-
-    def __bool__(self) -> bool:
-        return bool(self._asked)
+        self.asked: dict[K, tuple[float, float]] = {}
 
     def add(self, task: K, now: float) -> None:
         """Note that a task was asked to stop."""
-        self._asked[task] = (_INSIST, now + _INSIST)
+        self.asked[task] = (_INSIST, now + _INSIST)
 
     def discard(self, task: K) -> None:
         """Note that a task has ended."""
-        self._asked.pop(task, None)
+        self.asked.pop(task, None)
 
     def deadlines(self) -> Iterable[float]:
         """Return when :meth:`insist` has something to do."""
-        return (deadline for _, deadline in self._asked.values())
+        return (deadline for _, deadline in self.asked.values())
 
     def insist(self, now: float, ask: Callable[[K], bool]) -> None:
         """Ask those once more whose time has come.
@@ -43,10 +44,10 @@ class Stops(Generic[K]):
             now: The present moment.
             ask: Asks a task; False if it is there no more.
         """
-        for task, (pause, deadline) in list(self._asked.items()):
+        for task, (pause, deadline) in list(self.asked.items()):
             if deadline > now:
                 continue
             if ask(task):
-                self._asked[task] = (2 * pause, now + 2 * pause)
+                self.asked[task] = (2 * pause, now + 2 * pause)
             else:
-                del self._asked[task]
+                del self.asked[task]

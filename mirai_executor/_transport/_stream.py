@@ -36,6 +36,10 @@ def _send(sock: "socket.socket | TlsSocket", data: memoryview, flags: int) -> in
     return sock.send(data, flags)
 
 
+def _closed() -> ConnectionError:
+    return ConnectionError("the other side has closed the link")
+
+
 class LinkClosedError(ConnectionError):
     """The other side is gone, or this side has been closed."""
 
@@ -186,22 +190,21 @@ class Link:
         sock = self._socket or self._open_socket()
         if self._long is not None:
             count = sock.recv_into(memoryview(self._long)[self._long_at :], 0)
-            self._note(count)
+            if not count:
+                raise _closed()
+            self.heard = True
             self._long_at += count
             return None
         came = self._recv(sock, _PIECE)
-        self._note(count := len(came))
+        if not (count := len(came)):
+            raise _closed()
+        self.heard = True
         # Less than was asked for is all there is: asking again would cost as much.
         self._is_drained = count < _PIECE and not self._blocking
         if not self._read and came[:_HEAD] == _LENGTH.pack(max(count - _HEAD, 0)):
             return came[_HEAD:]
         self._read += came
         return None
-
-    def _note(self, count: int) -> None:
-        if not count:
-            raise ConnectionError("the other side has closed the link")
-        self.heard = True
 
     def _next_frame(self) -> bytes | bytearray | None:
         if (long := self._long) is not None:

@@ -252,7 +252,7 @@ class Session:
         self._output.pass_on()  # what tasks print appears before they end
         if count := _wire.count_outcomes(data):
             self._open -= count
-            if self._stops:
+            if self._stops.asked:
                 self._note_stopped(data)
             if not self._open:
                 self._idle_since = time.monotonic()

@@ -37,6 +37,7 @@ PEERS = {
     "mirai_executor": """
 from mirai_executor import MiraiExecutor
 class Pool(MiraiExecutor):
+    def __init__(self, n): super().__init__(n, cleanup=True)
     def cancel(self, future): future.cancel()
     def limited(self, seconds, fn, *args):
         return self.with_options(timeout=seconds).submit(fn, *args)
@@ -196,7 +197,7 @@ failed = ends_in_an_error(pool.submit(crash))
 answer(failed and slow.result(60) == 42 and pool.submit(add_one, 41).result(60) == 42)
 """,
     "Retries after a crash": "answer(pool.retried(crash_once).result(60) == 42)",
-    "Process state is reset between tasks": """
+    "Process state can be reset between tasks": """
 pool.submit(leave_a_trace).result(60)
 answer(not any([pool.submit(find_traces).result(60) for _ in range(8)]))
 """,

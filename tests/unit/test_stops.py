@@ -35,6 +35,6 @@ def test_a_task_that_cannot_be_asked_is_forgotten() -> None:
     stops: Stops[str] = Stops()
     stops.add("task", 1.0)
     stops.insist(1.01, lambda _: False)
-    assert stops, "it was not asked yet"
+    assert stops.asked, "it was not asked yet"
     stops.insist(1.02, lambda _: False)
-    assert not stops
+    assert not stops.asked
