@@ -8,17 +8,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, InvalidStateError
-from concurrent.futures._base import (
-    CANCELLED,
-    CANCELLED_AND_NOTIFIED,
-    FINISHED,
-    LOGGER,
-    PENDING,
-    RUNNING,
-)
+from concurrent.futures import CancelledError, Future, InvalidStateError, _base
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
+from . import _private
 from ._core import TaskId
 from ._host import Moment
 from ._mailbox import How, Tell, tell_of
@@ -28,6 +21,14 @@ __all__ = ["MiraiFuture"]
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+_private.check("futures")
+CANCELLED = _base.CANCELLED
+CANCELLED_AND_NOTIFIED = _base.CANCELLED_AND_NOTIFIED
+FINISHED = _base.FINISHED
+LOGGER = _base.LOGGER
+PENDING = _base.PENDING
+RUNNING = _base.RUNNING
 
 # How a task has ended: what decodes the outcome (None if it is decoded), the outcome, and whether
 # that is an exception.

@@ -29,6 +29,7 @@ from budget import budget as budget
 from budget import pytest_terminal_summary as pytest_terminal_summary
 
 WATCHED_FOLDERS = ("tests/live/", "tests/contract/")
+FOLDERS_FOR_ONCE = ("tests/docs/",)
 SECONDS_TO_LET_GO = 5.0
 # What a program of ours opens by itself; plain files belong to pytest and to the imports.
 OWNED_DESCRIPTORS = ("socket:", "pipe:", "/memfd:", "anon_inode:")
@@ -65,8 +66,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(config.rootpath).as_posix().startswith(WATCHED_FOLDERS):
+        path = item.path.relative_to(config.rootpath).as_posix()
+        if path.startswith(WATCHED_FOLDERS):
             item.add_marker("live")
+        if path.startswith(FOLDERS_FOR_ONCE):
+            item.add_marker("once")
         if config.getoption("--transport") is not None:
             skip_if_the_same(item)
     if config.getoption("--again"):

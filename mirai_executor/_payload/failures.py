@@ -22,6 +22,7 @@ from mirai_executor._payload import exceptions, namespace
 from mirai_executor._payload.careful import OutcomePickler
 from mirai_executor._payload.entries import PROTOCOL
 from mirai_executor._payload.pickler import dump
+from mirai_executor._private import optional
 from mirai_executor.errors import RemoteError
 
 __all__ = ["decode_error", "encode_error"]
@@ -61,11 +62,18 @@ def decode_error(blob: bytes | memoryview) -> BaseException:
     return error
 
 
-def _remote_traceback(text: str) -> BaseException:
-    # Its class is what existing code looks for: ProcessPoolExecutor's. A daemon needs none.
-    from concurrent.futures.process import _RemoteTraceback
+class _ShownTraceback(Exception):  # noqa: N818 - it stands for _RemoteTraceback
+    """A traceback as text, where the standard library has no such class."""
 
-    return _RemoteTraceback(f'\n"""\n{text}"""')  # type: ignore[arg-type]  # typeshed has it wrong
+
+def _remote_traceback(text: str) -> BaseException:
+
+    # Its class is what existing code looks for: ProcessPoolExecutor's.
+    loss = "the traceback of a daemon is shown by a class of mirai_executor's."
+    found: BaseException = optional(
+        "concurrent.futures.process", "_RemoteTraceback", _ShownTraceback, loss
+    )(f'\n"""\n{text}"""')
+    return found
 
 
 class _Steps:

@@ -322,7 +322,7 @@ _OWN: dict[type, _Reducer] = {
     CellType: _reduce_cell,
     CodeType: _reduce_code,
     ModuleType: PayloadPickler.reduce_module,
-    functools._lru_cache_wrapper: _reduce_lru_cache,  # noqa: SLF001 - its only name
+    type(functools.cache(len)): _reduce_lru_cache,
     functools.cached_property: _reduce_cached_property,
     io.TextIOWrapper: _reduce_text_file,
     typing.NewType: _reduce_newtype,

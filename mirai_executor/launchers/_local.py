@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from mirai_executor._place import limit_behind
+from mirai_executor._private import optional
 from mirai_executor._record import Record
 from mirai_executor.errors import LaunchError
 
@@ -18,6 +19,13 @@ _PROGRAM = (
 )
 # Not by pathlib, which takes milliseconds to import.
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # noqa: PTH120
+
+
+def _flags_of_this_interpreter() -> list[str]:
+    """Return -W, -X, -O and the like, as multiprocessing passes them on."""
+    loss = "daemons start without the options of this interpreter, as -W, -X and -O."
+    found: list[str] = optional("subprocess", "_args_from_interpreter_flags", list, loss)()
+    return found
 
 
 class LocalLauncher(Record):
@@ -45,7 +53,7 @@ class LocalLauncher(Record):
         Raises:
             LaunchError: There is no Python interpreter to run it.
         """
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does: -W, -X, -O ... of the host
+        flags = _flags_of_this_interpreter()
         program = _PROGRAM.format(home=_HOME, how="first=True" if server else "")
         return (self._interpreter(), *flags, "-P", "-c", program, *map(str, (*server, *fds)))
 
