@@ -113,6 +113,7 @@ class Host:
         # What comes from other machines shares no memory with this one.
         self._store = Store(shared=settings.entrance is None)
         self._threads: list[threading.Thread] = []
+        self._can_join = True
         self._owner = threading.Lock()  # taken for good by the one thread that runs the loop
         self._owned = Moment()
         self._ended = Moment()
@@ -393,8 +394,9 @@ class Host:
         # thread for ended, and a second call would return at once.
         if not self._ended.wait(timeout):
             return False
-        for thread in self._threads:
-            thread.join()  # it has nothing left to do
+        if self._can_join:
+            for thread in self._threads:
+                thread.join()  # it has nothing left to do
         return True
 
     def forget(self) -> None:
@@ -485,6 +487,7 @@ class Host:
         try:
             threading.Thread(target=self._run, name=name, daemon=True).start()
         except RuntimeError:  # the last thread that the system grants is this one
+            self._can_join = False  # threading knows it by number only
             self._run()
 
     def _run(self) -> None:
