@@ -13,6 +13,8 @@ from typing import Any
 import cloudpickle
 from cloudpickle import cloudpickle as _private
 
+from mirai_executor._payload import annotations
+
 __all__ = [
     "BUILTIN_TYPE_NAMES",
     "REDUCERS",
@@ -69,6 +71,8 @@ def reduce_class(cls: type) -> tuple[Any, ...]:
     if make is _private._make_skeleton_class:  # noqa: SLF001 - see above
         constructor, name, bases, attributes, *others = arguments
         arguments = (constructor, name, *_repaired(cls, bases, attributes), *others)
+        (namespace, slots), *rest = rest
+        rest = [({**namespace, **annotations.of_class(cls)}, slots), *rest]
     return make, arguments, *rest
 
 
