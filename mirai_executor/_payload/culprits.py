@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType
 
+from mirai_executor._payload import annotations
 from mirai_executor._payload.pickles import PicklingError
 from mirai_executor._payload.places import home_of_globals
 from mirai_executor._typing import Any
@@ -148,7 +149,11 @@ def parts_of_function(path: str, function: FunctionType) -> Iterator[tuple[str, 
             continue
     yield from _children(f"the defaults of {path}", function.__defaults__ or ())
     yield from _children(f"the defaults of {path}", function.__kwdefaults__ or {})
-    yield from _children(f"the annotations of {path}", function.__annotations__)
+    where, said = annotations.of_function(function)
+    if where == "__annotate__":
+        yield f"the annotations of {path}", said
+    else:
+        yield from _children(f"the annotations of {path}", said)
     if home_of_globals(function.__globals__) is None:  # otherwise they don't travel with it
         for name in function.__code__.co_names:
             if name in function.__globals__:

@@ -13,6 +13,7 @@ from typing import Any
 import cloudpickle
 from cloudpickle import cloudpickle as _private
 
+from mirai_executor._payload import annotations
 from mirai_executor._private import check, missing
 
 __all__ = [
@@ -47,6 +48,8 @@ def reduce_class(cls: type) -> tuple[Any, ...]:
     if make is _private._make_skeleton_class:  # noqa: SLF001 - see above
         constructor, name, bases, attributes, *others = arguments
         arguments = (constructor, name, *_repaired(cls, bases, attributes), *others)
+        (namespace, slots), *rest = rest
+        rest = [({**namespace, **annotations.of_class(cls)}, slots), *rest]
     return make, arguments, *rest
 
 

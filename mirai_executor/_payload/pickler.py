@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-from mirai_executor._payload import exceptions, rebuild
+from mirai_executor._payload import annotations, exceptions, rebuild
 from mirai_executor._payload.entries import PROTOCOL, WITH_CARE
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_of
 from mirai_executor._payload.places import (
@@ -237,8 +237,9 @@ def _slots(function: FunctionType) -> dict[str, Any]:
         "__doc__": function.__doc__,
         "__defaults__": function.__defaults__,
         "__kwdefaults__": function.__kwdefaults__,
-        "__annotations__": function.__annotations__,
     }
+    where, said = annotations.of_function(function)
+    slots[where] = said
     if getattr(function, "__type_params__", ()):  # Python 3.12
         slots["__type_params__"] = function.__type_params__  # type: ignore[attr-defined]  # Python 3.12
     return slots

@@ -44,18 +44,19 @@ _ALIASES = frozenset(
 _ABSENT = object()
 
 # Its code cannot change, but all of these can be replaced, even the code as a whole. Python 3.12
-# has a part more.
+# and 3.14 have a part more.
+_ANNOTATE, _ANNOTATIONS = "__annotate__", "__annotations__"
 _PARTS = (
     "__code__",
     "__defaults__",
     "__kwdefaults__",
     "__dict__",
-    "__annotations__",
+    _ANNOTATIONS,
     "__name__",
     "__qualname__",
     "__module__",
     "__doc__",
-    *(["__type_params__"] if hasattr(FunctionType, "__type_params__") else []),
+    *(part for part in ("__type_params__", _ANNOTATE) if hasattr(FunctionType, part)),
 )
 
 # To compile a proof pays after so many looks at it, where it has no more than so many terms.
@@ -179,7 +180,8 @@ class Proof:
             raise _Unprovable
 
     def _add_function(self, function: FunctionType) -> Iterable[Any]:
-        parts = {part: getattr(function, part) for part in _PARTS}
+        is_lazy = getattr(function, _ANNOTATE, None) is not None  # then nobody evaluates them
+        parts = {p: getattr(function, p) for p in _PARTS if not (is_lazy and p == _ANNOTATIONS)}
         part_of = functools.partial(getattr, function)
         for part, value in parts.items():
             self._lookups[id(function), part] = (part_of, part, value)
@@ -190,8 +192,8 @@ class Proof:
             module = self._look_up(sys.modules, name)
             if module is not _ABSENT:
                 contents.append(module)
-        for attributes in ("__dict__", "__kwdefaults__", "__annotations__"):
-            contents.extend(self._add_names(parts.pop(attributes)))
+        for attributes in ("__dict__", "__kwdefaults__", _ANNOTATIONS):
+            contents.extend(self._add_names(parts.pop(attributes, None)))
         contents += (value for part, value in parts.items() if part != "__code__")
         # What an importable module holds stays there.
         return contents if home.kind is Kind.IMPORTABLE else [*found, *contents]
