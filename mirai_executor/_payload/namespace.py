@@ -370,8 +370,8 @@ def _prepare_process(preparation: Preparation) -> None:
 def _forget_where_modules_were() -> None:
     """Do as ``importlib.invalidate_caches`` does.
 
-    Since Python 3.12, that imports ``importlib.metadata`` for it, which takes longer than all other
-    imports of a daemon together.
+    Since Python 3.12, that imports ``importlib.metadata`` first, which takes longer than all the
+    other imports of a daemon together.
     """
     if "importlib.metadata" in sys.modules:
         importlib.invalidate_caches()
