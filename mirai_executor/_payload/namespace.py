@@ -294,7 +294,7 @@ class Namespace:
         host_path = pickle.loads(self._bytes_of(SYS_PATH, digest))
         path = self._preparation.path_of(host_path, self._own_path)
         sys.path[:] = path
-        importlib.invalidate_caches()
+        _forget_where_modules_were()
         if self.on_sys_path is not None:
             self.on_sys_path(list(path))
         del self._pending[SYS_PATH]
@@ -359,13 +359,37 @@ def _make_main(namespace: Namespace, preparation: Preparation) -> ModuleType:
 
 def _prepare_process(preparation: Preparation) -> None:
     sys.path[:] = preparation.path_of(preparation.sys_path, sys.path)
-    importlib.invalidate_caches()
+    _forget_where_modules_were()
     sys.argv = list(preparation.argv)
     # On another machine it may not exist: then the launcher's choice stays.
     with contextlib.suppress(OSError):
         os.chdir(preparation.cwd)
     if preparation.authkey:
         set_authkey(preparation.authkey)
+
+
+def _forget_where_modules_were() -> None:
+    """Do as ``importlib.invalidate_caches`` does.
+
+    Since Python 3.12, that imports ``importlib.metadata`` first, which takes longer than all the
+    other imports of a daemon together.
+    """
+    if "importlib.metadata" in sys.modules:
+        importlib.invalidate_caches()
+        return
+    for entry, path_finder in list(sys.path_importer_cache.items()):
+        if path_finder is None:  # there was no such folder
+            sys.path_importer_cache.pop(entry, None)
+        else:
+            _invalidate(path_finder)
+    for finder in sys.meta_path:
+        if getattr(finder, "__name__", "") != "PathFinder":  # whose caches these were
+            _invalidate(finder)
+
+
+def _invalidate(finder: Any) -> None:
+    if hasattr(finder, "invalidate_caches"):
+        finder.invalidate_caches()
 
 
 def _fail_to_load(what: str, error: Exception) -> NoReturn:

@@ -16,6 +16,7 @@ NOT_AT_A_HOST = {
     "dataclasses",
     "dis",
     "hashlib",
+    "importlib.metadata",
     "inspect",
     "ipaddress",
     "json",
@@ -44,7 +45,7 @@ NOT_AT_A_DAEMON = NOT_AT_A_HOST | {
 }
 # Beyond those of ProcessPoolExecutor, and of a bare interpreter: what was measured, and a few.
 MOST_AT_A_HOST = 90
-MOST_AT_A_DAEMON = 80
+MOST_AT_A_DAEMON = 90
 
 PROGRAM = """
 import sys
@@ -100,7 +101,7 @@ def test_to_import_the_executor_adds_little_to_what_the_standard_one_imports() -
     )
     added = set(run.stdout.split())
     assert added & NOT_AT_A_HOST == set()
-    assert len(added) <= 30
+    assert len(added) <= 35
 
 
 def test_the_interpreter_of_the_first_daemon_ends_with_a_host_that_never_asks_for_it() -> None:
