@@ -58,6 +58,13 @@ class MiraiMixin(home_of("util").ExecutorMixin):  # type: ignore[misc]  # known 
         # Not by ``ctx``: with it, test_hang_gh83386 is a NameError and initargs hold an mp.Queue.
         return multiprocessing.get_context("spawn")
 
+    def create_event(self) -> Any:
+        """Return an event that tasks can wait for; the suite asks for it since 3.14."""
+        manager = self.get_context().Manager()
+        self.addCleanup(manager.join)
+        self.addCleanup(manager.shutdown)
+        return manager.Event()
+
     def tearDown(self) -> None:
         super().tearDown()
         assert not support.environment_altered, "a thread or child was left behind"
