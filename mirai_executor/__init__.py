@@ -20,12 +20,17 @@ they are first used, since a daemon needs few of them.
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 
+TYPE_CHECKING = False  # what typing says, which takes milliseconds to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._place import on_daemon as on_daemon
+    from ._status import DaemonStatus as DaemonStatus
+    from ._status import Info as Info
+    from ._status import Status as Status
     from .errors import DaemonLostError as DaemonLostError
     from .errors import ForkedExecutorError as ForkedExecutorError
     from .errors import LaunchError as LaunchError
@@ -34,10 +39,7 @@ if TYPE_CHECKING:
     from .errors import PayloadError as PayloadError
     from .errors import RemoteError as RemoteError
     from .errors import TaskTimeoutError as TaskTimeoutError
-    from .executor import DaemonStatus as DaemonStatus
-    from .executor import Info as Info
     from .executor import MiraiExecutor as MiraiExecutor
-    from .executor import Status as Status
     from .functional import Daemons as Daemons
     from .functional import DaemonsNotSetError as DaemonsNotSetError
     from .functional import collect as collect
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "_place": ("on_daemon",),
+    "_status": ("DaemonStatus", "Info", "Status"),
     "errors": (
         "DaemonLostError",
         "ForkedExecutorError",
@@ -78,7 +81,7 @@ _ROOMS = {
         "RemoteError",
         "TaskTimeoutError",
     ),
-    "executor": ("DaemonStatus", "Info", "MiraiExecutor", "Status"),
+    "executor": ("MiraiExecutor",),
     "functional": (
         "Daemons",
         "DaemonsNotSetError",
@@ -111,7 +114,7 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = ["__version__", *_ROOM_OF]  # all of them strings
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import a public name from its room."""
     room = _ROOM_OF.get(name)
     if room is None:

@@ -4,6 +4,7 @@
 
     host                                 fork server
       | -- you are process 4711 ----------> |  (else it does not become one)
+      | -- the first one's descriptors ---> |  (it may still be importing)
       | <-------------- first daemon: 4712  |
       | -- fork, with descriptors --------> |
       | <------------------ daemon: 4713    |
@@ -14,12 +15,13 @@
 One question at a time; each has one answer, a number.
 """
 
+import _socket  # the module around it takes milliseconds to import
 import array
 import os
-import socket
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+
+from mirai_executor._typing import NamedTuple, Self
 
 IDENTITY, FORK, REAP = 1, 2, 3
 
@@ -36,7 +38,7 @@ class ServerLostError(ConnectionError):
 class Asking:
     """The host's end. Not thread-safe: one thread asks."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: _socket.socket) -> None:
         self._socket = end
         self._socket.settimeout(_PATIENCE)
 
@@ -44,15 +46,23 @@ class Asking:
     def create(cls) -> tuple[Self, int]:
         """Return an end, and the descriptor of the other one (the caller closes it)."""
         # Packets: a question arrives whole, with the descriptors that belong to it.
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         return cls(here), there.detach()
 
     def tell_identity(self, pid: int) -> None:
         """Tell the other process which one it has to be."""
         self._send(IDENTITY, pid)
 
+    def order(self, fds: Sequence[int]) -> None:
+        """Ask for the first daemon, which gets copies of these descriptors; do not wait for it.
+
+        Raises:
+            ServerLostError: There is no server, nor will there be one.
+        """
+        self._send(FORK, 0, fds)
+
     def first_daemon(self) -> int:
-        """Return the pid of the first daemon, which comes unasked.
+        """Return the pid of the first daemon, which was ordered.
 
         Raises:
             ServerLostError: There is no server.
@@ -84,12 +94,9 @@ class Asking:
         self._socket.close()
 
     def _send(self, what: int, pid: int, fds: Sequence[int] = ()) -> None:
-        question = _QUESTION.pack(what, pid)
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
-            if fds:
-                socket.send_fds(self._socket, [question], fds, socket.MSG_NOSIGNAL)
-            else:
-                self._socket.send(question, socket.MSG_NOSIGNAL)
+            self._socket.sendmsg([_QUESTION.pack(what, pid)], rights, _socket.MSG_NOSIGNAL)
         except (ConnectionError, TimeoutError) as error:
             raise ServerLostError(str(error)) from error
 
@@ -120,15 +127,17 @@ class Answering:
     """
 
     def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
-        self._socket.set_inheritable(False)
+        self._socket = _socket.socket(fileno=fd)
+        os.set_inheritable(fd, False)
 
     def next(self) -> Question | None:
         """Wait for a question; None if none will come any more."""
         fds = array.array("i")
-        room = socket.CMSG_LEN(_MOST_FDS * fds.itemsize)
+        room = _socket.CMSG_LEN(_MOST_FDS * fds.itemsize)
         # Not socket.recv_fds: it drops the flags (python/cpython, Lib/socket.py).
-        data, ancillary, _, _ = self._socket.recvmsg(_QUESTION.size, room, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = self._socket.recvmsg(
+            _QUESTION.size, room, _socket.MSG_CMSG_CLOEXEC
+        )
         for _, _, content in ancillary:
             fds.frombytes(content)
         if not data:
@@ -138,7 +147,7 @@ class Answering:
 
     def answer(self, number: int) -> None:
         """Answer the last question."""
-        self._socket.send(_ANSWER.pack(number), socket.MSG_NOSIGNAL)
+        self._socket.send(_ANSWER.pack(number), _socket.MSG_NOSIGNAL)
 
     def close(self) -> None:
         """Let go of it."""

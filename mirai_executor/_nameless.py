@@ -34,22 +34,35 @@ def create(name: str, data: bytes = b"") -> int:
     """Return the descriptor of a file that holds some data; it is closed on exec.
 
     Raises:
-        OSError: No descriptor is free, or no place has room.
+        OSError: No descriptor is free, or no place can hold it: it says why.
     """
-    try:
-        return _filled(create_in_memory(name), data)
-    except OSError as error:
-        if error.errno in _NONE_FREE:
-            raise
-    try:
-        flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
-        return _filled(os.open(_SHARED_MEMORY, flags, 0o600), data)
-    except (AttributeError, OSError):  # not Linux; not mounted, full, or not for this user
-        pass
+    reasons = []
+    places = (create_in_memory, _create_in_shared_memory, _create_in_temporary_folder)
+    for create_there in places:
+        try:
+            return _filled(create_there(name), data)
+        except OSError as error:
+            if error.errno in _NONE_FREE:
+                raise
+            reasons.append(str(error))
+    raise OSError(
+        f"a file of {len(data)} bytes can lie neither in memory ({reasons[0]}), nor in "
+        f"{_SHARED_MEMORY} ({reasons[1]}), nor in the temporary folder ({reasons[2]})"
+    )
+
+
+def _create_in_shared_memory(_name: str) -> int:
+    flags = getattr(os, "O_TMPFILE", None)
+    if flags is None:  # not Linux
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    return os.open(_SHARED_MEMORY, flags | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+def _create_in_temporary_folder(_name: str) -> int:
     import tempfile  # it imports a lot
 
     with tempfile.TemporaryFile(buffering=0) as file:
-        return _filled(os.dup(file.fileno()), data)
+        return os.dup(file.fileno())
 
 
 def _filled(fd: int, data: bytes) -> int:

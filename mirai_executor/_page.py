@@ -9,7 +9,8 @@ import mmap
 import os
 import signal
 import sys
-from typing import Self
+
+from mirai_executor._typing import Self
 
 # By this signal the host asks a daemon to look at the page: a queued one that nothing else uses,
 # or, on systems without those, one that little else uses.

@@ -3,7 +3,6 @@
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 _on_daemon = False
 
@@ -59,39 +58,41 @@ def _affinity() -> int:
         return os.cpu_count() or 1
 
 
-def _quotas(
-    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
-) -> Iterator[int]:
+def _quotas(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> Iterator[int]:
     """Yield the CPU limits of this process's control group and of those around it.
 
     Version 2 keeps "quota period" in cpu.max, version 1 two files of the cpu controller (the
     kernel's documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
     """
     try:
-        lines = own.read_text().splitlines()
+        lines = _read(own).splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        base = root / "cpu" if controllers else root
-        folder = base / path.lstrip("/")
-        for place in (folder, *folder.parents):
+        base = f"{root}/cpu" if controllers else root
+        parts = path.strip("/").split("/") if path.strip("/") else []
+        for depth in range(len(parts), -1, -1):
+            place = "/".join([base, *parts[:depth]])
             if quota := _quota(place, version_2=not controllers):
                 yield quota
-            if place == base:
-                break
 
 
-def _quota(place: Path, *, version_2: bool) -> int | None:
+def _quota(place: str, *, version_2: bool) -> int | None:
     try:
         if version_2:
-            quota, period = (place / "cpu.max").read_text().split()
+            quota, period = _read(f"{place}/cpu.max").split()
         else:
-            quota = (place / "cpu.cfs_quota_us").read_text()
-            period = (place / "cpu.cfs_period_us").read_text()
+            quota = _read(f"{place}/cpu.cfs_quota_us")
+            period = _read(f"{place}/cpu.cfs_period_us")
         limit = -(-int(quota) // int(period))
     except (OSError, ValueError):  # no such file here, or "max"
         return None
     return limit if limit > 0 else None
+
+
+def _read(path: str) -> str:
+    with open(path) as file:  # noqa: PTH123 - pathlib takes milliseconds to import
+        return file.read()

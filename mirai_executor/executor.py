@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
@@ -18,19 +17,19 @@ from ._arguments import (
     check_options,
     check_seconds,
 )
-from ._core import Policy, ScalePolicy, TaskId
+from ._core import Policy, TaskId
 from ._host import Host, Limits, Settings, is_exiting
 from ._place import usable_cpus
-from ._status import DaemonStatus, Info, Status
 from .errors import LaunchError
 from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk, run_items
 from .launchers import LocalLauncher
 
 if TYPE_CHECKING:
     from ._reception import Password, Reception, Source
+    from ._status import Info, Status
     from .launchers import Launcher, Submission
 
-__all__ = ["DaemonStatus", "ExecutorView", "Info", "MiraiExecutor", "Status"]
+__all__ = ["ExecutorView", "MiraiExecutor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -203,7 +202,7 @@ class _Face(Executor):
             <class 'mirai_executor.errors.TaskTimeoutError'>
         """
         check_options(options, _LIMITS)
-        limits = replace(self._limits, **options)
+        limits = self._limits.changed(**options)
         check_seconds("timeout", limits.timeout, optional=True)
         check_seconds("run_timeout", limits.run_timeout, optional=True)
         check_count("retries", limits.retries)
@@ -563,6 +562,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         check_count("maximum", maximum, 1)
         check_seconds("idle_time", idle_time)
         check_seconds("patience", patience)
+        from ._core import ScalePolicy
+
         policy = ScalePolicy(minimum, maximum, idle_time, patience)
         launcher = remote or self._remote or _here(self._python)
         self._plan(launcher, 1, options)  # what cannot be asked for is said here and now
@@ -694,7 +695,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         self._check_open()
         return self._host.share(obj)
 
-    def status(self) -> Status:
+    def status(self) -> "Status":
         """Return a snapshot of what the executor is doing now. Never waits for tasks.
 
         Example:
@@ -704,9 +705,11 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             1
             1
         """
+        from ._status import Status  # dataclasses take milliseconds to make
+
         return Status.of(self._host.view(), self.url)
 
-    def info(self) -> Info:
+    def info(self) -> "Info":
         """Return mirai's five counters as they are now. Never waits for tasks.
 
         Example:
@@ -714,6 +717,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             ...     executor.info()
             Info(connections=0, cumulative=0, awaiting=0, executing=0, completed=0)
         """
+        from ._status import Info
+
         return Info.of(self._host.view())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

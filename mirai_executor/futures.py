@@ -1,24 +1,20 @@
 """Futures whose ``cancel()`` stops the work, and the results of ``map``."""
 
 import collections
+import contextlib
+import functools
 import itertools
-import operator
-import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures._base import (
-    CANCELLED,
-    CANCELLED_AND_NOTIFIED,
-    FINISHED,
-    LOGGER,
-    PENDING,
-    RUNNING,
-)
-from typing import Any, Generic, Protocol, TypeVar
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, InvalidStateError, _base
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
+from . import _private
 from ._core import TaskId
+from ._host import Moment
+from ._mailbox import How, Tell, tell_of
 from .errors import CODE_CANCELLED, MiraiError
 
 __all__ = ["MiraiFuture"]
@@ -26,56 +22,20 @@ __all__ = ["MiraiFuture"]
 S = TypeVar("S")
 T = TypeVar("T")
 
-_CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
+_private.check("futures")
+CANCELLED = _base.CANCELLED
+CANCELLED_AND_NOTIFIED = _base.CANCELLED_AND_NOTIFIED
+FINISHED = _base.FINISHED
+LOGGER = _base.LOGGER
+PENDING = _base.PENDING
+RUNNING = _base.RUNNING
 
+# How a task has ended: what decodes the outcome (None if it is decoded), the outcome, and whether
+# that is an exception.
+_End: TypeAlias = tuple[Callable[[Any], Any] | None, Any, bool]
+_CANCELLED: _End = (None, None, True)
 
-class _Condition(threading.Condition):
-    """A condition that a KeyboardInterrupt cannot leave locked.
-
-    ``with`` looks ``__enter__`` up before it calls it. Handing it the lock's own one, which is
-    C, leaves no bytecode between taking the lock and entering the block; the standard one, which
-    is Python, has some.
-
-    The other methods of the lock are looked up as well, and not copied as the standard one does,
-    and the queue of those who wait is made for the first of them.
-    """
-
-    _waiters: Collection[Any] = ()
-
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if not self._waiters:
-            self._waiters = collections.deque()
-        return super().wait(timeout)
-
-    def notify_all(self) -> None:
-        if self._waiters:
-            super().notify_all()
-
-    acquire = property(operator.attrgetter("_lock.acquire"))
-    release = property(operator.attrgetter("_lock.release"))
-    _release_save = property(operator.attrgetter("_lock._release_save"))
-    _acquire_restore = property(operator.attrgetter("_lock._acquire_restore"))
-    _is_owned = property(operator.attrgetter("_lock._is_owned"))
-
-    __enter__ = property(operator.attrgetter("_lock.__enter__"))
-    __exit__ = property(operator.attrgetter("_lock.__exit__"))
-
-
-# Who makes a future's own lock, and who does without because there is none, holds this one: for a
-# moment, in which nothing else is waited for.
-_common_lock = threading.RLock()
-
-
-def _renew_common_lock() -> None:
-    """In a forked child: a thread of the parent may have held it."""
-    global _common_lock
-    _common_lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_common_lock)
+_OVER = (CANCELLED_AND_NOTIFIED, FINISHED)  # to the standard library, which waits for the others
 
 
 class Canceller(Protocol):
@@ -99,67 +59,32 @@ class MiraiFuture(Future[T], Generic[T]):
         (1024, True)
     """
 
-    def __init__(  # the base class's is done here
+    # There is no lock: a KeyboardInterrupt might leave it locked, and the host thread would wait
+    # for it for ever. What several threads may decide is decided by one operation of a dict or a
+    # list, which exactly one of them wins, with the GIL or without it:
+    #
+    # - "_begun" is set once, by who starts the task, or cancels it only if it has not started;
+    # - "_end" is set once, by who ends or cancels it, and then replaced by the same, decoded;
+    # - who wants to hear of the end leaves word first and then looks whether it has come, the host
+    #   thread sets it first and then looks who has left word; who takes that out, passes it on.
+    #
+    # Most futures wait in large numbers: what they have no use for yet, stands here for all.
+
+    _cancel_running = True
+    _begun: str | None = None  # RUNNING or CANCELLED
+    _end: _End | None = None
+    _is_told = False  # that it was cancelled
+    _moment: Moment | None = None  # of the end, for those who wait for it
+    _audience: "_Audience | None" = None  # for wait() and as_completed()
+    _callbacks: "list[functools.partial[object]] | None" = None
+
+    def __init__(  # the base class's would make much that nobody may ever ask for
         self, id_: TaskId, canceller: Canceller, *, cancel_running: bool = True
     ) -> None:
-        # As Future.__init__ does, but that most of it is made when somebody asks for it.
         self._id = id_
         self._canceller = canceller
         if not cancel_running:
             self._cancel_running = False
-
-    # Most futures wait in large numbers: what they have no use for yet, stands here for all.
-
-    _state = PENDING
-    _cancel_running = True
-    _value: Any = None
-    _error: BaseException | None = None
-    # What arrived, and what decodes it, until somebody wants it; and whether it is an exception.
-    _payload: Any = None
-    _decoder: Callable[[Any], Any] | None = None
-    _failed = False
-
-    # What the base class makes for each future is made when somebody asks for it: who does, holds
-    # the lock, or takes it by that. And so is the lock: of thousands of futures that wait, most
-    # are looked at when they have ended.
-
-    _made_lock: "threading.RLock | None" = None
-    _made_condition: _Condition | None = None
-    _made_waiters: list[Any] | None = None
-    _made_callbacks: "list[Callable[[Future[T]], object]] | None" = None
-
-    def _get_lock(self) -> "threading.RLock":
-        if self._made_lock is None:
-            lock = threading.RLock()
-            with _common_lock:
-                # Nothing is called in here, or in the other blocks of this lock: so no garbage is
-                # collected and no signal handled, whose code might wait for any future.
-                if self._made_lock is None:
-                    self._made_lock = lock
-        return self._made_lock
-
-    def _get_condition(self) -> _Condition:
-        if self._made_condition is None:
-            with self._lock:
-                if self._made_condition is None:
-                    self._made_condition = _Condition(self._lock)
-        return self._made_condition
-
-    def _get_waiters(self) -> list[Any]:
-        if self._made_waiters is None:
-            self._made_waiters = []
-        return self._made_waiters
-
-    def _get_callbacks(self) -> "list[Callable[[Future[T]], object]]":
-        if self._made_callbacks is None:
-            self._made_callbacks = []
-        return self._made_callbacks
-
-    _lock = property(_get_lock)
-    # To the standard library, and to type checkers, they are attributes.
-    _condition: threading.Condition = property(_get_condition)  # type: ignore[assignment]
-    _waiters: list[Any] = property(_get_waiters)  # type: ignore[assignment]
-    _done_callbacks: "list[Callable[[Future[T]], object]]" = property(_get_callbacks)  # type: ignore[assignment]
 
     @property
     def id(self) -> TaskId:
@@ -187,9 +112,10 @@ class MiraiFuture(Future[T], Generic[T]):
             ...     future.cancel(), future.code
             (True, 20)
         """
-        if self._state in _CANCELLED:
+        if self._end is _CANCELLED:
             return CODE_CANCELLED
-        return self._exception.code if isinstance(self._exception, MiraiError) else None
+        error = self._exception
+        return error.code if isinstance(error, MiraiError) else None
 
     def cancel(self) -> bool:
         """Cancel the task, and stop it if it is running. Never waits.
@@ -227,46 +153,21 @@ class MiraiFuture(Future[T], Generic[T]):
         return self._cancel(running=False)
 
     def _cancel(self, *, running: bool) -> bool:
-        if self._state == FINISHED:
-            return False
-        if self._state not in _CANCELLED:
+        if self._end is None:
             # First, so that a KeyboardInterrupt in between cannot leave a cancelled future with
             # a task that goes on: the host ends the future in any case.
             self._canceller.cancel(self._id, running=running)
-        return self._claim(running=running)
+            if running or self.__dict__.setdefault("_begun", CANCELLED) is CANCELLED:
+                # The host tells all others. Not here: a KeyboardInterrupt could strike when only
+                # some have been told.
+                self.__dict__.setdefault("_end", _CANCELLED)
+        return self._end is _CANCELLED
 
-    def _claim(self, *, running: bool) -> bool:
-        """Decide that the task is cancelled; the host tells all others.
-
-        Not here: a KeyboardInterrupt could strike when only some have been told.
-        """
-        with self._lock:
-            if self._state == PENDING or (self._state == RUNNING and running):
-                self._state = CANCELLED
-        return self._state in _CANCELLED
-
-    def end_cancelled(self) -> None:
-        """Mark the future as cancelled unless it has ended, and notify who waits; for the host."""
-        with self._lock:
-            if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
-                return
-            self._state = CANCELLED_AND_NOTIFIED
-            for waiter in self._made_waiters or ():
-                waiter.add_cancelled(self)
-            if self._made_condition is not None:
-                self._made_condition.notify_all()
-        self._invoke_callbacks()
+    # Its life, for the host
 
     def start(self) -> bool:
         """Mark the future as running, once or again; for the host. False if it has ended."""
-        with _common_lock:
-            if self._made_lock is None and self._state != FINISHED:
-                self._state = RUNNING
-                return True
-        with self._lock:
-            if self._state == PENDING:
-                self._state = RUNNING
-            return self._state == RUNNING
+        return self.__dict__.setdefault("_begun", RUNNING) is RUNNING and self._end is None
 
     def set_outcome(self, decode: Callable[[S], Any], payload: S, *, failed: bool) -> None:
         """End the future with what has arrived; for the host.
@@ -282,22 +183,7 @@ class MiraiFuture(Future[T], Generic[T]):
         Raises:
             InvalidStateError: It has been cancelled, or has ended.
         """
-        with _common_lock:
-            if self._made_lock is None and self._state == RUNNING:
-                self._payload, self._decoder, self._failed = payload, decode, failed
-                self._state = FINISHED
-                return
-        with self._lock:
-            if self._state not in (PENDING, RUNNING):
-                raise InvalidStateError(f"{self._state}: task {self._id}")
-            self._payload, self._decoder, self._failed = payload, decode, failed
-            self._state = FINISHED
-            for waiter in self._made_waiters or ():
-                (waiter.add_exception if failed else waiter.add_result)(self)
-            if self._made_condition is not None:
-                self._made_condition.notify_all()
-        if self._made_callbacks is not None:
-            self._invoke_callbacks()
+        self._finish((decode, payload, failed))
 
     def set_value(self, value: T) -> None:
         """End the future with a result that needs no decoding; for the host.
@@ -305,12 +191,107 @@ class MiraiFuture(Future[T], Generic[T]):
         Raises:
             InvalidStateError: As :meth:`set_outcome`.
         """
-        with _common_lock:
-            if self._made_lock is None and self._state == RUNNING:
-                self._value = value
-                self._state = FINISHED
+        self._finish((None, value, False))
+
+    def set_result(self, result: T) -> None:
+        """Do as :meth:`set_value`, under the name that the standard library has for it."""
+        self._finish((None, result, False))
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """End the future with an exception; for the host.
+
+        Raises:
+            InvalidStateError: As :meth:`set_outcome`.
+        """
+        self._finish((None, exception, exception is not None))
+
+    def _finish(self, end: _End) -> None:
+        if self.__dict__.setdefault("_end", end) is not end:
+            raise InvalidStateError(f"{self._current_state()}: task {self._id}")
+        self._tell_all()
+
+    def end_cancelled(self) -> None:
+        """Mark the future as cancelled unless it has ended, and notify who waits; for the host."""
+        if self.__dict__.setdefault("_end", _CANCELLED) is _CANCELLED and not self._is_told:
+            self._is_told = True
+            self._tell_all()
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Do as the standard library's; the host itself uses :meth:`start`."""
+        if self._end is _CANCELLED and not self._is_told:
+            self.end_cancelled()
+            return False
+        if (state := self._current_state()) != PENDING:
+            raise RuntimeError(f"Future in unexpected state: {state}")
+        return self.start()
+
+    def _tell_all(self) -> None:
+        """Tell all who have left word; who comes later sees the end."""
+        if (moment := self._moment) is not None:
+            moment.come()
+            self._moment = None
+        if (audience := self._audience) is not None:
+            with contextlib.suppress(KeyError):  # taken back in between
+                while audience.tells:
+                    audience.tells.popitem()[1](self, self._how())
+        if self._callbacks is not None:
+            with contextlib.suppress(IndexError):  # as above
+                while self._callbacks:
+                    self._call_back(self._callbacks.pop(0))
+
+    def _call_back(self, callback: "functools.partial[object]") -> None:
+        try:
+            callback(self)
+        except BaseException:  # a callback that exits must not end the host
+            LOGGER.exception("exception calling callback for %r", self)
+
+    def _how(self) -> How:
+        assert self._end is not None  # noqa: S101 - for the type checker
+        if self._end is _CANCELLED:
+            return "add_cancelled"
+        return "add_exception" if self._end[2] else "add_result"
+
+    # Questions
+
+    def _current_state(self) -> str:
+        if (end := self._end) is None:
+            return self._begun or PENDING
+        if end is not _CANCELLED:
+            return FINISHED
+        return CANCELLED_AND_NOTIFIED if self._is_told else CANCELLED
+
+    def cancelled(self) -> bool:
+        """Tell whether the task was cancelled."""
+        return self._end is _CANCELLED
+
+    def running(self) -> bool:
+        """Tell whether the task was given to a daemon, and has not ended."""
+        return self._current_state() is RUNNING
+
+    def done(self) -> bool:
+        """Tell whether the task has ended, or was cancelled."""
+        return self._end is not None
+
+    def add_done_callback(self, fn: "Callable[[Future[T]], object]") -> None:
+        """Have a function called with this future once it has ended, on the host thread.
+
+        Where it has ended already, the function is called at once, on this thread.
+        """
+        if self._end is None:
+            # Equal to nothing else: it is found again without calling any code of the user.
+            callback = functools.partial(fn)
+            callbacks = self.__dict__.setdefault("_callbacks", [])
+            callbacks.append(callback)
+            if self._end is None:
                 return
-        self.set_outcome(lambda value: value, value, failed=False)
+            try:
+                callbacks.remove(callback)
+            except ValueError:  # the host thread has taken it
+                return
+        try:
+            fn(self)
+        except Exception:
+            LOGGER.exception("exception calling callback for %r", self)
 
     def result(self, timeout: float | None = None) -> T:
         """Wait for the task, and return its result or raise its exception.
@@ -330,86 +311,70 @@ class MiraiFuture(Future[T], Generic[T]):
             ...     executor.submit(pow, 2, 10).result(timeout=30)
             1024
         """
-        if self._state == FINISHED:  # then there is nothing to wait for, nor to lock
-            if self._decoder is not None:
-                self._open()
-            if self._error is None:
-                value: T = self._value
-                return value
-        return super().result(timeout)
-
-    # Whoever looks, and be it the base class called by its name, finds the outcome decoded.
-
-    @property
-    def _result(self) -> Any:
-        self._open()
-        return self._value
-
-    @_result.setter
-    def _result(self, value: Any) -> None:
-        self._value = value
-
-    @property
-    def _exception(self) -> BaseException | None:
-        self._open()
-        return self._error
-
-    @_exception.setter
-    def _exception(self, error: BaseException | None) -> None:
-        self._error = error
-
-    def _open(self) -> None:
-        """Decode what has arrived, if that has not been done."""
-        if self._decoder is None:
-            return
-        with self._lock:  # one thread at a time: all get the same object
-            if self._decoder is None:
-                return
-            try:
-                self._decode()
-            except KeyboardInterrupt:
-                # Did it strike this thread, or does unpickling raise it? Then it does so again.
-                self._decode_once_more()
-                if not isinstance(self._error, KeyboardInterrupt):
-                    raise
-            except BaseException as error:  # unpickling runs code of the user
-                self._error = error
-            self._decoder = None
-            self._payload = None
-
-    def _decode_once_more(self) -> None:
+        end = self._end
+        if end is None or end is _CANCELLED or end[0] is not None:
+            end = self._ended(timeout)
+        if not end[2]:
+            value: T = end[1]
+            return value
         try:
-            self._decode()
-        except BaseException as error:
-            self._error = error
-        self._decoder = None
-        self._payload = None
+            raise end[1]
+        finally:
+            del self, end  # an error that holds this frame must not hold itself through it
 
-    def _decode(self) -> None:
-        assert self._decoder is not None  # noqa: S101 - for the type checker
-        outcome = self._decoder(self._payload)
-        if self._failed:
-            self._error = outcome
-        else:
-            self._value = outcome
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call has raised, None if it has returned; wait for it if need be.
 
-    def _invoke_callbacks(self) -> None:
-        for callback in self._made_callbacks or ():
-            try:
-                callback(self)
-            except BaseException:  # a callback that exits must not end the host
-                LOGGER.exception("exception calling callback for %r", self)
+        Args:
+            timeout: Seconds to wait; None for as long as it takes.
+
+        Raises:
+            CancelledError: The task was cancelled.
+            TimeoutError: It had not ended in time; it goes on.
+        """
+        _, outcome, failed = self._ended(timeout)
+        return outcome if failed else None
+
+    def _ended(self, timeout: float | None) -> _End:
+        """Wait for the end; return how it was, decoded."""
+        self._wait(timeout)
+        if (end := self._end) is None:
+            raise TimeoutError
+        if end is _CANCELLED:
+            raise CancelledError
+        return self._decoded(end)
+
+    def _wait(self, timeout: float | None) -> bool:
+        if self._end is None:
+            moment = self.__dict__.setdefault("_moment", Moment())
+            if self._end is None:  # else there may be none any more
+                moment.wait(timeout)
+        return self._end is not None
+
+    def _decoded(self, end: _End) -> _End:
+        """Decode an end, if that has not been done.
+
+        Threads that do so at the same time do it beside each other, and all take what the first
+        one has got: none may have to wait for one that a KeyboardInterrupt might strike.
+        """
+        if end[0] is None:
+            return end
+        decoded, struck = _decode(end), None
+        if isinstance(decoded[1], KeyboardInterrupt):
+            # Did it strike this thread, or does unpickling raise it? Then it does so again.
+            struck, decoded = decoded[1], _decode(end)
+        self._end = decoded = cast("_End", self.__dict__.setdefault("_first_decoded", decoded))
+        if struck is not None and not isinstance(decoded[1], KeyboardInterrupt):
+            raise struck
+        return decoded
 
     def __repr__(self) -> str:
-        with self._lock:
-            if self._state in _CANCELLED:
-                state = "cancelled"
-            elif self._state != FINISHED:
-                state = self._state.lower()
-            elif self._exception is not None:
-                state = f"finished, raised {type(self._exception).__name__}"
-            else:
-                state = f"finished, returned {type(self._result).__name__}"
+        state = self._current_state().lower()
+        if self._end is _CANCELLED:
+            state = "cancelled"
+        elif self._end is not None:
+            _, outcome, failed = self._decoded(self._end)
+            state = f"finished, {'raised' if failed else 'returned'} {type(outcome).__name__}"
         return f"<MiraiFuture id={self._id} {state}>"
 
     def __reduce__(self) -> Any:
@@ -417,6 +382,103 @@ class MiraiFuture(Future[T], Generic[T]):
             f"{self!r} cannot be pickled: a future belongs to the process that submitted its "
             "task; send its result instead"
         )
+
+    # The standard library's functions look inside, and so does the base class if a method of it is
+    # called by name. To them, and to type checkers, these are attributes.
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """Tell asyncio whether it is done, or cancelled, and how it has ended; since 3.14."""
+        return self.done(), self.cancelled(), self._result, self._exception
+
+    def _outcome(self, *, failed: bool) -> Any:
+        if (end := self._end) is None or end is _CANCELLED:
+            return None
+        _, outcome, has_failed = self._decoded(end)
+        return outcome if has_failed == failed else None
+
+    def _seen_state(self) -> str:
+        audience = self._audience
+        seen = audience and audience.views.get(threading.get_ident())
+        return seen or self._current_state()
+
+    def _get_audience(self) -> "_Audience":
+        audience = self._audience
+        if audience is None:
+            audience = self.__dict__.setdefault("_audience", _Audience(self))
+        return audience
+
+    _result: Any = property(functools.partial(_outcome, failed=False))
+    _exception: BaseException | None = property(functools.partial(_outcome, failed=True))  # type: ignore[assignment]
+    _state: str = property(_seen_state)  # type: ignore[assignment]
+    _condition: threading.Condition = property(_get_audience)  # type: ignore[assignment]
+    _waiters: list[Any] = property(_get_audience)  # type: ignore[assignment]
+
+
+class _Audience:
+    """Stands in for the condition of a future, and for its list of waiters.
+
+    As a condition, it has no lock: the thread that has acquired it sees the future's state stand
+    still, as ``wait`` needs it while it looks which have ended and leaves word with the others.
+
+    Attributes:
+        views: What each thread sees that has acquired it.
+        tells: Tell the waiters of the end.
+    """
+
+    __slots__ = ("_future", "tells", "views")
+
+    def __init__(self, future: MiraiFuture[Any]) -> None:
+        self._future = weakref.ref(future)  # which holds this
+        self.views: dict[int, str] = {}
+        self.tells: dict[int, Tell] = {}
+
+    # As the condition
+
+    def acquire(self) -> bool:
+        if (future := self._future()) is not None:
+            state = future._begun or PENDING if future._end is None else future._current_state()
+            self.views[threading.get_ident()] = state
+        return True
+
+    def release(self) -> None:
+        self.views.pop(threading.get_ident(), None)
+
+    __enter__ = acquire
+
+    def __exit__(self, *_: object) -> None:
+        self.views.pop(threading.get_ident(), None)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        future = self._future()
+        self.release()
+        has_ended = future is None or future._wait(timeout)
+        self.acquire()
+        return has_ended
+
+    # As the list
+
+    def append(self, waiter: Any) -> None:
+        """Have a waiter told of the end, unless this thread has seen it."""
+        future = self._future()
+        if future is None or self.views.get(threading.get_ident()) in _OVER:
+            return
+        self.tells[id(waiter)] = tell_of(waiter)
+        if future._end is not None and future._current_state() in _OVER:
+            tell = self.tells.pop(id(waiter), None)
+            if tell is not None:
+                tell(future, future._how())
+
+    def remove(self, waiter: Any) -> None:
+        self.tells.pop(id(waiter), None)
+
+
+def _decode(end: _End) -> _End:
+    decode, payload, failed = end
+    assert decode is not None  # noqa: S101 - for the type checker
+    try:
+        return None, decode(payload), failed
+    except BaseException as error:  # unpickling runs code of the user
+        return None, error, True
 
 
 # Map

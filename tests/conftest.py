@@ -10,6 +10,7 @@ A fixture of a wider scope that holds daemons must start them all before it hand
 
 import functools
 import gc
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -29,6 +30,7 @@ from budget import budget as budget
 from budget import pytest_terminal_summary as pytest_terminal_summary
 
 WATCHED_FOLDERS = ("tests/live/", "tests/contract/")
+FOLDERS_FOR_ONCE = ("tests/docs/",)
 SECONDS_TO_LET_GO = 5.0
 # What a program of ours opens by itself; plain files belong to pytest and to the imports.
 OWNED_DESCRIPTORS = ("socket:", "pipe:", "/memfd:", "anon_inode:")
@@ -65,8 +67,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(config.rootpath).as_posix().startswith(WATCHED_FOLDERS):
+        path = item.path.relative_to(config.rootpath).as_posix()
+        if path.startswith(WATCHED_FOLDERS):
             item.add_marker("live")
+        if path.startswith(FOLDERS_FOR_ONCE):
+            item.add_marker("once")
         if config.getoption("--transport") is not None:
             skip_if_the_same(item)
     if config.getoption("--again"):
@@ -188,10 +193,12 @@ def warm_up() -> None:
             continue
     from multiprocessing import resource_tracker
 
-    import pynng
-
     resource_tracker.ensure_running()
     multiprocessing.get_context("spawn").Lock()
+    if importlib.util.find_spec("pynng") is None:
+        return  # as on Python 3.15
+    import pynng
+
     with (
         pynng.Pair0(listen="inproc://warm-up", recv_timeout=5000) as one,
         pynng.Pair0(dial="inproc://warm-up", send_timeout=5000) as other,

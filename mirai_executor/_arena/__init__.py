@@ -16,18 +16,36 @@ stay warm. Only descriptors travel, and each only once to each peer: ``/proc``, 
 size of ``/dev/shm`` do not matter. An ``Exchange`` is all of this for one peer.
 """
 
-from ._channel import Channel
-from ._exchange import Buffer, Exchange, writable
-from ._memory import ArenaError, Place, available, physical_memory, whole
-from ._pool import Pool, Shared
-from ._receiver import Receiver
-from ._sender import Sender
+from mirai_executor._lazily import door
+from mirai_executor._typing import TYPE_CHECKING
+
+from ._late import LateExchange
+from ._memory import ArenaError, Buffer, Place, available, physical_memory, whole, writable
+
+if TYPE_CHECKING:
+    from ._channel import Channel
+    from ._exchange import Exchange
+    from ._pool import Pool, Shared
+    from ._receiver import Receiver
+    from ._sender import Sender
+else:  # not before the first large buffer
+    __getattr__ = door(
+        __name__,
+        {
+            "_channel": ("Channel",),
+            "_exchange": ("Exchange",),
+            "_pool": ("Pool", "Shared"),
+            "_receiver": ("Receiver",),
+            "_sender": ("Sender",),
+        },
+    )
 
 __all__ = [
     "ArenaError",
     "Buffer",
     "Channel",
     "Exchange",
+    "LateExchange",
     "Place",
     "Pool",
     "Receiver",

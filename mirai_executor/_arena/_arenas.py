@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from typing import Protocol
+
+from mirai_executor._typing import Protocol
 
 from ._memory import Mapping, create, write_cold
 

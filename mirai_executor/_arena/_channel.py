@@ -4,14 +4,15 @@ Each message is one packet: what it says, the number of an arena, its size; a de
 unless it says that the arena is gone. The channel works in both directions at once.
 """
 
+import _socket
 import array
 import contextlib
 import errno
 import os
-import socket
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+
+from mirai_executor._typing import NamedTuple, Self
 
 _MESSAGE = struct.Struct("<BQQ")
 _ARENA, _CONSTANT, _GONE = range(3)
@@ -41,13 +42,13 @@ class Channel:
     """
 
     def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
+        self._socket = _socket.socket(fileno=fd)
         self._socket.setblocking(False)
 
     @classmethod
     def create(cls) -> tuple[Self, int]:
         """Return one end, and a descriptor of the other for the peer (the caller closes it)."""
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         return cls(here.detach()), there.detach()
 
     def fileno(self) -> int:
@@ -57,7 +58,7 @@ class Channel:
     def send(self, arena: int, size: int, fd: int, *, writable: bool) -> bool:
         """Send memory to the peer; False where that is impossible now, or for ever."""
         message = _MESSAGE.pack(_ARENA if writable else _CONSTANT, arena, size)
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))
         try:
             self._socket.sendmsg([message], [rights])
         except OSError:  # full, or the peer has gone, which its link will tell
@@ -88,15 +89,15 @@ class Channel:
             # Not socket.recv_fds(), which ignores its flags (Lib/socket.py of 3.11 to 3.13).
             data, ancillary, flags, _ = self._socket.recvmsg(
                 _MESSAGE.size,
-                socket.CMSG_SPACE(_ONE_FD),
-                socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC,
+                _socket.CMSG_SPACE(_ONE_FD),
+                _socket.MSG_PEEK | _socket.MSG_CMSG_CLOEXEC,
             )
         except BlockingIOError:
             return None
         except ConnectionResetError:
             # The peer has gone without reading everything; what it sent before is still here.
             return self._peek()
-        if flags & socket.MSG_CTRUNC:
+        if flags & _socket.MSG_CTRUNC:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if not data:
             return None

@@ -4,12 +4,10 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from ._channel import Channel
-from ._memory import Place, whole
+from ._memory import Buffer, Place, in_frame, whole
 from ._pool import Pool
 from ._receiver import Receiver
 from ._sender import Sender
-
-Buffer = bytes | bytearray | memoryview | tuple[int, int, int]  # the latter: its place
 
 
 class Exchange:
@@ -62,7 +60,7 @@ class Exchange:
         places = [Place(*buffer) for buffer in buffers if isinstance(buffer, tuple)]
         views = iter(self._receiver.views(places))
         return tuple(
-            next(views) if isinstance(buffer, tuple) else _writable(buffer) for buffer in buffers
+            next(views) if isinstance(buffer, tuple) else in_frame(buffer) for buffer in buffers
         )
 
     def take_released(self) -> tuple[int, ...]:
@@ -98,18 +96,3 @@ class Exchange:
 def _as_it_travels(buffer: "Buffer | list[bytes]") -> Buffer:
     """Return places as they are, and bytes as they are now."""
     return buffer if isinstance(buffer, tuple) else whole(buffer)
-
-
-def writable(buffers: Iterable[Buffer]) -> tuple[memoryview | bytearray, ...]:
-    """Return those that came in a frame such that they can be written to.
-
-    One that is most of its frame stays there, if that can be written to; else it is copied, or it
-    would keep the whole frame.
-    """
-    return tuple(_writable(buffer) for buffer in buffers if not isinstance(buffer, tuple))
-
-
-def _writable(buffer: bytes | bytearray | memoryview) -> memoryview | bytearray:
-    view = memoryview(buffer)
-    is_most_of_its_frame = 2 * view.nbytes > memoryview(view.obj).nbytes
-    return view if is_most_of_its_frame and not view.readonly else bytearray(view)

@@ -9,9 +9,9 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
 
 from mirai_executor._nameless import ALLOW_SEALING, create_in_memory
+from mirai_executor._typing import Any, NamedTuple
 
 # fcntl(2) of Linux: not every Python has the names. Nobody can shrink an arena, so that no reader
 # ever meets SIGBUS; nobody can add further seals.
@@ -25,6 +25,9 @@ _NOEXEC_SEAL = 8  # MFD_NOEXEC_SEAL, since Linux 6.3; systems with vm.memfd_noex
 # Ctrl-C wait for: about a tenth of a millisecond.
 STEP = 1 << 20
 _SMALL = STEP // 8  # what is larger is written by itself
+
+
+Buffer = bytes | bytearray | memoryview | tuple[int, int, int]  # the latter: its place
 
 
 class ArenaError(RuntimeError):
@@ -138,6 +141,22 @@ def whole(buffer: object) -> bytes:
         if type(owner) is bytes and len(owner) == buffer.nbytes:
             return owner
     return buffer if type(buffer) is bytes else bytes(flat(buffer))
+
+
+def writable(buffers: Iterable[Buffer]) -> tuple[memoryview | bytearray, ...]:
+    """Return those that came in a frame such that they can be written to.
+
+    One that is most of its frame stays there, if that can be written to; else it is copied, or it
+    would keep the whole frame.
+    """
+    return tuple(in_frame(buffer) for buffer in buffers if not isinstance(buffer, tuple))
+
+
+def in_frame(buffer: bytes | bytearray | memoryview) -> memoryview | bytearray:
+    """Return one of them."""
+    view = memoryview(buffer)
+    is_most_of_its_frame = 2 * view.nbytes > memoryview(view.obj).nbytes
+    return view if is_most_of_its_frame and not view.readonly else bytearray(view)
 
 
 def in_steps(buffer: object) -> Iterator[memoryview]:

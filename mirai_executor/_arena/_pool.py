@@ -12,7 +12,8 @@ import itertools
 import mmap
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+
+from mirai_executor._typing import Any
 
 from ._arenas import Arena, Constant, Memory
 from ._memory import (

@@ -1,6 +1,9 @@
 """The scheduling core: pure, deterministic, and the only owner of task state."""
 
-from .dispatcher import Dispatcher
+from __future__ import annotations
+
+from mirai_executor._lazily import door
+
 from .messages import (
     BroadcastAnswered,
     BroadcastId,
@@ -40,7 +43,19 @@ from .messages import (
     TasksReturned,
     TaskSubmitted,
 )
-from .scaling import Change, Load, ScalePolicy, Scaler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
+    from .scaling import Change, Load, ScalePolicy, Scaler
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "dispatcher": ("Dispatcher",),
+            "scaling": ("Change", "Load", "ScalePolicy", "Scaler"),
+        },
+    )
 
 __all__ = [
     "BroadcastAnswered",

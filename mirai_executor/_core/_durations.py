@@ -1,7 +1,10 @@
 """Remembers how long tasks of each kind take, so that short ones can share a frame."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
-from dataclasses import dataclass
+
+from mirai_executor._record import Mutable
 
 _PROOF = (
     3  # tasks of a kind that must have ended before its next ones are expected to be like them
@@ -12,8 +15,7 @@ _FALL = 0.5  # of the average: so far it falls at once where a task is shorter s
 _STIR = 32  # tasks after which a kind counts as heard of
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(Mutable):
     count: int  # tasks that have ended
     seconds: float  # on average
 

@@ -6,14 +6,16 @@
         '-----------'-----------> KILLED -----'-----------^
 """
 
+from __future__ import annotations
+
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+
+from mirai_executor._record import Mutable, made_by
 
 from .messages import BroadcastId, DaemonId, DaemonState, DaemonView, Policy, TaskId
 
 
-@dataclass(slots=True, eq=False)
-class Daemon:
+class Daemon(Mutable):
     """What is known about one daemon."""
 
     id: DaemonId
@@ -21,11 +23,11 @@ class Daemon:
     due: deque[BroadcastId]  # to be run before its next task; the first runs if ``broadcasting``
     state: DaemonState = DaemonState.STARTING
     # Sent and unanswered, ended or not, in this order; and how long each is expected to take.
-    held: dict[TaskId, float | None] = field(default_factory=dict)
+    held: dict[TaskId, float | None] = made_by(factory=dict)
     ahead: int = 0  # so many of them, the last ones, were sent while it was busy
     recalling: bool = False  # it has been asked what it has not begun
     delayed: bool = False  # what it runs takes longer than expected, or has to stop
-    dealt: OrderedDict[TaskId, None] = field(default_factory=OrderedDict)  # direct mode: waiting
+    dealt: OrderedDict[TaskId, None] = made_by(factory=OrderedDict)  # direct mode: waiting
     broadcasting: bool = False
     awaited: BroadcastId | None = None  # the last one in ``due`` that is more than catching up
     asked_to_leave: bool = False

@@ -5,16 +5,18 @@
     waiting (in the queue, or dealt to one daemon) <--> held by a daemon --> ended, and forgotten
 """
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass
 from itertools import takewhile
+
+from mirai_executor._record import Mutable
 
 from .messages import DaemonId, TaskId
 
 
-@dataclass(slots=True, eq=False)
-class Task:
+class Task(Mutable):
     """What is known about one task, until it ends."""
 
     run_timeout: float | None

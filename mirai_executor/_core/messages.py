@@ -5,10 +5,13 @@ futures or payloads, so that a whole run can be logged, compared and replayed. T
 each task has its own is a named tuple, because that is made in a third of the time.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, NewType
+
+from mirai_executor._record import Record
 
 TaskId = NewType("TaskId", int)
 DaemonId = NewType("DaemonId", int)
@@ -36,14 +39,12 @@ class TaskSubmitted(NamedTuple):
     kind: int | None = None  # tasks of one kind may be expected to take equally long
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
+class CancelRequested(Record):
     task: TaskId
     running: bool = True  # False leaves a task alone that a daemon already holds
 
 
-@dataclass(frozen=True, slots=True)
-class ResultsArrived:
+class ResultsArrived(Record):
     """Tasks have ended at a daemon, in this order: with the seconds that each took there."""
 
     daemon: DaemonId
@@ -51,57 +52,48 @@ class ResultsArrived:
     leaving: bool = False  # the daemon is spoilt and must not get another task
 
 
-@dataclass(frozen=True, slots=True)
-class TasksReturned:
+class TasksReturned(Record):
     """Answers ``RecallTasks``: the daemon will not begin these, and has begun all others."""
 
     daemon: DaemonId
     tasks: tuple[TaskId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BroadcastAnswered:
+class BroadcastAnswered(Record):
     daemon: DaemonId
     broadcast: BroadcastId
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonsRequested:
+class DaemonsRequested(Record):
     count: int  # have this many started, whether there is work for them or not
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonsAdded:
+class DaemonsAdded(Record):
     """There may be so many more daemons from now on; they are to be had at once."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonReady:
+class DaemonReady(Record):
     daemon: DaemonId
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveRequested:
+class LeaveRequested(Record):
     daemon: DaemonId
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonLost:
+class DaemonLost(Record):
     """The process is gone, however it went; ``started`` are the tasks that it had begun."""
 
     daemon: DaemonId
     started: tuple[TaskId, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class InitializerFailed:
+class InitializerFailed(Record):
     daemon: DaemonId
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchFailed:
+class LaunchFailed(Record):
     """Who was asked for daemons has failed. Those that are there go on.
 
     Unless it is for good, others will be asked for: only what waits now has waited in vain.
@@ -110,31 +102,26 @@ class LaunchFailed:
     for_good: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class EntranceClosed:
+class EntranceClosed(Record):
     """From now on, no daemon comes by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class SurplusFound:
+class SurplusFound(Record):
     """So many daemons are not needed; those that are idle, the longest first, may go."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class EverywhereRequested:
+class EverywhereRequested(Record):
     broadcast: BroadcastId
 
 
-@dataclass(frozen=True, slots=True)
-class ShutdownRequested:
+class ShutdownRequested(Record):
     cancel_queued: bool = False
     cancel_running: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class KillRequested:
+class KillRequested(Record):
     """End every daemon now, whatever it runs."""
 
 
@@ -161,61 +148,51 @@ Event = (
 # Commands
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchDaemon:
+class LaunchDaemon(Record):
     daemon: DaemonId
 
 
-@dataclass(frozen=True, slots=True)
-class SendTasks:
+class SendTasks(Record):
     daemon: DaemonId
     tasks: tuple[TaskId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RecallTasks:
+class RecallTasks(Record):
     """Take back what the daemon has not begun; ``TasksReturned`` says what that was."""
 
     daemon: DaemonId
 
 
-@dataclass(frozen=True, slots=True)
-class SendBroadcast:
+class SendBroadcast(Record):
     daemon: DaemonId
     broadcast: BroadcastId
 
 
-@dataclass(frozen=True, slots=True)
-class InterruptTask:
+class InterruptTask(Record):
     daemon: DaemonId
     task: TaskId
 
 
-@dataclass(frozen=True, slots=True)
-class DismissDaemon:
+class DismissDaemon(Record):
     daemon: DaemonId
 
 
-@dataclass(frozen=True, slots=True)
-class KillDaemon:
+class KillDaemon(Record):
     daemon: DaemonId
     overdue: bool = False  # it was never ready: who keeps it is not to start another
 
 
-@dataclass(frozen=True, slots=True)
-class ResolveTasks:
+class ResolveTasks(Record):
     tasks: tuple[TaskId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FailTask:
+class FailTask(Record):
     task: TaskId
     failure: Failure
     daemon: DaemonId | None = None  # the one that held it
 
 
-@dataclass(frozen=True, slots=True)
-class FailBroadcast:
+class FailBroadcast(Record):
     daemon: DaemonId
     broadcast: BroadcastId
 
@@ -247,15 +224,13 @@ class DaemonState(Enum):
     __hash__ = object.__hash__  # in C: they are keys, and Enum's takes a call of Python
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonView:
+class DaemonView(Record):
     state: DaemonState
     busy: bool
     tasks_done: int
 
 
-@dataclass(frozen=True, slots=True)
-class DispatcherView:
+class DispatcherView(Record):
     """What :meth:`Dispatcher.view` saw; ``submitted == awaiting + executing + completed``."""
 
     awaiting: int
@@ -265,8 +240,7 @@ class DispatcherView:
     daemons: Mapping[DaemonId, DaemonView]
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Record):
     """How a dispatcher treats its daemons.
 
     Args:

@@ -13,16 +13,18 @@ a refusal, or after daemons that came to nothing, the pause before the next requ
 Pure, as all of this room: time is an argument.
 """
 
+from __future__ import annotations
+
 import math
 from collections import deque
-from dataclasses import dataclass
+
+from mirai_executor._record import Record
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds between two requests after a refusal
 _PATIENCE = 8.0  # the pause after four refusals in a row: what waits has waited for 7 seconds
 
 
-@dataclass(frozen=True, slots=True)
-class ScalePolicy:
+class ScalePolicy(Record):
     """How many daemons there may be.
 
     Args:
@@ -50,8 +52,7 @@ class ScalePolicy:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Record):
     """What there is to do, and who is there to do it.
 
     Args:
@@ -67,8 +68,7 @@ class Load:
     completed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Record):
     """What to do about it."""
 
     launch: int = 0

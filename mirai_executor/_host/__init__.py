@@ -8,6 +8,8 @@ Where daemons come from elsewhere, ``_door`` lets them in, ``_remote`` is one of
 ``_commands`` are those that have started them, and ``_elastic`` asks for more.
 """
 
+from __future__ import annotations
+
 import _thread
 import collections
 import contextlib
@@ -18,7 +20,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mirai_executor._core import (
@@ -26,14 +27,13 @@ from mirai_executor._core import (
     CancelRequested,
     DaemonsAdded,
     Policy,
-    ScalePolicy,
-    Scaler,
     ShutdownRequested,
     TaskId,
 )
 from mirai_executor._place import on_daemon
+from mirai_executor._record import Record
 from mirai_executor.errors import ForkedExecutorError, LaunchError
-from mirai_executor.launchers import LocalLauncher, stop
+from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
 from ._entrance import Entrance
@@ -45,19 +45,20 @@ if TYPE_CHECKING:
     import subprocess
 
     from mirai_executor import _payload
+    from mirai_executor._core import ScalePolicy
 
     from ._loop import HostView as HostView
     from ._loop import Item, Loop, OpenTask
+    from ._nursery import Nursery
     from ._outcomes import OpenFuture
 
-__all__ = ["Entrance", "Host", "Limits", "Settings", "is_exiting"]
+__all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "is_exiting"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound="OpenFuture")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Record):
     """What a host is to know before its first task."""
 
     policy: Policy
@@ -70,8 +71,7 @@ class Settings:
     heartbeat: float = 5.0  # seconds between their signs of life
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Record):
     """What a task may take.
 
     Args:
@@ -106,12 +106,14 @@ class Host:
         self._ids = cast("Iterator[TaskId]", itertools.count(1))
         self._inbox: collections.deque[Item] = collections.deque()
         self._loop: Loop | None = None
+        self._nursery: Nursery | None = None  # that of the loop
         self._encoder: _payload.CallEncoder | None = None
         self._open_task: type[OpenTask] | None = None
         self._turn = self._next_turn = _FEW  # of the host thread: after so many submissions
         # What comes from other machines shares no memory with this one.
         self._store = Store(shared=settings.entrance is None)
         self._threads: list[threading.Thread] = []
+        self._can_join = True
         self._owner = threading.Lock()  # taken for good by the one thread that runs the loop
         self._owned = Moment()
         self._ended = Moment()
@@ -140,7 +142,7 @@ class Host:
     def submit(
         self,
         task: TaskId,
-        future: "OpenFuture",
+        future: OpenFuture,
         fn: Callable[..., object],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -148,7 +150,9 @@ class Host:
     ) -> None:
         """Queue a call. What cannot be pickled ends in the future."""
         self._check_usable()
-        encoder = self._encoder or self._encoding()
+        if (encoder := self._encoder) is None:
+            self._start()  # its thread has the most to do, and need not wait for the call
+            encoder = self._encoding()
         try:
             blob, names, large = encoder.encode(
                 fn, args, kwargs, out_of_band=True, apart=self._store.is_shared
@@ -182,7 +186,7 @@ class Host:
     def submit_source(
         self,
         task: TaskId,
-        future: "OpenFuture",
+        future: OpenFuture,
         source: str,
         variables: Mapping[str, object],
         limits: Limits = _NO_LIMITS,
@@ -222,7 +226,7 @@ class Host:
         self._turn = _FEW if begins else min(2 * self._turn, _MANY)
         self._next_turn = task + self._turn
 
-    def _encoding(self) -> "_payload.CallEncoder":
+    def _encoding(self) -> _payload.CallEncoder:
         if self._encoder is None:
             from mirai_executor import _payload  # cloudpickle takes its time
 
@@ -233,7 +237,7 @@ class Host:
 
     def everywhere(
         self,
-        encode: "Callable[[_payload.CallEncoder], _payload.Call]",
+        encode: Callable[[_payload.CallEncoder], _payload.Call],
         new_future: Callable[[], F],
     ) -> list[F]:
         """Run a call once on every daemon; return a future for each that there is."""
@@ -265,7 +269,7 @@ class Host:
         self._put(DaemonsAdded(count))
 
     def expect_daemons(
-        self, count: int, processes: "Iterable[subprocess.Popen[bytes]]" = ()
+        self, count: int, processes: Iterable[subprocess.Popen[bytes]] = ()
     ) -> None:
         """Note that so many daemons more have been asked for, which come by themselves.
 
@@ -278,6 +282,8 @@ class Host:
         try:
             self._ask(lambda loop: loop.expect_daemons(count, kept))
         except BaseException:
+            from mirai_executor.launchers import stop
+
             for process in kept:
                 stop(process)
             raise
@@ -293,6 +299,8 @@ class Host:
             policy: How many there may be.
             launch: Asks for so many; a LaunchError means that they will not come.
         """
+        from mirai_executor._core import Scaler  # where daemons come by themselves
+
         scaler = Scaler(policy)
 
         def run(count: int) -> None:
@@ -312,7 +320,7 @@ class Host:
 
         self._put(lambda: self._with_loop(lambda loop: loop.adapt(scaler, launch_soon)))
 
-    def _with_loop(self, step: "Callable[[Loop], None]") -> None:
+    def _with_loop(self, step: Callable[[Loop], None]) -> None:
         if self._loop is not None and not self._finished:
             step(self._loop)
 
@@ -322,7 +330,7 @@ class Host:
         loop = self._loop
         return 0 if loop is None else loop.ready_count
 
-    def view(self) -> "HostView | None":
+    def view(self) -> HostView | None:
         """Return a frozen picture, or None while nothing has been started."""
         if not self._has_started and not self._forked:
             return None
@@ -386,8 +394,9 @@ class Host:
         # thread for ended, and a second call would return at once.
         if not self._ended.wait(timeout):
             return False
-        for thread in self._threads:
-            thread.join()  # it has nothing left to do
+        if self._can_join:
+            for thread in self._threads:
+                thread.join()  # it has nothing left to do
         return True
 
     def forget(self) -> None:
@@ -399,6 +408,8 @@ class Host:
                 listener.close()
         if self._loop is not None:
             self._loop.forget()
+        elif self._nursery is not None:
+            self._nursery.forget()
 
     # The host thread
 
@@ -429,7 +440,7 @@ class Host:
 
         return another(self._failure)
 
-    def _put(self, item: "Item") -> None:
+    def _put(self, item: Item) -> None:
         self._inbox.append(item)
         if not self._threads:
             self._start()
@@ -445,7 +456,7 @@ class Host:
         if self._finished:
             self._drain()
 
-    def _ask(self, question: "Callable[[Loop], T]") -> T:
+    def _ask(self, question: Callable[[Loop], T]) -> T:
         """Have the host thread answer a question, and wait for it."""
         self._check_usable()
         if threading.current_thread() in self._threads and self._loop is not None:
@@ -476,6 +487,7 @@ class Host:
         try:
             threading.Thread(target=self._run, name=name, daemon=True).start()
         except RuntimeError:  # the last thread that the system grants is this one
+            self._can_join = False  # threading knows it by number only
             self._run()
 
     def _run(self) -> None:
@@ -484,14 +496,15 @@ class Host:
         self._threads.append(threading.current_thread())
         self._owned.come()
         try:
-            from ._loop import Loop  # not before the first task
+            nursery = self._prepared_nursery()
+            from ._loop import Loop  # while the first daemon imports what it needs
 
             # Before any daemon starts: it notices what changes of the path they have to be told.
             self._encoding()
             settings = self._settings
             self._loop = loop = Loop(
                 settings.policy,
-                settings.launcher,
+                nursery,
                 cleanup=settings.cleanup,
                 initializer=self._encoded_initializer(),
                 inbox=self._inbox,
@@ -503,6 +516,8 @@ class Host:
             self._last_view = loop.view()
         except BaseException as error:  # nobody may wait for a thread that is gone
             self._failure = _as_failure(error)
+            if self._loop is None and self._nursery is not None:
+                self._nursery.close()
         finally:
             self._finished = True
             if self._settings.entrance is not None:
@@ -510,7 +525,16 @@ class Host:
             self._drain()
             self._ended.come()
 
-    def _encoded_initializer(self) -> "_payload.Call | None":
+    def _prepared_nursery(self) -> Nursery:
+        from ._nursery import Nursery  # not before the first task
+
+        self._nursery = nursery = Nursery(self._settings.launcher)
+        if self._settings.policy.launches:
+            with _registry.no_fork:
+                nursery.prepare()
+        return nursery
+
+    def _encoded_initializer(self) -> _payload.Call | None:
         settings = self._settings
         if settings.initializer is None:
             return None

@@ -1,5 +1,7 @@
 """Looks after commands that have started daemons elsewhere and run as long as those do."""
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
@@ -8,8 +10,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
+from mirai_executor._record import Record
 from mirai_executor.errors import LaunchError
 
 from ._deaths import watch
@@ -22,9 +24,8 @@ _LOG = logging.getLogger("mirai_executor")
 _LET_GO = 1.0  # seconds for commands to end by themselves, once their daemons have been let go
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
-    process: "subprocess.Popen[bytes]"
+class _Command(Record):
+    process: subprocess.Popen[bytes]
     stream: Stream | None  # its standard error
     end_fd: int  # readable once it has ended; -1 where nothing can tell
 
@@ -53,7 +54,7 @@ class Commands:
         """Whether one runs whose daemons may still come, or come again after a crash."""
         return bool(self._commands)
 
-    def keep(self, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+    def keep(self, processes: Iterable[subprocess.Popen[bytes]]) -> None:
         """Pass on what they say, until they end."""
         for process in processes:
             stream = None

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable, Sequence
 
 from mirai_executor import _wire
-from mirai_executor._arena import Exchange, writable
+from mirai_executor._arena import LateExchange, writable
 from mirai_executor._core import TaskId
 from mirai_executor._payload import NameEntry, Preparation, Sent
 from mirai_executor._transport import Link
@@ -43,7 +43,7 @@ class Daemon(abc.ABC):
     host = HOST_NAME
     command: tuple[str, ...] = ()
 
-    def __init__(self, link: Link, exchange: Exchange | None = None) -> None:
+    def __init__(self, link: Link, exchange: LateExchange | None = None) -> None:
         self.link = link
         self.exchange = exchange
         self.sent: dict[TaskId, None] = {}

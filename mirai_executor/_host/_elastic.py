@@ -3,8 +3,10 @@
 import math
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from mirai_executor._core import Load, Scaler
+if TYPE_CHECKING:
+    from mirai_executor._core import Load, Scaler
 
 __all__ = ["Elastic"]
 
@@ -22,7 +24,7 @@ class Elastic:
         look_at: When :meth:`expire` has something to do; infinite for never.
     """
 
-    def __init__(self, load: Callable[[], Load], dismiss: Callable[[int], None]) -> None:
+    def __init__(self, load: "Callable[[], Load]", dismiss: Callable[[int], None]) -> None:
         self._load = load
         self._dismiss = dismiss
         self._scaler: Scaler | None = None
@@ -30,7 +32,7 @@ class Elastic:
         self.look_at = math.inf
         self._looked_at = -math.inf
 
-    def begin(self, scaler: Scaler, launch: Callable[[int], None]) -> None:
+    def begin(self, scaler: "Scaler", launch: Callable[[int], None]) -> None:
         """From now on, look.
 
         Args:

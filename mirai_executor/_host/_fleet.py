@@ -33,7 +33,6 @@ from mirai_executor._forking import ServerLostError
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
 from mirai_executor.errors import LaunchError
-from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
 from ._commands import Commands
@@ -72,7 +71,7 @@ class Fleet:
     """The daemons of one executor.
 
     Args:
-        launcher: Starts them.
+        nursery: Starts them.
         initializer: The call that each makes before its first task.
         cleanup: Whether they clean up after each task.
         selector: Calls the data of a key when its descriptor is readable.
@@ -87,7 +86,7 @@ class Fleet:
 
     def __init__(
         self,
-        launcher: LocalLauncher,
+        nursery: Nursery,
         initializer: _payload.Call | None,
         cleanup: bool,
         selector: selectors.BaseSelector,
@@ -96,7 +95,7 @@ class Fleet:
         store: Store,
         terms: _wire.Attend,
     ) -> None:
-        self._nursery = Nursery(launcher)
+        self._nursery = nursery
         self._terms = terms
         self._heartbeat = terms.seconds
         self._beat_at: float | None = None  # None while no daemon is elsewhere
@@ -109,7 +108,7 @@ class Fleet:
         # Until free memory is given back, and how long that was put off; while nothing is, None.
         self._rest_at: float | None = None
         self._patience_to_rest = _KEEP_WARM
-        self._relay = Relay(aloud=launcher.output)
+        self._relay = Relay(aloud=nursery.output)
         self._daemons: dict[DaemonId, Daemon] = {}
         self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end

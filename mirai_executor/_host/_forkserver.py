@@ -30,11 +30,18 @@ class ForkServer:
     ) -> None:
         self.process = process
         self._conditions = conditions
+        self.is_waiting = True  # for the descriptors of its first daemon
         self.is_ready = self.has_ended = False
         self._asking = asking
         self._lifeline = lifeline
         self._daemons: set[int] = set()  # not collected yet
         self._retired = False
+
+    def order(self, fds: Sequence[int]) -> None:
+        """Have it leave its first daemon behind, as soon as it can, with these descriptors."""
+        self.is_waiting = False
+        with contextlib.suppress(ServerLostError):  # which will be noticed
+            self._asking.order(fds)
 
     def settle(self) -> "Forked":
         """Return its first daemon, which is there once it has been heard of.

@@ -1,13 +1,12 @@
 """One local daemon, as its host sees it: a process, and all that the two of them share."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
 
-from mirai_executor._arena import Exchange
+from mirai_executor._arena import LateExchange
 from mirai_executor._core import TaskId
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._tickets import TicketOffice
@@ -19,8 +18,6 @@ from ._forkserver import Forked
 from ._nursery import Nursery, Process
 from ._relay import Relay
 from ._store import Store
-
-_STDERR_CAPACITY = 1 << 20  # bytes that a daemon may write while its host is stalled
 
 
 class LocalDaemon(Daemon):
@@ -53,7 +50,7 @@ class LocalDaemon(Daemon):
             ours.callback(self._tickets.close)
             theirs.callback(os.close, tickets_fd)
             exchange, channel_fds = _exchange(store, ours, theirs)
-            stderr_out, stderr_in = _stderr_pipe()
+            stderr_out, stderr_in = nursery.stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
             fds = (link_fd, lifeline_fd, page_fd, tickets_fd, *channel_fds)
@@ -173,7 +170,7 @@ class LocalDaemon(Daemon):
 
 def _exchange(
     store: Store, ours: contextlib.ExitStack, theirs: contextlib.ExitStack
-) -> tuple[Exchange | None, Sequence[int]]:
+) -> tuple[LateExchange | None, Sequence[int]]:
     made = store.exchange()
     if made is None:
         return None, ()
@@ -181,14 +178,6 @@ def _exchange(
     ours.callback(exchange.close)
     theirs.callback(os.close, fd)
     return exchange, (fd,)
-
-
-def _stderr_pipe() -> tuple[int, int]:
-    read_end, write_end = os.pipe()
-    # Linux only; or the user's quota of pipe memory is used up.
-    with contextlib.suppress(AttributeError, OSError):
-        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _STDERR_CAPACITY)
-    return read_end, write_end
 
 
 def end_group(pid: int, signum: int) -> None:

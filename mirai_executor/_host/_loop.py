@@ -13,6 +13,8 @@ here needs a lock, and a KeyboardInterrupt, which strikes the main thread only, 
 half done: an append to the inbox happens or it does not.
 """
 
+from __future__ import annotations
+
 import collections
 import functools
 import logging
@@ -21,7 +23,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mirai_executor import _payload, _wire
@@ -46,32 +47,33 @@ from mirai_executor._core import (
     KillRequested,
     LaunchDaemon,
     LaunchFailed,
-    Load,
     Policy,
     RecallTasks,
     ResolveTasks,
     ResultsArrived,
-    Scaler,
     SendBroadcast,
     SendTasks,
     SurplusFound,
     TaskId,
     TaskSubmitted,
 )
+from mirai_executor._record import Record
 from mirai_executor.errors import LaunchError, TaskTimeoutError
-from mirai_executor.launchers import LocalLauncher
 
-from ._door import Door
 from ._elastic import Elastic
 from ._entrance import Entrance
 from ._fleet import Fleet
+from ._nursery import Nursery
 from ._outcomes import Ended, OpenFuture, decode_error, resolve, resolve_all, set_exception
 from ._poller import Poller
 from ._store import Store
 from ._waiting import Answer
 
 if TYPE_CHECKING:
+    from mirai_executor._core import Load, Scaler
+
     from . import Limits
+    from ._door import Door
 
 _LOG = logging.getLogger("mirai_executor")
 _BATCH = 256  # items of the inbox between two looks at the links
@@ -88,15 +90,14 @@ class OpenTask(NamedTuple):
 
     task: TaskId
     future: OpenFuture
-    limits: "Limits"
+    limits: Limits
     kind: int | None
     blob: bytes
     names: tuple[_payload.NameEntry, ...]
     buffers: tuple[_wire.Buffer, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonRow:
+class DaemonRow(Record):
     """One daemon in :class:`HostView`."""
 
     pid: int
@@ -105,8 +106,7 @@ class DaemonRow:
     tasks: int
 
 
-@dataclass(frozen=True, slots=True)
-class HostView:
+class HostView(Record):
     """What :meth:`Loop.view` saw."""
 
     awaiting: int
@@ -126,7 +126,7 @@ class Loop:
 
     Args:
         policy: How the dispatcher treats its daemons.
-        launcher: Starts them.
+        nursery: Starts them.
         cleanup: Whether daemons clean up after each task.
         initializer: The call that each daemon makes before its first task.
         inbox: Where other threads put items; then they wake the ``poller``, if it is asleep.
@@ -142,11 +142,11 @@ class Loop:
     def __init__(
         self,
         policy: Policy,
-        launcher: LocalLauncher,
+        nursery: Nursery,
         *,
         cleanup: bool,
         initializer: _payload.Call | None,
-        inbox: "collections.deque[Item]",
+        inbox: collections.deque[Item],
         store: Store,
         entrance: Entrance | None = None,
         heartbeat: float = 5.0,
@@ -165,12 +165,14 @@ class Loop:
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
         self._fleet = Fleet(
-            launcher, initializer, cleanup, self.poller.selector, self, self._post, store, terms
+            nursery, initializer, cleanup, self.poller.selector, self, self._post, store, terms
         )
-        self._door = None
+        self._door: Door | None = None
         self._start_timeout = policy.start_timeout
         self._closes_at: float | None = None  # the door, at the latest
         if entrance is not None:
+            from ._door import Door  # certificates and TLS, which local daemons have no use for
+
             self._door = Door(entrance, self.poller.selector, self._fleet.admit)
         self._elastic: Elastic | None = None  # until somebody calls adapt()
         self._carriers: dict[type[Command], Callable[[Any], None]] = {
@@ -458,7 +460,7 @@ class Loop:
 
     # Daemons elsewhere
 
-    def expect_daemons(self, count: int, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+    def expect_daemons(self, count: int, processes: Iterable[subprocess.Popen[bytes]]) -> None:
         """Take in that daemons were asked for; see to the commands for it, until they end."""
         self.handle(DaemonsAdded(count))
         self._fleet.keep_commands(processes)
@@ -490,6 +492,8 @@ class Loop:
             self._elastic.look_soon()
 
     def _load(self) -> Load:
+        from mirai_executor._core import Load  # where daemons come by themselves
+
         view = self._dispatcher.view()
         return Load(
             demand=view.awaiting + view.executing,

@@ -2,7 +2,8 @@
 
 ::
 
-    the first one    a fresh interpreter, which leaves a fork server behind when it has its imports
+    the first one    a fresh interpreter, which leaves a fork server behind once it has imported;
+                     it starts while the host itself still imports
     until then       fresh interpreters
     from then on     forks of the server, in milliseconds
 
@@ -11,12 +12,13 @@ fresh interpreter would start as the server itself did. Else another one takes i
 """
 
 import contextlib
+import fcntl
 import os
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 from mirai_executor._forking import Asking, ServerLostError
+from mirai_executor.errors import LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from ._deaths import has_pidfds
@@ -31,8 +33,9 @@ _INHERITED = (
     *(b"CapInh:", b"CapPrm:", b"CapEff:", b"CapBnd:", b"CapAmb:", b"Seccomp:"),
     *(b"Cpus_allowed:", b"Mems_allowed:"),
 )
-_PROC = Path("/proc/thread-self")
+_PROC = "/proc/thread-self"
 _STDOUT = 1
+_STDERR_CAPACITY = 1 << 20  # bytes that a daemon may write while its host is stalled
 
 
 class Nursery:
@@ -47,24 +50,50 @@ class Nursery:
         self._launcher = launcher
         self._server: ForkServer | None = None  # which is asked, or will be
         self._servers: list[ForkServer] = []  # that one, and those that wait for their daemons
+        self._stderr: tuple[int, int] | None = None  # of the first daemon, if it is prepared
         self._may_fork = forks and has_pidfds()  # who forks a daemon cannot wait for its end
 
     @property
+    def output(self) -> bool:
+        """Whether what daemons print appears at this process's standard streams."""
+        return self._launcher.output
+
+    @property
     def is_founding(self) -> bool:
-        """Whether a server is on its way; until :meth:`settle` has told."""
-        return self._server is not None and not self._server.is_ready
+        """Whether the first daemon is on its way; until :meth:`settle` has told."""
+        server = self._server
+        return server is not None and not server.is_waiting and not server.is_ready
 
     @property
     def founder(self) -> int:
         """The pid of the server that is on its way, or 0."""
         return self._server.process.pid if self._server is not None else 0
 
+    def prepare(self) -> None:
+        """Let a fresh interpreter begin with its imports, for the first daemon to come soon.
+
+        If that fails, the first :meth:`start` says why.
+        """
+        conditions = self._conditions() if self._may_fork else None
+        if conditions is None:
+            return
+        with contextlib.suppress(OSError, LaunchError):
+            self._stderr = self.stderr_pipe()
+            self._found(conditions, self._stderr[1])
+
+    def stderr_pipe(self) -> tuple[int, int]:
+        """Return both ends of a pipe for the standard error of the next daemon."""
+        if self._stderr is not None:
+            ends, self._stderr = self._stderr, None
+            return ends
+        return _stderr_pipe()
+
     def start(self, fds: Sequence[int], stderr: int) -> Process:
         """Start a process in a session of its own. Returns before the daemon is ready.
 
         Args:
             fds: The descriptors that it inherits.
-            stderr: The descriptor that becomes its standard error.
+            stderr: The descriptor that becomes its standard error, from :meth:`stderr_pipe`.
 
         Raises:
             LaunchError: The interpreter could not be run; it carries the command.
@@ -72,14 +101,17 @@ class Nursery:
         """
         conditions = self._conditions() if self._may_fork else None
         server = self._server
-        if server is not None and server.is_ready and not server.serves(conditions):
+        if server is not None and not self.is_founding and not server.serves(conditions):
             server.retire()
             self._server = server = None
         if conditions is None:
             return self._launcher.start(fds, stderr)
         if server is None:
-            return self._found(conditions, fds, stderr)
-        if server.is_ready and (forked := self._fork(server, fds, stderr)):
+            server = self._found(conditions, stderr)
+        if server is not None and server.is_waiting:
+            server.order(fds)
+            return server.process
+        if server is not None and server.is_ready and (forked := self._fork(server, fds, stderr)):
             return forked
         return self._launcher.start(fds, stderr)
 
@@ -104,10 +136,13 @@ class Nursery:
     def close(self) -> None:
         """End all servers."""
         for server in self._servers:
-            if server.is_ready and not server.has_ended:
+            if (server.is_ready or server.is_waiting) and not server.has_ended:
                 server.end()
             elif not server.has_ended:
                 server.let_go()
+        for fd in self._stderr or ():
+            os.close(fd)
+        self._stderr = None
 
     def forget(self) -> None:
         """In a forked child: keep no server from noticing the end of its host."""
@@ -116,8 +151,8 @@ class Nursery:
                 server.forget()
             server.process.returncode = 0  # it is no child of this process: nothing to wait for
 
-    def _found(self, conditions: Conditions, fds: Sequence[int], stderr: int) -> Process:
-        """Start a fresh interpreter that leaves a server behind."""
+    def _found(self, conditions: Conditions, stderr: int) -> ForkServer | None:
+        """Start a fresh interpreter that waits for its first daemon; None without descriptors."""
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             try:
                 asking, control = Asking.create()
@@ -126,16 +161,16 @@ class Nursery:
                 lifeline_fd, lifeline = os.pipe()
                 ours.callback(os.close, lifeline)
                 theirs.callback(os.close, lifeline_fd)
-            except OSError:  # no descriptors are left for it
-                return self._launcher.start(fds, stderr)
-            process = self._launcher.start(fds, stderr, (control, lifeline_fd))
-            self._server = ForkServer(process, asking, lifeline, conditions)
-            self._servers = [server for server in self._servers if not server.has_ended]
-            self._servers.append(self._server)
+            except OSError:
+                return None
+            process = self._launcher.start((), stderr, (control, lifeline_fd))
+            self._server = server = ForkServer(process, asking, lifeline, conditions)
+            self._servers = [known for known in self._servers if not known.has_ended]
+            self._servers.append(server)
             ours.pop_all()
         with contextlib.suppress(ServerLostError):  # which will be noticed
             asking.tell_identity(process.pid)
-        return process
+        return server
 
     def _fork(self, server: ForkServer, fds: Sequence[int], stderr: int) -> Forked | None:
         """Have the server fork a daemon; None if it cannot for now."""
@@ -159,14 +194,27 @@ class Nursery:
         """Return what a fresh interpreter would inherit; None where that cannot be known."""
         command = self._launcher.command(())
         try:
-            status = (_PROC / "status").read_bytes().splitlines()
+            status = _read("status").splitlines()
             inherited = [line for line in status if line.startswith(_INHERITED)]
-            inherited += [(_PROC / name).read_bytes() for name in ("limits", "cgroup")]
+            inherited += [_read(name) for name in ("limits", "cgroup")]
             stdout = os.fstat(_STDOUT)
         except OSError:
             return None
         output = (stdout.st_dev, stdout.st_ino, stdout.st_rdev)  # it makes of a terminal its own
         return command, dict(os.environb), inherited, _share(), output
+
+
+def _stderr_pipe() -> tuple[int, int]:
+    read_end, write_end = os.pipe()
+    # Linux only; or the user's quota of pipe memory is used up.
+    with contextlib.suppress(AttributeError, OSError):
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _STDERR_CAPACITY)
+    return read_end, write_end
+
+
+def _read(name: str) -> bytes:
+    with open(f"{_PROC}/{name}", "rb") as file:  # noqa: PTH123 - pathlib takes milliseconds
+        return file.read()
 
 
 def _share() -> tuple[int, int | None]:

@@ -1,5 +1,6 @@
 """Knows every host of this process, for its end and for its forks."""
 
+import atexit
 import os
 import sys
 import threading
@@ -7,6 +8,8 @@ import time
 import weakref
 from collections.abc import Collection
 from typing import Protocol
+
+from mirai_executor._private import optional
 
 
 class Registered(Protocol):
@@ -97,7 +100,13 @@ def _after_fork() -> None:
 
 # The public atexit module is too late: by then the interpreter has waited for its threads.
 # concurrent.futures uses the same hook.
-threading._register_atexit(_at_exit)  # type: ignore[attr-defined]  # noqa: SLF001
+_register = optional(
+    "threading",
+    "_register_atexit",
+    atexit.register,
+    "a program whose last threads wait for tasks should shut its executors down itself.",
+)
+_register(_at_exit)
 os.register_at_fork(
     before=no_fork.acquire, after_in_parent=no_fork.release, after_in_child=_after_fork
 )

@@ -1,9 +1,10 @@
 """Keeps the large buffers of tasks, from their submission until the tasks have ended."""
 
+import socket
 from collections.abc import Iterator, Sequence
 
 from mirai_executor import _arena
-from mirai_executor._arena import Buffer, Exchange, Place, whole
+from mirai_executor._arena import Buffer, LateExchange, Place, whole
 
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
@@ -29,10 +30,18 @@ class Store:
     """
 
     def __init__(self, *, shared: bool = True) -> None:
-        self._pool: _arena.Pool | None = None
-        if shared and _arena.available():
-            self._pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
-        self.is_shared = self._pool is not None  # by its daemons
+        self.is_shared = shared and _arena.available()  # by its daemons
+        self._pools: dict[None, _arena.Pool] = {}  # the pool, once there is something for it
+
+    def _pool(self) -> "_arena.Pool":
+        if (pool := self._made) is not None:
+            return pool
+        made = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
+        return self._pools.setdefault(None, made)  # in one step: another thread may come here too
+
+    @property
+    def _made(self) -> "_arena.Pool | None":
+        return self._pools.get(None)
 
     def keep(
         self, buffers: "Sequence[memoryview | list[bytes]]", retries: int
@@ -43,11 +52,12 @@ class Store:
         it, so the buffers of tasks that may be retried stay in this process, and each daemon
         gets a copy of them.
         """
-        if self._pool is None:
+        if not self.is_shared:
             return tuple(map(whole, buffers))
-        kept = [None if isinstance(it, list) else self._pool.locate(it) for it in buffers]
+        pool = self._pool()
+        kept = [None if isinstance(it, list) else pool.locate(it) for it in buffers]
         own = [it for it, place in zip(buffers, kept, strict=True) if place is None]
-        places = None if retries else self._pool.place(own)
+        places = None if retries else pool.place(own)
         copied: Iterator[Buffer] = iter(places) if places else map(whole, own)
         return tuple(
             next(copied) if place is None else Lasting.of(place, it)
@@ -56,8 +66,8 @@ class Store:
 
     def let_go(self, buffers: Sequence[Buffer]) -> None:
         """Give back what :meth:`keep` has returned: their task has ended."""
-        if self._pool is not None:
-            self._pool.release({buffer[0] for buffer in buffers if isinstance(buffer, tuple)})
+        if (pool := self._made) is not None:
+            pool.release({buffer[0] for buffer in buffers if isinstance(buffer, tuple)})
 
     def share(self, buffers: Sequence[memoryview]) -> tuple[memoryview, ...]:
         """Copy large buffers to where daemons can look at them; return views.
@@ -65,29 +75,30 @@ class Store:
         Raises:
             OSError: The system has no memory, or no descriptor, left.
         """
-        if self._pool is None:
+        if not self.is_shared:
             return tuple(memoryview(whole(buffer)) for buffer in buffers)
+        pool = self._pool()
         # One by one, so that each is let go of by itself.
-        return tuple(self._pool.share([buffer]).views()[0] for buffer in buffers)
+        return tuple(pool.share([buffer]).views()[0] for buffer in buffers)
 
     @property
     def is_sharing(self) -> bool:
         """Whether something may be shared."""
-        return self._pool is not None and self._pool.is_sharing
+        return (pool := self._made) is not None and pool.is_sharing
 
-    def exchange(self) -> tuple[Exchange, int] | None:
+    def exchange(self) -> tuple[LateExchange, int] | None:
         """Return an exchange with a new daemon, and the descriptor that the daemon inherits."""
-        if self._pool is None:
+        if not self.is_shared:
             return None
-        channel, fd = _arena.Channel.create()
-        return Exchange(self._pool, channel), fd
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return LateExchange(self._pool, here.detach()), there.detach()
 
     def trim(self) -> None:
         """Give what is free back to the system."""
-        if self._pool is not None:
-            self._pool.trim()
+        if (pool := self._made) is not None:
+            pool.trim()
 
     def close(self) -> None:
         """Let go of everything; in a forked child, of what is the parent's."""
-        if self._pool is not None:
-            self._pool.close()
+        if (pool := self._made) is not None:
+            pool.close()

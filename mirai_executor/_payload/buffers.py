@@ -7,14 +7,14 @@ last of its buffers, in the pieces that the pickler wrote.
 """
 
 import io
-import pickle
 from collections.abc import Callable, Sequence
-from pickle import PickleBuffer
-from typing import Any, NamedTuple
 
-from mirai_executor._payload.proof import ATOMS
+from mirai_executor._payload import pickles as pickle
+from mirai_executor._payload.pickles import PickleBuffer
+from mirai_executor._typing import Any, NamedTuple
 
 __all__ = [
+    "ATOMS",
     "BRIEF",
     "LARGE",
     "OUT_OF_BAND",
@@ -33,6 +33,8 @@ Large = memoryview | list[bytes]  # what encoding gives; a list: one after the o
 OUT_OF_BAND = 192 * 1024  # bytes; where the copy becomes dearer than a place of its own, measured
 LARGE = 1 << 20  # bytes; from here on, a pickle is better beside than in a frame, measured
 
+# Exactly these: a subclass may be picklable only by value.
+ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 # What is pickled at once, with nothing to look for inside: all atoms but those that may be long.
 BRIEF = ATOMS - {bytes, str}
 
@@ -59,6 +61,11 @@ class Value(NamedTuple):
         return len(self.blob) + sum(sizes)
 
 
+def made_value(blob: bytes, buffers: tuple[Large, ...] = ()) -> Value:
+    """Make a Value at half of what its constructor takes."""
+    return tuple.__new__(Value, (blob, buffers))
+
+
 def dump_value(
     make: "Callable[[Any, Beside | None], pickle.Pickler]",
     obj: object,
@@ -78,14 +85,14 @@ def dump_value(
         beside, pieces = Beside(), _Pieces()
         make(pieces, beside).dump(obj)
         if len(pieces) == 1 and len(pieces[0]) < LARGE:  # nearly always
-            return Value(pieces[0], beside.views)
-        value = pieces.settle(beside.views)
+            return made_value(pieces[0], tuple(beside))
+        value = pieces.settle(tuple(beside))
         if value is not None:
             return value
     collected = Beside() if out_of_band else None
     with io.BytesIO() as file:
         make(file, collected).dump(obj)
-        return Value(file.getvalue(), collected.views if collected else ())
+        return made_value(file.getvalue(), tuple(collected or ()))
 
 
 def taken_apart(blob: Buffer, buffers: Sequence[Buffer]) -> tuple[Buffer, Sequence[Buffer]]:
@@ -134,11 +141,11 @@ def _size_of(piece: Buffer) -> int:
     return len(piece) if type(piece) is bytes else memoryview(piece).nbytes
 
 
-class Beside:
-    """Collects the large buffers of one payload, in their order; pickle's ``buffer_callback``."""
+class Beside(list[memoryview]):
+    """Collects the large buffers of one payload, in their order; pickle's ``buffer_callback``.
 
-    def __init__(self) -> None:
-        self._views: list[memoryview] = []
+    They are views of the bytes of each, as they lie in memory.
+    """
 
     def __call__(self, buffer: PickleBuffer) -> bool:
         """Take a buffer out of the stream; True if it stays there."""
@@ -148,10 +155,5 @@ class Beside:
             return True
         if raw.nbytes < OUT_OF_BAND:
             return True
-        self._views.append(raw)
+        self.append(raw)
         return False
-
-    @property
-    def views(self) -> tuple[memoryview, ...]:
-        """The bytes of each, as they lie in memory."""
-        return tuple(self._views)

@@ -1,29 +1,26 @@
 """Turns calls into bytes at the host."""
 
-import ast
-import pickle
 import sys
-import textwrap
-import warnings
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.buffers import BRIEF, LARGE, Large, Value, is_short
-from mirai_executor._payload.culprits import explain, said_by_pickle
+from mirai_executor._payload.entries import PROTOCOL, SYS_PATH, NameEntry, digest_of
 from mirai_executor._payload.functions import FunctionCache, Taken, pickle_function
-from mirai_executor._payload.large import LargeCaptures
-from mirai_executor._payload.pickler import PROTOCOL, dump
 from mirai_executor._payload.plain import dump_plainly, is_imported
 from mirai_executor._payload.preparation import host_sys_path
 from mirai_executor._payload.source import SOURCE_NAME, run_source
-from mirai_executor._payload.table import CallPickler, Failure, NameEntry, Table, digest_of
 
-__all__ = ["SYS_PATH", "Call", "CallEncoder"]
+# The rest of the room, with cloudpickle, waits for the first call that needs more than names.
+if TYPE_CHECKING:
+    from mirai_executor._payload.large import LargeCaptures
+    from mirai_executor._payload.table import Failure
+
+__all__ = ["Call", "CallEncoder"]
 
 T = TypeVar("T")
-
-SYS_PATH = "sys.path"  # the reserved name of the table
 
 
 class Call(NamedTuple):
@@ -50,7 +47,7 @@ class CallEncoder:
     def __init__(self, sys_path: list[str] | None = None) -> None:
         self._prepared_path = host_sys_path() if sys_path is None else list(sys_path)
         self._functions = FunctionCache()
-        self._captures = LargeCaptures()
+        self._captures: LargeCaptures | None = None
         self._path_seen = sys.path.copy()
         # Once it differed it is sent for good: a daemon may have the path of any moment between.
         self._path_entry: tuple[NameEntry, ...] = self._compare_path()
@@ -101,9 +98,17 @@ class CallEncoder:
         call = (None if taken else fn, args, kwargs)
         value, names = self._with_care(call, local_locks, out_of_band=out_of_band, apart=apart)
         if found is None:
-            self._captures.note(fn, value.nbytes, names)
+            self._note(fn, value, names)
         names = _merged(taken.entries, names) if taken else names
         return Call(value.blob, path + names, value.buffers)
+
+    def _note(self, fn: object, value: Value, names: tuple[NameEntry, ...]) -> None:
+        """Warn of a function that is large and is pickled anew at each call."""
+        if self._captures is None:
+            from mirai_executor._payload.large import LargeCaptures
+
+            self._captures = LargeCaptures()
+        self._captures.note(fn, value.nbytes, names)
 
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
         """Return the function as it is now, pickled for any number of calls.
@@ -120,6 +125,9 @@ class CallEncoder:
         self, call: tuple[Any, ...], local_locks: bool, **how: bool
     ) -> tuple[Value, tuple[NameEntry, ...]]:
         """Pickle a call that plain pickle would get wrong; return it and its table."""
+        from mirai_executor._payload.culprits import said_by_pickle
+        from mirai_executor._payload.table import Table
+
         table = Table(local_locks=local_locks)
         try:
             pickled = table.pickle(call, None, **how)
@@ -146,6 +154,9 @@ class CallEncoder:
             SyntaxError: The string is not Python.
             PayloadError: A variable cannot be pickled; the message names it.
         """
+        import ast
+        import textwrap
+
         source = textwrap.dedent(source)
         ast.parse(source, SOURCE_NAME)
         return self.encode(run_source, (source, dict(variables)), {})
@@ -186,6 +197,10 @@ def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple
 
 
 def _explained(call: tuple[Any, ...], error: BaseException) -> BaseException:
+    from mirai_executor._payload.culprits import explain
+    from mirai_executor._payload.pickler import dump
+    from mirai_executor._payload.table import CallPickler
+
     fn, args, kwargs = call
     parts = {"the function": fn}
     parts.update({f"args[{i}]": value for i, value in enumerate(args)})
@@ -193,7 +208,11 @@ def _explained(call: tuple[Any, ...], error: BaseException) -> BaseException:
     return explain(parts, lambda obj: dump(CallPickler, obj), error)
 
 
-def _error_of(failure: Failure) -> BaseException:
+def _error_of(failure: "Failure") -> BaseException:
+    from mirai_executor._payload.culprits import explain, said_by_pickle
+    from mirai_executor._payload.pickler import dump
+    from mirai_executor._payload.table import CallPickler
+
     error, key = failure.error, failure.key
     if not said_by_pickle(error):
         return error
@@ -206,6 +225,8 @@ def _error_of(failure: Failure) -> BaseException:
 
 
 def _warn_of_local_locks() -> None:
+    import warnings
+
     warnings.warn(
         "a multiprocessing lock cannot be sent to a running daemon: each daemon gets a lock of "
         "its own, which does not exclude other processes",

@@ -3,11 +3,12 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from pickle import PicklingError
 from types import FunctionType, MethodType
-from typing import Any
 
+from mirai_executor._payload import annotations
+from mirai_executor._payload.pickles import PicklingError
 from mirai_executor._payload.places import home_of_globals
+from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
 
 __all__ = ["describe", "explain", "parts_of_function", "said_by_pickle"]
@@ -89,6 +90,8 @@ class _Search:
             if found is None:
                 break
             path, culprit = found
+            if _refuses_itself(culprit):
+                break
             candidates = _children(path, culprit)
         return path, culprit
 
@@ -102,6 +105,17 @@ class _Search:
         except Exception:  # that is the question
             return True
         return False
+
+
+def _refuses_itself(obj: object) -> bool:
+    """Tell whether an object's own ``__reduce__`` raises: it explains more than its parts do."""
+    if type(obj).__reduce__ is object.__reduce__:
+        return False
+    try:
+        obj.__reduce__()
+    except Exception:  # that is the question
+        return True
+    return False
 
 
 def _children(path: str, obj: object) -> Iterator[tuple[str, object]]:
@@ -135,7 +149,11 @@ def parts_of_function(path: str, function: FunctionType) -> Iterator[tuple[str, 
             continue
     yield from _children(f"the defaults of {path}", function.__defaults__ or ())
     yield from _children(f"the defaults of {path}", function.__kwdefaults__ or {})
-    yield from _children(f"the annotations of {path}", function.__annotations__)
+    where, said = annotations.of_function(function)
+    if where == "__annotate__":
+        yield f"the annotations of {path}", said
+    else:
+        yield from _children(f"the annotations of {path}", said)
     if home_of_globals(function.__globals__) is None:  # otherwise they don't travel with it
         for name in function.__code__.co_names:
             if name in function.__globals__:

@@ -12,7 +12,6 @@ do::
 import functools
 import pickle
 import traceback
-from concurrent.futures.process import _RemoteTraceback
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, cast
@@ -20,8 +19,10 @@ from typing import Any, cast
 import tblib
 
 from mirai_executor._payload import exceptions, namespace
-from mirai_executor._payload.outcomes import OutcomePickler
-from mirai_executor._payload.pickler import PROTOCOL, dump
+from mirai_executor._payload.careful import OutcomePickler
+from mirai_executor._payload.entries import PROTOCOL
+from mirai_executor._payload.pickler import dump
+from mirai_executor._private import optional
 from mirai_executor.errors import RemoteError
 
 __all__ = ["decode_error", "encode_error"]
@@ -61,9 +62,18 @@ def decode_error(blob: bytes | memoryview) -> BaseException:
     return error
 
 
+class _ShownTraceback(Exception):  # noqa: N818 - it stands for _RemoteTraceback
+    """A traceback as text, where the standard library has no such class."""
+
+
 def _remote_traceback(text: str) -> BaseException:
+
     # Its class is what existing code looks for: ProcessPoolExecutor's.
-    return _RemoteTraceback(f'\n"""\n{text}"""')  # type: ignore[arg-type]  # typeshed has it wrong
+    loss = "the traceback of a daemon is shown by a class of mirai_executor's."
+    found: BaseException = optional(
+        "concurrent.futures.process", "_RemoteTraceback", _ShownTraceback, loss
+    )(f'\n"""\n{text}"""')
+    return found
 
 
 class _Steps:

@@ -10,21 +10,22 @@
 """
 
 import functools
-import pickle
 import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from types import FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mirai_executor._payload import hooks, kept
+from mirai_executor._payload import kept
+from mirai_executor._payload import pickles as pickle
+from mirai_executor._payload.entries import PROTOCOL, NameEntry, digest_of
 from mirai_executor._payload.kept import FUNCTION, NAMED
-from mirai_executor._payload.pickler import PROTOCOL
-from mirai_executor._payload.places import what_is_known_of_modules
+from mirai_executor._payload.places import registered_by_value, what_is_known_of_modules
 from mirai_executor._payload.plain import is_imported
-from mirai_executor._payload.proof import Proof, prove
-from mirai_executor._payload.table import NameEntry, Table, digest_of
+
+if TYPE_CHECKING:
+    from mirai_executor._payload.proof import Proof
 
 __all__ = ["FunctionCache", "Pickled", "Taken", "pickle_function"]
 
@@ -43,7 +44,7 @@ class Pickled(NamedTuple):
 
 
 class _Known(NamedTuple):
-    proof: Proof
+    proof: "Proof"
     pickled: Pickled
     size: int
 
@@ -66,7 +67,7 @@ class _Named:
             and names.get(fn.__qualname__) is fn
             and names.get("__file__") is self._file
             and what_is_known_of_modules() is self._known_of_modules
-            and not hooks.registered_by_value()
+            and not registered_by_value()
         )
 
 
@@ -122,6 +123,8 @@ class FunctionCache:
         # that had no proof so often will hardly have one now.
         if times == 1 or times & (times - 1):
             return None
+        from mirai_executor._payload.proof import prove  # not for functions with a name
+
         proof = prove(fn)
         if proof is None:
             return None
@@ -155,6 +158,8 @@ class FunctionCache:
 
 def pickle_function(fn: Callable[..., object]) -> Pickled | None:
     """Pickle a function by itself; None if that fails: the call will say why."""
+    from mirai_executor._payload.table import Table  # not for functions with a name
+
     table = Table()
     try:
         pickled = table.pickle(fn)

@@ -13,6 +13,9 @@ from typing import Any
 import cloudpickle
 from cloudpickle import cloudpickle as _private
 
+from mirai_executor._payload import annotations
+from mirai_executor._private import check, missing
+
 __all__ = [
     "BUILTIN_TYPE_NAMES",
     "REDUCERS",
@@ -26,31 +29,7 @@ __all__ = [
     "tracker_id",
 ]
 
-_NEEDED = (
-    "_BUILTIN_TYPE_NAMES",
-    "_DYNAMIC_CLASS_TRACKER_BY_ID",
-    "_builtin_type",
-    "_class_setstate",
-    "_decompose_typevar",
-    "_dynamic_class_reduce",
-    "_make_skeleton_class",
-    "_make_typevar",
-)
-_RANGE = "cloudpickle>=3.1,<4"
-
-
-def _refuse(what: str) -> ImportError:
-    version = getattr(cloudpickle, "__version__", "unknown")
-    return ImportError(
-        f"mirai_executor needs {_RANGE}; the installed cloudpickle {version} lacks {what}"
-    )
-
-
-_missing = [name for name in _NEEDED if not hasattr(_private, name)]
-if not hasattr(cloudpickle.Pickler, "_dispatch_table"):
-    _missing.append("Pickler._dispatch_table")
-if _missing:
-    raise _refuse(", ".join(_missing))
+check("_payload.hooks")
 
 # ``Any``: cloudpickle is untyped.
 _reduce_class: Callable[[type], tuple[Any, ...]] = _private._dynamic_class_reduce  # noqa: SLF001 - see above
@@ -69,6 +48,8 @@ def reduce_class(cls: type) -> tuple[Any, ...]:
     if make is _private._make_skeleton_class:  # noqa: SLF001 - see above
         constructor, name, bases, attributes, *others = arguments
         arguments = (constructor, name, *_repaired(cls, bases, attributes), *others)
+        (namespace, slots), *rest = rest
+        rest = [({**namespace, **annotations.of_class(cls)}, slots), *rest]
     return make, arguments, *rest
 
 
@@ -106,9 +87,9 @@ def _check_shape() -> None:
     reduced = reduce_class(probe)
     arguments = reduced[1] if len(reduced) == 6 else ()
     if not arguments or reduced[5] is not set_class_state or not isinstance(arguments[-2], str):
-        raise _refuse("the known form of _dynamic_class_reduce")
+        raise missing("cloudpickle.cloudpickle._dynamic_class_reduce in its known form")
     if class_tracked_as(arguments[-2]) is not probe:
-        raise _refuse("its class tracker")
+        raise missing("cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID in its known form")
 
 
 _check_shape()

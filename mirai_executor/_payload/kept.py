@@ -14,7 +14,7 @@ to its cells or attributes is gone with the task.
 
 from collections import OrderedDict
 
-from mirai_executor._payload.table import NameEntry
+from mirai_executor._payload.entries import NameEntry
 from mirai_executor.errors import PayloadError
 
 __all__ = ["FUNCTION", "FUNCTIONS", "NAMED", "Kept", "Latest", "Sent"]

@@ -7,8 +7,9 @@ from types import FunctionType
 from typing import Any
 
 from mirai_executor._payload.culprits import parts_of_function
+from mirai_executor._payload.entries import NameEntry
 from mirai_executor._payload.pickler import dump
-from mirai_executor._payload.table import CallPickler, NameEntry
+from mirai_executor._payload.table import CallPickler
 
 __all__ = ["LargeCaptures"]
 

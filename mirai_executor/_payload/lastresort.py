@@ -6,11 +6,10 @@ functions get the daemon's real ``__main__`` as their globals, and its names onl
 the host sent, or an initializer set, stays.
 """
 
-from pathlib import Path
 from types import CodeType
-from typing import Any
 
 from mirai_executor._payload.preparation import Preparation
+from mirai_executor._typing import Any
 
 __all__ = ["fill_gaps", "importing_main"]
 
@@ -78,6 +77,8 @@ def _code_of_main(preparation: Preparation) -> CodeType | None:
         return (
             loader.get_code(preparation.main_name) if isinstance(loader, InspectLoader) else None
         )
+    from pathlib import Path  # as above
+
     if preparation.main_path is None or not Path(preparation.main_path).is_file():
         return None
     text = Path(preparation.main_path).read_bytes()

@@ -12,9 +12,11 @@ __all__ = ["STANDARD_DUNDERS", "Names", "names_of", "submodules_asked_for", "sub
 # A module has these of its own, at either end.
 STANDARD_DUNDERS = frozenset(
     {
+        "__annotate__",  # Python 3.14
         "__annotations__",
         "__builtins__",
         "__cached__",
+        "__conditional_annotations__",  # Python 3.14
         "__dict__",
         "__doc__",
         "__file__",

@@ -14,24 +14,23 @@ import contextlib
 import functools
 import importlib
 import io
-import multiprocessing
 import os
-import pickle
 import sys
 from collections.abc import Callable, Container, Sequence
 from collections.abc import Set as AbstractSet
 from types import ModuleType
-from typing import Any, NoReturn
 
 from mirai_executor._payload import lastresort, rebuild
+from mirai_executor._payload import pickles as pickle
+from mirai_executor._payload.authkey import set_authkey
 from mirai_executor._payload.buffers import Buffer, taken_apart
-from mirai_executor._payload.calls import SYS_PATH
 from mirai_executor._payload.culprits import describe
+from mirai_executor._payload.entries import SYS_PATH, UNAVAILABLE
 from mirai_executor._payload.kept import FUNCTION, FUNCTIONS, MOST_FUNCTIONS, Kept
 from mirai_executor._payload.places import MAIN
 from mirai_executor._payload.preparation import Preparation
 from mirai_executor._payload.source import run_source
-from mirai_executor._payload.table import UNAVAILABLE
+from mirai_executor._typing import Any, NoReturn
 from mirai_executor.errors import PayloadError
 
 __all__ = ["Namespace", "current"]
@@ -295,7 +294,7 @@ class Namespace:
         host_path = pickle.loads(self._bytes_of(SYS_PATH, digest))
         path = self._preparation.path_of(host_path, self._own_path)
         sys.path[:] = path
-        importlib.invalidate_caches()
+        _forget_where_modules_were()
         if self.on_sys_path is not None:
             self.on_sys_path(list(path))
         del self._pending[SYS_PATH]
@@ -360,13 +359,37 @@ def _make_main(namespace: Namespace, preparation: Preparation) -> ModuleType:
 
 def _prepare_process(preparation: Preparation) -> None:
     sys.path[:] = preparation.path_of(preparation.sys_path, sys.path)
-    importlib.invalidate_caches()
+    _forget_where_modules_were()
     sys.argv = list(preparation.argv)
     # On another machine it may not exist: then the launcher's choice stays.
     with contextlib.suppress(OSError):
         os.chdir(preparation.cwd)
     if preparation.authkey:
-        multiprocessing.current_process().authkey = preparation.authkey
+        set_authkey(preparation.authkey)
+
+
+def _forget_where_modules_were() -> None:
+    """Do as ``importlib.invalidate_caches`` does.
+
+    Since Python 3.12, that imports ``importlib.metadata`` first, which takes longer than all the
+    other imports of a daemon together.
+    """
+    if "importlib.metadata" in sys.modules:
+        importlib.invalidate_caches()
+        return
+    for entry, path_finder in list(sys.path_importer_cache.items()):
+        if path_finder is None:  # there was no such folder
+            sys.path_importer_cache.pop(entry, None)
+        else:
+            _invalidate(path_finder)
+    for finder in sys.meta_path:
+        if getattr(finder, "__name__", "") != "PathFinder":  # whose caches these were
+            _invalidate(finder)
+
+
+def _invalidate(finder: Any) -> None:
+    if hasattr(finder, "invalidate_caches"):
+        finder.invalidate_caches()
 
 
 def _fail_to_load(what: str, error: Exception) -> NoReturn:

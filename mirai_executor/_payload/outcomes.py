@@ -4,60 +4,36 @@ What came from the host goes back as itself: an instance of a class of the host'
 that class's name, one of a class without a name by the id under which the class travelled.
 """
 
-import pickle
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
 
-from mirai_executor._payload import namespace, rebuild
+from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.buffers import (
     BRIEF,
     LARGE,
     Buffer,
     Value,
-    dump_value,
     is_short,
     taken_apart,
 )
-from mirai_executor._payload.culprits import describe, explain, said_by_pickle
-from mirai_executor._payload.pickler import PROTOCOL, PayloadPickler, dump
-from mirai_executor._payload.places import Home, Kind
+from mirai_executor._payload.culprits import describe
+from mirai_executor._payload.entries import PROTOCOL
 from mirai_executor._payload.plain import dump_plainly
+from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
 
-__all__ = ["NO_NUMBER", "OutcomePickler", "decode_number", "decode_value", "encode_value"]
+__all__ = ["NO_NUMBER", "decode_number", "decode_value", "encode_value"]
 
 # The pickles of None, booleans and most numbers: how long they are, how they begin, where their
 # one opcode stands, and which it is. What is longer than three bytes stands in a frame.
-_HEAD = pickle.PROTO + bytes((PROTOCOL,))
+_HEAD = b"\x80" + bytes((PROTOCOL,))
 _NUMBERS = {
-    4: (_HEAD, 2, pickle.NONE + pickle.NEWTRUE + pickle.NEWFALSE),
-    5: (_HEAD, 2, pickle.BININT1),
-    15: (_HEAD + pickle.FRAME, 11, pickle.BININT2),
-    17: (_HEAD + pickle.FRAME, 11, pickle.BININT),
-    21: (_HEAD + pickle.FRAME, 11, pickle.BINFLOAT),
+    4: (_HEAD, 2, b"N\x88\x89"),
+    5: (_HEAD, 2, b"K"),
+    15: (_HEAD + b"\x95", 11, b"M"),
+    17: (_HEAD + b"\x95", 11, b"J"),
+    21: (_HEAD + b"\x95", 11, b"G"),
 }
 NO_NUMBER = object()
-
-
-class OutcomePickler(PayloadPickler):
-    """Pickles a result: by reference what the host has."""
-
-    make_class = staticmethod(rebuild.make_kept_class)
-    fill_class = staticmethod(rebuild.fill_kept_class)
-
-    def by_reference(self, home: Home) -> bool:
-        daemon = namespace.current
-        if home.kind is Kind.MAIN and daemon is not None:
-            return home.root in daemon.host_names
-        return home.kind is not Kind.HELD or daemon is None or _is_the_hosts(home.module)
-
-    def travels_with_its_names(self, module: ModuleType) -> bool:
-        return not _is_the_hosts(module.__name__)
-
-
-def _is_the_hosts(module: str) -> bool:
-    return module in (rebuild.held_modules or {})
 
 
 def encode_value(value: object, *, out_of_band: bool = False, apart: bool = False) -> Value:
@@ -80,16 +56,9 @@ def encode_value(value: object, *, out_of_band: bool = False, apart: bool = Fals
     dumped = dump_plainly(value, out_of_band=out_of_band, apart=apart)
     if dumped is not None:
         return dumped
-    try:
-        return dump_value(OutcomePickler, value, out_of_band=out_of_band, apart=apart)
-    except BaseException as error:
-        if said_by_pickle(error):
-            raise explain({"result": value}, _probe, error) from error
-        raise
+    from mirai_executor._payload.careful import dump_carefully  # with cloudpickle, and much else
 
-
-def _probe(obj: object) -> bytes:
-    return dump(OutcomePickler, obj)
+    return dump_carefully(value, out_of_band=out_of_band, apart=apart)
 
 
 def decode_value(blob: Buffer, buffers: Sequence[Buffer] = ()) -> Any:

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-from mirai_executor._payload import exceptions, hooks, rebuild
+from mirai_executor._payload import annotations, exceptions, rebuild
+from mirai_executor._payload.entries import PROTOCOL, WITH_CARE
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_of
 from mirai_executor._payload.places import (
     FUNCTION_DUNDERS,
@@ -31,9 +32,8 @@ from mirai_executor._payload.places import (
     kind_of,
 )
 
-__all__ = ["PROTOCOL", "PayloadPickler", "dump", "needs_care"]
+__all__ = ["PayloadPickler", "dump", "needs_care"]
 
-PROTOCOL = 5
 
 _REBUILD = vars(rebuild)
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time, not a static type of C
@@ -78,7 +78,7 @@ class PayloadPickler(pickle.Pickler):
             return NotImplemented if obj.__globals__ is _REBUILD else self._reduce_function(obj)
         if issubclass(kind, type):
             return self._reduce_class(obj)
-        reducer = _REDUCERS.get(kind)
+        reducer = reducer_of(kind)
         if reducer is not None:
             return reducer(self, obj)
         if issubclass(kind, ModuleType):
@@ -134,10 +134,14 @@ class PayloadPickler(pickle.Pickler):
         return self.travels_with_its_names(sys.modules[home.module])
 
     def _reduce_class(self, cls: type) -> Any:
+        home = home_of(cls)
+        if self.is_named(home):
+            return NotImplemented
+        from mirai_executor._payload import hooks  # with cloudpickle: not for what has a name
+
         if cls in hooks.BUILTIN_TYPE_NAMES:
             return hooks.builtin_type, (hooks.BUILTIN_TYPE_NAMES[cls],)
-        home = home_of(cls)
-        if self.is_named(home) or not cls.__flags__ & _HEAP_TYPE:
+        if not cls.__flags__ & _HEAP_TYPE:
             return NotImplemented  # a nameless static type of C: plain pickle says what is wrong
         make, arguments, state, _, _, _ = hooks.reduce_class(cls)
         entry = self.entry_for(home)
@@ -184,7 +188,7 @@ class PayloadPickler(pickle.Pickler):
 
 def needs_care(kind: type) -> bool:
     """Tell whether instances of a type may be pickled here in a way of our own."""
-    return kind in _REDUCERS or issubclass(kind, (ModuleType, BaseException))
+    return reducer_of(kind) is not None or issubclass(kind, (ModuleType, BaseException))
 
 
 def dump(pickler: Callable[[Any], PayloadPickler], obj: object) -> bytes:
@@ -233,8 +237,9 @@ def _slots(function: FunctionType) -> dict[str, Any]:
         "__doc__": function.__doc__,
         "__defaults__": function.__defaults__,
         "__kwdefaults__": function.__kwdefaults__,
-        "__annotations__": function.__annotations__,
     }
+    where, said = annotations.of_function(function)
+    slots[where] = said
     if getattr(function, "__type_params__", ()):  # Python 3.12
         slots["__type_params__"] = function.__type_params__  # type: ignore[attr-defined]  # Python 3.12
     return slots
@@ -273,6 +278,8 @@ def _reduce_type_variable(pickler: PayloadPickler, variable: Any) -> Any:
     make: Callable[..., Any] = type(variable)
     parts: tuple[Any, ...] = (variable.__name__,)
     if isinstance(variable, typing.TypeVar):
+        from mirai_executor._payload import hooks
+
         make, parts = hooks.make_typevar, hooks.decompose_typevar(variable)
     return rebuild.make_type_variable, (make, parts, variable.__module__)
 
@@ -312,21 +319,34 @@ def _without_pickler(reduce: Callable[[Any], Any]) -> Callable[[PayloadPickler, 
 
 
 _Reducer = Callable[[PayloadPickler, Any], Any]
-_REDUCERS: dict[type, _Reducer] = {t: _without_pickler(r) for t, r in hooks.REDUCERS.items()}
-_REDUCERS.update(
-    {
-        CellType: _reduce_cell,
-        CodeType: _reduce_code,
-        ModuleType: PayloadPickler.reduce_module,
-        functools._lru_cache_wrapper: _reduce_lru_cache,  # noqa: SLF001 - its only name
-        functools.cached_property: _reduce_cached_property,
-        io.TextIOWrapper: _reduce_text_file,
-        typing.NewType: _reduce_newtype,
-        typing.ParamSpec: _reduce_type_variable,
-        typing.TypeVar: _reduce_type_variable,
-        typing.TypeVarTuple: _reduce_type_variable,
-        weakref.WeakKeyDictionary: _reduce_weak_key_dictionary,
-    }
-)
+_OWN: dict[type, _Reducer] = {
+    CellType: _reduce_cell,
+    CodeType: _reduce_code,
+    ModuleType: PayloadPickler.reduce_module,
+    type(functools.cache(len)): _reduce_lru_cache,
+    functools.cached_property: _reduce_cached_property,
+    io.TextIOWrapper: _reduce_text_file,
+    typing.NewType: _reduce_newtype,
+    typing.ParamSpec: _reduce_type_variable,
+    typing.TypeVar: _reduce_type_variable,
+    typing.TypeVarTuple: _reduce_type_variable,
+    weakref.WeakKeyDictionary: _reduce_weak_key_dictionary,
+}
 if hasattr(typing, "TypeAliasType"):  # Python 3.12
-    _REDUCERS[typing.TypeAliasType] = _reduce_type_alias
+    _OWN[typing.TypeAliasType] = _reduce_type_alias
+
+
+def reducer_of(kind: type) -> _Reducer | None:
+    """Return how instances of a type are taken apart here; None if as anywhere else."""
+    reducer = _OWN.get(kind)
+    if reducer is None and kind.__module__ in WITH_CARE:
+        reducer = _borrowed().get(kind)
+    return reducer
+
+
+@functools.cache
+def _borrowed() -> dict[type, _Reducer]:
+    """Return what cloudpickle has for types of the standard library."""
+    from mirai_executor._payload import hooks
+
+    return {kind: _without_pickler(reduce) for kind, reduce in hooks.REDUCERS.items()}

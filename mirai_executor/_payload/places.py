@@ -11,13 +11,14 @@ qualified name. The home is one of three kinds::
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum
-from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any, NamedTuple
 
-from mirai_executor._payload import hooks
+from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 __all__ = [
     "FUNCTION_DUNDERS",
@@ -28,6 +29,7 @@ __all__ = [
     "home_of_globals",
     "is_importable",
     "kind_of",
+    "registered_by_value",
     "value_at",
     "what_is_known_of_modules",
 ]
@@ -111,10 +113,17 @@ def kind_of(module_name: str) -> Kind:
     """Return how the names of a module of ``sys.modules`` travel."""
     if module_name in _MAIN_NAMES:
         return Kind.MAIN
-    registered = hooks.registered_by_value()
+    registered = registered_by_value()
     if registered and any(parent in registered for parent in _with_parents(module_name)):
         return Kind.REGISTERED
     return Kind.IMPORTABLE if is_importable(module_name) else Kind.HELD
+
+
+def registered_by_value() -> Collection[str]:
+    """Return the modules whose names the user wants to travel by value."""
+    # Nobody can have registered one at a cloudpickle that nobody has imported.
+    registry = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    return () if registry is None else registry()
 
 
 def _with_parents(module_name: str) -> Iterator[str]:
@@ -176,8 +185,10 @@ def _finds_again(module_name: str, module: ModuleType, file: str | None) -> bool
     return spec.origin is not None and _same_file(spec.origin, file)
 
 
-def _search(module_name: str, parent: str) -> ModuleSpec | None:
+def _search(module_name: str, parent: str) -> "ModuleSpec | None":
     """Look for a module as an import would, without importing anything."""
+    from importlib.machinery import ModuleSpec, PathFinder  # few calls come here
+
     path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
     if parent and path is None:
         return None

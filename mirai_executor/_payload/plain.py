@@ -1,20 +1,28 @@
 """Pickles what holds nothing of ``__main__`` at the speed of C, and gives up on the rest.
 
 Numbers, texts, containers and arrays never meet any Python here. What does meet it is looked at
-once for each class. The first object that plain pickle would get wrong ends the attempt: the
-careful picklers of ``pickler.py`` begin again, and a ``__reduce__`` before it runs a second time.
+once for each class and function, and from then on only compared with what was seen. The first
+object that plain pickle would get wrong ends the attempt: the careful picklers of ``pickler.py``
+begin again, and a ``__reduce__`` before it runs a second time.
 """
 
-import pickle
 import sys
-from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from types import BuiltinFunctionType, FunctionType, ModuleType
 
+from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.buffers import Beside, Value, dump_value
-from mirai_executor._payload.pickler import PROTOCOL, needs_care
-from mirai_executor._payload.places import Kind, kind_of
+from mirai_executor._payload.entries import PROTOCOL, WITH_CARE
+from mirai_executor._payload.places import (
+    Kind,
+    kind_of,
+    registered_by_value,
+    what_is_known_of_modules,
+)
+from mirai_executor._typing import Any, NamedTuple
 
 __all__ = ["dump_plainly", "is_imported"]
+
+_MOST_SEEN = 4096
 
 
 class _NeedsCare(Exception):  # noqa: N818 - a way out, not an error
@@ -22,39 +30,48 @@ class _NeedsCare(Exception):  # noqa: N818 - a way out, not an error
 
 
 class _PlainPickler(pickle.Pickler):
-    """Pickles by name what a fresh interpreter imports, and nothing that has another home.
+    """Pickles by name what a fresh interpreter imports, and nothing that has another home."""
 
-    Args:
-        file: Takes the bytes.
-        beside: Takes large buffers.
-    """
-
-    def __init__(self, file: Any, beside: Beside | None) -> None:
-        super().__init__(file, PROTOCOL, buffer_callback=beside)
-        self._good: set[type] = set()
+    seen: "_Places"
+    good: set[type]  # the classes whose instances are pickled as usual
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
-        if kind in self._good:
-            return NotImplemented
-        if kind is BuiltinFunctionType:
+        good = self.good
+        if kind in good or (kind is type and obj in good) or kind is BuiltinFunctionType:
             return NotImplemented
         if kind is FunctionType or issubclass(kind, type):
-            if not is_imported(obj):
+            if not _is_among(self.seen, obj):
                 raise _NeedsCare
-        elif needs_care(kind) or not is_imported(kind):
+        elif not _is_among(self.seen, kind) or self.seen[id(kind)].instances_need_care:
             raise _NeedsCare
         else:
-            self._good.add(kind)
+            good.add(kind)
         return NotImplemented
+
+
+def _plain_pickler(file: Any, beside: Beside | None) -> _PlainPickler:
+    pickler = _PlainPickler(file, PROTOCOL, buffer_callback=beside)
+    pickler.seen = _seen.now()
+    pickler.good = set()
+    return pickler
 
 
 def dump_plainly(obj: object, *, out_of_band: bool = False, apart: bool = False) -> Value | None:
     """Pickle an object; None if only a careful pickler gets it right."""
     try:
-        return dump_value(_PlainPickler, obj, out_of_band=out_of_band, apart=apart)
+        return dump_value(_plain_pickler, obj, out_of_band=out_of_band, apart=apart)
     except Exception:  # of the user's code, too: the careful pickler says what is wrong
         return None
+
+
+def _needs_care(kind: type) -> bool:
+    """Tell whether instances of a type may be pickled here in a way of our own."""
+    if kind.__module__ not in WITH_CARE:
+        return issubclass(kind, (ModuleType, BaseException))
+    from mirai_executor._payload.pickler import needs_care  # with cloudpickle, and much else
+
+    return needs_care(kind)
 
 
 def is_imported(obj: Any) -> bool:
@@ -62,7 +79,70 @@ def is_imported(obj: Any) -> bool:
 
     home_of() in short, for names without a dot: this is on the path of every call.
     """
-    module = sys.modules.get(obj.__module__)
-    if module is None or vars(module).get(obj.__qualname__) is not obj:
+    return _is_among(_seen.now(), obj)
+
+
+class _Place(NamedTuple):
+    """Where a class or function was found."""
+
+    obj: Any
+    module_name: str
+    module: ModuleType
+    names: dict[str, Any]  # the module's
+    file: Any  # the module's
+    instances_need_care: bool
+
+
+_Places = dict[int, _Place]  # by id
+
+
+class _Seen:
+    """The classes and functions that a fresh interpreter was seen to import."""
+
+    def __init__(self) -> None:
+        self._places: tuple[object, _Places] = (None, {})
+
+    def now(self) -> _Places:
+        """Return what still holds, as far as ``sys.path`` and cloudpickle's registry go."""
+        if registered_by_value():
+            return {}
+        known = what_is_known_of_modules()
+        known_then, places = self._places
+        if known_then is not known:
+            places = {}
+            self._places = known, places  # at once: another thread must not take one for the other
+        return places
+
+
+_seen = _Seen()
+
+
+def _is_among(places: _Places, obj: Any) -> bool:
+    """Compare with what was seen; look anew where that is not so any more."""
+    place = places.get(id(obj))
+    if place is not None:
+        known, module_name, module, names, file, _ = place
+        if (
+            known is obj
+            and obj.__module__ == module_name
+            and sys.modules.get(module_name) is module
+            and names.get(obj.__qualname__) is obj
+            and names.get("__file__") is file
+        ):
+            return True
+    return _look(places, obj)
+
+
+def _look(places: _Places, obj: Any) -> bool:
+    module_name = obj.__module__
+    module = sys.modules.get(module_name)
+    if module is None:
         return False
-    return kind_of(obj.__module__) is Kind.IMPORTABLE
+    names = vars(module)
+    if names.get(obj.__qualname__) is not obj or kind_of(module_name) is not Kind.IMPORTABLE:
+        return False
+    if len(places) >= _MOST_SEEN:
+        places.clear()
+    care = isinstance(obj, type) and _needs_care(obj)
+    places[id(obj)] = _Place(obj, module_name, module, names, names.get("__file__"), care)
+    return True

@@ -1,13 +1,11 @@
 """Says what a daemon must know of the host's process before it can read a call."""
 
-import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 from mirai_executor._payload.places import MAIN
+from mirai_executor._typing import NamedTuple
 
 __all__ = ["Preparation", "host_sys_path"]
 
@@ -55,6 +53,8 @@ class Preparation(NamedTuple):
     @staticmethod
     def of_this_process() -> "Preparation":
         """Describe this process, as the host of daemons."""
+        import multiprocessing  # a host has it: it comes with concurrent.futures.process
+
         main = sys.modules[MAIN]
         spec = getattr(main, "__spec__", None)
         name = getattr(spec, "name", None)
@@ -80,13 +80,14 @@ def host_sys_path() -> list[str]:
 
 def _script(file: str | None) -> str | None:
     """Return the file of the user's script; of a notebook, a console script, a zip: None."""
-    if file is None or not file.endswith(".py") or Path(file).name in _NOT_THE_USERS:
+    # Not by pathlib, which takes milliseconds to import, at every host and daemon.
+    if file is None or not file.endswith(".py") or os.path.basename(file) in _NOT_THE_USERS:  # noqa: PTH119
         return None
-    return file if Path(file).is_file() else None
+    return file if os.path.isfile(file) else None  # noqa: PTH113
 
 
 def _cwd() -> str:
     try:
-        return str(Path.cwd())
+        return os.getcwd()  # noqa: PTH109
     except FileNotFoundError:  # it has been deleted
         return ""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import Any
 
-from mirai_executor._payload import hooks
+from mirai_executor._payload.buffers import ATOMS
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_asked_for
 from mirai_executor._payload.places import (
     FUNCTION_DUNDERS,
@@ -30,13 +30,12 @@ from mirai_executor._payload.places import (
     home_of,
     home_of_globals,
     kind_of,
+    registered_by_value,
     what_is_known_of_modules,
 )
 
-__all__ = ["ATOMS", "Proof", "prove"]
+__all__ = ["Proof", "prove"]
 
-# Exactly these: a subclass may be picklable only by value.
-ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _UNCHANGING = ATOMS | {type(...), range}
 # ``list[int]``, ``int | None`` and their old spellings in annotations.
 _ALIASES = frozenset(
@@ -45,18 +44,19 @@ _ALIASES = frozenset(
 _ABSENT = object()
 
 # Its code cannot change, but all of these can be replaced, even the code as a whole. Python 3.12
-# has a part more.
+# and 3.14 have a part more.
+_ANNOTATE, _ANNOTATIONS = "__annotate__", "__annotations__"
 _PARTS = (
     "__code__",
     "__defaults__",
     "__kwdefaults__",
     "__dict__",
-    "__annotations__",
+    _ANNOTATIONS,
     "__name__",
     "__qualname__",
     "__module__",
     "__doc__",
-    *(["__type_params__"] if hasattr(FunctionType, "__type_params__") else []),
+    *(part for part in ("__type_params__", _ANNOTATE) if hasattr(FunctionType, part)),
 )
 
 # To compile a proof pays after so many looks at it, where it has no more than so many terms.
@@ -69,7 +69,7 @@ class _Unprovable(Exception):  # noqa: N818 - a way out, not an error
 
 def prove(function: FunctionType) -> "Proof | None":
     """Return what has to hold for as long as the function's bytes are good, if that can be."""
-    if hooks.registered_by_value():
+    if registered_by_value():
         return None
     proof = Proof()
     waiting: list[Any] = [function]
@@ -111,7 +111,7 @@ class Proof:
         return (
             list(map(len, self._dicts)) == self._sizes
             and what_is_known_of_modules() is self._known_of_modules
-            and not hooks.registered_by_value()
+            and not registered_by_value()
         )
 
     def _compiled(self) -> Callable[[], bool]:
@@ -121,7 +121,7 @@ class Proof:
             "content": _content,
             "known_of_modules": what_is_known_of_modules,
             "known": self._known_of_modules,
-            "registered": hooks.registered_by_value,
+            "registered": registered_by_value,
             "len": len,
         }
         terms = ["known_of_modules() is known", "not registered()"]
@@ -155,7 +155,7 @@ class Proof:
             return (*typing.get_args(value), *((origin,) if isinstance(origin, type) else ()))
         if issubclass(kind, ModuleType):
             self._add_module(value)
-        elif kind is type and value in hooks.BUILTIN_TYPE_NAMES:
+        elif kind is type and _is_nameless(value):
             return ()  # the type of None, and such
         elif not (_may_have_a_home(kind) and self._finds_by_name(value)):
             raise _Unprovable
@@ -180,7 +180,8 @@ class Proof:
             raise _Unprovable
 
     def _add_function(self, function: FunctionType) -> Iterable[Any]:
-        parts = {part: getattr(function, part) for part in _PARTS}
+        is_lazy = getattr(function, _ANNOTATE, None) is not None  # then nobody evaluates them
+        parts = {p: getattr(function, p) for p in _PARTS if not (is_lazy and p == _ANNOTATIONS)}
         part_of = functools.partial(getattr, function)
         for part, value in parts.items():
             self._lookups[id(function), part] = (part_of, part, value)
@@ -191,8 +192,8 @@ class Proof:
             module = self._look_up(sys.modules, name)
             if module is not _ABSENT:
                 contents.append(module)
-        for attributes in ("__dict__", "__kwdefaults__", "__annotations__"):
-            contents.extend(self._add_names(parts.pop(attributes)))
+        for attributes in ("__dict__", "__kwdefaults__", _ANNOTATIONS):
+            contents.extend(self._add_names(parts.pop(attributes, None)))
         contents += (value for part, value in parts.items() if part != "__code__")
         # What an importable module holds stays there.
         return contents if home.kind is Kind.IMPORTABLE else [*found, *contents]
@@ -256,3 +257,12 @@ def _content(cell: CellType) -> object:
         return cell.cell_contents
     except ValueError:  # empty
         return _ABSENT
+
+
+def _is_nameless(cls: type) -> bool:
+    """Tell whether a class is one of Python's own that no module has by its name."""
+    if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls:
+        return False
+    from mirai_executor._payload import hooks  # with cloudpickle: hardly ever
+
+    return cls in hooks.BUILTIN_TYPE_NAMES

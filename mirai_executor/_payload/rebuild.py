@@ -10,14 +10,12 @@ import functools
 import importlib
 import sys
 import threading
-import typing
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, ModuleType
-from typing import Any
 
-from mirai_executor._payload import hooks
 from mirai_executor._payload.places import MAIN
+from mirai_executor._typing import Any
 
 __all__ = [
     "CODE_PARTS",
@@ -180,6 +178,13 @@ def make_class(
     return made
 
 
+def _hooks() -> Any:
+    """Return what knows cloudpickle: only classes that travel by value need it."""
+    from mirai_executor._payload import hooks
+
+    return hooks
+
+
 # The names that each class got when it was last filled.
 _filled: "weakref.WeakKeyDictionary[type, frozenset[str]]" = weakref.WeakKeyDictionary()
 
@@ -190,7 +195,7 @@ def fill_class(made: type, state: Any) -> None:
     for name in _filled.get(made, frozenset()) - names:
         if name in vars(made):
             delattr(made, name)
-    hooks.set_class_state(made, state)
+    _hooks().set_class_state(made, state)
     _filled[made] = names
 
 
@@ -201,7 +206,8 @@ def make_kept_class(
     make: Callable[..., type], arguments: tuple[Any, ...], qualname: str, entry: str | None
 ) -> type:
     """At a host: find the class that it knows, or make a new one; then ``fill_kept_class``."""
-    known = hooks.class_tracked_as(hooks.tracker_id(arguments))
+    hooks = _hooks()
+    known: type | None = hooks.class_tracked_as(hooks.tracker_id(arguments))
     if known is not None:
         return known
     made = make_class(make, arguments, qualname, entry)
@@ -239,6 +245,8 @@ def make_cached_property(function: Callable[..., Any], name: str | None) -> Any:
 
 def make_newtype(name: str, module: str, qualname: str, supertype: Any) -> Any:
     """Make a ``typing.NewType``."""
+    import typing  # what makes one has it
+
     made = typing.NewType(name, supertype)  # type: ignore[misc]  # not for the checker
     made.__module__ = module
     made.__qualname__ = qualname
@@ -254,6 +262,8 @@ def make_type_variable(make: Callable[..., Any], arguments: tuple[Any, ...], mod
 
 def make_type_alias(module: str, name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
     """Make what Python 3.12's ``type`` statement makes."""
+    import typing  # as above
+
     make = "typing.TypeAliasType(name, value, type_params=parameters)"
     names = {"name": name, "value": value, "parameters": parameters, "typing": typing}
     # Its __module__ is that of the calling frame, and read-only.

@@ -1,11 +1,10 @@
 """Runs code that came as a string."""
 
-import ast
-import linecache
+import sys
 from collections.abc import Mapping
-from typing import Any
 
-from mirai_executor._payload.rebuild import main_module
+from mirai_executor._payload.places import MAIN
+from mirai_executor._typing import Any
 
 __all__ = ["SOURCE_NAME", "run_source"]
 
@@ -16,7 +15,7 @@ class _Task(dict[str, Any]):
     """The globals of a task: its own names before those of ``__main__``."""
 
     def __missing__(self, name: str) -> Any:
-        return vars(main_module())[name]
+        return vars(sys.modules[MAIN])[name]
 
 
 def run_source(source: str, variables: Mapping[str, Any], *, persist: bool = False) -> object:
@@ -27,7 +26,11 @@ def run_source(source: str, variables: Mapping[str, Any], *, persist: bool = Fal
         variables: Names that it sees.
         persist: Leave what it binds in ``__main__``; otherwise it ends with the code.
     """
-    namespace = vars(main_module()) if persist else _Task(__name__=main_module().__name__)
+    import ast  # only here, in a task that is code
+    import linecache
+
+    main = sys.modules[MAIN]
+    namespace = vars(main) if persist else _Task(__name__=main.__name__)
     namespace.update(variables)
     tree = ast.parse(source, SOURCE_NAME)
     # So that the lines appear in tracebacks: linecache cannot read this "file".

@@ -12,37 +12,23 @@ cannot be pickled makes the call fail only if the call refers to it, directly or
 references; otherwise its entry says why it is missing.
 """
 
+from __future__ import annotations
+
 import multiprocessing
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
-from hashlib import blake2b
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from mirai_executor._payload.buffers import Beside, Value, dump_value
 from mirai_executor._payload.culprits import describe
+from mirai_executor._payload.entries import UNAVAILABLE, NameEntry, digest_of, new_seal
 from mirai_executor._payload.names import STANDARD_DUNDERS
 from mirai_executor._payload.pickler import PayloadPickler
 from mirai_executor._payload.places import MAIN, Home, Kind
+from mirai_executor._record import Record
 
-__all__ = ["UNAVAILABLE", "CallPickler", "Failure", "Key", "NameEntry", "Table", "digest_of"]
-
-# The first byte of an entry that says why a name did not come; a pickle begins with 0x80.
-UNAVAILABLE = b"!"
-DIGEST_SIZE = 16
-
-
-class NameEntry(NamedTuple):
-    """One name of the host's ``__main__``.
-
-    ``name`` is ``module:name`` for one of another module that only the host holds, and
-    ``sys.path`` for the import path.
-    """
-
-    name: str
-    digest: bytes
-    blob: bytes
+__all__ = ["CallPickler", "Failure", "Key", "Table"]
 
 
 class Key(NamedTuple):
@@ -64,8 +50,7 @@ class Need(NamedTuple):
     dotted: bool
 
 
-@dataclass(frozen=True)
-class Pickled:
+class Pickled(Record):
     """A pickled object, and the names that it cannot do without.
 
     ``identity`` is that of a class: the daemon changes such a class in place, so that its
@@ -82,8 +67,7 @@ class Pickled:
         return self.value.blob
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(Record):
     """Why the value of a name cannot be pickled."""
 
     error: BaseException
@@ -240,7 +224,7 @@ class Table:
             else:
                 reached[name] = digest_of(other.blob)
                 waiting.extend(other.needs)
-        seal = blake2b(entry.blob, digest_size=DIGEST_SIZE)
+        seal = new_seal(entry.blob)
         for name in sorted(reached):
             seal.update(name.encode() + reached[name])
         return seal.digest()
@@ -261,8 +245,3 @@ class Table:
                 if isinstance(entry, Pickled) and (failure := self.failure_of(entry.needs)):
                     self._entries[key] = failure
                     spreading = True
-
-
-def digest_of(blob: bytes) -> bytes:
-    """Return the digest of bytes that refer to nothing else."""
-    return blake2b(blob, digest_size=DIGEST_SIZE).digest()

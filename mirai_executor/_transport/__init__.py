@@ -6,7 +6,7 @@ connected stream, :class:`Link` carries frames; ``_tls`` makes one of a TLS conn
 ``_tunnel`` one of a WebSocket.
 """
 
-from typing import TYPE_CHECKING, Any
+from mirai_executor._typing import TYPE_CHECKING, Any
 
 from ._stream import Link, LinkClosedError
 

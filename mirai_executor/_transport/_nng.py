@@ -20,6 +20,7 @@ import pynng
 import pynng.nng
 from pynng import ffi, lib
 
+from mirai_executor._private import check, missing
 from mirai_executor.credentials import Certificate, TlsVersion
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "peer_of",
     "save_threads",
 ]
+
+check("_transport._nng")
 
 PIECE = 1 << 16  # bytes that one message of a WebSocket carries, as NNG cuts them by itself
 _LARGEST = 1 << 20  # bytes; who announces a longer message is cut off before it is read
@@ -197,7 +200,7 @@ class StreamListener:
         try:
             self._tls = None if certificate is None else _server_tls(certificate)
             if self._tls is not None:
-                config = self._tls._tls_config  # noqa: SLF001 - there is no public way
+                config = _pointer(self._tls)
                 _check(lib.nng_stream_listener_set_ptr(self._listener, b"tls-config", config))
             self._limit()
             _check(lib.nng_stream_listener_set_bool(self._listener, *_AT_ONCE))
@@ -259,7 +262,7 @@ def dial_stream(address: str, timeout: float, trust: "Trust | None") -> Any:
     dialing = _Operation()
     try:
         if trust is not None:
-            config = trust.config._tls_config  # noqa: SLF001 - there is no public way
+            config = _pointer(trust.config)
             _check(lib.nng_stream_dialer_set_ptr(dialer, b"tls-config", config))
         _check(lib.nng_stream_dialer_set_bool(dialer, *_AT_ONCE))
         lib.nng_aio_set_timeout(dialing.aio, round(1000 * timeout))
@@ -290,6 +293,14 @@ class Trust:
         _limit_versions(self.config, tls_minimum)
 
 
+def _pointer(config: Any) -> Any:
+    """Return what NNG's own calls take for a configuration of TLS."""
+    try:
+        return config._tls_config  # noqa: SLF001 - there is no public way
+    except AttributeError:
+        raise missing("pynng.TLSConfig()._tls_config") from None
+
+
 def _server_tls(certificate: Certificate) -> Any:
     config = pynng.TLSConfig(
         pynng.TLSConfig.MODE_SERVER,
@@ -303,7 +314,7 @@ def _server_tls(certificate: Certificate) -> Any:
 def _limit_versions(config: Any, minimum: TlsVersion) -> None:
     _check(
         lib.nng_tls_config_version(
-            config._tls_config,  # noqa: SLF001 - there is no public way
+            _pointer(config),
             _VERSIONS[minimum],
             lib.NNG_TLS_1_3,
         )

@@ -7,9 +7,11 @@ import socket
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 from mirai_executor.credentials import Certificate, TlsVersion
+from mirai_executor.errors import LaunchError
 from mirai_executor.urls import Url
 
 __all__ = ["Listener", "dial", "listen", "listening_socket"]
@@ -130,11 +132,24 @@ def _listen(url: Url, certificate: Certificate | None) -> Listener:
     try:
         if url.scheme not in _WEBSOCKETS:
             return SocketListener(url)
-        from ._tunnel import WebSocketListener
-
-        return WebSocketListener(url, certificate)
+        listener: Listener = _tunnels(url).WebSocketListener(url, certificate)
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {url}: {error.strerror or error}") from error
+    return listener
+
+
+def _tunnels(url: Url) -> ModuleType:
+    """Return what only WebSockets need."""
+    try:
+        from . import _tunnel
+    except ModuleNotFoundError as error:
+        if error.name != "pynng":
+            raise
+        raise LaunchError(
+            f"{url} needs pynng: pip install pynng (where Python has no build of it, as 3.15 has "
+            "none yet, that takes CMake and a C compiler; tls+tcp:// needs no pynng)"
+        ) from error
+    return _tunnel
 
 
 def dial(
@@ -155,11 +170,13 @@ def dial(
 
     Raises:
         OSError: Nobody listens there, or the address cannot be used on this machine.
+        LaunchError: It is a WebSocket, and pynng is not installed.
     """
     if url.scheme in _WEBSOCKETS:
-        from ._tunnel import dial_websocket
-
-        return dial_websocket(url, timeout, authority, server_name, tls_minimum)
+        tunnel: socket.socket = _tunnels(url).dial_websocket(
+            url, timeout, authority, server_name, tls_minimum
+        )
+        return tunnel
     if url.scheme == "ipc":
         connection = socket.socket(socket.AF_UNIX)
         try:

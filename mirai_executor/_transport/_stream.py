@@ -4,15 +4,16 @@ A frame is its length in eight bytes, and the bytes. A daemon's end blocks; the 
 does: what does not fit into the kernel's buffer waits in the link until the socket is writable.
 """
 
+import _socket  # the module around it takes milliseconds to import
 import os
 import select
-import socket
 import struct
 import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+
+from mirai_executor._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mirai_executor.credentials import Opener, Sealer
@@ -24,15 +25,15 @@ Bytes = bytes | bytearray | memoryview
 _LENGTH = struct.Struct("<Q")
 _HEAD = _LENGTH.size
 # A program may have given SIGPIPE its default action: to end it.
-_FLAGS = int(getattr(socket, "MSG_NOSIGNAL", 0))  # as in _nowait
+_FLAGS = int(getattr(_socket, "MSG_NOSIGNAL", 0))  # as in _nowait
 _PIECE = 1 << 16  # bytes read at once; a longer frame is read straight into its own memory
 
 
-def _recv(sock: "socket.socket | TlsSocket", size: int) -> bytes:
+def _recv(sock: "_socket.socket | TlsSocket", size: int) -> bytes:
     return sock.recv(size)
 
 
-def _send(sock: "socket.socket | TlsSocket", data: memoryview, flags: int) -> int:
+def _send(sock: "_socket.socket | TlsSocket", data: memoryview, flags: int) -> int:
     return sock.send(data, flags)
 
 
@@ -56,10 +57,10 @@ class Link:
         largest: The other side is cut off if it announces a frame of more bytes.
     """
 
-    def __init__(self, connection: "int | socket.socket | TlsSocket", *, blocking: bool) -> None:
+    def __init__(self, connection: "int | _socket.socket | TlsSocket", *, blocking: bool) -> None:
         if isinstance(connection, int):
-            connection = socket.socket(fileno=connection)
-        self._socket: socket.socket | TlsSocket | None = connection
+            connection = _socket.socket(fileno=connection)
+        self._socket: _socket.socket | TlsSocket | None = connection
         self._recv: Callable[[Any, int], bytes] = _recv
         self._send: Callable[[Any, memoryview, int], int] = _send
         self._socket.setblocking(blocking)
@@ -93,7 +94,7 @@ class Link:
         self._keep_gil()
 
     def _keep_gil(self) -> None:
-        if type(self._socket) is socket.socket:
+        if isinstance(self._socket, _socket.socket):
             from mirai_executor import _nowait  # daemons, who wait, do without it
 
             self._recv, self._send = _nowait.receive, _nowait.send
@@ -245,7 +246,7 @@ class Link:
             self._socket = self._made_poll = None
         self._outbox.clear()
 
-    def _open_socket(self) -> "socket.socket | TlsSocket":
+    def _open_socket(self) -> "_socket.socket | TlsSocket":
         if self._socket is None:
             raise LinkClosedError("the link has been closed, or belongs to another process")
         return self._socket

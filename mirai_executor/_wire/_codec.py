@@ -1,7 +1,8 @@
 """Tells frames apart by their kind, and turns them into bytes and back."""
 
 import struct
-from typing import get_args
+
+from mirai_executor._typing import get_args
 
 from ._fields import U8, Bytes, Reader, WireError
 from ._frames import (

@@ -1,9 +1,12 @@
 """Reads and writes the fields that frames are made of."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+
+from mirai_executor._record import Record
+from mirai_executor._typing import Any, NamedTuple, Self
 
 __all__ = [
     "U8",
@@ -141,8 +144,7 @@ def read_buffers(reader: Reader, count: int) -> Iterator[Buffer]:
         yield (arena, offset, length) if arena else reader.take(length)
 
 
-@dataclass(frozen=True, slots=True)
-class Empty:
+class Empty(Record):
     """A frame whose kind says everything."""
 
     def parts(self) -> Iterator[Bytes]:

@@ -1,10 +1,13 @@
 """The frames that a host and a daemon exchange, whether or not a keeper stands between."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, NamedTuple, Self
+
+from mirai_executor._record import Record
+from mirai_executor._typing import NamedTuple, Self
 
 from ._fields import (
     Buffer,
@@ -83,11 +86,10 @@ def _read_released(reader: Reader, count: int) -> tuple[int, ...]:
     return struct.unpack(f"<{count}q", reader.take(8 * count))
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(Record):
     """The first frame of a daemon; ``version`` is that of the package."""
 
-    KIND: ClassVar[int] = 16
+    KIND = 16
     pid: int
     python: tuple[int, int, int]
     version: str
@@ -103,8 +105,7 @@ class Hello:
         return cls(pid, (major, minor, micro), str(reader.block(), "utf-8"), protocol)
 
 
-@dataclass(frozen=True, slots=True)
-class _Blob:
+class _Blob(Record):
     """A frame that carries one payload and nothing else."""
 
     payload: Bytes
@@ -117,46 +118,40 @@ class _Blob:
         return cls(reader.block())
 
 
-@dataclass(frozen=True, slots=True)
 class Init(_Blob):
     """What a daemon must know before it serves."""
 
-    KIND: ClassVar[int] = 1
+    KIND = 1
 
 
-@dataclass(frozen=True, slots=True)
 class InitFailed(_Blob):
     """The initializer raised; the payload is its error."""
 
-    KIND: ClassVar[int] = 18
+    KIND = 18
 
 
-@dataclass(frozen=True, slots=True)
 class Ready(Empty):
     """The daemon may be given tasks."""
 
-    KIND: ClassVar[int] = 17
+    KIND = 17
 
 
-@dataclass(frozen=True, slots=True)
 class Leave(Empty):
     """The daemon may go: everything that it sent has been received."""
 
-    KIND: ClassVar[int] = 4
+    KIND = 4
 
 
-@dataclass(frozen=True, slots=True)
 class Leaving(Empty):
     """The daemon wants to go, and will, once told :class:`Leave`."""
 
-    KIND: ClassVar[int] = 21
+    KIND = 21
 
 
-@dataclass(frozen=True, slots=True)
-class Tasks:
+class Tasks(Record):
     """Calls to run, one after the other, in this order; and arenas that the host releases."""
 
-    KIND: ClassVar[int] = 2
+    KIND = 2
     tasks: tuple[WireTask, ...]
     released: tuple[int, ...] = ()
 
@@ -189,11 +184,10 @@ class Tasks:
         return cls(tuple(tasks), arenas)
 
 
-@dataclass(frozen=True, slots=True)
-class Broadcast:
+class Broadcast(Record):
     """A call of ``everywhere``: what it changes, stays."""
 
-    KIND: ClassVar[int] = 3
+    KIND = 3
     broadcast: int
     names: tuple[Name, ...]
     payload: Bytes
@@ -209,11 +203,10 @@ class Broadcast:
         return cls(broadcast, tuple(read_names(reader, names)), reader.take(size))
 
 
-@dataclass(frozen=True, slots=True)
-class Outcomes:
+class Outcomes(Record):
     """How tasks ended, in the order in which they did; and arenas that the daemon releases."""
 
-    KIND: ClassVar[int] = 19
+    KIND = 19
     outcomes: tuple[WireOutcome, ...]
     released: tuple[int, ...] = ()
 
@@ -243,11 +236,10 @@ class Outcomes:
         return cls(tuple(outcomes), arenas)
 
 
-@dataclass(frozen=True, slots=True)
-class BroadcastOutcome:
+class BroadcastOutcome(Record):
     """How a call of ``everywhere`` ended at this daemon."""
 
-    KIND: ClassVar[int] = 20
+    KIND = 20
     broadcast: int
     status: Status
     payload: Bytes

@@ -1,9 +1,12 @@
 """The frames between a host and a keeper: what cannot wait until a daemon has time to read."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Self
+
+from mirai_executor._record import Record
+from mirai_executor._typing import Self
 
 from ._fields import U64, Bytes, Empty, Reader, pack_block
 
@@ -16,14 +19,13 @@ _ENDED = struct.Struct("<iQI")  # exit code, tasks received, tasks that never be
 _WISHES = {0: None, 1: True, 2: False}  # of a daemon; None leaves it to the host
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(Record):
     """The first frame of a keeper: where it is, and its daemon's process id.
 
     ``cleanup`` is whether that has to clean up after each task; None leaves it to the host.
     """
 
-    KIND: ClassVar[int] = 32
+    KIND = 32
     pid: int
     host: str
     cleanup: bool | None = None
@@ -39,14 +41,13 @@ class Joined:
         return cls(pid, str(reader.block(), "utf-8"), _WISHES[wish])
 
 
-@dataclass(frozen=True, slots=True)
-class Attend:
+class Attend(Record):
     """What a host says first: how many seconds pass between two beats, of either side.
 
     ``dispatcher`` is whether its tasks wait in one queue, or are dealt out when submitted.
     """
 
-    KIND: ClassVar[int] = 40
+    KIND = 40
     seconds: float
     dispatcher: bool = True
 
@@ -58,18 +59,16 @@ class Attend:
         return cls(*reader.unpack(_ATTEND))
 
 
-@dataclass(frozen=True, slots=True)
 class Beat(Empty):
     """A sign of life."""
 
-    KIND: ClassVar[int] = 33
+    KIND = 33
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Record):
     """A task has to stop."""
 
-    KIND: ClassVar[int] = 41
+    KIND = 41
     task: int
 
     def parts(self) -> Iterator[Bytes]:
@@ -80,21 +79,19 @@ class Stop:
         return cls(*reader.unpack(U64))
 
 
-@dataclass(frozen=True, slots=True)
 class Recall(Empty):
     """The host has back what has not begun, and wants the results that are in hand."""
 
-    KIND: ClassVar[int] = 42
+    KIND = 42
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Record):
     """The daemon is to be ended by a signal.
 
     If it is ``overdue``, never having been ready, no other is to come in its place.
     """
 
-    KIND: ClassVar[int] = 43
+    KIND = 43
     signum: int
     overdue: bool = False
 
@@ -106,11 +103,10 @@ class Kill:
         return cls(*reader.unpack(_KILL))
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(Record):
     """Tasks that have not begun, and never will."""
 
-    KIND: ClassVar[int] = 34
+    KIND = 34
     tasks: tuple[int, ...]
 
     def parts(self) -> Iterator[Bytes]:
@@ -123,15 +119,14 @@ class Returned:
         return cls(_read_tasks(reader, count))
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Record):
     """How a daemon has ended: as ``subprocess`` says it, and its last words.
 
     Of the tasks that were sent to it, those after the first ``received`` were still on their way,
     and those in ``unbegun`` never began.
     """
 
-    KIND: ClassVar[int] = 35
+    KIND = 35
     code: int
     received: int
     unbegun: tuple[int, ...]

@@ -13,8 +13,9 @@ def main(*, first: bool = False) -> None:
     memory can be shared, also that of the channel.
 
     Args:
-        first: Whether to leave a fork server behind. Two more descriptors come first then: where
-            it is asked, and its own lifeline.
+        first: Whether to leave a fork server behind. Then there are two others on the command
+            line: where it is asked, which is also where those of the daemon come from, and its
+            own lifeline.
     """
     from mirai_executor import _place  # not before the lifeline holds
     from mirai_executor._page import Page
@@ -25,8 +26,7 @@ def main(*, first: bool = False) -> None:
 
     fds = list(map(int, sys.argv[1:]))
     if first:
-        control, server_lifeline, *fds = fds
-        fds = _forkserver.branch_off(control, server_lifeline, fds)
+        fds = _forkserver.branch_off(*fds)
         sys.argv[1:] = map(str, fds)
     link, lifeline, page, tickets, *channel = fds
     for fd in fds:

@@ -1,13 +1,11 @@
 """The ways in which a task can leave a trace at its daemon, and how each trace is undone."""
 
 import _locale
+import _socket
 import contextlib
 import faulthandler
 import gc
-import locale
-import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -15,7 +13,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import ModuleType
-from typing import Any
+
+from mirai_executor._typing import Any
 
 from ._look import LOOK, NEVER, Channel, SetAnew, Setting
 from ._signal_channels import of_signals
@@ -234,27 +233,49 @@ class _Locale(Setting[str]):
 
 
 class _RootLogger:
-    """What ``basicConfig`` and ``logging.disable`` change."""
+    """What ``basicConfig``, ``disable`` and ``captureWarnings`` change, once there is ``logging``.
+
+    Before somebody has imported it, it is as it will be then.
+    """
 
     name = "root logger"
-    unless_left = (
-        "logging.root.level == {c.level} and logging.root.manager.disable == {c.disabled}"
+    # To find out by a call takes longer than all of this.
+    unless_left = unless_latched = (
+        "'logging' not in sys.modules or"
+        " logging.root.level == {c.level} and logging.root.manager.disable == {c.disabled}"
         " and logging.root.handlers == {c.handlers}"
+        " and logging._warnings_showwarning is {c.shows_warnings}"
     )
-    unless_latched = unless_left
+    level, disabled = 30, 0  # WARNING, and nothing
+    shows_warnings: Any = None
+
+    def __init__(self) -> None:
+        self.handlers: list[Any] = []
 
     def take(self) -> None:
-        root = logging.root
-        self.level, self.disabled = root.level, root.manager.disable
-        self.handlers = list(root.handlers)
+        if (logging := self._module()) is not None:
+            root = logging.root
+            self.level, self.disabled = root.level, root.manager.disable
+            self.handlers = list(root.handlers)
+            self.shows_warnings = vars(logging)["_warnings_showwarning"]
 
     def restore(self) -> None:
+        if (logging := self._module()) is None:
+            return
         root = logging.root
         root.handlers[:] = self.handlers
         if root.level != self.level:
             root.setLevel(self.level)
         if root.manager.disable != self.disabled:
             logging.disable(self.disabled)
+        # captureWarnings() does nothing while it believes that it is on already.
+        vars(logging)["_warnings_showwarning"] = self.shows_warnings
+
+    @staticmethod
+    def _module() -> Any:
+        """Return the module, unless a thread is just importing it."""
+        module = sys.modules.get("logging")
+        return module if hasattr(module, "captureWarnings") else None  # which comes last
 
 
 def of_running_code(untouched: frozenset[int]) -> Iterator[Channel]:
@@ -286,8 +307,6 @@ def _hooks() -> Iterator[Channel]:
     yield _Hooks(threading, "excepthook")
     # catch_warnings(record=True), never left, would swallow all warnings to come.
     yield _Hooks(warnings, "showwarning", "formatwarning", "_showwarnmsg_impl")
-    # logging.captureWarnings() does nothing while it believes that it is on already.
-    yield _Hooks(logging, "_warnings_showwarning")
 
 
 def _tracers() -> Iterator[Channel]:
@@ -300,7 +319,6 @@ def _tracers() -> Iterator[Channel]:
 
 
 def _settings() -> Iterator[Channel]:
-    # logging, socket and locale are always loaded here: concurrent.futures.process needs them.
     yield _Umask()
     yield SetAnew("faulthandler", faulthandler.is_enabled, _write_faulthandler)
     yield Setting("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit)
@@ -309,7 +327,7 @@ def _settings() -> Iterator[Channel]:
     yield Setting("gc", gc.isenabled, lambda on: gc.enable() if on else gc.disable())
     yield Setting("gc thresholds", gc.get_threshold, lambda those: gc.set_threshold(*those))
     yield Setting("stack size of threads", threading.stack_size, threading.stack_size)
-    yield Setting("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout)
+    yield Setting("socket timeout", _socket.getdefaulttimeout, _socket.setdefaulttimeout)
     # A task that calls basicConfig() would make that of the next one do nothing.
     yield _RootLogger()
     yield _Locale()
@@ -333,8 +351,8 @@ def _write_faulthandler(on: bool) -> None:
 
 
 # locale.setlocale builds on this one, and takes twice as long to ask it.
-_read_locale: Callable[[], str] = partial(_locale.setlocale, locale.LC_ALL, None)
+_read_locale: Callable[[], str] = partial(_locale.setlocale, _locale.LC_ALL, None)
 
 
 def _write_locale(value: str) -> None:
-    locale.setlocale(locale.LC_ALL, value)
+    _locale.setlocale(_locale.LC_ALL, value)

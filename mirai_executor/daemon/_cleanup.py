@@ -24,12 +24,11 @@ Each kind of trace is a channel, in ``_channels`` and beside it; only that of th
 """
 
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from types import ModuleType
-from typing import Final, TypeAlias
 
+from mirai_executor._typing import Final, TypeAlias
 from mirai_executor.errors import MiraiError
 
 from ._channels import ListOf, of_running_code, of_values
@@ -155,6 +154,8 @@ def _failures(steps: Iterable[Callable[[], None]]) -> dict[Callable[[], None], s
         try:
             step()
         except BaseException as error:  # SystemExit too: it is the task's code
+            import traceback  # hardly ever
+
             # As text: a traceback would keep what the task made.
             failed[step] = "".join(traceback.format_exception_only(error)).strip()
     return failed

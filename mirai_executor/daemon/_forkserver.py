@@ -21,21 +21,23 @@ from mirai_executor._forking import FORK, IDENTITY, Answering
 from . import _lifeline
 
 
-def branch_off(control: int, lifeline: int, fds: list[int]) -> list[int]:
-    """Fork the first daemon now, and others when the host asks. Returns in each of them, once.
+def branch_off(control: int, lifeline: int) -> list[int]:
+    """Fork the first daemon, and others, when the host asks. Returns in each of them, once.
 
-    Where that would not be safe, this process itself becomes the daemon.
+    Where that would not be safe, this process itself becomes the first daemon.
 
     Args:
         control: The socket at which the host asks.
         lifeline: That of the server.
-        fds: The descriptors of the first daemon.
 
     Returns:
         The descriptors of the daemon that this process is now.
     """
     end = Answering(control)
-    may_fork = _may_fork(end, {0, 1, 2, control, lifeline, *fds}) and _lifeline.arm(lifeline)
+    may_fork = _may_fork(end, {0, 1, 2, control, lifeline}) and _lifeline.arm(lifeline)
+    if (order := end.next()) is None:
+        os._exit(0)  # the host has gone, or has no use for a daemon any more
+    fds = order.fds
     child = _fork() if may_fork else -1
     if child > 0:
         _lifeline.hold(lifeline)

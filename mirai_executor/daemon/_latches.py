@@ -9,13 +9,14 @@ then on. What is changed without them, by C code or inside ``os.environ``, only 
 import _locale
 import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
 import functools
-import locale
 import os
 import posix
 import signal
+import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Final
+
+from mirai_executor._typing import Any, Final
 
 # signal.signal and signal.pthread_sigmask look those of _signal up at each call.
 _FUNCTIONS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
@@ -30,7 +31,6 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("putenv", (posix, os)),  # os.environ calls these two
     ("unsetenv", (posix, os)),
     ("setlocale", (_locale,)),
-    ("_setlocale", (locale,)),
 )
 
 
@@ -46,7 +46,10 @@ class Latch:
     def __init__(self) -> None:
         self.is_open = True
         self._originals: list[tuple[ModuleType, str, Any]] = []
-        for name, modules in _FUNCTIONS:
+        functions = list(_FUNCTIONS)
+        if (locale := sys.modules.get("locale")) is not None:  # later, it finds what is watched
+            functions.append(("_setlocale", (locale,)))
+        for name, modules in functions:
             original = getattr(modules[0], name)
             watched = self._watched(original)
             for module in modules:

@@ -6,7 +6,6 @@ holds while there is nothing to undo, and all of these are compiled into one: a 
 functions would take two to three times as long.
 """
 
-import logging
 import os
 import sys
 import threading
@@ -14,11 +13,13 @@ import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import is_
-from typing import Any, Final, Generic, Protocol, TypeVar
+
+from mirai_executor._typing import Any, Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
-_MODULES: Final = {module.__name__: module for module in (logging, os, sys, threading, warnings)}
+_MODULES: Final = {module.__name__: module for module in (os, sys, threading, warnings)}
+_LATER: Final = ("logging",)  # modules that somebody may import, or nobody
 
 
 class Channel(Protocol):
@@ -69,6 +70,7 @@ class Look:
 
     def refresh(self) -> None:
         """Take note of what channels have become: after whatever changes their attributes."""
+        self._names.update({name: sys.modules.get(name) for name in _LATER})
         for name, (channel, attribute) in self._attributes.items():
             self._names[name] = getattr(channel, attribute)
 

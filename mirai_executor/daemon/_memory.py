@@ -21,7 +21,8 @@ class Memory:
     """
 
     def __init__(self, channel: int = -1) -> None:
-        self._exchange: _arena.Exchange | None = None
+        self._exchange: _arena.LateExchange | None = None
+        self._pool: _arena.Pool | None = None
         self.is_shared = False  # by the host
         self.patience: float | None = None  # seconds until rest() has something to do
         if channel < 0:
@@ -29,9 +30,13 @@ class Memory:
         if not _arena.available():
             os.close(channel)  # so that the host sends its buffers in frames
             return
-        self._pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
-        self._exchange = _arena.Exchange(self._pool, _arena.Channel(channel))
+        self._exchange = _arena.LateExchange(self._made_pool, channel)
         self.is_shared = True
+
+    def _made_pool(self) -> "_arena.Pool":
+        limit = _arena.physical_memory() // _SHARE
+        self._pool = pool = _arena.Pool(limit=limit, count=_ARENAS)
+        return pool
 
     def views(self, buffers: Sequence[Buffer]) -> Sequence[memoryview | bytearray]:
         """Return the large buffers of a task; to be called for each task that comes.
@@ -82,7 +87,8 @@ class Memory:
         if self._exchange.is_borrowing and gc.isenabled():
             gc.collect()  # the frames of an error are often cycles; and there is nothing to do
             released += self._exchange.take_released()
-        self._pool.trim()
+        if self._pool is not None:
+            self._pool.trim()
         # Nothing tells when a view dies that a task has left somewhere; ever more seldom is fine.
         self.patience = 2 * self.patience if self._exchange.is_borrowing else None
         return released if self._exchange.tell() or released else None
@@ -91,4 +97,5 @@ class Memory:
         """Let go of everything."""
         if self._exchange is not None:
             self._exchange.close()
+        if self._pool is not None:
             self._pool.close()

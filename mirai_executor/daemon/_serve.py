@@ -13,14 +13,14 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Sequence
-from typing import Any
 
 from mirai_executor import _payload, _wire
 from mirai_executor._page import STOP_SIGNAL, Page
+from mirai_executor._payload import Namespace
 from mirai_executor._tickets import Tickets
 from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor._typing import Any
 from mirai_executor._version import __version__
 from mirai_executor._wire import Bytes, Name, Status
 from mirai_executor.errors import MiraiInterrupt, PayloadError
@@ -48,7 +48,7 @@ class Daemon:
         self._in_hand: list[_wire.WireOutcome] = []  # results not sent yet
         self._table: _Table = ()  # of the last task that came
         self._interrupts = Interrupts(page, self._send_results)
-        self._namespace: _payload.Namespace
+        self._namespace: Namespace
         self._snapshot: Snapshot | None = None
         self._cleanup_failed = False
         self._leaving = False
@@ -114,7 +114,7 @@ class Daemon:
     def _initialize(self, setup: Any) -> None:
         preparation, initializer, cleanup = setup
         latch = Latch() if cleanup else None
-        self._namespace = _payload.Namespace(preparation)
+        self._namespace = Namespace(preparation)
         if initializer is not None:
             table = self._receive_names([Name(*entry) for entry in initializer.names])
             status, payload, _ = self._attempt(BROADCAST, table, initializer.blob, persist=True)
@@ -196,6 +196,8 @@ class Daemon:
             else:  # our handlers included
                 self._snapshot.restore(self._namespace.host_names, by_latch=by_latch)
         except BaseException:  # whatever it was: it must not reach the next task
+            import traceback  # hardly ever
+
             traceback.print_exc()
             self._cleanup_failed = True
         if self._is_spoilt() and not self._leaving:
@@ -263,6 +265,8 @@ class Daemon:
         if isinstance(error, SystemExit) and (error.code is None or type(error.code) is int):
             status = (error.code or 0) & 0xFF
         elif error is not None:
+            import traceback
+
             traceback.print_exception(error)
         _streams.flush()
         os._exit(status)

@@ -11,7 +11,8 @@ from _signal import (  # type: ignore[import-not-found]  # typeshed leaves it ou
 )
 from collections.abc import Iterator
 from functools import partial
-from typing import Final
+
+from mirai_executor._typing import Final
 
 from ._look import LOOK, NEVER, Channel, SetAnew
 

@@ -1,13 +1,16 @@
 """The channel of the standard streams: each task finds them open, whatever the last one did."""
 
+from __future__ import annotations
+
 import io
 import os
 import select
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+
+from mirai_executor._record import Record
+from mirai_executor._typing import Any, Final
 
 _STREAMS: Final = {
     "stdin": 0, "stdout": 1, "stderr": 2, "__stdin__": 0, "__stdout__": 1, "__stderr__": 2,
@@ -73,8 +76,7 @@ class Streams:
             self._saved[alias] = self._live[alias] = stream
 
 
-@dataclass(frozen=True)
-class _Layout:
+class _Layout(Record):
     """How to open a standard stream again, just as it was."""
 
     open_raw: Callable[[], Any]
@@ -82,7 +84,7 @@ class _Layout:
     text: dict[str, Any]
 
     @classmethod
-    def of(cls, stream: Any, descriptor: int) -> "_Layout | None":
+    def of(cls, stream: Any, descriptor: int) -> _Layout | None:
         """Return None if it is not text on that descriptor, or closed."""
         try:
             if not isinstance(stream, io.TextIOWrapper) or stream.fileno() != descriptor:

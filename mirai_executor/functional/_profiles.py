@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from mirai_executor._status import Info, Status
 from mirai_executor.errors import DaemonsNotSetError
-from mirai_executor.executor import Info, MiraiExecutor, Status
+from mirai_executor.executor import MiraiExecutor
 from mirai_executor.futures import MiraiFuture
 
 if TYPE_CHECKING:

@@ -10,22 +10,50 @@
     LocalLauncher ──► a daemon here, which inherits its link
 """
 
-from ._cluster import ClusterConfig, Scheduler, cluster_config
-from ._daemon import (
-    Command,
-    DaemonCommand,
-    HttpRequest,
-    Launcher,
-    PrivateFile,
-    Submission,
-    Until,
-    shell_command,
-)
-from ._http import HttpConfig, http_config
-from ._launch import Launched, launch, stop
-from ._local import LocalLauncher
-from ._remote import RemoteConfig, remote_config
-from ._ssh import Remote, SshConfig, ssh_config
+from __future__ import annotations
+
+from mirai_executor._lazily import door
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._cluster import ClusterConfig, Scheduler, cluster_config
+    from ._daemon import (
+        Command,
+        DaemonCommand,
+        HttpRequest,
+        Launcher,
+        PrivateFile,
+        Submission,
+        Until,
+        shell_command,
+    )
+    from ._http import HttpConfig, http_config
+    from ._launch import Launched, launch, stop
+    from ._local import LocalLauncher
+    from ._remote import RemoteConfig, remote_config
+    from ._ssh import Remote, SshConfig, ssh_config
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "_cluster": ("ClusterConfig", "Scheduler", "cluster_config"),
+            "_daemon": (
+                "Command",
+                "DaemonCommand",
+                "HttpRequest",
+                "Launcher",
+                "PrivateFile",
+                "Submission",
+                "Until",
+                "shell_command",
+            ),
+            "_http": ("HttpConfig", "http_config"),
+            "_launch": ("Launched", "launch", "stop"),
+            "_local": ("LocalLauncher",),
+            "_remote": ("RemoteConfig", "remote_config"),
+            "_ssh": ("Remote", "SshConfig", "ssh_config"),
+        },
+    )
 
 __all__ = [
     "ClusterConfig",

@@ -1,12 +1,15 @@
 """Starts daemons on this machine: fresh interpreters that inherit their link."""
 
+from __future__ import annotations
+
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from mirai_executor._place import limit_behind
+from mirai_executor._private import optional
+from mirai_executor._record import Record
 from mirai_executor.errors import LaunchError
 
 # -P keeps the working directory off the path: a signal.py there must not stop a daemon. The
@@ -14,11 +17,18 @@ from mirai_executor.errors import LaunchError
 _PROGRAM = (
     "import sys; sys.path.append({home!r}); from mirai_executor.daemon import main; main({how})"
 )
-_HOME = str(Path(__file__).resolve().parents[2])
+# Not by pathlib, which takes milliseconds to import.
+_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # noqa: PTH120
 
 
-@dataclass(frozen=True)
-class LocalLauncher:
+def _flags_of_this_interpreter() -> list[str]:
+    """Return -W, -X, -O and the like, as multiprocessing passes them on."""
+    loss = "daemons start without the options of this interpreter, as -W, -X and -O."
+    found: list[str] = optional("subprocess", "_args_from_interpreter_flags", list, loss)()
+    return found
+
+
+class LocalLauncher(Record):
     """How daemons are started on this machine.
 
     Args:
@@ -32,7 +42,7 @@ class LocalLauncher:
     stdout: int | None = None
 
     def __post_init__(self) -> None:
-        if self.python is not None and not isinstance(self.python, (str, Path)):
+        if self.python is not None and not isinstance(self.python, (str, os.PathLike)):
             raise TypeError(f"python must be the path of an interpreter, not {self.python!r}")
 
     def command(self, fds: Sequence[int], server: Sequence[int] = ()) -> tuple[str, ...]:
@@ -43,13 +53,13 @@ class LocalLauncher:
         Raises:
             LaunchError: There is no Python interpreter to run it.
         """
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does: -W, -X, -O ... of the host
+        flags = _flags_of_this_interpreter()
         program = _PROGRAM.format(home=_HOME, how="first=True" if server else "")
         return (self._interpreter(), *flags, "-P", "-c", program, *map(str, (*server, *fds)))
 
     def start(
         self, fds: Sequence[int], stderr: int, server: Sequence[int] = ()
-    ) -> "subprocess.Popen[bytes]":
+    ) -> subprocess.Popen[bytes]:
         """Start one daemon, in a session of its own. Returns before it is ready.
 
         Args:
@@ -77,7 +87,7 @@ class LocalLauncher:
     def _interpreter(self) -> str:
         if self.python is not None:
             return self.python
-        if sys.executable and "py" in Path(sys.executable).name.lower():
+        if sys.executable and "py" in os.path.basename(sys.executable).lower():  # noqa: PTH119
             return sys.executable
         raise LaunchError(
             f"cannot start daemons: sys.executable is {sys.executable!r}, which is not a Python "

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import work
-from benchmarks.once import WORKERS, check
+from benchmarks.checks import check
+from benchmarks.once import WORKERS
 from mirai_executor import MiraiExecutor
 from mirai_executor._core import (
     Command,

@@ -43,6 +43,7 @@ class Beside:
 
 
 ALWAYS = dict.fromkeys(range(5), 1.0)
+SHAPED = {0: 1.2, 2: 1.0}
 
 BESIDE = (
     Beside("round trip", "round_trips", ("p50", "mean", "p95"), ALWAYS),
@@ -50,6 +51,14 @@ BESIDE = (
     Beside("map of 5,000", "mapped", must=dict.fromkeys(ALWAYS, 3.0)),
     Beside("200 x 10 ms asleep", "resting", must=ALWAYS, ideal=1.0),
     Beside("200 x 10 ms computing", "computing", must=ALWAYS, ideal=1.0),
+    Beside("chain from callbacks", "chain", must=SHAPED),
+    Beside("diamond", "diamond", must=SHAPED),
+    Beside("reduction tree", "reduction", must=SHAPED),
+    Beside("bag of no-ops", "bag", must=SHAPED),
+    Beside("bag of 100 kB", "bag_100_kb", must=SHAPED),
+    Beside("bag of 10 MB", "bag_10_mb", must=SHAPED),
+    Beside("tiled Cholesky", "cholesky", must=SHAPED),
+    Beside("METG(50 %)", "granularity", peers=("processes (spawn)", "loky")),
 )
 
 

@@ -10,20 +10,13 @@ import time
 from collections.abc import Callable
 
 from benchmarks import work
+from benchmarks.checks import check
+from benchmarks.granularity import granularity
 from benchmarks.peers import PEERS, Peer
+from benchmarks.shapes import SHAPES
 
 WORKERS = 2
 _WARM_UP = 40
-
-
-class WrongAnswerError(AssertionError):
-    """A measured executor returned something else than it should."""
-
-
-def check(condition: bool) -> None:
-    """End the run if an answer is wrong."""
-    if not condition:
-        raise WrongAnswerError
 
 
 def warm_up(peer: Peer) -> None:
@@ -82,6 +75,11 @@ def _trips(peer: Peer) -> dict[str, float]:
     }
 
 
+def _granularity(peer: Peer) -> float:
+    warm_up(peer)
+    return granularity(peer, WORKERS)
+
+
 def _alone(measure: Callable[[Peer], float]) -> Callable[[Peer], dict[str, float]]:
     return lambda peer: {"": measure(peer)}
 
@@ -92,6 +90,8 @@ MEASURES: dict[str, Callable[[Peer], dict[str, float]]] = {
     "mapped": _alone(mapped),
     "resting": _alone(lambda peer: _of_10_ms(peer, work.rest, 0.01)),
     "computing": _alone(lambda peer: _of_10_ms(peer, work.sleep_ms, 10)),
+    "granularity": _alone(_granularity),
+    **{name: _alone(shape) for name, shape in SHAPES.items()},
 }
 
 

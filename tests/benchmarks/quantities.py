@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import work
-from benchmarks.once import WORKERS, burst, check, mapped, round_trips, warm_up
+from benchmarks.checks import check
+from benchmarks.once import WORKERS, burst, mapped, round_trips, warm_up
 from benchmarks.peers import PEERS, Peer
 
 

@@ -72,6 +72,6 @@ def test_a_docstring_begins_with_one_sentence_and_fits_a_terminal(name: str) -> 
     assert summary.endswith(".")
     assert rest == "" or rest.startswith("\n")
     # A colon there would make Sphinx take what stands before it for a type.
-    assert not re.search(r"Returns:\n[^:]*[^`:]: ", inspect.getdoc(DOCUMENTED[name]) or "")
+    assert not re.search(r"Returns:\n[^:\n]*[^`:\n]: ", inspect.getdoc(DOCUMENTED[name]) or "")
     for line in (inspect.getdoc(DOCUMENTED[name]) or "").splitlines():
         assert not line.lstrip().startswith((">>>", "...")) or len(line) < 90

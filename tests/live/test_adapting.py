@@ -12,6 +12,8 @@ from mirai_executor._core import scaling
 
 SECONDS = 30.0
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def executor() -> Iterator[MiraiExecutor]:

@@ -13,6 +13,8 @@ import pytest
 from live.mischief import SOON
 from mirai_executor import demo
 
+pytestmark = pytest.mark.once
+
 COMMAND = [sys.executable, "-W", "error", "-m", "mirai_executor", "demo"]
 
 

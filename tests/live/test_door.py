@@ -23,7 +23,7 @@ from mirai_executor._host import _door
 from mirai_executor.credentials import DaemonHandshake, Opener, Sealer, Secret
 from mirai_executor.urls import Url
 
-pytestmark = pytest.mark.own_url
+pytestmark = [pytest.mark.own_url, pytest.mark.once]
 
 SCHEMES = ["tcp", "tls+tcp", "ipc"]
 LENGTH = struct.Struct("<Q")

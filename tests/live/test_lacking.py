@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from live import lacking
-from live.hosts import Script, script
+from live.hosts import Script, run, script
 
 STORY = """
 import sys
@@ -117,3 +117,23 @@ def test_a_killed_host_takes_its_daemons_along_without(
         host.kill()
         host.end()
         assert host.leaves_nothing()
+
+
+@pytest.mark.local_link("daemons elsewhere are started by a thread")
+@pytest.mark.parametrize("pidfds", [True, False])
+def test_the_last_thread_that_a_system_grants_runs_an_executor_to_its_end(pidfds: bool) -> None:
+    code = f"""
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    if not {pidfds}:
+        del os.pidfd_open
+    threading.Thread.start = start
+    with MiraiExecutor(1) as executor:
+        try:
+            executor.submit(os._exit, 3).result(30)
+        except Exception as error:
+            say(error.exitcode, executor.submit(abs, -1).result(30))
+    """
+    ended = run(code)
+    assert (ended.code, ended.out, ended.err) == (0, "3 1\n", "")

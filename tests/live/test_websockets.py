@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("pynng", reason="WebSockets need pynng, which has no wheel for Python 3.15")
+
 from live.hosts import run, script
 from live.mischief import Bell, crash, ring
 from mirai_executor import DaemonLostError, MiraiExecutor

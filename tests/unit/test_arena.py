@@ -891,7 +891,7 @@ class Traffic(RuleBasedStateMachine):
             channel.close()
 
 
-TestTraffic = Traffic.TestCase
+TestTraffic = pytest.mark.once(Traffic.TestCase)
 TestTraffic.settings = settings(
     max_examples=60,
     stateful_step_count=40,

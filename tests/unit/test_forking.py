@@ -27,10 +27,19 @@ def test_a_server_is_told_which_process_it_has_to_be(sides: Sides) -> None:
     assert answering.next() == (IDENTITY, 4711, [])
 
 
-def test_the_first_daemon_is_named_unasked(sides: Sides) -> None:
+def test_the_first_daemon_can_be_ordered_long_before_it_is_there(sides: Sides) -> None:
     asking, answering = sides
+    fds = os.pipe()
+    asking.tell_identity(4711)
+    asking.order(fds)  # returns, though nobody answers yet
+    assert answering.next() == (IDENTITY, 4711, [])
+    order = answering.next()
+    assert order is not None
+    assert (order.what, len(order.fds)) == (FORK, 2)
     answering.answer(4712)
     assert asking.first_daemon() == 4712
+    for fd in (*fds, *order.fds):
+        os.close(fd)
 
 
 def test_a_fork_is_asked_for_with_copies_of_descriptors_that_no_program_inherits(

@@ -1,23 +1,24 @@
 """A future has what somebody needs of it, made when they do, and each end is told once."""
 
+import ast
 import concurrent.futures
-import gc
 import itertools
-import os
 import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, InvalidStateError
-from typing import Any, cast
+from concurrent.futures import CancelledError, Future, InvalidStateError, _base
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mirai_executor import futures
+import mirai_executor
 from mirai_executor._core import TaskId
 from mirai_executor.futures import MiraiFuture
 
 PATIENCE = 30.0
+PACKAGE = Path(mirai_executor.__file__).parent
 
 
 class Nobody:
@@ -167,55 +168,227 @@ def test_one_that_is_cancelled_takes_no_result(
             future.result()
 
 
-def test_a_forked_child_can_use_futures_though_a_thread_of_the_parent_was_at_one() -> None:
-    held, go_on = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with futures._common_lock:
-            held.set()
-            go_on.wait(PATIENCE)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait(PATIENCE)
-    try:
-        if not (pid := os.fork()):
-            future = new_future()
-            end(future, with_a_value)
-            os._exit(future.result())
-        _, status = os.waitpid(pid, 0)
-    finally:
-        go_on.set()
-        thread.join()
-    assert os.waitstatus_to_exitcode(status) == 7
+def left_in(future: MiraiFuture[int]) -> Iterator[Callable[[], object]]:
+    """What a main thread enters for a future, and never leaves if it is interrupted there."""
+    waiter = _base._AllCompletedWaiter(1, stop_on_exception=False)
+    future._waiters.append(waiter)
+    yield future._condition.acquire
+    yield future._condition.__enter__
+    yield waiter.lock.__enter__
+    as_completed = _base._AsCompletedWaiter()
+    future._waiters.append(as_completed)
+    yield as_completed.lock.__enter__
 
 
-def test_no_garbage_is_collected_while_all_others_wait() -> None:
-    # It runs any code, which may wait for a future that needs the same lock.
-    def note(phase: str, info: object) -> None:
-        held.append(futures._common_lock._is_owned())  # type: ignore[attr-defined]
-
-    held: list[bool] = []
-    thresholds = gc.get_threshold()
-    gc.set_threshold(1, 1, 1)
-    gc.callbacks.append(note)
-    try:
-        for finish in ENDS:
-            for _ in range(50):
-                future = new_future()
-                assert not future.done()
-                end(future, finish)
-                end(new_future(), finish)
-                assert future.result() == 7
-    finally:
-        gc.callbacks.remove(note)
-        gc.set_threshold(*thresholds)
-    assert held
-    assert not any(held)
+@pytest.mark.parametrize("finish", [*ENDS, MiraiFuture.end_cancelled])
+def test_whatever_an_interrupt_leaves_locked_holds_up_neither_the_host_nor_others(
+    finish: Callable[[MiraiFuture[int]], None],
+) -> None:
+    # "with lock:" in the main thread, and a KeyboardInterrupt after its __enter__.
+    future = new_future()
+    for enter in left_in(future):
+        enter()
+    told: list[object] = []
+    future.add_done_callback(told.append)
+    host = threading.Thread(target=end, args=(future, finish), daemon=True)
+    host.start()
+    host.join(PATIENCE)
+    assert not host.is_alive()
+    assert told == [future]
+    for _ in range(2):  # and the main thread can go on with it
+        done, not_done = concurrent.futures.wait([future], PATIENCE)
+        assert (done, not_done) == ({future}, set())
+        assert list(concurrent.futures.as_completed([future], PATIENCE)) == [future]
+    assert future.cancelled() == (finish is MiraiFuture.end_cancelled)
 
 
-def test_what_the_standard_library_looks_for_is_there() -> None:
-    future = cast("Any", new_future())
-    with future._condition:
-        assert (future._waiters, future._done_callbacks) == ([], [])
-        assert future._state == "PENDING"
+def test_the_package_makes_no_lock_that_is_not_accounted_for() -> None:
+    # A lock of the main thread's that the host thread takes, too, may stay locked for ever.
+    makers = {"Lock", "RLock", "allocate_lock", "Condition", "Event", "Semaphore", "Barrier"}
+    found = {
+        f"{path.relative_to(PACKAGE)}: {ast.unparse(node)}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in makers
+    }
+    assert found == {
+        "_host/__init__.py: threading.Lock()",  # the host thread's own, never waited for
+        "_host/_registry.py: threading.RLock()",  # the main thread takes it in C, around a fork
+        "_host/_relay.py: threading.Lock()",  # of the relay thread and the host thread
+        "_host/_waiting.py: threading.Lock()",  # each of one thread, and others only release it
+        "_transport/_tunnel.py: threading.Event()",  # who closes a listener waits for its thread
+    }
+
+
+class Race:
+    """Futures that end one by one on a thread, while others wait for all of them."""
+
+    def __init__(self, moments: random.Random, finish: Callable[[MiraiFuture[int]], None]) -> None:
+        self.futures = [new_future() for _ in range(4)]
+        self._delays = [moments.randrange(40) for _ in self.futures]
+        self._cancelled = moments.choice(self.futures)
+        self._finish = finish
+        self._gate = threading.Barrier(3)
+        self.came: list[Future[int]] = []
+        self.first: set[Future[int]] = set()
+        self.done: set[Future[int]] = set()
+
+    def run(self) -> None:
+        threads = [threading.Thread(target=each) for each in (self._end, self._follow)]
+        for thread in threads:
+            thread.start()
+        self._gate.wait(PATIENCE)
+        first = concurrent.futures.FIRST_COMPLETED
+        self.first = concurrent.futures.wait(self.futures, PATIENCE, first).done
+        self.done = concurrent.futures.wait(self.futures, PATIENCE).done
+        for thread in threads:
+            thread.join(PATIENCE)
+
+    def _end(self) -> None:
+        self._gate.wait(PATIENCE)
+        for future, delay in zip(self.futures, self._delays, strict=True):
+            for _ in range(delay):
+                threading.get_ident()
+            if future is self._cancelled:
+                future.cancel()
+            end(future, self._finish)
+
+    def _follow(self) -> None:
+        self._gate.wait(PATIENCE)
+        self.came.extend(concurrent.futures.as_completed(self.futures, PATIENCE))
+
+
+@pytest.mark.usefixtures("restless")
+@pytest.mark.parametrize("finish", ENDS)
+def test_wait_and_as_completed_see_each_end_once_whenever_it_comes(
+    finish: Callable[[MiraiFuture[int]], None],
+) -> None:
+    moments = random.Random(11)
+    for _ in range(150):
+        race = Race(moments, finish)
+        race.run()
+        assert race.first
+        assert race.done == set(race.futures)
+        assert sorted(race.came, key=id) == sorted(race.futures, key=id)
+
+
+def test_wait_wakes_up_for_an_error_if_asked_and_else_for_the_last() -> None:
+    for return_when, ended in (
+        (concurrent.futures.FIRST_EXCEPTION, 2),
+        (concurrent.futures.ALL_COMPLETED, 3),
+    ):
+        waiting = [new_future() for _ in range(3)]
+        results: list[Any] = []
+        thread = threading.Thread(
+            target=lambda waiting=waiting, how=return_when, results=results: results.append(
+                concurrent.futures.wait(waiting, PATIENCE, how)
+            )
+        )
+        thread.start()
+        while not all(future._audience and future._audience.tells for future in waiting):
+            threading.Event().wait(0.001)
+        waiting[0].set_value(7)
+        waiting[1].set_exception(ValueError())
+        if ended == 3:
+            waiting[2].set_value(7)
+        thread.join(PATIENCE)
+        assert results == [(set(waiting[:ended]), set(waiting[ended:]))]
+
+
+def test_wait_takes_ours_beside_those_of_the_standard_library() -> None:
+    for order in itertools.permutations(range(4)):
+        ours = [new_future(), new_future()]
+        theirs: list[Future[int]] = [Future(), Future()]
+        mixed: list[Future[int]] = [*ours, *theirs]
+        results: list[Any] = []
+        thread = threading.Thread(
+            target=lambda mixed=mixed, results=results: results.append(
+                concurrent.futures.wait(mixed, PATIENCE)
+            )
+        )
+        thread.start()
+        for i in order:
+            mixed[i].set_result(i)
+        thread.join(PATIENCE)
+        assert results == [(set(mixed), set())]
+
+
+def test_a_wait_that_times_out_says_what_has_ended() -> None:
+    ended, open_ = new_future(), new_future()
+    ended.set_value(7)
+    assert concurrent.futures.wait([ended, open_], 0.01) == ({ended}, {open_})
+    with pytest.raises(TimeoutError):
+        list(concurrent.futures.as_completed([ended, open_], 0.01))
+    with pytest.raises(TimeoutError):
+        open_.result(0.01)
+    assert open_._audience is not None
+    assert not open_._audience.tells
+
+
+def test_two_threads_that_decode_at_once_get_the_same_object() -> None:
+    gate = threading.Barrier(2)
+
+    def decode(_: object) -> object:
+        gate.wait(PATIENCE)  # both are here
+        return object()
+
+    future: MiraiFuture[object] = MiraiFuture(TaskId(1), Nobody())
+    future.set_outcome(decode, None, failed=False)
+    got: list[object] = []
+    threads = [threading.Thread(target=lambda: got.append(future.result())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert got[0] is got[1] is future.result()
+
+
+def test_a_task_that_was_cancelled_before_it_started_never_starts() -> None:
+    for _ in range(200):
+        future: MiraiFuture[int] = MiraiFuture(TaskId(1), Nobody(), cancel_running=False)
+        gate = threading.Barrier(2)
+        started: list[bool] = []
+
+        def start(
+            future: MiraiFuture[int] = future,
+            gate: threading.Barrier = gate,
+            started: list[bool] = started,
+        ) -> None:
+            gate.wait(PATIENCE)
+            started.append(future.start())
+
+        thread = threading.Thread(target=start)
+        thread.start()
+        gate.wait(PATIENCE)
+        cancelled = future.cancel()
+        thread.join(PATIENCE)
+        assert started == [not cancelled]
+        assert future.cancelled() == cancelled
+        assert future.running() != cancelled
+
+
+def test_the_base_class_called_by_name_sees_what_ours_see() -> None:
+    future = new_future()
+    ending = threading.Thread(target=end, args=(future, with_bytes))
+    assert not Future.done(future)
+    with pytest.raises(TimeoutError):
+        Future.result(future, 0.01)
+    ending.start()
+    assert Future.result(future, PATIENCE) == 7
+    assert Future.exception(future) is None
+    assert Future.done(future)
+    ending.join(PATIENCE)
+
+
+def test_a_future_is_told_to_run_as_one_of_the_standard_library() -> None:
+    future = new_future()
+    assert future.set_running_or_notify_cancel()
+    with pytest.raises(RuntimeError):
+        future.set_running_or_notify_cancel()
+    future = new_future()
+    future.cancel()
+    done: list[object] = []
+    future.add_done_callback(done.append)
+    assert not future.set_running_or_notify_cancel()
+    assert concurrent.futures.wait([future], 0).done == {future}
+    assert done == [future]

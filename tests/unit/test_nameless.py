@@ -102,6 +102,20 @@ def test_without_shared_memory_a_file_lies_in_the_temporary_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_no_place_is_left_the_error_says_why_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "memfd_create", fail(errno.EPERM))
+    monkeypatch.setattr(_nameless, "_SHARED_MEMORY", str(tmp_path / "none"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail(errno.EROFS))
+    with pytest.raises(OSError, match="a file of 4 bytes can lie neither in memory") as raised:
+        _nameless.create("mirai-test", b"data")
+    told = str(raised.value)
+    assert "memory ([Errno 1] Operation not permitted), nor" in told
+    assert f"nor in {tmp_path}/none ([Errno 2] No such file" in told
+    assert "nor in the temporary folder ([Errno 30] Read-only" in told
+
+
 def test_where_no_descriptor_is_free_nothing_else_is_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

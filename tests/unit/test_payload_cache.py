@@ -120,7 +120,7 @@ def set_keyword(n): default.__kwdefaults__["k"] = n
 def new_keyword(n): default.__kwdefaults__ = {"k": n}
 def mark(n): default.mark = n
 def unmark(n): default.__dict__.pop("mark", None)
-def annotate(n): annotated.__annotations__["x"] = (int, str, "int", None)[n]
+def annotate(n): annotated.__annotations__ = {"x": (int, str, "int", None)[n]}
 def document(n): annotated.__doc__ = str(n)
 def rename(n): annotated.__name__ = f"name{n}"
 def rebind_odd(n): globals().update(odd=(lambda m: n))

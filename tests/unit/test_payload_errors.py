@@ -13,8 +13,10 @@ from typing import Any, NoReturn
 
 import pytest
 
+from mirai_executor._core import TaskId
 from mirai_executor._payload import decode_error, decode_value, encode_error, encode_value
 from mirai_executor.errors import DaemonLostError, PayloadError, RemoteError
+from mirai_executor.futures import MiraiFuture
 from unit.test_payload_driver import run_host
 
 
@@ -320,6 +322,18 @@ def test_texts_that_fail_or_are_huge_are_survived() -> None:
 def test_a_result_that_cannot_be_pickled_is_named() -> None:
     with pytest.raises(PayloadError, match=r"cannot pickle result\['a'\]\[1\] \(a _thread.lock"):
         encode_value({"a": [1, threading.Lock()]})
+
+
+def test_a_future_is_named_with_its_own_reason_instead_of_its_parts() -> None:
+    class Nobody:
+        lock = threading.Lock()
+
+        def cancel(self, task: TaskId, *, running: bool) -> None: ...
+
+    future: MiraiFuture[int] = MiraiFuture(TaskId(1), Nobody())
+    match = r"result\[0\] \(a mirai_executor.futures.MiraiFuture object\): .* send its result"
+    with pytest.raises(PayloadError, match=match):
+        encode_value([future])
 
 
 def test_what_user_code_raises_while_it_is_pickled_is_the_error() -> None:

@@ -14,7 +14,7 @@ def control_groups(tmp_path: Path, own: str, files: dict[str, str]) -> list[int]
         file = tmp_path / "fs" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    return list(_place._quotas(tmp_path / "fs", tmp_path / "own"))
+    return list(_place._quotas(str(tmp_path / "fs"), str(tmp_path / "own")))
 
 
 def test_a_quota_of_version_2_is_rounded_up(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_quota_of_version_1_is_found_in_its_controller(tmp_path: Path) -> None
 
 
 def test_a_system_without_control_groups_has_no_quota(tmp_path: Path) -> None:
-    assert list(_place._quotas(tmp_path, tmp_path / "missing")) == []
+    assert list(_place._quotas(str(tmp_path), str(tmp_path / "missing"))) == []
 
 
 def test_the_smallest_number_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,45 @@
+"""Pickles, at a daemon, the results that plain pickle would get wrong."""
+
+from types import ModuleType
+
+from mirai_executor._payload import namespace, rebuild
+from mirai_executor._payload.buffers import Value, dump_value
+from mirai_executor._payload.culprits import explain, said_by_pickle
+from mirai_executor._payload.pickler import PayloadPickler, dump
+from mirai_executor._payload.places import Home, Kind
+
+__all__ = ["OutcomePickler", "dump_carefully"]
+
+
+class OutcomePickler(PayloadPickler):
+    """Pickles a result: by reference what the host has."""
+
+    make_class = staticmethod(rebuild.make_kept_class)
+    fill_class = staticmethod(rebuild.fill_kept_class)
+
+    def by_reference(self, home: Home) -> bool:
+        daemon = namespace.current
+        if home.kind is Kind.MAIN and daemon is not None:
+            return home.root in daemon.host_names
+        return home.kind is not Kind.HELD or daemon is None or _is_the_hosts(home.module)
+
+    def travels_with_its_names(self, module: ModuleType) -> bool:
+        return not _is_the_hosts(module.__name__)
+
+
+def _is_the_hosts(module: str) -> bool:
+    return module in (rebuild.held_modules or {})
+
+
+def dump_carefully(value: object, *, out_of_band: bool, apart: bool) -> Value:
+    """Turn a result into bytes, as ``encode_value`` does."""
+    try:
+        return dump_value(OutcomePickler, value, out_of_band=out_of_band, apart=apart)
+    except BaseException as error:
+        if said_by_pickle(error):
+            raise explain({"result": value}, _probe, error) from error
+        raise
+
+
+def _probe(obj: object) -> bytes:
+    return dump(OutcomePickler, obj)

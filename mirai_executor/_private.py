@@ -1,0 +1,170 @@
+"""Lists every name of others that they may rename without a word, and says so when one is gone.
+
+::
+
+    room is imported ── check(room) ── all are there ──► goes on
+                                   └── one is missing ─► ImportError: which, and what to install
+    room has another way ── optional ── it is missing ─► RuntimeWarning: what is lost; goes on
+
+A unit test removes each name in turn, and another one looks for names that are not listed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ._version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["NEEDED", "OPTIONAL", "PYTHONS", "TESTED", "Names", "check", "missing", "optional"]
+
+PYTHONS = "3.11 to 3.15"
+# The versions of requirements.lock: what to install where another one lacks something.
+TESTED = {"cloudpickle": "3.1.3", "pynng": "0.9.0", "tblib": "3.2.2"}
+
+
+class Names:
+    """The private names of one owner, and the tests that fail when they mean something else.
+
+    Args:
+        owner: A module or a class; with ``()``, an instance of that class.
+        names: Separated by spaces.
+        guard: A file of tests.
+    """
+
+    def __init__(self, owner: str, names: str, guard: str) -> None:
+        self.owner = owner
+        self.names = names.split()
+        self.guard = guard
+
+
+# By room. A room imports nothing for this: its own imports come first.
+NEEDED = {
+    "futures": (
+        Names(
+            "concurrent.futures._base",
+            "CANCELLED CANCELLED_AND_NOTIFIED FINISHED LOGGER PENDING RUNNING",
+            "tests/unit/test_futures.py",
+        ),
+        # What Future.__init__ makes, which is not called, and others look at.
+        Names(
+            "concurrent.futures.Future()",
+            "_condition _done_callbacks _exception _result _state _waiters",
+            "tests/contract/cpython/test_cpython.py",
+        ),
+        Names("concurrent.futures.Future", "_invoke_callbacks", "tests/unit/test_futures.py"),
+    ),
+    "_payload.hooks": (
+        Names(
+            "cloudpickle.cloudpickle",
+            "_BUILTIN_TYPE_NAMES _DYNAMIC_CLASS_TRACKER_BY_ID _builtin_type _class_setstate "
+            "_decompose_typevar _dynamic_class_reduce _make_skeleton_class _make_typevar",
+            "tests/unit/test_payload_main.py",
+        ),
+        Names("cloudpickle.Pickler", "_dispatch_table", "tests/unit/test_payload_functions.py"),
+    ),
+    "_transport._nng": (
+        Names("pynng.nng", "_pynng_atexit", "tests/live/test_websockets.py"),
+        Names(
+            "pynng.lib",
+            "NNG_AF_INET NNG_EADDRINUSE NNG_EADDRINVAL NNG_ECLOSED NNG_ECONNREFUSED NNG_ECRYPTO "
+            "NNG_ENOFILES NNG_ENOMEM NNG_EPEERAUTH NNG_ETIMEDOUT NNG_INIT_NUM_EXPIRE_THREADS "
+            "NNG_INIT_NUM_POLLER_THREADS NNG_INIT_NUM_RESOLVER_THREADS NNG_INIT_NUM_TASK_THREADS "
+            "NNG_TLS_1_2 NNG_TLS_1_3 nng_aio_abort nng_aio_alloc nng_aio_count nng_aio_free "
+            "nng_aio_get_output nng_aio_result nng_aio_set_iov nng_aio_set_timeout nng_aio_stop "
+            "nng_aio_wait nng_init_set_parameter nng_strerror nng_stream_close "
+            "nng_stream_dialer_alloc nng_stream_dialer_close nng_stream_dialer_dial "
+            "nng_stream_dialer_free nng_stream_dialer_set_bool nng_stream_dialer_set_ptr "
+            "nng_stream_free nng_stream_get_addr nng_stream_get_bool nng_stream_listener_accept "
+            "nng_stream_listener_alloc nng_stream_listener_close nng_stream_listener_free "
+            "nng_stream_listener_get_size nng_stream_listener_listen nng_stream_listener_set_bool "
+            "nng_stream_listener_set_ptr nng_stream_listener_set_size nng_stream_recv "
+            "nng_stream_send nng_tls_config_version",
+            "tests/live/test_websockets.py",
+        ),
+    ),
+}
+
+# Those without which a room goes on, by optional() or in its own way; and those that it can look
+# for only when it needs them.
+OPTIONAL = (
+    Names("threading", "_register_atexit", "tests/live/test_exit.py"),
+    Names("subprocess", "_args_from_interpreter_flags", "tests/live/test_launching.py"),
+    Names(
+        "concurrent.futures.process", "_RemoteTraceback", "tests/contract/cpython/test_cpython.py"
+    ),
+    # Made when TLS is asked for, and looked for then.
+    Names("pynng.TLSConfig()", "_tls_config", "tests/live/test_websockets.py"),
+    # Without it, what a task unpickles by name is imported each time it is looked up.
+    Names("sys.__spec__", "_initializing", "tests/unit/test_payload_main.py"),
+    # Without them, an event loop that a task has left set stays set.
+    Names("asyncio.events", "_event_loop_policy", "tests/unit/test_cleanup.py"),
+    Names("asyncio.DefaultEventLoopPolicy()", "_local", "tests/unit/test_cleanup.py"),
+    # These are what signal and locale consist of, and are there as long as those are.
+    Names(
+        "_signal",
+        "getitimer getsignal setitimer signal pthread_sigmask",
+        "tests/unit/test_latches.py",
+    ),
+    Names("_locale", "setlocale", "tests/unit/test_latches.py"),
+)
+
+
+def check(room: str) -> None:
+    """Look for all names on which a room relies.
+
+    Raises:
+        ImportError: One is missing; it says which, and what to install.
+    """
+    for needed in NEEDED[room]:
+        owner = _find(needed.owner)
+        for name in needed.names:
+            if not hasattr(owner, name):
+                raise missing(f"{needed.owner}.{name}")
+
+
+def _find(owner: str) -> Any:
+    first, *rest = owner.removesuffix("()").split(".")
+    found: Any = sys.modules[first]
+    for part in rest:
+        if not hasattr(found, part):
+            raise missing(owner)
+        found = getattr(found, part)
+    return found() if owner.endswith("()") else found
+
+
+def missing(name: str) -> ImportError:
+    """Return the error that says what to install, as a name is missing."""
+    package = name.partition(".")[0]
+    if package in TESTED:
+        version = getattr(sys.modules.get(package), "__version__", "of an unknown version")
+        owner, advice = f"{package} {version}", f"{package}=={TESTED[package]}"
+    else:
+        owner, advice = f"Python {sys.version.split()[0]}", f"Python {PYTHONS}"
+    return ImportError(
+        f"mirai_executor {__version__} uses {name}, which {owner} does not have (it is not among "
+        f"the names that are promised to stay): install {advice}, or a newer mirai_executor"
+    )
+
+
+def optional(owner: str, name: str, otherwise: Any, loss: str) -> Any:
+    """Return a name of a module, or where it is missing what does ``otherwise``, with a warning.
+
+    Args:
+        owner: A module that has been imported.
+        name: Which of its names.
+        otherwise: What does instead.
+        loss: What the user has to do without, as a sentence.
+    """
+    found = getattr(sys.modules[owner], name, None)
+    if found is not None:
+        return found
+    import warnings
+
+    warnings.warn(
+        f"{missing(f'{owner}.{name}')}. Until then: {loss}", RuntimeWarning, stacklevel=3
+    )
+    return otherwise

@@ -1,0 +1,123 @@
+"""What host and daemon import on the way to a first local result, and what stays out of it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.live, pytest.mark.local_link("is about daemons that are forked here")]
+
+# Each of these brings others, or takes a millisecond by itself: nothing on this path needs them.
+NOT_AT_A_HOST = {
+    "ast",
+    "cloudpickle",
+    "cryptography",
+    "dataclasses",
+    "dis",
+    "hashlib",
+    "importlib.metadata",
+    "inspect",
+    "ipaddress",
+    "json",
+    "pathlib",
+    "pynng",
+    "ssl",
+    "tblib",
+    "urllib.parse",
+}
+NOT_AT_A_DAEMON = NOT_AT_A_HOST | {
+    "concurrent.futures",
+    "ctypes",
+    "locale",
+    "logging",
+    "multiprocessing",
+    "pickle",
+    "random",
+    "re",
+    "selectors",
+    "shutil",
+    "socket",
+    "subprocess",
+    "tempfile",
+    "traceback",
+    "typing",
+}
+# Beyond those of ProcessPoolExecutor, and of a bare interpreter: what was measured, and a few.
+MOST_AT_A_HOST = 90
+MOST_AT_A_DAEMON = 90
+
+PROGRAM = """
+import sys
+bare = set(sys.modules)
+import concurrent.futures.process
+theirs = set(sys.modules)
+from mirai_executor import MiraiExecutor
+if __name__ == "__main__":
+    with MiraiExecutor(2) as executor:
+        assert executor.submit(abs, -1).result() == 1
+        ours = set(sys.modules)
+        source = "sorted(__import__('sys').modules)"
+        daemons = set(executor.submit(eval, source).result())
+    import json
+    print(json.dumps([sorted(ours - bare), len(ours - theirs), sorted(daemons - bare)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def modules() -> tuple[set[str], int, set[str]]:
+    """What host and daemon have beyond a bare interpreter, and how much beyond the peer's host."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True
+    )
+    host, beyond, daemon = json.loads(run.stdout)
+    return set(host), beyond, set(daemon)
+
+
+def test_a_host_imports_nothing_that_its_first_local_task_does_not_need(
+    modules: tuple[set[str], int, set[str]],
+) -> None:
+    host, beyond, _ = modules
+    assert host & NOT_AT_A_HOST == set()
+    assert beyond <= MOST_AT_A_HOST
+
+
+def test_a_daemon_imports_nothing_that_its_first_task_does_not_need(
+    modules: tuple[set[str], int, set[str]],
+) -> None:
+    _, _, daemon = modules
+    assert daemon & NOT_AT_A_DAEMON == set()
+    assert len(daemon) <= MOST_AT_A_DAEMON
+
+
+def test_to_import_the_executor_adds_little_to_what_the_standard_one_imports() -> None:
+    program = (
+        "import sys; import concurrent.futures.process; theirs = set(sys.modules);"
+        "from mirai_executor import MiraiExecutor;"
+        "print(*(name for name in sys.modules if name not in theirs))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    added = set(run.stdout.split())
+    assert added & NOT_AT_A_HOST == set()
+    assert len(added) <= 35
+
+
+def test_the_interpreter_of_the_first_daemon_ends_with_a_host_that_never_asks_for_it() -> None:
+    program = """
+import os
+from mirai_executor import MiraiExecutor
+executor = MiraiExecutor(1)
+future = executor.submit(print, open(os.devnull))  # which cannot be pickled
+assert future.exception() is not None
+executor.shutdown()
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("nobody is left")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert run.stdout == "nobody is left\n"
