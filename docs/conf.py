@@ -4,6 +4,8 @@ import importlib
 from importlib.metadata import version as installed_version
 from typing import Any
 
+from sphinx.pycode import ModuleAnalyzer
+
 import mirai_executor
 
 project = "mirai_executor"
@@ -56,6 +58,7 @@ PUBLIC = {
     "mirai_executor._core.messages.TaskId": "int",
     "concurrent.futures._base.Future": "concurrent.futures.Future",
     "CancelledError": "concurrent.futures.CancelledError",
+    "InvalidStateError": "concurrent.futures.InvalidStateError",
     **{
         name: f"mirai_executor.{name}"
         for name in ("cluster_config", "http_config", "remote_config", "ssh_config")
@@ -93,6 +96,14 @@ def source_of(app: Any, module: str, attribute: str) -> str | None:
     return getattr(found, "__module__", None)
 
 
+def hide_overloads(app: Any) -> None:
+    """Let mirai() be shown with the signature that the reference gives: its overloads confuse."""
+    analyzer = ModuleAnalyzer.for_module("mirai_executor.functional._profiles")
+    analyzer.analyze()
+    analyzer.overloads.clear()
+
+
 def setup(app: Any) -> None:
+    app.connect("builder-inited", hide_overloads)
     app.connect("missing-reference", public_name, priority=400)
     app.connect("viewcode-follow-imported", source_of)
