@@ -94,7 +94,8 @@ class CallEncoder:
             call = (found.reference, args, kwargs)
             dumped = dump_plainly(call, out_of_band=out_of_band, apart=apart)
             if dumped is not None:
-                return Call(dumped.blob, path + found.entries, dumped.buffers)
+                # As above.
+                return tuple.__new__(Call, (dumped.blob, path + found.entries, dumped.buffers))
         call = (None if taken else fn, args, kwargs)
         value, names = self._with_care(call, local_locks, out_of_band=out_of_band, apart=apart)
         if found is None:

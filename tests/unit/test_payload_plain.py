@@ -86,7 +86,8 @@ class World:
         sys.path[:] = [entry for entry in self.path if "pytest" not in entry]
 
     def travel_by_value(self, _: str) -> None:
-        cloudpickle.register_pickle_by_value(self.module)
+        if "there" in sys.modules:  # cloudpickle takes no other
+            cloudpickle.register_pickle_by_value(self.module)
 
     def become_as_before(self, _: str) -> None:
         sys.modules["there"] = self.module
