@@ -12,6 +12,7 @@ import os
 import selectors
 import socket
 import struct
+import sys
 from errno import EAGAIN
 
 try:
@@ -23,7 +24,8 @@ try:
 except (ImportError, OSError, AttributeError):  # pragma: no cover - a Python without them
     _can_keep_gil = False
 else:
-    _can_keep_gil = True
+    # A free-threaded Python has none to keep, and no need to.
+    _can_keep_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     for _call in (_recv, _send, _read, _write):
         _call.restype = ctypes.c_ssize_t
     _recv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)

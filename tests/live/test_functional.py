@@ -673,7 +673,7 @@ def test_importing_the_package_imports_next_to_nothing() -> None:
         assert new <= {"mirai_executor", "typing", "collections", "contextlib", "functools",
                        "operator", "re", "enum", "types", "copyreg", "abc", "warnings",
                        "_typing", "_operator", "_functools", "_collections", "itertools",
-                       "keyword", "reprlib", "_sre"}, new
+                       "keyword", "reprlib", "_sre", "_types"}, new
         assert set(mirai_executor.__all__) <= set(dir(mirai_executor))
         for name in mirai_executor.__all__:
             getattr(mirai_executor, name)

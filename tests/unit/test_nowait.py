@@ -4,6 +4,7 @@ import contextlib
 import os
 import selectors
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -45,6 +46,19 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def test_calls_can_keep_the_gil_here() -> None:
     assert _nowait._can_keep_gil
+
+
+def test_without_a_gil_nothing_relies_on_it() -> None:
+    code = """
+import sys
+sys._is_gil_enabled = lambda: False
+from mirai_executor import MiraiExecutor, _arena, _nowait
+print(_nowait._can_keep_gil, _arena.available())
+with MiraiExecutor(1) as executor:
+    print(executor.submit(abs, -1).result())
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "False", "1"]
 
 
 @pytest.mark.parametrize("data", [b"x", b"\0\xff" * 1000, bytes(range(256)) * 700])
