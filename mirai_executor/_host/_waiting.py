@@ -24,7 +24,7 @@ class Moment:
     def come(self) -> None:
         """Let go of all who wait, now or later."""
         self.has_come = True  # before the last look at who waits: who comes later does not
-        try:  # noqa: SIM105 - to suppress takes longer than the rest
+        try:
             while True:
                 self._waiting.popleft().release()
         except IndexError:
