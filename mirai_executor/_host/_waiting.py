@@ -24,9 +24,11 @@ class Moment:
     def come(self) -> None:
         """Let go of all who wait, now or later."""
         self.has_come = True  # before the last look at who waits: who comes later does not
-        with contextlib.suppress(IndexError):
+        try:
             while True:
                 self._waiting.popleft().release()
+        except IndexError:
+            pass
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait at most ``timeout`` seconds; True if the moment has come."""
@@ -37,8 +39,9 @@ class Moment:
             if not self.has_come:
                 lock.acquire(timeout=_limit(timeout))
         finally:
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(lock)
+            if not self.has_come:  # else nobody looks there again
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(lock)
         return self.has_come
 
 
