@@ -106,7 +106,7 @@ CHANGES: list[Callable[[World, str], None]] = [
 steps = st.lists(st.tuples(st.sampled_from(CHANGES), st.sampled_from(NAMES)), max_size=6)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_what_was_seen_decides_as_a_look_would(
     module: types.ModuleType, taken: list[tuple[Callable[[World, str], None], str]]
