@@ -1,5 +1,6 @@
 """Ctrl-C, wherever it strikes: it ends what it should end, and breaks nothing."""
 
+import collections
 import concurrent.futures._base
 import dis
 import fcntl
@@ -188,7 +189,10 @@ LOOKS: dict[str, Callable[[MiraiFuture[int]], object]] = {
     "exception": lambda future: future.exception(1e-6),
     "wait": lambda future: wait([future], 1e-6),
     "as_completed": lambda future: list(as_completed([future], 1e-6)),
-    "add_done_callback": lambda future: future.add_done_callback(id),
+    # Twice: since 3.13, no opcode of the first call is traced.
+    "add_done_callback": lambda future: collections.deque(
+        map(future.add_done_callback, (id, id)), 0
+    ),
     "cancelled": lambda future: (future.cancelled(), future.running(), future.done()),
     "repr": repr,
     "result of the base class": lambda future: Future.result(future, 1e-6),
@@ -205,7 +209,7 @@ def test_an_interrupt_at_any_opcode_of_who_looks_at_a_future_holds_up_no_other_t
         future.set_outcome(int, "7", failed=False)
 
     n, misses = 0, 0
-    while misses < 3:  # one is not the end, see strikes()
+    while misses < 5:  # one is not the end, see strikes()
         n += 1
         future: MiraiFuture[int] = MiraiFuture(TaskId(n), Nobody())
         told: list[Future[int]] = []
