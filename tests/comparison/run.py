@@ -115,6 +115,8 @@ def size():
     return os.path.getsize(here) if os.path.exists(here) else 0
 
 def tick():
+    with open(here + ".pid", "w") as file:
+        file.write(str(os.getpid()))
     while True:
         with open(here, "a") as file:
             file.write(".")
@@ -173,7 +175,7 @@ def answer(truth):
 """
 
 GUARD = "Scripts need no `__main__` guard"
-KILLED = "`kill -9` of the program ends its workers"
+KILLED = "`kill -9` of the program ends the work"
 FEATURES = {
     GUARD: "answer(pool.submit(add_one, 41).result(60) == 42)",
     "Lambdas and closures": """
@@ -243,7 +245,8 @@ def attempt(peer: str, feature: str) -> str:
             assert run.stdout is not None
             if feature == KILLED:
                 started = [run.stdout.readline(), run.stdout.readline()]
-                return killed(run) if started == ["open\n", "ready\n"] else "?"
+                ready = started == ["open\n", "ready\n"]
+                return killed(run, Path(folder, "here.pid")) if ready else "?"
             return verdict(run.communicate(timeout=SECONDS)[0].split(), feature)
         except subprocess.TimeoutExpired:
             return "no"
@@ -264,14 +267,15 @@ def descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-def killed(run: subprocess.Popen[str]) -> str:
-    """Kill a program, and look whether its workers end within 30 seconds."""
-    workers = descendants(run.pid)
+def killed(run: subprocess.Popen[str], pid: Path) -> str:
+    """Kill a program, and look whether the process that runs its task ends within 30 seconds."""
+    processes = descendants(run.pid)
+    worker = psutil.Process(int(pid.read_text()))
     run.send_signal(signal.SIGKILL)
     run.wait()
-    _, alive = psutil.wait_procs(workers, timeout=30)
+    _, alive = psutil.wait_procs([worker], timeout=30)
     left = [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
-    end(left, run)
+    end(processes, run)
     return "no" if left else "yes"
 
 
