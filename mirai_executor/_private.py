@@ -156,11 +156,12 @@ def optional(owner: str, name: str, otherwise: Any, loss: str) -> Any:
     """Return a name of a module, or where it is missing what does ``otherwise``, with a warning.
 
     Args:
-        owner: A module that has been imported.
+        owner: A module, which is imported.
         name: Which of its names.
         otherwise: What does instead.
         loss: What the user has to do without, as a sentence.
     """
+    __import__(owner)
     found = getattr(sys.modules[owner], name, None)
     if found is not None:
         return found

@@ -1,12 +1,12 @@
 """Makes and maps memory that has no name, that cannot shrink, and that ends with its last user."""
 
+import _socket
 import contextlib
 import errno
 import fcntl
 import functools
 import mmap
 import os
-import socket
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -52,7 +52,7 @@ def available() -> bool:
         return False
     try:
         os.close(create(mmap.PAGESIZE))
-        for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
+        for end in _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET):
             end.close()
     except OSError:  # the kernel or a sandbox has none of it
         return False

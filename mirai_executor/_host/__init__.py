@@ -112,7 +112,7 @@ class Host:
         self._turn = self._next_turn = _FEW  # of the host thread: after so many submissions
         # What comes from other machines shares no memory with this one.
         self._store = Store(shared=settings.entrance is None)
-        self._threads: list[threading.Thread] = []
+        self._threads: list[threading.Thread | None] = []  # None once it has ended
         self._can_join = True
         self._owner = threading.Lock()  # taken for good by the one thread that runs the loop
         self._owned = Moment()
@@ -394,9 +394,11 @@ class Host:
         # thread for ended, and a second call would return at once.
         if not self._ended.wait(timeout):
             return False
-        if self._can_join:
-            for thread in self._threads:
+        for thread in list(self._threads):
+            if thread is not None and self._can_join:
                 thread.join()  # it has nothing left to do
+        # threading counts it as left behind while somebody refers to it, as a future does by us.
+        self._threads[:] = [None]
         return True
 
     def forget(self) -> None:

@@ -42,6 +42,7 @@ from ._ends import as_launch_error
 from ._local import LocalDaemon
 from ._losses import Losses
 from ._nursery import Nursery
+from ._outcomes import decode_apart
 from ._relay import Relay
 from ._remote import RemoteDaemon
 from ._stops import Stops
@@ -379,11 +380,7 @@ class Fleet:
     def _on_initializer_failed(
         self, id_: DaemonId, daemon: Daemon, frame: _wire.InitFailed
     ) -> None:
-        try:
-            cause = _payload.decode_error(frame.payload)
-        except BaseException as error:  # unpickling runs code of the user
-            cause = error
-        self.losses.note_initializer(cause, daemon)
+        self.losses.note_initializer(decode_apart(frame.payload), daemon)
         self.dismiss(id_)
         self._listener.handle(InitializerFailed(id_))
 
@@ -542,6 +539,7 @@ class Fleet:
         self._commands.close()
         self._nursery.close()
         self._relay.close()
+        del self._listener, self._post, self._commands  # which refer to this
 
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""

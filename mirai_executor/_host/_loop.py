@@ -540,6 +540,11 @@ class Loop:
             answer.set_exception(_end_error(failure))
         self._open.clear()
         self.poller.close()
+        # Nothing refers to itself any more: an error that was decoded here holds the frames of
+        # this thread, and goes with the last reference to it, not with the next garbage.
+        self._carriers.clear()
+        self._awaiting_ready.clear()
+        self._elastic = self._door = None
 
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""

@@ -1,5 +1,6 @@
 """Puts the outcomes of tasks into their futures."""
 
+import _thread
 import collections
 import functools
 from collections.abc import Callable
@@ -8,7 +9,17 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from mirai_executor import _payload, _wire
 
-__all__ = ["Ended", "OpenFuture", "decode_error", "resolve", "resolve_all", "set_exception"]
+from ._waiting import Answer
+
+__all__ = [
+    "Ended",
+    "OpenFuture",
+    "decode_apart",
+    "decode_error",
+    "resolve",
+    "resolve_all",
+    "set_exception",
+]
 
 T = TypeVar("T")
 
@@ -67,6 +78,20 @@ def decode_error(payload: _wire.Bytes) -> BaseException:
         return _payload.decode_error(payload)
     except BaseException as error:  # the user's own code may raise any
         return error
+
+
+def decode_apart(payload: _wire.Bytes) -> BaseException:
+    """Return the same, decoded on a thread of its own, which is waited for.
+
+    The traceback of an error holds the frames in which it was decoded, and these the thread: who
+    keeps the error would keep the host thread from being seen as gone.
+    """
+    answer: Answer[BaseException] = Answer()
+    try:
+        _thread.start_new_thread(lambda: answer.set_result(decode_error(payload)), ())
+    except RuntimeError:  # the system grants none
+        return decode_error(payload)
+    return answer.get()
 
 
 def set_exception(future: OpenFuture, error: BaseException) -> None:

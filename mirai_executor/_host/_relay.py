@@ -95,6 +95,7 @@ class Relay:
             # Where this process's standard error has stalled, a shutdown must not stall with it.
             self._thread.join(_STALLED)
         if self._thread is None or not self._thread.is_alive():
+            self._thread = None  # threading counts it as left behind while somebody refers to it
             self._selector.close()
             del self._waker
 

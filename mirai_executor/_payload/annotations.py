@@ -6,9 +6,8 @@ it, ``__annotate__``.
 """
 
 from types import CellType, FunctionType
-from typing import Any
 
-from mirai_executor._payload.names import names_of
+from mirai_executor._typing import Any
 
 __all__ = ["of_class", "of_function"]
 
@@ -49,5 +48,7 @@ def _detached(annotate: Any) -> Any:
 
 
 def _excerpt(annotate: FunctionType, cell: CellType) -> CellType:
+    from mirai_executor._payload.names import names_of  # with dis, which takes milliseconds
+
     names: dict[str, Any] = cell.cell_contents
     return CellType({k: names[k] for k in names_of(annotate.__code__).globals if k in names})

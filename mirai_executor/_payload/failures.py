@@ -52,14 +52,18 @@ def decode_error(blob: bytes | memoryview) -> BaseException:
     """Return the exception that a daemon's task raised, for ``Future.set_exception``."""
     inner, name, shown, text = pickle.loads(blob)
     error = _load(inner) if inner else None
-    if error is None:
-        message = f"{name}: {shown}" if shown else name
-        error = RemoteError(message, type_name=name, text=shown, traceback=text)
-    if error.__cause__ is None:
-        suppressed = error.__suppress_context__
-        error.__cause__ = _remote_traceback(text)
-        error.__suppress_context__ = suppressed
-    return error
+    try:
+        if error is None:
+            message = f"{name}: {shown}" if shown else name
+            error = RemoteError(message, type_name=name, text=shown, traceback=text)
+        if error.__cause__ is None:
+            suppressed = error.__suppress_context__
+            error.__cause__ = _remote_traceback(text)
+            error.__suppress_context__ = suppressed
+        return error
+    finally:
+        # Its traceback was made in here, and holds this frame: which must not hold it in turn.
+        del error
 
 
 class _ShownTraceback(Exception):  # noqa: N818 - it stands for _RemoteTraceback
@@ -67,7 +71,6 @@ class _ShownTraceback(Exception):  # noqa: N818 - it stands for _RemoteTraceback
 
 
 def _remote_traceback(text: str) -> BaseException:
-
     # Its class is what existing code looks for: ProcessPoolExecutor's.
     loss = "the traceback of a daemon is shown by a class of mirai_executor's."
     found: BaseException = optional(
@@ -190,7 +193,10 @@ def _load(blob: bytes) -> BaseException | None:
         raise
     except BaseException:  # the user's code may raise anything
         return None
-    return loaded if isinstance(loaded, BaseException) else None
+    try:
+        return loaded if isinstance(loaded, BaseException) else None
+    finally:
+        del loaded  # as above
 
 
 def _frames(trace: TracebackType) -> list[tuple[str, str, int, dict[str, Any]]]:

@@ -206,9 +206,9 @@ def test_an_executor_that_travels_with_a_task_is_inert(executor: MiraiExecutor) 
 
 def test_an_inert_executor_says_what_to_do() -> None:
     inert = pickle.loads(pickle.dumps(MiraiExecutor(1)))
-    with pytest.raises(RuntimeError, match="create an executor where"):
+    with pytest.raises(RuntimeError, match="create an executor in the process"):
         inert.submit(abs, 1)
-    with pytest.raises(RuntimeError, match="create an executor where"):
+    with pytest.raises(RuntimeError, match="create an executor in the process"):
         inert.map(abs, [1])
     inert.shutdown()
 

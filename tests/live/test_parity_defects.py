@@ -191,7 +191,7 @@ def options() -> tuple[int, bool, bool, bool]:
 
 def test_w11_options_that_a_task_changes_in_place_are_restored() -> None:
     """The saved options were an alias of the live ones, so that nothing was ever restored."""
-    with MiraiExecutor(1) as executor:
+    with MiraiExecutor(1, cleanup=True) as executor:
         before = executor.submit(options).result(PATIENCE)
         executor.submit(change_options_in_place).result(PATIENCE)
         assert executor.submit(options).result(PATIENCE) == before
