@@ -5,7 +5,8 @@ gets the GIL back only when that one has to yield it: after 5 ms (``sys.getswitc
 call of 2 µs. A host thread makes several calls for each frame. Here they keep the GIL, which
 ``ctypes.PyDLL`` can; so none of them may ever wait.
 
-Importing this takes some milliseconds: for a host, not for daemons.
+``ctypes`` takes some milliseconds to import, and a short script gains nothing from it. So until
+:func:`load` is called, all of this does as ``socket`` and ``os`` do.
 """
 
 import os
@@ -15,28 +16,22 @@ import struct
 import sys
 from errno import EAGAIN
 
-try:
+from mirai_executor._typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
     import ctypes
 
-    _libc = ctypes.PyDLL(None, use_errno=True)
-    _recv, _send, _read, _write = _libc.recv, _libc.send, _libc.read, _libc.write
-    _DONTWAIT = int(socket.MSG_DONTWAIT)  # a flag of an enum is combined by Python code
-except (ImportError, OSError, AttributeError):  # pragma: no cover - a Python without them
-    _can_keep_gil = False
-else:
-    # A free-threaded Python has none to keep, and no need to.
-    _can_keep_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
-    for _call in (_recv, _send, _read, _write):
-        _call.restype = ctypes.c_ssize_t
-    _recv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
-    _read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
-    _write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
-    _epoll_wait = getattr(_libc, "epoll_wait", None)  # Linux
-    if _epoll_wait is not None:
-        _epoll_wait.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+__all__ = ["load", "read", "ready", "receive", "send", "write"]
 
-__all__ = ["read", "ready", "receive", "send", "write"]
+_is_loaded = _can_keep_gil = False
+_recv: Any = None
+_send: Any = None
+_read: Any = None
+_write: Any = None
+_epoll_wait: Any = None
+_new_buffer: Any = None
+_errno: Any = None
+_DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))  # a flag of an enum is combined by Python code
 
 _MOST = 1 << 16  # bytes; to copy more takes long enough to let others run meanwhile
 # Those that no call uses. Each takes one out: other threads may make theirs before it is copied.
@@ -46,6 +41,36 @@ _Epoll = getattr(selectors, "EpollSelector", None)
 # The kernel's epoll_event: what has happened, and 8 bytes of the caller's, where Python keeps the
 # descriptor. On x86 ("x86_64", "i686", ...) they follow each other without a gap.
 _EVENT = struct.Struct("=Ii4x" if "86" in os.uname().machine else "@I4xi4x")
+
+
+def load() -> None:
+    """Keep the GIL from now on, if this Python has one that can be kept."""
+    global _is_loaded, _can_keep_gil, _recv, _send, _read, _write, _epoll_wait  # once
+    global _new_buffer, _errno
+    if _is_loaded:
+        return
+    _is_loaded = True
+    # A free-threaded Python has none to keep, and no need to.
+    if not getattr(sys, "_is_gil_enabled", lambda: True)() or not _DONTWAIT:
+        return
+    try:
+        import ctypes
+
+        libc = ctypes.PyDLL(None, use_errno=True)
+        _recv, _send, _read, _write = libc.recv, libc.send, libc.read, libc.write
+    except (ImportError, OSError, AttributeError):  # pragma: no cover - a Python without them
+        return
+    for call in (_recv, _send, _read, _write):
+        call.restype = ctypes.c_ssize_t
+    _recv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
+    _read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+    _write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+    _epoll_wait = getattr(libc, "epoll_wait", None)  # Linux
+    if _epoll_wait is not None:
+        _epoll_wait.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+    _new_buffer, _errno = ctypes.create_string_buffer, ctypes.get_errno
+    _can_keep_gil = True  # last: other threads may be in here
 
 
 def receive(sock: socket.socket, size: int) -> bytes:
@@ -140,11 +165,11 @@ def _take() -> "tuple[ctypes.Array[ctypes.c_char], memoryview]":
     try:
         return _free.pop()
     except IndexError:
-        buffer = ctypes.create_string_buffer(_MOST)
+        buffer = _new_buffer(_MOST)
         return buffer, memoryview(buffer).cast("B")
 
 
 def _raise_if_it_would_wait() -> None:
     """Any other error is for the call that hands the GIL over: it says what is wrong."""
-    if ctypes.get_errno() == EAGAIN:
+    if _errno() == EAGAIN:
         raise BlockingIOError(EAGAIN, os.strerror(EAGAIN))

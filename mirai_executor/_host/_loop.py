@@ -209,7 +209,7 @@ class Loop:
         """Turn until a shutdown has come to its end."""
         failure: BaseException | None = None
         try:
-            while not self._dispatcher.is_finished or self._inbox:
+            while not self._dispatcher.is_finished or self._inbox or self._ended:
                 self._turn()
         except BaseException as error:
             failure = error
@@ -219,6 +219,11 @@ class Loop:
 
     def _turn(self) -> None:
         deadline = self._next_deadline()
+        # Last, so that who is woken finds the GIL free: this thread is about to sleep.
+        if self._ended or self._awaiting_ready:
+            self._resolve_ended()
+            if self._dispatcher.is_finished and not self._inbox:
+                return  # there is nothing left to wait for
         if ready := self.poller.wait(len(self._open), deadline):
             _call(ready)
         if self._inbox:
@@ -308,8 +313,6 @@ class Loop:
         self.is_broken = self._dispatcher.is_broken  # before anybody hears why
         for command in commands:
             self._carriers[type(command)](command)
-        if self._ended or self._awaiting_ready:
-            self._resolve_ended()
         if self._elastic is not None:
             self._elastic.look_soon()
 

@@ -12,6 +12,8 @@ from ._waiting import Waker
 
 __all__ = ["Poller"]
 
+_SOME = 16  # sleeps, after which this is no short script
+
 _Ready: TypeAlias = list[Callable[[], None]]
 
 
@@ -33,6 +35,7 @@ class Poller:
         self.waker: Waker | None = Waker()
         self.selector.register(self.waker.fileno(), selectors.EVENT_READ, self.waker.hear)
         self._inbox = inbox
+        self._sleeps = 0
 
     def wake(self) -> None:
         """Have the host thread look. Safe from any thread."""
@@ -48,11 +51,15 @@ class Poller:
         """
         # What is there already is taken with the GIL in hand: to have it back takes longer. But
         # the result of a single task, sent a moment ago, is not there yet.
-        if open_tasks > 1 or self._inbox:
+        is_burst = open_tasks > 1 or len(self._inbox) > 1
+        if is_burst or self._sleeps == _SOME:
+            _nowait.load()
+        if is_burst:
             ready = _nowait.ready(self.selector)
             if ready or (self._inbox and ready is not None):
                 return [key.data for key in ready]
         timeout = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+        self._sleeps += 1
         self.asleep = True  # before the last look at the inbox: who comes after it, wakes us
         if self._inbox:
             timeout = 0.0

@@ -13,6 +13,7 @@ NOT_AT_A_HOST = {
     "ast",
     "cloudpickle",
     "cryptography",
+    "ctypes",
     "dataclasses",
     "dis",
     "hashlib",
@@ -28,7 +29,6 @@ NOT_AT_A_HOST = {
 }
 NOT_AT_A_DAEMON = NOT_AT_A_HOST | {
     "concurrent.futures",
-    "ctypes",
     "locale",
     "logging",
     "multiprocessing",

@@ -44,6 +44,27 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(fd)
 
 
+@pytest.fixture(autouse=True)
+def loaded() -> None:
+    _nowait.load()
+
+
+def test_until_it_is_loaded_all_works_without_ctypes() -> None:
+    code = """
+import os, socket, sys
+from mirai_executor import _nowait
+here, there = socket.socketpair()
+there.setblocking(False)
+assert _nowait.send(here, memoryview(b"one")) == 3
+print(_nowait.receive(there, 10), "ctypes" in sys.modules)
+_nowait.load()
+assert _nowait.send(here, memoryview(b"two")) == 3
+print(_nowait.receive(there, 10), "ctypes" in sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == ["b'one' False", "b'two' True"]
+
+
 def test_calls_can_keep_the_gil_here() -> None:
     assert _nowait._can_keep_gil
 
@@ -53,6 +74,7 @@ def test_without_a_gil_nothing_relies_on_it() -> None:
 import sys
 sys._is_gil_enabled = lambda: False
 from mirai_executor import MiraiExecutor, _arena, _nowait
+_nowait.load()
 print(_nowait._can_keep_gil, _arena.available())
 with MiraiExecutor(1) as executor:
     print(executor.submit(abs, -1).result())

@@ -54,6 +54,21 @@ def test_with_nothing_there_but_one_task_at_most_the_thread_sleeps_without_a_loo
         poller.wait(2, 0.0)
 
 
+@pytest.mark.parametrize("happens", ["many tasks", "many items", "many sleeps"])
+def test_what_takes_long_to_load_is_loaded_for_a_burst_or_a_long_life(
+    poller: Any, inbox: deque[int], monkeypatch: pytest.MonkeyPatch, happens: str
+) -> None:
+    loaded: list[bool] = []
+    monkeypatch.setattr(_nowait, "load", lambda: loaded.append(True))
+    inbox.append(1)
+    poller.wait(1, math.inf)
+    assert not loaded
+    inbox.extend([2] if happens == "many items" else [])
+    for _ in range(20 if happens == "many sleeps" else 1):
+        poller.wait(2 if happens == "many tasks" else 1, 0.0)
+    assert loaded == [True]
+
+
 def test_while_it_sleeps_it_has_to_be_woken(poller: Any, inbox: deque[int]) -> None:
     def select(_: float | None) -> list[Any]:
         asleep.append(poller.asleep)
