@@ -25,7 +25,10 @@ def of_function(function: FunctionType) -> tuple[str, Any]:
 def of_class(cls: type) -> dict[str, Any]:
     """Return what has to be set in the namespace of a class."""
     annotate = vars(cls).get(_CLASS_SLOT)
-    return {} if annotate is None else {_CLASS_SLOT: _detached(annotate)}
+    # That of a TypedDict is typing's, and would take what it sees of typing along, by value.
+    if annotate is None or getattr(annotate, "__module__", None) != cls.__module__:
+        return {}
+    return {_CLASS_SLOT: _detached(annotate)}
 
 
 def _detached(annotate: Any) -> Any:

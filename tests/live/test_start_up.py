@@ -45,7 +45,7 @@ NOT_AT_A_DAEMON = NOT_AT_A_HOST | {
 }
 # Beyond those of ProcessPoolExecutor, and of a bare interpreter: what was measured, and a few.
 MOST_AT_A_HOST = 90
-MOST_AT_A_DAEMON = 90
+MOST_AT_A_DAEMON = 95
 
 PROGRAM = """
 import sys
@@ -60,32 +60,35 @@ if __name__ == "__main__":
         source = "sorted(__import__('sys').modules)"
         daemons = set(executor.submit(eval, source).result())
     import json
-    print(json.dumps([sorted(ours - bare), len(ours - theirs), sorted(daemons - bare)]))
+    print(json.dumps([sorted(ours - theirs), sorted(daemons - bare)]))
 """
 
 
 @pytest.fixture(scope="module")
-def modules() -> tuple[set[str], int, set[str]]:
-    """What host and daemon have beyond a bare interpreter, and how much beyond the peer's host."""
+def modules() -> tuple[set[str], set[str]]:
+    """What a host has beyond the peer's, and a daemon beyond a bare interpreter.
+
+    The peer's has more from version to version: with 3.14, dataclasses and inspect.
+    """
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True
     )
-    host, beyond, daemon = json.loads(run.stdout)
-    return set(host), beyond, set(daemon)
+    host, daemon = json.loads(run.stdout)
+    return set(host), set(daemon)
 
 
 def test_a_host_imports_nothing_that_its_first_local_task_does_not_need(
-    modules: tuple[set[str], int, set[str]],
+    modules: tuple[set[str], set[str]],
 ) -> None:
-    host, beyond, _ = modules
+    host, _ = modules
     assert host & NOT_AT_A_HOST == set()
-    assert beyond <= MOST_AT_A_HOST
+    assert len(host) <= MOST_AT_A_HOST
 
 
 def test_a_daemon_imports_nothing_that_its_first_task_does_not_need(
-    modules: tuple[set[str], int, set[str]],
+    modules: tuple[set[str], set[str]],
 ) -> None:
-    _, _, daemon = modules
+    _, daemon = modules
     assert daemon & NOT_AT_A_DAEMON == set()
     assert len(daemon) <= MOST_AT_A_DAEMON
 
