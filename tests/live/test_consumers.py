@@ -429,6 +429,13 @@ def test_the_recipes_of_the_standard_library_work(executor: MiraiExecutor) -> No
     assert [future.result() for future in done] == [1]
 
 
+@pytest.fixture(scope="module")
+def lock_of_tqdm() -> None:
+    """Make what tqdm makes once for the life of a process; from 3.14 on, its file has a name."""
+    pytest.importorskip("tqdm").tqdm.get_lock()
+
+
+@pytest.mark.usefixtures("lock_of_tqdm")
 def test_tqdm_maps_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
     concurrent_tqdm = pytest.importorskip("tqdm.contrib.concurrent")
     monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)  # a thread of its own
