@@ -279,7 +279,7 @@ def test_a_shutdown_that_is_interrupted_at_any_opcode_can_be_repeated(step: int,
 # At any moment, by a real signal
 
 
-# Where a signal is handled in a finalizer or a callback of weakref, Python swallows what is raised.
+# What is raised where a signal is handled in a finalizer, Python swallows.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("rounds", [300, pytest.param(10_000, marks=pytest.mark.chaos)])
 def test_real_signals_at_random_moments_leave_the_executor_working(
