@@ -3,7 +3,8 @@
 import heapq
 import math
 from enum import IntEnum
-from typing import NamedTuple
+
+from mirai_executor._typing import NamedTuple
 
 from ._fleet import Daemon, Fleet
 from ._tasks import Tasks

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple, NewType
+from typing import NewType
 
 from mirai_executor._record import Record
+from mirai_executor._typing import NamedTuple
 
 TaskId = NewType("TaskId", int)
 DaemonId = NewType("DaemonId", int)

@@ -55,7 +55,10 @@ if TYPE_CHECKING:
 __all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "is_exiting"]
 
 T = TypeVar("T")
-F = TypeVar("F", bound="OpenFuture")
+if TYPE_CHECKING:
+    F = TypeVar("F", bound="OpenFuture")
+else:  # a bound that is text takes milliseconds on Python 3.15, which imports ast for it
+    F = TypeVar("F")
 
 
 class Settings(Record):

@@ -23,7 +23,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mirai_executor import _payload, _wire
 from mirai_executor._core import (
@@ -58,6 +58,7 @@ from mirai_executor._core import (
     TaskSubmitted,
 )
 from mirai_executor._record import Record
+from mirai_executor._typing import NamedTuple
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 
 from ._elastic import Elastic

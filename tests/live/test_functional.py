@@ -593,9 +593,12 @@ def test_an_error_that_was_caught_is_told_apart_like_its_future() -> None:
 # The end
 
 
+FORKS = ("-W", "ignore:This process:DeprecationWarning")  # has threads, and forks all the same
+
+
 def run_script(body: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(body)],
+        [sys.executable, "-W", "error", *FORKS, "-c", textwrap.dedent(body)],
         capture_output=True,
         text=True,
         timeout=SOON,

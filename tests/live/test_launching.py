@@ -301,6 +301,7 @@ def test_too_few_descriptors_are_an_error_that_says_so_and_leave_nothing(left: i
         import gc; gc.collect()
         say([t.name for t in threading.enumerate()])
     """)
+    assert ended.out.count("\n") == 2, ended
     first, last = ended.out.splitlines()
     assert first == "1" or first.startswith("True "), ended
     assert last == "['MainThread']"

@@ -24,10 +24,14 @@ for name in [name for name in dir(os) if name.startswith(("sched_", "SCHED_"))]:
     "epoll": "del selectors.EpollSelector; selectors.DefaultSelector = selectors.PollSelector",
 }
 EVERYTHING = """
-import pkgutil, importlib
+import importlib, pkgutil, sys
 for module in pkgutil.walk_packages(mirai_executor.__path__, "mirai_executor."):
     if module.name != "mirai_executor.__main__":
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if error.name != "pynng" or sys.version_info < (3, 15):  # which has no wheel of it
+                raise
 for name in mirai_executor.__all__:
     getattr(mirai_executor, name)
 print("imported")
