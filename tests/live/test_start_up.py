@@ -27,6 +27,8 @@ NOT_AT_A_HOST = {
     "tblib",
     "urllib.parse",
 }
+if sys.version_info >= (3, 15):
+    NOT_AT_A_HOST.remove("ast")  # the typing of 3.15 imports it, for annotations that are text
 NOT_AT_A_DAEMON = NOT_AT_A_HOST | {
     "concurrent.futures",
     "locale",
