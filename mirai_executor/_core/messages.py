@@ -276,7 +276,7 @@ class Policy(Record):
     failure_window: float = 60.0
     frame_time: float = 2.5e-3
     frame_size: int = 64
-    ahead_below: float = 5e-3
+    ahead_below: float = 15e-3
 
     def __post_init__(self) -> None:
         if self.max_daemons < 0:

@@ -171,7 +171,7 @@ def test_a_task_too_long_for_a_frame_may_still_wait_at_a_busy_daemon() -> None:
 
 
 def test_nothing_waits_behind_a_task_that_takes_long() -> None:
-    dispatcher = proven(1, seconds=6e-3)
+    dispatcher = proven(1, seconds=16e-3)
     assert submit(dispatcher, ids(1, 3)) == [SendTasks(A, ids(1, 1))]
 
 
