@@ -220,7 +220,7 @@ class Loop:
 
     def _turn(self) -> None:
         deadline = self._next_deadline()
-        # Last, so that who is woken finds the GIL free: this thread is about to sleep.
+        # Last: a thread that is woken here needs the GIL, which is free once this one sleeps.
         if self._ended or self._awaiting_ready:
             self._resolve_ended()
             if self._dispatcher.is_finished and not self._inbox:
