@@ -49,8 +49,11 @@ NOT_AT_A_DAEMON = NOT_AT_A_HOST | {
 MOST_AT_A_HOST = 90
 MOST_AT_A_DAEMON = 95
 
-PROGRAM = """
-import sys
+# What the files that some installers leave for `site` import in one environment and not in another.
+OF_SITE = "import __future__, importlib, sys"
+
+PROGRAM = f"""
+{OF_SITE}
 bare = set(sys.modules)
 import concurrent.futures.process
 theirs = set(sys.modules)
@@ -97,7 +100,7 @@ def test_a_daemon_imports_nothing_that_its_first_task_does_not_need(
 
 def test_to_import_the_executor_adds_little_to_what_the_standard_one_imports() -> None:
     program = (
-        "import sys; import concurrent.futures.process; theirs = set(sys.modules);"
+        f"{OF_SITE}; import concurrent.futures.process; theirs = set(sys.modules);"
         "from mirai_executor import MiraiExecutor;"
         "print(*(name for name in sys.modules if name not in theirs))"
     )
