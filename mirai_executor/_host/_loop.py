@@ -223,6 +223,9 @@ class Loop:
         # Last: a thread that is woken here needs the GIL, which is free once this one sleeps.
         if self._ended or self._awaiting_ready:
             self._resolve_ended()
+            if self._inbox:  # what callbacks have submitted is sent before this thread sleeps
+                self._take_in(min(len(self._inbox), _BATCH))
+                deadline = -math.inf if self._ended else self._next_deadline()
             if self._dispatcher.is_finished and not self._inbox:
                 return  # there is nothing left to wait for
         if ready := self.poller.wait(len(self._open), deadline):
