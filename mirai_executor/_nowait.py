@@ -19,6 +19,7 @@ from errno import EAGAIN
 from mirai_executor._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import _socket
     import ctypes
 
 __all__ = ["load", "read", "ready", "receive", "send", "write"]
@@ -73,7 +74,7 @@ def load() -> None:
     _can_keep_gil = True  # last: other threads may be in here
 
 
-def receive(sock: socket.socket, size: int) -> bytes:
+def receive(sock: "_socket.socket", size: int) -> bytes:
     """Return what a socket has received, at most ``size`` bytes; none at its end.
 
     Raises:
@@ -91,21 +92,30 @@ def receive(sock: socket.socket, size: int) -> bytes:
     return sock.recv(size)
 
 
-def send(sock: socket.socket, data: memoryview, flags: int = 0) -> int:
+def send(sock: "_socket.socket", data: memoryview, flags: int = 0) -> int:
     """Send the beginning of some bytes; return how many were sent.
 
     Raises:
         BlockingIOError: The socket takes none now.
         OSError: The connection has failed, or the socket is closed.
     """
-    whole = data.obj
-    # Not the rest of something, which has no address here; that is rare.
-    if _can_keep_gil and type(whole) is bytes and data.nbytes == len(whole) <= _MOST:
+    if _can_keep_gil and (whole := _whole(data)) is not None:
         count = int(_send(sock.fileno(), whole, len(whole), flags | _DONTWAIT))
         if count >= 0:
             return count
         _raise_if_it_would_wait()
     return sock.send(data, flags)
+
+
+def _whole(data: bytes | memoryview) -> bytes | None:
+    """Return the bytes that a view shows, if they are all of an object and not too many."""
+    if type(data) is bytes:
+        return data if len(data) <= _MOST else None
+    whole = data.obj  # type: ignore[union-attr]  # a memoryview: there are no others
+    # The rest of something has no address here; that is rare.
+    if type(whole) is bytes and data.nbytes == len(whole) <= _MOST:  # type: ignore[union-attr]  # as above
+        return whole
+    return None
 
 
 def read(fd: int, size: int) -> bytes:
@@ -126,15 +136,15 @@ def read(fd: int, size: int) -> bytes:
     return os.read(fd, size)
 
 
-def write(fd: int, data: bytes) -> int:
+def write(fd: int, data: bytes | memoryview) -> int:
     """Write the beginning of some bytes to a descriptor that does not block; return how many.
 
     Raises:
         BlockingIOError: It takes none now.
         OSError: As from ``os.write``.
     """
-    if _can_keep_gil:
-        count = int(_write(fd, data, len(data)))
+    if _can_keep_gil and (whole := _whole(data)) is not None:
+        count = int(_write(fd, whole, len(whole)))
         if count >= 0:
             return count
         _raise_if_it_would_wait()

@@ -196,8 +196,7 @@ class Fleet:
         """Begin, or cease, to wait until its link takes more."""
         if not daemon.link_is_closed:
             daemon.waits_to_send = not daemon.waits_to_send
-            key = self._selector.get_key(daemon.link.fileno())
-            self._selector.modify(key.fd, key.events ^ selectors.EVENT_WRITE, key.data)
+            daemon.link.follow(self._selector)
 
     def recall(self, id_: DaemonId) -> None:
         """Take back what a daemon has not begun, and have it send the results that it has."""
@@ -388,7 +387,7 @@ class Fleet:
 
     def _on_link_closed(self, id_: DaemonId, daemon: Daemon) -> None:
         daemon.link_is_closed = True
-        self._selector.unregister(daemon.link.fileno())
+        daemon.link.leave(self._selector)
         if daemon.is_dead or isinstance(daemon, RemoteDaemon):
             self._bury(id_)
         elif not daemon.dismissed:
@@ -490,7 +489,7 @@ class Fleet:
         daemon = self._daemons[id_]
         if not daemon.link_is_closed:
             self._take_frames(id_, daemon)
-            self._selector.unregister(daemon.link.fileno())
+            daemon.link.leave(self._selector)
         del self._daemons[id_]
         self._patience.pop(id_, None)
         if isinstance(daemon, LocalDaemon):

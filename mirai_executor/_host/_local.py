@@ -1,16 +1,16 @@
 """One local daemon, as its host sees it: a process, and all that the two of them share."""
 
 import contextlib
+import fcntl
 import os
 import signal
-import socket
 from collections.abc import Callable, Sequence
 
 from mirai_executor._arena import LateExchange
 from mirai_executor._core import TaskId
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._tickets import TicketOffice
-from mirai_executor._transport import Link
+from mirai_executor._transport import Link, Pipes
 
 from ._daemon import Daemon
 from ._deaths import has_ended, watch
@@ -18,6 +18,8 @@ from ._forkserver import Forked
 from ._nursery import Nursery, Process
 from ._relay import Relay
 from ._store import Store
+
+_CAPACITY = 1 << 17  # bytes in a pipe of the link: a task with 100 kB is sent at once
 
 
 class LocalDaemon(Daemon):
@@ -38,8 +40,7 @@ class LocalDaemon(Daemon):
 
     def __init__(self, nursery: Nursery, relay: Relay, store: Store) -> None:
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            here, link_fd = self._open_link(ours)
-            theirs.callback(os.close, link_fd)
+            here, link_fds = _open_link(ours, theirs)
             lifeline_fd, self.lifeline = os.pipe()
             ours.callback(os.close, self.lifeline)
             theirs.callback(os.close, lifeline_fd)
@@ -53,9 +54,9 @@ class LocalDaemon(Daemon):
             stderr_out, stderr_in = nursery.stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
-            fds = (link_fd, lifeline_fd, page_fd, tickets_fd, *channel_fds)
+            fds = (*link_fds, lifeline_fd, page_fd, tickets_fd, *channel_fds)
             self._start(nursery, fds, stderr_in, ours)
-            super().__init__(Link(here.detach(), blocking=False), exchange)
+            super().__init__(Link(here, blocking=False), exchange)
             ours.pop_all()
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         self._relay, self._stderr = relay, relay.add(stderr_out)
@@ -70,12 +71,6 @@ class LocalDaemon(Daemon):
         self.end_fd = watch(self.process)
         if self.end_fd >= 0:
             ours.callback(os.close, self.end_fd)
-
-    @staticmethod
-    def _open_link(ours: contextlib.ExitStack) -> tuple[socket.socket, int]:
-        here, there = socket.socketpair()
-        ours.callback(here.close)
-        return here, there.detach()
 
     @property
     def pid(self) -> int:
@@ -166,6 +161,31 @@ class LocalDaemon(Daemon):
         if self.exchange is not None:
             self.exchange.forget()
         self.process.returncode = 0  # it is no child of this process: nothing to wait for
+
+
+def _open_link(
+    ours: contextlib.ExitStack, theirs: contextlib.ExitStack
+) -> tuple[Pipes, tuple[int, int]]:
+    """Return this end of two pipes, and the descriptors of the other one."""
+    with contextlib.ExitStack() as ends:
+        their_reads, writes = _pipe(theirs, ends)
+        spare = os.dup(their_reads)
+        ends.callback(os.close, spare)
+        reads, their_writes = _pipe(ends, theirs)
+        ends.pop_all()
+    here = Pipes(reads, writes, spare)
+    ours.callback(here.close)
+    return here, (their_reads, their_writes)
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    reads, writes = os.pipe()
+    reader.callback(os.close, reads)
+    writer.callback(os.close, writes)
+    # Linux only; or the user's quota of pipe memory is used up.
+    with contextlib.suppress(AttributeError, OSError):
+        fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, _CAPACITY)
+    return reads, writes
 
 
 def _exchange(

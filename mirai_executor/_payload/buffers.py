@@ -21,6 +21,7 @@ __all__ = [
     "Beside",
     "Buffer",
     "Large",
+    "Pieces",
     "Value",
     "dump_value",
     "is_short",
@@ -82,12 +83,9 @@ def dump_value(
         apart: Whether a large pickle may be one of them; only with ``out_of_band``.
     """
     if apart:
-        beside, pieces = Beside(), _Pieces()
+        beside, pieces = Beside(), Pieces()
         make(pieces, beside).dump(obj)
-        if len(pieces) == 1 and len(pieces[0]) < LARGE:  # nearly always
-            return made_value(pieces[0], tuple(beside))
-        value = pieces.settle(tuple(beside))
-        if value is not None:
+        if (value := pieces.settle(tuple(beside))) is not None:
             return value
     collected = Beside() if out_of_band else None
     with io.BytesIO() as file:
@@ -100,7 +98,7 @@ def taken_apart(blob: Buffer, buffers: Sequence[Buffer]) -> tuple[Buffer, Sequen
     return (blob, buffers) if blob or not buffers else (buffers[-1], buffers[:-1])
 
 
-class _Pieces(list[bytes]):
+class Pieces(list[bytes]):
     """What a pickler has written, as a file that keeps each piece as it is.
 
     The pickler hands over a large ``bytes`` itself, and the rest in pieces of about 64 KiB. Its
@@ -115,6 +113,8 @@ class _Pieces(list[bytes]):
         The pickler hands over a ``bytearray`` itself, too. It has noted its length, at the end of
         the piece before; if it has another one by now, all has to be pickled again.
         """
+        if len(self) == 1 and len(self[0]) < LARGE:  # nearly always
+            return made_value(self[0], views)
         kinds = set(map(type, self))
         try:
             if bytearray in kinds and not self._copy_bytearrays():

@@ -10,7 +10,7 @@ import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from mirai_executor._payload import pickles as pickle
-from mirai_executor._payload.buffers import Beside, Value, dump_value
+from mirai_executor._payload.buffers import Beside, Pieces, Value, dump_value, made_value
 from mirai_executor._payload.entries import PROTOCOL, WITH_CARE
 from mirai_executor._payload.places import (
     Kind,
@@ -23,6 +23,7 @@ from mirai_executor._typing import Any, NamedTuple
 __all__ = ["dump_plainly", "is_imported"]
 
 _MOST_SEEN = 4096
+_SHORT = 4096  # bytes
 
 
 class _NeedsCare(Exception):  # noqa: N818 - a way out, not an error
@@ -30,10 +31,18 @@ class _NeedsCare(Exception):  # noqa: N818 - a way out, not an error
 
 
 class _PlainPickler(pickle.Pickler):
-    """Pickles by name what a fresh interpreter imports, and nothing that has another home."""
+    """Pickles by name what a fresh interpreter imports, and nothing that has another home.
+
+    It is used again and again: to make one takes longer than to pickle most calls.
+    """
 
     seen: "_Places"
-    good: set[type]  # the classes whose instances are pickled as usual
+
+    def __init__(self, file: Any, beside: Beside | None) -> None:
+        super().__init__(file, PROTOCOL, buffer_callback=beside)
+        self.file = file
+        self.beside = beside
+        self.good: set[type] = set()  # the classes whose instances are pickled as usual
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -51,18 +60,42 @@ class _PlainPickler(pickle.Pickler):
 
 
 def _plain_pickler(file: Any, beside: Beside | None) -> _PlainPickler:
-    pickler = _PlainPickler(file, PROTOCOL, buffer_callback=beside)
+    pickler = _PlainPickler(file, beside)
     pickler.seen = _seen.now()
-    pickler.good = set()
     return pickler
+
+
+# Those that nobody uses. Each call takes one out: other threads may call, and what is pickled.
+_free: list[_PlainPickler] = []
 
 
 def dump_plainly(obj: object, *, out_of_band: bool = False, apart: bool = False) -> Value | None:
     """Pickle an object; None if only a careful pickler gets it right."""
     try:
-        return dump_value(_plain_pickler, obj, out_of_band=out_of_band, apart=apart)
+        if apart and (value := _dump_short(obj)) is not None:
+            return value
+        return dump_value(_plain_pickler, obj, out_of_band=out_of_band)
     except Exception:  # of the user's code, too: the careful pickler says what is wrong
         return None
+
+
+def _dump_short(obj: object) -> Value | None:
+    """Pickle an object; None if what others may change has to be pickled anew."""
+    try:
+        pickler = _free.pop()
+    except IndexError:
+        pickler = _PlainPickler(Pieces(), Beside())
+    pickler.seen = _seen.now()
+    pickler.dump(obj)
+    pieces: Pieces = pickler.file
+    if len(pieces) > 1 or len(pieces[0]) > _SHORT or pickler.beside:
+        return pieces.settle(tuple(pickler.beside or ()))
+    value = made_value(pieces.pop())
+    # Not of a long one: it would keep the memory of its memo for good.
+    pickler.clear_memo()
+    pickler.good.clear()
+    _free.append(pickler)
+    return value
 
 
 def _needs_care(kind: type) -> bool:

@@ -1,13 +1,14 @@
 """Carries frames between a host and its daemons.
 
-A local daemon inherits one end of a ``socketpair``: it has no address, so nobody else can connect
-to it, and nothing is left to clean up. Daemons elsewhere dial a :class:`Listener`. Over any
+A local daemon inherits the ends of two pipes: they have no address, so nobody else can connect to
+them, and nothing is left to clean up. Daemons elsewhere dial a :class:`Listener`. Over any
 connected stream, :class:`Link` carries frames; ``_tls`` makes one of a TLS connection, and
 ``_tunnel`` one of a WebSocket.
 """
 
 from mirai_executor._typing import TYPE_CHECKING, Any
 
+from ._pipes import Pipes
 from ._stream import Link, LinkClosedError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "Link",
     "LinkClosedError",
     "Listener",
+    "Pipes",
     "TlsSocket",
     "client_context",
     "dial",

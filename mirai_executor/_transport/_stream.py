@@ -12,13 +12,20 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
-from mirai_executor._typing import TYPE_CHECKING, Any
+from mirai_executor._typing import TYPE_CHECKING
+
+from ._pipes import Pipes
 
 if TYPE_CHECKING:
+    import selectors
+
     from mirai_executor.credentials import Opener, Sealer
 
     from ._tls import TlsSocket
+
+    Connection = _socket.socket | Pipes | TlsSocket
 
 Bytes = bytes | bytearray | memoryview
 
@@ -26,15 +33,8 @@ _LENGTH = struct.Struct("<Q")
 _HEAD = _LENGTH.size
 # A program may have given SIGPIPE its default action: to end it.
 _FLAGS = int(getattr(_socket, "MSG_NOSIGNAL", 0))  # as in _nowait
+_WRITE = 2  # selectors.EVENT_WRITE, whose module a daemon has no other use for
 _PIECE = 1 << 16  # bytes read at once; a longer frame is read straight into its own memory
-
-
-def _recv(sock: "_socket.socket | TlsSocket", size: int) -> bytes:
-    return sock.recv(size)
-
-
-def _send(sock: "_socket.socket | TlsSocket", data: memoryview, flags: int) -> int:
-    return sock.send(data, flags)
 
 
 def _closed() -> ConnectionError:
@@ -49,7 +49,8 @@ class Link:
     """One end of a connection. Not thread-safe: one thread uses it.
 
     Args:
-        connection: A connected stream socket, or its descriptor; owned by the link from now on.
+        connection: A connected stream socket, its descriptor, or two pipes; owned by the link from
+            now on.
         blocking: Whether :meth:`send` and :meth:`receive` wait. A daemon's do; a host's must not.
 
     Attributes:
@@ -57,15 +58,15 @@ class Link:
         largest: The other side is cut off if it announces a frame of more bytes.
     """
 
-    def __init__(self, connection: "int | _socket.socket | TlsSocket", *, blocking: bool) -> None:
+    def __init__(self, connection: "int | Connection", *, blocking: bool) -> None:
         if isinstance(connection, int):
             connection = _socket.socket(fileno=connection)
-        self._socket: _socket.socket | TlsSocket | None = connection
-        self._recv: Callable[[Any, int], bytes] = _recv
-        self._send: Callable[[Any, memoryview, int], int] = _send
+        self._socket: Connection | None = connection
+        self._recv: Callable[[int], bytes] = connection.recv
+        self._send: Callable[[memoryview], int]  # of an end that does not wait
         self._socket.setblocking(blocking)
         if not blocking:
-            self._keep_gil()
+            self._do_not_wait()
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
         self.heard = False
@@ -80,8 +81,12 @@ class Link:
         _links.add(self)
 
     def fileno(self) -> int:
-        """Return the descriptor, to wait for."""
+        """Return the descriptor to wait for, until something has come."""
         return self._open_socket().fileno()
+
+    def _fileno_to_write(self) -> int:
+        connection = self._open_socket()
+        return getattr(connection, "fileno_to_write", connection.fileno)()
 
     def seal(self, sealer: "Sealer", opener: "Opener") -> None:
         """From now on, seal each frame that is sent, and open each that comes."""
@@ -91,13 +96,21 @@ class Link:
         """From now on, never wait."""
         self._blocking = False
         self._open_socket().setblocking(False)
-        self._keep_gil()
+        self._do_not_wait()
 
-    def _keep_gil(self) -> None:
-        if isinstance(self._socket, _socket.socket):
-            from mirai_executor import _nowait  # daemons, who wait, do without it
+    def _do_not_wait(self) -> None:
+        """Choose the calls that return at once; with the GIL in hand, if they can."""
+        from mirai_executor import _nowait  # daemons, who wait, do without it
 
-            self._recv, self._send = _nowait.receive, _nowait.send
+        connection = self._open_socket()
+        if isinstance(connection, Pipes):
+            self._recv = partial(_nowait.read, connection.fileno())
+            self._send = partial(_nowait.write, connection.fileno_to_write())
+        elif isinstance(connection, _socket.socket):
+            self._recv = partial(_nowait.receive, connection)
+            self._send = partial(_nowait.send, connection, flags=_FLAGS)
+        else:
+            self._send = connection.send
 
     # Sending
 
@@ -135,10 +148,11 @@ class Link:
 
     def flush(self) -> None:
         """Send as much as the kernel takes of what is kept."""
-        outbox, sock = self._outbox, self._socket or self._open_socket()
+        outbox = self._outbox
+        self._open_socket()
         try:
             while outbox:
-                sent = self._send(sock, outbox[0], _FLAGS)
+                sent = self._send(outbox[0])
                 if sent < len(outbox[0]):
                     outbox[0] = outbox[0][sent:]
                 else:
@@ -147,6 +161,26 @@ class Link:
             pass
         except OSError as error:
             raise LinkClosedError(str(error)) from error
+
+    def follow(self, selector: "selectors.BaseSelector") -> None:
+        """Have a selector that waits for this link tell when it takes more, if it has more."""
+        reads, writes = self.fileno(), self._fileno_to_write()
+        key = selector.get_key(reads)
+        if writes != reads:
+            if self.has_more_to_send is not (writes in selector.get_map()):
+                if self.has_more_to_send:
+                    selector.register(writes, _WRITE, key.data)
+                else:
+                    selector.unregister(writes)
+        elif self.has_more_to_send is not bool(key.events & _WRITE):
+            selector.modify(reads, key.events ^ _WRITE, key.data)
+
+    def leave(self, selector: "selectors.BaseSelector") -> None:
+        """Have a selector wait for this link no more."""
+        reads, writes = self.fileno(), self._fileno_to_write()
+        selector.unregister(reads)
+        if writes in selector.get_map():
+            selector.unregister(writes)
 
     # Receiving
 
@@ -196,7 +230,7 @@ class Link:
             self.heard = True
             self._long_at += count
             return None
-        came = self._recv(sock, _PIECE)
+        came = self._recv(_PIECE)
         if not (count := len(came)):
             raise _closed()
         self.heard = True
@@ -246,7 +280,7 @@ class Link:
             self._socket = self._made_poll = None
         self._outbox.clear()
 
-    def _open_socket(self) -> "_socket.socket | TlsSocket":
+    def _open_socket(self) -> "Connection":
         if self._socket is None:
             raise LinkClosedError("the link has been closed, or belongs to another process")
         return self._socket

@@ -9,8 +9,8 @@ __all__ = ["main"]
 def main(*, first: bool = False) -> None:
     """Serve the host at the other end of inherited descriptors, named on the command line.
 
-    The descriptors are those of the link, the lifeline, the shared page and the tickets; where
-    memory can be shared, also that of the channel.
+    The descriptors are those that the link reads and writes, those of the lifeline, the shared
+    page and the tickets; where memory can be shared, also that of the channel.
 
     Args:
         first: Whether to leave a fork server behind. Then there are two others on the command
@@ -20,6 +20,7 @@ def main(*, first: bool = False) -> None:
     from mirai_executor import _place  # not before the lifeline holds
     from mirai_executor._page import Page
     from mirai_executor._tickets import Tickets
+    from mirai_executor._transport import Link, Pipes
 
     from . import _forkserver, _lifeline, _memory, _streams
     from ._serve import Daemon
@@ -28,10 +29,11 @@ def main(*, first: bool = False) -> None:
     if first:
         fds = _forkserver.branch_off(*fds)
         sys.argv[1:] = map(str, fds)
-    link, lifeline, page, tickets, *channel = fds
+    reads, writes, lifeline, page, tickets, *channel = fds
     for fd in fds:
         os.set_inheritable(fd, False)  # positional in the standard library
     _lifeline.hold(lifeline)
     _streams.prepare()
     _place.enter_daemon()
+    link = Link(Pipes(reads, writes), blocking=True)
     Daemon(link, Page(page), Tickets(tickets), _memory.Memory(*channel)).serve()

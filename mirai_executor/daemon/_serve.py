@@ -40,8 +40,8 @@ _BRIEF = 100_000  # nanoseconds: after a longer task, cleanup adds less than a t
 class Daemon:
     """The runner of tasks, at its end of a local link."""
 
-    def __init__(self, link_fd: int, page: Page, tickets: Tickets, memory: Memory) -> None:
-        self._link = Link(link_fd, blocking=True)
+    def __init__(self, link: Link, page: Page, tickets: Tickets, memory: Memory) -> None:
+        self._link = link
         self._tickets = tickets
         self._memory = memory
         self._pid = os.getpid()

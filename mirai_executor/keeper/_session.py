@@ -140,14 +140,7 @@ class Session:
             link.send(data)
         except LinkClosedError:
             return
-        self._follow(link)
-
-    def _follow(self, link: Link) -> None:
-        """Wait for a link to take more, while it has more to send."""
-        key = self._selector.get_key(link.fileno())
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.has_more_to_send else 0)
-        if key.events != events:
-            self._selector.modify(link.fileno(), events, key.data)
+        link.follow(self._selector)
 
     def _say(self, frame: _wire.Frame) -> None:
         if not self._host_is_gone:
@@ -161,7 +154,7 @@ class Session:
         try:
             if self._link.has_more_to_send:
                 self._link.flush()
-                self._follow(self._link)
+                self._link.follow(self._selector)
             while (data := self._link.receive()) is not None:
                 self._on_host_frame(data)
         except (LinkClosedError, _wire.WireError):
@@ -223,7 +216,7 @@ class Session:
         if self._host_is_gone:
             return
         self._host_is_gone = True
-        self._selector.unregister(self._link.fileno())
+        self._link.leave(self._selector)
         if self._is_leaving:
             return  # it may be first to close
         if self._options.autoexit is Autoexit.FINISH and self._open:
@@ -234,14 +227,16 @@ class Session:
     # The daemon
 
     def _on_daemon(self) -> None:
+        if self._daemon.link_is_closed:
+            return
         try:
             if self._daemon.link.has_more_to_send:
                 self._daemon.link.flush()
-                self._follow(self._daemon.link)
+                self._daemon.link.follow(self._selector)
             while (data := self._daemon.link.receive()) is not None:
                 self._on_daemon_frame(data)
         except LinkClosedError:
-            self._selector.unregister(self._daemon.link.fileno())
+            self._daemon.link.leave(self._selector)
             self._daemon.link_is_closed = True
             if self._daemon.is_dead:
                 self._report_end()

@@ -3,8 +3,11 @@
 import contextlib
 import os
 import select
+import selectors
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 from mirai_executor._transport import (
     Link,
     LinkClosedError,
+    Pipes,
     TlsSocket,
     client_context,
     server_context,
@@ -27,14 +31,21 @@ SIZES = [0, 1, 7, 8, 9, 65_527, 65_528, 65_535, 65_536, 65_537, 200_000, 3_000_0
 Ends = tuple[Link, Link]
 
 
-def connect() -> Ends:
+def connect_by_socket() -> Ends:
     here, there = socket.socketpair()
     return Link(here.detach(), blocking=False), Link(there.detach(), blocking=True)
 
 
-@pytest.fixture
-def ends() -> Iterator[Ends]:
-    host, daemon = connect()
+def connect_by_pipes() -> Ends:
+    there_in, here_out = os.pipe()
+    here_in, there_out = os.pipe()
+    here, there = Pipes(here_in, here_out), Pipes(there_in, there_out)
+    return Link(here, blocking=False), Link(there, blocking=True)
+
+
+@pytest.fixture(params=[connect_by_socket, connect_by_pipes])
+def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    host, daemon = request.param()
     yield host, daemon
     host.close()
     daemon.close()
@@ -55,9 +66,17 @@ def receive_to_the_end(link: Link) -> None:
 
 
 def flush_all(host: Link) -> None:
-    while host.has_more_to_send:
-        select.select([], [host], [], 10)
-        host.flush()
+    with selectors.DefaultSelector() as selector:
+        selector.register(host.fileno(), selectors.EVENT_READ, "the link")
+        host.follow(selector)
+        while host.has_more_to_send:
+            ((key, events),) = selector.select(10)
+            assert (key.data, events) == ("the link", selectors.EVENT_WRITE)
+            host.flush()
+            host.follow(selector)
+        assert selector.select(0) == []
+        host.leave(selector)
+        assert not selector.get_map()
 
 
 def send_all(link: Link, frames: list[bytes]) -> None:
@@ -153,6 +172,31 @@ def test_all_that_was_sent_is_received_before_the_end(ends: Ends) -> None:
         receive_to_the_end(host)
     with pytest.raises(LinkClosedError):
         host.send(b"to nobody")
+
+
+SPARED = """
+import os, signal, sys
+from mirai_executor._transport import Link, Pipes
+
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as programs do that write to "head"
+theirs, writes = os.pipe()
+reads, out = os.pipe()
+link = Link(Pipes(reads, writes, os.dup(theirs)), blocking=False)
+os.close(theirs)
+os.close(out)
+link.send(b"to nobody")
+link.send(bytes(1_000_000))
+assert link.has_more_to_send
+link.close()
+print(len(os.listdir("/dev/fd")))
+"""
+
+
+def test_what_nobody_reads_ends_no_program_that_left_sigpipe_its_default() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", SPARED], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert int(run.stdout) == 4, "nothing is open but the standard streams, and this listing"
 
 
 def test_a_frame_that_was_cut_off_is_never_received(ends: Ends) -> None:
