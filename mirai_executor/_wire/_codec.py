@@ -4,7 +4,7 @@ import struct
 
 from mirai_executor._typing import get_args
 
-from ._fields import U8, Bytes, Reader, WireError
+from ._fields import U8, Bytes, Data, Reader, WireError
 from ._frames import (
     BATCH,
     Broadcast,
@@ -53,8 +53,6 @@ Frame = (
     | Ended
 )
 
-Data = bytes | bytearray | memoryview
-
 _LARGE = 1 << 16  # bytes; to copy fewer takes less than to send them by themselves
 
 _KINDS: dict[int, type[Frame]] = {kind.KIND: kind for kind in get_args(Frame)}
@@ -67,6 +65,8 @@ def encode(frame: Frame) -> bytes:
 
 def pieces(frame: Frame) -> list[Bytes]:
     """Return the bytes of a frame in pieces: what is large is not copied."""
+    if isinstance(frame, (Tasks, Outcomes)) and (lone := frame.lone()) is not None:
+        return [b"".join(lone)] if len(lone[1]) < _LARGE else list(lone)
     parts = [U8.pack(frame.KIND), *frame.parts()]
     if max(map(len, parts)) < _LARGE:
         return [b"".join(parts)]
@@ -124,6 +124,8 @@ def decode(data: Data) -> Frame:
     kind = _KINDS.get(data[0])
     if kind is None:
         raise WireError(f"unknown kind of frame: {data[0]}")
+    if (kind is Tasks or kind is Outcomes) and (lone := kind.read_lone(data)) is not None:
+        return lone
     reader = Reader(data)
     try:
         frame = kind.read(reader)

@@ -13,10 +13,12 @@ __all__ = [
     "U64",
     "Buffer",
     "Bytes",
+    "Data",
     "Empty",
     "Name",
     "Reader",
     "WireError",
+    "own",
     "pack_block",
     "pack_buffers",
     "pack_names",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 Bytes = bytes | memoryview
+Data = bytes | bytearray | memoryview
 # A large buffer of a payload: bytes, or its place in shared memory (arena, offset, length).
 Buffer = Bytes | bytearray | tuple[int, int, int]
 
@@ -47,10 +50,17 @@ class Name(NamedTuple):
     blob: Bytes | None = None
 
 
+def own(data: Data, start: int) -> Bytes:
+    """Return the end of a frame; a short one is copied, or it would keep a frame of many."""
+    if len(data) - start >= _SMALL:
+        return memoryview(data)[start:]
+    return bytes(data[start:])
+
+
 class Reader:
     """Walks through a frame, behind its kind; a field that is not all there is an error."""
 
-    def __init__(self, frame: bytes | bytearray | memoryview) -> None:
+    def __init__(self, frame: Data) -> None:
         self._body = memoryview(frame)
         # What is sliced out of bytes is a copy at once.
         self._copied = frame if type(frame) is bytes else self._body

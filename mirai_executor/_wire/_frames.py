@@ -12,9 +12,11 @@ from mirai_executor._typing import NamedTuple, Self
 from ._fields import (
     Buffer,
     Bytes,
+    Data,
     Empty,
     Name,
     Reader,
+    own,
     pack_block,
     pack_buffers,
     pack_names,
@@ -48,6 +50,10 @@ BATCH = struct.Struct("<II")  # how many there are, and how many arenas are rele
 _TASK = struct.Struct("<QIIQ")
 _OUTCOME = struct.Struct("<QBBIQQ")
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number
+# A frame of one, which has nothing beside it, as a single row: its kind, BATCH, and the above.
+# Most frames are that where tasks come one at a time, and it takes a third of the time.
+_LONE_TASK = struct.Struct("<BIIQIIQ")
+_LONE_OUTCOME = struct.Struct("<BIIQBBIQQ")
 
 
 class Status(IntEnum):
@@ -155,6 +161,30 @@ class Tasks(Record):
     tasks: tuple[WireTask, ...]
     released: tuple[int, ...] = ()
 
+    def lone(self) -> tuple[bytes, Bytes] | None:
+        """Return the parts of a frame of one task; None if there is more in it."""
+        if len(self.tasks) != 1 or self.released:
+            return None
+        ((task, names, payload, buffers),) = self.tasks
+        if names or buffers:
+            return None
+        count = _SAME_NAMES if names is None else 0
+        return _LONE_TASK.pack(self.KIND, 1, 0, task, count, 0, len(payload)), payload
+
+    @classmethod
+    def read_lone(cls, data: Data) -> Self | None:
+        """Read a frame of one task; None if it is another, or malformed."""
+        start = _LONE_TASK.size
+        if len(data) < start:
+            return None
+        _, count, released, task, named, large, size = _LONE_TASK.unpack_from(data)
+        if count != 1 or released or large or size != len(data) - start:
+            return None
+        if named != _SAME_NAMES and named:
+            return None
+        fields = (task, None if named else (), memoryview(data)[start:], ())
+        return cls((_tuple(WireTask, fields),))
+
     def parts(self) -> list[Bytes]:
         parts: list[Bytes] = [BATCH.pack(len(self.tasks), len(self.released))]
         if self.released:
@@ -209,6 +239,32 @@ class Outcomes(Record):
     KIND = 19
     outcomes: tuple[WireOutcome, ...]
     released: tuple[int, ...] = ()
+
+    def lone(self) -> tuple[bytes, Bytes] | None:
+        """Return the parts of a frame of one outcome; None if there is more in it."""
+        if len(self.outcomes) != 1 or self.released:
+            return None
+        ((task, status, leaving, payload, nanoseconds, buffers),) = self.outcomes
+        if buffers:
+            return None
+        row = (self.KIND, 1, 0, task, status, leaving, 0, nanoseconds, len(payload))
+        return _LONE_OUTCOME.pack(*row), payload
+
+    @classmethod
+    def read_lone(cls, data: Data) -> Self | None:
+        """Read a frame of one outcome; None if it is another, or malformed."""
+        start = _LONE_OUTCOME.size
+        if len(data) < start:
+            return None
+        _, count, released, task, status, leaving, large, nanoseconds, size = (
+            _LONE_OUTCOME.unpack_from(data)
+        )
+        if count != 1 or released or large or size != len(data) - start:
+            return None
+        if (known := _STATUSES.get(status)) is None:
+            return None
+        payload = own(data, start)
+        return cls((_tuple(WireOutcome, (task, known, leaving != 0, payload, nanoseconds, ())),))
 
     def parts(self) -> list[Bytes]:
         parts: list[Bytes] = [BATCH.pack(len(self.outcomes), len(self.released))]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mirai_executor import _wire
 from mirai_executor._wire import Frame, Name, Status, WireError, WireOutcome, WireTask
+from mirai_executor._wire._fields import Reader
 
 ids = st.integers(0, 2**64 - 1)
 digests = st.binary(min_size=16, max_size=16)
@@ -18,6 +19,8 @@ buffers = st.lists(places | payloads, max_size=3).map(tuple)
 released = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3).map(tuple)
 statuses = st.sampled_from(Status)
 small = st.integers(0, 255)
+tasks = st.builds(WireTask, ids, st.none() | names, payloads, buffers)
+outcomes = st.builds(WireOutcome, ids, statuses, st.booleans(), payloads, ids, buffers)
 frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(
         _wire.Hello,
@@ -31,22 +34,9 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.just(_wire.Ready()),
     st.just(_wire.Leave()),
     st.just(_wire.Leaving()),
-    st.builds(
-        _wire.Tasks,
-        st.lists(st.builds(WireTask, ids, st.none() | names, payloads, buffers), max_size=5).map(
-            tuple
-        ),
-        released,
-    ),
+    st.builds(_wire.Tasks, st.lists(tasks, max_size=5).map(tuple), released),
     st.builds(_wire.Broadcast, ids, names, payloads),
-    st.builds(
-        _wire.Outcomes,
-        st.lists(
-            st.builds(WireOutcome, ids, statuses, st.booleans(), payloads, ids, buffers),
-            max_size=5,
-        ).map(tuple),
-        released,
-    ),
+    st.builds(_wire.Outcomes, st.lists(outcomes, max_size=5).map(tuple), released),
     st.builds(_wire.BroadcastOutcome, ids, statuses, payloads),
     st.builds(
         _wire.Joined,
@@ -73,6 +63,36 @@ frames: st.SearchStrategy[Frame] = st.one_of(
 @given(frames)
 def test_a_frame_comes_back_as_it_was(frame: Frame) -> None:
     assert _wire.decode(_wire.encode(frame)) == frame
+
+
+@given(frames)
+def test_the_pieces_of_a_frame_are_its_bytes(frame: Frame) -> None:
+    assert b"".join(_wire.pieces(frame)) == _wire.encode(frame)
+
+
+LENGTHS = st.sampled_from([0, 1, 4095, 4096, 1 << 17])
+
+
+@given(tasks, LENGTHS)
+def test_a_frame_of_one_task_is_read_as_any_other(task: WireTask, more: int) -> None:
+    frame = _wire.Tasks((task._replace(payload=bytes(task.payload) + bytes(more)),))
+    encoded = _wire.encode(frame)
+    read = _wire.decode(encoded)
+    assert isinstance(read, _wire.Tasks)
+    by_rows = _wire.Tasks.read(Reader(encoded))
+    assert read == by_rows == frame
+    assert type(read.tasks[0].payload) is type(by_rows.tasks[0].payload)
+
+
+@given(outcomes, LENGTHS)
+def test_a_frame_of_one_outcome_is_read_as_any_other(outcome: WireOutcome, more: int) -> None:
+    frame = _wire.Outcomes((outcome._replace(payload=bytes(outcome.payload) + bytes(more)),))
+    encoded = _wire.encode(frame)
+    read = _wire.decode(encoded)
+    assert isinstance(read, _wire.Outcomes)
+    by_rows = _wire.Outcomes.read(Reader(encoded))
+    assert read == by_rows == frame
+    assert type(read.outcomes[0].payload) is type(by_rows.outcomes[0].payload)
 
 
 @given(frames, st.data())
