@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 
 from mirai_executor._typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ _HEAD = _LENGTH.size
 # A program may have given SIGPIPE its default action: to end it.
 _FLAGS = int(getattr(_socket, "MSG_NOSIGNAL", 0))  # as in _nowait
 _WRITE = 2  # selectors.EVENT_WRITE, whose module a daemon has no other use for
+_MOST_GATHERED = 16  # pieces that are sent at once, as POSIX grants
 _PIECE = 1 << 16  # bytes read at once; a longer frame is read straight into its own memory
 
 
@@ -63,7 +65,8 @@ class Link:
             connection = _socket.socket(fileno=connection)
         self._socket: Connection | None = connection
         self._recv: Callable[[int], bytes] = connection.recv
-        self._send: Callable[[memoryview], int]  # of an end that does not wait
+        self._send: Callable[[memoryview], int]  # of an end that does not wait, as the next
+        self._gather: Callable[[list[memoryview]], int] | None = None  # several at once
         self._socket.setblocking(blocking)
         if not blocking:
             self._do_not_wait()
@@ -106,6 +109,7 @@ class Link:
         if isinstance(connection, Pipes):
             self._recv = partial(_nowait.read, connection.fileno())
             self._send = partial(_nowait.write, connection.fileno_to_write())
+            self._gather = partial(os.writev, connection.fileno_to_write())
         elif isinstance(connection, _socket.socket):
             self._recv = partial(_nowait.receive, connection)
             self._send = partial(_nowait.send, connection, flags=_FLAGS)
@@ -139,10 +143,13 @@ class Link:
             self._outbox.extend(map(memoryview, pieces))
             self.flush()
             return
-        sock = self._socket or self._open_socket()
+        connection = self._socket or self._open_socket()
         try:
+            if type(connection) is Pipes:
+                connection.send_all_of(pieces)
+                return
             for piece in pieces:
-                sock.sendall(piece, _FLAGS)
+                connection.sendall(piece, _FLAGS)
         except OSError as error:
             raise LinkClosedError(str(error)) from error
 
@@ -152,11 +159,15 @@ class Link:
         self._open_socket()
         try:
             while outbox:
-                sent = self._send(outbox[0])
-                if sent < len(outbox[0]):
-                    outbox[0] = outbox[0][sent:]
+                if self._gather is not None and len(outbox) > 1:
+                    # In one: the other side would be woken up for the length alone.
+                    sent = self._gather(list(islice(outbox, _MOST_GATHERED)))
                 else:
-                    outbox.popleft()
+                    sent = self._send(outbox[0])
+                while outbox and sent >= len(outbox[0]):
+                    sent -= len(outbox.popleft())
+                if sent:
+                    outbox[0] = outbox[0][sent:]
         except BlockingIOError:
             pass
         except OSError as error:

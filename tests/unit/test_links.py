@@ -113,6 +113,20 @@ def test_a_frame_that_is_sent_in_pieces_comes_as_one(ends: Ends, size: int) -> N
     thread.join()
 
 
+def test_a_frame_of_thousands_of_pieces_comes_as_one(ends: Ends) -> None:
+    host, daemon = ends
+    pieces = [content(n % 40 + 1) for n in range(5000)]
+    thread = threading.Thread(target=daemon.send, args=pieces)
+    thread.start()
+    assert receive_all(host, 1) == [b"".join(pieces)]
+    thread.join()
+    host.send(*pieces)
+    thread = threading.Thread(target=flush_all, args=(host,))
+    thread.start()
+    assert daemon.receive() == b"".join(pieces)
+    thread.join()
+
+
 def test_what_a_host_sends_waits_in_the_link_until_the_other_side_reads(ends: Ends) -> None:
     host, daemon = ends
     frames = [content(size) for size in SIZES]
