@@ -35,7 +35,9 @@ _INHERITED = (
 )
 _PROC = "/proc/thread-self"
 _STDOUT = 1
-_STDERR_CAPACITY = 1 << 20  # bytes that a daemon may write while its host is stalled
+# Bytes that a daemon may write while its host is stalled. Linux grants a user 64 MiB in all pipes,
+# and from then on two pages for each, also to programs that know nothing of us.
+_STDERR_CAPACITY = 1 << 18
 
 
 class Nursery:
