@@ -49,7 +49,7 @@ NOT_AT_A_DAEMON = NOT_AT_A_HOST | {
 MOST_AT_A_HOST = 90
 MOST_AT_A_DAEMON = 95
 
-# What the files that some installers leave for `site` import in one environment and not in another.
+# What the files that some installers leave for `site` import in some environments only.
 OF_SITE = "import __future__, importlib, sys"
 
 PROGRAM = f"""
