@@ -21,12 +21,11 @@ they are first used, since a daemon needs few of them.
 
 import sys
 
+from ._lazily import door
 from ._version import __version__
 
 TYPE_CHECKING = False  # what typing says, which takes milliseconds to import
 if TYPE_CHECKING:
-    from typing import Any
-
     from ._place import on_daemon as on_daemon
     from ._status import DaemonStatus as DaemonStatus
     from ._status import Info as Info
@@ -113,26 +112,16 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = ["__version__", *_ROOM_OF]  # all of them strings
 
+if not TYPE_CHECKING:  # to type checkers, a name that does not exist is to be an error
+    _open = door(__name__, _ROOMS)
 
-def __getattr__(name: str) -> "Any":
-    """Import a public name from its room."""
-    room = _ROOM_OF.get(name)
-    if room is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # only here
-
-    if sys.platform == "win32" and room not in _ROOMS_FOR_WINDOWS:
-        raise ImportError("mirai_executor runs on Linux and macOS; on Windows, use WSL", name=name)
-    try:
-        value = getattr(import_module(f".{room}", __name__), name)
-    except AttributeError as error:
-        # As an AttributeError, it would only say that the name does not exist: `from ... import`
-        # and hasattr() hide the cause.
-        raise ImportError(
-            f"cannot import name {name!r} from {__name__!r}: {error}", name=name
-        ) from error
-    globals()[name] = value
-    return value
+    def __getattr__(name):
+        """Import a public name from its room, if there can be one on this system."""
+        room = _ROOM_OF.get(name)
+        if sys.platform == "win32" and room is not None and room not in _ROOMS_FOR_WINDOWS:
+            message = "mirai_executor runs on Linux and macOS; on Windows, use WSL"
+            raise ImportError(message, name=name)
+        return _open(name)
 
 
 def __dir__() -> list[str]:

@@ -31,8 +31,11 @@ def door(package: str, rooms: Mapping[str, Iterable[str]]) -> Callable[[str], An
 
         try:
             value = getattr(import_module(f"{package}.{room}"), name)
-        except AttributeError as error:  # Python would say no more than that the name is missing
-            raise ImportError(f"cannot import {package}.{room}: {error}") from error
+        except AttributeError as error:
+            # As an AttributeError, it would only say that the name does not exist: `from ...
+            # import` and hasattr() hide the cause.
+            message = f"cannot import name {name!r} from {package!r}: {error}"
+            raise ImportError(message, name=name) from error
         vars(import_module(package))[name] = value  # the next time, nobody asks here
         return value
 

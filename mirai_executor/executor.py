@@ -25,16 +25,26 @@ from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk, run_it
 from .launchers import LocalLauncher
 
 if TYPE_CHECKING:
+    from typing import TypedDict, Unpack
+
     from ._reception import Password, Reception, Source
     from ._status import Info, Status
     from .launchers import Launcher, Submission
+
+    class TaskOptions(TypedDict, total=False):
+        """The fields of ``Limits``, any of which may be given."""
+
+        timeout: float | None
+        run_timeout: float | None
+        retries: int
+        cancel_running: bool
+
 
 __all__ = ["ExecutorView", "MiraiExecutor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LIMITS = ("timeout", "run_timeout", "retries", "cancel_running")
 _FRAME_TIME = 2.5e-3  # seconds: some times what a frame costs on its way there and back
 
 
@@ -177,7 +187,7 @@ class _Face(Executor):
         lists = zip(chunks(items, chunksize))
         return flatten(MapResults(_submitter(self, run, lists), buffersize, timeout))
 
-    def with_options(self, **options: Any) -> "ExecutorView":
+    def with_options(self, **options: "Unpack[TaskOptions]") -> "ExecutorView":
         """Return a view of this executor whose tasks have other limits.
 
         A view is cheap. It is an executor itself and shares the daemons; shutting it down does
@@ -201,7 +211,7 @@ class _Face(Executor):
             ...     type(limited.submit(time.sleep, 3600).exception())
             <class 'mirai_executor.errors.TaskTimeoutError'>
         """
-        check_options(options, _LIMITS)
+        check_options(options, Limits._fields)
         limits = self._limits.changed(**options)
         check_seconds("timeout", limits.timeout, optional=True)
         check_seconds("run_timeout", limits.run_timeout, optional=True)

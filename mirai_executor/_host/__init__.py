@@ -376,12 +376,7 @@ class Host:
         if not self._has_started:
             return
         self._put(ShutdownRequested(cancel_queued=True))
-
-        def end_daemons() -> None:
-            if self._loop is not None:
-                self._loop.terminate(signum)
-
-        self._put(end_daemons)
+        self._put(lambda: self._with_loop(lambda loop: loop.terminate(signum)))
 
     def abort(self) -> None:
         """Stop queued and running work, and return soon; nothing of it is left then."""
@@ -459,7 +454,7 @@ class Host:
                 self._turn, self._next_turn = _FEW, 0  # a burst may begin
             waker.wake()  # the GIL goes, too: only now
         if self._finished:
-            self._drain()
+            self._end_late(item)
 
     def _ask(self, question: Callable[[Loop], T]) -> T:
         """Have the host thread answer a question, and wait for it."""
@@ -552,18 +547,31 @@ class Host:
             raise LaunchError(message) from error
 
     def _drain(self) -> None:
-        """End what came too late for the host thread."""
+        """End what has been put in since the loop last looked; on the host thread."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._end_unheard(self._inbox.popleft())
+        self._store.close()
+
+    def _end_late(self, item: Item) -> None:
+        """End what may have come too late for the host thread to do so; it may do the same.
+
+        Each thread ends no more than it has put in itself: a KeyboardInterrupt that strikes here
+        loses nothing then that anybody else waits for.
+        """
+        self._end_unheard(item)
+        if self._ended.has_come:  # the rest is ended by those who have put it in
+            self._inbox.clear()
+        self._store.close()
+
+    def _end_unheard(self, item: Item) -> None:
         from ._loop import OpenTask
         from ._outcomes import set_exception
 
-        with contextlib.suppress(IndexError):
-            while True:
-                item = self._inbox.popleft()
-                if isinstance(item, OpenTask):
-                    set_exception(item.future, self._end_error())
-                elif callable(item):
-                    item()
-        self._store.close()
+        if isinstance(item, OpenTask):
+            set_exception(item.future, self._end_error())
+        elif callable(item):
+            item()
 
 
 def _as_failure(error: BaseException) -> LaunchError:

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, as_completed, wait
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import pytest
@@ -26,8 +26,10 @@ import pytest
 import mirai_executor
 from live.hosts import PATIENCE, script
 from live.mischief import SOON, running
-from mirai_executor import MiraiExecutor, MiraiInterrupt
+from mirai_executor import MiraiExecutor, MiraiInterrupt, _host
 from mirai_executor._core import TaskId
+from mirai_executor._host import Host, Limits
+from mirai_executor._host._loop import OpenTask
 from mirai_executor.futures import MiraiFuture
 
 # The promise is 2 s. Ending an interpreter takes its time, too, where others use the processors.
@@ -274,6 +276,58 @@ def test_a_shutdown_that_is_interrupted_at_any_opcode_can_be_repeated(step: int,
         if not strike.where:
             return
         first += step
+
+
+class Crossroads(collections.deque[Any]):
+    """The inbox of a host, in which others go first when a task has been put in."""
+
+    others: Callable[[], object]
+
+    def append(self, item: Any) -> None:
+        super().append(item)
+        if isinstance(item, OpenTask):
+            self.others()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda host: host.shutdown(cancel_queued=True),
+        lambda host: host.kill(),
+        lambda host: host.cancel(TaskId(1), running=True),
+    ],
+    ids=["shutdown", "kill", "cancel"],
+)
+def test_an_interrupt_at_any_opcode_of_who_comes_too_late_loses_no_task_of_another_thread(
+    call: Callable[[Host], object],
+) -> None:
+    with MiraiExecutor(1) as executor:
+        answers(executor, "before the end")
+    host = executor._host
+    host._inbox = inbox = Crossroads()
+    strike: Strike | None = None
+    n, misses = 0, 0
+
+    def other_thread() -> None:
+        """Do what it does at the moment when the host has ended and a task has come."""
+        nonlocal strike
+        strike = Strike(n, functools.partial(call, host))
+
+    inbox.others = other_thread
+    # A copy: 3.13 does not trace the opcodes of code that is being run already.
+    put = FunctionType(Host._put.__code__.replace(), vars(_host))
+    while misses < 5:  # one is not the end, see strikes()
+        n += 1
+        Strike(sys.maxsize, functools.partial(call, host))  # 3.13 traces from the next call on
+        future: MiraiFuture[int] = MiraiFuture(TaskId(n), Nobody())
+        put(host, OpenTask(TaskId(n), future, Limits(), None, b"", ()))
+        assert strike is not None
+        assert future.done(), strike.where
+        assert isinstance(future.exception(), RuntimeError), strike.where
+        misses = 0 if strike.where else misses + 1
+        assert not strike.where or strike.was_heard(), (strike.where, strike.error)
+        assert not inbox, strike.where
+    assert n > 50
 
 
 # At any moment, by a real signal

@@ -101,7 +101,8 @@ def test_a_timeout_is_kept_by_a_task_that(name: str, option: str, bell: Bell) ->
     with running(cancel_grace=2.0) as executor:
         pid = pid_of(executor)
         begun = time.monotonic()
-        future = executor.with_options(**{option: 0.5}).submit(STUBBORN[name], bell.path)
+        limit: dict[str, Any] = {option: 0.5}
+        future = executor.with_options(**limit).submit(STUBBORN[name], bell.path)
         assert_timed_out(future, begun, 0.5)
         # The future did not wait for the end of the daemon, which the next task does.
         assert psutil.pid_exists(pid)
@@ -216,8 +217,9 @@ def test_a_view_that_has_a_timeout_leaves_other_views_without() -> None:
 def test_a_limit_must_be_positive(option: str) -> None:
     with MiraiExecutor(1) as executor:
         for wrong in (0, -1.0):
+            limit: dict[str, Any] = {option: wrong}
             with pytest.raises(ValueError, match=option):
-                executor.with_options(**{option: wrong})
+                executor.with_options(**limit)
 
 
 def test_a_cancelled_task_does_not_time_out_later(bell: Bell) -> None:

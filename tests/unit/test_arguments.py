@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
 import mirai_executor
 from mirai_executor import MiraiExecutor
+from mirai_executor.executor import ExecutorView
 
 API: Any = mirai_executor  # untyped: type checkers find most of these
 
@@ -69,6 +70,20 @@ def test_a_wrong_option_of_a_task_is_named(
 ) -> None:
     with pytest.raises(error, match=message):
         executor.with_options(**options)
+
+
+def test_type_checkers_know_each_option_of_a_task_and_its_type() -> None:
+    # mypy fails if one of these comments has nothing to ignore.
+    with MiraiExecutor(1) as executor:
+        with pytest.raises(TypeError):
+            executor.with_options(tmeout=1)  # type: ignore[call-arg]
+        with pytest.raises(TypeError):
+            executor.with_options(timeout="5")  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            executor.with_options(retries=None)  # type: ignore[arg-type]
+        view = executor.with_options(timeout=1, run_timeout=None, retries=2, cancel_running=False)
+        assert_type(view, ExecutorView)
+        assert_type(view.with_options(retries=0), ExecutorView)
 
 
 def test_numbers_of_any_type_and_endless_times_are_taken(executor: Any) -> None:

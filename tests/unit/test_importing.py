@@ -94,6 +94,11 @@ def test_what_does_not_exist_is_no_attribute() -> None:
     assert "AttributeError" not in said
 
 
+def test_a_name_that_does_not_exist_is_an_error_to_type_checkers_too() -> None:
+    with pytest.raises(ImportError):
+        from mirai_executor import nonsense  # type: ignore[attr-defined] # noqa: F401 - mypy looks
+
+
 @pytest.mark.parametrize(
     "use",
     [
