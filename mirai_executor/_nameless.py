@@ -1,7 +1,7 @@
-"""Makes files without a name: they end with the last process that has them open, however it ends.
+"""Makes files and pipes without a name: they end with the last process that has them open.
 
-Their place is in memory (``memfd``) where Python, the C library or the kernel knows a way there
-and no sandbox forbids it; else in the shared memory of POSIX, or in the temporary folder.
+The place of a file is in memory (``memfd``) where Python, the C library or the kernel knows a way
+there and no sandbox forbids it; else in the shared memory of POSIX, or in the temporary folder.
 """
 
 import errno
@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 
-__all__ = ["ALLOW_SEALING", "create", "create_in_memory"]
+__all__ = ["ALLOW_SEALING", "create", "create_in_memory", "create_pipe"]
 
 ALLOW_SEALING = 2  # MFD_ALLOW_SEALING, and MFD_CLOEXEC: Linux; not every Python has their names
 _CLOEXEC = 1
@@ -49,6 +49,29 @@ def create(name: str, data: bytes = b"") -> int:
         f"a file of {len(data)} bytes can lie neither in memory ({reasons[0]}), nor in "
         f"{_SHARED_MEMORY} ({reasons[1]}), nor in the temporary folder ({reasons[2]})"
     )
+
+
+def create_pipe() -> tuple[int, int, int]:
+    """Make a pipe whose writer is never ended by SIGPIPE, as it keeps the other end open, too.
+
+    Returns:
+        Its read end, to be handed over; and what this process keeps to write to it, and to read
+        from it: the same descriptor where Linux allows that.
+    """
+    reads, writes = os.pipe()
+    try:
+        try:
+            both = os.open(f"/proc/self/fd/{writes}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in _NONE_FREE:
+                raise
+            return reads, writes, os.dup(reads)
+        os.close(writes)
+    except OSError:
+        os.close(reads)
+        os.close(writes)
+        raise
+    return reads, both, both
 
 
 def _create_in_shared_memory(_name: str) -> int:

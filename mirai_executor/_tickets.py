@@ -28,21 +28,18 @@ class TicketOffice:
         from mirai_executor import _nowait  # daemons do without it
 
         self._read_fd = read_fd
-        self._write_fd = write_fd
+        self._write_fd = write_fd  # often the same
         self._write: Callable[[int, bytes], int] = _nowait.write
 
     @classmethod
     def create(cls) -> tuple["TicketOffice", int]:
         """Return an office, and a descriptor to hand to the daemon (the caller closes it)."""
-        read_fd, write_fd = os.pipe()
-        os.set_blocking(read_fd, False)
-        os.set_blocking(write_fd, False)
-        try:
-            return cls(read_fd, write_fd), os.dup(read_fd)
-        except OSError:
-            os.close(read_fd)
-            os.close(write_fd)
-            raise
+        from mirai_executor._nameless import create_pipe
+
+        theirs, write_fd, read_fd = create_pipe()
+        for fd in (theirs, write_fd, read_fd):
+            os.set_blocking(fd, False)
+        return cls(read_fd, write_fd), theirs
 
     def issue(self, tasks: Sequence[int]) -> None:
         """Let the daemon begin these, in this order."""
@@ -58,8 +55,8 @@ class TicketOffice:
 
     def close(self) -> None:
         """Close the pipe."""
-        os.close(self._read_fd)
-        os.close(self._write_fd)
+        for fd in {self._read_fd, self._write_fd}:
+            os.close(fd)
 
 
 class Tickets:

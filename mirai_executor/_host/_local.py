@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from mirai_executor._arena import LateExchange
 from mirai_executor._core import TaskId
+from mirai_executor._nameless import create_pipe
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link, Pipes
@@ -167,25 +168,21 @@ def _open_link(
     ours: contextlib.ExitStack, theirs: contextlib.ExitStack
 ) -> tuple[Pipes, tuple[int, int]]:
     """Return this end of two pipes, and the descriptors of the other one."""
-    with contextlib.ExitStack() as ends:
-        their_reads, writes = _pipe(theirs, ends)
-        spare = os.dup(their_reads)
-        ends.callback(os.close, spare)
-        reads, their_writes = _pipe(ends, theirs)
-        ends.pop_all()
+    their_reads, writes, spare = create_pipe()
+    theirs.callback(os.close, their_reads)
+    with contextlib.ExitStack() as kept:
+        for fd in {writes, spare}:
+            kept.callback(os.close, fd)
+        reads, their_writes = os.pipe()
+        kept.pop_all()
+    theirs.callback(os.close, their_writes)
     here = Pipes(reads, writes, spare)
     ours.callback(here.close)
+    for fd in (reads, writes):
+        # Linux only; or the user's quota of pipe memory is used up.
+        with contextlib.suppress(AttributeError, OSError):
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _CAPACITY)
     return here, (their_reads, their_writes)
-
-
-def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
-    reads, writes = os.pipe()
-    reader.callback(os.close, reads)
-    writer.callback(os.close, writes)
-    # Linux only; or the user's quota of pipe memory is used up.
-    with contextlib.suppress(AttributeError, OSError):
-        fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, _CAPACITY)
-    return reads, writes
 
 
 def _exchange(

@@ -18,13 +18,13 @@ class Pipes:
     Args:
         reads: The descriptor that it reads; owned from now on, as the others are.
         writes: The one that it writes.
-        spare: Where what it writes is read, if that must never break: a program may have given
-            SIGPIPE its default action, which is to end it.
+        spare: Where what it writes can be read, if writing must never raise SIGPIPE; the same
+            descriptor, perhaps.
     """
 
     def __init__(self, reads: int, writes: int, spare: int | None = None) -> None:
         self._reads, self._writes = reads, writes
-        self._fds = [reads, writes] if spare is None else [reads, writes, spare]
+        self._fds = {reads, writes} if spare is None else {reads, writes, spare}
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when something has come."""

@@ -190,12 +190,14 @@ def test_all_that_was_sent_is_received_before_the_end(ends: Ends) -> None:
 
 SPARED = """
 import os, signal, sys
+from mirai_executor._nameless import create_pipe
 from mirai_executor._transport import Link, Pipes
+{lacking}
 
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as programs do that write to "head"
-theirs, writes = os.pipe()
+theirs, writes, spare = create_pipe()
 reads, out = os.pipe()
-link = Link(Pipes(reads, writes, os.dup(theirs)), blocking=False)
+link = Link(Pipes(reads, writes, spare), blocking=False)
 os.close(theirs)
 os.close(out)
 link.send(b"to nobody")
@@ -206,9 +208,18 @@ print(len(os.listdir("/dev/fd")))
 """
 
 
-def test_what_nobody_reads_ends_no_program_that_left_sigpipe_its_default() -> None:
+WITHOUT_PROC = """
+def refuse(*_):
+    raise FileNotFoundError
+os.open = refuse
+"""
+
+
+@pytest.mark.parametrize("lacking", ["", WITHOUT_PROC])
+def test_what_nobody_reads_ends_no_program_that_left_sigpipe_its_default(lacking: str) -> None:
+    program = SPARED.format(lacking=lacking)
     run = subprocess.run(
-        [sys.executable, "-c", SPARED], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert int(run.stdout) == 4, "nothing is open but the standard streams, and this listing"
 
