@@ -376,12 +376,7 @@ class Host:
         if not self._has_started:
             return
         self._put(ShutdownRequested(cancel_queued=True))
-
-        def end_daemons() -> None:
-            if self._loop is not None:
-                self._loop.terminate(signum)
-
-        self._put(end_daemons)
+        self._put(lambda: self._with_loop(lambda loop: loop.terminate(signum)))
 
     def abort(self) -> None:
         """Stop queued and running work, and return soon; nothing of it is left then."""
@@ -525,10 +520,12 @@ class Host:
                 self._nursery.close()
         finally:
             self._finished = True
-            if self._settings.entrance is not None:
-                self._settings.entrance.close()
-            self._drain()
-            self._ended.come()
+            try:
+                if self._settings.entrance is not None:
+                    self._settings.entrance.close()
+                self._drain()
+            finally:
+                self._ended.come()
 
     def _prepared_nursery(self) -> Nursery:
         from ._nursery import Nursery  # not before the first task

@@ -153,6 +153,7 @@ class Loop:
         heartbeat: float = 5.0,
     ) -> None:
         self.is_broken = False
+        self._has_ended = False
         self.poller = Poller(inbox)
         self._inbox = inbox
         self._store = store
@@ -201,7 +202,8 @@ class Loop:
         return not self._open
 
     def _post(self, callback: Callable[[], None]) -> None:
-        self._inbox.append(callback)
+        # Where this thread has failed, the daemons that it is about are gone.
+        self._inbox.append(lambda: None if self._has_ended else callback())
         self.poller.wake()
 
     # The thread
@@ -537,6 +539,7 @@ class Loop:
 
     def _end(self, failure: BaseException | None) -> None:
         """Leave nothing behind, and nobody waiting."""
+        self._has_ended = True
         if self._door is not None:
             self._door.close()
         self._fleet.close()
