@@ -20,6 +20,7 @@ from mirai_executor._host._nursery import Nursery
 from mirai_executor._host._relay import Relay
 from mirai_executor._host._stops import Stops
 from mirai_executor._host._store import Store
+from mirai_executor._host._waiting import LONGEST
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor.launchers import LocalLauncher
 
@@ -323,7 +324,7 @@ class Session:
                 yield self._idle_since + self._options.idle_time
 
     def _pause(self) -> float:
-        return max(0.0, min(self._deadlines()) - time.monotonic())
+        return max(0.0, min(LONGEST, min(self._deadlines()) - time.monotonic()))
 
     def _expire(self, now: float) -> None:
         if self._next_beat <= now:
