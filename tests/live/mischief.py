@@ -10,6 +10,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -40,6 +41,17 @@ def running(daemons: int = 1, **options: Any) -> Iterator[MiraiExecutor]:
         raise
     finally:
         executor.shutdown()
+
+
+@contextlib.contextmanager
+def default_timeout(seconds: float) -> Iterator[None]:
+    """Have new sockets of this process time out, as some programs do for what they download."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 class Bell:
