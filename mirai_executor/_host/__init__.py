@@ -122,6 +122,7 @@ class Host:
         self._ended = Moment()
         self._failure: LaunchError | None = None
         self._finished = False
+        self._abandoned = TaskId(0)  # this task and those before it
         self._last_view: HostView | None = None
         self._forked = False
         if settings.entrance is not None:
@@ -362,6 +363,15 @@ class Host:
         """Take no more tasks, and end when those accepted have ended. Returns at once."""
         if self._has_started:
             self._put(ShutdownRequested(cancel_queued, cancel_running))
+
+    def abandon(self) -> None:
+        """Note that nobody will ask for what is under way now."""
+        self._abandoned = self.next_id()
+
+    def cancel_abandoned(self) -> None:
+        """Stop what is still under way of that. Returns at once."""
+        if self._has_started and (last := self._abandoned):
+            self._put(lambda: self._with_loop(lambda loop: loop.cancel_until(last)))
 
     def close_entrance(self) -> None:
         """Let no daemon in any more. Returns at once."""

@@ -29,6 +29,7 @@ from mirai_executor import _payload, _wire
 from mirai_executor._core import (
     BroadcastAnswered,
     BroadcastId,
+    CancelRequested,
     Command,
     DaemonId,
     DaemonsAdded,
@@ -530,6 +531,11 @@ class Loop:
         self.handle(EntranceClosed())
 
     # Ends
+
+    def cancel_until(self, last: TaskId) -> None:
+        """Stop all tasks up to this one, queued or running."""
+        for id_ in [id_ for id_ in self._open if id_ <= last]:
+            self.handle(CancelRequested(id_, running=True))
 
     def terminate(self, signum: int) -> None:
         """End every daemon by a signal, and those that live on by SIGKILL a little later."""

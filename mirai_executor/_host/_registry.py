@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Collection
 from typing import Protocol
 
+from mirai_executor import _place
 from mirai_executor._private import optional
 
 
@@ -17,6 +18,8 @@ class Registered(Protocol):
 
     def shutdown(self, *, cancel_queued: bool, cancel_running: bool) -> None: ...
     def close_entrance(self) -> None: ...
+    def abandon(self) -> None: ...
+    def cancel_abandoned(self) -> None: ...
     def kill(self) -> None: ...
     def join(self, timeout: float | None = None) -> bool: ...
     def forget(self) -> None: ...
@@ -72,6 +75,7 @@ def _at_exit() -> None:
         if _was_interrupted():  # and does not want to wait for what is queued
             abort(hosts)
         for host in hosts:
+            host.cancel_abandoned()
             host.shutdown(cancel_queued=False, cancel_running=False)
             host.close_entrance()  # what no daemon will ever take must not hold up the end
         for host in hosts:
@@ -86,6 +90,12 @@ def _was_interrupted() -> bool:
         return False  # at a prompt, a Ctrl-C of an hour ago has ended nothing
     last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     return isinstance(last, KeyboardInterrupt)
+
+
+def _abandon() -> None:
+    """On a daemon whose task is interrupted: the end of this process waits for nothing of it."""
+    for host in list(_hosts):
+        host.abandon()
 
 
 def _after_fork() -> None:
@@ -107,6 +117,7 @@ _register = optional(
     "a program whose last threads wait for tasks should shut its executors down itself.",
 )
 _register(_at_exit)
+_place.on_interrupt.append(_abandon)
 os.register_at_fork(
     before=no_fork.acquire, after_in_parent=no_fork.release, after_in_child=_after_fork
 )

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mirai_executor import MiraiExecutor
+from mirai_executor import MiraiExecutor, mirai
 
 SOON = 20.0  # seconds that no passing test waits, however loaded the machine is
 
@@ -155,6 +155,16 @@ def ring_and(bell: Path, what: Any, *args: Any) -> Any:
     """Report that the task runs, then do something else."""
     ring(bell, os.getpid())
     return what(*args)
+
+
+def delegate(what: Any, *args: Any) -> Any:
+    """Have a daemon of this daemon do something, and wait for it."""
+    return mirai(what, *args).result()
+
+
+def delegate_and_forget(what: Any, *args: Any) -> None:
+    """Have a daemon of this daemon do something."""
+    mirai(what, *args)
 
 
 # Ways to die, and to fail
