@@ -79,7 +79,7 @@ class _Face(Executor):
             TypeError: ``fn`` is not callable.
             RuntimeError: The executor has been shut down, or the interpreter is shutting down.
             LaunchError: No daemon can be started.
-            ForkedExecutorError: This process was forked after the executor had started.
+            ForkedExecutorError: This process was forked after this executor had started.
 
         Example:
             >>> factor = 3

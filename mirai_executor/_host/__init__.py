@@ -428,11 +428,10 @@ class Host:
         return bool(self._threads or self._inbox) and not self._forked
 
     def _check_usable(self) -> None:
-        if self._forked or (_registry.forked_after_start and not self._threads):
+        if self._forked:
             raise ForkedExecutorError(
-                f"process {os.getpid()} was forked after an executor had started daemons, which "
-                "belong to the parent process; create executors after the fork, or use "
-                "multiprocessing's 'spawn' start method"
+                f"process {os.getpid()} was forked after this executor had started daemons, which "
+                "belong to the parent process; create another executor after the fork"
             )
         if on_daemon() and _importing_main():
             raise RuntimeError(
@@ -504,24 +503,26 @@ class Host:
         if not self._owner.acquire(blocking=False):
             return
         self._threads.append(threading.current_thread())
-        self._owned.come()
         try:
-            nursery = self._prepared_nursery()
-            from ._loop import Loop  # while the first daemon imports what it needs
+            with _registry.no_fork:
+                self._owned.come()  # now others may go on, and fork
+                nursery = self._prepared_nursery()
+                from ._loop import Loop  # while the first daemon imports what it needs
 
-            # Before any daemon starts: it notices what changes of the path they have to be told.
-            self._encoding()
-            settings = self._settings
-            self._loop = loop = Loop(
-                settings.policy,
-                nursery,
-                cleanup=settings.cleanup,
-                initializer=self._encoded_initializer(),
-                inbox=self._inbox,
-                store=self._store,
-                entrance=settings.entrance,
-                heartbeat=settings.heartbeat,
-            )
+                # Before any daemon starts: it notices what changes of the path they are to learn.
+                self._encoding()
+            settings, initializer = self._settings, self._encoded_initializer()
+            with _registry.no_fork:
+                self._loop = loop = Loop(
+                    settings.policy,
+                    nursery,
+                    cleanup=settings.cleanup,
+                    initializer=initializer,
+                    inbox=self._inbox,
+                    store=self._store,
+                    entrance=settings.entrance,
+                    heartbeat=settings.heartbeat,
+                )
             loop.run()
             self._last_view = loop.view()
         except BaseException as error:  # nobody may wait for a thread that is gone
@@ -542,8 +543,7 @@ class Host:
 
         self._nursery = nursery = Nursery(self._settings.launcher)
         if self._settings.policy.launches:
-            with _registry.no_fork:
-                nursery.prepare()
+            nursery.prepare()
         return nursery
 
     def _encoded_initializer(self) -> _payload.Call | None:

@@ -28,20 +28,17 @@ class Registered(Protocol):
 _ABORT = 1.0  # seconds for daemons to let go of what they run after a Ctrl-C
 
 _hosts: "weakref.WeakSet[Registered]" = weakref.WeakSet()
-_started = False  # a host has, in this process or in one that it was forked from
 is_exiting = False
-forked_after_start = False  # this process was forked from one in which a host had started
 
 # Held while a daemon and its descriptors come into being, and while they are closed. A child that
 # is forked at such a moment would not know which of them to let go: a daemon would outlive its
-# host. Reentrant, because a release by a thread that does not hold it does nothing only then.
+# host. And held while a host thread imports what it needs: the child could never import that.
+# Reentrant, because a release by a thread that does not hold it does nothing only then.
 no_fork = threading.RLock()
 
 
 def add(host: Registered) -> None:
     """Note a host that is about to start."""
-    global _started  # of this process: its children must be able to tell
-    _started = True
     _hosts.add(host)
 
 
@@ -100,8 +97,6 @@ def _abandon() -> None:
 
 def _after_fork() -> None:
     """In a forked child: these hosts and their daemons belong to the parent."""
-    global forked_after_start  # as above
-    forked_after_start = _started
     for host in list(_hosts):
         host.forget()
     _hosts.clear()
