@@ -633,6 +633,10 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         ``__main__`` stays, even with ``cleanup``. All daemons are started for it. Safe from any
         thread.
 
+        Calls are kept for daemons that join later. Code that does nothing but give names the
+        values of variables, as ``everywhere("weights = x", x=weights)``, is kept only until such
+        code sets the same names next, with nothing else between the two.
+
         Args:
             fn_or_source: A function, or Python code as a string, which runs in the daemon's
                 ``__main__``.
@@ -657,14 +661,10 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         self._check_open()
         if not isinstance(fn_or_source, str):
             check_callable("everywhere", fn_or_source, ", or code as a string")
-            return self._host.everywhere(
-                lambda encoder: encoder.encode(fn_or_source, args, kwargs), self._broadcast_future
-            )
+            return self._host.everywhere(fn_or_source, args, kwargs, self._broadcast_future)
         if args:
             raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
-        return self._host.everywhere(
-            lambda encoder: encoder.encode_source(fn_or_source, kwargs), self._broadcast_future
-        )
+        return self._host.everywhere_source(fn_or_source, kwargs, self._broadcast_future)
 
     def share(self, obj: T, /) -> T:
         """Return a copy of an object whose large arrays are in memory shared with all daemons.

@@ -89,7 +89,8 @@ class Fleet:
         self.prompt: dict[DaemonId, Daemon] = {}  # busy, but may perhaps get a frame ahead
         self.stacked: dict[DaemonId, Daemon] = {}  # hold more than one task
         self.rota: deque[Daemon] = deque()  # direct mode: whose turn it is
-        self.broadcasts: list[BroadcastId] = []  # all of them: a daemon that joins catches up
+        # A daemon that joins catches up with all of these; and what each sets, if nothing else.
+        self.broadcasts: dict[BroadcastId, frozenset[str] | None] = {}
         self.ever_ready = 0
         self.broken = False
         self.wanted = 0  # so many are to be had, whether there is work for them or not
@@ -149,6 +150,29 @@ class Fleet:
         self.ever_ready += 1
         self._move(daemon, DaemonState.READY)
         self._wish_comes_true()
+
+    def note_broadcast(self, id_: BroadcastId, sets: frozenset[str] | None) -> list[BroadcastId]:
+        """Have daemons that join catch up with it; return those with which they need not any more.
+
+        What sets the same names later takes the place of what sets them, unless something between
+        the two may have read them.
+        """
+        replaced = []
+        for earlier, its in reversed(self.broadcasts.items() if sets is not None else ()):
+            if its is None:
+                break
+            if sets is not None and its <= sets:
+                replaced.append(earlier)
+        for earlier in replaced:
+            del self.broadcasts[earlier]
+        self.broadcasts[id_] = sets
+        return replaced
+
+    def needs(self, broadcast: BroadcastId) -> bool:
+        """Tell whether any daemon may still have to run it."""
+        return broadcast in self.broadcasts or any(
+            broadcast in daemon.due for daemon in self.daemons.values()
+        )
 
     # Going
 

@@ -10,6 +10,7 @@ from ._fleet import Daemon, Fleet
 from ._frames import Frames
 from ._tasks import Task, Tasks
 from .messages import (
+    BroadcastId,
     Command,
     DaemonLost,
     DaemonState,
@@ -17,6 +18,7 @@ from .messages import (
     FailBroadcast,
     FailTask,
     Failure,
+    ForgetBroadcast,
     InterruptTask,
     KillDaemon,
     Policy,
@@ -259,6 +261,10 @@ class Moves:
         """Direct mode: what was dealt to a daemon that ends goes back to the front."""
         self._tasks.requeue(daemon.dealt)
         daemon.dealt.clear()
+
+    def forget_broadcasts(self, broadcasts: Iterable[BroadcastId]) -> list[Command]:
+        """Let go of those that no daemon will ever run again."""
+        return [ForgetBroadcast(id_) for id_ in broadcasts if not self._fleet.needs(id_)]
 
     def drop_broadcasts(self, daemon: Daemon) -> list[Command]:
         """Let go of what a daemon was to run before its next task: there will be none."""

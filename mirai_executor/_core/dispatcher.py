@@ -209,7 +209,8 @@ class Dispatcher:
             return ()
         daemon.due.popleft()
         daemon.broadcasting = False
-        return self._moves.release(daemon, now)
+        forgotten = self._moves.forget_broadcasts([event.broadcast])
+        return [*forgotten, *self._moves.release(daemon, now)]
 
     def _daemons_requested(self, event: DaemonsRequested, now: float) -> Iterable[Command]:
         if not self._closing:
@@ -244,6 +245,7 @@ class Dispatcher:
         if daemon is None:
             return ()
         commands: list[Command] = [FailBroadcast(daemon.id, b) for b in daemon.due]
+        commands += self._moves.forget_broadcasts(daemon.due)
         commands += self._moves.take_back(event, daemon, cancelling=self._cancelling)
         in_vain = daemon.failed_to_start and not event.started
         if in_vain and self._fleet.count_failed_start(now):
@@ -274,11 +276,12 @@ class Dispatcher:
             return ()
         for daemon in self._fleet.usable():
             daemon.due.append(event.broadcast)
-        self._fleet.broadcasts.append(event.broadcast)
+        replaced = self._fleet.note_broadcast(event.broadcast, event.sets)
         if not self._closing:
             self._fleet.want(self._fleet.max_daemons)
         idle = list(self._fleet.idle.values())
-        commands = [c for daemon in idle for c in self._moves.release(daemon, now)]
+        commands = self._moves.forget_broadcasts(replaced)
+        commands += [c for daemon in idle for c in self._moves.release(daemon, now)]
         commands += self._launch(now)
         for daemon in self._fleet.usable():
             daemon.awaited = event.broadcast

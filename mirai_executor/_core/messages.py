@@ -115,6 +115,8 @@ class SurplusFound(Record):
 
 class EverywhereRequested(Record):
     broadcast: BroadcastId
+    # The names in __main__ that it sets, if it does that and nothing else, and reads none.
+    sets: frozenset[str] | None = None
 
 
 class ShutdownRequested(Record):
@@ -198,6 +200,12 @@ class FailBroadcast(Record):
     broadcast: BroadcastId
 
 
+class ForgetBroadcast(Record):
+    """No daemon will ever run it again."""
+
+    broadcast: BroadcastId
+
+
 Command = (
     LaunchDaemon
     | SendTasks
@@ -209,6 +217,7 @@ Command = (
     | ResolveTasks
     | FailTask
     | FailBroadcast
+    | ForgetBroadcast
 )
 
 # Views

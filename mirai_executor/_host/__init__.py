@@ -241,13 +241,27 @@ class Host:
 
     def everywhere(
         self,
-        encode: Callable[[_payload.CallEncoder], _payload.Call],
+        fn: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
         new_future: Callable[[], F],
     ) -> list[F]:
         """Run a call once on every daemon; return a future for each that there is."""
-        call = encode(self._encoding())
+        return self._broadcast(self._encoding().encode(fn, args, kwargs), None, new_future)
+
+    def everywhere_source(
+        self, source: str, variables: Mapping[str, object], new_future: Callable[[], F]
+    ) -> list[F]:
+        """Run code once on every daemon; likewise."""
+        encoder = self._encoding()
+        call = encoder.encode_source(source, variables)
+        return self._broadcast(call, encoder.names_set_by(source, variables), new_future)
+
+    def _broadcast(
+        self, call: _payload.Call, sets: frozenset[str] | None, new_future: Callable[[], F]
+    ) -> list[F]:
         id_ = BroadcastId(self.next_id())
-        return self._ask(lambda loop: loop.broadcast(id_, call, new_future))
+        return self._ask(lambda loop: loop.broadcast(id_, call, sets, new_future))
 
     def wait_ready(self, count: int, timeout: float | None) -> None:
         """Start so many daemons, and wait until they are connected.

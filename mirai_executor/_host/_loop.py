@@ -43,6 +43,7 @@ from mirai_executor._core import (
     FailBroadcast,
     FailTask,
     Failure,
+    ForgetBroadcast,
     InterruptTask,
     KillDaemon,
     KillRequested,
@@ -184,6 +185,7 @@ class Loop:
             ResolveTasks: self._resolve,
             FailTask: self._fail,
             FailBroadcast: self._fail_broadcast,
+            ForgetBroadcast: self._forget_broadcast,
             RecallTasks: lambda command: self._fleet.recall(command.daemon),
             InterruptTask: lambda command: self._fleet.interrupt(command.daemon, command.task),
             LaunchDaemon: lambda command: self._fleet.launch(command.daemon),
@@ -383,11 +385,15 @@ class Loop:
     # Broadcasts
 
     def broadcast(
-        self, id_: BroadcastId, call: _payload.Call, new_future: Callable[[], F]
+        self,
+        id_: BroadcastId,
+        call: _payload.Call,
+        sets: frozenset[str] | None,
+        new_future: Callable[[], F],
     ) -> list[F]:
         """Run a call once on every daemon, now and later; return a future for each of now."""
         self._broadcasts[id_] = call
-        commands = self._dispatcher.handle(EverywhereRequested(id_), time.monotonic())
+        commands = self._dispatcher.handle(EverywhereRequested(id_, sets), time.monotonic())
         futures = []
         for daemon in self._dispatcher.targets_of(id_):
             future = new_future()
@@ -422,6 +428,9 @@ class Loop:
             command.daemon, "before it had finished everywhere()"
         )
         self._ended.append(lambda: set_exception(future, error))
+
+    def _forget_broadcast(self, command: ForgetBroadcast) -> None:
+        del self._broadcasts[command.broadcast]
 
     # Questions
 

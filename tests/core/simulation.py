@@ -33,6 +33,7 @@ from mirai_executor._core import (
     EverywhereRequested,
     FailBroadcast,
     FailTask,
+    ForgetBroadcast,
     InterruptTask,
     KillDaemon,
     KillRequested,
@@ -374,7 +375,7 @@ class Simulation:
             match command:
                 case LaunchDaemon(id_):
                     self._add(id_)
-                case ResolveTasks() | FailTask() | FailBroadcast():
+                case ResolveTasks() | FailTask() | FailBroadcast() | ForgetBroadcast():
                     pass  # the history has it
                 case _:
                     self._post(self.processes[command.daemon], command)

@@ -36,6 +36,7 @@ from mirai_executor._core import (
     FailBroadcast,
     FailTask,
     Failure,
+    ForgetBroadcast,
     InitializerFailed,
     InterruptTask,
     KillDaemon,
@@ -194,6 +195,8 @@ class World:
             case FailBroadcast(id_, broadcast):
                 assert self.cancelling or self.daemons[id_] is self.losing
                 self.daemons[id_].due.remove(broadcast)
+            case ForgetBroadcast():
+                raise AssertionError("a daemon that joins later needs it")
             case LaunchDaemon(id_):
                 self._launch(id_)
             case DismissDaemon(id_):

@@ -26,6 +26,7 @@ from mirai_executor._core import (
     FailBroadcast,
     FailTask,
     Failure,
+    ForgetBroadcast,
     InitializerFailed,
     InterruptTask,
     KillDaemon,
@@ -892,6 +893,52 @@ def test_a_replacement_gets_it_too(single: Dispatcher) -> None:
     single.handle(DaemonLost(A, started=(T1,)), 1)
     assert single.handle(DaemonReady(B), 2) == [SendBroadcast(B, SETUP)]
     assert single.handle(BroadcastAnswered(B, SETUP), 3) == [SendTasks(B, (T2,))]
+
+
+X, Y, XY = frozenset("x"), frozenset("y"), frozenset("xy")
+FIRST, SECOND, THIRD = BroadcastId(11), BroadcastId(12), BroadcastId(13)
+
+
+@pytest.mark.parametrize(
+    ("sets", "caught_up_with"),
+    [
+        ((X, X, X), [THIRD]),
+        ((X, Y, XY), [THIRD]),
+        ((X, Y, X), [SECOND, THIRD]),
+        ((XY, X, Y), [FIRST, SECOND, THIRD]),
+        ((X, None, X), [FIRST, SECOND, THIRD]),  # what is between may have read it
+        ((None, X, X), [FIRST, THIRD]),
+        ((None, None, None), [FIRST, SECOND, THIRD]),
+    ],
+)
+def test_a_daemon_that_joins_gets_no_value_that_a_later_one_replaces(
+    dispatch: Dispatch,
+    sets: tuple[frozenset[str] | None, ...],
+    caught_up_with: list[BroadcastId],
+) -> None:
+    dispatcher = dispatch(launches=False)
+    commands: list[Command] = []
+    for id_, names in zip((FIRST, SECOND, THIRD), sets, strict=True):
+        commands += dispatcher.handle(EverywhereRequested(id_, names), 0)
+    forgotten = {FIRST, SECOND, THIRD} - set(caught_up_with)
+    assert sorted(c.broadcast for c in commands if isinstance(c, ForgetBroadcast)) == sorted(
+        forgotten
+    )
+    assert len(commands) == len(forgotten)
+    daemon = dispatcher.adopt_daemon(0)
+    dispatcher.handle(DaemonReady(daemon), 1)
+    for id_ in caught_up_with:
+        assert dispatcher.targets_of(id_) == (daemon,)
+        dispatcher.handle(BroadcastAnswered(daemon, id_), 2)
+
+
+@pytest.mark.parametrize("end", [BroadcastAnswered(A, FIRST), DaemonLost(A)])
+def test_a_value_that_is_replaced_is_kept_until_every_daemon_that_was_to_get_it_has_it(
+    single: Dispatcher, end: Event
+) -> None:
+    assert single.handle(EverywhereRequested(FIRST, X), 0) == [SendBroadcast(A, FIRST)]
+    assert single.handle(EverywhereRequested(SECOND, X), 0) == []
+    assert ForgetBroadcast(FIRST) in single.handle(end, 1)
 
 
 def test_everywhere_never_stalls_daemons_that_have_done_their_part(dispatcher: Dispatcher) -> None:

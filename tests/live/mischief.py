@@ -375,6 +375,11 @@ def set_in_main(name: str, value: Any) -> None:
     setattr(sys.modules["__main__"], name, value)
 
 
+def look_into_main(*names: str) -> tuple[Any, ...]:
+    main = vars(sys.modules["__main__"])
+    return tuple(main[name] for name in names)
+
+
 def look_around() -> dict[str, Any]:
     return {
         "names": sorted(vars(sys.modules["__main__"])),

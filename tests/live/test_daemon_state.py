@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import elsewhere
@@ -216,6 +217,29 @@ def test_functions_of_everywhere_do_not_take_that_of_the_tasks_around_them_away(
         assert first.result(SOON) == b"open"
         assert [future.result(SOON) for future in futures[::2]] == list(range(300))
         assert last.result(SOON) == b""
+
+
+def test_a_daemon_that_comes_later_gets_the_last_value_and_what_was_made_of_earlier_ones() -> None:
+    with running(cleanup=False) as executor:
+        executor.everywhere("weights = x", x=1)
+        executor.everywhere("seen = [weights]")
+        for n in range(2, 5):
+            wait(executor.everywhere("weights = x", x=n), SOON)
+        executor.launch_local(1)
+        executor.wait_ready(SOON, count=2)
+        looks = executor.everywhere(mischief.look_into_main, "seen", "weights")
+        assert [look.result(SOON) for look in looks] == [([1], 4)] * 2
+
+
+def test_a_value_of_everywhere_that_was_replaced_is_let_go() -> None:
+    def used() -> int:
+        return psutil.Process().memory_info().rss
+
+    with running() as executor:
+        before = used()
+        for _ in range(30):
+            wait(executor.everywhere("weights = x", x=os.urandom(8 << 20)), SOON)
+        assert used() - before < 80 << 20
 
 
 def test_everywhere_answers_once_for_each_daemon(tally: Tally) -> None:
