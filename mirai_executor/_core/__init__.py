@@ -6,6 +6,7 @@ from mirai_executor._lazily import door
 
 from .messages import (
     BroadcastAnswered,
+    BroadcastCancelRequested,
     BroadcastId,
     CancelRequested,
     Command,
@@ -26,6 +27,7 @@ from .messages import (
     Failure,
     ForgetBroadcast,
     InitializerFailed,
+    InterruptBroadcast,
     InterruptTask,
     KillDaemon,
     KillRequested,
@@ -60,6 +62,7 @@ else:
 
 __all__ = [
     "BroadcastAnswered",
+    "BroadcastCancelRequested",
     "BroadcastId",
     "CancelRequested",
     "Change",
@@ -82,6 +85,7 @@ __all__ = [
     "Failure",
     "ForgetBroadcast",
     "InitializerFailed",
+    "InterruptBroadcast",
     "InterruptTask",
     "KillDaemon",
     "KillRequested",

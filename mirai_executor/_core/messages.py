@@ -65,6 +65,14 @@ class BroadcastAnswered(Record):
     broadcast: BroadcastId
 
 
+class BroadcastCancelRequested(Record):
+    """Nobody wants to hear of what a daemon was to do for ``everywhere`` any more."""
+
+    daemon: DaemonId
+    broadcast: BroadcastId
+    running: bool = True  # False leaves it alone if it runs
+
+
 class DaemonsRequested(Record):
     count: int  # have this many started, whether there is work for them or not
 
@@ -117,6 +125,8 @@ class EverywhereRequested(Record):
     broadcast: BroadcastId
     # The names in __main__ that it sets, if it does that and nothing else, and reads none.
     sets: frozenset[str] | None = None
+    timeout: float | None = None  # seconds from now
+    run_timeout: float | None = None  # seconds from the start, at each daemon
 
 
 class ShutdownRequested(Record):
@@ -134,6 +144,7 @@ Event = (
     | ResultsArrived
     | TasksReturned
     | BroadcastAnswered
+    | BroadcastCancelRequested
     | DaemonsRequested
     | DaemonsAdded
     | DaemonReady
@@ -198,6 +209,12 @@ class FailTask(Record):
 class FailBroadcast(Record):
     daemon: DaemonId
     broadcast: BroadcastId
+    failure: Failure | None = None  # None: its daemon is lost, or will never do it
+
+
+class InterruptBroadcast(Record):
+    daemon: DaemonId
+    broadcast: BroadcastId
 
 
 class ForgetBroadcast(Record):
@@ -218,6 +235,7 @@ Command = (
     | FailTask
     | FailBroadcast
     | ForgetBroadcast
+    | InterruptBroadcast
 )
 
 # Views

@@ -23,8 +23,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mirai_executor._core import (
+    BroadcastCancelRequested,
     BroadcastId,
     CancelRequested,
+    DaemonId,
     DaemonsAdded,
     Policy,
     ShutdownRequested,
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from ._nursery import Nursery
     from ._outcomes import OpenFuture
 
-__all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "is_exiting"]
+__all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "Share", "is_exiting"]
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -244,24 +246,43 @@ class Host:
         fn: Callable[..., object],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        new_future: Callable[[], F],
+        limits: Limits,
+        new_future: Callable[[Share], F],
     ) -> list[F]:
         """Run a call once on every daemon; return a future for each that there is."""
-        return self._broadcast(self._encoding().encode(fn, args, kwargs), None, new_future)
+        call = self._encoding().encode(fn, args, kwargs)
+        return self._broadcast(call, None, limits, new_future)
 
     def everywhere_source(
-        self, source: str, variables: Mapping[str, object], new_future: Callable[[], F]
+        self,
+        source: str,
+        variables: Mapping[str, object],
+        limits: Limits,
+        new_future: Callable[[Share], F],
     ) -> list[F]:
         """Run code once on every daemon; likewise."""
         encoder = self._encoding()
         call = encoder.encode_source(source, variables)
-        return self._broadcast(call, encoder.names_set_by(source, variables), new_future)
+        return self._broadcast(call, encoder.names_set_by(source, variables), limits, new_future)
 
     def _broadcast(
-        self, call: _payload.Call, sets: frozenset[str] | None, new_future: Callable[[], F]
+        self,
+        call: _payload.Call,
+        sets: frozenset[str] | None,
+        limits: Limits,
+        new_future: Callable[[Share], F],
     ) -> list[F]:
         id_ = BroadcastId(self.next_id())
-        return self._ask(lambda loop: loop.broadcast(id_, call, sets, new_future))
+
+        def future_of(daemon: DaemonId) -> F:
+            return new_future(Share(self, daemon, id_))
+
+        return self._ask(lambda loop: loop.broadcast(id_, call, sets, limits, future_of))
+
+    def cancel_share(self, daemon: DaemonId, broadcast: BroadcastId, *, running: bool) -> None:
+        """Stop a daemon's share of :meth:`everywhere`; with ``running`` also if it runs."""
+        if not self._forked:
+            self._put(BroadcastCancelRequested(daemon, broadcast, running))
 
     def wait_ready(self, count: int, timeout: float | None) -> None:
         """Start so many daemons, and wait until they are connected.
@@ -585,6 +606,17 @@ class Host:
                 elif callable(item):
                     item()
         self._store.close()
+
+
+class Share:
+    """What one daemon has to do for ``everywhere``, to be cancelled."""
+
+    def __init__(self, host: Host, daemon: DaemonId, broadcast: BroadcastId) -> None:
+        self._host, self._daemon, self._broadcast = host, daemon, broadcast
+
+    def cancel(self, _: TaskId, *, running: bool) -> None:
+        """Stop it; with ``running`` also if it runs. Safe from any thread."""
+        self._host.cancel_share(self._daemon, self._broadcast, running=running)
 
 
 def _as_failure(error: BaseException) -> LaunchError:

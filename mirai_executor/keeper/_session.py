@@ -248,10 +248,10 @@ class Session:
         self._output.pass_on()  # what tasks print appears before they end
         if count := _wire.count_outcomes(data):
             self._open -= count
-            if self._stops.asked:
-                self._note_stopped(data)
             if not self._open:
                 self._idle_since = time.monotonic()
+        if self._stops.asked:
+            self._note_stopped(data)
         self._is_spoilt = self._is_spoilt or _wire.is_leaving(data)
         if not self._host_is_gone:
             self._send(self._link, data)
@@ -263,6 +263,8 @@ class Session:
         if isinstance(frame, _wire.Outcomes):
             for outcome in frame.outcomes:
                 self._stops.discard(outcome.task)
+        elif isinstance(frame, _wire.BroadcastOutcome):
+            self._stops.discard(frame.broadcast)
 
     def _ask_to_leave(self) -> None:
         if not self._wants_to_leave:

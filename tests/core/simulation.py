@@ -34,6 +34,7 @@ from mirai_executor._core import (
     FailBroadcast,
     FailTask,
     ForgetBroadcast,
+    InterruptBroadcast,
     InterruptTask,
     KillDaemon,
     KillRequested,
@@ -375,8 +376,10 @@ class Simulation:
             match command:
                 case LaunchDaemon(id_):
                     self._add(id_)
-                case ResolveTasks() | FailTask() | FailBroadcast() | ForgetBroadcast():
+                case ResolveTasks() | FailTask() | FailBroadcast():
                     pass  # the history has it
+                case ForgetBroadcast() | InterruptBroadcast():
+                    raise AssertionError("nobody has cancelled it")
                 case _:
                     self._post(self.processes[command.daemon], command)
 

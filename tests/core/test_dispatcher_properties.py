@@ -38,6 +38,7 @@ from mirai_executor._core import (
     Failure,
     ForgetBroadcast,
     InitializerFailed,
+    InterruptBroadcast,
     InterruptTask,
     KillDaemon,
     KillRequested,
@@ -195,8 +196,8 @@ class World:
             case FailBroadcast(id_, broadcast):
                 assert self.cancelling or self.daemons[id_] is self.losing
                 self.daemons[id_].due.remove(broadcast)
-            case ForgetBroadcast():
-                raise AssertionError("a daemon that joins later needs it")
+            case ForgetBroadcast() | InterruptBroadcast():
+                raise AssertionError("nobody has cancelled it")
             case LaunchDaemon(id_):
                 self._launch(id_)
             case DismissDaemon(id_):
