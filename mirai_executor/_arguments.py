@@ -16,7 +16,7 @@ def check_seconds(name: str, value: Any, *, optional: bool = False, zero: bool =
         zero: Whether it may be 0.
 
     Raises:
-        TypeError: It is not a number.
+        TypeError: It is not a number, or one that cannot be added to a moment, as a Decimal.
         ValueError: It is negative, NaN, or 0 where it may not be.
     """
     if value is None and optional:
@@ -25,7 +25,10 @@ def check_seconds(name: str, value: Any, *, optional: bool = False, zero: bool =
     wanted = f"{name} must be {sign}{', or None' if optional else ''} (seconds), not {value!r}"
     if isinstance(value, bool) or not hasattr(type(value), "__float__"):
         raise TypeError(wanted)
-    seconds = float(value)
+    try:
+        seconds = 0.0 + value
+    except TypeError:
+        raise TypeError(wanted) from None
     if not (seconds > 0 or (zero and seconds == 0)):  # NaN is neither
         raise ValueError(wanted)
 

@@ -128,6 +128,9 @@ class Answering:
 
     def __init__(self, fd: int) -> None:
         self._socket = _socket.socket(fileno=fd)
+        # Where the host has a default timeout for sockets, its end was made as one with a
+        # timeout, which the kernel knows as one that does not wait; and so was this one.
+        self._socket.setblocking(True)
         os.set_inheritable(fd, False)
 
     def next(self) -> Question | None:

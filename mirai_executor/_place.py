@@ -2,9 +2,11 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _on_daemon = False
+# To be called when a task on this daemon is interrupted, in the handler of a signal.
+on_interrupt: "list[Callable[[], None]]" = []
 
 
 def on_daemon() -> bool:

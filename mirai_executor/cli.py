@@ -1,7 +1,6 @@
 """The command line: ``mirai-executor``, also as ``python -m mirai_executor``."""
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -181,7 +180,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < math.inf:
+    if not seconds >= 0:  # NaN is not
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds (zero or more)")
     return seconds
 

@@ -17,8 +17,8 @@ from ._arguments import (
     check_options,
     check_seconds,
 )
-from ._core import Policy, TaskId
-from ._host import Host, Limits, Settings, is_exiting
+from ._core import Policy
+from ._host import Host, Limits, Settings, Share, is_exiting
 from ._place import usable_cpus
 from .errors import LaunchError
 from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk, run_items
@@ -89,7 +89,7 @@ class _Face(Executor):
             TypeError: ``fn`` is not callable.
             RuntimeError: The executor has been shut down, or the interpreter is shutting down.
             LaunchError: No daemon can be started.
-            ForkedExecutorError: This process was forked after the executor had started.
+            ForkedExecutorError: This process was forked after this executor had started.
 
         Example:
             >>> factor = 3
@@ -187,6 +187,51 @@ class _Face(Executor):
         lists = zip(chunks(items, chunksize))
         return flatten(MapResults(_submitter(self, run, lists), buffersize, timeout))
 
+    def everywhere(
+        self, fn_or_source: "Callable[..., T] | str", /, *args: Any, **kwargs: Any
+    ) -> list[MiraiFuture[Any]]:
+        """Run a call, or code, once on each daemon: on those of now, and on each that joins later.
+
+        On each daemon it runs before any task that is submitted later. What it changes in
+        ``__main__`` stays, even with ``cleanup``. All daemons are started for it. Safe from any
+        thread.
+
+        Calls are kept for daemons that join later. Code that does nothing but give names the
+        values of variables, as ``everywhere("weights = x", x=weights)``, is kept only until such
+        code sets the same names next, with nothing else between the two.
+
+        Args:
+            fn_or_source: A function, or Python code as a string, which runs in the daemon's
+                ``__main__``.
+            *args: The arguments of the function; code has none.
+            **kwargs: The keyword arguments of the function, or the variables of the code.
+
+        Returns:
+            One future for each daemon that is running or starting. To cancel it, or a limit of
+            :meth:`with_options`, stops the call on that daemon. Where all of them have been
+            stopped, daemons that join later don't make the call either.
+
+        Raises:
+            TypeError: The first argument is neither a function nor code, or code was given
+                positional arguments.
+            SyntaxError: The code is not valid Python.
+            RuntimeError: The executor has been shut down.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     done = executor.everywhere("limit = 10")
+            ...     executor.submit_source("limit + 1").result()
+            11
+        """
+        self._root()._check_open()
+        host, limits = self._host, self._limits
+        if not isinstance(fn_or_source, str):
+            check_callable("everywhere", fn_or_source, ", or code as a string")
+            return host.everywhere(fn_or_source, args, kwargs, limits, self._share_future)
+        if args:
+            raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
+        return host.everywhere_source(fn_or_source, kwargs, limits, self._share_future)
+
     def with_options(self, **options: "Unpack[TaskOptions]") -> "ExecutorView":
         """Return a view of this executor whose tasks have other limits.
 
@@ -221,6 +266,10 @@ class _Face(Executor):
     def _new_future(self) -> MiraiFuture[Any]:
         host = self._host
         return MiraiFuture(host.next_id(), host, cancel_running=self._limits.cancel_running)
+
+    def _share_future(self, share: Share) -> MiraiFuture[Any]:
+        cancel_running = self._limits.cancel_running
+        return MiraiFuture(self._host.next_id(), share, cancel_running=cancel_running)
 
     def __reduce__(self) -> Any:
         # Libraries pickle their executor along with a task (lmfit, mystic, tornado).
@@ -634,48 +683,6 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         if self._launch_failure is not None:
             raise self._launch_failure
 
-    def everywhere(
-        self, fn_or_source: "Callable[..., T] | str", /, *args: Any, **kwargs: Any
-    ) -> list[MiraiFuture[Any]]:
-        """Run a call, or code, once on each daemon: on those of now, and on each that joins later.
-
-        On each daemon it runs before any task that is submitted later. What it changes in
-        ``__main__`` stays, even with ``cleanup``. All daemons are started for it. Safe from any
-        thread.
-
-        Args:
-            fn_or_source: A function, or Python code as a string, which runs in the daemon's
-                ``__main__``.
-            *args: The arguments of the function; code has none.
-            **kwargs: The keyword arguments of the function, or the variables of the code.
-
-        Returns:
-            One future for each daemon that is running or starting.
-
-        Raises:
-            TypeError: The first argument is neither a function nor code, or code was given
-                positional arguments.
-            SyntaxError: The code is not valid Python.
-            RuntimeError: The executor has been shut down.
-
-        Example:
-            >>> with MiraiExecutor(2) as executor:
-            ...     done = executor.everywhere("limit = 10")
-            ...     executor.submit_source("limit + 1").result()
-            11
-        """
-        self._check_open()
-        if not isinstance(fn_or_source, str):
-            check_callable("everywhere", fn_or_source, ", or code as a string")
-            return self._host.everywhere(
-                lambda encoder: encoder.encode(fn_or_source, args, kwargs), self._broadcast_future
-            )
-        if args:
-            raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
-        return self._host.everywhere(
-            lambda encoder: encoder.encode_source(fn_or_source, kwargs), self._broadcast_future
-        )
-
     def share(self, obj: T, /) -> T:
         """Return a copy of an object whose large arrays are in memory shared with all daemons.
 
@@ -830,9 +837,6 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         """What ProcessPoolExecutor calls by this name: libraries look at it."""
         return self._host.launch_error or False
 
-    def _broadcast_future(self) -> MiraiFuture[Any]:
-        return MiraiFuture(self._host.next_id(), _NOBODY, cancel_running=False)
-
     def __repr__(self) -> str:
         name = f" {self._name!r}" if self._name else ""
         state = " shut down" if self._is_shut_down else ""
@@ -859,16 +863,6 @@ class ExecutorView(_Face):
 
     def __repr__(self) -> str:
         return f"<ExecutorView of {self._executor!r} with {self._limits}>"
-
-
-class _Nobody:
-    """Cancels nothing: a call that all daemons make cannot be cancelled."""
-
-    def cancel(self, task: TaskId, *, running: bool) -> None:
-        pass
-
-
-_NOBODY = _Nobody()
 
 
 class _Inert(Executor):

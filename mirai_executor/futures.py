@@ -73,6 +73,7 @@ class MiraiFuture(Future[T], Generic[T]):
     _cancel_running = True
     _begun: str | None = None  # RUNNING or CANCELLED
     _end: _End | None = None
+    _first_decoded: _End | None = None  # of the outcome that a daemon has sent
     _is_told = False  # that it was cancelled
     _moment: Moment | None = None  # of the end, for those who wait for it
     _audience: "_Audience | None" = None  # for wait() and as_completed()
@@ -103,7 +104,8 @@ class MiraiFuture(Future[T], Generic[T]):
         """mirai's code for how the task failed, or None.
 
         5 is a timeout, 19 a lost daemon (mirai's "connection reset"), 20 a cancelled task. Tasks
-        that failed otherwise, or have not failed, have no code. Never waits.
+        that failed otherwise, or have not failed, have no code, and neither have those that raised
+        such an error themselves, from an executor of their own. Never waits.
 
         Example:
             >>> import time
@@ -115,7 +117,12 @@ class MiraiFuture(Future[T], Generic[T]):
         if self._end is _CANCELLED:
             return CODE_CANCELLED
         error = self._exception
-        return error.code if isinstance(error, MiraiError) else None
+        return error.code if isinstance(error, MiraiError) and not self._has_raised else None
+
+    @property
+    def _has_raised(self) -> bool:
+        """Whether the task itself has ended in the exception that was asked for before."""
+        return self._first_decoded is not None  # what the host says needs no decoding
 
     def cancel(self) -> bool:
         """Cancel the task, and stop it if it is running. Never waits.

@@ -6,6 +6,7 @@ from mirai_executor._lazily import door
 
 from .messages import (
     BroadcastAnswered,
+    BroadcastCancelRequested,
     BroadcastId,
     CancelRequested,
     Command,
@@ -24,7 +25,9 @@ from .messages import (
     FailBroadcast,
     FailTask,
     Failure,
+    ForgetBroadcast,
     InitializerFailed,
+    InterruptBroadcast,
     InterruptTask,
     KillDaemon,
     KillRequested,
@@ -59,6 +62,7 @@ else:
 
 __all__ = [
     "BroadcastAnswered",
+    "BroadcastCancelRequested",
     "BroadcastId",
     "CancelRequested",
     "Change",
@@ -79,7 +83,9 @@ __all__ = [
     "FailBroadcast",
     "FailTask",
     "Failure",
+    "ForgetBroadcast",
     "InitializerFailed",
+    "InterruptBroadcast",
     "InterruptTask",
     "KillDaemon",
     "KillRequested",

@@ -24,6 +24,9 @@ class AlarmKind(IntEnum):
     IDLE = 4  # a daemon had no task for long enough
     LEAVE = 5  # a dismissed daemon did not end
     OVERDUE = 6  # a frame takes much longer than was expected
+    SHARE = 7  # a daemon's share of a broadcast was not done in time
+    SHARE_RUN = 8  # it ran too long
+    SHARE_GRACE = 9  # it did not stop
 
 
 class Alarm(NamedTuple):
@@ -110,5 +113,13 @@ def _concerns(alarm: Alarm, daemon: Daemon) -> bool:
             return daemon.is_free and daemon.idle_period == alarm.period
         case AlarmKind.LEAVE:
             return daemon.state is DaemonState.LEAVING
+        case AlarmKind.SHARE:
+            runs = daemon.broadcasting and daemon.due[0] == alarm.period
+            return alarm.period in daemon.due and not (runs and daemon.stopping)
+        case AlarmKind.SHARE_RUN | AlarmKind.SHARE_GRACE:
+            runs = daemon.broadcasting and daemon.due[0] == alarm.period
+            stopping = alarm.kind is AlarmKind.SHARE_GRACE
+            is_ready = daemon.state is DaemonState.READY
+            return is_ready and runs and daemon.stopping is stopping
         case _:
             return False

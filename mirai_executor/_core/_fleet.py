@@ -29,6 +29,7 @@ class Daemon(Mutable):
     delayed: bool = False  # what it runs takes longer than expected, or has to stop
     dealt: OrderedDict[TaskId, None] = made_by(factory=OrderedDict)  # direct mode: waiting
     broadcasting: bool = False
+    stopping: bool = False  # what it runs then: nobody wants to hear of that any more
     awaited: BroadcastId | None = None  # the last one in ``due`` that is more than catching up
     asked_to_leave: bool = False
     overdue: bool = False  # killed because it was never ready
@@ -76,6 +77,15 @@ class Daemon(Mutable):
         return DaemonView(self.state, not self.is_resting, self.tasks_done)
 
 
+class Broadcast(Mutable):
+    """A call that all daemons make."""
+
+    sets: frozenset[str] | None  # names, if it does nothing else
+    run_timeout: float | None = None
+    is_lasting: bool = True  # a daemon that joins makes it, too
+    is_done: bool = False  # at one daemon at least
+
+
 class Fleet:
     """All daemons of one dispatcher. It decides nothing about tasks."""
 
@@ -89,7 +99,7 @@ class Fleet:
         self.prompt: dict[DaemonId, Daemon] = {}  # busy, but may perhaps get a frame ahead
         self.stacked: dict[DaemonId, Daemon] = {}  # hold more than one task
         self.rota: deque[Daemon] = deque()  # direct mode: whose turn it is
-        self.broadcasts: list[BroadcastId] = []  # all of them: a daemon that joins catches up
+        self.broadcasts: dict[BroadcastId, Broadcast] = {}  # that a daemon may have to run
         self.ever_ready = 0
         self.broken = False
         self.wanted = 0  # so many are to be had, whether there is work for them or not
@@ -138,7 +148,8 @@ class Fleet:
     def add(self, *, launched: bool) -> Daemon:
         """Expect one more daemon."""
         self._last_id += 1
-        daemon = Daemon(DaemonId(self._last_id), launched, due=deque(self.broadcasts))
+        lasting = deque(id_ for id_, it in self.broadcasts.items() if it.is_lasting)
+        daemon = Daemon(DaemonId(self._last_id), launched, due=lasting)
         self.daemons[daemon.id] = daemon
         self.rota.append(daemon)
         self.counts[daemon.state] += 1
@@ -149,6 +160,44 @@ class Fleet:
         self.ever_ready += 1
         self._move(daemon, DaemonState.READY)
         self._wish_comes_true()
+
+    # Broadcasts
+
+    def note_broadcast(self, id_: BroadcastId, broadcast: Broadcast) -> list[BroadcastId]:
+        """Have daemons that join run it, too; return what they need not run any more.
+
+        What sets the same names later takes the place of what sets them, unless something between
+        the two may have read them.
+        """
+        replaced = []
+        names = broadcast.sets
+        for earlier, other in reversed(self.broadcasts.items()):
+            if names is None or other.sets is None:
+                break
+            if other.sets <= names:
+                other.is_lasting = False
+                replaced.append(earlier)
+        self.broadcasts[id_] = broadcast
+        return replaced
+
+    def withdraw(self, id_: BroadcastId) -> None:
+        """Have daemons that join not run it, if it was stopped wherever it was to run."""
+        broadcast = self.broadcasts.get(id_)
+        if broadcast is not None and not broadcast.is_done:
+            broadcast.is_lasting = any(
+                id_ in daemon.due and not (daemon.stopping and daemon.due[0] == id_)
+                for daemon in self.daemons.values()
+            )
+
+    def forget_broadcast(self, id_: BroadcastId) -> bool:
+        """Forget it if no daemon will ever have to run it; return whether that is so."""
+        broadcast = self.broadcasts.get(id_)
+        if broadcast is None or broadcast.is_lasting:
+            return False
+        if any(id_ in daemon.due for daemon in self.daemons.values()):
+            return False
+        del self.broadcasts[id_]
+        return True
 
     # Going
 

@@ -54,6 +54,7 @@ def _check_daemon(daemon: Daemon) -> None:
     assert not (daemon.held and daemon.broadcasting), "more than one thing at a time"
     assert daemon.ahead < max(1, len(daemon.held)), "a frame waits behind nothing"
     assert daemon.due or not daemon.broadcasting
+    assert daemon.broadcasting or not daemon.stopping
     assert not (daemon.is_free and (daemon.due or daemon.dealt)), "it has something to do"
     assert not (daemon.is_free and daemon.asked_to_leave), "it is kept against its will"
     assert not daemon.dealt or (daemon.is_usable and not daemon.asked_to_leave)

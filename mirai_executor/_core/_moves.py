@@ -10,6 +10,7 @@ from ._fleet import Daemon, Fleet
 from ._frames import Frames
 from ._tasks import Task, Tasks
 from .messages import (
+    BroadcastId,
     Command,
     DaemonLost,
     DaemonState,
@@ -17,6 +18,8 @@ from .messages import (
     FailBroadcast,
     FailTask,
     Failure,
+    ForgetBroadcast,
+    InterruptBroadcast,
     InterruptTask,
     KillDaemon,
     Policy,
@@ -114,7 +117,11 @@ class Moves:
         if daemon.due:
             self._fleet.idle.pop(daemon.id, None)
             daemon.broadcasting = True
-            return [SendBroadcast(daemon.id, daemon.due[0])]
+            id_ = daemon.due[0]
+            if (run_timeout := self._fleet.broadcasts[id_].run_timeout) is not None:
+                late = now + run_timeout
+                self._alarms.set(late, AlarmKind.SHARE_RUN, daemon=daemon.id, period=id_)
+            return [SendBroadcast(daemon.id, id_)]
         limit = self._policy.max_tasks
         if daemon.asked_to_leave or (limit is not None and daemon.tasks_sent >= limit):
             return self.dismiss(daemon, now)
@@ -259,6 +266,28 @@ class Moves:
         """Direct mode: what was dealt to a daemon that ends goes back to the front."""
         self._tasks.requeue(daemon.dealt)
         daemon.dealt.clear()
+
+    def forget_broadcasts(self, broadcasts: Iterable[BroadcastId]) -> list[Command]:
+        """Let go of those that no daemon will ever run again."""
+        return [ForgetBroadcast(id_) for id_ in broadcasts if self._fleet.forget_broadcast(id_)]
+
+    def stop_broadcast(
+        self, daemon: Daemon, id_: BroadcastId, failure: Failure, now: float
+    ) -> list[Command]:
+        """End a daemon's share of a broadcast before its time, and have it stop."""
+        failed = FailBroadcast(daemon.id, id_, failure)
+        if not (daemon.broadcasting and daemon.due[0] == id_):
+            daemon.due.remove(id_)
+            stop: list[Command] = []
+        elif daemon.stopping or daemon.state is DaemonState.KILLED:
+            return [failed]
+        else:  # as with a task, it counts as held until it is answered
+            daemon.stopping = True
+            grace = now + self._policy.cancel_grace
+            self._alarms.set(grace, AlarmKind.SHARE_GRACE, daemon=daemon.id, period=id_)
+            stop = [InterruptBroadcast(daemon.id, id_)]
+        self._fleet.withdraw(id_)
+        return [*stop, failed, *self.forget_broadcasts([id_])]
 
     def drop_broadcasts(self, daemon: Daemon) -> list[Command]:
         """Let go of what a daemon was to run before its next task: there will be none."""

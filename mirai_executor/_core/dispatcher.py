@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from ._alarms import Alarm, AlarmKind, Alarms
-from ._fleet import Fleet
+from ._fleet import Broadcast, Fleet
 from ._frames import Frames
 from ._moves import Moves
 from ._tasks import Task, Tasks
 from .messages import (
     BroadcastAnswered,
+    BroadcastCancelRequested,
     BroadcastId,
     CancelRequested,
     Command,
@@ -130,6 +131,11 @@ class Dispatcher:
         """Return the daemons, those still starting included, that have yet to answer it."""
         return tuple(id_ for id_, d in self._fleet.daemons.items() if broadcast in d.due)
 
+    def is_stopping(self, daemon: DaemonId, broadcast: BroadcastId) -> bool:
+        """Tell whether a daemon was to stop this, and is still at it."""
+        it = self._fleet.daemons.get(daemon)
+        return it is not None and it.stopping and it.due[0] == broadcast
+
     def view(self) -> DispatcherView:
         """Return a frozen picture of the present state."""
         tasks = self._tasks
@@ -208,8 +214,20 @@ class Dispatcher:
         if daemon is None or not daemon.broadcasting or daemon.due[0] != event.broadcast:
             return ()
         daemon.due.popleft()
-        daemon.broadcasting = False
-        return self._moves.release(daemon, now)
+        self._fleet.broadcasts[event.broadcast].is_done |= not daemon.stopping
+        daemon.broadcasting = daemon.stopping = False
+        forgotten = self._moves.forget_broadcasts([event.broadcast])
+        return [*forgotten, *self._moves.release(daemon, now)]
+
+    def _broadcast_cancel_requested(
+        self, event: BroadcastCancelRequested, now: float
+    ) -> Iterable[Command]:
+        daemon = self._fleet.daemons.get(event.daemon)
+        if daemon is None or event.broadcast not in daemon.due:
+            return ()
+        if daemon.broadcasting and daemon.due[0] == event.broadcast and not event.running:
+            return ()
+        return self._moves.stop_broadcast(daemon, event.broadcast, Failure.CANCELLED, now)
 
     def _daemons_requested(self, event: DaemonsRequested, now: float) -> Iterable[Command]:
         if not self._closing:
@@ -244,6 +262,7 @@ class Dispatcher:
         if daemon is None:
             return ()
         commands: list[Command] = [FailBroadcast(daemon.id, b) for b in daemon.due]
+        commands += self._moves.forget_broadcasts(daemon.due)
         commands += self._moves.take_back(event, daemon, cancelling=self._cancelling)
         in_vain = daemon.failed_to_start and not event.started
         if in_vain and self._fleet.count_failed_start(now):
@@ -274,14 +293,19 @@ class Dispatcher:
             return ()
         for daemon in self._fleet.usable():
             daemon.due.append(event.broadcast)
-        self._fleet.broadcasts.append(event.broadcast)
+        broadcast = Broadcast(event.sets, event.run_timeout)
+        replaced = self._fleet.note_broadcast(event.broadcast, broadcast)
         if not self._closing:
             self._fleet.want(self._fleet.max_daemons)
         idle = list(self._fleet.idle.values())
-        commands = [c for daemon in idle for c in self._moves.release(daemon, now)]
+        commands = self._moves.forget_broadcasts(replaced)
+        commands += [c for daemon in idle for c in self._moves.release(daemon, now)]
         commands += self._launch(now)
         for daemon in self._fleet.usable():
             daemon.awaited = event.broadcast
+            if event.timeout is not None:
+                late, id_ = now + event.timeout, event.broadcast
+                self._alarms.set(late, AlarmKind.SHARE, daemon=daemon.id, period=id_)
         return commands
 
     def _shutdown_requested(self, event: ShutdownRequested, now: float) -> Iterable[Command]:
@@ -319,6 +343,7 @@ class Dispatcher:
         ResultsArrived: _results_arrived,
         TasksReturned: _tasks_returned,
         BroadcastAnswered: _broadcast_answered,
+        BroadcastCancelRequested: _broadcast_cancel_requested,
         DaemonsRequested: _daemons_requested,
         DaemonsAdded: _daemons_added,
         DaemonReady: _daemon_ready,
@@ -345,7 +370,12 @@ class Dispatcher:
                 return self._moves.hurry(self._fleet.daemons[alarm.daemon])
             case AlarmKind.IDLE:
                 return self._moves.dismiss(self._fleet.daemons[alarm.daemon], now)
-            case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE:
+            case AlarmKind.SHARE | AlarmKind.SHARE_RUN:
+                daemon, share = self._fleet.daemons[alarm.daemon], BroadcastId(alarm.period)
+                in_all = alarm.kind is AlarmKind.SHARE
+                failure = Failure.TIMED_OUT if in_all else Failure.RUN_TIMED_OUT
+                return self._moves.stop_broadcast(daemon, share, failure, now)
+            case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE | AlarmKind.SHARE_GRACE:
                 daemon = self._fleet.daemons[alarm.daemon]
                 return self._moves.kill(daemon, overdue=alarm.kind is AlarmKind.START)
 

@@ -65,6 +65,14 @@ class BroadcastAnswered(Record):
     broadcast: BroadcastId
 
 
+class BroadcastCancelRequested(Record):
+    """Nobody wants to hear of what a daemon was to do for ``everywhere`` any more."""
+
+    daemon: DaemonId
+    broadcast: BroadcastId
+    running: bool = True  # False leaves it alone if it runs
+
+
 class DaemonsRequested(Record):
     count: int  # have this many started, whether there is work for them or not
 
@@ -115,6 +123,10 @@ class SurplusFound(Record):
 
 class EverywhereRequested(Record):
     broadcast: BroadcastId
+    # The names in __main__ that it sets, if it does that and nothing else, and reads none.
+    sets: frozenset[str] | None = None
+    timeout: float | None = None  # seconds from now
+    run_timeout: float | None = None  # seconds from the start, at each daemon
 
 
 class ShutdownRequested(Record):
@@ -132,6 +144,7 @@ Event = (
     | ResultsArrived
     | TasksReturned
     | BroadcastAnswered
+    | BroadcastCancelRequested
     | DaemonsRequested
     | DaemonsAdded
     | DaemonReady
@@ -196,6 +209,18 @@ class FailTask(Record):
 class FailBroadcast(Record):
     daemon: DaemonId
     broadcast: BroadcastId
+    failure: Failure | None = None  # None: its daemon is lost, or will never do it
+
+
+class InterruptBroadcast(Record):
+    daemon: DaemonId
+    broadcast: BroadcastId
+
+
+class ForgetBroadcast(Record):
+    """No daemon will ever run it again."""
+
+    broadcast: BroadcastId
 
 
 Command = (
@@ -209,6 +234,8 @@ Command = (
     | ResolveTasks
     | FailTask
     | FailBroadcast
+    | ForgetBroadcast
+    | InterruptBroadcast
 )
 
 # Views

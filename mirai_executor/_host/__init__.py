@@ -23,8 +23,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mirai_executor._core import (
+    BroadcastCancelRequested,
     BroadcastId,
     CancelRequested,
+    DaemonId,
     DaemonsAdded,
     Policy,
     ShutdownRequested,
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from ._nursery import Nursery
     from ._outcomes import OpenFuture
 
-__all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "is_exiting"]
+__all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "Share", "is_exiting"]
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -122,6 +124,7 @@ class Host:
         self._ended = Moment()
         self._failure: LaunchError | None = None
         self._finished = False
+        self._abandoned = TaskId(0)  # this task and those before it
         self._last_view: HostView | None = None
         self._forked = False
         if settings.entrance is not None:
@@ -240,13 +243,46 @@ class Host:
 
     def everywhere(
         self,
-        encode: Callable[[_payload.CallEncoder], _payload.Call],
-        new_future: Callable[[], F],
+        fn: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: Limits,
+        new_future: Callable[[Share], F],
     ) -> list[F]:
         """Run a call once on every daemon; return a future for each that there is."""
-        call = encode(self._encoding())
+        call = self._encoding().encode(fn, args, kwargs)
+        return self._broadcast(call, None, limits, new_future)
+
+    def everywhere_source(
+        self,
+        source: str,
+        variables: Mapping[str, object],
+        limits: Limits,
+        new_future: Callable[[Share], F],
+    ) -> list[F]:
+        """Run code once on every daemon; likewise."""
+        encoder = self._encoding()
+        call = encoder.encode_source(source, variables)
+        return self._broadcast(call, encoder.names_set_by(source, variables), limits, new_future)
+
+    def _broadcast(
+        self,
+        call: _payload.Call,
+        sets: frozenset[str] | None,
+        limits: Limits,
+        new_future: Callable[[Share], F],
+    ) -> list[F]:
         id_ = BroadcastId(self.next_id())
-        return self._ask(lambda loop: loop.broadcast(id_, call, new_future))
+
+        def future_of(daemon: DaemonId) -> F:
+            return new_future(Share(self, daemon, id_))
+
+        return self._ask(lambda loop: loop.broadcast(id_, call, sets, limits, future_of))
+
+    def cancel_share(self, daemon: DaemonId, broadcast: BroadcastId, *, running: bool) -> None:
+        """Stop a daemon's share of :meth:`everywhere`; with ``running`` also if it runs."""
+        if not self._forked:
+            self._put(BroadcastCancelRequested(daemon, broadcast, running))
 
     def wait_ready(self, count: int, timeout: float | None) -> None:
         """Start so many daemons, and wait until they are connected.
@@ -363,6 +399,15 @@ class Host:
         if self._has_started:
             self._put(ShutdownRequested(cancel_queued, cancel_running))
 
+    def abandon(self) -> None:
+        """Note that nobody will ask for what is under way now."""
+        self._abandoned = self.next_id()
+
+    def cancel_abandoned(self) -> None:
+        """Stop what is still under way of that. Returns at once."""
+        if self._has_started and (last := self._abandoned):
+            self._put(lambda: self._with_loop(lambda loop: loop.cancel_until(last)))
+
     def close_entrance(self) -> None:
         """Let no daemon in any more. Returns at once."""
         if self._has_started and self._settings.entrance is not None:
@@ -418,11 +463,10 @@ class Host:
         return bool(self._threads or self._inbox) and not self._forked
 
     def _check_usable(self) -> None:
-        if self._forked or (_registry.forked_after_start and not self._threads):
+        if self._forked:
             raise ForkedExecutorError(
-                f"process {os.getpid()} was forked after an executor had started daemons, which "
-                "belong to the parent process; create executors after the fork, or use "
-                "multiprocessing's 'spawn' start method"
+                f"process {os.getpid()} was forked after this executor had started daemons, which "
+                "belong to the parent process; create another executor after the fork"
             )
         if on_daemon() and _importing_main():
             raise RuntimeError(
@@ -494,24 +538,26 @@ class Host:
         if not self._owner.acquire(blocking=False):
             return
         self._threads.append(threading.current_thread())
-        self._owned.come()
         try:
-            nursery = self._prepared_nursery()
-            from ._loop import Loop  # while the first daemon imports what it needs
+            with _registry.no_fork:
+                self._owned.come()  # now others may go on, and fork
+                nursery = self._prepared_nursery()
+                from ._loop import Loop  # while the first daemon imports what it needs
 
-            # Before any daemon starts: it notices what changes of the path they have to be told.
-            self._encoding()
-            settings = self._settings
-            self._loop = loop = Loop(
-                settings.policy,
-                nursery,
-                cleanup=settings.cleanup,
-                initializer=self._encoded_initializer(),
-                inbox=self._inbox,
-                store=self._store,
-                entrance=settings.entrance,
-                heartbeat=settings.heartbeat,
-            )
+                # Before any daemon starts: it notices what changes of the path they are to learn.
+                self._encoding()
+            settings, initializer = self._settings, self._encoded_initializer()
+            with _registry.no_fork:
+                self._loop = loop = Loop(
+                    settings.policy,
+                    nursery,
+                    cleanup=settings.cleanup,
+                    initializer=initializer,
+                    inbox=self._inbox,
+                    store=self._store,
+                    entrance=settings.entrance,
+                    heartbeat=settings.heartbeat,
+                )
             loop.run()
             self._last_view = loop.view()
         except BaseException as error:  # nobody may wait for a thread that is gone
@@ -520,18 +566,19 @@ class Host:
                 self._nursery.close()
         finally:
             self._finished = True
-            if self._settings.entrance is not None:
-                self._settings.entrance.close()
-            self._drain()
-            self._ended.come()
+            try:
+                if self._settings.entrance is not None:
+                    self._settings.entrance.close()
+                self._drain()
+            finally:
+                self._ended.come()
 
     def _prepared_nursery(self) -> Nursery:
         from ._nursery import Nursery  # not before the first task
 
         self._nursery = nursery = Nursery(self._settings.launcher)
         if self._settings.policy.launches:
-            with _registry.no_fork:
-                nursery.prepare()
+            nursery.prepare()
         return nursery
 
     def _encoded_initializer(self) -> _payload.Call | None:
@@ -572,6 +619,17 @@ class Host:
             set_exception(item.future, self._end_error())
         elif callable(item):
             item()
+
+
+class Share:
+    """What one daemon has to do for ``everywhere``, to be cancelled."""
+
+    def __init__(self, host: Host, daemon: DaemonId, broadcast: BroadcastId) -> None:
+        self._host, self._daemon, self._broadcast = host, daemon, broadcast
+
+    def cancel(self, _: TaskId, *, running: bool) -> None:
+        """Stop it; with ``running`` also if it runs. Safe from any thread."""
+        self._host.cancel_share(self._daemon, self._broadcast, running=running)
 
 
 def _as_failure(error: BaseException) -> LaunchError:

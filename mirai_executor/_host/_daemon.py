@@ -31,6 +31,7 @@ class Daemon(abc.ABC):
     Attributes:
         link: Carries its frames.
         sent: Tasks without an outcome yet, in order.
+        broadcast: What it runs for ``everywhere``; no task has the same number.
         is_dead: It has ended; what it had sent may still come.
         link_is_closed: Nothing more will come.
         dismissed: It was told to leave.
@@ -47,6 +48,7 @@ class Daemon(abc.ABC):
         self.link = link
         self.exchange = exchange
         self.sent: dict[TaskId, None] = {}
+        self.broadcast: int | None = None
         self.is_dead = self.link_is_closed = self.dismissed = False
         self.waits_to_send = False
         self.has_greeted = False

@@ -208,13 +208,15 @@ class Fleet:
 
     def send_broadcast(self, id_: DaemonId, broadcast: BroadcastId, call: _payload.Call) -> None:
         """Send a call whose effects stay."""
-        names = self._daemons[id_].new_names(call.names)
+        daemon = self._daemons[id_]
+        names = daemon.new_names(call.names)
+        daemon.broadcast = broadcast
         self.send(id_, _wire.Broadcast(broadcast, names, call.blob))
 
     def interrupt(self, id_: DaemonId, task: TaskId) -> None:
-        """Ask a daemon to stop a task, unless it has been taken back."""
+        """Ask a daemon to stop a task or broadcast, unless it has been taken back."""
         daemon = self._daemons[id_]
-        if task not in daemon.sent:
+        if task not in daemon.sent and task != daemon.broadcast:
             return
         daemon.interrupt(task)
         if isinstance(daemon, LocalDaemon):
@@ -288,6 +290,7 @@ class Fleet:
     def _on_frame(self, id_: DaemonId, daemon: Daemon, frame: _wire.Frame) -> None:
         match frame:
             case _wire.BroadcastOutcome():
+                daemon.broadcast = None
                 outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
                 event = BroadcastAnswered(id_, BroadcastId(frame.broadcast))
                 self._listener.on_broadcast_answered(event, outcome)
@@ -479,7 +482,7 @@ class Fleet:
 
     def _insist(self, id_: DaemonId, task: TaskId) -> bool:
         daemon = self._daemons.get(id_)
-        if daemon is None or task not in daemon.sent:
+        if daemon is None or (task not in daemon.sent and task != daemon.broadcast):
             return False
         daemon.insist()
         return True

@@ -29,6 +29,7 @@ from mirai_executor import _payload, _wire
 from mirai_executor._core import (
     BroadcastAnswered,
     BroadcastId,
+    CancelRequested,
     Command,
     DaemonId,
     DaemonsAdded,
@@ -42,6 +43,8 @@ from mirai_executor._core import (
     FailBroadcast,
     FailTask,
     Failure,
+    ForgetBroadcast,
+    InterruptBroadcast,
     InterruptTask,
     KillDaemon,
     KillRequested,
@@ -153,12 +156,13 @@ class Loop:
         heartbeat: float = 5.0,
     ) -> None:
         self.is_broken = False
+        self._has_ended = False
         self.poller = Poller(inbox)
         self._inbox = inbox
         self._store = store
         self._dispatcher = Dispatcher(policy)
         self._open: dict[TaskId, OpenTask] = {}
-        self._broadcasts: dict[BroadcastId, _payload.Call] = {}
+        self._broadcasts: dict[BroadcastId, tuple[_payload.Call, Limits]] = {}
         self._broadcast_futures: dict[tuple[DaemonId, BroadcastId], OpenFuture] = {}
         self._awaiting_ready: list[tuple[int, Answer[None]]] = []
         self._outcomes: dict[TaskId, _wire.WireOutcome] = {}  # brought by the events at hand
@@ -182,6 +186,9 @@ class Loop:
             ResolveTasks: self._resolve,
             FailTask: self._fail,
             FailBroadcast: self._fail_broadcast,
+            ForgetBroadcast: self._forget_broadcast,
+            # Their numbers are one sequence: to a daemon, it is a task like others.
+            InterruptBroadcast: lambda c: self._fleet.interrupt(c.daemon, TaskId(c.broadcast)),
             RecallTasks: lambda command: self._fleet.recall(command.daemon),
             InterruptTask: lambda command: self._fleet.interrupt(command.daemon, command.task),
             LaunchDaemon: lambda command: self._fleet.launch(command.daemon),
@@ -201,7 +208,8 @@ class Loop:
         return not self._open
 
     def _post(self, callback: Callable[[], None]) -> None:
-        self._inbox.append(callback)
+        # Where this thread has failed, the daemons that it is about are gone.
+        self._inbox.append(lambda: None if self._has_ended else callback())
         self.poller.wake()
 
     # The thread
@@ -380,14 +388,20 @@ class Loop:
     # Broadcasts
 
     def broadcast(
-        self, id_: BroadcastId, call: _payload.Call, new_future: Callable[[], F]
+        self,
+        id_: BroadcastId,
+        call: _payload.Call,
+        sets: frozenset[str] | None,
+        limits: Limits,
+        new_future: Callable[[DaemonId], F],
     ) -> list[F]:
         """Run a call once on every daemon, now and later; return a future for each of now."""
-        self._broadcasts[id_] = call
-        commands = self._dispatcher.handle(EverywhereRequested(id_), time.monotonic())
+        self._broadcasts[id_] = call, limits
+        event = EverywhereRequested(id_, sets, limits.timeout, limits.run_timeout)
+        commands = self._dispatcher.handle(event, time.monotonic())
         futures = []
         for daemon in self._dispatcher.targets_of(id_):
-            future = new_future()
+            future = new_future(daemon)
             self._broadcast_futures[daemon, id_] = future
             futures.append(future)
         self._carry_out(commands)
@@ -395,22 +409,31 @@ class Loop:
 
     def _send_broadcast(self, command: SendBroadcast) -> None:
         future = self._broadcast_futures.get((command.daemon, command.broadcast))
-        if future is not None:
-            future.start()  # if it was cancelled, the call is made all the same
-        call = self._broadcasts[command.broadcast]
+        if future is not None and not future.start():  # cancelled a moment ago
+            self._inbox.append(BroadcastAnswered(command.daemon, command.broadcast))
+            return
+        call, _ = self._broadcasts[command.broadcast]
         self._fleet.send_broadcast(command.daemon, command.broadcast, call)
 
     def _resolve_broadcast(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
         future = self._broadcast_futures.pop((event.daemon, event.broadcast), None)
         if future is not None:
             self._ended.append(lambda: resolve(future, outcome))
-        elif outcome.status is not _wire.Status.VALUE:
+        elif outcome.status is not _wire.Status.VALUE and not self._dispatcher.is_stopping(
+            event.daemon, event.broadcast
+        ):
             error = decode_error(outcome.payload)
             _LOG.warning("everywhere() failed on a daemon that joined later", exc_info=error)
 
     def _fail_broadcast(self, command: FailBroadcast) -> None:
         future = self._broadcast_futures.pop((command.daemon, command.broadcast), None)
+        if command.failure in (Failure.TIMED_OUT, Failure.RUN_TIMED_OUT):
+            self._time_out_broadcast(command, future)
+            return
         if future is None:
+            return
+        if command.failure is Failure.CANCELLED:
+            self._ended.append(future.end_cancelled)
             return
         if not self._fleet.losses.is_lost(command.daemon):  # it was dropped by a shutdown
             self._ended.append(future.end_cancelled)
@@ -419,6 +442,20 @@ class Loop:
             command.daemon, "before it had finished everywhere()"
         )
         self._ended.append(lambda: set_exception(future, error))
+
+    def _time_out_broadcast(self, command: FailBroadcast, future: OpenFuture | None) -> None:
+        _, limits = self._broadcasts[command.broadcast]
+        why = f"not finished {limits.timeout} s after it was called"
+        if command.failure is Failure.RUN_TIMED_OUT:
+            why = f"it ran for more than {limits.run_timeout} s"
+        error = TaskTimeoutError(f"everywhere() timed out on a daemon: {why}")
+        if future is not None:
+            self._ended.append(lambda: set_exception(future, error))
+        else:
+            _LOG.warning("%s, which had joined later", error)
+
+    def _forget_broadcast(self, command: ForgetBroadcast) -> None:
+        del self._broadcasts[command.broadcast]
 
     # Questions
 
@@ -529,6 +566,11 @@ class Loop:
 
     # Ends
 
+    def cancel_until(self, last: TaskId) -> None:
+        """Stop all tasks up to this one, queued or running."""
+        for id_ in [id_ for id_ in self._open if id_ <= last]:
+            self.handle(CancelRequested(id_, running=True))
+
     def terminate(self, signum: int) -> None:
         """End every daemon by a signal, and those that live on by SIGKILL a little later."""
         self._fleet.use_signal(signum)
@@ -537,6 +579,7 @@ class Loop:
 
     def _end(self, failure: BaseException | None) -> None:
         """Leave nothing behind, and nobody waiting."""
+        self._has_ended = True
         if self._door is not None:
             self._door.close()
         self._fleet.close()

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from mirai_executor import _nowait
 
-from ._waiting import Waker
+from ._waiting import LONGEST, Waker
 
 __all__ = ["Poller"]
 
@@ -58,7 +58,9 @@ class Poller:
             ready = _nowait.ready(self.selector)
             if ready or (self._inbox and ready is not None):
                 return [key.data for key in ready]
-        timeout = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+        timeout = None
+        if deadline != math.inf:
+            timeout = min(max(0.0, deadline - time.monotonic()), LONGEST)
         self._sleeps += 1
         self.asleep = True  # before the last look at the inbox: who comes after it, wakes us
         if self._inbox:

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Collection
 from typing import Protocol
 
+from mirai_executor import _place
 from mirai_executor._private import optional
 
 
@@ -17,6 +18,8 @@ class Registered(Protocol):
 
     def shutdown(self, *, cancel_queued: bool, cancel_running: bool) -> None: ...
     def close_entrance(self) -> None: ...
+    def abandon(self) -> None: ...
+    def cancel_abandoned(self) -> None: ...
     def kill(self) -> None: ...
     def join(self, timeout: float | None = None) -> bool: ...
     def forget(self) -> None: ...
@@ -25,20 +28,17 @@ class Registered(Protocol):
 _ABORT = 1.0  # seconds for daemons to let go of what they run after a Ctrl-C
 
 _hosts: "weakref.WeakSet[Registered]" = weakref.WeakSet()
-_started = False  # a host has, in this process or in one that it was forked from
 is_exiting = False
-forked_after_start = False  # this process was forked from one in which a host had started
 
 # Held while a daemon and its descriptors come into being, and while they are closed. A child that
 # is forked at such a moment would not know which of them to let go: a daemon would outlive its
-# host. Reentrant, because a release by a thread that does not hold it does nothing only then.
+# host. And held while a host thread imports what it needs: the child could never import that.
+# Reentrant, because a release by a thread that does not hold it does nothing only then.
 no_fork = threading.RLock()
 
 
 def add(host: Registered) -> None:
     """Note a host that is about to start."""
-    global _started  # of this process: its children must be able to tell
-    _started = True
     _hosts.add(host)
 
 
@@ -72,6 +72,7 @@ def _at_exit() -> None:
         if _was_interrupted():  # and does not want to wait for what is queued
             abort(hosts)
         for host in hosts:
+            host.cancel_abandoned()
             host.shutdown(cancel_queued=False, cancel_running=False)
             host.close_entrance()  # what no daemon will ever take must not hold up the end
         for host in hosts:
@@ -88,10 +89,14 @@ def _was_interrupted() -> bool:
     return isinstance(last, KeyboardInterrupt)
 
 
+def _abandon() -> None:
+    """On a daemon whose task is interrupted: the end of this process waits for nothing of it."""
+    for host in list(_hosts):
+        host.abandon()
+
+
 def _after_fork() -> None:
     """In a forked child: these hosts and their daemons belong to the parent."""
-    global forked_after_start  # as above
-    forked_after_start = _started
     for host in list(_hosts):
         host.forget()
     _hosts.clear()
@@ -107,6 +112,7 @@ _register = optional(
     "a program whose last threads wait for tasks should shut its executors down itself.",
 )
 _register(_at_exit)
+_place.on_interrupt.append(_abandon)
 os.register_at_fork(
     before=no_fork.acquire, after_in_parent=no_fork.release, after_in_child=_after_fork
 )

@@ -11,6 +11,8 @@ import os
 import threading
 from typing import Generic, TypeVar
 
+LONGEST = 86400.0  # seconds that a selector waits in one go: epoll takes 24 days at most
+
 T = TypeVar("T")
 
 

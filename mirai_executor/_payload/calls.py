@@ -15,6 +15,8 @@ from mirai_executor._payload.source import SOURCE_NAME, run_source
 
 # The rest of the room, with cloudpickle, waits for the first call that needs more than names.
 if TYPE_CHECKING:
+    import ast
+
     from mirai_executor._payload.large import LargeCaptures
     from mirai_executor._payload.table import Failure
 
@@ -162,6 +164,24 @@ class CallEncoder:
         ast.parse(source, SOURCE_NAME)
         return self.encode(run_source, (source, dict(variables)), {})
 
+    def names_set_by(self, source: str, variables: Mapping[str, object]) -> frozenset[str] | None:
+        """Return the names that code sets in ``__main__``; None if it may do anything else.
+
+        It does nothing else if it consists of assignments of its variables, or of constants.
+        """
+        import ast
+        import textwrap
+
+        names = set(variables)
+        for statement in ast.parse(textwrap.dedent(source), SOURCE_NAME).body:
+            if not isinstance(statement, ast.Assign) or not _is_given(statement.value, variables):
+                return None
+            for target in statement.targets:
+                if not isinstance(target, ast.Name):
+                    return None
+                names.add(target.id)
+        return frozenset(names)
+
     def _current_path_entry(self) -> tuple[NameEntry, ...]:
         if self._path_seen != sys.path:
             self._path_seen = sys.path.copy()
@@ -174,6 +194,17 @@ class CallEncoder:
             return ()
         blob = pickle.dumps(path, PROTOCOL)
         return (NameEntry(SYS_PATH, digest_of(blob), blob),)
+
+
+def _is_given(value: "ast.expr", variables: Mapping[str, object]) -> bool:
+    """Tell whether an expression is a constant, or one of these variables."""
+    import ast
+
+    if isinstance(value, ast.Tuple | ast.List):
+        return all(_is_given(element, variables) for element in value.elts)
+    return isinstance(value, ast.Constant) or (
+        isinstance(value, ast.Name) and value.id in variables
+    )
 
 
 def _are_atoms(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

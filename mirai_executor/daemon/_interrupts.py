@@ -15,6 +15,7 @@ from _signal import signal as set_handler
 from collections.abc import Callable
 from types import FrameType
 
+from mirai_executor import _place
 from mirai_executor._page import STOP_SIGNAL, Page
 
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
@@ -86,6 +87,8 @@ class Interrupts:
         # Once a task: a second one could strike our own code while it handles the first.
         self._running = 0
         self.has_struck = True
+        for note in _place.on_interrupt:  # if the task has executors of its own
+            note()
         # A half-imported module stays broken for as long as the process lives.
         self.hit_import = self.hit_import or _is_importing(frame)
         raise KeyboardInterrupt

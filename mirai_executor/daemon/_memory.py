@@ -9,6 +9,7 @@ from mirai_executor import _arena
 from mirai_executor._arena import Buffer
 
 _KEEP_WARM = 1.0  # seconds without a large buffer until free memory goes back to the system
+_SELDOM = 3600.0  # seconds at most between two looks at what is still used
 _SHARE = 8  # one part of so many of this machine's memory may be filled, or be kept warm
 _ARENAS = 16  # each costs two descriptors here, and one at the host
 
@@ -90,7 +91,8 @@ class Memory:
         if self._pool is not None:
             self._pool.trim()
         # Nothing tells when a view dies that a task has left somewhere; ever more seldom is fine.
-        self.patience = 2 * self.patience if self._exchange.is_borrowing else None
+        borrowing = self._exchange.is_borrowing
+        self.patience = min(2 * self.patience, _SELDOM) if borrowing else None
         return released if self._exchange.tell() or released else None
 
     def close(self) -> None:

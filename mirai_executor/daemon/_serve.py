@@ -31,7 +31,7 @@ from ._interrupts import Interrupts
 from ._latches import Latch
 from ._memory import Memory
 
-BROADCAST = 1 << 63  # tells the ids of broadcasts from those of tasks
+_INITIALIZER = 1 << 63  # its id; those of tasks and broadcasts are one sequence
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
 _HOLD = 500_000  # nanoseconds that tasks may have taken whose results wait for others
 _BRIEF = 100_000  # nanoseconds: after a longer task, cleanup adds less than a tenth in any case
@@ -117,7 +117,7 @@ class Daemon:
         self._namespace = Namespace(preparation)
         if initializer is not None:
             table = self._receive_names([Name(*entry) for entry in initializer.names])
-            status, payload, _ = self._attempt(BROADCAST, table, initializer.blob, persist=True)
+            status, payload, _ = self._attempt(_INITIALIZER, table, initializer.blob, persist=True)
             if status is not Status.VALUE:
                 self._send(_wire.InitFailed(payload))
                 return
@@ -180,9 +180,8 @@ class Daemon:
         return [(name.name, name.digest) for name in names]
 
     def _run_broadcast(self, frame: _wire.Broadcast) -> None:
-        id_ = BROADCAST | frame.broadcast
         table = self._receive_names(frame.names)
-        status, payload, _ = self._attempt(id_, table, frame.payload, persist=True)
+        status, payload, _ = self._attempt(frame.broadcast, table, frame.payload, persist=True)
         self._send(_wire.BroadcastOutcome(frame.broadcast, status, payload))
         self._restore(retake=True)
 

@@ -152,7 +152,7 @@ class PayloadError(MiraiError, PicklingError):
 class ForkedExecutorError(MiraiError, RuntimeError):
     """An executor that had started was used in a forked child process.
 
-    Create executors after the fork, or use multiprocessing's "spawn" start method.
+    A forked child can create executors of its own.
 
     Example:
         >>> issubclass(ForkedExecutorError, RuntimeError)

@@ -30,7 +30,6 @@ _NOT_OF_THE_TASK = (
     CancelledError,
     DaemonLostError,
     LaunchError,
-    MiraiInterrupt,
     TaskTimeoutError,
 )
 
@@ -159,7 +158,8 @@ def is_mirai_error(x: object) -> bool:
     """Tell whether the task of a future raised an exception, or ``x`` is one. Never waits.
 
     Timeouts, interrupts, lost daemons and cancelled tasks do not count: the task did not raise
-    them.
+    them. But an error of such a class counts if the task itself raised it, as it may where it has
+    an executor of its own.
 
     Example:
         >>> import os
@@ -169,7 +169,10 @@ def is_mirai_error(x: object) -> bool:
         (True, False)
     """
     error = _error_of(x)
-    return error is not None and not isinstance(error, _NOT_OF_THE_TASK)
+    if error is None or isinstance(error, MiraiInterrupt):
+        return False
+    raised = isinstance(x, MiraiFuture) and x._has_raised  # noqa: SLF001 - it is one of ours
+    return raised or not isinstance(error, _NOT_OF_THE_TASK)
 
 
 def is_mirai_interrupt(x: object) -> bool:

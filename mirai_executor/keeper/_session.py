@@ -20,6 +20,7 @@ from mirai_executor._host._nursery import Nursery
 from mirai_executor._host._relay import Relay
 from mirai_executor._host._stops import Stops
 from mirai_executor._host._store import Store
+from mirai_executor._host._waiting import LONGEST
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor.launchers import LocalLauncher
 
@@ -247,10 +248,10 @@ class Session:
         self._output.pass_on()  # what tasks print appears before they end
         if count := _wire.count_outcomes(data):
             self._open -= count
-            if self._stops.asked:
-                self._note_stopped(data)
             if not self._open:
                 self._idle_since = time.monotonic()
+        if self._stops.asked:
+            self._note_stopped(data)
         self._is_spoilt = self._is_spoilt or _wire.is_leaving(data)
         if not self._host_is_gone:
             self._send(self._link, data)
@@ -262,6 +263,8 @@ class Session:
         if isinstance(frame, _wire.Outcomes):
             for outcome in frame.outcomes:
                 self._stops.discard(outcome.task)
+        elif isinstance(frame, _wire.BroadcastOutcome):
+            self._stops.discard(frame.broadcast)
 
     def _ask_to_leave(self) -> None:
         if not self._wants_to_leave:
@@ -323,7 +326,7 @@ class Session:
                 yield self._idle_since + self._options.idle_time
 
     def _pause(self) -> float:
-        return max(0.0, min(self._deadlines()) - time.monotonic())
+        return max(0.0, min(LONGEST, min(self._deadlines()) - time.monotonic()))
 
     def _expire(self, now: float) -> None:
         if self._next_beat <= now:

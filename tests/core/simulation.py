@@ -33,6 +33,8 @@ from mirai_executor._core import (
     EverywhereRequested,
     FailBroadcast,
     FailTask,
+    ForgetBroadcast,
+    InterruptBroadcast,
     InterruptTask,
     KillDaemon,
     KillRequested,
@@ -376,6 +378,8 @@ class Simulation:
                     self._add(id_)
                 case ResolveTasks() | FailTask() | FailBroadcast():
                     pass  # the history has it
+                case ForgetBroadcast() | InterruptBroadcast():
+                    raise AssertionError("nobody has cancelled it")
                 case _:
                     self._post(self.processes[command.daemon], command)
 

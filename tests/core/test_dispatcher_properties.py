@@ -36,7 +36,9 @@ from mirai_executor._core import (
     FailBroadcast,
     FailTask,
     Failure,
+    ForgetBroadcast,
     InitializerFailed,
+    InterruptBroadcast,
     InterruptTask,
     KillDaemon,
     KillRequested,
@@ -194,6 +196,8 @@ class World:
             case FailBroadcast(id_, broadcast):
                 assert self.cancelling or self.daemons[id_] is self.losing
                 self.daemons[id_].due.remove(broadcast)
+            case ForgetBroadcast() | InterruptBroadcast():
+                raise AssertionError("nobody has cancelled it")
             case LaunchDaemon(id_):
                 self._launch(id_)
             case DismissDaemon(id_):

@@ -10,6 +10,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mirai_executor import MiraiExecutor
+from mirai_executor import MiraiExecutor, mirai
 
 SOON = 20.0  # seconds that no passing test waits, however loaded the machine is
 
@@ -40,6 +41,17 @@ def running(daemons: int = 1, **options: Any) -> Iterator[MiraiExecutor]:
         raise
     finally:
         executor.shutdown()
+
+
+@contextlib.contextmanager
+def default_timeout(seconds: float) -> Iterator[None]:
+    """Have new sockets of this process time out, as some programs do for what they download."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 class Bell:
@@ -143,6 +155,16 @@ def ring_and(bell: Path, what: Any, *args: Any) -> Any:
     """Report that the task runs, then do something else."""
     ring(bell, os.getpid())
     return what(*args)
+
+
+def delegate(what: Any, *args: Any) -> Any:
+    """Have a daemon of this daemon do something, and wait for it."""
+    return mirai(what, *args).result()
+
+
+def delegate_and_forget(what: Any, *args: Any) -> None:
+    """Have a daemon of this daemon do something."""
+    mirai(what, *args)
 
 
 # Ways to die, and to fail
@@ -351,6 +373,11 @@ def sleep_and_tell(bell: Path) -> None:
 
 def set_in_main(name: str, value: Any) -> None:
     setattr(sys.modules["__main__"], name, value)
+
+
+def look_into_main(*names: str) -> tuple[Any, ...]:
+    main = vars(sys.modules["__main__"])
+    return tuple(main[name] for name in names)
 
 
 def look_around() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import os
 import random
@@ -47,6 +48,15 @@ def assert_cancelled(future: "Future[Any]") -> None:
         future.result(SOON)
     with pytest.raises(CancelledError):
         future.exception(SOON)
+
+
+@contextlib.contextmanager
+def ending_soon() -> Iterator[MiraiExecutor]:
+    """Make an executor whose daemon does not take the ten seconds that it may take to end."""
+    with running() as executor:
+        yield executor
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 6.0
 
 
 # Queued
@@ -217,6 +227,32 @@ def test_a_cancelled_task_is_not_held_back_by_another(bell: Bell) -> None:
 
 
 # The contract of cancel()
+
+
+@pytest.mark.parametrize("stop", ["cancel", "run_timeout"])
+def test_a_shutdown_does_not_wait_for_what_a_stopped_task_has_submitted(
+    bell: Bell, stop: str
+) -> None:
+    with ending_soon() as executor:
+        view = executor.with_options(run_timeout=1.0 if stop == "run_timeout" else None)
+        task = mischief.ring_and, bell.path, mischief.sleep_long
+        future = view.submit(mischief.delegate, *task)
+        bell.wait()
+        if stop == "cancel":
+            assert future.cancel()
+        assert executor.submit(abs, -1).result(SOON) == 1
+
+
+def test_a_shutdown_waits_for_what_later_tasks_have_submitted(bell: Bell, tally: Tally) -> None:
+    with ending_soon() as executor:
+        future = executor.submit(
+            mischief.delegate, mischief.ring_and, bell.path, mischief.sleep_long
+        )
+        bell.wait()
+        future.cancel()
+        later = mischief.count_and_spin, tally.path, "later", 0.5
+        executor.submit(mischief.delegate_and_forget, *later).result(SOON)
+    assert tally.counts() == {"later": 1}
 
 
 def test_cancelling_twice_is_true_twice_and_cancelling_what_is_done_is_false(bell: Bell) -> None:

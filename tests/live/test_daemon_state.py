@@ -11,12 +11,19 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import elsewhere
 from live import mischief
 from live.mischief import SOON, Bell, Tally, running
-from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor
+from mirai_executor import (
+    DaemonLostError,
+    LaunchError,
+    MiraiExecutor,
+    TaskTimeoutError,
+    stop_mirai,
+)
 
 
 @pytest.fixture
@@ -216,6 +223,79 @@ def test_functions_of_everywhere_do_not_take_that_of_the_tasks_around_them_away(
         assert first.result(SOON) == b"open"
         assert [future.result(SOON) for future in futures[::2]] == list(range(300))
         assert last.result(SOON) == b""
+
+
+def test_a_daemon_that_comes_later_gets_the_last_value_and_what_was_made_of_earlier_ones() -> None:
+    with running(cleanup=False) as executor:
+        executor.everywhere("weights = x", x=1)
+        executor.everywhere("seen = [weights]")
+        for n in range(2, 5):
+            wait(executor.everywhere("weights = x", x=n), SOON)
+        executor.launch_local(1)
+        executor.wait_ready(SOON, count=2)
+        looks = executor.everywhere(mischief.look_into_main, "seen", "weights")
+        assert [look.result(SOON) for look in looks] == [([1], 4)] * 2
+
+
+def test_a_value_of_everywhere_that_was_replaced_is_let_go() -> None:
+    def used() -> int:
+        return psutil.Process().memory_info().rss
+
+    with running() as executor:
+        before = used()
+        for _ in range(30):
+            wait(executor.everywhere("weights = x", x=os.urandom(8 << 20)), SOON)
+        assert used() - before < 80 << 20
+
+
+def test_a_cancelled_share_of_everywhere_that_has_not_begun_never_runs(bell: Bell) -> None:
+    with running(cleanup=False) as executor:
+        executor.submit(mischief.ring_and, bell.path, mischief.spin, 0.5)
+        bell.wait()
+        (share,) = executor.everywhere("made = True")
+        (kept,) = executor.everywhere("kept = True")
+        assert share.cancel()
+        assert share.cancelled()
+        assert kept.result(SOON) is None
+        assert (
+            executor.submit_source("'made' in vars(__import__('__main__'))").result(SOON) is False
+        )
+
+
+@pytest.mark.parametrize("stop", ["cancel", "timeout", "run_timeout"])
+@pytest.mark.parametrize("what", [mischief.sleep_long, mischief.ignore_signals_and_sleep])
+def test_a_share_of_everywhere_that_runs_is_stopped_and_no_daemon_begins_it_again(
+    stop: str, what: Callable[..., None], bell: Bell
+) -> None:
+    with running(cancel_grace=0.3) as executor:
+        view = executor.with_options(**({} if stop == "cancel" else {stop: 0.5}))
+        if what is mischief.sleep_long:
+            (share,) = view.everywhere(mischief.ring_and, bell.path, what)
+        else:
+            (share,) = view.everywhere(what, bell.path)
+        bell.wait()
+        if stop == "cancel":
+            assert stop_mirai(share)
+            assert share.cancelled()
+        else:
+            error = share.exception(SOON)
+            assert isinstance(error, TaskTimeoutError)
+            assert "everywhere() timed out" in str(error)
+        assert executor.submit(abs, -1).result(SOON) == 1
+        executor.launch_local(1)
+        executor.wait_ready(SOON, count=2)
+        assert [f.result(SOON) for f in executor.everywhere(abs, -2)] == [2, 2]
+
+
+def test_with_cancel_running_false_a_share_of_everywhere_that_runs_is_left_alone(
+    bell: Bell,
+) -> None:
+    with running() as executor:
+        gentle = executor.with_options(cancel_running=False)
+        (share,) = gentle.everywhere(mischief.ring_and, bell.path, mischief.spin, 0.5)
+        bell.wait()
+        assert not share.cancel()
+        assert share.result(SOON) is None
 
 
 def test_everywhere_answers_once_for_each_daemon(tally: Tally) -> None:

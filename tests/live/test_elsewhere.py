@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import os
 import shlex
 import signal
@@ -98,6 +99,21 @@ def hold_the_gil_for(seconds: float) -> float:
 
 
 # Coming and going
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-6, 10.0])
+def test_a_default_timeout_for_sockets_changes_nothing(seconds: float) -> None:
+    with mischief.default_timeout(seconds), listening(1) as executor:
+        data = os.urandom(5_000_000)
+        assert executor.submit(bytes, data).result(SOON) == data
+
+
+@pytest.mark.parametrize("seconds", [30 * 86400, 1e12, math.inf])
+def test_what_daemons_are_given_may_lie_far_ahead(seconds: float) -> None:
+    with listening(heartbeat=seconds, start_timeout=seconds) as executor:
+        executor.launch_local(1, idle_time=seconds, wall_time=seconds, retry=seconds)
+        executor.wait_ready(seconds)
+        assert executor.submit(abs, -1).result(SOON) == 1
 
 
 def test_tasks_wait_for_daemons_which_come_at_any_time() -> None:

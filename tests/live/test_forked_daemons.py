@@ -108,6 +108,16 @@ def test_a_replacement_is_forked_by_the_same_server() -> None:
         assert len(server.children()) == 1  # those that have ended are collected
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1e-6, 10.0])
+def test_a_default_timeout_for_sockets_changes_nothing(seconds: float) -> None:
+    with mischief.default_timeout(seconds), running() as executor:
+        server = server_of(executor)
+        replace(executor)
+        assert server_of(executor) == server
+        data = os.urandom(1 << 20)
+        assert executor.submit(bytes, data).result(SOON) == data
+
+
 def test_each_daemon_and_the_server_have_a_session_and_a_process_group_of_their_own() -> None:
     with running(3) as executor:
         for pid in (*pids(executor), server_of(executor).pid):

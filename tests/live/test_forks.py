@@ -93,7 +93,6 @@ USES = {
     "everywhere": "executor.everywhere(abs, -1)",
     "status": "executor.status()",
     "wait_ready": "executor.wait_ready()",
-    "a new executor": "MiraiExecutor(1).submit(abs, -1)",
 }
 
 
@@ -112,21 +111,72 @@ def test_a_child_that_uses_a_started_executor_gets_an_error_at_once(use: str) ->
     assert (ended.code, ended.err) == (0, "")
 
 
-def test_a_child_cannot_start_an_executor_after_those_of_its_parent_have_ended() -> None:
-    # One that its parent has used may hold locks here that nobody will ever release.
-    ended = forking("""
-        executor.shutdown()
-        del executor
+PARENTS = {
+    "works": "",
+    "is starting": "executor = MiraiExecutor(2); executor.submit(abs, -1)",
+    "is busy": "for _ in range(100): executor.submit(time.sleep, 0.01)",
+    "is shutting down": "executor.shutdown(wait=False)",
+    "has ended": "executor.shutdown(); del executor",
+}
+
+
+@pytest.mark.parametrize("state", PARENTS)
+def test_a_child_can_have_executors_of_its_own_while_that_of_its_parent(state: str) -> None:
+    ended = forking(f"""
+        {PARENTS[state]}
 
         def child():
-            try:
-                MiraiExecutor(1).submit(abs, -1)
-            except ForkedExecutorError:
-                say("refused")
+            with MiraiExecutor(2) as own:
+                say(own.submit(abs, -5).result(), sum(own.map(abs, range(100))))
 
-        say(status_of(fork(child)))
+        say(*(status_of(fork(child)) for _ in range(3)))
     """)
-    assert (ended.out, ended.err) == ("refused\n0\n", "")
+    assert (ended.out, ended.err) == ("5 4950\n" * 3 + "0 0 0\n", "")
+
+
+def test_children_of_children_can_have_executors_of_their_own() -> None:
+    ended = forking("""
+        def grandchild():
+            say(MiraiExecutor(1).submit(abs, -7).result())
+
+        def child():
+            own = MiraiExecutor(1)
+            say(own.submit(abs, -6).result(), status_of(fork(grandchild)))
+
+        say(status_of(fork(child)), executor.submit(abs, -5).result())
+    """)
+    assert (ended.out, ended.err) == ("7\n6 0\n0 5\n", "")
+
+
+def test_a_child_that_is_forked_as_soon_as_an_executor_starts_can_have_its_own() -> None:
+    # Its thread imports then: what is half imported in the child, can never be imported there.
+    ended = forking(
+        """
+        executor = MiraiExecutor(1)
+        future = executor.submit(abs, -5)
+
+        def child():
+            say(MiraiExecutor(1).submit(abs, -6).result())
+
+        say(status_of(fork(child)), future.result())
+        """,
+        FORK,
+    )
+    assert (ended.out, ended.err) == ("6\n0 5\n", "")
+
+
+def test_a_worker_of_a_fork_pool_can_have_an_executor_of_its_own() -> None:
+    ended = forking("""
+        import multiprocessing
+
+        def work(n):
+            with MiraiExecutor(1) as own:
+                return own.submit(abs, -n).result()
+
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            say(pool.map(work, range(4)))
+    """)
+    assert (ended.out, ended.err) == ("[0, 1, 2, 3]\n", "")
 
 
 ENDS = {

@@ -582,6 +582,34 @@ def test_errors_are_told_apart() -> None:
     }
 
 
+@pytest.mark.parametrize("kind", [DaemonLostError, TaskTimeoutError, LaunchError, CancelledError])
+def test_an_error_that_the_task_itself_has_raised_is_the_tasks_whatever_its_class(
+    kind: type[Exception],
+) -> None:
+    def fail() -> None:
+        raise kind("of an executor of its own")
+
+    daemons(1)
+    for future in (mirai(fail), *everywhere(fail)):
+        assert type(future.exception(SOON)) is kind
+        assert not future.cancelled()
+        assert future.code is None
+        assert is_mirai_error(future)
+
+
+def test_the_loss_of_a_daemon_of_a_daemon_is_an_error_of_the_task() -> None:
+    def outer() -> None:
+        mirai(os._exit, 3).result()
+
+    daemons(1)
+    future = mirai(outer)
+    error = future.exception(SOON)
+    assert isinstance(error, DaemonLostError)
+    assert (error.exitcode, error.code) == (3, 19)
+    assert future.code is None
+    assert is_mirai_error(future)
+
+
 def test_an_error_that_was_caught_is_told_apart_like_its_future() -> None:
     assert is_mirai_error(KeyError())
     assert not is_mirai_error(DaemonLostError())

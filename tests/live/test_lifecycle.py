@@ -19,6 +19,7 @@ import pytest
 import elsewhere
 from live.hosts import PATIENCE, run, script
 from mirai_executor import DaemonLostError, Info, MiraiExecutor, Status
+from mirai_executor._core import Dispatcher
 
 AFTER_SHUTDOWN = "^cannot schedule new futures after shutdown$"
 
@@ -383,6 +384,23 @@ def test_ending_workers_that_never_were_is_a_shutdown(
     end(executor)
     with pytest.raises(RuntimeError, match=AFTER_SHUTDOWN):
         executor.submit(abs, -1)
+
+
+@pytest.mark.parametrize("end", [MiraiExecutor.terminate_workers, MiraiExecutor.kill_workers])
+def test_ending_workers_whose_host_thread_has_failed_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[MiraiExecutor], None]
+) -> None:
+    executor = MiraiExecutor(1)
+    executor.wait_ready(PATIENCE)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("a mistake of ours")
+
+    monkeypatch.setattr(Dispatcher, "handle_all", fail)
+    assert isinstance(executor.submit(abs, -1).exception(PATIENCE), RuntimeError)
+    end(executor)  # while the thread ends, or after that
+    executor.shutdown()
+    end(executor)
 
 
 def test_an_error_leaves_the_with_block_after_all_tasks() -> None:

@@ -1,10 +1,11 @@
 """Live: ``timeout`` and ``run_timeout`` are kept whatever the task does, and stop its work."""
 
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, as_completed, wait
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,40 @@ def test_a_limit_must_be_positive(option: str) -> None:
             limit: dict[str, Any] = {option: wrong}
             with pytest.raises(ValueError, match=option):
                 executor.with_options(**limit)
+
+
+FAR = [30 * 86400, 1e12, math.inf]  # a month, and what no call of the system takes
+
+
+@pytest.mark.parametrize("seconds", FAR)
+@pytest.mark.parametrize("option", ["timeout", "run_timeout"])
+def test_a_limit_may_lie_far_ahead(option: str, seconds: float) -> None:
+    with running() as executor:
+        view = executor.with_options(**{option: seconds})
+        assert view.submit(abs, -1).result(seconds) == 1
+        assert list(view.map(abs, [-1, -2], timeout=seconds)) == [1, 2]
+
+
+@pytest.mark.parametrize("seconds", FAR)
+def test_an_option_of_an_executor_may_lie_far_ahead(seconds: float) -> None:
+    names = ("idle_timeout", "start_timeout", "cancel_grace")
+    options: dict[str, Any] = dict.fromkeys(names, seconds)
+    with running(**options) as executor:
+        executor.wait_ready(seconds)
+        future = executor.submit(time.sleep, 3600)
+        assert future.cancel()
+        assert executor.submit(abs, -1).result(SOON) == 1
+
+
+@pytest.mark.parametrize("seconds", FAR)
+def test_a_wait_may_be_longer_than_the_system_takes(seconds: float) -> None:
+    with running() as executor:
+        first, second, third = (
+            executor.submit(mischief.spin_and_return, 0.2, n) for n in range(3)
+        )
+        assert first.result(seconds) == 0
+        assert wait([second], seconds).done == {second}
+        assert list(as_completed([third], seconds)) == [third]
 
 
 def test_a_cancelled_task_does_not_time_out_later(bell: Bell) -> None:

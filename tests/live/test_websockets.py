@@ -21,7 +21,7 @@ import pytest
 pytest.importorskip("pynng", reason="WebSockets need pynng, which has no wheel for Python 3.15")
 
 from live.hosts import run, script
-from live.mischief import Bell, crash, ring
+from live.mischief import Bell, crash, default_timeout, ring
 from mirai_executor import DaemonLostError, MiraiExecutor
 from mirai_executor._host import _door
 from mirai_executor._transport import Listener, dial, listen
@@ -432,6 +432,14 @@ def test_tasks_run_and_large_results_arrive(executor: MiraiExecutor) -> None:
     assert list(executor.map(abs, range(-2000, 0))) == list(range(2000, 0, -1))
     data = content(50_000_000)
     assert executor.submit(bytes, data).result(60) == data
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_default_timeout_for_sockets_changes_nothing(scheme: str) -> None:
+    with default_timeout(1e-6), MiraiExecutor(url=f"{scheme}://127.0.0.1:0") as executor:
+        executor.launch_local(1)
+        data = os.urandom(5_000_000)
+        assert executor.submit(bytes, data).result(SECONDS) == data
 
 
 def test_a_crash_costs_the_task_that_it_hit(executor: MiraiExecutor) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -59,6 +60,7 @@ def test_a_wrong_option_of_an_executor_is_named(
         ({"timeout": "5"}, TypeError, "timeout must be positive, or None .*not '5'"),
         ({"timeout": -1}, ValueError, "timeout must be positive, or None .*not -1"),
         ({"timeout": math.nan}, ValueError, "timeout must be positive, or None .*not nan"),
+        ({"timeout": Decimal(5)}, TypeError, r"timeout must be positive, .*not Decimal\('5'\)"),
         ({"run_timeout": 0}, ValueError, "run_timeout must be positive, or None .*not 0"),
         ({"timeout": True}, TypeError, "timeout must be positive, or None .*not True"),
         ({"retries": None}, TypeError, "retries must be an integer, not None"),

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -79,6 +81,26 @@ def test_the_end_of_the_host_is_the_end_of_all_questions(sides: Sides) -> None:
     asking, answering = sides
     asking.close()
     assert answering.next() is None
+
+
+def test_a_default_timeout_for_sockets_is_kept_by_neither_end() -> None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(0.01)
+    try:
+        asking, fd = Asking.create()
+        assert not os.get_blocking(fd)  # as the kernel knows it, for both processes
+        answering = Answering(fd)
+    finally:
+        socket.setdefaulttimeout(before)
+    assert os.get_blocking(fd)
+    question: list[object] = []
+    thread = threading.Thread(target=lambda: question.append(answering.next()))
+    thread.start()
+    asking.tell_identity(4711)
+    thread.join()
+    assert question == [(IDENTITY, 4711, [])]
+    asking.close()
+    answering.close()
 
 
 def test_a_server_that_has_ended_is_said_to_be_lost(sides: Sides) -> None:

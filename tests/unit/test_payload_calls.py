@@ -322,3 +322,30 @@ with Daemon() as d:
     print(d.call(f, 1), d.call(f, 2), made_here.STATE)
 """
     assert run_host(script) == "1 2 []\n"
+
+
+# What code of everywhere() sets
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("", {"x"}),
+        ("weights = x", {"weights", "x"}),
+        ("weights = bias = x; flag = True", {"weights", "bias", "flag", "x"}),
+        ("pair = x, [1, 'a']", {"pair", "x"}),
+        ("weights = y", None),  # which is what it was
+        ("weights = f(x)", None),
+        ("weights += x", None),
+        ("weights[0] = x", None),
+        ("model.weights = x", None),
+        ("a, b = x", None),  # which takes as many steps as x says
+        ("weights: int = x", None),
+        ("import math", None),
+        ("x", None),
+    ],
+)
+def test_names_are_known_to_be_set_only_where_code_does_nothing_else(
+    source: str, names: set[str] | None
+) -> None:
+    assert CallEncoder().names_set_by(source, {"x": 1}) == names

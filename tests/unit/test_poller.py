@@ -1,6 +1,7 @@
 """How the host thread waits, and what ends the wait."""
 
 import math
+import time
 from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -39,6 +40,14 @@ def test_an_item_of_the_inbox_ends_the_wait(poller: Any, inbox: deque[int]) -> N
 def test_time_ends_the_wait(poller: Any) -> None:
     assert poller.wait(0, 0.0) == []
     assert not poller.asleep
+
+
+@pytest.mark.parametrize("days", [30.0, 1e300])
+def test_a_moment_that_lies_farther_ahead_than_a_selector_can_wait_is_waited_for(
+    poller: Any, days: float
+) -> None:
+    poller.wake()
+    assert len(poller.wait(0, time.monotonic() + 86400.0 * days)) == 1
 
 
 @pytest.mark.parametrize("count", [0, 1])
