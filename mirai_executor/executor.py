@@ -153,7 +153,7 @@ class _Face(Executor):
 
         Returns:
             An iterator. If a call raised, the iterator raises the same exception when it gets
-            there.
+            there; in place of a StopIteration, a RuntimeError that it has caused.
 
         Raises:
             TypeError: ``fn`` is not callable, or a size is not an integer.
