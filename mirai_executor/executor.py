@@ -658,7 +658,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         if not isinstance(fn_or_source, str):
             check_callable("everywhere", fn_or_source, ", or code as a string")
             return self._host.everywhere(
-                lambda encoder: encoder.encode(fn_or_source, args, kwargs), self._broadcast_future
+                lambda encoder: encoder.encode(fn_or_source, args, kwargs, lasting=True),
+                self._broadcast_future,
             )
         if args:
             raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")

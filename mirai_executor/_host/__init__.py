@@ -158,7 +158,12 @@ class Host:
             encoder = self._encoding()
         try:
             blob, names, large = encoder.encode(
-                fn, args, kwargs, out_of_band=True, apart=self._store.is_shared
+                fn,
+                args,
+                kwargs,
+                lasting=limits.retries > 0,
+                out_of_band=True,
+                apart=self._store.is_shared,
             )
             # The user's memory is his again when this returns.
             buffers = self._store.keep(large, limits.retries) if large else ()
@@ -545,7 +550,7 @@ class Host:
             return None
         try:
             return self._encoding().encode(
-                settings.initializer, settings.initargs, {}, local_locks=True
+                settings.initializer, settings.initargs, {}, local_locks=True, lasting=True
             )
         except BaseException as error:
             message = f"the initializer or its arguments cannot be sent to daemons: {error}"

@@ -59,6 +59,7 @@ class CallEncoder:
         kwargs: dict[str, Any],
         *,
         local_locks: bool = False,
+        lasting: bool = False,
         out_of_band: bool = False,
         apart: bool = False,
     ) -> Call:
@@ -70,6 +71,8 @@ class CallEncoder:
             kwargs: Its keyword arguments.
             local_locks: Replace locks of multiprocessing, which cannot travel, by one lock in
                 each daemon, with a RuntimeWarning.
+            lasting: Whether the call may be made more than once, so that the descriptors in it
+                have to be kept until then.
             out_of_band: Whether large buffers may travel beside the bytes.
             apart: Whether a large pickle may be one of them; only with ``out_of_band``.
 
@@ -97,7 +100,9 @@ class CallEncoder:
                 # As above.
                 return tuple.__new__(Call, (dumped.blob, path + found.entries, dumped.buffers))
         call = (None if taken else fn, args, kwargs)
-        value, names = self._with_care(call, local_locks, out_of_band=out_of_band, apart=apart)
+        value, names = self._with_care(
+            call, local_locks, lasting, out_of_band=out_of_band, apart=apart
+        )
         if found is None:
             self._note(fn, value, names)
         names = _merged(taken.entries, names) if taken else names
@@ -123,20 +128,27 @@ class CallEncoder:
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
     def _with_care(
-        self, call: tuple[Any, ...], local_locks: bool, **how: bool
+        self, call: tuple[Any, ...], local_locks: bool, lasting: bool, **how: bool
     ) -> tuple[Value, tuple[NameEntry, ...]]:
         """Pickle a call that plain pickle would get wrong; return it and its table."""
         from mirai_executor._payload.culprits import said_by_pickle
+        from mirai_executor._payload.loans import Loan
         from mirai_executor._payload.table import Table
 
-        table = Table(local_locks=local_locks)
+        loan = Loan(lasting=lasting)
+        table = Table(local_locks=local_locks, lend=loan.lend)
         try:
             pickled = table.pickle(call, None, **how)
         except BaseException as error:
+            loan.end()
             if said_by_pickle(error):
                 raise _explained(call, error) from error
             raise
         table.close()
+        if lasting and table.lends:
+            import weakref
+
+            weakref.finalize(self, loan.end)
         if failure := table.failure_of(pickled.needs):
             try:
                 raise _error_of(failure)

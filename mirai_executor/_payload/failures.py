@@ -107,6 +107,10 @@ class _ErrorPickler(OutcomePickler):
             return make_traceback, (_frames(obj),)
         return super().reducer_override(obj)
 
+    def lend(self, _: int) -> Any:
+        # Nobody would expect an error to keep a socket open, or to need its daemon.
+        raise TypeError("cannot pickle a file descriptor: it does not travel with an error")
+
     def reduce_exception(self, error: BaseException) -> Any:
         make, arguments, state = self._own_reduction(error) or self._parts(error)
         behind = (error.__cause__, error.__context__) if self._steps.chain else (None, None)
