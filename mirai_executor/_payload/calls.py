@@ -11,7 +11,7 @@ from mirai_executor._payload.entries import PROTOCOL, SYS_PATH, NameEntry, diges
 from mirai_executor._payload.functions import FunctionCache, Taken, pickle_function
 from mirai_executor._payload.plain import dump_plainly, is_imported
 from mirai_executor._payload.preparation import host_sys_path
-from mirai_executor._payload.source import SOURCE_NAME, run_source
+from mirai_executor._payload.source import parse_source, run_source
 
 # The rest of the room, with cloudpickle, waits for the first call that needs more than names.
 if TYPE_CHECKING:
@@ -167,11 +167,7 @@ class CallEncoder:
             SyntaxError: The string is not Python.
             PayloadError: A variable cannot be pickled; the message names it.
         """
-        import ast
-        import textwrap
-
-        source = textwrap.dedent(source)
-        ast.parse(source, SOURCE_NAME)
+        parse_source(source)
         return self.encode(run_source, (source, dict(variables)), {})
 
     def _current_path_entry(self) -> tuple[NameEntry, ...]:
