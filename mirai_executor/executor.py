@@ -108,7 +108,8 @@ class _Face(Executor):
             **variables: The names that the code can use, and their values.
 
         Returns:
-            The future of the value.
+            The future of the value. If a variable cannot be pickled, the future fails with a
+            :class:`PayloadError` that names it.
 
         Raises:
             TypeError: ``source`` is not a string.

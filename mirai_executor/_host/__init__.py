@@ -199,10 +199,18 @@ class Host:
         variables: Mapping[str, object],
         limits: Limits = _NO_LIMITS,
     ) -> None:
-        """Queue code to evaluate. A SyntaxError is raised at once."""
-        call = self._encoding().encode_source(source, variables)
+        """Queue code to evaluate. A SyntaxError is raised at once; all else ends in the future."""
         self._check_usable()
-        self._accept((task, future, limits, None, call.blob, call.names, ()))
+        encoder = self._encoding()
+        encoder.check_source(source)
+        try:
+            call = encoder.encode_checked(source, variables)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as in submit
+            future.set_exception(error)
+        else:
+            self._accept((task, future, limits, None, call.blob, call.names, ()))
 
     def cancel(self, task: TaskId, *, running: bool) -> None:
         """Stop a task; with ``running`` also one that a daemon holds."""

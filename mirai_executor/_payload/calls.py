@@ -167,7 +167,15 @@ class CallEncoder:
             SyntaxError: The string is not Python.
             PayloadError: A variable cannot be pickled; the message names it.
         """
+        self.check_source(source)
+        return self.encode_checked(source, variables)
+
+    def check_source(self, source: str) -> None:
+        """Raise SyntaxError if code in a string is not Python."""
         parse_source(source)
+
+    def encode_checked(self, source: str, variables: Mapping[str, object]) -> Call:
+        """Do as :meth:`encode_source` with code that has been checked."""
         return self.encode(run_source, (source, dict(variables)), {})
 
     def _current_path_entry(self) -> tuple[NameEntry, ...]:
