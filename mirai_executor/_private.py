@@ -66,6 +66,23 @@ NEEDED = {
         ),
         Names("cloudpickle.Pickler", "_dispatch_table", "tests/unit/test_payload_functions.py"),
     ),
+    "_payload.descriptors": (
+        Names(
+            "multiprocessing.reduction.ForkingPickler",
+            "_extra_reducers",
+            "tests/unit/test_payload_descriptors.py",
+        ),
+        Names(
+            "multiprocessing.resource_sharer",
+            "_resource_sharer",
+            "tests/unit/test_payload_descriptors.py",
+        ),
+        Names(
+            "multiprocessing.resource_sharer._resource_sharer",
+            "_cache",
+            "tests/unit/test_payload_descriptors.py",
+        ),
+    ),
     "_transport._nng": (
         Names("pynng.nng", "_pynng_atexit", "tests/live/test_websockets.py"),
         Names(

@@ -118,7 +118,8 @@ class _Face(Executor):
             **variables: The names that the code can use, and their values.
 
         Returns:
-            The future of the value.
+            The future of the value. If a variable cannot be pickled, the future fails with a
+            :class:`PayloadError` that names it.
 
         Raises:
             TypeError: ``source`` is not a string.
@@ -163,7 +164,7 @@ class _Face(Executor):
 
         Returns:
             An iterator. If a call raised, the iterator raises the same exception when it gets
-            there.
+            there; in place of a StopIteration, a RuntimeError that it has caused.
 
         Raises:
             TypeError: ``fn`` is not callable, or a size is not an integer.

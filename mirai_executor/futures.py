@@ -569,6 +569,8 @@ class MapResults(Iterator[T], Generic[T]):
         left = None if self._deadline is None else self._deadline - time.monotonic()
         try:
             result = future.result(left)
+        except StopIteration as error:  # it would end the caller's loop, in silence
+            raise RuntimeError("generator raised StopIteration") from error  # as PEP 479 has it
         finally:
             # A future that failed holds its exception, whose traceback holds this frame.
             del future

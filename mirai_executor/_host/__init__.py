@@ -161,7 +161,12 @@ class Host:
             encoder = self._encoding()
         try:
             blob, names, large = encoder.encode(
-                fn, args, kwargs, out_of_band=True, apart=self._store.is_shared
+                fn,
+                args,
+                kwargs,
+                lasting=limits.retries > 0,
+                out_of_band=True,
+                apart=self._store.is_shared,
             )
             # The user's memory is his again when this returns.
             buffers = self._store.keep(large, limits.retries) if large else ()
@@ -197,10 +202,18 @@ class Host:
         variables: Mapping[str, object],
         limits: Limits = _NO_LIMITS,
     ) -> None:
-        """Queue code to evaluate. A SyntaxError is raised at once."""
-        call = self._encoding().encode_source(source, variables)
+        """Queue code to evaluate. A SyntaxError is raised at once; all else ends in the future."""
         self._check_usable()
-        self._accept((task, future, limits, None, call.blob, call.names, ()))
+        encoder = self._encoding()
+        encoder.check_source(source)
+        try:
+            call = encoder.encode_checked(source, variables)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as in submit
+            future.set_exception(error)
+        else:
+            self._accept((task, future, limits, None, call.blob, call.names, ()))
 
     def cancel(self, task: TaskId, *, running: bool) -> None:
         """Stop a task; with ``running`` also one that a daemon holds."""
@@ -250,7 +263,7 @@ class Host:
         new_future: Callable[[Share], F],
     ) -> list[F]:
         """Run a call once on every daemon; return a future for each that there is."""
-        call = self._encoding().encode(fn, args, kwargs)
+        call = self._encoding().encode(fn, args, kwargs, lasting=True)
         return self._broadcast(call, None, limits, new_future)
 
     def everywhere_source(
@@ -587,7 +600,7 @@ class Host:
             return None
         try:
             return self._encoding().encode(
-                settings.initializer, settings.initargs, {}, local_locks=True
+                settings.initializer, settings.initargs, {}, local_locks=True, lasting=True
             )
         except BaseException as error:
             message = f"the initializer or its arguments cannot be sent to daemons: {error}"

@@ -11,7 +11,7 @@ from mirai_executor._payload.entries import PROTOCOL, SYS_PATH, NameEntry, diges
 from mirai_executor._payload.functions import FunctionCache, Taken, pickle_function
 from mirai_executor._payload.plain import dump_plainly, is_imported
 from mirai_executor._payload.preparation import host_sys_path
-from mirai_executor._payload.source import SOURCE_NAME, run_source
+from mirai_executor._payload.source import parse_source, run_source
 
 # The rest of the room, with cloudpickle, waits for the first call that needs more than names.
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class CallEncoder:
         kwargs: dict[str, Any],
         *,
         local_locks: bool = False,
+        lasting: bool = False,
         out_of_band: bool = False,
         apart: bool = False,
     ) -> Call:
@@ -72,6 +73,8 @@ class CallEncoder:
             kwargs: Its keyword arguments.
             local_locks: Replace locks of multiprocessing, which cannot travel, by one lock in
                 each daemon, with a RuntimeWarning.
+            lasting: Whether the call may be made more than once, so that the descriptors in it
+                have to be kept until then.
             out_of_band: Whether large buffers may travel beside the bytes.
             apart: Whether a large pickle may be one of them; only with ``out_of_band``.
 
@@ -99,7 +102,9 @@ class CallEncoder:
                 # As above.
                 return tuple.__new__(Call, (dumped.blob, path + found.entries, dumped.buffers))
         call = (None if taken else fn, args, kwargs)
-        value, names = self._with_care(call, local_locks, out_of_band=out_of_band, apart=apart)
+        value, names = self._with_care(
+            call, local_locks, lasting, out_of_band=out_of_band, apart=apart
+        )
         if found is None:
             self._note(fn, value, names)
         names = _merged(taken.entries, names) if taken else names
@@ -125,20 +130,27 @@ class CallEncoder:
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
     def _with_care(
-        self, call: tuple[Any, ...], local_locks: bool, **how: bool
+        self, call: tuple[Any, ...], local_locks: bool, lasting: bool, **how: bool
     ) -> tuple[Value, tuple[NameEntry, ...]]:
         """Pickle a call that plain pickle would get wrong; return it and its table."""
         from mirai_executor._payload.culprits import said_by_pickle
+        from mirai_executor._payload.loans import Loan
         from mirai_executor._payload.table import Table
 
-        table = Table(local_locks=local_locks)
+        loan = Loan(lasting=lasting)
+        table = Table(local_locks=local_locks, lend=loan.lend)
         try:
             pickled = table.pickle(call, None, **how)
         except BaseException as error:
+            loan.end()
             if said_by_pickle(error):
                 raise _explained(call, error) from error
             raise
         table.close()
+        if lasting and table.lends:
+            import weakref
+
+            weakref.finalize(self, loan.end)
         if failure := table.failure_of(pickled.needs):
             try:
                 raise _error_of(failure)
@@ -157,11 +169,15 @@ class CallEncoder:
             SyntaxError: The string is not Python.
             PayloadError: A variable cannot be pickled; the message names it.
         """
-        import ast
-        import textwrap
+        self.check_source(source)
+        return self.encode_checked(source, variables)
 
-        source = textwrap.dedent(source)
-        ast.parse(source, SOURCE_NAME)
+    def check_source(self, source: str) -> None:
+        """Raise SyntaxError if code in a string is not Python."""
+        parse_source(source)
+
+    def encode_checked(self, source: str, variables: Mapping[str, object]) -> Call:
+        """Do as :meth:`encode_source` with code that has been checked."""
         return self.encode(run_source, (source, dict(variables)), {})
 
     def names_set_by(self, source: str, variables: Mapping[str, object]) -> frozenset[str] | None:
@@ -170,10 +186,9 @@ class CallEncoder:
         It does nothing else if it consists of assignments of its variables, or of constants.
         """
         import ast
-        import textwrap
 
         names = set(variables)
-        for statement in ast.parse(textwrap.dedent(source), SOURCE_NAME).body:
+        for statement in parse_source(source).body:
             if not isinstance(statement, ast.Assign) or not _is_given(statement.value, variables):
                 return None
             for target in statement.targets:

@@ -1,10 +1,14 @@
 """Pickles, at a daemon, the results that plain pickle would get wrong."""
 
+import functools
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from mirai_executor._payload import namespace, rebuild
 from mirai_executor._payload.buffers import Value, dump_value
 from mirai_executor._payload.culprits import explain, said_by_pickle
+from mirai_executor._payload.loans import Loan
 from mirai_executor._payload.pickler import PayloadPickler, dump
 from mirai_executor._payload.places import Home, Kind
 
@@ -17,11 +21,23 @@ class OutcomePickler(PayloadPickler):
     make_class = staticmethod(rebuild.make_kept_class)
     fill_class = staticmethod(rebuild.fill_kept_class)
 
+    def __init__(
+        self,
+        file: Any,
+        buffer_callback: Any = None,
+        lend: Callable[[int], Any] | None = None,
+    ) -> None:
+        super().__init__(file, buffer_callback)
+        self._lend = lend
+
     def by_reference(self, home: Home) -> bool:
         daemon = namespace.current
         if home.kind is Kind.MAIN and daemon is not None:
             return home.root in daemon.host_names
         return home.kind is not Kind.HELD or daemon is None or _is_the_hosts(home.module)
+
+    def lend(self, descriptor: int) -> Any:
+        return (self._lend or super().lend)(descriptor)
 
     def travels_with_its_names(self, module: ModuleType) -> bool:
         return not _is_the_hosts(module.__name__)
@@ -33,9 +49,12 @@ def _is_the_hosts(module: str) -> bool:
 
 def dump_carefully(value: object, *, out_of_band: bool, apart: bool) -> Value:
     """Turn a result into bytes, as ``encode_value`` does."""
+    loan = Loan()
+    pickler = functools.partial(OutcomePickler, lend=loan.lend)
     try:
-        return dump_value(OutcomePickler, value, out_of_band=out_of_band, apart=apart)
+        return dump_value(pickler, value, out_of_band=out_of_band, apart=apart)
     except BaseException as error:
+        loan.end()
         if said_by_pickle(error):
             raise explain({"result": value}, _probe, error) from error
         raise

@@ -8,6 +8,7 @@ except ImportError:
     from hashlib import blake2b
 
 __all__ = [
+    "MULTIPROCESSING",
     "PROTOCOL",
     "SYS_PATH",
     "UNAVAILABLE",
@@ -18,6 +19,7 @@ __all__ = [
 ]
 
 PROTOCOL = 5
+MULTIPROCESSING = "multiprocessing.reduction"  # where programs register how types are pickled
 SYS_PATH = "sys.path"  # the reserved name of the table
 # The first byte of an entry that says why a name did not come; a pickle begins with 0x80.
 UNAVAILABLE = b"!"

@@ -4,7 +4,8 @@ A daemon answers only with bytes that it has loaded itself. It goes down these s
 do::
 
     1  as it is: class, arguments, attributes, causes, contexts, notes, groups, tracebacks
-    2  without the arguments and attributes that cannot be pickled, and not asking its __reduce__
+    2  without the arguments and attributes that cannot be pickled, and not asking its __reduce__;
+       it says what the whole one said, whatever its __str__ needs
     3  that, without its cause and context
     4  RemoteError: the name of its class, its text, its traceback as text
 """
@@ -106,28 +107,48 @@ class _ErrorPickler(OutcomePickler):
             return make_traceback, (_frames(obj),)
         return super().reducer_override(obj)
 
+    def lend(self, _: int) -> Any:
+        # Nobody would expect an error to keep a socket open, or to need its daemon.
+        raise TypeError("cannot pickle a file descriptor: it does not travel with an error")
+
     def reduce_exception(self, error: BaseException) -> Any:
-        reduced = self._own_reduction(error) if self._steps.whole else None
-        if reduced is not None:
-            make, arguments, state = reduced
-        else:
-            make, arguments = exceptions.make_exception, (type(error), *exceptions.making(error))
-            state = exceptions.State(error.args, exceptions.slots(error), dict(error.__dict__))
-            if not self._steps.whole:
-                state = _picklable_parts(state, error)
+        make, arguments, state = self._own_reduction(error) or self._parts(error)
         behind = (error.__cause__, error.__context__) if self._steps.chain else (None, None)
         extras = (*behind, error.__suppress_context__, error.__traceback__)
         return make, arguments, (state, extras), None, None, fill_error
 
+    def _parts(self, error: BaseException) -> tuple[Any, Any, exceptions.State]:
+        """Take an exception apart without asking it."""
+        make: Any = exceptions.make_exception
+        arguments: tuple[Any, ...] = (type(error), *exceptions.making(error))
+        state = exceptions.State(error.args, exceptions.slots(error), dict(error.__dict__))
+        if self._steps.whole:
+            return make, arguments, state
+        state = _picklable_parts(state, error)
+        words = exceptions.own_words(error)
+        if words is not None:
+            remade = make(*arguments)
+            exceptions.fill_exception(remade, state)
+            if exceptions.own_words(remade) != words:
+                make = exceptions.make_spoken_for
+                arguments = (type(error), words, None, *exceptions.making(error))
+        return make, arguments, state
+
     def _own_reduction(self, error: BaseException) -> tuple[Any, Any, Any] | None:
         """Ask an exception that says itself how it is pickled."""
-        if not exceptions.reduces_itself(type(error)):
+        if not self._steps.whole or not exceptions.reduces_itself(type(error)):
             return None
         reduced = error.__reduce_ex__(PROTOCOL)
         if not isinstance(reduced, tuple) or len(reduced) > 3:
             return None
         make, arguments, *state = reduced
-        return make, arguments, (state[0] if state else None, error.__dict__.get("__notes__"))
+        own = (state[0] if state else None, error.__dict__.get("__notes__"))
+        if exceptions.own_words(error) is not None:
+            remade = make(*arguments)
+            _fill_as_asked(remade, *own)
+            if exceptions.own_words(remade) is None:  # it has lost what its text needs
+                return None
+        return make, arguments, own
 
 
 def fill_error(error: BaseException, state: tuple[Any, tuple[Any, ...]]) -> None:
@@ -183,7 +204,7 @@ def _loadable(error: BaseException, steps: _Steps) -> bytes | None:
     except BaseException:  # the user's code may raise anything: then the next step
         return None
     loaded = _load(blob)
-    return blob if type(loaded) is type(error) else None
+    return blob if isinstance(loaded, type(error)) else None
 
 
 def _load(blob: bytes) -> BaseException | None:

@@ -166,8 +166,8 @@ def pickle_function(fn: Callable[..., object]) -> Pickled | None:
     except Exception:
         return None
     table.close()
-    if table.failure_of(pickled.needs) is not None:
-        return None
+    if table.failure_of(pickled.needs) is not None or table.lends:
+        return None  # a descriptor is lent anew to each call
     if _is_name_of(fn, pickled.blob):
         return _by_name(fn, table.entries())
     own = NameEntry(FUNCTION, digest_of(pickled.blob), pickled.blob)

@@ -29,7 +29,7 @@ from mirai_executor._payload.entries import SYS_PATH, UNAVAILABLE
 from mirai_executor._payload.kept import FUNCTION, FUNCTIONS, MOST_FUNCTIONS, Kept
 from mirai_executor._payload.places import MAIN
 from mirai_executor._payload.preparation import Preparation
-from mirai_executor._payload.source import run_source
+from mirai_executor._payload.source import Brought, run_source
 from mirai_executor._typing import Any, NoReturn
 from mirai_executor.errors import PayloadError
 
@@ -67,6 +67,7 @@ class Namespace:
         self.missing_because: dict[str, str] = {}
         self._preparation = preparation
         self._host_names: set[str] = set()
+        self._brought = Brought()
         self._applied: dict[str, bytes] = {}
         self._received: dict[str, dict[bytes, bytes]] = {}
         self._pending: dict[str, bytes] = {}
@@ -153,7 +154,9 @@ class Namespace:
         except Exception as error:
             _fail_to_load(what, error)
         if fn is run_source:
-            kwargs = {"persist": persist}
+            kwargs = {"brought": self._brought, "persist": persist}
+        elif persist:
+            return functools.partial(self._brought.call, fn, *args, **kwargs)
         if not callable(fn):
             return functools.partial(_call, fn, args, kwargs)
         return functools.partial(fn, *args, **kwargs)
@@ -251,7 +254,10 @@ class Namespace:
                 namespace.pop(name, None)
             self.missing_because[name] = blob[len(UNAVAILABLE) :].decode()
         else:
-            namespace[name] = self._unpickle(entry, blob)
+            value = self._unpickle(entry, blob)
+            if ":" not in entry and name not in namespace:
+                self._brought.add(name)
+            namespace[name] = value
             self.missing_because.pop(name, None)
         self._note(entry, digest)
 
@@ -305,7 +311,9 @@ class Namespace:
         if self._main_imported or lastresort.importing_main():
             return
         try:
-            self._host_names |= lastresort.fill_gaps(vars(self.module), self._preparation)
+            added = lastresort.fill_gaps(vars(self.module), self._preparation)
+            self._host_names |= added
+            self._brought |= added
         except (Exception, SystemExit) as error:  # the user's whole script runs
             self._main_failed = describe(error)
         self._main_imported = True

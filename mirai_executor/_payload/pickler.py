@@ -20,7 +20,7 @@ from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from mirai_executor._payload import annotations, exceptions, rebuild
-from mirai_executor._payload.entries import PROTOCOL, WITH_CARE
+from mirai_executor._payload.entries import MULTIPROCESSING, PROTOCOL, WITH_CARE
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_of
 from mirai_executor._payload.places import (
     FUNCTION_DUNDERS,
@@ -44,6 +44,7 @@ class PayloadPickler(pickle.Pickler):
 
     make_class: Callable[..., type] = staticmethod(rebuild.make_class)
     fill_class: Callable[..., Any] = staticmethod(rebuild.fill_class)
+    carries_reducers = False  # what the user has registered at multiprocessing
 
     def __init__(self, file: Any, buffer_callback: Any = None) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=buffer_callback)
@@ -78,6 +79,9 @@ class PayloadPickler(pickle.Pickler):
             return NotImplemented if obj.__globals__ is _REBUILD else self._reduce_function(obj)
         if issubclass(kind, type):
             return self._reduce_class(obj)
+        registered = registered_reducer(kind)
+        if registered is not None:
+            return self._reduce_as_registered(kind, registered, obj)
         reducer = reducer_of(kind)
         if reducer is not None:
             return reducer(self, obj)
@@ -86,6 +90,22 @@ class PayloadPickler(pickle.Pickler):
         if issubclass(kind, BaseException):
             return self.reduce_exception(obj)
         return self._reduce_instance(kind, obj)
+
+    def lend(self, descriptor: int) -> Any:
+        """Return what travels in place of a descriptor; here, in a payload that nobody reads."""
+        from mirai_executor._payload.descriptors import lend_nothing
+
+        return lend_nothing(descriptor)
+
+    def _reduce_as_registered(self, kind: type, reducer: Callable[[Any], Any], obj: Any) -> Any:
+        from mirai_executor._payload.descriptors import is_standard, lending
+
+        with lending(self.lend):
+            reduced = reducer(obj)
+        if isinstance(reduced, str) or is_standard(reducer) or not self.carries_reducers:
+            return reduced
+        make, arguments, *rest = reduced
+        return rebuild.make_registered, (kind, reducer, make, arguments), *rest
 
     def is_named(self, home: Home | None) -> bool:
         """Tell whether an object with this home travels as its name."""
@@ -148,6 +168,8 @@ class PayloadPickler(pickle.Pickler):
         if entry is not None:
             self.found_own_class(hooks.tracker_id(arguments))
         made = (make, arguments, cls.__qualname__, entry)
+        if self.carries_reducers and (reducer := registered_reducer(cls)) is not None:
+            state = (*state, reducer)
         return self.make_class, made, state, None, None, self.fill_class
 
     def reduce_module(self, module: ModuleType) -> Any:
@@ -334,6 +356,16 @@ _OWN: dict[type, _Reducer] = {
 }
 if hasattr(typing, "TypeAliasType"):  # Python 3.12
     _OWN[typing.TypeAliasType] = _reduce_type_alias
+
+
+def registered_reducer(kind: type) -> Callable[[Any], Any] | None:
+    """Return how multiprocessing's picklers take instances apart, if they were told so."""
+    # It would be imported before there is anything that needs it, but for sockets.
+    if MULTIPROCESSING not in sys.modules and kind.__module__ != "socket":
+        return None
+    from mirai_executor._payload import descriptors
+
+    return descriptors.registered_reducer(kind)
 
 
 def reducer_of(kind: type) -> _Reducer | None:

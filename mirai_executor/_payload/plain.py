@@ -11,7 +11,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from mirai_executor._payload import pickles as pickle
 from mirai_executor._payload.buffers import Beside, Pieces, Value, dump_value, made_value
-from mirai_executor._payload.entries import PROTOCOL, WITH_CARE
+from mirai_executor._payload.entries import MULTIPROCESSING, PROTOCOL, WITH_CARE
 from mirai_executor._payload.places import (
     Kind,
     kind_of,
@@ -52,7 +52,15 @@ class _PlainPickler(pickle.Pickler):
         if kind is FunctionType or issubclass(kind, type):
             if not _is_among(self.seen, obj):
                 raise _NeedsCare
-        elif not _is_among(self.seen, kind) or self.seen[id(kind)].instances_need_care:
+        elif (
+            not _is_among(self.seen, kind)
+            or self.seen[id(kind)].instances_need_care
+            or (
+                # Looked at for each payload: a type may be registered at any time.
+                (reduction := sys.modules.get(MULTIPROCESSING)) is not None
+                and kind in reduction.ForkingPickler._extra_reducers  # noqa: SLF001 - see descriptors.py
+            )
+        ):
             raise _NeedsCare
         else:
             good.add(kind)

@@ -38,6 +38,7 @@ __all__ = [
     "make_lru_cache",
     "make_module",
     "make_newtype",
+    "make_registered",
     "make_type_alias",
     "make_type_variable",
     "make_weak_key_dictionary",
@@ -191,6 +192,9 @@ _filled: "weakref.WeakKeyDictionary[type, frozenset[str]]" = weakref.WeakKeyDict
 
 def fill_class(made: type, state: Any) -> None:
     """Give a class its attributes; of one filled before, what has gone since goes here too."""
+    state, reducers = state[:2], state[2:]
+    for reducer in reducers:
+        _register(made, reducer)
     names = frozenset(state[0])
     for name in _filled.get(made, frozenset()) - names:
         if name in vars(made):
@@ -225,6 +229,20 @@ def fill_kept_class(made: type, state: Any) -> None:
 def _announce(entry: str | None, made: object) -> None:
     if entry is not None and entry in entries_in_progress:
         entries_in_progress[entry] = made
+
+
+def make_registered(
+    kind: type, reducer: Callable[[Any], Any], make: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Any:
+    """Make an instance of a type that the host has registered at multiprocessing; do as it did."""
+    _register(kind, reducer)
+    return make(*arguments)
+
+
+def _register(kind: type, reducer: Callable[[Any], Any]) -> None:
+    from mirai_executor._payload.descriptors import register_here  # hardly ever
+
+    register_here(kind, reducer)
 
 
 def make_lru_cache(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -77,14 +77,19 @@ class Failure(Record):
 class CallPickler(PayloadPickler):
     """Pickles a call or one table entry, and notes the names that it refers to."""
 
+    carries_reducers = True
+
     def __init__(
         self,
         file: Any,
         entry: Key | None = None,
         local_locks: bool = False,
         beside: Beside | None = None,
+        lend: Callable[[int], Any] | None = None,
     ) -> None:
         super().__init__(file, beside)
+        self._lend = lend
+        self.lends = False
         self.entry = entry
         self.local_locks = local_locks
         self.replaced_locks = False
@@ -118,6 +123,14 @@ class CallPickler(PayloadPickler):
     def travels_with_its_names(self, module: ModuleType) -> bool:
         return False
 
+    def lend(self, descriptor: int) -> Any:
+        if self.entry is not None:  # pickled for each task, and fetched by those that use it
+            raise TypeError(
+                "cannot pickle a file descriptor in a global name: pass it as an argument"
+            )
+        self.lends = True
+        return (self._lend or super().lend)(descriptor)
+
     def reducer_override(self, obj: Any) -> Any:
         if self.local_locks and (kind := _kind_of_lock(obj)):
             self.replaced_locks = True
@@ -138,11 +151,20 @@ def _kind_of_lock(obj: object) -> str | None:
 
 
 class Table:
-    """The names found while one call is pickled. Used once, by one thread."""
+    """The names found while one call is pickled. Used once, by one thread.
 
-    def __init__(self, *, local_locks: bool = False) -> None:
+    Args:
+        local_locks: Replace locks of multiprocessing.
+        lend: Lends a descriptor, if the payload will be sent.
+    """
+
+    def __init__(
+        self, *, local_locks: bool = False, lend: Callable[[int], Any] | None = None
+    ) -> None:
         self.replaced_locks = False
+        self.lends = False
         self._local_locks = local_locks
+        self._lend = lend
         self._waiting: dict[Key, None] = {}
         self._entries: dict[Key, Pickled | Failure] = {}
 
@@ -158,12 +180,13 @@ class Table:
         made: list[CallPickler] = []
 
         def pickler(file: Any, beside: Beside | None) -> CallPickler:
-            made.append(CallPickler(file, entry, self._local_locks, beside))
+            made.append(CallPickler(file, entry, self._local_locks, beside, self._lend))
             return made[-1]
 
         value = dump_value(pickler, obj, out_of_band=out_of_band, apart=apart)
         last = made[-1]
         self.replaced_locks |= last.replaced_locks
+        self.lends |= last.lends
         for key in (*(need.key for need in last.needs), *last.mentions):
             if key not in self._entries:
                 self._waiting.setdefault(key)

@@ -284,6 +284,24 @@ def test_map_pickles_its_function_once_and_as_it_was(
     assert function.pickled == 1
 
 
+def first_even(numbers: list[int]) -> int:
+    return next(n for n in numbers if n % 2 == 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunksize": 2}, {"buffersize": 1}], ids=str)
+@pytest.mark.parametrize("limits", [{}, {"retries": 1}], ids=str)
+def test_a_stop_iteration_of_a_task_does_not_end_a_map_in_silence(
+    executor: MiraiExecutor, options: dict[str, int], limits: dict[str, Any]
+) -> None:
+    some = executor.with_options(**limits) if limits else executor
+    results = some.map(first_even, [[2], [4], [1], [6]], **options)
+    assert [next(results), next(results)] == [2, 4]
+    with pytest.raises(RuntimeError, match=r"^generator raised StopIteration$") as raised:
+        next(results)
+    assert type(raised.value.__cause__) is StopIteration
+    assert list(results) == []
+
+
 def test_more_closures_than_a_daemon_keeps_all_do_their_own(executor: MiraiExecutor) -> None:
     functions = [lambda x, m=m: (m, x) for m in range(300)]
     futures = [executor.submit(fn, 1) for fn in functions * 3]

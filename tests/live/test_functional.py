@@ -144,10 +144,22 @@ def test_a_call_that_cannot_be_one_is_refused_at_once(n: int) -> None:
     assert mirai(pow, 2, 3).result(SOON) == 8
 
 
+class Unwritten:
+    def __reduce__(self) -> Any:
+        raise SyntaxError("of the user's own")
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_what_pickling_a_variable_raises_is_the_futures_error(n: int) -> None:
+    daemons(n)
+    assert type(mirai("x", x=Unwritten()).exception(SOON)) is SyntaxError
+    assert mirai("1").result(SOON) == 1
+
+
 def test_what_cannot_be_pickled_is_the_futures_error_without_daemons_too() -> None:
-    future = mirai(id, threading.Lock())
-    assert "lock" in str(future.exception(SOON))
-    assert is_mirai_error(future)
+    for future in (mirai(id, threading.Lock()), mirai("x", x=threading.Lock())):
+        assert "lock" in str(future.exception(SOON))
+        assert is_mirai_error(future)
 
 
 def test_cancelling_a_mirai_of_its_own_stops_its_process(bell: Bell) -> None:

@@ -229,8 +229,9 @@ FAR = [30 * 86400, 1e12, math.inf]  # a month, and what no call of the system ta
 @pytest.mark.parametrize("seconds", FAR)
 @pytest.mark.parametrize("option", ["timeout", "run_timeout"])
 def test_a_limit_may_lie_far_ahead(option: str, seconds: float) -> None:
+    limits: dict[str, Any] = {option: seconds}
     with running() as executor:
-        view = executor.with_options(**{option: seconds})
+        view = executor.with_options(**limits)
         assert view.submit(abs, -1).result(seconds) == 1
         assert list(view.map(abs, [-1, -2], timeout=seconds)) == [1, 2]
 

@@ -58,6 +58,10 @@ class Holder:
         return self.inner
 
 
+class OwnSocket(socket.socket):
+    """Not of the class that multiprocessing knows how to send."""
+
+
 @pytest.mark.parametrize(
     ("fn", "args", "kwargs", "path"),
     [
@@ -67,7 +71,7 @@ class Holder:
         (len, ({1, LOCK},), {}, r"a member of args\[0\]"),
         (functools.partial(print, LOCK), (), {}, r"the function.args\[0\]"),
         (Holder(LOCK).get, (), {}, r"the function.__self__.inner"),
-        (lambda: LOCK, (socket.socket(),), {}, r"args\[0\] \(a socket.socket object\)"),
+        (lambda: LOCK, (OwnSocket(),), {}, r"args\[0\] \(a \S+OwnSocket object\)"),
         (len, (iter_nothing(),), {}, r"args\[0\] \(a generator object\)"),
     ],
 )

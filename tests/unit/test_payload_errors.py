@@ -120,6 +120,56 @@ BUILTINS = [
 ]
 
 
+class TwoBasesError(ValueError, OSError):
+    def __init__(self, text: str, code: int = 7) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class PlainBasesError(LookupError, ImportError):
+    pass
+
+
+class LateBaseError(TwoBasesError, RuntimeError):
+    def __init__(self, *, text: str) -> None:
+        super().__init__(text)
+
+
+class StopGroupError(LookupError, StopIteration):
+    def __init__(self, value: object) -> None:
+        super().__init__("stop")
+        self.value = value
+
+
+class ManyError(ValueError, ExceptionGroup[Exception]):
+    def __init__(self, *_: object) -> None:
+        self.code = 7
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TwoBasesError("text"),
+        PlainBasesError("text"),
+        LateBaseError(text="text"),
+        StopGroupError([1]),
+        ManyError("text", [KeyError("k")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_exception_with_several_builtin_bases_comes_back(error: Exception) -> None:
+    def shown(error: Any) -> tuple[Any, ...]:
+        found = [getattr(error, name, None) for name in ("code", "name", "value", "exceptions")]
+        return type(error), str(error), repr(error.args), repr(found)
+
+    assert shown(travel(lambda: fail(error))) == shown(error)
+    assert shown(decode_value(encode_value(error).blob)) == shown(error)
+
+
+def fail(error: BaseException) -> NoReturn:
+    raise error
+
+
 @pytest.mark.parametrize("task", BUILTINS)
 def test_errors_keep_their_text_and_special_attributes(task: Callable[[], Any]) -> None:
     before = raised(task)
@@ -276,6 +326,64 @@ def test_an_exception_that_pickles_badly_comes_as_itself(cls: type[Exception]) -
     error = travel(task)
     assert type(error) is cls
     assert error.args == ("text",)
+
+
+class StatusError(Exception):
+    """Says what an attribute says that cannot travel."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("ignored")
+        self.status = status
+        self.response = type("Response", (), {"lock": threading.Lock(), "code": status})()
+
+    def __str__(self) -> str:
+        return f"status {self.response.code}"
+
+    def __repr__(self) -> str:
+        return f"<StatusError {self.response.code}>"
+
+
+class ForgetfulError(StatusError):
+    """Its ``__reduce__`` loses what its ``__str__`` needs."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ForgetfulError.__new__, (type(self), *self.args)
+
+
+class SlottedError(Exception):
+    __slots__ = ("hint", "where")
+    hint: str | None
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} at {self.where}"
+
+
+@pytest.mark.parametrize("cls", [StatusError, ForgetfulError])
+def test_an_exception_that_lost_an_attribute_keeps_its_text(cls: type[StatusError]) -> None:
+    def task() -> None:
+        raise ValueError("outer") from cls(404)
+
+    cause = travel(task).__cause__
+    assert cause is not None
+    for error in (cause, travel(lambda: fail(cls(404)))):
+        for found in (error, pickle.loads(pickle.dumps(error)), decode_error(encode_error(error))):
+            assert isinstance(found, cls)
+            assert (str(found), repr(found)) == ("status 404", "<StatusError 404>")
+            assert (found.status, found.args) == (404, ("ignored",))
+            assert traceback.format_exception_only(found)[0].endswith("Error: status 404\n")
+            assert (type(found).__name__, type(found).__module__) == (cls.__name__, __name__)
+
+
+def test_what_an_exception_keeps_in_slots_comes_back() -> None:
+    def made() -> SlottedError:
+        error = SlottedError("lost")
+        error.hint, error.where = None, "sea"
+        return error
+
+    errors: list[Any] = [travel(lambda: fail(made())), decode_value(encode_value(made()).blob)]
+    for error in errors:
+        assert (type(error), str(error), error.hint) == (SlottedError, "lost at sea", None)
 
 
 def test_a_cause_that_cannot_travel_does_not_cost_the_error() -> None:

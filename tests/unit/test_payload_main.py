@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mirai_executor._payload import CallEncoder
 from unit.test_payload_driver import (  # type: ignore[import-not-found,unused-ignore]  # tests/ is on the path
     host_environment,
     run_host,
@@ -484,6 +485,67 @@ print(d.source('''
 '''))
 """
     assert in_main("", last) == "8\n4\nx None None\n5 None 5 5\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ('x = """a\n   \n b"""\nx', "a\n   \n b"),
+        ('\n    x = """a\n   \n  b\n    c"""\n\n    x\n', "a\n   \n  b\n    c"),
+        ("  x = [\n1,\n  2]\n  x", [1, 2]),
+        ("\tif True:\n\t\tx = 1\n\tx", 1),
+        ("   # nothing", None),
+        ("  from __future__ import annotations\n  x: y = 1\n  x", 1),
+    ],
+)
+def test_code_arrives_as_it_is_written(source: str, value: object) -> None:
+    assert in_main("", f"print(d.source({source!r}) == {value!r})") == "True\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["x = 1\n  y = 2", "  x = 1\ny = 2", "  x = 1\n y = 2", "  x = 1\nelse:\n  y = 2", "  x +"],
+)
+def test_code_that_is_badly_indented_fails_at_once(source: str) -> None:
+    with pytest.raises(SyntaxError) as caught:
+        CallEncoder().encode_source(source, {})
+    assert caught.value.lineno in {1, 2}
+
+
+def test_lines_of_indented_code_keep_their_numbers() -> None:
+    last = """
+try: d.source("\\n    x = 1\\n    x / 0")
+except ZeroDivisionError as error:
+    print('File "<mirai>", line 3, in <module>\\n    x / 0' in str(error.__cause__))
+"""
+    assert in_main("", last) == "True\n"
+
+
+SEEN = """
+G = 17
+def f(): return G
+def set_h():
+    global H
+    H = G
+H = G + 1
+def helped(): return f()
+def seen(source, persist, **variables):
+    try: return d.source(source, persist=persist, **variables)
+    except NameError as error: return error.name
+"""
+
+
+@pytest.mark.parametrize("persist", [False, True])
+def test_code_sees_the_same_globals_whatever_has_run_before(persist: bool) -> None:
+    last = f"""
+def look(*names): return [seen(name, {persist}) for name in names]
+print(look("G", "H"), d.call(f), look("G", "f"))
+d.source("G = 17", persist=True)
+print(look("G"), d.call(f))
+d.finish(d.encoder.encode(set_h, (), {{}}), persist=True)
+print(look("H"), seen("h()", {persist}, h=helped), seen("id = 1; id", {persist}))
+"""
+    assert in_main(SEEN, last) == "['G', 'H'] 17 ['G', 'f']\n[17] 17\n[17] 17 1\n"
 
 
 def test_an_interrupt_while_a_name_is_applied_leaves_it_for_the_next_call() -> None:

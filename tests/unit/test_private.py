@@ -3,6 +3,7 @@
 import ast
 import concurrent.futures.process
 import importlib
+import multiprocessing.resource_sharer
 import subprocess
 import sys
 import tomllib
@@ -74,7 +75,9 @@ def test_a_missing_name_is_told_with_what_to_install(
 ) -> None:
     if owner.startswith("pynng"):
         pytest.importorskip("pynng.nng", reason="there is no wheel for this Python")
-    assert cloudpickle.cloudpickle  # a room checks what it has imported
+    # A room checks what it has imported.
+    assert cloudpickle.cloudpickle
+    assert multiprocessing.resource_sharer.__all__
     _private.check(room)
     take_away(monkeypatch, owner, name)
     with pytest.raises(ImportError) as caught:

@@ -1,0 +1,208 @@
+"""Sockets, pipes, and what is registered at multiprocessing travel as with its own pools."""
+
+import functools
+import multiprocessing
+import socket
+import threading
+from collections.abc import Iterator
+from multiprocessing import resource_sharer
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import pytest
+
+from live.hosts import script
+from mirai_executor import MiraiExecutor, PayloadError
+
+SECONDS = 30
+
+pytestmark = pytest.mark.local_link("descriptors do not travel to daemons elsewhere")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_lent() -> Iterator[None]:
+    yield
+    assert not resource_sharer._resource_sharer._cache  # type: ignore[attr-defined]
+    resource_sharer.stop()
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[MiraiExecutor]:
+    with MiraiExecutor(2) as executor:
+        executor.wait_ready()
+        yield executor
+
+
+def send(connection: Any, what: str) -> None:
+    connection.send(what)
+
+
+def say(end: socket.socket, text: bytes) -> None:
+    end.sendall(text)
+
+
+def pipe_with(what: str) -> Connection:
+    ours, theirs = multiprocessing.Pipe()
+    theirs.send(what)
+    theirs.close()
+    return ours
+
+
+def socket_with(text: bytes) -> socket.socket:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(text)
+    theirs.close()
+    return ours
+
+
+def received(connection: Any) -> Any:
+    assert wait([connection], SECONDS)
+    return connection.recv()
+
+
+def test_a_pipe_end_works_at_the_other_side(executor: MiraiExecutor) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        executor.submit(send, theirs, "hello").result(SECONDS)
+        assert received(ours) == "hello"
+        theirs.close()  # and nobody else has it any more
+        with pytest.raises(EOFError):
+            received(ours)
+
+
+def test_a_pipe_end_of_a_task_works_here(executor: MiraiExecutor) -> None:
+    with executor.submit(pipe_with, "hello").result(SECONDS) as connection:
+        assert received(connection) == "hello"
+        with pytest.raises(EOFError):
+            received(connection)
+
+
+def test_sockets_travel_both_ways(executor: MiraiExecutor) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        executor.submit(say, theirs, b"hello").result(SECONDS)
+        theirs.close()
+        assert ours.recv(100) == b"hello"
+        assert ours.recv(100) == b""
+    with executor.submit(socket_with, b"back").result(SECONDS) as found:
+        assert (found.family, found.type) == (socket.AF_UNIX, socket.SOCK_STREAM)
+        assert found.recv(100) == b"back"
+
+
+def test_a_function_with_a_pipe_end_can_be_mapped(executor: MiraiExecutor) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        for fn in (functools.partial(send, theirs), lambda what: theirs.send(what)):
+            assert list(executor.map(fn, "abcd", timeout=SECONDS)) == [None] * 4
+            assert sorted(received(ours) for _ in range(4)) == list("abcd")
+
+
+def test_each_daemon_gets_what_an_initializer_is_given() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        with MiraiExecutor(2, initializer=send, initargs=(theirs, "ready")) as executor:
+            executor.wait_ready()
+            assert [received(ours), received(ours)] == ["ready"] * 2
+            done = executor.everywhere(send, theirs, "again")
+            assert [future.result(SECONDS) for future in done] == [None] * 2
+            assert [received(ours), received(ours)] == ["again"] * 2
+        theirs.close()
+        del executor
+        with pytest.raises(EOFError):
+            received(ours)
+
+
+def test_a_call_that_cannot_be_pickled_lends_nothing(executor: MiraiExecutor) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        error = executor.submit(send, [theirs, threading.Lock()], "x").exception(SECONDS)
+        assert isinstance(error, PayloadError)
+        assert "args[0][1] (a _thread.lock object)" in str(error)
+
+
+class SocketError(Exception):
+    def __init__(self) -> None:
+        super().__init__("lost")
+        self.pipe, _ = multiprocessing.Pipe()
+
+
+def lose() -> None:
+    raise SocketError
+
+
+def test_an_error_travels_without_its_pipe(executor: MiraiExecutor) -> None:
+    error = executor.submit(lose).exception(SECONDS)
+    assert isinstance(error, SocketError)
+    assert error.__notes__ == ["Attributes left out because they cannot be pickled: pipe"]
+
+
+class Handle:
+    """Something that only its registered reducer takes apart."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+        self.lock = threading.Lock()
+
+
+def reduce_handle(handle: Handle) -> Any:
+    return Handle, (handle.value + 1,)
+
+
+def test_a_type_may_be_registered_at_any_time(
+    executor: MiraiExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(executor.submit(id, Handle(1)).exception(SECONDS), PayloadError)
+    monkeypatch.setitem(ForkingPickler._extra_reducers, Handle, reduce_handle)  # type: ignore[attr-defined]
+    assert executor.submit(identity, Handle(1)).result(SECONDS).value == 3  # there and back
+    assert executor.submit(identity, [Handle(1), 7]).result(SECONDS)[0].value == 3
+    assert type(executor.submit(Handle, 1).result(SECONDS)) is Handle
+
+
+def identity(value: Any) -> Any:
+    return value
+
+
+def test_what_a_script_registers_counts_at_daemons() -> None:
+    text = """
+        import threading
+        from multiprocessing.reduction import ForkingPickler
+        from mirai_executor import MiraiExecutor
+
+        class Handle:
+            def __init__(self, value):
+                self.value, self.lock = value, threading.Lock()
+
+        ForkingPickler.register(Handle, lambda handle: (Handle, (handle.value + 1,)))
+
+        def make(value):
+            return Handle(value)
+
+        if __name__ == "__main__":
+            with MiraiExecutor(1) as executor:
+                print(executor.submit(make, 1).result().value)
+                print(executor.submit(lambda x: x, Handle(1)).result().value)
+    """
+    with script(text) as host:
+        assert (host.line(), host.line()) == ("2", "3")
+
+
+def test_a_pipe_end_in_a_global_name_is_asked_for_as_an_argument() -> None:
+    text = """
+        import multiprocessing
+        from mirai_executor import MiraiExecutor
+
+        ours, theirs = multiprocessing.Pipe()
+
+        def task():
+            theirs.send("x")
+
+        if __name__ == "__main__":
+            with MiraiExecutor(1) as executor:
+                error = executor.submit(task).exception()
+                print(type(error).__name__, *error.__notes__)
+    """
+    with script(text) as host:
+        line = host.line()
+    assert line.startswith("NameError 'theirs' is in the host's __main__, but cannot be pickled")
+    assert line.endswith("pass it as an argument")
