@@ -831,7 +831,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         return self._host.launch_error or False
 
     def _broadcast_future(self) -> MiraiFuture[Any]:
-        return MiraiFuture(self._host.next_id(), _NOBODY, cancel_running=False)
+        nobody = _Nobody(self._host)
+        return MiraiFuture(self._host.next_id(), nobody, cancel_running=False)
 
     def __repr__(self) -> str:
         name = f" {self._name!r}" if self._name else ""
@@ -864,11 +865,11 @@ class ExecutorView(_Face):
 class _Nobody:
     """Cancels nothing: a call that all daemons make cannot be cancelled."""
 
+    def __init__(self, host: Host) -> None:
+        self.owns_this_thread = host.owns_this_thread
+
     def cancel(self, task: TaskId, *, running: bool) -> None:
         pass
-
-
-_NOBODY = _Nobody()
 
 
 class _Inert(Executor):

@@ -256,7 +256,7 @@ class Host:
             LaunchError: They cannot be started.
             RuntimeError: It was asked in a callback, on the thread that would have to start them.
         """
-        if threading.current_thread() in self._threads:
+        if self.owns_this_thread():
             raise RuntimeError(
                 "wait_ready() would wait for itself in a callback of a future; call it elsewhere"
             )
@@ -386,7 +386,7 @@ class Host:
         """Wait until the host thread has ended; True if it has. On that thread, do not wait."""
         if not self._has_started:
             return True
-        if threading.current_thread() in self._threads:
+        if self.owns_this_thread():
             return False
         # Not Thread.join: if a KeyboardInterrupt strikes there, Python 3.11 and 3.12 take the
         # thread for ended, and a second call would return at once.
@@ -412,6 +412,10 @@ class Host:
             self._nursery.forget()
 
     # The host thread
+
+    def owns_this_thread(self) -> bool:
+        """Tell whether who asks is the host thread, on which callbacks run."""
+        return threading.current_thread() in self._threads
 
     @property
     def _has_started(self) -> bool:
@@ -459,7 +463,7 @@ class Host:
     def _ask(self, question: Callable[[Loop], T]) -> T:
         """Have the host thread answer a question, and wait for it."""
         self._check_usable()
-        if threading.current_thread() in self._threads and self._loop is not None:
+        if self.owns_this_thread() and self._loop is not None:
             return question(self._loop)
         answer: Answer[T] = Answer()
 

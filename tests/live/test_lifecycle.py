@@ -10,7 +10,14 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    as_completed,
+    wait,
+)
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +180,59 @@ def test_wait_ready_in_a_callback_is_an_error_and_no_deadlock() -> None:
     with MiraiExecutor(1) as executor:
         executor.submit(abs, -1).add_done_callback(ask)
         assert "callback" in str(raised.result(PATIENCE))
+
+
+def ask_for_the_next(executor: MiraiExecutor) -> int:
+    return executor.submit(abs, -1).result()
+
+
+@pytest.mark.parametrize(
+    "wait_in_vain",
+    [
+        ask_for_the_next,
+        lambda executor: executor.submit(abs, -1).result(3600),
+        lambda executor: executor.with_options(retries=1).submit(abs, -1).exception(),
+        lambda executor: next(executor.map(abs, [1])),
+        lambda executor: executor.everywhere(abs, 1)[0].result(),
+        lambda executor: Future.result(executor.submit(abs, -1)),
+        lambda executor: wait([executor.submit(abs, -1)]),
+        lambda executor: wait([Future(), executor.submit(abs, -1)]),
+        lambda executor: next(as_completed([executor.submit(abs, -1)])),
+    ],
+)
+def test_to_wait_for_a_task_in_a_callback_is_an_error_and_no_deadlock(
+    wait_in_vain: Callable[[MiraiExecutor], object],
+) -> None:
+    raised: Future[str] = Future()
+
+    def ask(_: Future[int]) -> None:
+        try:
+            wait_in_vain(executor)
+        except RuntimeError as error:
+            raised.set_result(str(error))
+
+    with MiraiExecutor(1) as executor:
+        executor.submit(abs, -1).add_done_callback(ask)
+        assert "in a callback of a future, this would wait for itself" in raised.result(PATIENCE)
+        assert executor.submit(abs, -2).result(PATIENCE) == 2
+
+
+def test_a_callback_may_look_at_futures_and_wait_for_those_of_others() -> None:
+    with MiraiExecutor(1) as executor, MiraiExecutor(1) as other:
+        seen: Future[object] = Future()
+
+        def look(done: Future[int]) -> None:
+            pending = executor.submit(abs, -1)
+            theirs = other.submit(abs, -3)
+            ended, _ = wait([pending, done], 0)
+            first, _ = wait([pending, theirs], PATIENCE, FIRST_COMPLETED)
+            try:
+                pending.result(timeout=0)
+            except TimeoutError:
+                seen.set_result((done.result(), ended == {done}, first == {theirs}))
+
+        executor.submit(abs, -2).add_done_callback(look)
+        assert seen.result(PATIENCE) == (2, True, True)
 
 
 def test_wait_ready_after_shutdown_is_an_error() -> None:
