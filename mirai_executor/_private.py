@@ -103,6 +103,8 @@ OPTIONAL = (
     # Without them, an event loop that a task has left set stays set.
     Names("asyncio.events", "_event_loop_policy", "tests/unit/test_cleanup.py"),
     Names("asyncio.DefaultEventLoopPolicy()", "_local", "tests/unit/test_cleanup.py"),
+    # Without it, multiprocessing's resources that a task makes end with their daemon.
+    Names("multiprocessing.resource_tracker", "_resource_tracker", "tests/live/test_kinship.py"),
     # These are what signal and locale consist of, and are there as long as those are.
     Names(
         "_signal",
