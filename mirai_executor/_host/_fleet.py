@@ -5,6 +5,7 @@ runs on the host thread.
 """
 
 import functools
+import itertools
 import logging
 import math
 import selectors
@@ -345,6 +346,7 @@ class Fleet:
                 f"host runs {__version__} (protocol {_wire.PROTOCOL_VERSION})"
             )
         daemon.has_greeted = True
+        daemon.slot = self._free_slot()
         cleanup = self._cleanup
         if isinstance(daemon, RemoteDaemon) and daemon.cleanup is not None:
             cleanup = daemon.cleanup
@@ -353,6 +355,13 @@ class Fleet:
             daemon.note_names(self._initializer.names)
         self.send(id_, _wire.Init(_payload.encode_plain(setup)))
         self._launch_held()
+
+    def _free_slot(self) -> int:
+        """Return the first place that is free: who takes that of another has its number."""
+        daemons = self._daemons.values()
+        # Who may leave has no task any more, and its successor is here already.
+        taken = {each.slot for each in daemons if not (each.is_dead or each.dismissed)}
+        return next(slot for slot in itertools.count(1) if slot not in taken)
 
     def _settle(self, id_: DaemonId, daemon: LocalDaemon) -> None:
         """Watch the daemon itself, if the process that was started has become the fork server."""

@@ -37,5 +37,5 @@ def main(*, first: bool = False) -> None:
     _streams.prepare()
     _place.enter_daemon()
     link = Link(Pipes(reads, writes), blocking=True)
-    memory, child = _memory.Memory(*shared[:1]), _child.Child(*shared[1:])
+    memory, child = _memory.Memory(*shared[:1]), _child.Child(lifeline, *shared[1:])
     Daemon(link, Page(page), Tickets(tickets), memory, child).serve()

@@ -27,19 +27,21 @@ class Child:
     """This process, as multiprocessing is to see it.
 
     Args:
+        lifeline: The descriptor that closes with the host.
         tracker: The descriptor at which the tracker of the host's resources hears of them: what
             has a name, and was made here, lives until its maker or the host's end removes it.
             Without one, it would end with this daemon.
     """
 
-    def __init__(self, tracker: int = -1) -> None:
+    def __init__(self, lifeline: int, tracker: int = -1) -> None:
+        self._lifeline = lifeline
         self._tracker = tracker
 
     def introduce(self, host: Preparation) -> None:
         """Tell multiprocessing whose child this is: each module now, or once it is imported."""
-        steps: dict[str, Callable[[Any], None]] = {}
-        if host.authkey:
-            steps[_PROCESS] = lambda process: _set_process(process, host)
+        steps: dict[str, Callable[[Any], None]] = {
+            _PROCESS: lambda process: self._set_process(process, host)
+        }
         if self._tracker >= 0:
             steps[_TRACKER] = self._set_tracker
         for name in [name for name in steps if name in sys.modules]:
@@ -47,14 +49,21 @@ class Child:
         if steps:
             sys.meta_path.insert(0, _Finder(steps))
 
+    def _set_process(self, process: Any, host: Preparation) -> None:
+        this = process.current_process()
+        this.name = f"MiraiDaemon-{':'.join(map(str, host.identity))}"
+        this._identity = host.identity  # noqa: SLF001 - as multiprocessing's own children do
+        if host.authkey:
+            this.authkey = host.authkey
+        # Elsewhere, who keeps this daemon stands for the host.
+        pid = os.getppid() if host.host_pid is None else host.host_pid
+        parent = process._ParentProcess(host.host, pid, self._lifeline)  # noqa: SLF001
+        process._parent_process = parent  # noqa: SLF001
+
     def _set_tracker(self, module: Any) -> None:
         tracker = module._resource_tracker  # noqa: SLF001 - as multiprocessing's own children do
         if tracker._fd is None:  # noqa: SLF001
             tracker._fd = os.dup(self._tracker)  # noqa: SLF001 - it may close its own
-
-
-def _set_process(process: Any, host: Preparation) -> None:
-    process.current_process().authkey = host.authkey
 
 
 class _Finder:

@@ -1,5 +1,6 @@
 """To multiprocessing, a daemon is a child of its host's process."""
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from live.hosts import PATIENCE, run
-from mirai_executor import MiraiExecutor
+from live.mischief import running
+from mirai_executor import DaemonLostError, MiraiExecutor
 
 pytestmark = pytest.mark.local_link("is about daemons on the machine of their host")
 
@@ -85,3 +87,49 @@ def test_who_has_no_shared_memory_has_no_tracker_and_a_later_daemon_has_that_of_
         """
     )
     assert (ended.out, ended.err) == ("False\nTrue True\n", "")
+
+
+def who() -> tuple[str, tuple[int, ...], str, int | None, bool, int]:
+    this, parent = multiprocessing.current_process(), multiprocessing.parent_process()
+    assert parent is not None
+    identity: tuple[int, ...] = this._identity  # what libraries ask for
+    return this.name, identity, parent.name, parent.pid, parent.is_alive(), os.getpid()
+
+
+def named(slot: int) -> tuple[object, ...]:
+    return f"MiraiDaemon-{slot}", (slot,), "MainProcess", os.getpid(), True
+
+
+def test_daemons_are_numbered_children_of_the_host() -> None:
+    with running(3) as executor:
+        found = [future.result(PATIENCE) for future in executor.everywhere(who)]
+    assert sorted(each[:-1] for each in found) == [named(slot) for slot in (1, 2, 3)]
+    assert len({each[-1] for each in found}) == 3
+
+
+def test_who_takes_the_place_of_another_daemon_has_its_number() -> None:
+    with running(2) as executor:
+        before = {future.result(PATIENCE) for future in executor.everywhere(who)}
+        assert isinstance(executor.submit(os._exit, 1).exception(PATIENCE), DaemonLostError)
+        executor.wait_ready(PATIENCE)
+        after = {future.result(PATIENCE) for future in executor.everywhere(who)}
+    assert len(before & after) == 1
+    assert sorted(each[:-1] for each in after) == [named(1), named(2)]
+    with MiraiExecutor(1, max_tasks_per_child=1) as executor:
+        found = [executor.submit(who).result(PATIENCE) for _ in range(3)]
+    assert [each[:-1] for each in found] == [named(1)] * 3
+    assert len({each[-1] for each in found}) == 3
+
+
+def test_processes_and_daemons_that_a_task_starts_are_named_after_its_daemon() -> None:
+    def name_a_child() -> str:
+        return multiprocessing.Process(target=abs).name
+
+    def nest() -> tuple[str, str]:
+        with MiraiExecutor(1) as inner:
+            name, _, parent, *_ = inner.submit(who).result(PATIENCE)
+        return name, parent
+
+    with MiraiExecutor(1) as executor:
+        assert executor.submit(name_a_child).result(PATIENCE) == "Process-1:1"
+        assert executor.submit(nest).result(PATIENCE) == ("MiraiDaemon-1:1", "MiraiDaemon-1")
