@@ -830,6 +830,21 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         """What ProcessPoolExecutor calls by this name: libraries look at it."""
         return self._host.launch_error or False
 
+    @property
+    def _processes(self) -> Any:  # type: ignore[override]  # as above
+        """What ProcessPoolExecutor calls by this name: programs that monitor it look at it."""
+        from ._workers import Worker, Workers
+
+        daemons = self._host.local_daemons()
+        workers = {each.pid: Worker(each, self._host.call_soon) for each in daemons}
+        return Workers.of(self._max_workers, workers)
+
+    @property
+    def _pending_work_items(self) -> Any:  # type: ignore[override]  # as above
+        """As above: as many items as there are tasks that have not ended."""
+        view = self._host.view()
+        return range(0 if view is None else view.awaiting + view.executing)
+
     def _broadcast_future(self) -> MiraiFuture[Any]:
         nobody = _Nobody(self._host)
         return MiraiFuture(self._host.next_id(), nobody, cancel_running=False)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mirai_executor import _payload
     from mirai_executor._core import ScalePolicy
 
+    from ._local import LocalDaemon
     from ._loop import HostView as HostView
     from ._loop import Item, Loop, OpenTask
     from ._nursery import Nursery
@@ -343,6 +344,21 @@ class Host:
             if not self._finished:
                 raise
             return self._last_view
+
+    def local_daemons(self) -> tuple[LocalDaemon, ...]:
+        """Return those of this machine that live, and have their place."""
+        if not self._has_started:
+            return ()
+        try:
+            return self._ask(lambda loop: loop.local_daemons())
+        except Exception:
+            if not self._finished:
+                raise
+            return ()
+
+    def call_soon(self, step: Callable[[], None]) -> None:
+        """Have the host thread call something. Returns at once."""
+        self._put(step)
 
     @property
     def is_broken(self) -> bool:

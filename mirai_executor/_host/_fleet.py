@@ -535,6 +535,13 @@ class Fleet:
         yield from ((id_, daemon.pid, daemon.host) for id_, daemon in self._daemons.items())
         yield from ((id_, self._nursery.founder, HOST_NAME) for id_ in self._held)
 
+    def local_daemons(self) -> Iterator[LocalDaemon]:
+        """Yield those of this machine that live, and have been heard of."""
+        # Until then, the process of the first one may become the fork server.
+        for daemon in self._daemons.values():
+            if isinstance(daemon, LocalDaemon) and daemon.has_greeted and not daemon.is_dead:
+                yield daemon
+
     def close(self) -> None:
         """Leave nothing behind; there are daemons left only if the host thread has failed."""
         for daemon in self._daemons.values():

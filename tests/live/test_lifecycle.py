@@ -747,8 +747,28 @@ def test_nothing_of_the_machinery_of_process_pool_executor_runs() -> None:
     with MiraiExecutor(1) as executor:
         assert isinstance(executor, Executor)
         executor.submit(abs, -1).result(PATIENCE)
-        assert not hasattr(executor, "_processes")
         assert not hasattr(executor, "_executor_manager_thread")
+
+
+def test_who_monitors_it_finds_its_processes_and_counts_its_tasks(gate: Gate) -> None:
+    executor = MiraiExecutor(2)
+    assert (dict(executor._processes), len(executor._pending_work_items)) == ({}, 0)
+    futures = [executor.submit(pass_gate, gate.path, n) for n in range(5)]
+    executor.wait_ready(PATIENCE)
+    assert len(executor._pending_work_items) == 5
+    pids = {row.pid for row in executor.status().rows}
+    processes = executor._processes
+    assert set(processes) == processes.keys() == pids
+    assert len(processes) == 2
+    assert {each.name for each in processes.values()} == {"MiraiDaemon-1", "MiraiDaemon-2"}
+    for pid, process in processes.items():
+        assert (process.pid, process.is_alive(), process.exitcode) == (pid, True, None)
+    gate.open(5)
+    assert [future.result(PATIENCE) for future in futures] == list(range(5))
+    assert not executor._pending_work_items
+    executor.shutdown()
+    assert [(each.is_alive(), each.exitcode) for each in processes.values()] == [(False, 0)] * 2
+    assert (dict(executor._processes), len(executor._pending_work_items)) == ({}, 0)
 
 
 def test_a_script_that_is_stopped_and_continued_goes_on() -> None:
