@@ -258,8 +258,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             after that, its daemon is killed and replaced.
         output: Whether what tasks print appears on this process's standard streams.
         name: A name for the executor's threads, shown in debuggers and logs.
-        python: The Python interpreter that runs the daemons; by default, the one that runs this
-            process.
+        python: The Python interpreter that runs the daemons, of the same minor version as this
+            one; by default, the one that runs this process.
         ordering: ``"strict"`` starts tasks exactly in the order of submission: a task is sent only
             to a daemon that is free. By default (``"bounded"``), short tasks are sent together,
             and tasks that are known to take microseconds may overtake ones submitted just before.

@@ -32,14 +32,13 @@ from mirai_executor._core import (
 )
 from mirai_executor._forking import ServerLostError
 from mirai_executor._transport import Link, LinkClosedError
-from mirai_executor._version import __version__
 from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._commands import Commands
 from ._daemon import HOST_NAME, Daemon, SentCall
 from ._deaths import LOOK
-from ._ends import as_launch_error
+from ._ends import as_launch_error, misfit, other_package
 from ._local import LocalDaemon
 from ._losses import Losses
 from ._nursery import Nursery
@@ -335,16 +334,14 @@ class Fleet:
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
-        fits = hello.protocol == _wire.PROTOCOL_VERSION
         if isinstance(daemon, LocalDaemon):
             self._settle(id_, daemon)
             # Of those elsewhere, the handshake has seen to it that the versions fit.
-            fits = fits and hello.version == __version__
-        if not fits:
-            raise _wire.WireError(
-                f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), but its "
-                f"host runs {__version__} (protocol {_wire.PROTOCOL_VERSION})"
-            )
+            if why := misfit(hello, daemon.command[0]):
+                self._refuse(id_, daemon, why)
+                return
+        elif hello.protocol != _wire.PROTOCOL_VERSION:
+            raise _wire.WireError(other_package(hello))
         daemon.has_greeted = True
         daemon.slot = self._free_slot()
         cleanup = self._cleanup
@@ -354,6 +351,13 @@ class Fleet:
         if self._initializer is not None:
             daemon.note_names(self._initializer.names)
         self.send(id_, _wire.Init(_payload.encode_plain(setup)))
+        self._launch_held()
+
+    def _refuse(self, id_: DaemonId, daemon: LocalDaemon, why: str) -> None:
+        """End a daemon that cannot work here, nor could any other of this interpreter."""
+        self.losses.note_misfit(why, daemon)
+        daemon.kill()
+        self._listener.handle(InitializerFailed(id_))
         self._launch_held()
 
     def _free_slot(self) -> int:
