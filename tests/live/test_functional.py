@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 import elsewhere
+from live.hosts import run
 from live.mischief import SOON, Bell, ring
 from mirai_executor import (
     DaemonLostError,
@@ -93,6 +94,23 @@ def pids(compute: str | None = None) -> set[int]:
 def test_without_daemons_each_mirai_has_a_process_of_its_own() -> None:
     one, other = mirai(os.getpid), mirai(os.getpid)
     assert len({one.result(SOON), other.result(SOON), os.getpid()}) == 3
+
+
+def test_many_tasks_without_daemons_wait_for_a_place() -> None:
+    ended = run(
+        """
+        import resource
+        from mirai_executor import collect, mirai
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        pids = collect([mirai(os.getpid) for _ in range(50)])
+        say(len(set(pids)), os.getpid() in pids)
+        for thread in threading.enumerate():
+            if thread.name.startswith("mirai-host"):
+                thread.join()  # it ends with the last of its tasks
+        say(mirai(abs, -1).result())
+        """
+    )
+    assert (ended.out, ended.err) == ("50 False\n1\n", "")
 
 
 def test_a_process_of_its_own_ends_with_the_task(bell: Bell, tmp_path: Path) -> None:
