@@ -9,8 +9,8 @@ import errno
 import functools
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -40,6 +40,7 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT = "default"
 _current = ContextVar("mirai profile", default=_DEFAULT)
@@ -300,12 +301,35 @@ def daemons(
     return Daemons(n or executor._max_workers, name)  # noqa: SLF001 - libraries ask for it, too
 
 
-@contextmanager
-def profile(name: str) -> Iterator[MiraiExecutor]:
+class ProfileBlock:
+    """What :func:`profile` returns: a block, and a decorator that puts each call into one."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tokens: list[Token[str]] = []  # of the blocks that are open
+
+    def __enter__(self) -> MiraiExecutor:
+        executor = executor_for(self._name)
+        self._tokens.append(_current.set(self._name))
+        return executor
+
+    def __exit__(self, *exc_info: object) -> None:
+        # A coroutine that is never finished may be closed elsewhere: there is nothing to reset.
+        with suppress(ValueError):
+            _current.reset(self._tokens.pop())
+
+    def __call__(self, fn: F) -> F:
+        from ._blocks import inside  # with inspect
+
+        return inside(lambda: ProfileBlock(self._name), fn)
+
+
+def profile(name: str) -> ProfileBlock:
     """Make a profile the current one inside a ``with`` block, or in a function it decorates.
 
     The variable of the ``with`` statement is the profile's executor. Blocks can be nested. Other
-    threads and asyncio tasks are not affected.
+    threads and asyncio tasks are not affected. The function may be asynchronous or a generator;
+    while a generator waits for its next turn, the profile is that of its caller.
 
     Args:
         name: The name of the profile.
@@ -319,12 +343,7 @@ def profile(name: str) -> Iterator[MiraiExecutor]:
         ...         mirai(pow, 2, 10).result()
         1024
     """
-    executor = executor_for(name)
-    token = _current.set(name)
-    try:
-        yield executor
-    finally:
-        _current.reset(token)
+    return ProfileBlock(name)
 
 
 def executor_for(compute: str | None = None) -> MiraiExecutor:

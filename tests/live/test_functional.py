@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextvars
 import os
 import signal
 import subprocess
@@ -398,6 +399,48 @@ def test_a_profile_can_decorate_a_function() -> None:
         return mirai(os.getpid).result(SOON)
 
     assert [{where()}, {where()}] == [pids("gpu"), pids("gpu")]
+
+
+def test_a_profile_can_decorate_asynchronous_functions_and_generators() -> None:
+    daemons(1)
+    daemons(1, compute="gpu")
+
+    @profile("gpu")
+    async def wait_for_pid() -> int:
+        return await asyncio.wrap_future(mirai(os.getpid))
+
+    @profile("gpu")
+    def yield_pid() -> Iterator[int]:
+        yield mirai(os.getpid).result(SOON)
+
+    assert {asyncio.run(wait_for_pid())} == pids("gpu")
+    generator = yield_pid()
+    assert {next(generator)} == pids("gpu")
+    assert executor_for() is executor_for("default")
+    assert list(generator) == []
+
+
+def test_a_coroutine_that_never_ends_is_closed_without_a_word() -> None:
+    daemons(1, compute="gpu")
+
+    @profile("gpu")
+    async def pause() -> None:
+        await asyncio.sleep(0)
+
+    coroutine = pause()
+    contextvars.copy_context().run(coroutine.send, None)
+    coroutine.close()
+    assert not daemons_set()
+
+
+def test_blocks_of_one_profile_nest_also_if_they_are_one_object() -> None:
+    daemons(1, compute="gpu")
+    block = profile("gpu")
+    with block:
+        with block:
+            assert executor_for() is executor_for("gpu")
+        assert executor_for() is executor_for("gpu")
+    assert not daemons_set()
 
 
 def test_coroutines_and_threads_have_a_current_profile_each() -> None:
