@@ -18,21 +18,32 @@ from typing import Any, Literal, TypeAlias
 
 from ._host import Moment
 
-__all__ = ["How", "Tell", "tell_of"]
+__all__ = ["IN_A_CALLBACK", "How", "Tell", "tell_of"]
+
+IN_A_CALLBACK = (
+    "in a callback of a future, this would wait for itself: callbacks run on the thread that "
+    "brings the results; submit what is to come next from here, and wait for it elsewhere"
+)
 
 # The method of a waiter that is to hear of an end.
 How: TypeAlias = Literal["add_result", "add_exception", "add_cancelled"]
 Tell: TypeAlias = Callable[[Any, How], None]
 
 
-def tell_of(waiter: Any) -> Tell:
-    """Return what tells a waiter that a future has ended; any thread may call that."""
+def tell_of(waiter: Any, is_waited_for_here: Callable[[], bool]) -> Tell:
+    """Return what tells a waiter that a future has ended; any thread may call that.
+
+    Args:
+        waiter: One of the standard library's, or anything with its methods.
+        is_waited_for_here: Tells whether only the thread that asks could end the future.
+    """
     event = getattr(waiter, "event", None)
     if event is None:  # not of the standard library
         return lambda future, how: getattr(waiter, how)(future)
     if not isinstance(event, Mailbox):
         waiter.event = event = Mailbox(waiter)
     event.due += 1
+    event.here[is_waited_for_here] = None
     return event.tell
 
 
@@ -43,10 +54,12 @@ class Mailbox:
 
     Attributes:
         due: How many futures have still to be read of; for its thread only.
+        here: Tells of each executor whether it would wait for the thread that waits.
     """
 
     def __init__(self, waiter: Any) -> None:
         self.due = 0
+        self.here: dict[Callable[[], bool], None] = {}
         self._waiter = weakref.ref(waiter)  # which holds this
         # wait() for all: nothing but the last is worth waking up for, or an error.
         self._is_patient = hasattr(waiter, "num_pending_calls")
@@ -85,7 +98,11 @@ class Mailbox:
         self._is_set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Read what has come until the waiter is content, at most so many seconds."""
+        """Read what has come until the waiter is content, at most so many seconds.
+
+        Raises:
+            RuntimeError: It never would be, since this thread would have to end the futures.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._read():
             # In place before the last look: what comes later wakes it.
@@ -93,9 +110,16 @@ class Mailbox:
             if self._is_set or self._is_worth_it():
                 continue
             left = None if deadline is None else deadline - time.monotonic()
+            if (left is None or left > 0) and self._waits_for_itself():
+                raise RuntimeError(IN_A_CALLBACK)
             if not sleep.wait(left):
                 return self._read()
         return True
+
+    def _waits_for_itself(self) -> bool:
+        # One future of many may be enough, and come from another executor.
+        enough = any if self._is_patient else all
+        return enough(is_here() for is_here in self.here)
 
     def _read(self) -> bool:
         self._has_error = False

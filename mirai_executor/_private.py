@@ -120,6 +120,12 @@ OPTIONAL = (
     # Without them, an event loop that a task has left set stays set.
     Names("asyncio.events", "_event_loop_policy", "tests/unit/test_cleanup.py"),
     Names("asyncio.DefaultEventLoopPolicy()", "_local", "tests/unit/test_cleanup.py"),
+    # Without them, a daemon is not the child of its host to multiprocessing.
+    Names(
+        "multiprocessing.process", "_ParentProcess _parent_process", "tests/live/test_kinship.py"
+    ),
+    # Without it, multiprocessing's resources that a task makes end with their daemon.
+    Names("multiprocessing.resource_tracker", "_resource_tracker", "tests/live/test_kinship.py"),
     # These are what signal and locale consist of, and are there as long as those are.
     Names(
         "_signal",

@@ -308,8 +308,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             after that, its daemon is killed and replaced.
         output: Whether what tasks print appears on this process's standard streams.
         name: A name for the executor's threads, shown in debuggers and logs.
-        python: The Python interpreter that runs the daemons; by default, the one that runs this
-            process.
+        python: The Python interpreter that runs the daemons, of the same minor version as this
+            one; by default, the one that runs this process.
         ordering: ``"strict"`` starts tasks exactly in the order of submission: a task is sent only
             to a daemon that is free. By default (``"bounded"``), short tasks are sent together,
             and tasks that are known to take microseconds may overtake ones submitted just before.
@@ -837,6 +837,21 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
     def _broken(self) -> Any:  # type: ignore[override]  # there it is an attribute
         """What ProcessPoolExecutor calls by this name: libraries look at it."""
         return self._host.launch_error or False
+
+    @property
+    def _processes(self) -> Any:  # type: ignore[override]  # as above
+        """What ProcessPoolExecutor calls by this name: programs that monitor it look at it."""
+        from ._workers import Worker, Workers
+
+        daemons = self._host.local_daemons()
+        workers = {each.pid: Worker(each, self._host.call_soon) for each in daemons}
+        return Workers.of(self._max_workers, workers)
+
+    @property
+    def _pending_work_items(self) -> Any:  # type: ignore[override]  # as above
+        """As above: as many items as there are tasks that have not ended."""
+        view = self._host.view()
+        return range(0 if view is None else view.awaiting + view.executing)
 
     def __repr__(self) -> str:
         name = f" {self._name!r}" if self._name else ""

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 from . import _private
 from ._core import TaskId
 from ._host import Moment
-from ._mailbox import How, Tell, tell_of
+from ._mailbox import IN_A_CALLBACK, How, Tell, tell_of
 from .errors import CODE_CANCELLED, MiraiError
 
 __all__ = ["MiraiFuture"]
@@ -39,9 +39,11 @@ _OVER = (CANCELLED_AND_NOTIFIED, FINISHED)  # to the standard library, which wai
 
 
 class Canceller(Protocol):
-    """Whom a future tells that its task is to be stopped."""
+    """Whom a future tells that its task is to be stopped: the host of its executor."""
 
     def cancel(self, task: TaskId, *, running: bool) -> None: ...
+
+    def owns_this_thread(self) -> bool: ...
 
 
 class MiraiFuture(Future[T], Generic[T]):
@@ -312,6 +314,8 @@ class MiraiFuture(Future[T], Generic[T]):
             CancelledError: The task was cancelled.
             TimeoutError: The task was not finished in time. It keeps running; to stop it, call
                 :meth:`cancel`.
+            RuntimeError: The task has not ended, and this is a callback of a future, on the thread
+                that would have to end it.
 
         Example:
             >>> with MiraiExecutor(1) as executor:
@@ -338,6 +342,7 @@ class MiraiFuture(Future[T], Generic[T]):
         Raises:
             CancelledError: The task was cancelled.
             TimeoutError: It had not ended in time; it goes on.
+            RuntimeError: As :meth:`result`.
         """
         _, outcome, failed = self._ended(timeout)
         return outcome if failed else None
@@ -353,6 +358,8 @@ class MiraiFuture(Future[T], Generic[T]):
 
     def _wait(self, timeout: float | None) -> bool:
         if self._end is None:
+            if (timeout is None or timeout > 0) and self._canceller.owns_this_thread():
+                raise RuntimeError(IN_A_CALLBACK)
             moment = self.__dict__.setdefault("_moment", Moment())
             if self._end is None:  # else there may be none any more
                 moment.wait(timeout)
@@ -469,7 +476,7 @@ class _Audience:
         future = self._future()
         if future is None or self.views.get(threading.get_ident()) in _OVER:
             return
-        self.tells[id(waiter)] = tell_of(waiter)
+        self.tells[id(waiter)] = tell_of(waiter, future._canceller.owns_this_thread)
         if future._end is not None and future._current_state() in _OVER:
             tell = self.tells.pop(id(waiter), None)
             if tell is not None:

@@ -99,6 +99,8 @@ class DaemonLost(Record):
 
 
 class InitializerFailed(Record):
+    """A daemon cannot become ready, nor could any other: in most cases, its initializer raised."""
+
     daemon: DaemonId
 
 

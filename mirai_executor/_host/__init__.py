@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mirai_executor import _payload
     from mirai_executor._core import ScalePolicy
 
+    from ._local import LocalDaemon
     from ._loop import HostView as HostView
     from ._loop import Item, Loop, OpenTask
     from ._nursery import Nursery
@@ -305,7 +306,7 @@ class Host:
             LaunchError: They cannot be started.
             RuntimeError: It was asked in a callback, on the thread that would have to start them.
         """
-        if threading.current_thread() in self._threads:
+        if self.owns_this_thread():
             raise RuntimeError(
                 "wait_ready() would wait for itself in a callback of a future; call it elsewhere"
             )
@@ -393,6 +394,21 @@ class Host:
                 raise
             return self._last_view
 
+    def local_daemons(self) -> tuple[LocalDaemon, ...]:
+        """Return those of this machine that live, and have their place."""
+        if not self._has_started:
+            return ()
+        try:
+            return self._ask(lambda loop: loop.local_daemons())
+        except Exception:
+            if not self._finished:
+                raise
+            return ()
+
+    def call_soon(self, step: Callable[[], None]) -> None:
+        """Have the host thread call something. Returns at once."""
+        self._put(step)
+
     @property
     def is_broken(self) -> bool:
         """Whether no daemon can be started."""
@@ -444,7 +460,7 @@ class Host:
         """Wait until the host thread has ended; True if it has. On that thread, do not wait."""
         if not self._has_started:
             return True
-        if threading.current_thread() in self._threads:
+        if self.owns_this_thread():
             return False
         # Not Thread.join: if a KeyboardInterrupt strikes there, Python 3.11 and 3.12 take the
         # thread for ended, and a second call would return at once.
@@ -470,6 +486,10 @@ class Host:
             self._nursery.forget()
 
     # The host thread
+
+    def owns_this_thread(self) -> bool:
+        """Tell whether who asks is the host thread, on which callbacks run."""
+        return threading.current_thread() in self._threads
 
     @property
     def _has_started(self) -> bool:
@@ -516,7 +536,7 @@ class Host:
     def _ask(self, question: Callable[[Loop], T]) -> T:
         """Have the host thread answer a question, and wait for it."""
         self._check_usable()
-        if threading.current_thread() in self._threads and self._loop is not None:
+        if self.owns_this_thread() and self._loop is not None:
             return question(self._loop)
         answer: Answer[T] = Answer()
 
@@ -639,6 +659,7 @@ class Share:
 
     def __init__(self, host: Host, daemon: DaemonId, broadcast: BroadcastId) -> None:
         self._host, self._daemon, self._broadcast = host, daemon, broadcast
+        self.owns_this_thread = host.owns_this_thread
 
     def cancel(self, _: TaskId, *, running: bool) -> None:
         """Stop it; with ``running`` also if it runs. Safe from any thread."""

@@ -37,6 +37,7 @@ class Daemon(abc.ABC):
         dismissed: It was told to leave.
         waits_to_send: Until the link can take more.
         has_greeted: Before that, it can have sent nothing that counts.
+        slot: Its place among the others, counted from 1; 0 until it has one.
         host: The name of its machine.
         command: What has started it, where that is known.
     """
@@ -52,6 +53,7 @@ class Daemon(abc.ABC):
         self.is_dead = self.link_is_closed = self.dismissed = False
         self.waits_to_send = False
         self.has_greeted = False
+        self.slot = 0
         self._names = Sent()
         self._table: tuple[NameEntry, ...] | None = None  # of the last task that was sent
 
@@ -69,7 +71,7 @@ class Daemon(abc.ABC):
 
     def preparation(self) -> Preparation:
         """Return what it has to know of this process before it can read a call."""
-        return Preparation.of_this_process()
+        return Preparation.of_this_process(self.slot)
 
     # Sending
 

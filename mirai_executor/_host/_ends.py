@@ -1,11 +1,21 @@
 """Describes how processes have ended, and why no daemon can be started."""
 
 import signal
+import sys
 
+from mirai_executor import _wire
 from mirai_executor._place import limit_behind
+from mirai_executor._version import __version__
 from mirai_executor.errors import LaunchError
 
-__all__ = ["another", "as_launch_error", "describe_exit", "last_words"]
+__all__ = [
+    "another",
+    "as_launch_error",
+    "describe_exit",
+    "last_words",
+    "misfit",
+    "other_package",
+]
 
 
 def describe_exit(code: int | None) -> str:
@@ -42,3 +52,29 @@ def as_launch_error(error: BaseException) -> LaunchError:
     launch_error = LaunchError(f"no daemon could be started: {error}{limit}")
     launch_error.__cause__ = error
     return launch_error
+
+
+def misfit(hello: _wire.Hello, interpreter: str) -> str:
+    """Return why a daemon of this machine cannot work for this process; empty if it can."""
+    ours = sys.version_info[:3]
+    if hello.python[:2] != ours[:2]:  # code by value would crash it
+        return (
+            f"{interpreter} is Python {_dotted(hello.python)}, but this process runs Python "
+            f"{_dotted(ours)}: daemons need the same minor version, so pass the path of a Python "
+            f"{_dotted(ours[:2])} as python="
+        )
+    if hello.protocol != _wire.PROTOCOL_VERSION or hello.version != __version__:
+        return other_package(hello)
+    return ""
+
+
+def other_package(hello: _wire.Hello) -> str:
+    """Say that a daemon and this process have different versions of this package."""
+    return (
+        f"the daemon runs mirai_executor {hello.version} (protocol {hello.protocol}), but its "
+        f"host runs {__version__} (protocol {_wire.PROTOCOL_VERSION})"
+    )
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

@@ -5,6 +5,7 @@ runs on the host thread.
 """
 
 import functools
+import itertools
 import logging
 import math
 import selectors
@@ -31,14 +32,13 @@ from mirai_executor._core import (
 )
 from mirai_executor._forking import ServerLostError
 from mirai_executor._transport import Link, LinkClosedError
-from mirai_executor._version import __version__
 from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._commands import Commands
 from ._daemon import HOST_NAME, Daemon, SentCall
 from ._deaths import LOOK
-from ._ends import as_launch_error
+from ._ends import as_launch_error, misfit, other_package
 from ._local import LocalDaemon
 from ._losses import Losses
 from ._nursery import Nursery
@@ -337,17 +337,16 @@ class Fleet:
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
-        fits = hello.protocol == _wire.PROTOCOL_VERSION
         if isinstance(daemon, LocalDaemon):
             self._settle(id_, daemon)
             # Of those elsewhere, the handshake has seen to it that the versions fit.
-            fits = fits and hello.version == __version__
-        if not fits:
-            raise _wire.WireError(
-                f"it runs mirai_executor {hello.version} (protocol {hello.protocol}), but its "
-                f"host runs {__version__} (protocol {_wire.PROTOCOL_VERSION})"
-            )
+            if why := misfit(hello, daemon.command[0]):
+                self._refuse(id_, daemon, why)
+                return
+        elif hello.protocol != _wire.PROTOCOL_VERSION:
+            raise _wire.WireError(other_package(hello))
         daemon.has_greeted = True
+        daemon.slot = self._free_slot()
         cleanup = self._cleanup
         if isinstance(daemon, RemoteDaemon) and daemon.cleanup is not None:
             cleanup = daemon.cleanup
@@ -356,6 +355,20 @@ class Fleet:
             daemon.note_names(self._initializer.names)
         self.send(id_, _wire.Init(_payload.encode_plain(setup)))
         self._launch_held()
+
+    def _refuse(self, id_: DaemonId, daemon: LocalDaemon, why: str) -> None:
+        """End a daemon that cannot work here, nor could any other of this interpreter."""
+        self.losses.note_misfit(why, daemon)
+        daemon.kill()
+        self._listener.handle(InitializerFailed(id_))
+        self._launch_held()
+
+    def _free_slot(self) -> int:
+        """Return the first place that is free: who takes that of another has its number."""
+        daemons = self._daemons.values()
+        # Who may leave has no task any more, and its successor is here already.
+        taken = {each.slot for each in daemons if not (each.is_dead or each.dismissed)}
+        return next(slot for slot in itertools.count(1) if slot not in taken)
 
     def _settle(self, id_: DaemonId, daemon: LocalDaemon) -> None:
         """Watch the daemon itself, if the process that was started has become the fork server."""
@@ -528,6 +541,13 @@ class Fleet:
         """Yield the daemons that have a process, or wait for it: its id, and its machine."""
         yield from ((id_, daemon.pid, daemon.host) for id_, daemon in self._daemons.items())
         yield from ((id_, self._nursery.founder, HOST_NAME) for id_ in self._held)
+
+    def local_daemons(self) -> Iterator[LocalDaemon]:
+        """Yield those of this machine that live, and have been heard of."""
+        # Until then, the process of the first one may become the fork server.
+        for daemon in self._daemons.values():
+            if isinstance(daemon, LocalDaemon) and daemon.has_greeted and not daemon.is_dead:
+                yield daemon
 
     def close(self) -> None:
         """Leave nothing behind; there are daemons left only if the host thread has failed."""

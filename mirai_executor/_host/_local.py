@@ -4,7 +4,8 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 
 from mirai_executor._arena import LateExchange
 from mirai_executor._core import TaskId
@@ -52,6 +53,8 @@ class LocalDaemon(Daemon):
             ours.callback(self._tickets.close)
             theirs.callback(os.close, tickets_fd)
             exchange, channel_fds = _exchange(store, ours, theirs)
+            if exchange is not None:
+                channel_fds = (*channel_fds, *_tracker(theirs))
             stderr_out, stderr_in = nursery.stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
@@ -195,6 +198,21 @@ def _exchange(
     ours.callback(exchange.close)
     theirs.callback(os.close, fd)
     return exchange, (fd,)
+
+
+def _tracker(theirs: contextlib.ExitStack) -> Iterator[int]:
+    """Yield a descriptor of the tracker of multiprocessing's resources, if the program has one.
+
+    It is started if need be, as multiprocessing does for its own children: but it costs a process,
+    so not for a program that has imported nothing of which it would hear.
+    """
+    if (module := sys.modules.get("multiprocessing.resource_tracker")) is None:
+        return
+    # There may be no process or descriptor left, or another thread is importing it.
+    with contextlib.suppress(OSError, RuntimeError, AttributeError):
+        fd = os.dup(module.getfd())
+        theirs.callback(os.close, fd)
+        yield fd
 
 
 def end_group(pid: int, signum: int) -> None:

@@ -67,6 +67,7 @@ from mirai_executor.errors import LaunchError, TaskTimeoutError
 from ._elastic import Elastic
 from ._entrance import Entrance
 from ._fleet import Fleet
+from ._local import LocalDaemon
 from ._nursery import Nursery
 from ._outcomes import Ended, OpenFuture, decode_error, resolve, resolve_all, set_exception
 from ._poller import Poller
@@ -496,6 +497,10 @@ class Loop:
             daemons=tuple(rows),
             refused=0 if self._door is None else self._door.refused,
         )
+
+    def local_daemons(self) -> tuple[LocalDaemon, ...]:
+        """Return the daemons of this machine that live, and have been heard of."""
+        return tuple(self._fleet.local_daemons())
 
     @property
     def ready_count(self) -> int:

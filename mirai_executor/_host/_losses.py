@@ -22,16 +22,18 @@ class Losses:
 
     def __init__(self) -> None:
         self.why_none: LaunchError | None = None
+        self._is_misfit = False
         self._now: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
 
     @contextmanager
     def reporting(self, id_: DaemonId, daemon: Daemon, stderr: str) -> Iterator[None]:
         """Know of a loss while it is reported, and how the last daemon ended also afterwards."""
         known = self.why_none
-        if known is None or known.__cause__ is None:  # else it says more
+        says_more = self._is_misfit or (known is not None and known.__cause__ is not None)
+        if not says_more:
             self.why_none = LaunchError(
                 "daemons fail to start, or exit before they run a task; the last one "
-                f"{_describe_end(daemon)}{last_words(stderr)}",
+                f"{_describe_end(daemon)}{_is_too_old(stderr)}{last_words(stderr)}",
                 command=daemon.command,
                 exitcode=daemon.exitcode,
                 stderr=stderr,
@@ -46,6 +48,11 @@ class Losses:
             f"the initializer failed: {type(cause).__name__}: {cause}", command=daemon.command
         )
         self.why_none.__cause__ = cause
+
+    def note_misfit(self, why: str, daemon: Daemon) -> None:
+        """Keep why no daemon of this interpreter could work."""
+        self.why_none = LaunchError(why, command=daemon.command)
+        self._is_misfit = True
 
     def launch_error(self) -> LaunchError:
         """Return a fresh error that says why no daemon can be started."""
@@ -68,6 +75,10 @@ class Losses:
             exitcode=daemon.exitcode,
             stderr=stderr,
         )
+
+
+def _is_too_old(stderr: str) -> str:
+    return ", since its Python is older than 3.11" if "Unknown option: -P" in stderr else ""
 
 
 def _describe_end(daemon: Daemon) -> str:

@@ -43,7 +43,7 @@ class RemoteDaemon(Daemon):
 
     def preparation(self) -> Preparation:
         """Return what it has to know of this process before it can read a call."""
-        return Preparation.of_this_process().elsewhere()
+        return Preparation.of_this_process(self.slot).elsewhere()
 
     def join(self, frame: _wire.Joined) -> None:
         """Note what its keeper says of it."""

@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from types import FunctionType, MethodType
+from types import CoroutineType, FunctionType, MethodType
 
 from mirai_executor._payload import annotations
 from mirai_executor._payload.pickles import PicklingError
@@ -71,7 +71,8 @@ def explain(
         if kind.__module__ == "builtins"
         else f"{kind.__module__}.{kind.__qualname__}"
     )
-    explained = PayloadError(f"cannot pickle {path} (a {name} object): {describe(error)}")
+    why = _advice(culprit) or describe(error)
+    explained = PayloadError(f"cannot pickle {path} (a {name} object): {why}")
     explained.__cause__ = error
     return explained
 
@@ -90,7 +91,7 @@ class _Search:
             if found is None:
                 break
             path, culprit = found
-            if _refuses_itself(culprit):
+            if _advice(culprit) or _refuses_itself(culprit):
                 break
             candidates = _children(path, culprit)
         return path, culprit
@@ -105,6 +106,20 @@ class _Search:
         except Exception:  # that is the question
             return True
         return False
+
+
+def _advice(obj: object) -> str:
+    """Return what to do instead of sending an object of a kind that can never travel."""
+    for module in ("concurrent.futures._base", "asyncio.futures"):
+        # Not imported for this: without the module, there is no such object.
+        if isinstance(obj, getattr(sys.modules.get(module), "Future", ())):
+            return "it belongs to the process that created it; send its result instead"
+    if isinstance(obj, CoroutineType):
+        return (
+            "a daemon calls functions, and awaits nothing; pass it a function that calls "
+            "asyncio.run()"
+        )
+    return ""
 
 
 def _refuses_itself(obj: object) -> bool:

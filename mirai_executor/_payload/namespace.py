@@ -22,7 +22,6 @@ from types import ModuleType
 
 from mirai_executor._payload import lastresort, rebuild
 from mirai_executor._payload import pickles as pickle
-from mirai_executor._payload.authkey import set_authkey
 from mirai_executor._payload.buffers import Buffer, taken_apart
 from mirai_executor._payload.culprits import describe
 from mirai_executor._payload.entries import SYS_PATH, UNAVAILABLE
@@ -51,8 +50,8 @@ class Namespace:
 
     Args:
         preparation: What the host said of itself; it is carried out at once: ``sys.path``,
-            ``sys.argv``, the working directory (if it exists here), multiprocessing's authkey, and
-            a fresh module as ``__main__``.
+            ``sys.argv``, the working directory (if it exists here), and a fresh module as
+            ``__main__``.
 
     Attributes:
         module: The daemon's ``__main__``.
@@ -372,8 +371,6 @@ def _prepare_process(preparation: Preparation) -> None:
     # On another machine it may not exist: then the launcher's choice stays.
     with contextlib.suppress(OSError):
         os.chdir(preparation.cwd)
-    if preparation.authkey:
-        set_authkey(preparation.authkey)
 
 
 def _forget_where_modules_were() -> None:

@@ -18,6 +18,8 @@ class Preparation(NamedTuple):
 
     ``main_path`` or ``main_name`` (of ``python -m``) says where a name of ``__main__`` that never
     came could be found, as a last resort. ``authkey`` is a secret; it stays on this machine.
+    ``host`` and ``host_pid`` are the name that multiprocessing has for the host's process, and its
+    number on this machine; ``identity`` is how it tells the daemon from its siblings.
     ``prefixes`` are where the host's interpreter has its libraries: empty for a daemon on the same
     machine, which has the same.
     """
@@ -30,12 +32,15 @@ class Preparation(NamedTuple):
     main_name: str | None
     main_file: str | None
     main_package: str | None
+    host: str
+    host_pid: int | None
+    identity: tuple[int, ...]
     prefixes: tuple[str, ...] = ()
 
     def elsewhere(self) -> "Preparation":
         """Return what a daemon on another machine takes over."""
         found = dict.fromkeys((sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix))
-        return self._replace(authkey=b"", prefixes=tuple(found))
+        return self._replace(authkey=b"", host_pid=None, prefixes=tuple(found))
 
     def path_of(self, host_path: Sequence[str], own_path: Sequence[str]) -> list[str]:
         """Return ``sys.path`` for a daemon, from the host's and from what it has started with.
@@ -51,10 +56,11 @@ class Preparation(NamedTuple):
         return list(dict.fromkeys([*users, *own_path, *libraries]))
 
     @staticmethod
-    def of_this_process() -> "Preparation":
-        """Describe this process, as the host of daemons."""
+    def of_this_process(slot: int = 1) -> "Preparation":
+        """Describe this process, as the host of the daemon that has this place among others."""
         import multiprocessing  # a host has it: it comes with concurrent.futures.process
 
+        process = multiprocessing.current_process()
         main = sys.modules[MAIN]
         spec = getattr(main, "__spec__", None)
         name = getattr(spec, "name", None)
@@ -64,12 +70,15 @@ class Preparation(NamedTuple):
             sys_path=tuple(host_sys_path()),
             cwd=_cwd(),
             argv=tuple(map(str, getattr(sys, "argv", ()))),
-            authkey=bytes(multiprocessing.current_process().authkey),
+            authkey=bytes(process.authkey),
             main_path=None if name else _script(file),
             # A package's __main__ runs unconditionally: nothing there can be imported.
             main_name=name if name and name.rpartition(".")[2] != MAIN else None,
             main_file=file,
             main_package=getattr(main, "__package__", None),
+            host=process.name,
+            host_pid=os.getpid(),
+            identity=(*getattr(process, "_identity", ()), slot),
         )
 
 

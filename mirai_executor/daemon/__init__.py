@@ -10,7 +10,8 @@ def main(*, first: bool = False) -> None:
     """Serve the host at the other end of inherited descriptors, named on the command line.
 
     The descriptors are those that the link reads and writes, those of the lifeline, the shared
-    page and the tickets; where memory can be shared, also that of the channel.
+    page and the tickets; where memory can be shared, also that of the channel, and if the host
+    has one, that of the tracker of multiprocessing's resources.
 
     Args:
         first: Whether to leave a fork server behind. Then there are two others on the command
@@ -22,18 +23,19 @@ def main(*, first: bool = False) -> None:
     from mirai_executor._tickets import Tickets
     from mirai_executor._transport import Link, Pipes
 
-    from . import _forkserver, _lifeline, _memory, _streams
+    from . import _child, _forkserver, _lifeline, _memory, _streams
     from ._serve import Daemon
 
     fds = list(map(int, sys.argv[1:]))
     if first:
         fds = _forkserver.branch_off(*fds)
         sys.argv[1:] = map(str, fds)
-    reads, writes, lifeline, page, tickets, *channel = fds
+    reads, writes, lifeline, page, tickets, *shared = fds
     for fd in fds:
         os.set_inheritable(fd, False)  # positional in the standard library
     _lifeline.hold(lifeline)
     _streams.prepare()
     _place.enter_daemon()
     link = Link(Pipes(reads, writes), blocking=True)
-    Daemon(link, Page(page), Tickets(tickets), _memory.Memory(*channel)).serve()
+    memory, child = _memory.Memory(*shared[:1]), _child.Child(lifeline, *shared[1:])
+    Daemon(link, Page(page), Tickets(tickets), memory, child).serve()

@@ -26,6 +26,7 @@ from mirai_executor._wire import Bytes, Name, Status
 from mirai_executor.errors import MiraiInterrupt, PayloadError
 
 from . import _streams
+from ._child import Child
 from ._cleanup import Snapshot
 from ._interrupts import Interrupts
 from ._latches import Latch
@@ -40,10 +41,13 @@ _BRIEF = 100_000  # nanoseconds: after a longer task, cleanup adds less than a t
 class Daemon:
     """The runner of tasks, at its end of a local link."""
 
-    def __init__(self, link: Link, page: Page, tickets: Tickets, memory: Memory) -> None:
+    def __init__(
+        self, link: Link, page: Page, tickets: Tickets, memory: Memory, child: Child
+    ) -> None:
         self._link = link
         self._tickets = tickets
         self._memory = memory
+        self._child = child
         self._pid = os.getpid()
         self._in_hand: list[_wire.WireOutcome] = []  # results not sent yet
         self._table: _Table = ()  # of the last task that came
@@ -115,6 +119,7 @@ class Daemon:
         preparation, initializer, cleanup = setup
         latch = Latch() if cleanup else None
         self._namespace = Namespace(preparation)
+        self._child.introduce(preparation)
         if initializer is not None:
             table = self._receive_names([Name(*entry) for entry in initializer.names])
             status, payload, _ = self._attempt(_INITIALIZER, table, initializer.blob, persist=True)

@@ -6,8 +6,11 @@ a new thread begins with the profile "default".
 """
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import functools
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -37,6 +40,7 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT = "default"
 _current = ContextVar("mirai profile", default=_DEFAULT)
@@ -44,6 +48,13 @@ _current = ContextVar("mirai profile", default=_DEFAULT)
 # Touched only by single operations of the dictionary, which are atomic: a lock could be inherited
 # locked by a fork.
 _profiles: dict[str, MiraiExecutor] = {}
+
+# By process, since a forked child has none: who starts daemons for single tasks, while some run.
+_ephemeral: dict[int, weakref.ref[MiraiExecutor]] = {}
+_MOST_EPHEMERAL = (
+    64  # daemons at once; and each may need so many of the descriptors that there are:
+)
+_DESCRIPTORS = 16  # it takes 8 at its host, which has other uses for them
 
 
 # Tasks
@@ -56,9 +67,10 @@ def mirai(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> MiraiFutu
 def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any) -> Any:
     """Run a call, or code, on a daemon of the current profile, and return its future at once.
 
-    If no daemons are set, a daemon is started for this task alone, and ends with it. Every keyword
-    argument belongs to the function; to set a timeout or retries, use an executor:
-    ``executor_for().with_options(timeout=5).submit(fn)``. Safe from any thread.
+    If no daemons are set, a daemon is started for this task alone, and ends with it. There are at
+    most 64 of those at once, fewer where this process may open fewer than 1024 files; further
+    tasks wait. Every keyword argument belongs to the function; to set a timeout or retries, use
+    an executor: ``executor_for().with_options(timeout=5).submit(fn)``. Safe from any thread.
 
     Args:
         fn_or_source: A function, or Python code as a string. The value of code is that of its last
@@ -85,11 +97,38 @@ def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any
     executor = _current_or_none()
     if executor is not None:
         return _submit(executor, fn_or_source, args, kwargs)
-    ephemeral = MiraiExecutor(1, name="ephemeral", cleanup=True)
-    try:
-        return _submit(ephemeral, fn_or_source, args, kwargs)
-    finally:
-        ephemeral.shutdown(wait=False)
+    executor = _ephemeral_executor()
+    future = _submit(executor, fn_or_source, args, kwargs)
+    # Until then, the task keeps it: with the last of them it shuts down, as it is dropped.
+    future.add_done_callback(functools.partial(_let_go, executor))
+    return future
+
+
+def _ephemeral_executor() -> MiraiExecutor:
+    """Return the executor whose daemons run one task each."""
+    known = _ephemeral.get(pid := os.getpid())
+    executor = None if known is None else known()
+    if executor is None:
+        made = MiraiExecutor(
+            _most_ephemeral(), name="ephemeral", cleanup=True, max_tasks_per_child=1
+        )
+        # Of several threads that come here at the same time, most find that of the last one.
+        _ephemeral[pid] = weakref.ref(made)
+        executor = _ephemeral[pid]() or made
+    return executor
+
+
+def _most_ephemeral() -> int:
+    import resource  # Windows has none; and not before it is needed
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return _MOST_EPHEMERAL
+    return max(1, min(_MOST_EPHEMERAL, limit // _DESCRIPTORS))
+
+
+def _let_go(executor: MiraiExecutor, future: object) -> None:
+    """Do nothing: the partial that calls this is gone with the task, and with it a reference."""
 
 
 def everywhere(
@@ -262,12 +301,35 @@ def daemons(
     return Daemons(n or executor._max_workers, name)  # noqa: SLF001 - libraries ask for it, too
 
 
-@contextmanager
-def profile(name: str) -> Iterator[MiraiExecutor]:
+class ProfileBlock:
+    """What :func:`profile` returns: a block, and a decorator that puts each call into one."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tokens: list[Token[str]] = []  # of the blocks that are open
+
+    def __enter__(self) -> MiraiExecutor:
+        executor = executor_for(self._name)
+        self._tokens.append(_current.set(self._name))
+        return executor
+
+    def __exit__(self, *exc_info: object) -> None:
+        # A coroutine that is never finished may be closed elsewhere: there is nothing to reset.
+        with suppress(ValueError):
+            _current.reset(self._tokens.pop())
+
+    def __call__(self, fn: F) -> F:
+        from ._blocks import inside  # with inspect
+
+        return inside(lambda: ProfileBlock(self._name), fn)
+
+
+def profile(name: str) -> ProfileBlock:
     """Make a profile the current one inside a ``with`` block, or in a function it decorates.
 
     The variable of the ``with`` statement is the profile's executor. Blocks can be nested. Other
-    threads and asyncio tasks are not affected.
+    threads and asyncio tasks are not affected. The function may be asynchronous or a generator;
+    while a generator waits for its next turn, the profile is that of its caller.
 
     Args:
         name: The name of the profile.
@@ -281,12 +343,7 @@ def profile(name: str) -> Iterator[MiraiExecutor]:
         ...         mirai(pow, 2, 10).result()
         1024
     """
-    executor = executor_for(name)
-    token = _current.set(name)
-    try:
-        yield executor
-    finally:
-        _current.reset(token)
+    return ProfileBlock(name)
 
 
 def executor_for(compute: str | None = None) -> MiraiExecutor:

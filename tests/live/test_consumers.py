@@ -175,9 +175,9 @@ def test_it_is_a_process_pool_to_those_that_ask(executor: MiraiExecutor) -> None
     assert isinstance(executor, concurrent.futures.Executor)
 
 
-def test_its_size_can_be_read_and_nothing_stands_in_for_it(executor: MiraiExecutor) -> None:
-    assert executor._max_workers == executor.size == 2
-    assert not hasattr(executor, "_processes")
+def test_its_size_can_be_read_also_where_a_pool_has_it(executor: MiraiExecutor) -> None:
+    assert executor._max_workers == executor.size == executor._processes == 2
+    assert isinstance(executor._processes, int)
 
 
 def test_futures_take_attributes_and_serve_as_keys(executor: MiraiExecutor) -> None:

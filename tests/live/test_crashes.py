@@ -541,3 +541,19 @@ def test_a_cancelled_future_stays_cancelled_when_its_daemon_dies() -> None:
             with pytest.raises(CancelledError):
                 future.result(SOON)
         assert_goes_on(executor)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_the_old_recipe_that_ends_each_process_of_an_executor_ends_what_runs(
+    bell: Bell, signum: signal.Signals
+) -> None:
+    with running(1) as executor:
+        future = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        pid = int(bell.wait())
+        (process,) = executor._processes.values()
+        assert process.pid == pid
+        process.terminate() if signum is signal.SIGTERM else process.kill()
+        assert isinstance(future.exception(SOON), DaemonLostError)
+        assert (process.is_alive(), process.exitcode) == (False, -signum)
+        process.kill()  # it has ended: nobody is struck
+        assert executor.submit(abs, -1).result(SOON) == 1

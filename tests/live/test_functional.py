@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextvars
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import psutil
 import pytest
 
 import elsewhere
+from live.hosts import run
 from live.mischief import SOON, Bell, ring
 from mirai_executor import (
     DaemonLostError,
@@ -93,6 +95,23 @@ def pids(compute: str | None = None) -> set[int]:
 def test_without_daemons_each_mirai_has_a_process_of_its_own() -> None:
     one, other = mirai(os.getpid), mirai(os.getpid)
     assert len({one.result(SOON), other.result(SOON), os.getpid()}) == 3
+
+
+def test_many_tasks_without_daemons_wait_for_a_place() -> None:
+    ended = run(
+        """
+        import resource
+        from mirai_executor import collect, mirai
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        pids = collect([mirai(os.getpid) for _ in range(50)])
+        say(len(set(pids)), os.getpid() in pids)
+        for thread in threading.enumerate():
+            if thread.name.startswith("mirai-host"):
+                thread.join()  # it ends with the last of its tasks
+        say(mirai(abs, -1).result())
+        """
+    )
+    assert (ended.out, ended.err) == ("50 False\n1\n", "")
 
 
 def test_a_process_of_its_own_ends_with_the_task(bell: Bell, tmp_path: Path) -> None:
@@ -392,6 +411,48 @@ def test_a_profile_can_decorate_a_function() -> None:
         return mirai(os.getpid).result(SOON)
 
     assert [{where()}, {where()}] == [pids("gpu"), pids("gpu")]
+
+
+def test_a_profile_can_decorate_asynchronous_functions_and_generators() -> None:
+    daemons(1)
+    daemons(1, compute="gpu")
+
+    @profile("gpu")
+    async def wait_for_pid() -> int:
+        return await asyncio.wrap_future(mirai(os.getpid))
+
+    @profile("gpu")
+    def yield_pid() -> Iterator[int]:
+        yield mirai(os.getpid).result(SOON)
+
+    assert {asyncio.run(wait_for_pid())} == pids("gpu")
+    generator = yield_pid()
+    assert {next(generator)} == pids("gpu")
+    assert executor_for() is executor_for("default")
+    assert list(generator) == []
+
+
+def test_a_coroutine_that_never_ends_is_closed_without_a_word() -> None:
+    daemons(1, compute="gpu")
+
+    @profile("gpu")
+    async def pause() -> None:
+        await asyncio.sleep(0)
+
+    coroutine = pause()
+    contextvars.copy_context().run(coroutine.send, None)
+    coroutine.close()
+    assert not daemons_set()
+
+
+def test_blocks_of_one_profile_nest_also_if_they_are_one_object() -> None:
+    daemons(1, compute="gpu")
+    block = profile("gpu")
+    with block:
+        with block:
+            assert executor_for() is executor_for("gpu")
+        assert executor_for() is executor_for("gpu")
+    assert not daemons_set()
 
 
 def test_coroutines_and_threads_have_a_current_profile_each() -> None:

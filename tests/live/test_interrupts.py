@@ -184,6 +184,9 @@ class Nobody:
     def cancel(self, task: TaskId, *, running: bool) -> None:
         pass
 
+    def owns_this_thread(self) -> bool:
+        return False
+
 
 # All that wait do so until there is nothing to wait for, or it is known that they would.
 LOOKS: dict[str, Callable[[MiraiFuture[int]], object]] = {

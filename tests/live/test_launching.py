@@ -319,3 +319,34 @@ def test_too_few_descriptors_for_all_daemons_leave_those_that_run_alone() -> Non
             assert executor.submit(abs, -2).result(PATIENCE) == 2
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+OF_ANOTHER_VERSION = f"""#!{sys.executable}
+import sys
+at = sys.argv.index("-c")
+program, sys.argv[:] = sys.argv[at + 1], sys.argv[at:at + 1] + sys.argv[at + 2:]
+sys.version_info = (3, 99, 1)
+exec(program)
+"""
+
+
+def test_an_interpreter_of_another_minor_version_is_refused_with_both_versions(
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "python3.99"
+    other.write_text(OF_ANOTHER_VERSION)
+    other.chmod(0o755)
+    error = fails_all(MiraiExecutor(2, python=str(other)))
+    own = sys.version_info
+    assert f"{other} is Python 3.99.1, but this process runs Python {own[0]}.{own[1]}." in str(
+        error
+    )
+    assert f"pass the path of a Python {own[0]}.{own[1]} as python=" in str(error)
+    assert error.command
+    assert error.command[0] == str(other)
+
+
+def test_an_interpreter_that_is_too_old_to_start_is_called_so(tmp_path: Path) -> None:
+    python = Attempts(tmp_path, "echo 'Unknown option: -P' >&2; exit 2")
+    error = fails_all(MiraiExecutor(2, python=str(python.path)))
+    assert "exited with status 2, since its Python is older than 3.11" in str(error)

@@ -10,7 +10,14 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    as_completed,
+    wait,
+)
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +181,59 @@ def test_wait_ready_in_a_callback_is_an_error_and_no_deadlock() -> None:
     with MiraiExecutor(1) as executor:
         executor.submit(abs, -1).add_done_callback(ask)
         assert "callback" in str(raised.result(PATIENCE))
+
+
+def ask_for_the_next(executor: MiraiExecutor) -> int:
+    return executor.submit(abs, -1).result()
+
+
+@pytest.mark.parametrize(
+    "wait_in_vain",
+    [
+        ask_for_the_next,
+        lambda executor: executor.submit(abs, -1).result(3600),
+        lambda executor: executor.with_options(retries=1).submit(abs, -1).exception(),
+        lambda executor: next(executor.map(abs, [1])),
+        lambda executor: executor.everywhere(abs, 1)[0].result(),
+        lambda executor: Future.result(executor.submit(abs, -1)),
+        lambda executor: wait([executor.submit(abs, -1)]),
+        lambda executor: wait([Future(), executor.submit(abs, -1)]),
+        lambda executor: next(as_completed([executor.submit(abs, -1)])),
+    ],
+)
+def test_to_wait_for_a_task_in_a_callback_is_an_error_and_no_deadlock(
+    wait_in_vain: Callable[[MiraiExecutor], object],
+) -> None:
+    raised: Future[str] = Future()
+
+    def ask(_: Future[int]) -> None:
+        try:
+            wait_in_vain(executor)
+        except RuntimeError as error:
+            raised.set_result(str(error))
+
+    with MiraiExecutor(1) as executor:
+        executor.submit(abs, -1).add_done_callback(ask)
+        assert "in a callback of a future, this would wait for itself" in raised.result(PATIENCE)
+        assert executor.submit(abs, -2).result(PATIENCE) == 2
+
+
+def test_a_callback_may_look_at_futures_and_wait_for_those_of_others() -> None:
+    with MiraiExecutor(1) as executor, MiraiExecutor(1) as other:
+        seen: Future[object] = Future()
+
+        def look(done: Future[int]) -> None:
+            pending = executor.submit(abs, -1)
+            theirs = other.submit(abs, -3)
+            ended, _ = wait([pending, done], 0)
+            first, _ = wait([pending, theirs], PATIENCE, FIRST_COMPLETED)
+            try:
+                pending.result(timeout=0)
+            except TimeoutError:
+                seen.set_result((done.result(), ended == {done}, first == {theirs}))
+
+        executor.submit(abs, -2).add_done_callback(look)
+        assert seen.result(PATIENCE) == (2, True, True)
 
 
 def test_wait_ready_after_shutdown_is_an_error() -> None:
@@ -705,8 +765,28 @@ def test_nothing_of_the_machinery_of_process_pool_executor_runs() -> None:
     with MiraiExecutor(1) as executor:
         assert isinstance(executor, Executor)
         executor.submit(abs, -1).result(PATIENCE)
-        assert not hasattr(executor, "_processes")
         assert not hasattr(executor, "_executor_manager_thread")
+
+
+def test_who_monitors_it_finds_its_processes_and_counts_its_tasks(gate: Gate) -> None:
+    executor = MiraiExecutor(2)
+    assert (dict(executor._processes), len(executor._pending_work_items)) == ({}, 0)
+    futures = [executor.submit(pass_gate, gate.path, n) for n in range(5)]
+    executor.wait_ready(PATIENCE)
+    assert len(executor._pending_work_items) == 5
+    pids = {row.pid for row in executor.status().rows}
+    processes = executor._processes
+    assert set(processes) == processes.keys() == pids
+    assert len(processes) == 2
+    assert {each.name for each in processes.values()} == {"MiraiDaemon-1", "MiraiDaemon-2"}
+    for pid, process in processes.items():
+        assert (process.pid, process.is_alive(), process.exitcode) == (pid, True, None)
+    gate.open(5)
+    assert [future.result(PATIENCE) for future in futures] == list(range(5))
+    assert not executor._pending_work_items
+    executor.shutdown()
+    assert [(each.is_alive(), each.exitcode) for each in processes.values()] == [(False, 0)] * 2
+    assert (dict(executor._processes), len(executor._pending_work_items)) == ({}, 0)
 
 
 def test_a_script_that_is_stopped_and_continued_goes_on() -> None:

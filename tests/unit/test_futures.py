@@ -25,6 +25,9 @@ class Nobody:
     def cancel(self, task: TaskId, *, running: bool) -> None:
         pass
 
+    def owns_this_thread(self) -> bool:
+        return False
+
 
 def new_future() -> MiraiFuture[int]:
     return MiraiFuture(TaskId(1), Nobody())

@@ -1,12 +1,14 @@
 """What a task raised comes back as itself, or as near to it as can be."""
 
+import asyncio
 import functools
 import pickle
 import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from concurrent.futures.process import _RemoteTraceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -432,16 +434,64 @@ def test_a_result_that_cannot_be_pickled_is_named() -> None:
         encode_value({"a": [1, threading.Lock()]})
 
 
-def test_a_future_is_named_with_its_own_reason_instead_of_its_parts() -> None:
-    class Nobody:
-        lock = threading.Lock()
+class Nobody:
+    lock = threading.Lock()
 
-        def cancel(self, task: TaskId, *, running: bool) -> None: ...
+    def cancel(self, task: TaskId, *, running: bool) -> None: ...
 
-    future: MiraiFuture[int] = MiraiFuture(TaskId(1), Nobody())
-    match = r"result\[0\] \(a mirai_executor.futures.MiraiFuture object\): .* send its result"
-    with pytest.raises(PayloadError, match=match):
-        encode_value([future])
+    def owns_this_thread(self) -> bool:
+        return False
+
+
+class LinkedFuture(Future[int]):
+    """Like those of other executors, with much behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.executor = Nobody()
+
+
+@pytest.mark.parametrize(
+    "future", [Future(), LinkedFuture(), MiraiFuture(TaskId(1), Nobody())], ids=type
+)
+def test_a_future_is_named_with_what_to_do_instead_of_its_parts(future: Future[int]) -> None:
+    kind = f"a {type(future).__module__}.{type(future).__qualname__} object"
+    advice = "it belongs to the process that created it; send its result instead"
+    for value, path in (
+        ([future], "result[0]"),
+        ({"a": {"b": future}}, "result['a']['b']"),
+        (functools.partial(id, future), "result.args[0]"),
+        (future.result, "result.__self__"),
+    ):
+        with pytest.raises(PayloadError) as caught:
+            encode_value(value)
+        assert str(caught.value) == f"cannot pickle {path} ({kind}): {advice}"
+
+
+def test_a_future_or_task_of_asyncio_is_named_likewise_and_a_coroutine_with_what_to_do() -> None:
+    async def nothing() -> None: ...
+
+    async def names() -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(nothing())
+        coroutine = nothing()
+        for value in (loop.create_future(), task, coroutine):
+            with pytest.raises(PayloadError) as caught:
+                encode_value([value])
+            yield str(caught.value)
+        coroutine.close()
+        await task
+
+    async def collect() -> list[str]:
+        return [name async for name in names()]
+
+    future, task, coroutine = asyncio.run(collect())
+    assert future.endswith("it belongs to the process that created it; send its result instead")
+    assert task.startswith("cannot pickle result[0] (a _asyncio.Task object): it belongs to")
+    assert coroutine == (
+        "cannot pickle result[0] (a coroutine object): a daemon calls functions, and awaits "
+        "nothing; pass it a function that calls asyncio.run()"
+    )
 
 
 def test_what_user_code_raises_while_it_is_pickled_is_the_error() -> None:
