@@ -21,6 +21,8 @@ class Daemon(Mutable):
     id: DaemonId
     launched: bool  # by us; False for one that came by itself
     due: deque[BroadcastId]  # to be run before its next task; the first runs if ``broadcasting``
+    max_tasks: int | None = None  # after which it leaves
+    idle_timeout: float | None = None  # seconds without a task after which it leaves
     state: DaemonState = DaemonState.STARTING
     # Sent and unanswered, ended or not, in this order; and how long each is expected to take.
     held: dict[TaskId, float | None] = made_by(factory=dict)
@@ -138,14 +140,25 @@ class Fleet:
     def add(self, *, launched: bool) -> Daemon:
         """Expect one more daemon."""
         self._last_id += 1
-        daemon = Daemon(DaemonId(self._last_id), launched, due=deque(self.broadcasts))
+        policy = self._policy
+        daemon = Daemon(
+            DaemonId(self._last_id),
+            launched,
+            deque(self.broadcasts),
+            policy.max_tasks,
+            policy.idle_timeout,
+        )
         self.daemons[daemon.id] = daemon
         self.rota.append(daemon)
         self.counts[daemon.state] += 1
         return daemon
 
-    def welcome(self, daemon: Daemon) -> None:
-        """Note that a daemon is ready."""
+    def welcome(self, daemon: Daemon, max_tasks: int | None, idle_timeout: float | None) -> None:
+        """Note that a daemon is ready, and the limits that it has brought."""
+        if max_tasks is not None and _is_lower(max_tasks, daemon.max_tasks):
+            daemon.max_tasks = max_tasks
+        if idle_timeout is not None and _is_lower(idle_timeout, daemon.idle_timeout):
+            daemon.idle_timeout = idle_timeout
         self.ever_ready += 1
         self._move(daemon, DaemonState.READY)
         self._wish_comes_true()
@@ -199,3 +212,7 @@ class Fleet:
         self.counts[daemon.state] -= 1
         self.counts[state] += 1
         daemon.state = state
+
+
+def _is_lower(limit: float, other: float | None) -> bool:
+    return other is None or limit < other

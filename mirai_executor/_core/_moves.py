@@ -76,6 +76,8 @@ class Moves:
     ) -> tuple[list[TaskId], list[Command]]:
         """Note that tasks have ended at a daemon, with the seconds that each took there.
 
+        Those that have not run there, as they were cancelled, do not count for its limit.
+
         Returns:
             Those that it held, and what to do about those that had not ended before.
         """
@@ -83,6 +85,8 @@ class Moves:
         for id_, seconds in results.items():
             if id_ in daemon.held:
                 ids.append(id_)
+                if seconds is None:
+                    daemon.tasks_sent -= 1
                 if (task := self._tasks.open.get(id_)) is not None:
                     self._frames.durations.note(task.kind, seconds)
                     ended.append(id_)
@@ -115,7 +119,7 @@ class Moves:
             self._fleet.idle.pop(daemon.id, None)
             daemon.broadcasting = True
             return [SendBroadcast(daemon.id, daemon.due[0])]
-        limit = self._policy.max_tasks
+        limit = daemon.max_tasks
         if daemon.asked_to_leave or (limit is not None and daemon.tasks_sent >= limit):
             return self.dismiss(daemon, now)
         if daemon.dealt:
@@ -126,7 +130,7 @@ class Moves:
 
     def _rest(self, daemon: Daemon, now: float) -> None:
         self._fleet.idle[daemon.id] = daemon
-        timeout = self._policy.idle_timeout
+        timeout = daemon.idle_timeout
         if timeout is not None:
             daemon.idle_period += 1
             self._alarms.set(

@@ -46,7 +46,10 @@ class CancelRequested(Record):
 
 
 class ResultsArrived(Record):
-    """Tasks have ended at a daemon, in this order: with the seconds that each took there."""
+    """Tasks have ended at a daemon, in this order: with the seconds that each took there.
+
+    It took None if it was cancelled before it could begin.
+    """
 
     daemon: DaemonId
     results: Mapping[TaskId, float | None]
@@ -76,7 +79,11 @@ class DaemonsAdded(Record):
 
 
 class DaemonReady(Record):
+    """It can be given tasks. One that came by itself may bring limits of its own."""
+
     daemon: DaemonId
+    max_tasks: int | None = None  # as in Policy; the lower one counts
+    idle_timeout: float | None = None
 
 
 class LeaveRequested(Record):

@@ -294,7 +294,7 @@ class Fleet:
             case _wire.Hello():
                 self._greet(id_, daemon, frame)
             case _wire.Ready():
-                self._listener.handle(DaemonReady(id_))
+                self._listener.handle(DaemonReady(id_, daemon.max_tasks, daemon.idle_time))
             case _wire.Leaving():
                 self._listener.handle(LeaveRequested(id_))
             case _wire.InitFailed():

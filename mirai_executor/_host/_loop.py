@@ -301,7 +301,7 @@ class Loop:
         for outcome in outcomes:
             task: TaskId = outcome.task  # type: ignore[assignment]  # TaskId(...) takes its time
             by_task[task] = outcome
-            seconds[task] = outcome.nanoseconds * 1e-9
+            seconds[task] = outcome.nanoseconds * 1e-9 or None
             leaving = leaving or outcome.leaving
         self._outcomes = by_task
         event = ResultsArrived(daemon, seconds, leaving)

@@ -722,6 +722,36 @@ def test_a_daemon_leaves_after_its_last_task_and_is_replaced_if_there_is_work(
     assert single.handle(result_arrived(B, T3), 5) == [resolve(T3)]
 
 
+@pytest.mark.parametrize(("of_all", "its_own"), [(None, 2), (2, 3), (3, 2)])
+def test_a_daemon_may_bring_a_limit_of_its_own_and_the_lower_one_counts(
+    dispatch: Dispatch, of_all: int | None, its_own: int
+) -> None:
+    open_to_all = dispatch(1, launches=False, max_tasks=of_all)
+    daemon = open_to_all.adopt_daemon(0)
+    submit(open_to_all, T1, T2, T3)
+    ready = DaemonReady(daemon, max_tasks=its_own)
+    assert open_to_all.handle(ready, 1) == [SendTasks(daemon, (T1,))]
+    assert open_to_all.handle(result_arrived(daemon, T1), 2) == [
+        resolve(T1),
+        SendTasks(daemon, (T2,)),
+    ]
+    assert open_to_all.handle(result_arrived(daemon, T2), 3) == [
+        resolve(T2),
+        DismissDaemon(daemon),
+    ]
+
+
+def test_what_was_cancelled_before_it_began_does_not_count(dispatch: Dispatch) -> None:
+    single = dispatch(1, max_tasks=1)
+    start(single)
+    submit(single, T1, T2)
+    assert single.handle(result_arrived(A, T1, seconds=None), 1) == [
+        resolve(T1),
+        SendTasks(A, (T2,)),
+    ]
+    assert single.handle(result_arrived(A, T2), 2) == [resolve(T2), DismissDaemon(A)]
+
+
 def test_a_daemon_that_leaves_is_not_replaced_without_work(dispatch: Dispatch) -> None:
     single = dispatch(1, max_tasks=1)
     start(single)
@@ -784,6 +814,21 @@ def test_a_daemon_that_worked_meanwhile_is_not_idle(dispatch: Dispatch) -> None:
     single.handle(result_arrived(A, T1), 7)
     assert single.expire(11.9) == []
     assert single.expire(12) == [DismissDaemon(A)]
+
+
+def test_a_daemon_is_not_idle_before_it_is_ready_and_has_done_what_all_do(
+    dispatch: Dispatch,
+) -> None:
+    open_to_all = dispatch(1, launches=False, idle_timeout=9.0)
+    daemon = open_to_all.adopt_daemon(0)
+    open_to_all.handle(EverywhereRequested(SETUP), 1)
+    assert open_to_all.expire(20) == [], "it starts"
+    ready = DaemonReady(daemon, idle_timeout=5.0)
+    assert open_to_all.handle(ready, 20) == [SendBroadcast(daemon, SETUP)]
+    assert open_to_all.expire(40) == [], "it works"
+    open_to_all.handle(BroadcastAnswered(daemon, SETUP), 41)
+    assert open_to_all.next_deadline() == 46
+    assert open_to_all.expire(46) == [DismissDaemon(daemon)]
 
 
 def test_idle_timeouts_spare_the_daemon_that_worked_last(dispatch: Dispatch) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from functools import partial
@@ -190,6 +191,45 @@ def test_a_daemon_does_no_more_tasks_than_it_may_and_loses_none() -> None:
         done_by = [future.result(SOON) for future in futures]
         assert 1 + done_by.count(few) <= 5
         wait_until(partial(has_left, executor, few))
+
+
+@pytest.mark.parametrize("dispatcher", [True, False])
+def test_daemons_do_as_many_tasks_as_they_may(dispatcher: bool) -> None:
+    with listening(dispatcher=dispatcher) as executor:
+        for may in (1, 1, 1, 3, 30):
+            executor.launch_local(1, max_tasks=may)
+        futures = [executor.submit(mischief.own_pid) for _ in range(36)]
+        done_by = Counter(future.result(SOON) for future in futures)
+        assert sorted(done_by.values()) == [1, 1, 1, 3, 30]
+        wait_until(lambda: not pids(executor))
+
+
+def test_a_task_that_a_daemon_died_of_is_one_of_those_that_it_may_do() -> None:
+    with listening() as executor:
+        [command] = executor.launch_remote(1, max_tasks=2)
+        keeper = subprocess.Popen(["/bin/sh", "-c", f"exec env {command}"])
+        with keeper:
+            error = executor.submit(mischief.exit_at_once).exception(SOON)
+            assert isinstance(error, DaemonLostError)
+            assert executor.submit(mischief.answer).result(SOON) == 42
+            assert keeper.wait(SOON) == 0
+
+
+def test_a_daemon_is_not_idle_while_it_starts() -> None:
+    with listening(initializer=time.sleep, initargs=(0.5,)) as executor:
+        future = executor.submit(mischief.answer)
+        executor.launch_local(1, idle_time=0.1)
+        assert future.result(SOON) == 42
+        assert executor.info().cumulative == 1
+
+
+def test_a_daemon_is_not_idle_while_it_does_what_all_do() -> None:
+    with listening() as executor:
+        executor.launch_local(1, idle_time=0.5)
+        executor.wait_ready(SOON)
+        executor.everywhere(time.sleep, 1.0)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+        assert executor.info().cumulative == 1
 
 
 @pytest.mark.parametrize("cleanup", [True, False])
