@@ -456,7 +456,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         if self._reception is not None:
             self._check_not_shut_down()
             # This process listens already: who finds nobody there, comes too late for good.
-            self._launch(self._plan(_here(self._python), n, {"retry": 2.0, **options}), n)
+            submissions = self._plan(_here(self._python), n, {"retry": 2.0, **options})
+            self._launch(submissions, n, stay=_stays(options))
             self._most += n
         elif options:
             raise TypeError(
@@ -509,7 +510,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         launcher = remote or self._remote
         if launcher is None:
             return self._reception.shell_commands(self._python, n, **options)
-        answers = self._launch(self._plan(launcher, n, options), n)
+        answers = self._launch(self._plan(launcher, n, options), n, stay=_stays(options))
         self._most += n
         return answers
 
@@ -572,7 +573,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         def launch(count: int) -> None:
             # An executor that was dropped must not live on for its daemons.
             if (owner := executor()) is not None and not owner._is_shut_down:
-                owner._launch(owner._plan(launcher, count, options), count)
+                submissions = owner._plan(launcher, count, options)
+                owner._launch(submissions, count, stay=_stays(options))
 
         self._host.adapt(policy, launch)
 
@@ -589,12 +591,14 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             self._reception.entrance.close()
             raise
 
-    def _launch(self, submissions: "Sequence[Submission]", n: int) -> list[str]:
+    def _launch(
+        self, submissions: "Sequence[Submission]", n: int, *, stay: bool = False
+    ) -> list[str]:
         from .launchers import launch
 
         launched = launch(submissions)
         commands = [one.process for one in launched if one.process is not None]
-        self._host.expect_daemons(n, commands)
+        self._host.expect_daemons(n, commands, stay=stay)
         return [one.output for one in launched]
 
     def _launch_soon(self, submissions: "Sequence[Submission]", n: int) -> None:
@@ -886,6 +890,10 @@ def _reception(
 
     urls = host_url(tls=True) if url is None else url
     return Reception(urls, tls, tls_password, tls_cert, tls_minimum)
+
+
+def _stays(options: dict[str, Any]) -> bool:
+    return options.get("autoexit") == "never"
 
 
 def _here(python: str | None) -> "Launcher":

@@ -117,6 +117,11 @@ class Dispatcher:
         return self._closing and not self._tasks.open and not self._fleet.daemons
 
     @property
+    def is_closing(self) -> bool:
+        """Whether daemons are let go because nothing is left to do, and nothing will be."""
+        return self._closing and not self._tasks.open
+
+    @property
     def is_broken(self) -> bool:
         """Whether the dispatcher has given up on starting daemons."""
         return self._fleet.broken

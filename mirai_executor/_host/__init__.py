@@ -272,7 +272,11 @@ class Host:
         self._put(DaemonsAdded(count))
 
     def expect_daemons(
-        self, count: int, processes: Iterable[subprocess.Popen[bytes]] = ()
+        self,
+        count: int,
+        processes: Iterable[subprocess.Popen[bytes]] = (),
+        *,
+        stay: bool = False,
     ) -> None:
         """Note that so many daemons more have been asked for, which come by themselves.
 
@@ -280,10 +284,11 @@ class Host:
             count: How many.
             processes: Commands that have started them, and run as long as they do. They are seen
                 to, or ended if this raises.
+            stay: Whether those are left alone when this host ends.
         """
         kept = tuple(processes)
         try:
-            self._ask(lambda loop: loop.expect_daemons(count, kept))
+            self._ask(lambda loop: loop.expect_daemons(count, kept, stay=stay))
         except BaseException:
             from mirai_executor.launchers import stop
 

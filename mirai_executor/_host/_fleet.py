@@ -220,13 +220,13 @@ class Fleet:
         if isinstance(daemon, LocalDaemon):
             self._stops.add((id_, task), time.monotonic())
 
-    def dismiss(self, id_: DaemonId) -> None:
-        """Let a daemon leave."""
+    def dismiss(self, id_: DaemonId, *, closing: bool = False) -> None:
+        """Let a daemon leave, for another host if this one is closing and its keeper likes to."""
         if id_ in self._held:
             self._drop(id_)
             return
         self._daemons[id_].dismissed = True
-        self.send(id_, _wire.Leave())
+        self.send(id_, _wire.Leave(closing))
 
     def kill(self, id_: DaemonId, *, overdue: bool = False) -> None:
         """End a daemon and all that its tasks have started; the keeper of an overdue one goes."""
@@ -511,10 +511,10 @@ class Fleet:
 
     # What others ask
 
-    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
-        """See to commands that have started daemons, until they end."""
+    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]", *, stay: bool) -> None:
+        """See to commands that have started daemons, until they end, or this host if they stay."""
         self._command_error = None
-        self._commands.keep(processes)
+        self._commands.keep(processes, stay=stay)
 
     @property
     def awaits_daemons(self) -> bool:

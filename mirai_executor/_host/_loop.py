@@ -186,7 +186,7 @@ class Loop:
             InterruptTask: lambda command: self._fleet.interrupt(command.daemon, command.task),
             LaunchDaemon: lambda command: self._fleet.launch(command.daemon),
             KillDaemon: lambda c: self._fleet.kill(c.daemon, overdue=c.overdue),
-            DismissDaemon: lambda command: self._fleet.dismiss(command.daemon),
+            DismissDaemon: self._dismiss,
         }
 
     # For other threads
@@ -467,10 +467,12 @@ class Loop:
 
     # Daemons elsewhere
 
-    def expect_daemons(self, count: int, processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    def expect_daemons(
+        self, count: int, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool
+    ) -> None:
         """Take in that daemons were asked for; see to the commands for it, until they end."""
         self.handle(DaemonsAdded(count))
-        self._fleet.keep_commands(processes)
+        self._fleet.keep_commands(processes, stay=stay)
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""
@@ -519,6 +521,9 @@ class Loop:
         if self._fleet.awaits_daemons and not is_late:
             return
         self._closes_at = None
+        self._close_door()
+
+    def _close_door(self) -> None:
         if self._door is None:
             return
         self._door.close()
@@ -528,6 +533,14 @@ class Loop:
         self.handle(EntranceClosed())
 
     # Ends
+
+    def _dismiss(self, command: DismissDaemon) -> None:
+        closing = self._dispatcher.is_closing
+        self._fleet.dismiss(command.daemon, closing=closing)
+        if closing and self._door is not None:
+            # Who stays, looks for the next host at once. Soon, as this may be a callback of a
+            # listener's.
+            self._post(self._close_door)
 
     def terminate(self, signum: int) -> None:
         """End every daemon by a signal, and those that live on by SIGKILL a little later."""

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from dataclasses import replace
@@ -77,7 +76,7 @@ class _Keeper:
         """
         retry = self._options.retry
         if self.was_connected:
-            retry = math.inf if self._stays else _BACK_AGAIN
+            retry = self._patience() if self._stays else _BACK_AGAIN
         link = connect(self._options.urls, self._credentials, retry)
         self.was_connected = True
         with contextlib.closing(link):
@@ -95,6 +94,11 @@ class _Keeper:
         is_over = end is End.LEFT or (end is End.CUT_OFF and not self._stays)
         is_over = is_over or self._rest_of_options().max_tasks == 0
         return not (is_over or self.is_broken or self._end_at <= time.monotonic())
+
+    def _patience(self) -> float:
+        """Return for how many seconds to wait for the next host; nobody else ends this then."""
+        idle = self._options.idle_time
+        return min(math.inf if idle is None else idle, self._end_at - time.monotonic())
 
     def _rest_of_options(self) -> Options:
         """Return the options without the tasks that have been begun already."""
@@ -122,5 +126,6 @@ def _terminate(signum: int, _: object) -> None:
 
 def _say(code: ExitCode, why: str) -> ExitCode:
     where = f"mirai-executor daemon (pid {os.getpid()} on {socket.gethostname()})"
-    sys.stderr.write(f"{where}: {why}\n")
+    with contextlib.suppress(OSError):  # who has started it may be gone
+        os.write(2, f"{where}: {why}\n".encode(errors="replace"))
     return code

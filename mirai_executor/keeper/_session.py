@@ -41,7 +41,7 @@ class End(Enum):
     LEFT = auto()  # the host let the daemon go
     CRASHED = auto()  # the daemon died, or was killed
     SPOILT = auto()  # the daemon could not clean up behind a task, and made room for another
-    CUT_OFF = auto()  # the host is gone
+    CUT_OFF = auto()  # the host is gone, or about to be
     OVERDUE = auto()  # the daemon was not ready in the time that the host gives it
     WRONG_MODE = auto()  # the host works with a dispatcher, or without, and was to do otherwise
 
@@ -75,6 +75,7 @@ class Session:
         now = time.monotonic()
         self._end: End | None = None
         self._is_leaving = False  # the host has let the daemon go
+        self._host_closes = False  # that was because its executor ends
         self._wants_to_leave = self._host_is_gone = False
         self._open = 0  # tasks that the daemon has, and has not answered
         self.begun = self._received = 0  # the latter: tasks that have ever come
@@ -166,7 +167,9 @@ class Session:
         if _wire.is_tasks(data):
             self._pass_tasks(data)
         elif not _wire.is_for_keeper(data):
-            self._is_leaving = self._is_leaving or _wire.is_leave(data)
+            if _wire.is_leave(data):
+                self._is_leaving = True
+                self._host_closes = _wire.decode(data) == _wire.Leave(closing=True)
             self._send(self._daemon.link, data)
         else:
             self._obey(_wire.decode(data))
@@ -292,6 +295,8 @@ class Session:
         if self._wants_to_leave:
             return End.LEFT
         if self._is_leaving and code == 0:
+            if self._host_closes:
+                return End.CUT_OFF
             return End.SPOILT if self._is_spoilt else End.LEFT
         return End.CUT_OFF if self._host_is_gone else End.CRASHED
 

@@ -402,7 +402,7 @@ def test_with_autoexit_finish_a_task_ends_though_its_host_is_killed(tmp_path: Pa
         assert done.exists()
 
 
-def test_with_autoexit_never_a_daemon_serves_the_next_host(
+def test_with_autoexit_never_a_daemon_serves_the_next_host_and_the_one_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"ipc://{tmp_path / 'door'}"
@@ -423,9 +423,38 @@ def test_with_autoexit_never_a_daemon_serves_the_next_host(
         assignments = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
         name = "MIRAI_EXECUTOR_SECRET"
         monkeypatch.setenv(name, assignments[name])
+        for _ in range(2):
+            with MiraiExecutor(url=url) as executor:
+                assert executor.submit(mischief.answer).result(SOON) == 42
+        daemon.terminate()
+        assert daemon.wait(SOON) == 143
+
+
+def test_with_autoexit_never_a_daemon_that_a_host_has_launched_outlives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIRAI_EXECUTOR_SECRET", "5a" * 32)
+    url = f"ipc://{tmp_path / 'door'}"
+    code = f"""
+        executor = MiraiExecutor(url={url!r})
+        executor.launch_local(2, autoexit="never")
+        executor.wait_ready()
+        tell_pids(executor)
+    """
+    with script(code) as host:  # which ends what is left
+        keepers = {int(pid) for pid in host.line().split()[2:]}
+        assert host.process.wait(SOON) == 0
         with MiraiExecutor(url=url) as executor:
-            assert executor.submit(mischief.answer).result(SOON) == 42
-        assert daemon.wait(SOON) == 0
+            executor.wait_ready(SOON, count=2)
+            assert {keeper_of(pid).pid for pid in pids(executor)} == keepers
+
+
+def test_a_daemon_that_stays_waits_no_longer_than_its_idle_time(tmp_path: Path) -> None:
+    with MiraiExecutor(url=f"ipc://{tmp_path / 'door'}") as executor:
+        [command] = executor.launch_remote(1, autoexit="never", idle_time=1.0)
+        daemon = subprocess.Popen(["/bin/sh", "-c", f"exec env {command}"])
+        assert executor.submit(mischief.answer).result(SOON) == 42
+    assert daemon.wait(SOON) == 0
 
 
 def test_tasks_that_no_daemon_has_come_for_do_not_hold_up_the_exit() -> None:
