@@ -24,6 +24,7 @@ class AlarmKind(IntEnum):
     IDLE = 4  # a daemon had no task for long enough
     LEAVE = 5  # a dismissed daemon did not end
     OVERDUE = 6  # a frame takes much longer than was expected
+    VAIN = 7  # nobody has come after a daemon that cannot be used
 
 
 class Alarm(NamedTuple):
@@ -87,6 +88,8 @@ class Alarms:
         if alarm.kind is AlarmKind.RUN_TIMEOUT:
             task = self._tasks.open.get(alarm.task)
             return task is not None and task.daemon == alarm.daemon
+        if alarm.kind is AlarmKind.VAIN:
+            return alarm.period == self._fleet.last_id and not self._fleet.broken
         daemon = self._fleet.daemons.get(alarm.daemon)
         return daemon is not None and _concerns(alarm, daemon)
 

@@ -97,7 +97,8 @@ class Fleet:
         self.wanted = 0  # so many are to be had, whether there is work for them or not
         self._failed_starts: deque[float] = deque(maxlen=policy.failed_starts)
         self.counts = dict.fromkeys(DaemonState, 0)
-        self._last_id = 0
+        self.last_id = 0  # of the daemon that was added last
+        self.missing = 0  # were asked for and have not come, where they come by themselves
 
     @property
     def ready_count(self) -> int:
@@ -139,10 +140,11 @@ class Fleet:
 
     def add(self, *, launched: bool) -> Daemon:
         """Expect one more daemon."""
-        self._last_id += 1
+        self.last_id += 1
         policy = self._policy
+        self.missing -= not launched  # below 0 where some came without being asked for
         daemon = Daemon(
-            DaemonId(self._last_id),
+            DaemonId(self.last_id),
             launched,
             deque(self.broadcasts),
             policy.max_tasks,

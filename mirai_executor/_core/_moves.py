@@ -245,10 +245,14 @@ class Moves:
 
     def dismiss(self, daemon: Daemon, now: float) -> list[Command]:
         """Let a free daemon end by itself."""
+        self.let_leave(daemon, now)
+        return [DismissDaemon(daemon.id)]
+
+    def let_leave(self, daemon: Daemon, now: float) -> None:
+        """Note that a daemon has been let go."""
         self._fleet.retire(daemon, DaemonState.LEAVING)
         self._redeal(daemon)
         self._alarms.set(now + self._policy.leave_grace, AlarmKind.LEAVE, daemon=daemon.id)
-        return [DismissDaemon(daemon.id)]
 
     def kill(self, daemon: Daemon, *, overdue: bool = False) -> list[Command]:
         """End a daemon, whatever it does."""

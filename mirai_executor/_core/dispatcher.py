@@ -227,6 +227,7 @@ class Dispatcher:
             self._fleet.want(self._fleet.usable_count + event.count)
         if not (self._policy.launches or self._entrance_is_closed):
             self._fleet.broken = False  # they are on their way
+            self._fleet.missing += event.count
         return ()
 
     def _daemon_ready(self, event: DaemonReady, now: float) -> Iterable[Command]:
@@ -257,6 +258,17 @@ class Dispatcher:
         return [*commands, *(self._moves.give_up() if self._fleet.broken else ())]
 
     def _initializer_failed(self, event: InitializerFailed, now: float) -> Iterable[Command]:
+        daemon = self._fleet.daemons.get(event.daemon)
+        if self._policy.launches or daemon is None:  # the others are no different
+            return self._moves.give_up()
+        # Where they come from several machines, this one may lack something.
+        self._moves.let_leave(daemon, now)
+        if self._fleet.usable_count:
+            return ()
+        if self._fleet.missing > 0:
+            latest = now + self._policy.start_timeout
+            self._alarms.set(latest, AlarmKind.VAIN, period=self._fleet.last_id)
+            return ()
         return self._moves.give_up()
 
     def _launch_failed(self, event: LaunchFailed, now: float) -> Iterable[Command]:
@@ -350,6 +362,8 @@ class Dispatcher:
                 return self._moves.hurry(self._fleet.daemons[alarm.daemon])
             case AlarmKind.IDLE:
                 return self._moves.dismiss(self._fleet.daemons[alarm.daemon], now)
+            case AlarmKind.VAIN:
+                return self._moves.give_up()
             case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE:
                 daemon = self._fleet.daemons[alarm.daemon]
                 return self._moves.kill(daemon, overdue=alarm.kind is AlarmKind.START)

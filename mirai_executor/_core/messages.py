@@ -98,6 +98,8 @@ class DaemonLost(Record):
 
 
 class InitializerFailed(Record):
+    """The daemon cannot be used, and has been let go."""
+
     daemon: DaemonId
 
 

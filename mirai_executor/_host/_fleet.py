@@ -379,7 +379,13 @@ class Fleet:
     def _on_initializer_failed(
         self, id_: DaemonId, daemon: Daemon, frame: _wire.InitFailed
     ) -> None:
-        self.losses.note_initializer(decode_apart(frame.payload), daemon)
+        cause = decode_apart(frame.payload)
+        self.losses.note_initializer(cause, daemon)
+        if isinstance(daemon, RemoteDaemon):
+            what = f"{type(cause).__name__}: {cause}"
+            _LOG.warning(
+                "the initializer failed on %s, whose daemon leaves: %s", daemon.host, what
+            )
         self.dismiss(id_)
         self._listener.handle(InitializerFailed(id_))
 

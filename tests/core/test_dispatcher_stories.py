@@ -678,6 +678,51 @@ def test_while_a_daemon_is_there_tasks_wait_for_it_whoever_is_never_ready(
     ]
 
 
+def test_an_initializer_that_fails_on_one_machine_costs_that_daemon(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(2, launches=False)
+    good, bad = open_to_all.adopt_daemon(0), open_to_all.adopt_daemon(0)
+    open_to_all.handle(DaemonReady(good), 1)
+    submit(open_to_all, T1, T2)
+    assert open_to_all.handle(InitializerFailed(bad), 2) == []
+    assert open_to_all.view().daemons[bad].state is DaemonState.LEAVING
+    assert open_to_all.handle(DaemonLost(bad), 3) == []
+    assert open_to_all.handle(result_arrived(good, T1), 4) == [
+        resolve(T1),
+        SendTasks(good, (T2,)),
+    ]
+    assert not open_to_all.is_broken
+
+
+def test_tasks_fail_once_the_initializer_has_failed_on_all_machines(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(0, launches=False)
+    open_to_all.handle(DaemonsAdded(3), 0)
+    submit(open_to_all, T1)
+    first, second = open_to_all.adopt_daemon(1), open_to_all.adopt_daemon(1)
+    assert open_to_all.handle(InitializerFailed(first), 2) == [], "the second starts"
+    assert open_to_all.handle(InitializerFailed(second), 3) == [], "a third is on its way"
+    third = open_to_all.adopt_daemon(4)
+    assert open_to_all.handle(InitializerFailed(third), 5) == [FailTask(T1, Failure.BROKEN)]
+    assert open_to_all.is_broken
+
+
+def test_whoever_is_on_the_way_when_an_initializer_fails_has_the_time_of_a_start(
+    dispatch: Dispatch,
+) -> None:
+    open_to_all = dispatch(0, launches=False, start_timeout=60.0, leave_grace=10.0)
+    open_to_all.handle(DaemonsAdded(3), 0)
+    submit(open_to_all, T1)
+    for at in (1, 50):
+        bad = open_to_all.adopt_daemon(at)
+        assert open_to_all.handle(InitializerFailed(bad), at) == []
+        open_to_all.handle(DaemonLost(bad), at + 1)
+    assert open_to_all.expire(61) == [], "the second has come in time"
+    assert open_to_all.next_deadline() == 110
+    assert open_to_all.expire(110) == [FailTask(T1, Failure.BROKEN)]
+    late = open_to_all.adopt_daemon(120)
+    open_to_all.handle(DaemonReady(late), 121)
+    assert submit(open_to_all, T2, now=122) == [SendTasks(late, (T2,))]
+
+
 def test_once_no_daemon_can_come_any_more_nothing_waits_for_one(dispatch: Dispatch) -> None:
     open_to_all = dispatch(1, launches=False)
     submit(open_to_all, T1)

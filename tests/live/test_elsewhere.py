@@ -252,6 +252,47 @@ def test_a_daemon_may_ask_for_a_host_with_or_without_a_dispatcher(dispatcher: bo
         assert executor.submit(mischief.answer).result(SOON) == 42
 
 
+def fail_unless(gate: Path) -> None:
+    if not gate.exists():
+        raise RuntimeError("this machine lacks a file")
+
+
+def test_an_initializer_that_fails_on_one_machine_costs_that_daemon(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    needed, gate = tmp_path / "needed", tmp_path / "gate"
+    needed.touch()
+    os.mkfifo(gate)
+    with listening(1, initializer=fail_unless, initargs=(needed,)) as executor:
+        [healthy] = pids(executor)
+        runs = executor.submit(mischief.block_until_open, gate)
+        waits = executor.submit(mischief.own_pid)
+        needed.unlink()
+        executor.launch_local(1)
+        wait_until(lambda: "the initializer failed" in caplog.text)
+        assert f"failed on {socket.gethostname()}" in caplog.text
+        wait_until(lambda: pids(executor) == [healthy])
+        gate.write_bytes(b"go")
+        assert runs.result(SOON) == b"go"
+        assert waits.result(SOON) == healthy
+
+
+def test_an_initializer_that_fails_everywhere_names_the_machine_and_others_may_come(
+    tmp_path: Path,
+) -> None:
+    needed = tmp_path / "needed"
+    with listening(initializer=fail_unless, initargs=(needed,)) as executor:
+        future = executor.submit(mischief.answer)
+        executor.launch_local(3)
+        error = future.exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert f"failed on {socket.gethostname()}: RuntimeError" in str(error)
+        wait_until(lambda: not pids(executor))
+        needed.touch()
+        executor.launch_local(1)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
 # Losses
 
 
