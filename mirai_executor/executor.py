@@ -728,7 +728,9 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and end the daemons when those already submitted have finished.
 
-        Safe from any thread, and may be called more than once.
+        Safe from any thread, and may be called more than once. Where daemons connect to a ``url``,
+        and none is there or has been asked for, waiting tasks end in :class:`LaunchError` after
+        ``start_timeout``; when an error leaves the ``with``, also if some have been asked for.
 
         Args:
             wait: Whether to return only when the daemons have ended. In a callback of a future, it
@@ -793,6 +795,9 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         if exc_type is not None and issubclass(exc_type, (KeyboardInterrupt, SystemExit)):
             self._abort()
             return
+        if exc_type is not None and self._reception is not None:
+            # Nobody waits for ever in an error for daemons that may never come.
+            self._host.shutdown(cancel_queued=False, hurried=True)
         try:
             self.shutdown(wait=True)
         except KeyboardInterrupt:

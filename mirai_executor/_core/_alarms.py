@@ -24,7 +24,7 @@ class AlarmKind(IntEnum):
     IDLE = 4  # a daemon had no task for long enough
     LEAVE = 5  # a dismissed daemon did not end
     OVERDUE = 6  # a frame takes much longer than was expected
-    VAIN = 7  # nobody has come after a daemon that cannot be used
+    VAIN = 7  # nobody has come to do what waits
 
 
 class Alarm(NamedTuple):

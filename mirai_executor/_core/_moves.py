@@ -222,6 +222,11 @@ class Moves:
         self._tasks.requeue(back)
         return commands
 
+    def await_anybody(self, now: float) -> None:
+        """Give up unless another daemon comes in the time that a start may take."""
+        latest = now + self._policy.start_timeout
+        self._alarms.set(latest, AlarmKind.VAIN, period=self._fleet.last_id)
+
     def give_up(self) -> list[Command]:
         """Give up on daemons that cannot come: nothing may wait for them."""
         self._fleet.broken = True

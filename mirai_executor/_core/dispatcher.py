@@ -76,6 +76,7 @@ class Dispatcher:
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
         self._closing = False  # once no task is open, the daemons go
         self._cancelling = False  # what has not begun will not begin
+        self._hurried = False  # nor does it wait for whoever takes long to come
         self._entrance_is_closed = False  # none comes any more but those that are launched
 
     # What the shell asks
@@ -255,7 +256,15 @@ class Dispatcher:
         if in_vain and self._fleet.count_failed_start(now):
             # Where they come by themselves, nothing is started in vain, and others may work.
             self._fleet.broken |= self._policy.launches or not self._fleet.daemons
+        self._await_no_longer_than_needed(now)
         return [*commands, *(self._moves.give_up() if self._fleet.broken else ())]
+
+    def _await_no_longer_than_needed(self, now: float) -> None:
+        """See to it that a shutdown does not wait for ever for daemons that nobody starts."""
+        if not self._closing or self._policy.launches or self._fleet.usable_count:
+            return
+        if self._tasks.queue and (self._hurried or self._fleet.missing <= 0):
+            self._moves.await_anybody(now)
 
     def _initializer_failed(self, event: InitializerFailed, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
@@ -266,8 +275,7 @@ class Dispatcher:
         if self._fleet.usable_count:
             return ()
         if self._fleet.missing > 0:
-            latest = now + self._policy.start_timeout
-            self._alarms.set(latest, AlarmKind.VAIN, period=self._fleet.last_id)
+            self._moves.await_anybody(now)
             return ()
         return self._moves.give_up()
 
@@ -309,6 +317,7 @@ class Dispatcher:
     def _stop(self, event: ShutdownRequested, spared: int, now: float) -> list[Command]:
         self._closing = True
         self._cancelling |= event.cancel_queued
+        self._hurried |= event.hurried
         self._fleet.want_no_more()
         commands: list[Command] = []
         taken = set(itertools.islice(self._tasks.queue, spared))
@@ -321,6 +330,7 @@ class Dispatcher:
                 commands += self._moves.drop_broadcasts(daemon)
             if event.cancel_running and daemon.broadcasting:
                 commands += self._moves.kill(daemon)
+        self._await_no_longer_than_needed(now)
         return commands
 
     def _kill_requested(self, event: KillRequested, now: float) -> Iterable[Command]:

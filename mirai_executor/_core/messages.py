@@ -127,8 +127,15 @@ class EverywhereRequested(Record):
 
 
 class ShutdownRequested(Record):
+    """Take no more tasks, and end with those that are open.
+
+    Where daemons come by themselves, those tasks wait no longer than a start may take for one of
+    whom nobody knows; if the shutdown is ``hurried``, for one that has been asked for neither.
+    """
+
     cancel_queued: bool = False
     cancel_running: bool = False
+    hurried: bool = False
 
 
 class KillRequested(Record):

@@ -363,10 +363,12 @@ class Host:
 
     # Ends
 
-    def shutdown(self, *, cancel_queued: bool, cancel_running: bool = False) -> None:
+    def shutdown(
+        self, *, cancel_queued: bool, cancel_running: bool = False, hurried: bool = False
+    ) -> None:
         """Take no more tasks, and end when those accepted have ended. Returns at once."""
         if self._has_started:
-            self._put(ShutdownRequested(cancel_queued, cancel_running))
+            self._put(ShutdownRequested(cancel_queued, cancel_running, hurried))
 
     def close_entrance(self) -> None:
         """Let no daemon in any more. Returns at once."""

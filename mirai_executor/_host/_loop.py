@@ -252,12 +252,28 @@ class Loop:
 
     def _expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
-        self._carry_out(self._dispatcher.expire(now))
+        commands = self._dispatcher.expire(now)
+        in_vain = [c for c in commands if type(c) is FailTask and c.failure is Failure.BROKEN]
+        if in_vain:
+            self._say_what_waited(len(in_vain))
+        self._carry_out(commands)
         self._fleet.expire(now)
         if self._door is not None:
             self._door.expire(now)
         if self._elastic is not None:
             self._elastic.expire(now)
+
+    def _say_what_waited(self, count: int) -> None:
+        """Report tasks that fail because no daemon has come for them."""
+        seconds, losses = self._start_timeout, self._fleet.losses
+        if losses.why_none is None:
+            losses.why_none = LaunchError(f"no daemon has connected for {seconds:g} s")
+        _LOG.warning(
+            "%d tasks fail after they have waited for a daemon for the last %g s: %s",
+            count,
+            seconds,
+            losses.why_none,
+        )
 
     def _take_in(self, count: int) -> None:
         """Take so many items in, with submissions that follow each other as one."""

@@ -723,6 +723,37 @@ def test_whoever_is_on_the_way_when_an_initializer_fails_has_the_time_of_a_start
     assert submit(open_to_all, T2, now=122) == [SendTasks(late, (T2,))]
 
 
+def test_a_shutdown_does_not_wait_for_ever_for_daemons_that_nobody_starts(
+    dispatch: Dispatch,
+) -> None:
+    open_to_all = dispatch(0, launches=False, start_timeout=60.0)
+    submit(open_to_all, T1, T2)
+    assert open_to_all.handle(ShutdownRequested(), 10) == []
+    assert open_to_all.next_deadline() == 70
+    daemon = open_to_all.adopt_daemon(69)
+    assert open_to_all.expire(70) == [], "one has come in time"
+    assert open_to_all.handle(DaemonReady(daemon), 71) == [SendTasks(daemon, (T1,))]
+    assert open_to_all.handle(DaemonLost(daemon, (T1,)), 80) == [
+        FailTask(T1, Failure.DAEMON_LOST, daemon)
+    ]
+    assert open_to_all.next_deadline() == 140
+    assert open_to_all.expire(140) == [FailTask(T2, Failure.BROKEN)]
+    assert open_to_all.is_finished
+
+
+@pytest.mark.parametrize(("hurried", "deadline"), [(False, None), (True, 70)])
+def test_a_shutdown_waits_for_daemons_that_were_asked_for_unless_it_is_hurried(
+    dispatch: Dispatch, hurried: bool, deadline: float | None
+) -> None:
+    open_to_all = dispatch(0, launches=False, start_timeout=60.0)
+    open_to_all.handle(DaemonsAdded(1), 0)
+    submit(open_to_all, T1)
+    assert open_to_all.handle(ShutdownRequested(hurried=hurried), 10) == []
+    assert open_to_all.next_deadline() == deadline
+    daemon = open_to_all.adopt_daemon(20)
+    assert open_to_all.handle(DaemonReady(daemon), 21) == [SendTasks(daemon, (T1,))]
+
+
 def test_once_no_daemon_can_come_any_more_nothing_waits_for_one(dispatch: Dispatch) -> None:
     open_to_all = dispatch(1, launches=False)
     submit(open_to_all, T1)

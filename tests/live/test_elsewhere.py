@@ -23,7 +23,13 @@ import pytest
 from elsewhere import new_url
 from live import hosts, mischief
 from live.mischief import SOON, Bell, Tally
-from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, TaskTimeoutError
+from mirai_executor import (
+    DaemonLostError,
+    LaunchError,
+    MiraiExecutor,
+    TaskTimeoutError,
+    remote_config,
+)
 from mirai_executor._reception import Here
 from mirai_executor._transport import Link
 from mirai_executor.credentials import (
@@ -496,6 +502,26 @@ def test_a_daemon_that_stays_waits_no_longer_than_its_idle_time(tmp_path: Path) 
         daemon = subprocess.Popen(["/bin/sh", "-c", f"exec env {command}"])
         assert executor.submit(mischief.answer).result(SOON) == 42
     assert daemon.wait(SOON) == 0
+
+
+@pytest.mark.parametrize("asked_for", [0, 2])
+def test_an_error_that_leaves_an_executor_does_not_wait_for_ever_for_daemons(
+    asked_for: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    futures = []
+
+    def wait_in_vain() -> None:
+        with MiraiExecutor(url=new_url(), start_timeout=0.5) as executor:
+            executor.launch_remote(asked_for, remote_config("true"))  # accepted, and never run
+            futures.extend([executor.submit(abs, -n) for n in range(3)])
+            futures[0].result(timeout=0.01)
+
+    with pytest.raises(TimeoutError):
+        wait_in_vain()
+    assert all(isinstance(future.exception(0), LaunchError) for future in futures)
+    [warning] = caplog.messages
+    assert "3 tasks fail" in warning
+    assert "0.5 s" in warning
 
 
 def test_tasks_that_no_daemon_has_come_for_do_not_hold_up_the_exit() -> None:
