@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ._arguments import check_count, check_options, check_seconds
 from ._host import Entrance
-from ._transport import listen
+from ._transport import listen, rehearse
 from .credentials import (
     Certificate,
     DaemonCredentials,
@@ -183,8 +183,28 @@ def _certificate(
                 f"tls_minimum needs an encrypted address such as tls+tcp://, not {urls[0]}"
             )
         return None
-    found = make_certificate() if tls is None else load_certificate(tls, password, authority)
-    return replace(found, tls_minimum=oldest)
+    if tls is None:
+        return replace(make_certificate(), tls_minimum=oldest)
+    found = replace(load_certificate(tls, password, authority), tls_minimum=oldest)
+    if (
+        found.authority
+    ):  # else daemons trust what their machine does, which may differ from this one
+        _check_trust(found)
+    return found
+
+
+def _check_trust(certificate: Certificate) -> None:
+    """Try out here what daemons would only complain of where they run."""
+    import ssl
+
+    try:
+        rehearse(certificate)
+    except ssl.SSLError as error:
+        why = getattr(error, "verify_message", None) or error.reason or str(error)
+        raise ValueError(
+            f"daemons would not trust the certificate in tls, by the name that it bears, "
+            f"{certificate.server_name!r}, and with what they are given to trust: {why}"
+        ) from error
 
 
 def _is_private(url: Url) -> bool:

@@ -516,7 +516,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         if self._reception is not None:
             self._check_not_shut_down()
             # This process listens already: who finds nobody there, comes too late for good.
-            self._launch(self._plan(_here(self._python), n, {"retry": 2.0, **options}), n)
+            submissions = self._plan(_here(self._python), n, {"retry": 2.0, **options})
+            self._launch(submissions, n, stay=_stays(options))
             self._most += n
         elif options:
             raise TypeError(
@@ -569,7 +570,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         launcher = remote or self._remote
         if launcher is None:
             return self._reception.shell_commands(self._python, n, **options)
-        answers = self._launch(self._plan(launcher, n, options), n)
+        answers = self._launch(self._plan(launcher, n, options), n, stay=_stays(options))
         self._most += n
         return answers
 
@@ -632,7 +633,8 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         def launch(count: int) -> None:
             # An executor that was dropped must not live on for its daemons.
             if (owner := executor()) is not None and not owner._is_shut_down:
-                owner._launch(owner._plan(launcher, count, options), count)
+                submissions = owner._plan(launcher, count, options)
+                owner._launch(submissions, count, stay=_stays(options))
 
         self._host.adapt(policy, launch)
 
@@ -649,12 +651,14 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             self._reception.entrance.close()
             raise
 
-    def _launch(self, submissions: "Sequence[Submission]", n: int) -> list[str]:
+    def _launch(
+        self, submissions: "Sequence[Submission]", n: int, *, stay: bool = False
+    ) -> list[str]:
         from .launchers import launch
 
         launched = launch(submissions)
         commands = [one.process for one in launched if one.process is not None]
-        self._host.expect_daemons(n, commands)
+        self._host.expect_daemons(n, commands, stay=stay)
         return [one.output for one in launched]
 
     def _launch_soon(self, submissions: "Sequence[Submission]", n: int) -> None:
@@ -742,7 +746,9 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and end the daemons when those already submitted have finished.
 
-        Safe from any thread, and may be called more than once.
+        Safe from any thread, and may be called more than once. Where daemons connect to a ``url``,
+        and none is there or has been asked for, waiting tasks end in :class:`LaunchError` after
+        ``start_timeout``; when an error leaves the ``with``, also if some have been asked for.
 
         Args:
             wait: Whether to return only when the daemons have ended. In a callback of a future, it
@@ -807,6 +813,9 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
         if exc_type is not None and issubclass(exc_type, (KeyboardInterrupt, SystemExit)):
             self._abort()
             return
+        if exc_type is not None and self._reception is not None:
+            # Nobody waits for ever in an error for daemons that may never come.
+            self._host.shutdown(cancel_queued=False, hurried=True)
         try:
             self.shutdown(wait=True)
         except KeyboardInterrupt:
@@ -906,6 +915,10 @@ def _reception(
 
     urls = host_url(tls=True) if url is None else url
     return Reception(urls, tls, tls_password, tls_cert, tls_minimum)
+
+
+def _stays(options: dict[str, Any]) -> bool:
+    return options.get("autoexit") == "never"
 
 
 def _here(python: str | None) -> "Launcher":

@@ -27,6 +27,7 @@ class AlarmKind(IntEnum):
     SHARE = 7  # a daemon's share of a broadcast was not done in time
     SHARE_RUN = 8  # it ran too long
     SHARE_GRACE = 9  # it did not stop
+    VAIN = 10  # nobody has come to do what waits
 
 
 class Alarm(NamedTuple):
@@ -90,6 +91,8 @@ class Alarms:
         if alarm.kind is AlarmKind.RUN_TIMEOUT:
             task = self._tasks.open.get(alarm.task)
             return task is not None and task.daemon == alarm.daemon
+        if alarm.kind is AlarmKind.VAIN:
+            return alarm.period == self._fleet.last_id and not self._fleet.broken
         daemon = self._fleet.daemons.get(alarm.daemon)
         return daemon is not None and _concerns(alarm, daemon)
 

@@ -21,6 +21,8 @@ class Daemon(Mutable):
     id: DaemonId
     launched: bool  # by us; False for one that came by itself
     due: deque[BroadcastId]  # to be run before its next task; the first runs if ``broadcasting``
+    max_tasks: int | None = None  # after which it leaves
+    idle_timeout: float | None = None  # seconds without a task after which it leaves
     state: DaemonState = DaemonState.STARTING
     # Sent and unanswered, ended or not, in this order; and how long each is expected to take.
     held: dict[TaskId, float | None] = made_by(factory=dict)
@@ -105,7 +107,8 @@ class Fleet:
         self.wanted = 0  # so many are to be had, whether there is work for them or not
         self._failed_starts: deque[float] = deque(maxlen=policy.failed_starts)
         self.counts = dict.fromkeys(DaemonState, 0)
-        self._last_id = 0
+        self.last_id = 0  # of the daemon that was added last
+        self.missing = 0  # were asked for and have not come, where they come by themselves
 
     @property
     def ready_count(self) -> int:
@@ -147,16 +150,27 @@ class Fleet:
 
     def add(self, *, launched: bool) -> Daemon:
         """Expect one more daemon."""
-        self._last_id += 1
-        lasting = deque(id_ for id_, it in self.broadcasts.items() if it.is_lasting)
-        daemon = Daemon(DaemonId(self._last_id), launched, due=lasting)
+        self.last_id += 1
+        policy = self._policy
+        self.missing -= not launched  # below 0 where some came without being asked for
+        daemon = Daemon(
+            DaemonId(self.last_id),
+            launched,
+            deque(id_ for id_, it in self.broadcasts.items() if it.is_lasting),
+            policy.max_tasks,
+            policy.idle_timeout,
+        )
         self.daemons[daemon.id] = daemon
         self.rota.append(daemon)
         self.counts[daemon.state] += 1
         return daemon
 
-    def welcome(self, daemon: Daemon) -> None:
-        """Note that a daemon is ready."""
+    def welcome(self, daemon: Daemon, max_tasks: int | None, idle_timeout: float | None) -> None:
+        """Note that a daemon is ready, and the limits that it has brought."""
+        if max_tasks is not None and _is_lower(max_tasks, daemon.max_tasks):
+            daemon.max_tasks = max_tasks
+        if idle_timeout is not None and _is_lower(idle_timeout, daemon.idle_timeout):
+            daemon.idle_timeout = idle_timeout
         self.ever_ready += 1
         self._move(daemon, DaemonState.READY)
         self._wish_comes_true()
@@ -248,3 +262,7 @@ class Fleet:
         self.counts[daemon.state] -= 1
         self.counts[state] += 1
         daemon.state = state
+
+
+def _is_lower(limit: float, other: float | None) -> bool:
+    return other is None or limit < other

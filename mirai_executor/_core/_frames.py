@@ -96,6 +96,6 @@ class Frames:
         return seconds is not None and seconds <= self._policy.ahead_below
 
     def _room(self, daemon: Daemon) -> int:
-        limit = self._policy.max_tasks
+        limit = daemon.max_tasks
         size = self._policy.frame_size
         return size if limit is None else min(size, limit - daemon.tasks_sent)

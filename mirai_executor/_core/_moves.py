@@ -79,6 +79,8 @@ class Moves:
     ) -> tuple[list[TaskId], list[Command]]:
         """Note that tasks have ended at a daemon, with the seconds that each took there.
 
+        Those that have not run there, as they were cancelled, do not count for its limit.
+
         Returns:
             Those that it held, and what to do about those that had not ended before.
         """
@@ -86,6 +88,8 @@ class Moves:
         for id_, seconds in results.items():
             if id_ in daemon.held:
                 ids.append(id_)
+                if seconds is None:
+                    daemon.tasks_sent -= 1
                 if (task := self._tasks.open.get(id_)) is not None:
                     self._frames.durations.note(task.kind, seconds)
                     ended.append(id_)
@@ -122,7 +126,7 @@ class Moves:
                 late = now + run_timeout
                 self._alarms.set(late, AlarmKind.SHARE_RUN, daemon=daemon.id, period=id_)
             return [SendBroadcast(daemon.id, id_)]
-        limit = self._policy.max_tasks
+        limit = daemon.max_tasks
         if daemon.asked_to_leave or (limit is not None and daemon.tasks_sent >= limit):
             return self.dismiss(daemon, now)
         if daemon.dealt:
@@ -133,7 +137,7 @@ class Moves:
 
     def _rest(self, daemon: Daemon, now: float) -> None:
         self._fleet.idle[daemon.id] = daemon
-        timeout = self._policy.idle_timeout
+        timeout = daemon.idle_timeout
         if timeout is not None:
             daemon.idle_period += 1
             self._alarms.set(
@@ -225,6 +229,11 @@ class Moves:
         self._tasks.requeue(back)
         return commands
 
+    def await_anybody(self, now: float) -> None:
+        """Give up unless another daemon comes in the time that a start may take."""
+        latest = now + self._policy.start_timeout
+        self._alarms.set(latest, AlarmKind.VAIN, period=self._fleet.last_id)
+
     def give_up(self) -> list[Command]:
         """Give up on daemons that cannot come: nothing may wait for them."""
         self._fleet.broken = True
@@ -248,10 +257,14 @@ class Moves:
 
     def dismiss(self, daemon: Daemon, now: float) -> list[Command]:
         """Let a free daemon end by itself."""
+        self.let_leave(daemon, now)
+        return [DismissDaemon(daemon.id)]
+
+    def let_leave(self, daemon: Daemon, now: float) -> None:
+        """Note that a daemon has been let go."""
         self._fleet.retire(daemon, DaemonState.LEAVING)
         self._redeal(daemon)
         self._alarms.set(now + self._policy.leave_grace, AlarmKind.LEAVE, daemon=daemon.id)
-        return [DismissDaemon(daemon.id)]
 
     def kill(self, daemon: Daemon, *, overdue: bool = False) -> list[Command]:
         """End a daemon, whatever it does."""

@@ -77,6 +77,7 @@ class Dispatcher:
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
         self._closing = False  # once no task is open, the daemons go
         self._cancelling = False  # what has not begun will not begin
+        self._hurried = False  # nor does it wait for whoever takes long to come
         self._entrance_is_closed = False  # none comes any more but those that are launched
 
     # What the shell asks
@@ -116,6 +117,11 @@ class Dispatcher:
     def is_finished(self) -> bool:
         """Whether a shutdown has come to its end: no task is open and no daemon is left."""
         return self._closing and not self._tasks.open and not self._fleet.daemons
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether daemons are let go because nothing is left to do, and nothing will be."""
+        return self._closing and not self._tasks.open
 
     @property
     def is_broken(self) -> bool:
@@ -240,13 +246,14 @@ class Dispatcher:
             self._fleet.want(self._fleet.usable_count + event.count)
         if not (self._policy.launches or self._entrance_is_closed):
             self._fleet.broken = False  # they are on their way
+            self._fleet.missing += event.count
         return ()
 
     def _daemon_ready(self, event: DaemonReady, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None or daemon.state is not DaemonState.STARTING:
             return ()
-        self._fleet.welcome(daemon)
+        self._fleet.welcome(daemon, event.max_tasks, event.idle_timeout)
         if not self._policy.launches:
             self._fleet.broken = False  # it has come though those who were asked had failed
         return self._moves.release(daemon, now)
@@ -268,9 +275,27 @@ class Dispatcher:
         if in_vain and self._fleet.count_failed_start(now):
             # Where they come by themselves, nothing is started in vain, and others may work.
             self._fleet.broken |= self._policy.launches or not self._fleet.daemons
+        self._await_no_longer_than_needed(now)
         return [*commands, *(self._moves.give_up() if self._fleet.broken else ())]
 
+    def _await_no_longer_than_needed(self, now: float) -> None:
+        """See to it that a shutdown does not wait for ever for daemons that nobody starts."""
+        if not self._closing or self._policy.launches or self._fleet.usable_count:
+            return
+        if self._tasks.queue and (self._hurried or self._fleet.missing <= 0):
+            self._moves.await_anybody(now)
+
     def _initializer_failed(self, event: InitializerFailed, now: float) -> Iterable[Command]:
+        daemon = self._fleet.daemons.get(event.daemon)
+        if self._policy.launches or daemon is None:  # the others are no different
+            return self._moves.give_up()
+        # Where they come from several machines, this one may lack something.
+        self._moves.let_leave(daemon, now)
+        if self._fleet.usable_count:
+            return ()
+        if self._fleet.missing > 0:
+            self._moves.await_anybody(now)
+            return ()
         return self._moves.give_up()
 
     def _launch_failed(self, event: LaunchFailed, now: float) -> Iterable[Command]:
@@ -316,6 +341,7 @@ class Dispatcher:
     def _stop(self, event: ShutdownRequested, spared: int, now: float) -> list[Command]:
         self._closing = True
         self._cancelling |= event.cancel_queued
+        self._hurried |= event.hurried
         self._fleet.want_no_more()
         commands: list[Command] = []
         taken = set(itertools.islice(self._tasks.queue, spared))
@@ -328,6 +354,7 @@ class Dispatcher:
                 commands += self._moves.drop_broadcasts(daemon)
             if event.cancel_running and daemon.broadcasting:
                 commands += self._moves.kill(daemon)
+        self._await_no_longer_than_needed(now)
         return commands
 
     def _kill_requested(self, event: KillRequested, now: float) -> Iterable[Command]:
@@ -375,6 +402,8 @@ class Dispatcher:
                 in_all = alarm.kind is AlarmKind.SHARE
                 failure = Failure.TIMED_OUT if in_all else Failure.RUN_TIMED_OUT
                 return self._moves.stop_broadcast(daemon, share, failure, now)
+            case AlarmKind.VAIN:
+                return self._moves.give_up()
             case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE | AlarmKind.SHARE_GRACE:
                 daemon = self._fleet.daemons[alarm.daemon]
                 return self._moves.kill(daemon, overdue=alarm.kind is AlarmKind.START)

@@ -46,7 +46,10 @@ class CancelRequested(Record):
 
 
 class ResultsArrived(Record):
-    """Tasks have ended at a daemon, in this order: with the seconds that each took there."""
+    """Tasks have ended at a daemon, in this order: with the seconds that each took there.
+
+    It took None if it was cancelled before it could begin.
+    """
 
     daemon: DaemonId
     results: Mapping[TaskId, float | None]
@@ -84,7 +87,11 @@ class DaemonsAdded(Record):
 
 
 class DaemonReady(Record):
+    """It can be given tasks. One that came by itself may bring limits of its own."""
+
     daemon: DaemonId
+    max_tasks: int | None = None  # as in Policy; the lower one counts
+    idle_timeout: float | None = None
 
 
 class LeaveRequested(Record):
@@ -99,7 +106,7 @@ class DaemonLost(Record):
 
 
 class InitializerFailed(Record):
-    """A daemon cannot become ready, nor could any other: in most cases, its initializer raised."""
+    """The daemon cannot be used, and has been let go."""
 
     daemon: DaemonId
 
@@ -132,8 +139,15 @@ class EverywhereRequested(Record):
 
 
 class ShutdownRequested(Record):
+    """Take no more tasks, and end with those that are open.
+
+    Where daemons come by themselves, those tasks wait no longer than a start may take for one of
+    whom nobody knows; if the shutdown is ``hurried``, for one that has been asked for neither.
+    """
+
     cancel_queued: bool = False
     cancel_running: bool = False
+    hurried: bool = False
 
 
 class KillRequested(Record):

@@ -322,7 +322,11 @@ class Host:
         self._put(DaemonsAdded(count))
 
     def expect_daemons(
-        self, count: int, processes: Iterable[subprocess.Popen[bytes]] = ()
+        self,
+        count: int,
+        processes: Iterable[subprocess.Popen[bytes]] = (),
+        *,
+        stay: bool = False,
     ) -> None:
         """Note that so many daemons more have been asked for, which come by themselves.
 
@@ -330,10 +334,11 @@ class Host:
             count: How many.
             processes: Commands that have started them, and run as long as they do. They are seen
                 to, or ended if this raises.
+            stay: Whether those are left alone when this host ends.
         """
         kept = tuple(processes)
         try:
-            self._ask(lambda loop: loop.expect_daemons(count, kept))
+            self._ask(lambda loop: loop.expect_daemons(count, kept, stay=stay))
         except BaseException:
             from mirai_executor.launchers import stop
 
@@ -423,10 +428,12 @@ class Host:
 
     # Ends
 
-    def shutdown(self, *, cancel_queued: bool, cancel_running: bool = False) -> None:
+    def shutdown(
+        self, *, cancel_queued: bool, cancel_running: bool = False, hurried: bool = False
+    ) -> None:
         """Take no more tasks, and end when those accepted have ended. Returns at once."""
         if self._has_started:
-            self._put(ShutdownRequested(cancel_queued, cancel_running))
+            self._put(ShutdownRequested(cancel_queued, cancel_running, hurried))
 
     def abandon(self) -> None:
         """Note that nobody will ask for what is under way now."""

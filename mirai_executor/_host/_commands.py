@@ -28,6 +28,7 @@ class _Command(Record):
     process: subprocess.Popen[bytes]
     stream: Stream | None  # its standard error
     end_fd: int  # readable once it has ended; -1 where nothing can tell
+    stays: bool  # when this host ends
 
 
 class Commands:
@@ -54,15 +55,15 @@ class Commands:
         """Whether one runs whose daemons may still come, or come again after a crash."""
         return bool(self._commands)
 
-    def keep(self, processes: Iterable[subprocess.Popen[bytes]]) -> None:
-        """Pass on what they say, until they end."""
+    def keep(self, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool) -> None:
+        """Pass on what they say, until they end, or are left alone by :meth:`close`."""
         for process in processes:
             stream = None
             if process.stderr is not None:
                 stream = self._relay.add(os.dup(process.stderr.fileno()))
                 process.stderr.close()
             end_fd = watch(process)
-            self._commands[process.pid] = _Command(process, stream, end_fd)
+            self._commands[process.pid] = _Command(process, stream, end_fd, stay)
             if end_fd >= 0:
                 self._watch(end_fd, process.pid)
 
@@ -88,10 +89,15 @@ class Commands:
         return "" if command.stream is None else self._relay.finish(command.stream)
 
     def close(self) -> None:
-        """Wait for them to end, which they do as their daemons leave; or end them."""
+        """Wait for them to end, which they do as their daemons leave; or end them.
+
+        Those that are to stay are left alone.
+        """
         deadline = time.monotonic() + _LET_GO
         for command in self._commands.values():
             process = command.process
+            if command.stays and process.poll() is None:
+                process.returncode = 0  # for Popen, who complains of what it leaves behind
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

@@ -40,10 +40,14 @@ class Daemon(abc.ABC):
         slot: Its place among the others, counted from 1; 0 until it has one.
         host: The name of its machine.
         command: What has started it, where that is known.
+        max_tasks: Tasks after which it is to be let go; None leaves that to the host.
+        idle_time: Seconds without a task after which it is to be let go; likewise.
     """
 
     host = HOST_NAME
     command: tuple[str, ...] = ()
+    max_tasks: int | None = None
+    idle_time: float | None = None
 
     def __init__(self, link: Link, exchange: LateExchange | None = None) -> None:
         self.link = link

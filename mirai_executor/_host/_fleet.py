@@ -222,13 +222,13 @@ class Fleet:
         if isinstance(daemon, LocalDaemon):
             self._stops.add((id_, task), time.monotonic())
 
-    def dismiss(self, id_: DaemonId) -> None:
-        """Let a daemon leave."""
+    def dismiss(self, id_: DaemonId, *, closing: bool = False) -> None:
+        """Let a daemon leave, for another host if this one is closing and its keeper likes to."""
         if id_ in self._held:
             self._drop(id_)
             return
         self._daemons[id_].dismissed = True
-        self.send(id_, _wire.Leave())
+        self.send(id_, _wire.Leave(closing))
 
     def kill(self, id_: DaemonId, *, overdue: bool = False) -> None:
         """End a daemon and all that its tasks have started; the keeper of an overdue one goes."""
@@ -297,7 +297,7 @@ class Fleet:
             case _wire.Hello():
                 self._greet(id_, daemon, frame)
             case _wire.Ready():
-                self._listener.handle(DaemonReady(id_))
+                self._listener.handle(DaemonReady(id_, daemon.max_tasks, daemon.idle_time))
             case _wire.Leaving():
                 self._listener.handle(LeaveRequested(id_))
             case _wire.InitFailed():
@@ -395,7 +395,13 @@ class Fleet:
     def _on_initializer_failed(
         self, id_: DaemonId, daemon: Daemon, frame: _wire.InitFailed
     ) -> None:
-        self.losses.note_initializer(decode_apart(frame.payload), daemon)
+        cause = decode_apart(frame.payload)
+        self.losses.note_initializer(cause, daemon)
+        if isinstance(daemon, RemoteDaemon):
+            what = f"{type(cause).__name__}: {cause}"
+            _LOG.warning(
+                "the initializer failed on %s, whose daemon leaves: %s", daemon.host, what
+            )
         self.dismiss(id_)
         self._listener.handle(InitializerFailed(id_))
 
@@ -527,10 +533,10 @@ class Fleet:
 
     # What others ask
 
-    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]") -> None:
-        """See to commands that have started daemons, until they end."""
+    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]", *, stay: bool) -> None:
+        """See to commands that have started daemons, until they end, or this host if they stay."""
         self._command_error = None
-        self._commands.keep(processes)
+        self._commands.keep(processes, stay=stay)
 
     @property
     def awaits_daemons(self) -> bool:

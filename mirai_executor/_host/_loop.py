@@ -194,7 +194,7 @@ class Loop:
             InterruptTask: lambda command: self._fleet.interrupt(command.daemon, command.task),
             LaunchDaemon: lambda command: self._fleet.launch(command.daemon),
             KillDaemon: lambda c: self._fleet.kill(c.daemon, overdue=c.overdue),
-            DismissDaemon: lambda command: self._fleet.dismiss(command.daemon),
+            DismissDaemon: self._dismiss,
         }
 
     # For other threads
@@ -261,12 +261,28 @@ class Loop:
 
     def _expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
-        self._carry_out(self._dispatcher.expire(now))
+        commands = self._dispatcher.expire(now)
+        in_vain = [c for c in commands if type(c) is FailTask and c.failure is Failure.BROKEN]
+        if in_vain:
+            self._say_what_waited(len(in_vain))
+        self._carry_out(commands)
         self._fleet.expire(now)
         if self._door is not None:
             self._door.expire(now)
         if self._elastic is not None:
             self._elastic.expire(now)
+
+    def _say_what_waited(self, count: int) -> None:
+        """Report tasks that fail because no daemon has come for them."""
+        seconds, losses = self._start_timeout, self._fleet.losses
+        if losses.why_none is None:
+            losses.why_none = LaunchError(f"no daemon has connected for {seconds:g} s")
+        _LOG.warning(
+            "%d tasks fail after they have waited for a daemon for the last %g s: %s",
+            count,
+            seconds,
+            losses.why_none,
+        )
 
     def _take_in(self, count: int) -> None:
         """Take so many items in, with submissions that follow each other as one."""
@@ -310,7 +326,7 @@ class Loop:
         for outcome in outcomes:
             task: TaskId = outcome.task  # type: ignore[assignment]  # TaskId(...) takes its time
             by_task[task] = outcome
-            seconds[task] = outcome.nanoseconds * 1e-9
+            seconds[task] = outcome.nanoseconds * 1e-9 or None
             leaving = leaving or outcome.leaving
         self._outcomes = by_task
         event = ResultsArrived(daemon, seconds, leaving)
@@ -509,10 +525,12 @@ class Loop:
 
     # Daemons elsewhere
 
-    def expect_daemons(self, count: int, processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    def expect_daemons(
+        self, count: int, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool
+    ) -> None:
         """Take in that daemons were asked for; see to the commands for it, until they end."""
         self.handle(DaemonsAdded(count))
-        self._fleet.keep_commands(processes)
+        self._fleet.keep_commands(processes, stay=stay)
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""
@@ -561,6 +579,9 @@ class Loop:
         if self._fleet.awaits_daemons and not is_late:
             return
         self._closes_at = None
+        self._close_door()
+
+    def _close_door(self) -> None:
         if self._door is None:
             return
         self._door.close()
@@ -575,6 +596,14 @@ class Loop:
         """Stop all tasks up to this one, queued or running."""
         for id_ in [id_ for id_ in self._open if id_ <= last]:
             self.handle(CancelRequested(id_, running=True))
+
+    def _dismiss(self, command: DismissDaemon) -> None:
+        closing = self._dispatcher.is_closing
+        self._fleet.dismiss(command.daemon, closing=closing)
+        if closing and self._door is not None:
+            # Who stays, looks for the next host at once. Soon, as this may be a callback of a
+            # listener's.
+            self._post(self._close_door)
 
     def terminate(self, signum: int) -> None:
         """End every daemon by a signal, and those that live on by SIGKILL a little later."""

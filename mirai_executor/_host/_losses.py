@@ -44,8 +44,10 @@ class Losses:
 
     def note_initializer(self, cause: BaseException, daemon: Daemon) -> None:
         """Keep what an initializer has raised."""
+        where = f" on {daemon.host}" if isinstance(daemon, RemoteDaemon) else ""
         self.why_none = LaunchError(
-            f"the initializer failed: {type(cause).__name__}: {cause}", command=daemon.command
+            f"the initializer failed{where}: {type(cause).__name__}: {cause}",
+            command=daemon.command,
         )
         self.why_none.__cause__ = cause
 

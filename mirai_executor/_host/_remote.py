@@ -48,6 +48,7 @@ class RemoteDaemon(Daemon):
     def join(self, frame: _wire.Joined) -> None:
         """Note what its keeper says of it."""
         self._pid, self.host, self.cleanup = frame.pid, frame.host, frame.cleanup
+        self.max_tasks, self.idle_time = frame.max_tasks, frame.idle_time
 
     def note_end(self, frame: _wire.Ended) -> None:
         """Note how it has ended."""

@@ -368,9 +368,19 @@ def _prepare_process(preparation: Preparation) -> None:
     sys.path[:] = preparation.path_of(preparation.sys_path, sys.path)
     _forget_where_modules_were()
     sys.argv = list(preparation.argv)
-    # On another machine it may not exist: then the launcher's choice stays.
-    with contextlib.suppress(OSError):
-        os.chdir(preparation.cwd)
+    if not preparation.is_elsewhere or _is_where_anything_starts():
+        # On another machine it may not exist.
+        with contextlib.suppress(OSError):
+            os.chdir(preparation.cwd)
+
+
+def _is_where_anything_starts() -> bool:
+    """Tell whether nobody has chosen this process's directory: logins and services start here."""
+    for usual in ("/", os.environ.get("HOME", "/")):
+        with contextlib.suppress(OSError):
+            if os.path.samefile(".", usual):  # noqa: PTH121 - importing pathlib takes milliseconds
+                return True
+    return False
 
 
 def _forget_where_modules_were() -> None:

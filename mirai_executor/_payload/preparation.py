@@ -42,13 +42,18 @@ class Preparation(NamedTuple):
         found = dict.fromkeys((sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix))
         return self._replace(authkey=b"", host_pid=None, prefixes=tuple(found))
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the daemon may be on another machine, in a directory that was chosen there."""
+        return bool(self.prefixes)
+
     def path_of(self, host_path: Sequence[str], own_path: Sequence[str]) -> list[str]:
         """Return ``sys.path`` for a daemon, from the host's and from what it has started with.
 
         Elsewhere, the user's own folders come first, if they are there; then the libraries of the
         daemon's interpreter, which fit it; then those of the host's.
         """
-        if not self.prefixes:
+        if not self.is_elsewhere:
             return list(host_path)
         roots = tuple(prefix.rstrip("/") + "/" for prefix in self.prefixes)
         libraries = [entry for entry in host_path if f"{entry}/".startswith(roots)]

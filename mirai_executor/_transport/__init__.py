@@ -13,7 +13,7 @@ from ._stream import Link, LinkClosedError
 
 if TYPE_CHECKING:
     from ._sockets import Listener, dial, listen
-    from ._tls import TlsSocket, client_context, server_context
+    from ._tls import TlsSocket, client_context, rehearse, server_context
 
 __all__ = [
     "Link",
@@ -24,6 +24,7 @@ __all__ = [
     "client_context",
     "dial",
     "listen",
+    "rehearse",
     "server_context",
 ]
 
@@ -34,6 +35,7 @@ _FAR = {
     "client_context": "_tls",
     "dial": "_sockets",
     "listen": "_sockets",
+    "rehearse": "_tls",
     "server_context": "_tls",
 }
 

@@ -186,7 +186,7 @@ def dial(
             connection.close()
             raise
         return connection
-    connection = socket.create_connection((url.host, url.port), timeout)
+    connection = socket.create_connection((url.socket_host, url.port), timeout)
     _hurry(connection)
     return connection
 
@@ -199,7 +199,7 @@ def listening_socket(url: Url) -> socket.socket:
     """
     if url.scheme == "ipc":
         return _listening_file(url.path)
-    host = "" if url.host == _WILDCARD else url.host
+    host = "" if url.host == _WILDCARD else url.socket_host
     family = socket.AF_INET6 if ":" in host or (not host and _has_ipv6()) else socket.AF_INET
     if host and family == socket.AF_INET:
         (family, _, _, _, address), *_ = socket.getaddrinfo(

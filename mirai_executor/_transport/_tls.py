@@ -13,7 +13,7 @@ import tempfile
 from mirai_executor import _nameless
 from mirai_executor.credentials import Certificate, TlsVersion
 
-__all__ = ["TlsSocket", "client_context", "server_context"]
+__all__ = ["TlsSocket", "client_context", "rehearse", "server_context"]
 
 _RECORD = 1 << 14  # bytes: the longest piece that TLS sends at once
 _VERSIONS = {
@@ -97,6 +97,22 @@ class TlsSocket:
     def close(self) -> None:
         """Close the connection, without a word."""
         self._tls.close()
+
+
+def rehearse(certificate: Certificate) -> None:
+    """Have a host and a daemon shake hands over a certificate, here and now, without a network.
+
+    Raises:
+        ssl.SSLError: It cannot work.
+    """
+    to_host, to_daemon = ssl.MemoryBIO(), ssl.MemoryBIO()
+    host = server_context(certificate).wrap_bio(to_host, to_daemon, server_side=True)
+    trust = client_context(certificate.authority, certificate.tls_minimum)
+    daemon = trust.wrap_bio(to_daemon, to_host, server_hostname=certificate.server_name)
+    for _ in range(3):  # TLS 1.2 needs as many turns
+        for side in (daemon, host):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
 
 
 def server_context(certificate: Certificate) -> ssl.SSLContext:

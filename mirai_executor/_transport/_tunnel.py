@@ -259,7 +259,7 @@ def _ask_openssl(url: Url, timeout: float, context: ssl.SSLContext, name: str) -
     Raises:
         OSError: It is; or there is nobody any more.
     """
-    with socket.create_connection((url.host, url.port), timeout) as raw:
+    with socket.create_connection((url.socket_host, url.port), timeout) as raw:
         context.wrap_socket(raw, server_hostname=name).close()
 
 

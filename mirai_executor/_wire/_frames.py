@@ -10,6 +10,7 @@ from mirai_executor._record import Record
 from mirai_executor._typing import NamedTuple, Self
 
 from ._fields import (
+    U8,
     Buffer,
     Bytes,
     Data,
@@ -142,10 +143,22 @@ class Ready(Empty):
     KIND = 17
 
 
-class Leave(Empty):
-    """The daemon may go: everything that it sent has been received."""
+class Leave(Record):
+    """The daemon may go: everything that it sent has been received.
+
+    If its host is ``closing``, a keeper that serves one host after the other goes on.
+    """
 
     KIND = 4
+    closing: bool = False
+
+    def parts(self) -> Iterator[Bytes]:
+        yield U8.pack(self.closing)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        (closing,) = reader.unpack(U8)
+        return cls(bool(closing))
 
 
 class Leaving(Empty):

@@ -12,33 +12,39 @@ from ._fields import U64, Bytes, Empty, Reader, pack_block
 
 __all__ = ["Attend", "Beat", "Ended", "Joined", "Kill", "Recall", "Returned", "Stop"]
 
-_JOINED = struct.Struct("<IB")
+_JOINED = struct.Struct("<IBQd")
 _ATTEND = struct.Struct("<d?")
 _KILL = struct.Struct("<B?")
 _ENDED = struct.Struct("<iQI")  # exit code, tasks received, tasks that never began
+_NEVER = -1.0  # for seconds
 _WISHES = {0: None, 1: True, 2: False}  # of a daemon; None leaves it to the host
 
 
 class Joined(Record):
     """The first frame of a keeper: where it is, and its daemon's process id.
 
-    ``cleanup`` is whether that has to clean up after each task; None leaves it to the host.
+    ``cleanup`` is whether that has to clean up after each task; None leaves it to the host, who
+    also lets it go after ``max_tasks``, and after ``idle_time`` seconds without a task.
     """
 
     KIND = 32
     pid: int
     host: str
     cleanup: bool | None = None
+    max_tasks: int | None = None
+    idle_time: float | None = None
 
     def parts(self) -> Iterator[Bytes]:
         (wish,) = (number for number, wish in _WISHES.items() if wish is self.cleanup)
-        yield _JOINED.pack(self.pid, wish)
+        idle = _NEVER if self.idle_time is None else self.idle_time
+        yield _JOINED.pack(self.pid, wish, self.max_tasks or 0, idle)
         yield from pack_block(self.host.encode())
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        pid, wish = reader.unpack(_JOINED)
-        return cls(pid, str(reader.block(), "utf-8"), _WISHES[wish])
+        pid, wish, tasks, idle = reader.unpack(_JOINED)
+        host = str(reader.block(), "utf-8")
+        return cls(pid, host, _WISHES[wish], tasks or None, idle if idle >= 0 else None)
 
 
 class Attend(Record):

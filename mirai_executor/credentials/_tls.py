@@ -3,6 +3,7 @@
 ``cryptography`` is imported only when one of these is called. No key is written to a file.
 """
 
+import ipaddress
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -237,6 +238,7 @@ def _server_name(certificate: "x509.Certificate") -> str:
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
+    addresses: list[str] = []
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -246,13 +248,30 @@ def _server_name(certificate: "x509.Certificate") -> str:
         ]
     else:
         names = found.get_values_for_type(x509.DNSName)
-        names += [str(address) for address in found.get_values_for_type(x509.IPAddress)]
+        addresses = [str(address) for address in found.get_values_for_type(x509.IPAddress)]
+    # TLS looks for an address among the addresses, never among the names (RFC 9525, 6.5).
+    misplaced = [name for name in names if _is_address(name)]
+    names = [name for name in names if name not in misplaced] + addresses
     names.sort(key=lambda name: name.startswith("*."))  # a whole name rather than a pattern
+    if not names and misplaced:
+        raise ValueError(
+            f"the certificate bears the IP address {misplaced[0]} as a name, where TLS does not "
+            "look for it; make one with another name, which need not be that of a machine, or "
+            f"with the address in its place: openssl req -addext subjectAltName=IP:{misplaced[0]}"
+        )
     if not names:
         raise ValueError(
             "the certificate has neither a subject alternative name nor a common name"
         )
     return f"mirai{names[0][1:]}" if names[0].startswith("*.") else names[0]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _as_pem(certificates: "list[x509.Certificate]") -> str:

@@ -151,7 +151,7 @@ class Daemon:
                 continue
             begun = time.perf_counter_ns()
             status, payload, buffers = self._attempt(id_, self._table, call, lent, persist=False)
-            ended = time.perf_counter_ns()
+            ended = time.perf_counter_ns() if status is not Status.SKIPPED else begun
             leaving = self._is_spoilt()
             fields = (id_, status, leaving, payload, ended - begun, buffers)
             if not self._in_hand:

@@ -6,9 +6,9 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 from collections import deque
+from dataclasses import replace
 
 from mirai_executor.credentials import DaemonCredentials
 from mirai_executor.errors import LaunchError
@@ -58,6 +58,7 @@ class _Keeper:
         self._end_at = end_at
         self._stays = options.autoexit is Autoexit.NEVER
         self._failures: deque[float] = deque(maxlen=_FAILURES)
+        self._begun = 0  # tasks, of all daemons
         self.was_connected = False
 
     @property
@@ -75,12 +76,13 @@ class _Keeper:
         """
         retry = self._options.retry
         if self.was_connected:
-            retry = math.inf if self._stays else _BACK_AGAIN
+            retry = self._patience() if self._stays else _BACK_AGAIN
         link = connect(self._options.urls, self._credentials, retry)
         self.was_connected = True
         with contextlib.closing(link):
-            session = Session(link, self._options, self._end_at)
+            session = Session(link, self._rest_of_options(), self._end_at)
             end = session.run()
+        self._begun += session.begun
         if end is End.WRONG_MODE:
             raise _wrong_mode(self._options)
         if end is End.OVERDUE:
@@ -90,7 +92,22 @@ class _Keeper:
         else:
             self._failures.clear()
         is_over = end is End.LEFT or (end is End.CUT_OFF and not self._stays)
+        is_over = is_over or self._rest_of_options().max_tasks == 0
         return not (is_over or self.is_broken or self._end_at <= time.monotonic())
+
+    def _patience(self) -> float:
+        """Return for how many seconds to wait for the next host; nobody else ends this then."""
+        idle = self._options.idle_time
+        return min(math.inf if idle is None else idle, self._end_at - time.monotonic())
+
+    def _rest_of_options(self) -> Options:
+        """Return the options without the tasks that have been begun already."""
+        limit = self._options.max_tasks
+        return (
+            self._options
+            if limit is None
+            else replace(self._options, max_tasks=max(0, limit - self._begun))
+        )
 
 
 def _wrong_mode(options: Options) -> NotConnectedError:
@@ -109,5 +126,6 @@ def _terminate(signum: int, _: object) -> None:
 
 def _say(code: ExitCode, why: str) -> ExitCode:
     where = f"mirai-executor daemon (pid {os.getpid()} on {socket.gethostname()})"
-    sys.stderr.write(f"{where}: {why}\n")
+    with contextlib.suppress(OSError):  # who has started it may be gone
+        os.write(2, f"{where}: {why}\n".encode(errors="replace"))
     return code

@@ -42,7 +42,7 @@ class End(Enum):
     LEFT = auto()  # the host let the daemon go
     CRASHED = auto()  # the daemon died, or was killed
     SPOILT = auto()  # the daemon could not clean up behind a task, and made room for another
-    CUT_OFF = auto()  # the host is gone
+    CUT_OFF = auto()  # the host is gone, or about to be
     OVERDUE = auto()  # the daemon was not ready in the time that the host gives it
     WRONG_MODE = auto()  # the host works with a dispatcher, or without, and was to do otherwise
 
@@ -54,6 +54,9 @@ class Session:
         link: The connection to the host.
         options: How the daemon lives.
         end_at: When it takes no more tasks.
+
+    Attributes:
+        begun: How many tasks the daemon has been given, and may have begun.
 
     Raises:
         LaunchError: The daemon could not be started.
@@ -73,10 +76,10 @@ class Session:
         now = time.monotonic()
         self._end: End | None = None
         self._is_leaving = False  # the host has let the daemon go
+        self._host_closes = False  # that was because its executor ends
         self._wants_to_leave = self._host_is_gone = False
         self._open = 0  # tasks that the daemon has, and has not answered
-        self._received = self._begun = 0  # tasks that have ever come, and that it was given
-        self._refused: list[TaskId] = []  # beyond max_tasks: the host will ask for them back
+        self.begun = self._received = 0  # the latter: tasks that have ever come
         # It has said that it has to leave; the host has killed it.
         self._is_spoilt = self._was_killed = False
         self._is_overdue = False  # the host has given it up
@@ -84,7 +87,6 @@ class Session:
         self._beat = _FIRST_BEAT
         self._next_beat = now + _FIRST_BEAT
         self._silent_since = now
-        self._idle_since: float | None = now
         self._end_at = end_at
         self._dead_until: float | None = None  # its last frames may come until then
         self._is_closed = False  # nothing of the daemon is left
@@ -105,13 +107,14 @@ class Session:
     @property
     def came_to_nothing(self) -> bool:
         """Whether the daemon has ended by itself before it had begun a task."""
-        return not (self._begun or self._was_killed)
+        return not (self.begun or self._was_killed)
 
     def run(self) -> End:
         """Pass on what comes, until it is over; leaves nothing behind."""
         try:
-            cleanup = self._options.cleanup
-            self._say(_wire.Joined(self._daemon.pid, socket.gethostname(), cleanup))
+            wishes = self._options
+            limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time)
+            self._say(_wire.Joined(self._daemon.pid, socket.gethostname(), *limits))
             # The last frame of the handshake may have brought more with it.
             self._on_host()
             return self._until_the_end()
@@ -165,7 +168,9 @@ class Session:
         if _wire.is_tasks(data):
             self._pass_tasks(data)
         elif not _wire.is_for_keeper(data):
-            self._is_leaving = self._is_leaving or _wire.is_leave(data)
+            if _wire.is_leave(data):
+                self._is_leaving = True
+                self._host_closes = _wire.decode(data) == _wire.Leave(closing=True)
             self._send(self._daemon.link, data)
         else:
             self._obey(_wire.decode(data))
@@ -175,16 +180,9 @@ class Session:
         assert isinstance(frame, _wire.Tasks)  # noqa: S101 - for the type checker
         ids = [TaskId(task.task) for task in frame.tasks]
         self._received += len(ids)
-        limit = self._options.max_tasks
-        allowed = ids if limit is None else ids[: max(0, limit - self._begun)]
-        self._daemon.issue(allowed)  # what has no ticket is not begun
-        self._begun += len(allowed)
-        self._open += len(allowed)
-        self._refused += ids[len(allowed) :]
-        self._idle_since = None if self._open else self._idle_since
-        if limit is not None and self._begun >= limit:
-            # Before the last results: what crosses this, the host finds to be worth a recall.
-            self._ask_to_leave()
+        self._daemon.issue(ids)  # what has no ticket is not begun
+        self.begun += len(ids)
+        self._open += len(ids)
         self._send(self._daemon.link, data)
 
     def _obey(self, frame: _wire.Frame) -> None:
@@ -202,10 +200,9 @@ class Session:
             case _wire.Recall():
                 returned = self._daemon.take_back()
                 self._open -= len(returned)
-                self._begun -= len(returned)
+                self.begun -= len(returned)
                 self._daemon.insist()
-                self._say(_wire.Returned((*returned, *self._refused)))
-                self._refused.clear()
+                self._say(_wire.Returned(returned))
             case _wire.Kill(signum, overdue):
                 self._was_killed, self._is_overdue = True, overdue
                 self._daemon.kill(signum)
@@ -248,8 +245,6 @@ class Session:
         self._output.pass_on()  # what tasks print appears before they end
         if count := _wire.count_outcomes(data):
             self._open -= count
-            if not self._open:
-                self._idle_since = time.monotonic()
         if self._stops.asked:
             self._note_stopped(data)
         self._is_spoilt = self._is_spoilt or _wire.is_leaving(data)
@@ -287,8 +282,7 @@ class Session:
     def _report_end(self) -> None:
         """Tell the host how the daemon has ended."""
         unbegun = self._daemon.take_back()
-        self._begun -= len(unbegun)
-        unbegun += tuple(self._refused)
+        self.begun -= len(unbegun)
         self._daemon.reap()
         code = self._daemon.exitcode
         assert code is not None  # noqa: S101 - for the type checker: it is a child of this process
@@ -304,6 +298,8 @@ class Session:
         if self._wants_to_leave:
             return End.LEFT
         if self._is_leaving and code == 0:
+            if self._host_closes:
+                return End.CUT_OFF
             return End.SPOILT if self._is_spoilt else End.LEFT
         return End.CUT_OFF if self._host_is_gone else End.CRASHED
 
@@ -322,8 +318,6 @@ class Session:
             yield time.monotonic() + LOOK
         if not self._wants_to_leave:
             yield self._end_at  # never, perhaps
-            if self._options.idle_time is not None and self._idle_since is not None:
-                yield self._idle_since + self._options.idle_time
 
     def _pause(self) -> float:
         return max(0.0, min(LONGEST, min(self._deadlines()) - time.monotonic()))
@@ -340,9 +334,6 @@ class Session:
                 self._report_end()
             else:
                 self._daemon.kill()  # it cannot be reached any more
-        idle = self._options.idle_time
-        if idle is not None and self._idle_since is not None and self._idle_since + idle <= now:
-            self._ask_to_leave()
         if self._end_at <= now:
             self._ask_to_leave()
 
@@ -379,6 +370,7 @@ class Session:
         """End the daemon if it lives, let the last frames go out, and leave nothing behind."""
         if not self._is_closed:
             self._daemon.reap()
+            self.begun -= len(self._daemon.take_back())
             self._daemon.close()
         self._output.close()
         self._relay.close()

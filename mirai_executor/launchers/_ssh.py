@@ -179,7 +179,8 @@ def _forward(daemon: DaemonCommand) -> list[str]:
     """Return the words that forward the host's port to the same one of the other machine."""
     for url in map(Url.parse, daemon.urls):
         if url.scheme != "ipc" and url.is_loopback:
-            return ["-R", f"{url.authority}:{url.authority}"]
+            place = url.with_host(url.socket_host).authority
+            return ["-R", f"{place}:{place}"]
     raise ValueError(
         f"tunnel=True needs an executor that listens on 127.0.0.1, but this one listens on "
         f"{', '.join(daemon.urls)}; create it with url=local_url(tcp=True)"

@@ -80,6 +80,16 @@ class Url:
         return f"{host}:{self.port}"
 
     @property
+    def socket_host(self) -> str:
+        """Return the host as sockets take it.
+
+        An IPv4 address may be written as an IPv6 one, such as ::ffff:192.168.1.71. A socket of
+        IPv6 alone refuses it, and a machine without IPv6 has no other.
+        """
+        mapped = getattr(_as_address(self.host), "ipv4_mapped", None)
+        return self.host if mapped is None else str(mapped)
+
+    @property
     def is_tls(self) -> bool:
         """Say whether what travels there is encrypted."""
         return self.scheme in _TLS
@@ -89,14 +99,13 @@ class Url:
         """Say whether only this machine can reach it."""
         if self.scheme == "ipc" or self.host.lower() == "localhost":
             return True
-        address = _as_address(self.host)
-        mapped = getattr(address, "ipv4_mapped", None)
-        return address is not None and (mapped or address).is_loopback
+        address = _as_address(self.socket_host)
+        return address is not None and address.is_loopback
 
     @property
     def is_wildcard(self) -> bool:
         """Say whether it means every interface: one can listen there, but not dial it."""
-        return self.host in _WILDCARDS
+        return self.socket_host in _WILDCARDS
 
     def with_port(self, port: int) -> Self:
         """Return the same address with another port."""

@@ -4,7 +4,7 @@ from mirai_executor._core import DaemonId, ResolveTasks, ResultsArrived, TaskId
 
 
 def result_arrived(
-    daemon: DaemonId, task: TaskId, leaving: bool = False, seconds: float | None = None
+    daemon: DaemonId, task: TaskId, leaving: bool = False, seconds: float | None = 0.5
 ) -> ResultsArrived:
     return ResultsArrived(daemon, {task: seconds}, leaving)
 

@@ -681,6 +681,82 @@ def test_while_a_daemon_is_there_tasks_wait_for_it_whoever_is_never_ready(
     ]
 
 
+def test_an_initializer_that_fails_on_one_machine_costs_that_daemon(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(2, launches=False)
+    good, bad = open_to_all.adopt_daemon(0), open_to_all.adopt_daemon(0)
+    open_to_all.handle(DaemonReady(good), 1)
+    submit(open_to_all, T1, T2)
+    assert open_to_all.handle(InitializerFailed(bad), 2) == []
+    assert open_to_all.view().daemons[bad].state is DaemonState.LEAVING
+    assert open_to_all.handle(DaemonLost(bad), 3) == []
+    assert open_to_all.handle(result_arrived(good, T1), 4) == [
+        resolve(T1),
+        SendTasks(good, (T2,)),
+    ]
+    assert not open_to_all.is_broken
+
+
+def test_tasks_fail_once_the_initializer_has_failed_on_all_machines(dispatch: Dispatch) -> None:
+    open_to_all = dispatch(0, launches=False)
+    open_to_all.handle(DaemonsAdded(3), 0)
+    submit(open_to_all, T1)
+    first, second = open_to_all.adopt_daemon(1), open_to_all.adopt_daemon(1)
+    assert open_to_all.handle(InitializerFailed(first), 2) == [], "the second starts"
+    assert open_to_all.handle(InitializerFailed(second), 3) == [], "a third is on its way"
+    third = open_to_all.adopt_daemon(4)
+    assert open_to_all.handle(InitializerFailed(third), 5) == [FailTask(T1, Failure.BROKEN)]
+    assert open_to_all.is_broken
+
+
+def test_whoever_is_on_the_way_when_an_initializer_fails_has_the_time_of_a_start(
+    dispatch: Dispatch,
+) -> None:
+    open_to_all = dispatch(0, launches=False, start_timeout=60.0, leave_grace=10.0)
+    open_to_all.handle(DaemonsAdded(3), 0)
+    submit(open_to_all, T1)
+    for at in (1, 50):
+        bad = open_to_all.adopt_daemon(at)
+        assert open_to_all.handle(InitializerFailed(bad), at) == []
+        open_to_all.handle(DaemonLost(bad), at + 1)
+    assert open_to_all.expire(61) == [], "the second has come in time"
+    assert open_to_all.next_deadline() == 110
+    assert open_to_all.expire(110) == [FailTask(T1, Failure.BROKEN)]
+    late = open_to_all.adopt_daemon(120)
+    open_to_all.handle(DaemonReady(late), 121)
+    assert submit(open_to_all, T2, now=122) == [SendTasks(late, (T2,))]
+
+
+def test_a_shutdown_does_not_wait_for_ever_for_daemons_that_nobody_starts(
+    dispatch: Dispatch,
+) -> None:
+    open_to_all = dispatch(0, launches=False, start_timeout=60.0)
+    submit(open_to_all, T1, T2)
+    assert open_to_all.handle(ShutdownRequested(), 10) == []
+    assert open_to_all.next_deadline() == 70
+    daemon = open_to_all.adopt_daemon(69)
+    assert open_to_all.expire(70) == [], "one has come in time"
+    assert open_to_all.handle(DaemonReady(daemon), 71) == [SendTasks(daemon, (T1,))]
+    assert open_to_all.handle(DaemonLost(daemon, (T1,)), 80) == [
+        FailTask(T1, Failure.DAEMON_LOST, daemon)
+    ]
+    assert open_to_all.next_deadline() == 140
+    assert open_to_all.expire(140) == [FailTask(T2, Failure.BROKEN)]
+    assert open_to_all.is_finished
+
+
+@pytest.mark.parametrize(("hurried", "deadline"), [(False, None), (True, 70)])
+def test_a_shutdown_waits_for_daemons_that_were_asked_for_unless_it_is_hurried(
+    dispatch: Dispatch, hurried: bool, deadline: float | None
+) -> None:
+    open_to_all = dispatch(0, launches=False, start_timeout=60.0)
+    open_to_all.handle(DaemonsAdded(1), 0)
+    submit(open_to_all, T1)
+    assert open_to_all.handle(ShutdownRequested(hurried=hurried), 10) == []
+    assert open_to_all.next_deadline() == deadline
+    daemon = open_to_all.adopt_daemon(20)
+    assert open_to_all.handle(DaemonReady(daemon), 21) == [SendTasks(daemon, (T1,))]
+
+
 def test_once_no_daemon_can_come_any_more_nothing_waits_for_one(dispatch: Dispatch) -> None:
     open_to_all = dispatch(1, launches=False)
     submit(open_to_all, T1)
@@ -723,6 +799,36 @@ def test_a_daemon_leaves_after_its_last_task_and_is_replaced_if_there_is_work(
     assert single.handle(DaemonLost(A), 3) == [LaunchDaemon(B)]
     assert single.handle(DaemonReady(B), 4) == [SendTasks(B, (T3,))]
     assert single.handle(result_arrived(B, T3), 5) == [resolve(T3)]
+
+
+@pytest.mark.parametrize(("of_all", "its_own"), [(None, 2), (2, 3), (3, 2)])
+def test_a_daemon_may_bring_a_limit_of_its_own_and_the_lower_one_counts(
+    dispatch: Dispatch, of_all: int | None, its_own: int
+) -> None:
+    open_to_all = dispatch(1, launches=False, max_tasks=of_all)
+    daemon = open_to_all.adopt_daemon(0)
+    submit(open_to_all, T1, T2, T3)
+    ready = DaemonReady(daemon, max_tasks=its_own)
+    assert open_to_all.handle(ready, 1) == [SendTasks(daemon, (T1,))]
+    assert open_to_all.handle(result_arrived(daemon, T1), 2) == [
+        resolve(T1),
+        SendTasks(daemon, (T2,)),
+    ]
+    assert open_to_all.handle(result_arrived(daemon, T2), 3) == [
+        resolve(T2),
+        DismissDaemon(daemon),
+    ]
+
+
+def test_what_was_cancelled_before_it_began_does_not_count(dispatch: Dispatch) -> None:
+    single = dispatch(1, max_tasks=1)
+    start(single)
+    submit(single, T1, T2)
+    assert single.handle(result_arrived(A, T1, seconds=None), 1) == [
+        resolve(T1),
+        SendTasks(A, (T2,)),
+    ]
+    assert single.handle(result_arrived(A, T2), 2) == [resolve(T2), DismissDaemon(A)]
 
 
 def test_a_daemon_that_leaves_is_not_replaced_without_work(dispatch: Dispatch) -> None:
@@ -787,6 +893,21 @@ def test_a_daemon_that_worked_meanwhile_is_not_idle(dispatch: Dispatch) -> None:
     single.handle(result_arrived(A, T1), 7)
     assert single.expire(11.9) == []
     assert single.expire(12) == [DismissDaemon(A)]
+
+
+def test_a_daemon_is_not_idle_before_it_is_ready_and_has_done_what_all_do(
+    dispatch: Dispatch,
+) -> None:
+    open_to_all = dispatch(1, launches=False, idle_timeout=9.0)
+    daemon = open_to_all.adopt_daemon(0)
+    open_to_all.handle(EverywhereRequested(SETUP), 1)
+    assert open_to_all.expire(20) == [], "it starts"
+    ready = DaemonReady(daemon, idle_timeout=5.0)
+    assert open_to_all.handle(ready, 20) == [SendBroadcast(daemon, SETUP)]
+    assert open_to_all.expire(40) == [], "it works"
+    open_to_all.handle(BroadcastAnswered(daemon, SETUP), 41)
+    assert open_to_all.next_deadline() == 46
+    assert open_to_all.expire(46) == [DismissDaemon(daemon)]
 
 
 def test_idle_timeouts_spare_the_daemon_that_worked_last(dispatch: Dispatch) -> None:

@@ -341,6 +341,14 @@ def test_several_addresses_share_a_port() -> None:
         assert executor.submit(abs, -3).result(30) == 3
 
 
+@pytest.mark.parametrize("scheme", ["tcp", "tls+tcp", "ws", "wss"])
+@pytest.mark.parametrize("host", ["[::1]", "[::ffff:127.0.0.1]"])
+def test_an_address_may_be_written_in_the_way_of_ipv6(scheme: str, host: str) -> None:
+    with MiraiExecutor(url=f"{scheme}://{host}:0") as executor:
+        executor.launch_local(1)
+        assert executor.submit(abs, -3).result(30) == 3
+
+
 def test_what_is_not_encrypted_is_said_once() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

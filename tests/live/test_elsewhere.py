@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from functools import partial
@@ -23,7 +24,13 @@ import pytest
 from elsewhere import new_url
 from live import hosts, mischief
 from live.mischief import SOON, Bell, Tally
-from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, TaskTimeoutError
+from mirai_executor import (
+    DaemonLostError,
+    LaunchError,
+    MiraiExecutor,
+    TaskTimeoutError,
+    remote_config,
+)
 from mirai_executor._reception import Here
 from mirai_executor._transport import Link
 from mirai_executor.credentials import (
@@ -208,6 +215,45 @@ def test_a_daemon_does_no_more_tasks_than_it_may_and_loses_none() -> None:
         wait_until(partial(has_left, executor, few))
 
 
+@pytest.mark.parametrize("dispatcher", [True, False])
+def test_daemons_do_as_many_tasks_as_they_may(dispatcher: bool) -> None:
+    with listening(dispatcher=dispatcher) as executor:
+        for may in (1, 1, 1, 3, 30):
+            executor.launch_local(1, max_tasks=may)
+        futures = [executor.submit(mischief.own_pid) for _ in range(36)]
+        done_by = Counter(future.result(SOON) for future in futures)
+        assert sorted(done_by.values()) == [1, 1, 1, 3, 30]
+        wait_until(lambda: not pids(executor))
+
+
+def test_a_task_that_a_daemon_died_of_is_one_of_those_that_it_may_do() -> None:
+    with listening() as executor:
+        [command] = executor.launch_remote(1, max_tasks=2)
+        keeper = subprocess.Popen(["/bin/sh", "-c", f"exec env {command}"])
+        with keeper:
+            error = executor.submit(mischief.exit_at_once).exception(SOON)
+            assert isinstance(error, DaemonLostError)
+            assert executor.submit(mischief.answer).result(SOON) == 42
+            assert keeper.wait(SOON) == 0
+
+
+def test_a_daemon_is_not_idle_while_it_starts() -> None:
+    with listening(initializer=time.sleep, initargs=(0.5,)) as executor:
+        future = executor.submit(mischief.answer)
+        executor.launch_local(1, idle_time=0.1)
+        assert future.result(SOON) == 42
+        assert executor.info().cumulative == 1
+
+
+def test_a_daemon_is_not_idle_while_it_does_what_all_do() -> None:
+    with listening() as executor:
+        executor.launch_local(1, idle_time=0.5)
+        executor.wait_ready(SOON)
+        executor.everywhere(time.sleep, 1.0)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+        assert executor.info().cumulative == 1
+
+
 @pytest.mark.parametrize("cleanup", [True, False])
 def test_a_daemon_has_its_own_say_over_whether_it_cleans_up(cleanup: bool) -> None:
     with listening(cleanup=not cleanup) as executor:
@@ -225,6 +271,47 @@ def test_a_daemon_may_ask_for_a_host_with_or_without_a_dispatcher(dispatcher: bo
         assert isinstance(error, LaunchError)
         assert f"the host works {'with' if dispatcher else 'without'} a dispatcher" in str(error)
         executor.launch_local(1, dispatcher=dispatcher)
+        assert executor.submit(mischief.answer).result(SOON) == 42
+
+
+def fail_unless(gate: Path) -> None:
+    if not gate.exists():
+        raise RuntimeError("this machine lacks a file")
+
+
+def test_an_initializer_that_fails_on_one_machine_costs_that_daemon(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    needed, gate = tmp_path / "needed", tmp_path / "gate"
+    needed.touch()
+    os.mkfifo(gate)
+    with listening(1, initializer=fail_unless, initargs=(needed,)) as executor:
+        [healthy] = pids(executor)
+        runs = executor.submit(mischief.block_until_open, gate)
+        waits = executor.submit(mischief.own_pid)
+        needed.unlink()
+        executor.launch_local(1)
+        wait_until(lambda: "the initializer failed" in caplog.text)
+        assert f"failed on {socket.gethostname()}" in caplog.text
+        wait_until(lambda: pids(executor) == [healthy])
+        gate.write_bytes(b"go")
+        assert runs.result(SOON) == b"go"
+        assert waits.result(SOON) == healthy
+
+
+def test_an_initializer_that_fails_everywhere_names_the_machine_and_others_may_come(
+    tmp_path: Path,
+) -> None:
+    needed = tmp_path / "needed"
+    with listening(initializer=fail_unless, initargs=(needed,)) as executor:
+        future = executor.submit(mischief.answer)
+        executor.launch_local(3)
+        error = future.exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert f"failed on {socket.gethostname()}: RuntimeError" in str(error)
+        wait_until(lambda: not pids(executor))
+        needed.touch()
+        executor.launch_local(1)
         assert executor.submit(mischief.answer).result(SOON) == 42
 
 
@@ -378,7 +465,7 @@ def test_with_autoexit_finish_a_task_ends_though_its_host_is_killed(tmp_path: Pa
         assert done.exists()
 
 
-def test_with_autoexit_never_a_daemon_serves_the_next_host(
+def test_with_autoexit_never_a_daemon_serves_the_next_host_and_the_one_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"ipc://{tmp_path / 'door'}"
@@ -399,9 +486,58 @@ def test_with_autoexit_never_a_daemon_serves_the_next_host(
         assignments = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
         name = "MIRAI_EXECUTOR_SECRET"
         monkeypatch.setenv(name, assignments[name])
+        for _ in range(2):
+            with MiraiExecutor(url=url) as executor:
+                assert executor.submit(mischief.answer).result(SOON) == 42
+        daemon.terminate()
+        assert daemon.wait(SOON) == 143
+
+
+def test_with_autoexit_never_a_daemon_that_a_host_has_launched_outlives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIRAI_EXECUTOR_SECRET", "5a" * 32)
+    url = f"ipc://{tmp_path / 'door'}"
+    code = f"""
+        executor = MiraiExecutor(url={url!r})
+        executor.launch_local(2, autoexit="never")
+        executor.wait_ready()
+        tell_pids(executor)
+    """
+    with script(code) as host:  # which ends what is left
+        keepers = {int(pid) for pid in host.line().split()[2:]}
+        assert host.process.wait(SOON) == 0
         with MiraiExecutor(url=url) as executor:
-            assert executor.submit(mischief.answer).result(SOON) == 42
-        assert daemon.wait(SOON) == 0
+            executor.wait_ready(SOON, count=2)
+            assert {keeper_of(pid).pid for pid in pids(executor)} == keepers
+
+
+def test_a_daemon_that_stays_waits_no_longer_than_its_idle_time(tmp_path: Path) -> None:
+    with MiraiExecutor(url=f"ipc://{tmp_path / 'door'}") as executor:
+        [command] = executor.launch_remote(1, autoexit="never", idle_time=1.0)
+        daemon = subprocess.Popen(["/bin/sh", "-c", f"exec env {command}"])
+        assert executor.submit(mischief.answer).result(SOON) == 42
+    assert daemon.wait(SOON) == 0
+
+
+@pytest.mark.parametrize("asked_for", [0, 2])
+def test_an_error_that_leaves_an_executor_does_not_wait_for_ever_for_daemons(
+    asked_for: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    futures = []
+
+    def wait_in_vain() -> None:
+        with MiraiExecutor(url=new_url(), start_timeout=0.5) as executor:
+            executor.launch_remote(asked_for, remote_config("true"))  # accepted, and never run
+            futures.extend([executor.submit(abs, -n) for n in range(3)])
+            futures[0].result(timeout=0.01)
+
+    with pytest.raises(TimeoutError):
+        wait_in_vain()
+    assert all(isinstance(future.exception(0), LaunchError) for future in futures)
+    [warning] = caplog.messages
+    assert "3 tasks fail" in warning
+    assert "0.5 s" in warning
 
 
 def test_tasks_that_no_daemon_has_come_for_do_not_hold_up_the_exit() -> None:

@@ -217,6 +217,7 @@ def acquire_and_release(lock: Any) -> None:
         pass
 
 
+@pytest.mark.local_link("elsewhere it spares what waits, too")
 def test_an_initializer_that_fails_on_a_later_daemon_spares_what_runs(tmp_path: Path) -> None:
     first = tmp_path / "first"
     with MiraiExecutor(1, None, fail_but_once, (first,)) as executor:

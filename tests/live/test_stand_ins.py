@@ -91,6 +91,15 @@ def test_one_submission_to_a_queue_brings_all_daemons(
 
 
 @pytest.mark.parametrize("queue", ["pbs"], indirect=True)
+def test_tasks_run_where_the_job_wants_to_and_else_where_the_host_does(queue: str) -> None:
+    ours = str(Path.cwd())
+    for options, where in [("", ours), ("cd /usr", "/usr"), ('cd "$HOME"', ours)]:
+        launcher = cluster_config("qsub", options, scheduler=queue, python=python_words())
+        with MiraiExecutor(1, url="tcp://127.0.0.1:0", remote=launcher) as executor:
+            assert executor.submit(os.getcwd).result(SOON) == where
+
+
+@pytest.mark.parametrize("queue", ["pbs"], indirect=True)
 def test_a_queue_keeps_no_copy_of_a_secret_in_a_file_that_goes_with_the_executor(
     queue: str, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
+from mirai_executor import MiraiExecutor
+from mirai_executor._transport import rehearse
 from mirai_executor.credentials import Certificate, load_certificate, make_certificate
 
 NOW = datetime.now(UTC)
@@ -49,6 +52,7 @@ def sign(
     start: datetime = NOW - DAY,
     end: datetime = NOW + DAY,
     names: tuple[str, ...] = (),
+    addresses: tuple[str, ...] = (),
 ) -> Signed:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
@@ -62,9 +66,10 @@ def sign(
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
     )
-    if names:
-        found = x509.SubjectAlternativeName([x509.DNSName(one) for one in names])
-        builder = builder.add_extension(found, critical=False)
+    others: list[x509.GeneralName] = [x509.DNSName(one) for one in names]
+    others += [x509.IPAddress(ip_address(one)) for one in addresses]
+    if others:
+        builder = builder.add_extension(x509.SubjectAlternativeName(others), critical=False)
     return Signed(builder.sign(by.key if by else key, hashes.SHA256()), key)
 
 
@@ -191,6 +196,43 @@ def test_daemons_ask_for_a_name_that_the_certificate_has(
 ) -> None:
     other = sign("node8", authority, names=names)
     assert load_certificate((other.pem, other.key_pem())).server_name == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "addresses", "expected"),
+    [
+        ("127.0.0.1", (), ("127.0.0.1",), "127.0.0.1"),
+        ("127.0.0.1", ("127.0.0.1",), ("::1",), "::1"),
+        ("127.0.0.1", ("127.0.0.1", "node8"), (), "node8"),
+        ("a certificate of mine", (), (), "a certificate of mine"),
+    ],
+)
+def test_hosts_and_daemons_agree_on_a_certificate_with_addresses(
+    name: str, names: tuple[str, ...], addresses: tuple[str, ...], expected: str
+) -> None:
+    own = sign(name, names=names, addresses=addresses)
+    found = load_certificate((own.pem, own.key_pem()))
+    assert found.server_name == expected
+    rehearse(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "names"), [("127.0.0.1", ()), ("::1", ()), ("node", ("127.0.0.1",))]
+)
+def test_an_address_in_the_place_of_a_name_is_refused(name: str, names: tuple[str, ...]) -> None:
+    own = sign(name, names=names)
+    with pytest.raises(ValueError, match=r"subjectAltName=IP:(127|::1)"):
+        load_certificate((own.pem, own.key_pem()))
+
+
+def test_a_certificate_that_daemons_would_not_trust_is_refused(
+    authority: Signed, node: Signed
+) -> None:
+    pair = (node.pem, node.key_pem())
+    stranger = sign("another authority")
+    with pytest.raises(ValueError, match=r"would not trust.*'node7\.example\.org'"):
+        MiraiExecutor(url="tls+tcp://127.0.0.1:0", tls=pair, tls_cert=stranger.pem)
+    MiraiExecutor(url="tls+tcp://127.0.0.1:0", tls=pair, tls_cert=authority.pem).shutdown()
 
 
 def test_what_cannot_work_is_refused_with_advice(authority: Signed, node: Signed) -> None:

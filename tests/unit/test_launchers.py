@@ -185,6 +185,12 @@ def test_a_tunnel_uses_the_port_of_the_host_on_both_sides_and_one_connection() -
     assert b"for number in 1 2 3 4; do" in command.stdin
 
 
+def test_a_tunnel_leads_to_where_a_daemon_dials_an_ipv4_address_in_the_way_of_ipv6() -> None:
+    daemon = DaemonCommand(("tcp://[::ffff:127.0.0.1]:7",), PLAIN)
+    command = only(ssh_config("node", tunnel=True).plan(daemon, 1))
+    assert command.argv[command.argv.index("-R") + 1] == "127.0.0.1:7:127.0.0.1:7"
+
+
 def test_a_tunnel_takes_the_loopback_address_that_it_finds() -> None:
     daemon = DaemonCommand(("tcp://10.0.0.1:1", "tls+tcp://[::1]:2"), PLAIN)
     command = only(ssh_config("node", tunnel=True).plan(daemon, 1))

@@ -113,9 +113,15 @@ def test_loopback_is_what_only_this_machine_can_reach(text: str, expected: bool)
 def test_an_address_knows_whether_it_is_tls_and_whether_it_is_a_wildcard() -> None:
     schemes = ("tcp", "tls+tcp", "ws", "wss")
     assert [Url(scheme, "a").is_tls for scheme in schemes] == [False, True, False, True]
-    hosts = ("*", "0.0.0.0", "[::]", "10.0.0.1", "[::1]")
+    hosts = ("*", "0.0.0.0", "[::]", "[::ffff:0.0.0.0]", "10.0.0.1", "[::1]")
     found = [Url.parse(f"tcp://{host}:1").is_wildcard for host in hosts]
-    assert found == [True, True, True, False, False]
+    assert found == [True, True, True, True, False, False]
+
+
+def test_sockets_get_an_ipv4_address_as_such_however_it_is_written() -> None:
+    hosts = ("[::ffff:10.7.5.13]", "10.7.5.13", "[::1]", "node", "*")
+    found = [Url.parse(f"tcp://{host}:1").socket_host for host in hosts]
+    assert found == ["10.7.5.13", "10.7.5.13", "::1", "node", "*"]
 
 
 def test_port_and_host_of_an_address_can_be_replaced() -> None:

@@ -43,6 +43,8 @@ frames: st.SearchStrategy[Frame] = st.one_of(
         st.integers(0, 2**32 - 1),
         st.text(max_size=20),
         st.none() | st.booleans(),
+        st.none() | st.integers(1, 2**64 - 1),
+        st.none() | st.floats(0, allow_nan=False),
     ),
     st.builds(_wire.Attend, st.floats(allow_nan=False), st.booleans()),
     st.just(_wire.Beat()),
