@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 from budget import Budget
 from mirai_executor._core import (
     BroadcastAnswered,
+    BroadcastCancelRequested,
     BroadcastId,
     CancelRequested,
     Command,
@@ -119,7 +120,8 @@ class World:
     tasks: dict[TaskId, Task] = field(default_factory=dict)  # in the order of submission
     ended: dict[TaskId, str] = field(default_factory=dict)
     daemons: dict[DaemonId, Daemon] = field(default_factory=dict)
-    broadcasts: list[BroadcastId] = field(default_factory=list)
+    broadcasts: list[BroadcastId] = field(default_factory=list)  # that who joins has to run
+    done: set[BroadcastId] = field(default_factory=set)
     failed_starts: list[float] = field(default_factory=list)
     expects_daemons: bool = False  # for another reason than tasks
     broken: bool = False
@@ -193,11 +195,12 @@ class World:
                 self._interrupt(self.daemons[id_], self.tasks[task])
             case SendBroadcast(id_, broadcast):
                 self._broadcast(self.daemons[id_], broadcast)
-            case FailBroadcast(id_, broadcast):
-                assert self.cancelling or self.daemons[id_] is self.losing
-                self.daemons[id_].due.remove(broadcast)
-            case ForgetBroadcast() | InterruptBroadcast():
-                raise AssertionError("nobody has cancelled it")
+            case FailBroadcast(id_, broadcast, failure_or_none):
+                self._fail_share(self.daemons[id_], broadcast, failure_or_none)
+            case InterruptBroadcast(id_, broadcast):
+                self._interrupt_share(self.daemons[id_], broadcast)
+            case ForgetBroadcast(broadcast):
+                self._forget(broadcast)
             case LaunchDaemon(id_):
                 self._launch(id_)
             case DismissDaemon(id_):
@@ -213,6 +216,33 @@ class World:
         assert daemon.state == "ready", "only a live daemon can be interrupted"
         assert daemon.holds is task, "an interrupt hits the wrong task"
         daemon.stopped_at = self.now
+
+    def _interrupt_share(self, daemon: Daemon, broadcast: BroadcastId) -> None:
+        assert daemon.state == "ready", "only a live daemon can be interrupted"
+        assert daemon.runs == broadcast, "an interrupt hits the wrong share"
+        assert daemon.stopped_at is None, "interrupted twice"
+        daemon.stopped_at = self.now
+        self._withdraw(broadcast)
+
+    def _fail_share(self, daemon: Daemon, broadcast: BroadcastId, failure: Failure | None) -> None:
+        if failure is None:
+            assert self.cancelling or daemon is self.losing
+            daemon.due.remove(broadcast)
+        elif daemon.runs != broadcast:  # else it has been interrupted
+            daemon.due.remove(broadcast)
+            self._withdraw(broadcast)
+
+    def _forget(self, broadcast: BroadcastId) -> None:
+        assert broadcast not in self.broadcasts, "a daemon that joins later needs it"
+        others = [daemon for daemon in self.daemons.values() if daemon is not self.losing]
+        assert not any(broadcast in daemon.due for daemon in others), "it has still to run"
+
+    def _withdraw(self, broadcast: BroadcastId) -> None:
+        """What was stopped wherever it was to run, runs at no daemon that joins later."""
+        owed = [d for d in self.daemons.values() if broadcast in d.due]
+        stopped = [d for d in owed if d.runs == broadcast and d.stopped_at is not None]
+        if broadcast in self.broadcasts and broadcast not in self.done and owed == stopped:
+            self.broadcasts.remove(broadcast)
 
     def _broadcast(self, daemon: Daemon, broadcast: BroadcastId) -> None:
         assert daemon.is_free, "a daemon has one thing to do at a time"
@@ -289,6 +319,11 @@ class World:
                 assert_never(failure)
 
     # What happens by itself
+
+    def answer_broadcast(self, daemon: Daemon) -> None:
+        if daemon.stopped_at is None:
+            self.done.add(daemon.due[0])
+        daemon.runs, daemon.stopped_at, daemon.since = None, None, self.now
 
     def answer(self, daemon: Daemon) -> TaskId:
         assert daemon.holds is not None
@@ -482,8 +517,21 @@ class DispatcherMachine(RuleBasedStateMachine):
     def answer_everywhere(self, *, all_of_them: bool) -> None:
         busy = [d for d in self.world.daemons.values() if d.runs is not None]
         for daemon in busy[: None if all_of_them else 1]:
-            daemon.runs, daemon.since = None, self.world.now
+            self.world.answer_broadcast(daemon)
             self.tell(BroadcastAnswered(daemon.id, daemon.due.popleft()))
+
+    @precondition(lambda self: any(d.due for d in self.world.daemons.values()))
+    @rule(data=st.data(), running=st.booleans())
+    def cancel_a_share(self, data: st.DataObject, *, running: bool) -> None:
+        daemon = self.pick(data, lambda d: bool(d.due))
+        share = data.draw(st.sampled_from(list(daemon.due)))
+        is_kept = daemon.runs == share and (not running or daemon.state == "killed")
+        before = list(daemon.due)
+        self.tell(BroadcastCancelRequested(daemon.id, share, running))
+        if is_kept:
+            assert list(daemon.due) == before
+        else:
+            assert share not in daemon.due or daemon.stopped_at is not None
 
     @rule()
     def do_their_part(self) -> None:
@@ -619,7 +667,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         if daemon.holds is not None:
             self.tell(result_arrived(daemon.id, world.answer(daemon)))
         elif daemon.runs is not None:
-            daemon.runs, daemon.since = None, world.now
+            world.answer_broadcast(daemon)
             self.tell(BroadcastAnswered(daemon.id, daemon.due.popleft()))
         elif daemon.state == "starting":
             daemon.state, daemon.since = "ready", world.now
