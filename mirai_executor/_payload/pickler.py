@@ -8,6 +8,7 @@ table (``table.py``), and the daemon's, whose classes go back to where they came
                      └─ otherwise ──────────────────────► (make, …, state, fill), see rebuild.py
 """
 
+import collections
 import copyreg
 import functools
 import io
@@ -52,6 +53,8 @@ class PayloadPickler(pickle.Pickler):
         self._hollow: set[int] = set()
         # One travelling dict for each globals dict that belongs to no module.
         self._travelling: dict[int, dict[str, Any]] = {}
+        # What was taken apart last: an error does not say what it is about.
+        self.trail: collections.deque[object] = collections.deque(maxlen=20)
 
     def by_reference(self, home: Home) -> bool:
         """Decide whether the other side finds this by name."""
@@ -73,6 +76,7 @@ class PayloadPickler(pickle.Pickler):
 
     # Called by the C pickler for every object but those of the commonest builtin types.
     def reducer_override(self, obj: Any) -> Any:
+        self.trail.append(obj)
         kind = type(obj)
         if kind is FunctionType:
             # Every payload names a few functions of rebuild.py: no need to look for them.
@@ -360,8 +364,11 @@ if hasattr(typing, "TypeAliasType"):  # Python 3.12
 
 def registered_reducer(kind: type) -> Callable[[Any], Any] | None:
     """Return how multiprocessing's picklers take instances apart, if they were told so."""
-    # It would be imported before there is anything that needs it, but for sockets.
-    if MULTIPROCESSING not in sys.modules and kind.__module__ != "socket":
+    reduction: Any = sys.modules.get(MULTIPROCESSING)
+    if reduction is not None:
+        if kind not in reduction.ForkingPickler._extra_reducers:  # noqa: SLF001 - see descriptors.py
+            return None
+    elif kind.__module__ != "socket":  # all others need its import before there are any
         return None
     from mirai_executor._payload import descriptors
 
