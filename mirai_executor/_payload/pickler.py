@@ -199,7 +199,8 @@ class PayloadPickler(pickle.Pickler):
     def _reduce_instance(self, kind: type, obj: Any) -> Any:
         """Let singletons that reduce to their own name live in ``__main__`` too."""
         if _reduces_as_usual(kind):
-            return NotImplemented
+            home = _home_of_sentinel(kind, obj)
+            return home.qualname if home is not None and self.is_named(home) else NotImplemented
         if kind in copyreg.dispatch_table or kind_of(kind.__module__) is Kind.IMPORTABLE:
             return NotImplemented
         reduced = obj.__reduce_ex__(PROTOCOL)
@@ -226,6 +227,22 @@ def dump(pickler: Callable[[Any], PayloadPickler], obj: object) -> bytes:
 
 def _reduces_as_usual(kind: Any) -> bool:
     return kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__
+
+
+def _home_of_sentinel(kind: type, obj: object) -> Home | None:
+    """Return where an object has a name that is nothing but itself: its copy would be no such.
+
+    That is one without any state, which the module of its class names, or ``__main__`` an
+    ``object()``.
+    """
+    if getattr(obj, "__dict__", None):
+        return None
+    module_name = MAIN if kind is object else kind.__module__
+    module = sys.modules.get(module_name)
+    for name, value in list(getattr(module, "__dict__", {}).items()):
+        if value is obj and obj.__reduce_ex__(PROTOCOL)[1:] == ((kind,), None, None, None):
+            return Home(Kind.MAIN, MAIN, name) if kind is object else home_of(obj, name)
+    return None
 
 
 def _content(cell: CellType) -> tuple[Any, ...]:
