@@ -144,7 +144,7 @@ class CallEncoder:
         except BaseException as error:
             loan.end()
             if said_by_pickle(error):
-                raise _explained(call, error) from error
+                raise _explained(call, table.trail, error) from error
             raise
         table.close()
         if lasting and table.lends:
@@ -243,7 +243,9 @@ def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple
     return (*names.values(), taken[-1])
 
 
-def _explained(call: tuple[Any, ...], error: BaseException) -> BaseException:
+def _explained(
+    call: tuple[Any, ...], trail: tuple[object, ...], error: BaseException
+) -> BaseException:
     from mirai_executor._payload.culprits import explain
     from mirai_executor._payload.pickler import dump
     from mirai_executor._payload.table import CallPickler
@@ -252,7 +254,7 @@ def _explained(call: tuple[Any, ...], error: BaseException) -> BaseException:
     parts = {"the function": fn}
     parts.update({f"args[{i}]": value for i, value in enumerate(args)})
     parts.update({f"kwargs[{name!r}]": value for name, value in kwargs.items()})
-    return explain(parts, lambda obj: dump(CallPickler, obj), error)
+    return explain(parts, trail, lambda obj: dump(CallPickler, obj), error)
 
 
 def _error_of(failure: "Failure") -> BaseException:
@@ -268,7 +270,7 @@ def _error_of(failure: "Failure") -> BaseException:
     def probe(obj: object) -> bytes:
         return dump(lambda file: CallPickler(file, key), obj)
 
-    return explain({f"{key.module}.{key.name}": value}, probe, error)
+    return explain({f"{key.module}.{key.name}": value}, failure.trail, probe, error)
 
 
 def _warn_of_local_locks() -> None:

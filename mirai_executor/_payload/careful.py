@@ -1,12 +1,11 @@
 """Pickles, at a daemon, the results that plain pickle would get wrong."""
 
-import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from mirai_executor._payload import namespace, rebuild
-from mirai_executor._payload.buffers import Value, dump_value
+from mirai_executor._payload.buffers import Beside, Value, dump_value
 from mirai_executor._payload.culprits import explain, said_by_pickle
 from mirai_executor._payload.loans import Loan
 from mirai_executor._payload.pickler import PayloadPickler, dump
@@ -50,13 +49,18 @@ def _is_the_hosts(module: str) -> bool:
 def dump_carefully(value: object, *, out_of_band: bool, apart: bool) -> Value:
     """Turn a result into bytes, as ``encode_value`` does."""
     loan = Loan()
-    pickler = functools.partial(OutcomePickler, lend=loan.lend)
+    made: list[OutcomePickler] = []
+
+    def pickler(file: Any, beside: Beside | None) -> OutcomePickler:
+        made.append(OutcomePickler(file, beside, loan.lend))
+        return made[-1]
+
     try:
         return dump_value(pickler, value, out_of_band=out_of_band, apart=apart)
     except BaseException as error:
         loan.end()
         if said_by_pickle(error):
-            raise explain({"result": value}, _probe, error) from error
+            raise explain({"result": value}, made[-1].trail, _probe, error) from error
         raise
 
 

@@ -1,21 +1,29 @@
 """Says which part of an object cannot be pickled, and whether pickle or user code said so."""
 
+import collections
 import functools
+import gc
 import sys
-from collections.abc import Callable, Iterator
-from types import CoroutineType, FunctionType, MethodType
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from operator import is_, length_hint
+from types import CoroutineType, FunctionType, MethodType, ModuleType
 
 from mirai_executor._payload import annotations
+from mirai_executor._payload.buffers import ATOMS
 from mirai_executor._payload.pickles import PicklingError
-from mirai_executor._payload.places import home_of_globals
-from mirai_executor._typing import Any
+from mirai_executor._payload.places import Kind, home_of, home_of_globals
+from mirai_executor._typing import Any, NamedTuple
 from mirai_executor.errors import PayloadError
 
 __all__ = ["describe", "explain", "parts_of_function", "said_by_pickle"]
 
 _LONGEST = 200  # characters of a foreign text in a message of ours
-_MOST_PROBES = 200
-_DEEPEST = 20
+_DEEPEST = 20  # steps of a path
+_MOST_SEEN = 1_000_000  # objects: what is beyond is hardly worth the wait
+_AT_ONCE = 256  # objects, so that little has to be looked at again
+_LONG = 64  # items
+_PLAIN = frozenset({dict, frozenset, list, set, tuple})
 _REFUSALS = ("cannot pickle", "can't pickle", "can't get local object")
 
 
@@ -54,17 +62,20 @@ def describe(error: BaseException) -> str:
 
 
 def explain(
-    parts: dict[str, Any], probe: Callable[[object], object], error: BaseException
+    parts: dict[str, Any],
+    trail: Sequence[object],
+    probe: Callable[[object], object],
+    error: BaseException,
 ) -> PayloadError:
-    """Return the error that names the smallest part that pickle refuses.
+    """Return the error that names what pickle refuses, and where it is.
 
     Args:
         parts: The whole, by the names that the user knows: ``args[0]``, ``result``.
+        trail: What the pickler has taken apart last, in this order: it has refused the last one.
         probe: Pickles one object, and raises where that fails.
         error: What pickle said.
     """
-    search = _Search(probe)
-    path, culprit = search.smallest(parts)
+    path, culprit = _found(parts, () if isinstance(error, RecursionError) else trail, probe)
     kind = type(culprit)
     name = (
         kind.__qualname__
@@ -75,37 +86,6 @@ def explain(
     explained = PayloadError(f"cannot pickle {path} (a {name} object): {why}")
     explained.__cause__ = error
     return explained
-
-
-class _Search:
-    def __init__(self, probe: Callable[[object], object]) -> None:
-        self._probe = probe
-        self._probes = 0
-        self._seen: set[int] = set()
-
-    def smallest(self, parts: dict[str, Any]) -> tuple[str, object]:
-        path, culprit = " or ".join(parts), next(iter(parts.values()), None)
-        candidates: Iterator[tuple[str, object]] = iter(parts.items())
-        for _ in range(_DEEPEST):
-            found = next(((p, o) for p, o in candidates if self._fails(o)), None)
-            if found is None:
-                break
-            path, culprit = found
-            if _advice(culprit) or _refuses_itself(culprit):
-                break
-            candidates = _children(path, culprit)
-        return path, culprit
-
-    def _fails(self, obj: object) -> bool:
-        if id(obj) in self._seen or self._probes >= _MOST_PROBES:
-            return False
-        self._seen.add(id(obj))
-        self._probes += 1
-        try:
-            self._probe(obj)
-        except Exception:  # that is the question
-            return True
-        return False
 
 
 def _advice(obj: object) -> str:
@@ -122,15 +102,137 @@ def _advice(obj: object) -> str:
     return ""
 
 
-def _refuses_itself(obj: object) -> bool:
-    """Tell whether an object's own ``__reduce__`` raises: it explains more than its parts do."""
-    if type(obj).__reduce__ is object.__reduce__:
-        return False
+def _found(
+    parts: dict[str, Any], trail: Sequence[object], probe: Callable[[object], object]
+) -> tuple[str, object]:
+    # What can never travel says more than its parts do.
+    for culprit in (*filter(_advice, trail), *reversed(trail)):
+        # If the last one exists only while it is pickled, one before it had it made: which fails.
+        if culprit is trail[-1] or _fails(probe, culprit):
+            path = _path_to(culprit, parts)
+            if path is not None:
+                return path, culprit
+    for path, part in parts.items():
+        if len(parts) == 1 or _fails(probe, part):
+            return path, part
+    return " or ".join(parts), next(iter(parts.values()), None)
+
+
+def _fails(probe: Callable[[object], object], obj: object) -> bool:
     try:
-        obj.__reduce__()
+        probe(obj)
     except Exception:  # that is the question
         return True
     return False
+
+
+class _Some(NamedTuple):
+    """Some objects of the same depth, and those whose parts they are."""
+
+    objects: list[Any]
+    above: "_Some | None"
+
+
+def _path_to(target: object, parts: dict[str, Any]) -> str | None:
+    """Return the shortest path to an object, in words; None if none is found.
+
+    Almost all of the search is done in C: it may take no longer than pickling does.
+    """
+    seen: dict[int, object] = {}
+    waiting = collections.deque([_Some([list(parts.values())], None)])
+    while waiting and len(seen) < _MOST_SEEN:
+        some = waiting.popleft()
+        found = _parts_of(some.objects)
+        if any(map(is_, found, repeat(target))):
+            return _in_words(target, some, list(parts))
+        if set(map(type, found)) <= ATOMS:
+            continue
+        found = [obj for obj in found if type(obj) not in ATOMS]
+        new = dict(zip(map(id, found), found, strict=True))
+        for known in seen.keys() & new.keys():
+            del new[known]
+        seen.update(new)  # and keep alive what is made only to be looked at
+        objects = list(new.values())
+        waiting.extend(
+            _Some(objects[i : i + _AT_ONCE], some) for i in range(0, len(objects), _AT_ONCE)
+        )
+    return None
+
+
+def _parts_of(objects: list[Any]) -> list[Any]:
+    """Return all that these objects have, and that travels with them."""
+    kinds = set(map(type, objects))
+    if kinds <= _PLAIN:
+        found = gc.get_referents(*objects)
+        if len(found) < _LONG * len(objects):
+            return found
+    found = []
+    plain: list[Any] = []
+    for obj in objects:
+        kind: Any = type(obj)
+        if kind in _PLAIN:
+            # Long ones are often lists of numbers, which may be left out.
+            if kind is dict or len(obj) < _LONG or not set(map(type, obj)) <= ATOMS:
+                plain.append(obj)
+        elif _is_simple(kind):
+            found += vars(obj).values()
+        elif not _travels_by_name(obj):
+            found += [part for _, part in _children("", obj)]
+    found += gc.get_referents(*plain)
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _is_simple(kind: Any) -> bool:
+    """Tell whether instances have attributes and nothing else, as those of most classes do."""
+    special = (*_PLAIN, type, FunctionType, MethodType, ModuleType, functools.partial)
+    return (
+        not issubclass(kind, special)
+        and kind.__dictoffset__ != 0
+        and not any("__slots__" in vars(base) for base in kind.__mro__)
+    )
+
+
+def _travels_by_name(obj: object) -> bool:
+    if isinstance(obj, (type, FunctionType)):
+        home = home_of(obj)
+        return home is not None and home.kind is Kind.IMPORTABLE
+    return isinstance(obj, ModuleType)
+
+
+def _in_words(target: object, some: _Some, names: list[str]) -> str:
+    """Say how one gets to an object that is a part of some others."""
+    steps: list[tuple[Any, object]] = []
+    level: _Some | None = some
+    while level is not None:
+        holder = next(obj for obj in level.objects if _holds(obj, target))
+        steps.append((holder, target))
+        target, level = holder, level.above
+    parts, part = steps.pop()
+    path = names[_index_of(parts, part)]
+    for step, (holder, part) in enumerate(reversed(steps)):
+        if step == _DEEPEST:
+            return f"{path}…"
+        path = _step(path, holder, part)
+    return path
+
+
+def _holds(obj: object, part: object) -> bool:
+    parts = gc.get_referents(obj) if type(obj) in _PLAIN else _parts_of([obj])
+    return any(map(is_, parts, repeat(part)))
+
+
+def _step(path: str, holder: Any, part: object) -> str:
+    # Not by all its children, of which each would be put into words.
+    if type(holder) in (list, tuple):
+        return f"{path}[{_index_of(holder, part)}]"
+    return next((words for words, child in _children(path, holder) if child is part), path)
+
+
+def _index_of(holder: Sequence[object], part: object) -> int:
+    rest = iter(holder)
+    any(map(is_, rest, repeat(part)))
+    return len(holder) - length_hint(rest) - 1
 
 
 def _children(path: str, obj: object) -> Iterator[tuple[str, object]]:

@@ -8,6 +8,7 @@ table (``table.py``), and the daemon's, whose classes go back to where they came
                      └─ otherwise ──────────────────────► (make, …, state, fill), see rebuild.py
 """
 
+import collections
 import copyreg
 import functools
 import io
@@ -52,6 +53,8 @@ class PayloadPickler(pickle.Pickler):
         self._hollow: set[int] = set()
         # One travelling dict for each globals dict that belongs to no module.
         self._travelling: dict[int, dict[str, Any]] = {}
+        # What was taken apart last: an error does not say what it is about.
+        self.trail: collections.deque[object] = collections.deque(maxlen=20)
 
     def by_reference(self, home: Home) -> bool:
         """Decide whether the other side finds this by name."""
@@ -73,6 +76,7 @@ class PayloadPickler(pickle.Pickler):
 
     # Called by the C pickler for every object but those of the commonest builtin types.
     def reducer_override(self, obj: Any) -> Any:
+        self.trail.append(obj)
         kind = type(obj)
         if kind is FunctionType:
             # Every payload names a few functions of rebuild.py: no need to look for them.
@@ -195,7 +199,8 @@ class PayloadPickler(pickle.Pickler):
     def _reduce_instance(self, kind: type, obj: Any) -> Any:
         """Let singletons that reduce to their own name live in ``__main__`` too."""
         if _reduces_as_usual(kind):
-            return NotImplemented
+            home = _home_of_sentinel(kind, obj)
+            return home.qualname if home is not None and self.is_named(home) else NotImplemented
         if kind in copyreg.dispatch_table or kind_of(kind.__module__) is Kind.IMPORTABLE:
             return NotImplemented
         reduced = obj.__reduce_ex__(PROTOCOL)
@@ -222,6 +227,22 @@ def dump(pickler: Callable[[Any], PayloadPickler], obj: object) -> bytes:
 
 def _reduces_as_usual(kind: Any) -> bool:
     return kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__
+
+
+def _home_of_sentinel(kind: type, obj: object) -> Home | None:
+    """Return where an object has a name that is nothing but itself: its copy would be no such.
+
+    That is one without any state, which the module of its class names, or ``__main__`` an
+    ``object()``.
+    """
+    if getattr(obj, "__dict__", None):
+        return None
+    module_name = MAIN if kind is object else kind.__module__
+    module = sys.modules.get(module_name)
+    for name, value in list(getattr(module, "__dict__", {}).items()):
+        if value is obj and obj.__reduce_ex__(PROTOCOL)[1:] == ((kind,), None, None, None):
+            return Home(Kind.MAIN, MAIN, name) if kind is object else home_of(obj, name)
+    return None
 
 
 def _content(cell: CellType) -> tuple[Any, ...]:
@@ -360,8 +381,11 @@ if hasattr(typing, "TypeAliasType"):  # Python 3.12
 
 def registered_reducer(kind: type) -> Callable[[Any], Any] | None:
     """Return how multiprocessing's picklers take instances apart, if they were told so."""
-    # It would be imported before there is anything that needs it, but for sockets.
-    if MULTIPROCESSING not in sys.modules and kind.__module__ != "socket":
+    reduction: Any = sys.modules.get(MULTIPROCESSING)
+    if reduction is not None:
+        if kind not in reduction.ForkingPickler._extra_reducers:  # noqa: SLF001 - see descriptors.py
+            return None
+    elif kind.__module__ != "socket":  # all others need its import before there are any
         return None
     from mirai_executor._payload import descriptors
 

@@ -108,11 +108,21 @@ def _dump_short(obj: object) -> Value | None:
 
 def _needs_care(kind: type) -> bool:
     """Tell whether instances of a type may be pickled here in a way of our own."""
+    if kind is object or _has_sentinels(kind):
+        return True
     if kind.__module__ not in WITH_CARE:
         return issubclass(kind, (ModuleType, BaseException))
     from mirai_executor._payload.pickler import needs_care  # with cloudpickle, and much else
 
     return needs_care(kind)
+
+
+def _has_sentinels(kind: Any) -> bool:
+    """Tell whether a type's module names an instance that is only itself: see pickler.py."""
+    if kind.__reduce__ is not object.__reduce__ or kind.__reduce_ex__ is not object.__reduce_ex__:
+        return False
+    names = vars(sys.modules[kind.__module__])
+    return any(type(v) is kind and not getattr(v, "__dict__", None) for v in list(names.values()))
 
 
 def is_imported(obj: Any) -> bool:

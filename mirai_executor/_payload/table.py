@@ -72,6 +72,7 @@ class Failure(Record):
 
     error: BaseException
     key: Key
+    trail: tuple[object, ...]
 
 
 class CallPickler(PayloadPickler):
@@ -163,6 +164,7 @@ class Table:
     ) -> None:
         self.replaced_locks = False
         self.lends = False
+        self.trail: tuple[object, ...] = ()  # of the pickler that has failed last
         self._local_locks = local_locks
         self._lend = lend
         self._waiting: dict[Key, None] = {}
@@ -183,7 +185,11 @@ class Table:
             made.append(CallPickler(file, entry, self._local_locks, beside, self._lend))
             return made[-1]
 
-        value = dump_value(pickler, obj, out_of_band=out_of_band, apart=apart)
+        try:
+            value = dump_value(pickler, obj, out_of_band=out_of_band, apart=apart)
+        except BaseException:
+            self.trail = tuple(made[-1].trail)
+            raise
         last = made[-1]
         self.replaced_locks |= last.replaced_locks
         self.lends |= last.lends
@@ -257,7 +263,7 @@ class Table:
             value = vars(sys.modules[key.module])[key.name]
             return self.pickle(value, key)
         except (Exception, SystemExit) as error:  # any code of the user runs here
-            return Failure(error, key)
+            return Failure(error, key, self.trail)
 
     def _spread_failures(self) -> None:
         """An entry that cannot be unpickled without a missing one is missing too."""

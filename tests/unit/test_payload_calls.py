@@ -58,6 +58,66 @@ class Holder:
         return self.inner
 
 
+class Fresh:
+    """Its state is made anew whenever it is pickled."""
+
+    def __init__(self, *parts: object) -> None:
+        self.parts = parts
+
+    def __getstate__(self) -> object:
+        return {"parts": self.parts, "made": [Holder(threading.Lock())]}
+
+
+def deep(depth: int, obj: object) -> object:
+    for _ in range(depth):
+        obj = [list(range(100)), obj]
+    return obj
+
+
+def looped(obj: object) -> object:
+    loop: list[object] = [[7], {"k": (1, obj)}]
+    loop.insert(0, loop)
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("arg", "path"),
+    [
+        ([*range(1000), LOCK, *range(1000)], "args[0][1000]"),
+        (
+            [[[i] for i in range(1000)], [[i, (i, [LOCK] * (i == 700))] for i in range(1000)]],
+            "args[0][1][700][1][1][0]",
+        ),
+        (deep(20, LOCK), "args[0]" + "[1]" * 20),
+        (deep(100, LOCK), "args[0]" + "[1]" * 20 + "…"),
+        ([Holder(i) for i in range(500)] + [Holder({"k": LOCK})], "args[0][500].inner['k']"),
+        (looped(LOCK), "args[0][2]['k'][1]"),
+        ({"a": {1, LOCK}}, "a member of args[0]['a']"),
+        (Holder(functools.partial(print, LOCK)), "args[0].inner.args[0]"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_culprit_is_found_wherever_it_is_without_pickling_anything_again(
+    arg: object, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirai_executor._payload.culprits._fails", None)
+    with pytest.raises(PayloadError) as caught:
+        CallEncoder().encode(len, (arg,), {})
+    assert str(caught.value).startswith(f"cannot pickle {path} (a _thread.lock object): ")
+
+
+def test_what_makes_a_culprit_while_it_is_pickled_is_named() -> None:
+    with pytest.raises(PayloadError, match=r"cannot pickle args\[1\]\[1\] \(a \S+Fresh object\)"):
+        CallEncoder().encode(print, (1, [Holder(1), Fresh(Holder(2)), Holder(3)]), {})
+
+
+def test_of_arguments_that_are_nested_too_deeply_the_right_one_is_named() -> None:
+    with pytest.raises(
+        PayloadError, match=r"cannot pickle args\[1\] \(a list object\): Recursion"
+    ):
+        CallEncoder().encode(print, ([1], deep(100_000, 1)), {})
+
+
 class OwnSocket(socket.socket):
     """Not of the class that multiprocessing knows how to send."""
 

@@ -547,6 +547,36 @@ print(look("H"), seen("h()", {persist}, h=helped), seen("id = 1; id", {persist})
     assert in_main(SEEN, last) == "['G', 'H'] 17 ['G', 'f']\n[17] 17\n[17] 17 1\n"
 
 
+def test_a_sentinel_is_itself_at_both_ends() -> None:
+    script = """
+import dataclasses, functools
+MISSING = object()
+class Sentinel: pass
+UNSET = Sentinel()
+@dataclasses.dataclass
+class D:
+    a: int
+    b: object = UNSET
+    none: object = MISSING
+def get(d, k, default=MISSING): return "KeyError" if default is MISSING else default
+def look(x, y):
+    fields = [f.name for f in dataclasses.fields(D) if f.default is dataclasses.MISSING]
+    return x is MISSING, y is dataclasses.MISSING, D(1).b is UNSET, D(1).none is MISSING, fields
+def give(): return MISSING, UNSET, [dataclasses.MISSING], Sentinel()
+"""
+    last = """
+print(d.call(get, {}, "a"), d.call(get, {}, "a", None), d.call(functools.partial(get, {}), 1))
+print(d.call(look, MISSING, dataclasses.MISSING))
+a, b, (c,), new = d.call(give)
+print(a is MISSING, b is UNSET, c is dataclasses.MISSING, new is UNSET)
+print(d.call(lambda x, y: x is y, *[object()] * 2), type(d.call(object)))
+"""
+    assert in_main(script, last) == (
+        "KeyError None KeyError\n(True, True, True, True, ['a'])\nTrue True True False\n"
+        "True <class 'object'>\n"
+    )
+
+
 def test_an_interrupt_while_a_name_is_applied_leaves_it_for_the_next_call() -> None:
     script = """
 class Once:
