@@ -10,6 +10,7 @@ import math
 import selectors
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
@@ -345,6 +346,7 @@ class Fleet:
                 f"host runs {__version__} (protocol {_wire.PROTOCOL_VERSION})"
             )
         daemon.has_greeted = True
+        daemon.link.largest = sys.maxsize
         cleanup = self._cleanup
         if isinstance(daemon, RemoteDaemon) and daemon.cleanup is not None:
             cleanup = daemon.cleanup
