@@ -11,6 +11,7 @@ import math
 import selectors
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
@@ -347,6 +348,7 @@ class Fleet:
             raise _wire.WireError(other_package(hello))
         daemon.has_greeted = True
         daemon.slot = self._free_slot()
+        daemon.link.largest = sys.maxsize
         cleanup = self._cleanup
         if isinstance(daemon, RemoteDaemon) and daemon.cleanup is not None:
             cleanup = daemon.cleanup

@@ -13,6 +13,8 @@ from ._daemon import Daemon
 
 __all__ = ["RemoteDaemon"]
 
+_BEFORE_HELLO = 1 << 16  # bytes: of these frames, only an early end says more than its name
+
 
 class RemoteDaemon(Daemon):
     """A daemon that has been let in.
@@ -24,6 +26,8 @@ class RemoteDaemon(Daemon):
 
     def __init__(self, link: Link, address: str) -> None:
         super().__init__(link)
+        # A length that was changed on its way would have the host wait for a frame without end.
+        link.largest = _BEFORE_HELLO
         self.host = address  # until it says its name
         self.cleanup: bool | None = None  # whether it has to clean up; None: as the host likes
         self._pid = 0

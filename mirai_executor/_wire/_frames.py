@@ -43,7 +43,7 @@ __all__ = [
     "WireTask",
 ]
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 _HELLO = struct.Struct("<HIBBB")
 BATCH = struct.Struct("<II")  # how many there are, and how many arenas are released
