@@ -4,8 +4,6 @@ What a program never uses costs it nothing then: to import a small module takes 
 millisecond, and some bring others that take ten.
 """
 
-from __future__ import annotations
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["door"]
 
 
-def door(package: str, rooms: Mapping[str, Iterable[str]]) -> Callable[[str], Any]:
+def door(package: str, rooms: "Mapping[str, Iterable[str]]") -> "Callable[[str], Any]":
     """Return the ``__getattr__`` of a package.
 
     Args:
@@ -23,7 +21,7 @@ def door(package: str, rooms: Mapping[str, Iterable[str]]) -> Callable[[str], An
     """
     room_of = {name: room for room, names in rooms.items() for name in names}
 
-    def __getattr__(name: str) -> Any:  # noqa: N807 - it becomes that of a module
+    def __getattr__(name: str) -> "Any":  # noqa: N807 - it becomes that of a module
         room = room_of.get(name)
         if room is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

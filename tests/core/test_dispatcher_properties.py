@@ -1,5 +1,6 @@
 """Whatever happens in whatever order, the dispatcher keeps its promises."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -55,6 +56,7 @@ from mirai_executor._core import (
     TaskId,
     TaskSubmitted,
 )
+from mirai_executor._core._alarms import AlarmKind
 
 from .shorthand import result_arrived
 
@@ -251,6 +253,10 @@ class World:
 
     def _dismiss(self, daemon: Daemon) -> None:
         assert daemon.is_free, "dismissed with something to do"
+        self.let_leave(daemon)
+
+    def let_leave(self, daemon: Daemon) -> None:
+        """Note that a daemon is about to end."""
         daemon.state, daemon.since = "dismissed", self.now
 
     def _end(self, task: TaskId, how: str) -> None:
@@ -463,6 +469,8 @@ class DispatcherMachine(RuleBasedStateMachine):
         assert self.expire(), "woken for nothing"
 
     def expire(self) -> list[Command]:
+        if min(self.ends_of_patience(), default=math.inf) <= self.world.now:
+            self.world.broken = True
         commands = self.dispatcher.expire(self.world.now)
         self.world.is_waiting = True
         self.world.carry_out(commands)
@@ -576,8 +584,14 @@ class DispatcherMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.may_end and self.world.having("starting"))
     @rule()
     def fail_to_initialize(self) -> None:
-        self.world.broken = True
-        self.tell(InitializerFailed(self.world.having("starting")[0].id))
+        daemon = self.world.having("starting")[0]
+        if self.world.policy.launches:
+            self.world.broken = True
+        elif len(self.world.having("starting", "ready")) > 1:
+            self.world.let_leave(daemon)
+        else:
+            return  # whether others are on their way is a story
+        self.tell(InitializerFailed(daemon.id))
 
     @precondition(lambda self: not self.world.policy.launches and self.may_end)
     @rule()
@@ -640,8 +654,13 @@ class DispatcherMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_wakes_exactly_when_something_has_to_happen(self) -> None:
-        expected = min(self.world.deadlines(), default=None)
+        expected = min([*self.world.deadlines(), *self.ends_of_patience()], default=None)
         assert self.dispatcher.next_deadline() == expected
+
+    def ends_of_patience(self) -> Iterable[float]:
+        """When it gives up waiting for anybody to come; whether it waits at all is a story."""
+        alarms = self.dispatcher._alarms.pending()
+        return [alarm.when for alarm in alarms if alarm.kind is AlarmKind.VAIN]
 
     def teardown(self) -> None:
         """Let everything come to its end: nothing may be left."""

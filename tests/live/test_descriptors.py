@@ -108,7 +108,7 @@ def test_each_daemon_gets_what_an_initializer_is_given() -> None:
             assert [future.result(SECONDS) for future in done] == [None] * 2
             assert [received(ours), received(ours)] == ["again"] * 2
         theirs.close()
-        del executor
+        del executor, done
         with pytest.raises(EOFError):
             received(ours)
 
