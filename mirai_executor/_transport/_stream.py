@@ -176,7 +176,9 @@ class Link:
     def follow(self, selector: "selectors.BaseSelector") -> None:
         """Have a selector that waits for this link tell when it takes more, if it has more."""
         reads, writes = self.fileno(), self._fileno_to_write()
-        key = selector.get_key(reads)
+        key = selector.get_map().get(reads)
+        if key is None:
+            return  # nothing is expected of the other side any more
         if writes != reads:
             if self.has_more_to_send is not (writes in selector.get_map()):
                 if self.has_more_to_send:

@@ -543,6 +543,7 @@ def test_a_cancelled_future_stays_cancelled_when_its_daemon_dies() -> None:
         assert_goes_on(executor)
 
 
+@pytest.mark.local_link("processes on other machines are nothing to look at here")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_the_old_recipe_that_ends_each_process_of_an_executor_ends_what_runs(
     bell: Bell, signum: signal.Signals

@@ -97,6 +97,7 @@ def test_without_daemons_each_mirai_has_a_process_of_its_own() -> None:
     assert len({one.result(SOON), other.result(SOON), os.getpid()}) == 3
 
 
+@pytest.mark.local_link("is about daemons that are started here")
 def test_many_tasks_without_daemons_wait_for_a_place() -> None:
     ended = run(
         """

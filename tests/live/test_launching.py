@@ -331,6 +331,7 @@ exec(program)
 """
 
 
+@pytest.mark.local_link("elsewhere, the handshake refuses it")
 def test_an_interpreter_of_another_minor_version_is_refused_with_both_versions(
     tmp_path: Path,
 ) -> None:
@@ -347,6 +348,7 @@ def test_an_interpreter_of_another_minor_version_is_refused_with_both_versions(
     assert error.command[0] == str(other)
 
 
+@pytest.mark.local_link("elsewhere, its own words are all that is known")
 def test_an_interpreter_that_is_too_old_to_start_is_called_so(tmp_path: Path) -> None:
     python = Attempts(tmp_path, "echo 'Unknown option: -P' >&2; exit 2")
     error = fails_all(MiraiExecutor(2, python=str(python.path)))

@@ -768,6 +768,7 @@ def test_nothing_of_the_machinery_of_process_pool_executor_runs() -> None:
         assert not hasattr(executor, "_executor_manager_thread")
 
 
+@pytest.mark.local_link("processes on other machines are nothing to look at here")
 def test_who_monitors_it_finds_its_processes_and_counts_its_tasks(gate: Gate) -> None:
     executor = MiraiExecutor(2)
     assert (dict(executor._processes), len(executor._pending_work_items)) == ({}, 0)
