@@ -45,7 +45,8 @@ def use_transport() -> None:
     def init(
         self: MiraiExecutor, max_workers: int | None = None, *args: Any, **options: Any
     ) -> None:
-        if not {"url", "remote"}.isdisjoint(options):
+        # Calls without daemons may start dozens, one for each task: they stay local.
+        if not {"url", "remote"}.isdisjoint(options) or options.get("name") == "ephemeral":
             original(self, max_workers, *args, **options)
             return
         if max_workers is not None and max_workers <= 0:
