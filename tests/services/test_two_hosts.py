@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from live.afar import hold, listening, pids, python_words
@@ -100,6 +101,11 @@ def test_a_daemon_that_comes_back_after_ten_seconds_is_a_new_one(cable: Cable, b
         assert waiting.result(SECONDS) == 3
         assert executor.info().cumulative == 2
         assert isinstance(lost.exception(), DaemonLostError)
+        children = psutil.Process().children(recursive=True)
+        stays = [child for child in children if executor.url in child.cmdline()]
+    for child in stays:
+        child.terminate()  # else it would wait for the next host
+    assert psutil.wait_procs(stays, timeout=SECONDS)[1] == []
 
 
 def test_a_cable_that_is_taken_away_ends_the_daemons_of_the_other_side(
