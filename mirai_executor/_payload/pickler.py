@@ -32,6 +32,7 @@ from mirai_executor._payload.places import (
     home_of_globals,
     kind_of,
 )
+from mirai_executor._payload.plain import has_no_state
 
 __all__ = ["PayloadPickler", "dump", "needs_care"]
 
@@ -235,24 +236,16 @@ def _home_of_sentinel(kind: type, obj: object) -> Home | None:
     That is one without any state, which the module of its class names, or ``__main__`` an
     ``object()``.
     """
-    if getattr(obj, "__dict__", None) or kind in copyreg.dispatch_table:
+    if getattr(obj, "__dict__", None):
         return None
     module_name = MAIN if kind is object else kind.__module__
     module = sys.modules.get(module_name)
     for name, value in list(getattr(module, "__dict__", {}).items()):
         if value is obj:
-            if not _has_no_state(kind, obj):
+            if not has_no_state(obj):
                 return None
             return Home(Kind.MAIN, MAIN, name) if kind is object else home_of(obj, name)
     return None
-
-
-def _has_no_state(kind: type, obj: object) -> bool:
-    try:
-        reduced = obj.__reduce_ex__(PROTOCOL)
-    except Exception:  # then pickle says what is wrong, or knows another way
-        return False
-    return reduced[1:] == ((kind,), None, None, None)
 
 
 def _content(cell: CellType) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ object that plain pickle would get wrong ends the attempt: the careful picklers 
 begin again, and a ``__reduce__`` before it runs a second time.
 """
 
+import copyreg
 import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
@@ -20,7 +21,7 @@ from mirai_executor._payload.places import (
 )
 from mirai_executor._typing import Any, NamedTuple
 
-__all__ = ["dump_plainly", "is_imported"]
+__all__ = ["dump_plainly", "has_no_state", "is_imported"]
 
 _MOST_SEEN = 4096
 _SHORT = 4096  # bytes
@@ -122,7 +123,18 @@ def _has_sentinels(kind: Any) -> bool:
     if kind.__reduce__ is not object.__reduce__ or kind.__reduce_ex__ is not object.__reduce_ex__:
         return False
     names = vars(sys.modules[kind.__module__])
-    return any(type(v) is kind and not getattr(v, "__dict__", None) for v in list(names.values()))
+    return any(type(v) is kind and has_no_state(v) for v in list(names.values()))
+
+
+def has_no_state(obj: object) -> bool:
+    """Tell whether pickle would make a new object of nothing but the class of this one."""
+    if getattr(obj, "__dict__", None) or type(obj) in copyreg.dispatch_table:
+        return False
+    try:
+        reduced = obj.__reduce_ex__(PROTOCOL)
+    except Exception:  # then pickle says what is wrong, or knows another way
+        return False
+    return reduced[1:] == ((type(obj),), None, None, None)
 
 
 def is_imported(obj: Any) -> bool:

@@ -1,7 +1,12 @@
 """What was seen of a class or function never outlives the moment when it stops being so."""
 
+import collections
+import datetime
+import decimal
+import fractions
 import sys
 import types
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +109,22 @@ CHANGES: list[Callable[[World, str], None]] = [
     change for name, change in vars(World).items() if not name.startswith("__")
 ]
 steps = st.lists(st.tuples(st.sampled_from(CHANGES), st.sampled_from(NAMES)), max_size=6)
+
+
+OFTEN_SENT = [
+    uuid.uuid4(),
+    datetime.datetime(2026, 11, 29, tzinfo=datetime.UTC),
+    decimal.Decimal("0.1"),
+    fractions.Fraction(1, 3),
+    Path("there"),
+    collections.OrderedDict(a=1),
+]
+
+
+@pytest.mark.parametrize("value", OFTEN_SENT, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_is_often_sent_needs_no_care(value: object, apart: bool) -> None:
+    assert plain.dump_plainly(value, out_of_band=True, apart=apart) is not None
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
