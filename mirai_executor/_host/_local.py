@@ -21,7 +21,7 @@ from ._nursery import Nursery, Process
 from ._relay import Relay
 from ._store import Store
 
-_CAPACITY = 1 << 17  # bytes in a pipe of the link: a task with 100 kB is sent at once
+_CAPACITY = 1 << 18  # bytes in a pipe of the link: two tasks with 100 kB are sent at once
 
 
 class LocalDaemon(Daemon):
