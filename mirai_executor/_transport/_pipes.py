@@ -1,7 +1,8 @@
-"""Makes two pipes behave like a connected stream socket, for a link between two local processes.
+"""Makes two pipes one connection, for a link between two local processes.
 
 The kernel lets whoever reads a pipe run where the writer runs, as that one is about to wait; the
-reader of a socket often wakes up another processor first. A round trip takes 10 to 30 µs less.
+reader of a socket often wakes up another processor first. Between two processes that only read and
+write, a round trip of 300 bytes takes 8 µs through pipes, and 12 to 24 through a socket pair.
 """
 
 import os
@@ -46,14 +47,6 @@ class Pipes:
     def recv_into(self, buffer: memoryview, _: int = 0) -> int:
         """Read what has come into a buffer; return how many bytes."""
         return os.readv(self._reads, [buffer])
-
-    def send(self, data: memoryview, _: int = 0) -> int:
-        """Send the beginning of some bytes; return how many."""
-        return os.write(self._writes, data)
-
-    def sendall(self, data: Bytes, _: int = 0) -> None:
-        """Send all of some bytes, however often this has to wait."""
-        self.send_all_of((data,))
 
     def send_all_of(self, pieces: Sequence[Bytes]) -> None:
         """Send all of several pieces; at once, if there is room for them."""

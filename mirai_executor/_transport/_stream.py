@@ -145,7 +145,7 @@ class Link:
             return
         connection = self._socket or self._open_socket()
         try:
-            if type(connection) is Pipes:
+            if isinstance(connection, Pipes):
                 connection.send_all_of(pieces)
                 return
             for piece in pieces:

@@ -52,7 +52,7 @@ _TASK = struct.Struct("<QIIQ")
 _OUTCOME = struct.Struct("<QBBIQQ")
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number
 # A frame of one, which has nothing beside it, as a single row: its kind, BATCH, and the above.
-# Most frames are that where tasks come one at a time, and it takes a third of the time.
+# Most frames are that where tasks come one at a time, and reading it takes two thirds of the time.
 _LONE_TASK = struct.Struct("<BIIQIIQ")
 _LONE_OUTCOME = struct.Struct("<BIIQBBIQQ")
 

@@ -51,10 +51,8 @@ _profiles: dict[str, MiraiExecutor] = {}
 
 # By process, since a forked child has none: who starts daemons for single tasks, while some run.
 _ephemeral: dict[int, weakref.ref[MiraiExecutor]] = {}
-_MOST_EPHEMERAL = (
-    64  # daemons at once; and each may need so many of the descriptors that there are:
-)
-_DESCRIPTORS = 16  # it takes 8 at its host, which has other uses for them
+_MOST_EPHEMERAL = 64  # daemons at once
+_DESCRIPTORS = 16  # for each: it takes 8 at its host, which has other uses for them
 
 
 # Tasks
