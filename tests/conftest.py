@@ -130,7 +130,7 @@ class Belongings:
             *sorted(
                 name
                 for name in self.shared_memory - before.shared_memory
-                if not (is_seen_to_by_a_tracker(name) or is_of_another_program(name))
+                if not is_of_another_program(name)
             ),
         ]
 
@@ -143,16 +143,6 @@ def orphans() -> Iterator[psutil.Process]:
                 yield psutil.Process(int(folder.name))
         except (OSError, psutil.NoSuchProcess):
             continue  # it ended meanwhile, or it is another user's
-
-
-def is_seen_to_by_a_tracker(shared_memory: str) -> bool:
-    """Say whether it is a semaphore of multiprocessing's.
-
-    From Python 3.14 on, it has a name until the process that made it ends in an orderly way. If it
-    is killed, the tracker takes the name away when the whole program has ended, as it does for the
-    standard library's own workers.
-    """
-    return Path(shared_memory).name.startswith("sem.mp-")
 
 
 def is_of_another_program(shared_memory: str) -> bool:

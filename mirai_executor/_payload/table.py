@@ -141,7 +141,8 @@ class CallPickler(PayloadPickler):
 
 def make_lock(kind: str) -> Any:
     """At a daemon: make the lock that stands for one of the host."""
-    return getattr(multiprocessing, kind)()
+    # That of other contexts has a name, which would outlive a daemon that is killed.
+    return getattr(multiprocessing.get_context("fork"), kind)()
 
 
 def _kind_of_lock(obj: object) -> str | None:
