@@ -13,12 +13,11 @@ thread calls a waiter::
 import collections
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ._host import Moment
 
-__all__ = ["IN_A_CALLBACK", "How", "Tell", "tell_of"]
+__all__ = ["IN_A_CALLBACK", "Direct", "How", "Mailbox", "mailbox_of"]
 
 IN_A_CALLBACK = (
     "in a callback of a future, this would wait for itself: callbacks run on the thread that "
@@ -27,24 +26,39 @@ IN_A_CALLBACK = (
 
 # The method of a waiter that is to hear of an end.
 How: TypeAlias = Literal["add_result", "add_exception", "add_cancelled"]
-Tell: TypeAlias = Callable[[Any, How], None]
 
 
-def tell_of(waiter: Any, is_waited_for_here: Callable[[], bool]) -> Tell:
-    """Return what tells a waiter that a future has ended; any thread may call that.
+class Ender(Protocol):
+    """Whoever ends a future: the host of its executor."""
+
+    def owns_this_thread(self) -> bool:
+        """Tell whether only the thread that asks could end the future."""
+        ...
+
+
+def mailbox_of(waiter: Any) -> "Mailbox | Direct":
+    """Return where a waiter is told of an end; any thread may do so.
 
     Args:
         waiter: One of the standard library's, or anything with its methods.
-        is_waited_for_here: Tells whether only the thread that asks could end the future.
     """
     event = getattr(waiter, "event", None)
     if event is None:  # not of the standard library
-        return lambda future, how: getattr(waiter, how)(future)
-    if not isinstance(event, Mailbox):
-        waiter.event = event = Mailbox(waiter)
-    event.due += 1
-    event.here[is_waited_for_here] = None
-    return event.tell
+        return Direct(waiter)
+    waiter.event = mailbox = Mailbox(waiter)
+    return mailbox
+
+
+class Direct:
+    """Tells a waiter that is not of the standard library at once."""
+
+    def __init__(self, waiter: Any) -> None:
+        self.due = 0
+        self.enders: dict[Ender, None] = {}
+        self._waiter = waiter
+
+    def tell(self, future: Any, how: How) -> None:
+        getattr(self._waiter, how)(future)
 
 
 class Mailbox:
@@ -54,12 +68,12 @@ class Mailbox:
 
     Attributes:
         due: How many futures have still to be read of; for its thread only.
-        here: Tells of each executor whether it would wait for the thread that waits.
+        enders: Who will end them; a dictionary as a set.
     """
 
     def __init__(self, waiter: Any) -> None:
         self.due = 0
-        self.here: dict[Callable[[], bool], None] = {}
+        self.enders: dict[Ender, None] = {}
         self._waiter = weakref.ref(waiter)  # which holds this
         # wait() for all: nothing but the last is worth waking up for, or an error.
         self._is_patient = hasattr(waiter, "num_pending_calls")
@@ -119,7 +133,7 @@ class Mailbox:
     def _waits_for_itself(self) -> bool:
         # One future of many may be enough, and come from another executor.
         enough = any if self._is_patient else all
-        return enough(is_here() for is_here in self.here)
+        return enough(ender.owns_this_thread() for ender in self.enders)
 
     def _read(self) -> bool:
         self._has_error = False

@@ -19,9 +19,10 @@ from ._arguments import (
 )
 from ._core import Policy
 from ._host import Host, Limits, Settings, Share, is_exiting
+from ._map import MapResults, chunks, flatten, run_chunk, run_items
 from ._place import usable_cpus
 from .errors import LaunchError
-from .futures import MapResults, MiraiFuture, chunks, flatten, run_chunk, run_items
+from .futures import MiraiFuture
 from .launchers import LocalLauncher
 
 if TYPE_CHECKING:

@@ -1,20 +1,18 @@
-"""Futures whose ``cancel()`` stops the work, and the results of ``map``."""
+"""Futures whose ``cancel()`` stops the work."""
 
-import collections
 import contextlib
 import functools
-import itertools
 import threading
-import time
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError, _base
+from threading import get_ident
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from . import _private
+from ._audience import Audience, AudienceAttribute
 from ._core import TaskId
 from ._host import Moment
-from ._mailbox import IN_A_CALLBACK, How, Tell, tell_of
+from ._mailbox import IN_A_CALLBACK, How
 from .errors import CODE_CANCELLED, MiraiError
 
 __all__ = ["MiraiFuture"]
@@ -34,8 +32,6 @@ RUNNING = _base.RUNNING
 # that is an exception.
 _End: TypeAlias = tuple[Callable[[Any], Any] | None, Any, bool]
 _CANCELLED: _End = (None, None, True)
-
-_OVER = (CANCELLED_AND_NOTIFIED, FINISHED)  # to the standard library, which waits for the others
 
 
 class Canceller(Protocol):
@@ -78,7 +74,7 @@ class MiraiFuture(Future[T], Generic[T]):
     _first_decoded: _End | None = None  # of the outcome that a daemon has sent
     _is_told = False  # that it was cancelled
     _moment: Moment | None = None  # of the end, for those who wait for it
-    _audience: "_Audience | None" = None  # for wait() and as_completed()
+    _audience: Audience | None = None  # for wait() and as_completed()
     _callbacks: "list[functools.partial[object]] | None" = None
 
     def __init__(  # the base class's would make much that nobody may ever ask for
@@ -241,8 +237,8 @@ class MiraiFuture(Future[T], Generic[T]):
             self._moment = None
         if (audience := self._audience) is not None:
             with contextlib.suppress(KeyError):  # taken back in between
-                while audience.tells:
-                    audience.tells.popitem()[1](self, self._how())
+                while audience.boxes:
+                    audience.boxes.popitem()[1].tell(self, self._how())
         if self._callbacks is not None:
             with contextlib.suppress(IndexError):  # as above
                 while self._callbacks:
@@ -411,79 +407,18 @@ class MiraiFuture(Future[T], Generic[T]):
         return outcome if has_failed == failed else None
 
     def _seen_state(self) -> str:
-        audience = self._audience
-        seen = audience and audience.views.get(threading.get_ident())
-        return seen or self._current_state()
-
-    def _get_audience(self) -> "_Audience":
-        audience = self._audience
-        if audience is None:
-            audience = self.__dict__.setdefault("_audience", _Audience(self))
-        return audience
+        views = () if self._audience is None else self._audience.views
+        if not views or (me := get_ident()) not in views:
+            return self._current_state()
+        seen = views[me] or self._current_state()
+        views[me] = seen
+        return seen
 
     _result: Any = property(functools.partial(_outcome, failed=False))
     _exception: BaseException | None = property(functools.partial(_outcome, failed=True))  # type: ignore[assignment]
     _state: str = property(_seen_state)  # type: ignore[assignment]
-    _condition: threading.Condition = property(_get_audience)  # type: ignore[assignment]
-    _waiters: list[Any] = property(_get_audience)  # type: ignore[assignment]
-
-
-class _Audience:
-    """Stands in for the condition of a future, and for its list of waiters.
-
-    As a condition, it has no lock: the thread that has acquired it sees the future's state stand
-    still, as ``wait`` needs it while it looks which have ended and leaves word with the others.
-
-    Attributes:
-        views: What each thread sees that has acquired it.
-        tells: Tell the waiters of the end.
-    """
-
-    __slots__ = ("_future", "tells", "views")
-
-    def __init__(self, future: MiraiFuture[Any]) -> None:
-        self._future = weakref.ref(future)  # which holds this
-        self.views: dict[int, str] = {}
-        self.tells: dict[int, Tell] = {}
-
-    # As the condition
-
-    def acquire(self) -> bool:
-        if (future := self._future()) is not None:
-            state = future._begun or PENDING if future._end is None else future._current_state()
-            self.views[threading.get_ident()] = state
-        return True
-
-    def release(self) -> None:
-        self.views.pop(threading.get_ident(), None)
-
-    __enter__ = acquire
-
-    def __exit__(self, *_: object) -> None:
-        self.views.pop(threading.get_ident(), None)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        future = self._future()
-        self.release()
-        has_ended = future is None or future._wait(timeout)
-        self.acquire()
-        return has_ended
-
-    # As the list
-
-    def append(self, waiter: Any) -> None:
-        """Have a waiter told of the end, unless this thread has seen it."""
-        future = self._future()
-        if future is None or self.views.get(threading.get_ident()) in _OVER:
-            return
-        self.tells[id(waiter)] = tell_of(waiter, future._canceller.owns_this_thread)
-        if future._end is not None and future._current_state() in _OVER:
-            tell = self.tells.pop(id(waiter), None)
-            if tell is not None:
-                tell(future, future._how())
-
-    def remove(self, waiter: Any) -> None:
-        self.tells.pop(id(waiter), None)
+    _condition: threading.Condition = AudienceAttribute()  # type: ignore[assignment]
+    _waiters: list[Any] = AudienceAttribute()  # type: ignore[assignment]
 
 
 def _decode(end: _End) -> _End:
@@ -493,101 +428,3 @@ def _decode(end: _End) -> _End:
         return None, decode(payload), failed
     except BaseException as error:  # unpickling runs code of the user
         return None, error, True
-
-
-# Map
-
-
-def run_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
-    """Call a function for each tuple of arguments; one task of a ``map`` with chunks."""
-    return [fn(*args) for args in chunk]
-
-
-def run_items(fn: Callable[..., T], items: list[Any]) -> list[T]:
-    """The same for a ``map`` over one iterable."""
-    return [fn(item) for item in items]
-
-
-def chunks(items: Iterable[S], size: int) -> Iterator[list[S]]:
-    """Cut what a ``map`` goes over into lists of at most ``size``."""
-    rest = iter(items)
-    return iter(lambda: list(itertools.islice(rest, size)), [])
-
-
-class MapResults(Iterator[T], Generic[T]):
-    """Yields the results of a ``map`` in order; keeps no reference to those it has yielded.
-
-    Args:
-        submit_next: Submits one more call and returns its future, or None when there are none
-            left. Held only as long as it is needed.
-        first: How many calls to submit at once; None for all.
-        timeout: Seconds from now in which every result has to be there.
-    """
-
-    def __init__(
-        self,
-        submit_next: Callable[[], "Future[T] | None"],
-        first: int | None,
-        timeout: float | None,
-    ) -> None:
-        self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._futures: collections.deque[Future[T]] = collections.deque()
-        self._submit_next: Callable[[], Future[T] | None] | None = submit_next
-        self._was_looked_at = False
-        while (first is None or len(self._futures) < first) and self._look_ahead():
-            pass
-
-    def __next__(self) -> T:
-        self._was_looked_at = True
-        # Before the wait: the next task is under way while this one is looked at.
-        self._look_ahead()
-        if not self._futures:
-            raise StopIteration
-        try:
-            return self._result()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Cancel the tasks that have not started; the running ones go on, as in the standard."""
-        self._submit_next = None
-        while self._futures:
-            future = self._futures.pop()
-            getattr(future, "cancel_queued", future.cancel)()
-
-    def __del__(self) -> None:
-        # One that was never looked at is a way to submit, and forget: its tasks run.
-        if self.__dict__.get("_was_looked_at"):
-            self.close()
-
-    def _look_ahead(self) -> bool:
-        if self._submit_next is None:
-            return False
-        future = self._submit_next()
-        if future is None:
-            self._submit_next = None
-            return False
-        self._futures.append(future)
-        return True
-
-    def _result(self) -> T:
-        future = self._futures[0]
-        left = None if self._deadline is None else self._deadline - time.monotonic()
-        try:
-            result = future.result(left)
-        except StopIteration as error:  # it would end the caller's loop, in silence
-            raise RuntimeError("generator raised StopIteration") from error  # as PEP 479 has it
-        finally:
-            # A future that failed holds its exception, whose traceback holds this frame.
-            del future
-        self._futures.popleft()
-        return result
-
-
-def flatten(results: Iterator[list[T]]) -> Iterator[T]:
-    """Yield the items of lists one by one; keeps no reference to those it has yielded."""
-    for items in results:
-        items.reverse()
-        while items:
-            yield items.pop()

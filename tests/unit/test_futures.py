@@ -288,7 +288,7 @@ def test_wait_wakes_up_for_an_error_if_asked_and_else_for_the_last() -> None:
             )
         )
         thread.start()
-        while not all(future._audience and future._audience.tells for future in waiting):
+        while not all(future._audience and future._audience.boxes for future in waiting):
             threading.Event().wait(0.001)
         waiting[0].set_value(7)
         waiting[1].set_exception(ValueError())
@@ -325,7 +325,7 @@ def test_a_wait_that_times_out_says_what_has_ended() -> None:
     with pytest.raises(TimeoutError):
         open_.result(0.01)
     assert open_._audience is not None
-    assert not open_._audience.tells
+    assert not open_._audience.boxes
 
 
 def test_two_threads_that_decode_at_once_get_the_same_object() -> None:
