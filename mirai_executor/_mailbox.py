@@ -45,8 +45,9 @@ def mailbox_of(waiter: Any) -> "Mailbox | Direct":
     event = getattr(waiter, "event", None)
     if event is None:  # not of the standard library
         return Direct(waiter)
-    waiter.event = mailbox = Mailbox(waiter)
-    return mailbox
+    if not isinstance(event, Mailbox):
+        waiter.event = event = Mailbox(waiter)
+    return event
 
 
 class Direct:

@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from . import _private
-from ._audience import Audience, AudienceAttribute
+from ._audience import OVER, Audience, AudienceAttribute
 from ._core import TaskId
 from ._host import Moment
 from ._mailbox import IN_A_CALLBACK, How
@@ -236,11 +236,9 @@ class MiraiFuture(Future[T], Generic[T]):
             moment.come()
             self._moment = None
         if (audience := self._audience) is not None:
-            with contextlib.suppress(KeyError):  # taken back in between
-                while audience.boxes:
-                    audience.boxes.popitem()[1].tell(self, self._how())
+            audience.tell_all(self)
         if self._callbacks is not None:
-            with contextlib.suppress(IndexError):  # as above
+            with contextlib.suppress(IndexError):  # taken back in between
                 while self._callbacks:
                     self._call_back(self._callbacks.pop(0))
 
@@ -407,12 +405,12 @@ class MiraiFuture(Future[T], Generic[T]):
         return outcome if has_failed == failed else None
 
     def _seen_state(self) -> str:
-        views = () if self._audience is None else self._audience.views
-        if not views or (me := get_ident()) not in views:
-            return self._current_state()
-        seen = views[me] or self._current_state()
-        views[me] = seen
-        return seen
+        if self._end is None:
+            return self._begun or PENDING
+        state = self._current_state()
+        if state in OVER and self._audience is not None:
+            self._audience.seen_by.add(get_ident())
+        return state
 
     _result: Any = property(functools.partial(_outcome, failed=False))
     _exception: BaseException | None = property(functools.partial(_outcome, failed=True))  # type: ignore[assignment]
