@@ -5,6 +5,7 @@ import fcntl
 import os
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 from mirai_executor._arena import LateExchange
@@ -21,7 +22,12 @@ from ._nursery import Nursery, Process
 from ._relay import Relay
 from ._store import Store
 
-_CAPACITY = 1 << 18  # bytes in a pipe of the link: two tasks with 100 kB are sent at once
+# Bytes in a pipe of the link. While the host's other threads hold the GIL, a daemon lives on what
+# waits there: 10 tasks with 100 kB. Linux grants a user 64 MiB of pipes, and then makes further ones
+# tiny, those of other programs too; so only the first daemons get so much.
+_WIDE, _MOST_WIDE = 1 << 20, 8
+_CAPACITY = 1 << 18
+_wide: "weakref.WeakSet[Pipes]" = weakref.WeakSet()
 
 
 class LocalDaemon(Daemon):
@@ -181,10 +187,14 @@ def _open_link(
     theirs.callback(os.close, their_writes)
     here = Pipes(reads, writes, spare)
     ours.callback(here.close)
+    capacity = _CAPACITY
+    if len(_wide) < _MOST_WIDE:
+        _wide.add(here)
+        capacity = _WIDE
     for fd in (reads, writes):
         # Linux only; or the user's quota of pipe memory is used up.
         with contextlib.suppress(AttributeError, OSError):
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _CAPACITY)
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, capacity)
     return here, (their_reads, their_writes)
 
 

@@ -37,6 +37,8 @@ _FLAGS = int(getattr(_socket, "MSG_NOSIGNAL", 0))  # as in _nowait
 _WRITE = 2  # selectors.EVENT_WRITE, whose module a daemon has no other use for
 _MOST_GATHERED = 16  # pieces that are sent at once, as POSIX grants
 _PIECE = 1 << 16  # bytes read at once; a longer frame is read straight into its own memory
+# Up to so many bytes, memory that cannot be written to will do: there are no large buffers inside.
+_READ_ONLY = 1 << 17
 
 
 def _closed() -> ConnectionError:
@@ -80,6 +82,7 @@ class Link:
         self._read = bytearray()  # of frames that are not complete
         self._long: bytearray | None = None  # a long frame, and how much of it has come
         self._long_at = 0
+        self._expects_long = False  # the last frame was
         self._is_drained = False  # nothing more has come, as far as this end knows
         _links.add(self)
 
@@ -243,6 +246,8 @@ class Link:
             self.heard = True
             self._long_at += count
             return None
+        if self._expects_long and not self._read:
+            return self._take_long()
         came = self._recv(_PIECE)
         if not (count := len(came)):
             raise _closed()
@@ -251,6 +256,25 @@ class Link:
         self._is_drained = count < _PIECE and not self._blocking
         if not self._read and came[:_HEAD] == _LENGTH.pack(max(count - _HEAD, 0)):
             return came[_HEAD:]
+        self._read += came
+        return None
+
+    def _take_long(self) -> bytes | None:
+        """Read the length alone, then the frame into its own memory, if all of it has come."""
+        self._read += self._recv(_HEAD)
+        if not self._read:
+            raise _closed()
+        self.heard = True
+        if len(self._read) < _HEAD:
+            return None
+        (length,) = _LENGTH.unpack(self._read)
+        self._expects_long = length > _PIECE
+        if not _PIECE < length <= min(_READ_ONLY, self.largest):
+            return None
+        came = self._recv(length)
+        if len(came) == length:
+            self._read.clear()
+            return came
         self._read += came
         return None
 
@@ -278,6 +302,7 @@ class Link:
                 raise LinkClosedError(
                     f"not enough memory for a frame of {length} bytes"
                 ) from error
+            self._expects_long = True
             self._long_at = len(read) - _HEAD
             self._long[: self._long_at] = memoryview(read)[_HEAD:]
             self._read = bytearray()
