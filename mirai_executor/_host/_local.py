@@ -23,8 +23,8 @@ from ._relay import Relay
 from ._store import Store
 
 # Bytes in a pipe of the link. While the host's other threads hold the GIL, a daemon lives on what
-# waits there: 10 tasks with 100 kB. Linux grants a user 64 MiB of pipes, and then makes further ones
-# tiny, those of other programs too; so only the first daemons get so much.
+# waits there: 10 tasks with 100 kB. Linux grants a user 64 MiB of pipes, and then makes others
+# tiny, also those of other programs; so only the first daemons get so much.
 _WIDE, _MOST_WIDE = 1 << 20, 8
 _CAPACITY = 1 << 18
 _wide: "weakref.WeakSet[Pipes]" = weakref.WeakSet()
