@@ -34,6 +34,7 @@ _NUMBERS = {
     21: (_HEAD + b"\x95", 11, b"G"),
 }
 NO_NUMBER = object()
+_NONE = Value(pickle.dumps(None, PROTOCOL))
 
 
 def encode_value(value: object, *, out_of_band: bool = False, apart: bool = False) -> Value:
@@ -48,6 +49,8 @@ def encode_value(value: object, *, out_of_band: bool = False, apart: bool = Fals
         PayloadError: It cannot be pickled; the message names the part.
         BaseException: What the user's own code raised while it was being pickled.
     """
+    if value is None:
+        return _NONE
     if type(value) in BRIEF or is_short(value):
         blob = pickle.dumps(value, PROTOCOL)
         if len(blob) < LARGE:
