@@ -43,6 +43,11 @@ def usable_cpus() -> int:
     return max(1, min(counts))
 
 
+def fair_share(workers: int) -> int | None:
+    """Return how many threads each of some processes may start; None for as many as it wants."""
+    return max(1, usable_cpus() // workers) if workers > 1 else None
+
+
 def limit_behind(error: OSError) -> str:
     """Name the limit of this process that an error came from, for the end of a message."""
     if error.errno != errno.EMFILE:

@@ -20,7 +20,7 @@ from ._arguments import (
 from ._core import Policy
 from ._host import Host, Limits, Settings, Share, is_exiting
 from ._map import MapResults, chunks, flatten, run_chunk, run_items
-from ._place import usable_cpus
+from ._place import fair_share, usable_cpus
 from .errors import LaunchError
 from .futures import MiraiFuture
 from .launchers import LocalLauncher
@@ -396,7 +396,7 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             failure_window=60.0 + 10 * start_timeout,
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
-        launcher = LocalLauncher(python=python, output=output)
+        launcher = LocalLauncher(python=python, output=output, threads=fair_share(self._most))
         self._reception = (
             _reception(url, tls, tls_password, tls_cert, tls_minimum) if is_open else None
         )

@@ -19,6 +19,18 @@ _PROGRAM = (
 )
 # Not by pathlib, which takes milliseconds to import.
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # noqa: PTH120
+# Where libraries look for how many threads they may start. Most of them heed OMP_NUM_THREADS where
+# their own variable is not set.
+_OPENMP = "OMP_NUM_THREADS"
+_POOLS = (
+    _OPENMP,
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 def _flags_of_this_interpreter() -> list[str]:
@@ -35,11 +47,14 @@ class LocalLauncher(Record):
         python: The Python interpreter that runs them; None for this one's own.
         output: Whether what tasks print to standard output appears at the host's.
         stdout: The descriptor at which it appears; None for the host's own.
+        threads: How many threads BLAS, OpenMP and their like may start in a daemon, unless the
+            user has said so in the environment; None for as many as they want.
     """
 
     python: str | None = None
     output: bool = True
     stdout: int | None = None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.python is not None and not isinstance(self.python, (str, os.PathLike)):
@@ -78,11 +93,18 @@ class LocalLauncher(Record):
                 stdout=self.stdout if self.output else subprocess.DEVNULL,
                 stderr=stderr,
                 pass_fds=(*server, *fds),
+                env=self._environment(),
                 start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
             )
         except OSError as error:
             message = f"cannot run {command[0]}: {error}{limit_behind(error)}"
             raise LaunchError(message, command=command) from error
+
+    def _environment(self) -> dict[str, str] | None:
+        """Return what daemons find in their environment; None for what this process has."""
+        if self.threads is None or _OPENMP in os.environ:
+            return None
+        return dict.fromkeys(_POOLS, str(self.threads)) | dict(os.environ)
 
     def _interpreter(self) -> str:
         if self.python is not None:

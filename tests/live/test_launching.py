@@ -136,6 +136,42 @@ def test_a_launcher_is_data() -> None:
     assert LocalLauncher(python="p").command((4, 5, 6))[-3:] == ("4", "5", "6")
 
 
+POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def threads() -> list[str | None]:
+    return [os.environ.get(name) for name in POOLS]
+
+
+@pytest.mark.local_link("daemons elsewhere have what their machine gives them")
+@pytest.mark.parametrize(
+    ("cpus", "workers", "expected"),
+    [(8, 4, ["2"] * 4), (2, 4, ["1"] * 4), (8, 1, [None] * 4)],
+)
+def test_threads_of_libraries_get_a_fair_share_of_the_processors(
+    cpus: int, workers: int, expected: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in POOLS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("mirai_executor._place.usable_cpus", lambda: cpus)
+    with MiraiExecutor(workers) as executor:
+        assert executor.submit(threads).result(PATIENCE) == expected
+
+
+@pytest.mark.local_link("as above")
+def test_what_the_environment_says_of_threads_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in POOLS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    monkeypatch.setattr("mirai_executor._place.usable_cpus", lambda: 2)
+    with MiraiExecutor(2) as executor:
+        assert executor.submit(threads).result(PATIENCE) == ["1", "1", "3", "1"]
+    # Most libraries heed it where their own variable is not set: that is left so.
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    with MiraiExecutor(2) as executor:
+        assert executor.submit(threads).result(PATIENCE) == ["5", None, "3", None]
+
+
 # Initializers
 
 
