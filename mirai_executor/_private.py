@@ -66,6 +66,9 @@ NEEDED = {
         ),
         Names("cloudpickle.Pickler", "_dispatch_table", "tests/unit/test_payload_functions.py"),
     ),
+    "_payload.inherited": (
+        Names("multiprocessing.synchronize.SemLock", "__setstate__", "tests/live/test_sharing.py"),
+    ),
     "_payload.descriptors": (
         Names(
             "multiprocessing.reduction.ForkingPickler",

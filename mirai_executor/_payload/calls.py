@@ -71,7 +71,7 @@ class CallEncoder:
             fn: The function.
             args: Its positional arguments.
             kwargs: Its keyword arguments.
-            local_locks: Replace locks of multiprocessing, which cannot travel, by one lock in
+            local_locks: Replace locks of multiprocessing that cannot travel by one lock in
                 each daemon, with a RuntimeWarning.
             lasting: Whether the call may be made more than once, so that the descriptors in it
                 have to be kept until then.
@@ -277,8 +277,9 @@ def _warn_of_local_locks() -> None:
     import warnings
 
     warnings.warn(
-        "a multiprocessing lock cannot be sent to a running daemon: each daemon gets a lock of "
-        "its own, which does not exclude other processes",
+        "a lock of multiprocessing's fork context can only be inherited by forking: each daemon "
+        "gets a lock of its own, which does not exclude other processes; to share one, make it "
+        "with multiprocessing.get_context('spawn')",
         RuntimeWarning,
         stacklevel=4,
     )

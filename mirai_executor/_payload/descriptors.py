@@ -20,13 +20,14 @@ from typing import Any
 from mirai_executor._private import check
 from mirai_executor.errors import PayloadError
 
-__all__ = ["Descriptor", "Lender", "lending", "registered_reducer"]
+__all__ = ["Descriptor", "Lend", "Lender", "lending", "registered_reducer"]
 
 check("_payload.descriptors")
 # Its thread, its listener, and what it does in forked children are all that is needed here.
 _sharer: Any = multiprocessing.resource_sharer._resource_sharer  # type: ignore[attr-defined]  # noqa: SLF001 - see above
 
 Reducer = Callable[[Any], Any]
+Lend = Callable[[int], Any]  # returns what stands for a descriptor in a payload
 _Place = tuple[Any, int]  # the sharer's address, and its key
 
 
@@ -116,7 +117,7 @@ def lend_nothing(_: int) -> Descriptor:
 class _Popen:
     """Answers where a reducer asks the process that is being started for a descriptor."""
 
-    def __init__(self, lend: Callable[[int], Any]) -> None:
+    def __init__(self, lend: Lend) -> None:
         self.DupFd = lend
 
     def duplicate_for_child(self, descriptor: int) -> int:
@@ -124,7 +125,7 @@ class _Popen:
 
 
 @contextmanager
-def lending(lend: Callable[[int], Any]) -> Iterator[None]:
+def lending(lend: Lend) -> Iterator[None]:
     """Have ``reduction.DupFd`` lend descriptors in this way, on this thread."""
     before = context.get_spawning_popen()
     popen: Any = _Popen(lend)

@@ -10,6 +10,7 @@ except ImportError:
 __all__ = [
     "MULTIPROCESSING",
     "PROTOCOL",
+    "SHARED",
     "SYS_PATH",
     "UNAVAILABLE",
     "WITH_CARE",
@@ -20,6 +21,10 @@ __all__ = [
 
 PROTOCOL = 5
 MULTIPROCESSING = "multiprocessing.reduction"  # where programs register how types are pickled
+# Where its locks, queues and values are, which refuse to be pickled unless a process is starting.
+SHARED = frozenset(
+    {"multiprocessing.queues", "multiprocessing.sharedctypes", "multiprocessing.synchronize"}
+)
 SYS_PATH = "sys.path"  # the reserved name of the table
 # The first byte of an entry that says why a name did not come; a pickle begins with 0x80.
 UNAVAILABLE = b"!"

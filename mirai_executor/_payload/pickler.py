@@ -21,7 +21,7 @@ from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from mirai_executor._payload import annotations, exceptions, rebuild
-from mirai_executor._payload.entries import MULTIPROCESSING, PROTOCOL, WITH_CARE
+from mirai_executor._payload.entries import MULTIPROCESSING, PROTOCOL, SHARED, WITH_CARE
 from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_of
 from mirai_executor._payload.places import (
     FUNCTION_DUNDERS,
@@ -94,6 +94,10 @@ class PayloadPickler(pickle.Pickler):
             return self.reduce_module(obj)
         if issubclass(kind, BaseException):
             return self.reduce_exception(obj)
+        if is_inherited(kind):
+            from mirai_executor._payload.inherited import reduce_inherited
+
+            return reduce_inherited(obj, self.lend)
         return self._reduce_instance(kind, obj)
 
     def lend(self, descriptor: int) -> Any:
@@ -380,6 +384,11 @@ _OWN: dict[type, _Reducer] = {
 }
 if hasattr(typing, "TypeAliasType"):  # Python 3.12
     _OWN[typing.TypeAliasType] = _reduce_type_alias
+
+
+def is_inherited(kind: type) -> bool:
+    """Tell whether multiprocessing shares instances of a type by inheritance."""
+    return any(base.__module__ in SHARED for base in kind.__mro__)
 
 
 def registered_reducer(kind: type) -> Callable[[Any], Any] | None:

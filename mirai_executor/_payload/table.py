@@ -148,6 +148,10 @@ def make_lock(kind: str) -> Any:
 def _kind_of_lock(obj: object) -> str | None:
     module = sys.modules.get("multiprocessing.synchronize")
     if module is not None and type(obj) in (module.Lock, module.RLock):
+        from mirai_executor._payload.inherited import is_nameless
+
+        if not is_nameless(obj):
+            return None  # it travels as itself
         return type(obj).__name__
     return None
 
@@ -156,7 +160,7 @@ class Table:
     """The names found while one call is pickled. Used once, by one thread.
 
     Args:
-        local_locks: Replace locks of multiprocessing.
+        local_locks: Replace locks of multiprocessing that can only be inherited by forking.
         lend: Lends a descriptor, if the payload will be sent.
     """
 
