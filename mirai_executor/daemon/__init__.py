@@ -1,6 +1,7 @@
 """The daemon process: receives calls, runs them, answers, and cleans up behind them."""
 
 import os
+import signal
 import sys
 
 __all__ = ["main"]
@@ -35,7 +36,14 @@ def main(*, first: bool = False) -> None:
         os.set_inheritable(fd, False)  # positional in the standard library
     _lifeline.hold(lifeline)
     _streams.prepare()
+    _let_go_of_the_terminal()
     _place.enter_daemon()
     link = Link(Pipes(reads, writes), blocking=True)
     memory, child = _memory.Memory(*shared[:1]), _child.Child(lifeline, *shared[1:])
     Daemon(link, Page(page), Tickets(tickets), memory, child).serve()
+
+
+def _let_go_of_the_terminal() -> None:
+    """Have the terminal answer with an error, where it would stop who is in the background."""
+    for number in (signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)

@@ -46,7 +46,7 @@ def branch_off(control: int, lifeline: int) -> list[int]:
     end.close()
     os.close(lifeline)
     if child == 0:
-        os.setsid()
+        os.setpgid(0, 0)
     return fds
 
 

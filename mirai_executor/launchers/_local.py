@@ -75,7 +75,7 @@ class LocalLauncher(Record):
     def start(
         self, fds: Sequence[int], stderr: int, server: Sequence[int] = ()
     ) -> subprocess.Popen[bytes]:
-        """Start one daemon, in a session of its own. Returns before it is ready.
+        """Start one daemon, in a process group of its own. Returns before it is ready.
 
         Args:
             fds: The descriptors of link, lifeline and page, which it inherits.
@@ -94,7 +94,7 @@ class LocalLauncher(Record):
                 stderr=stderr,
                 pass_fds=(*server, *fds),
                 env=self._environment(),
-                start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
+                process_group=0,  # a terminal's Ctrl-C is the host's business alone
             )
         except OSError as error:
             message = f"cannot run {command[0]}: {error}{limit_behind(error)}"

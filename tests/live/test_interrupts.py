@@ -3,11 +3,13 @@
 import collections
 import concurrent.futures._base
 import dis
+import errno
 import fcntl
 import functools
 import os
 import pty
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -483,6 +485,13 @@ class Terminal:
     def press_ctrl_c(self) -> None:
         os.write(self.master, b"\x03")
 
+    def shown(self, text: bytes) -> bool:
+        """Wait until it has shown a text, or for a while."""
+        seen = b""
+        while text not in seen and select.select([self.master], [], [], PROMPT)[0]:
+            seen += os.read(self.master, 1024)
+        return text in seen
+
 
 @pytest.mark.parametrize("task", ["wait_for_ever", "swallow_interrupts", "hold_the_gil"])
 def test_a_ctrl_c_at_a_terminal_brings_the_prompt_back_with_one_traceback(task: str) -> None:
@@ -547,3 +556,26 @@ def test_an_interrupt_that_unpickling_hides_is_an_interrupt_all_the_same() -> No
         with pytest.raises(MiraiInterrupt):
             executor.submit(id, Turncoat()).result(SOON)
         assert executor.submit(abs, -3).result(SOON) == 3
+
+
+@pytest.mark.local_link("daemons elsewhere have no terminal")
+def test_a_task_may_write_to_the_terminal_and_is_refused_what_is_typed_there() -> None:
+    code = """
+    def write():
+        with open("/dev/tty", "w") as terminal:
+            terminal.write("from a task")
+
+    def read():
+        with open("/dev/tty") as terminal:
+            return terminal.readline()
+
+    with MiraiExecutor(1) as executor:
+        executor.submit(write).result()
+        print("error", executor.submit(read).exception().errno, flush=True)
+        print("still there", executor.submit(abs, -1).result(), flush=True)
+    """
+    with Terminal() as terminal, script(code, **terminal.options) as host:
+        assert terminal.shown(b"from a task")
+        assert host.line() == f"error {errno.EIO}"
+        assert host.line() == "still there 1"
+        assert host.end().code == 0

@@ -230,6 +230,11 @@ def test_an_initializer_that_hangs_is_given_up_after_start_timeout() -> None:
     fails_all(MiraiExecutor(2, None, hang, start_timeout=1.0))
 
 
+def test_an_initializer_may_make_a_process_group() -> None:
+    with MiraiExecutor(2, None, os.setpgrp) as executor:
+        assert executor.submit(abs, -1).result(PATIENCE) == 1
+
+
 @pytest.mark.local_link("elsewhere it is the launch that says so")
 def test_an_initializer_that_cannot_be_sent_is_an_error_that_names_it() -> None:
     error = fails_all(MiraiExecutor(2, None, cannot_be_sent()))

@@ -248,7 +248,7 @@ def test_w13_a_sigint_to_an_idle_daemon_does_not_reach_its_next_task() -> None:
     with MiraiExecutor(1) as executor:
         executor.wait_ready(PATIENCE)
         [pid] = pids(executor)
-        assert os.getsid(pid) == pid != os.getsid(0)
+        assert os.getpgid(pid) == pid != os.getpgid(0)
         for n in range(20):
             os.kill(pid, signal.SIGINT)
             assert executor.submit(abs, -n).result(PATIENCE) == n
