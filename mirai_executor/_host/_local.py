@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mirai_executor._arena import LateExchange
 from mirai_executor._core import TaskId
+from mirai_executor._local import Forked, Process, Relay, Spawner, has_ended, watch
 from mirai_executor._nameless import create_pipe
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link, Pipes
 
 from ._daemon import Daemon
-from ._deaths import has_ended, watch
-from ._forkserver import Forked
-from ._nursery import Nursery, Process
-from ._relay import Relay
 from ._store import Store
 
 # Bytes in a pipe of the link. While the host's other threads hold the GIL, a daemon lives on what
@@ -34,7 +31,7 @@ class LocalDaemon(Daemon):
     """A daemon process of this machine.
 
     Args:
-        nursery: Starts the process.
+        spawner: Starts the process.
         relay: Takes over its standard error.
         store: Keeps the large buffers of tasks.
 
@@ -46,7 +43,7 @@ class LocalDaemon(Daemon):
         ServerLostError: The fork server is gone: without it, the daemon can perhaps be started.
     """
 
-    def __init__(self, nursery: Nursery, relay: Relay, store: Store) -> None:
+    def __init__(self, spawner: Spawner, relay: Relay, store: Store) -> None:
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fds = _open_link(ours, theirs)
             lifeline_fd, self.lifeline = os.pipe()
@@ -61,22 +58,22 @@ class LocalDaemon(Daemon):
             exchange, channel_fds = _exchange(store, ours, theirs)
             if exchange is not None:
                 channel_fds = (*channel_fds, *_tracker(theirs))
-            stderr_out, stderr_in = nursery.stderr_pipe()
+            stderr_out, stderr_in = spawner.stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
             fds = (*link_fds, lifeline_fd, page_fd, tickets_fd, *channel_fds)
-            self._start(nursery, fds, stderr_in, ours)
+            self._start(spawner, fds, stderr_in, ours)
             super().__init__(Link(here, blocking=False), exchange)
             ours.pop_all()
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         self._relay, self._stderr = relay, relay.add(stderr_out)
 
     def _start(
-        self, nursery: Nursery, fds: Sequence[int], stderr: int, ours: contextlib.ExitStack
+        self, spawner: Spawner, fds: Sequence[int], stderr: int, ours: contextlib.ExitStack
     ) -> None:
         self._is_reaped = False
-        self.process: Process = nursery.start(fds, stderr)
-        ours.callback(nursery.settle, self.process)  # or others would wait for a server
+        self.process: Process = spawner.start(fds, stderr)
+        ours.callback(spawner.settle, self.process)  # or others would wait for a server
         ours.callback(self.reap)
         self.end_fd = watch(self.process)
         if self.end_fd >= 0:
