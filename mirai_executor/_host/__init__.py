@@ -1,7 +1,7 @@
 """Owns the dispatcher, the links and the open futures of one executor, from any thread's view.
 
 ``_loop`` runs on the host thread, ``_poller`` is how it waits, and ``_outcomes`` brings what it
-learns into the futures; ``_local`` is one daemon, ``_losses`` how daemons were lost, and
+learns into the futures; ``_daemon`` is one of its daemons, ``_losses`` how daemons were lost, and
 ``_registry`` what happens at the end of the process and at a fork.
 Where daemons come from elsewhere, ``_door`` lets them in, ``_remote`` is one of them,
 ``_commands`` are those that have started them, and ``_elastic`` asks for more.
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from mirai_executor._core import ScalePolicy
     from mirai_executor._local import Spawner
 
-    from ._local import LocalDaemon
+    from ._daemon import LocalDaemon
     from ._loop import HostView as HostView
     from ._loop import Item, Loop, OpenTask
     from ._outcomes import OpenFuture

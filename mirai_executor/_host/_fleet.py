@@ -46,8 +46,7 @@ from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._commands import Commands
-from ._daemon import HOST_NAME, Daemon, SentCall
-from ._local import LocalDaemon
+from ._daemon import HOST_NAME, Daemon, LocalDaemon, SentCall
 from ._losses import Losses
 from ._outcomes import decode_apart
 from ._remote import RemoteDaemon

@@ -66,10 +66,10 @@ from mirai_executor._typing import NamedTuple
 from mirai_executor._waiting import Answer
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 
+from ._daemon import LocalDaemon
 from ._elastic import Elastic
 from ._entrance import Entrance
 from ._fleet import Fleet
-from ._local import LocalDaemon
 from ._outcomes import Ended, OpenFuture, decode_error, resolve, resolve_all, set_exception
 from ._poller import Poller
 from ._store import Store

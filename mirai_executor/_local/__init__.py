@@ -1,8 +1,8 @@
 """One daemon process of this machine, as seen by whoever has started it: a host or a keeper.
 
-``_spawner`` decides where its process comes from, and ``_forkserver`` is what forks the later
-ones; ``_relay`` takes over its standard error, ``_deaths`` tells of its end, ``_ends`` describes
-that, and ``_stops`` decides when a task is asked again to stop.
+``_process`` is that daemon, ``_spawner`` decides where its process comes from, and ``_forkserver``
+is what forks the later ones; ``_relay`` takes over its standard error, ``_deaths`` tells of its
+end, ``_ends`` describes that, and ``_stops`` decides when a task is asked again to stop.
 
 The door opens onto each module by itself: a host has the first interpreter start, which takes
 longest, before it imports the rest.
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._deaths import LOOK, has_ended, has_pidfds, watch
     from ._ends import another, as_launch_error, describe_exit, last_words, misfit, other_package
     from ._forkserver import Forked
+    from ._process import DaemonProcess, end_group
     from ._relay import Relay, Stream
     from ._spawner import Process, Spawner
     from ._stops import Stops
@@ -32,6 +33,7 @@ else:
                 "other_package",
             ),
             "_forkserver": ("Forked",),
+            "_process": ("DaemonProcess", "end_group"),
             "_relay": ("Relay", "Stream"),
             "_spawner": ("Process", "Spawner"),
             "_stops": ("Stops",),
@@ -40,6 +42,7 @@ else:
 
 __all__ = [
     "LOOK",
+    "DaemonProcess",
     "Forked",
     "Process",
     "Relay",
@@ -49,6 +52,7 @@ __all__ = [
     "another",
     "as_launch_error",
     "describe_exit",
+    "end_group",
     "has_ended",
     "has_pidfds",
     "last_words",
