@@ -1,9 +1,8 @@
 """Owns the dispatcher, the links and the open futures of one executor, from any thread's view.
 
 ``_loop`` runs on the host thread, ``_poller`` is how it waits, and ``_outcomes`` brings what it
-learns into the futures; ``_local`` is one daemon, ``_nursery`` where its process comes from,
-``_relay`` their standard error, ``_stops`` when a task is asked again to stop, ``_losses`` how
-daemons were lost, and ``_registry`` what happens at the end of the process and at a fork.
+learns into the futures; ``_daemon`` is one of its daemons, ``_losses`` how daemons were lost, and
+``_registry`` what happens at the end of the process and at a fork.
 Where daemons come from elsewhere, ``_door`` lets them in, ``_remote`` is one of them,
 ``_commands`` are those that have started them, and ``_elastic`` asks for more.
 """
@@ -34,6 +33,7 @@ from mirai_executor._core import (
 )
 from mirai_executor._place import on_daemon
 from mirai_executor._record import Record
+from mirai_executor._waiting import Answer, Moment
 from mirai_executor.errors import ForkedExecutorError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
@@ -41,18 +41,17 @@ from . import _registry
 from ._entrance import Entrance
 from ._kinds import kind_of
 from ._store import Store
-from ._waiting import Answer, Moment
 
 if TYPE_CHECKING:
     import subprocess
 
     from mirai_executor import _payload
     from mirai_executor._core import ScalePolicy
+    from mirai_executor._local import Spawner
 
-    from ._local import LocalDaemon
+    from ._daemon import LocalDaemon
     from ._loop import HostView as HostView
     from ._loop import Item, Loop, OpenTask
-    from ._nursery import Nursery
     from ._outcomes import OpenFuture
 
 __all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "Share", "is_exiting"]
@@ -112,7 +111,7 @@ class Host:
         self._ids = cast("Iterator[TaskId]", itertools.count(1))
         self._inbox: collections.deque[Item] = collections.deque()
         self._loop: Loop | None = None
-        self._nursery: Nursery | None = None  # that of the loop
+        self._spawner: Spawner | None = None  # that of the loop
         self._encoder: _payload.CallEncoder | None = None
         self._open_task: type[OpenTask] | None = None
         self._turn = self._next_turn = _FEW  # of the host thread: after so many submissions
@@ -489,8 +488,8 @@ class Host:
                 listener.close()
         if self._loop is not None:
             self._loop.forget()
-        elif self._nursery is not None:
-            self._nursery.forget()
+        elif self._spawner is not None:
+            self._spawner.forget()
 
     # The host thread
 
@@ -520,7 +519,7 @@ class Host:
     def _end_error(self) -> Exception:
         if self._failure is None:
             return RuntimeError(_AFTER_SHUTDOWN)
-        from ._ends import another  # not before the first task
+        from mirai_executor._local import another  # not before the first task
 
         return another(self._failure)
 
@@ -581,7 +580,7 @@ class Host:
         try:
             with _registry.no_fork:
                 self._owned.come()  # now others may go on, and fork
-                nursery = self._prepared_nursery()
+                spawner = self._prepared_spawner()
                 from ._loop import Loop  # while the first daemon imports what it needs
 
                 # Before any daemon starts: it notices what changes of the path they are to learn.
@@ -590,7 +589,7 @@ class Host:
             with _registry.no_fork:
                 self._loop = loop = Loop(
                     settings.policy,
-                    nursery,
+                    spawner,
                     cleanup=settings.cleanup,
                     initializer=initializer,
                     inbox=self._inbox,
@@ -602,8 +601,8 @@ class Host:
             self._last_view = loop.view()
         except BaseException as error:  # nobody may wait for a thread that is gone
             self._failure = _as_failure(error)
-            if self._loop is None and self._nursery is not None:
-                self._nursery.close()
+            if self._loop is None and self._spawner is not None:
+                self._spawner.close()
         finally:
             self._finished = True
             try:
@@ -613,13 +612,13 @@ class Host:
             finally:
                 self._ended.come()
 
-    def _prepared_nursery(self) -> Nursery:
-        from ._nursery import Nursery  # not before the first task
+    def _prepared_spawner(self) -> Spawner:
+        from mirai_executor._local import Spawner  # not before the first task
 
-        self._nursery = nursery = Nursery(self._settings.launcher)
+        self._spawner = spawner = Spawner(self._settings.launcher, _registry.no_fork)
         if self._settings.policy.launches:
-            nursery.prepare()
-        return nursery
+            spawner.prepare()
+        return spawner
 
     def _encoded_initializer(self) -> _payload.Call | None:
         settings = self._settings
@@ -674,7 +673,7 @@ class Share:
 
 
 def _as_failure(error: BaseException) -> LaunchError:
-    from ._ends import as_launch_error  # not before the first task
+    from mirai_executor._local import as_launch_error  # not before the first task
 
     if not isinstance(error, (LaunchError, OSError)):
         _LOG.critical(

@@ -11,12 +11,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 
+from mirai_executor._local import Relay, Stream, describe_exit, last_words, watch
 from mirai_executor._record import Record
 from mirai_executor.errors import LaunchError
-
-from ._deaths import watch
-from ._ends import describe_exit, last_words
-from ._relay import Relay, Stream
 
 __all__ = ["Commands"]
 

@@ -1,4 +1,7 @@
-"""What every daemon is to its host, here or elsewhere: a link, and what was sent over it."""
+"""What every daemon is to its host, here or elsewhere: a link, and what was sent over it.
+
+A :class:`LocalDaemon` is a process of this machine besides; one elsewhere is in ``_remote``.
+"""
 
 import abc
 import signal
@@ -8,10 +11,13 @@ from collections.abc import Iterable, Sequence
 from mirai_executor import _wire
 from mirai_executor._arena import LateExchange, writable
 from mirai_executor._core import TaskId
+from mirai_executor._local import DaemonProcess, Relay, Spawner
 from mirai_executor._payload import NameEntry, Preparation, Sent
 from mirai_executor._transport import Link
 
-__all__ = ["HOST_NAME", "Daemon", "SentCall"]
+from ._store import Store
+
+__all__ = ["HOST_NAME", "Daemon", "LocalDaemon", "SentCall"]
 
 # A task, its call's bytes, the names that it may look up, and its large buffers.
 SentCall = tuple[TaskId, bytes, tuple[NameEntry, ...], tuple[_wire.Buffer, ...]]
@@ -169,6 +175,36 @@ class Daemon(abc.ABC):
     @abc.abstractmethod
     def forget(self) -> None:
         """In a forked child: let go of what would keep the daemon from noticing its host's end."""
+
+
+class LocalDaemon(DaemonProcess, Daemon):
+    """A daemon of this machine.
+
+    Args:
+        spawner: Starts its process.
+        relay: Takes over its standard error.
+        store: Keeps the large buffers of tasks.
+
+    Raises:
+        LaunchError: It could not be started; nothing is left behind.
+        ServerLostError: The fork server is gone: without it, the daemon can perhaps be started.
+    """
+
+    def __init__(self, spawner: Spawner, relay: Relay, store: Store) -> None:
+        DaemonProcess.__init__(self, spawner, relay, store.exchange)
+        Daemon.__init__(self, self.link, self.exchange)
+
+    def take_back(self) -> tuple[TaskId, ...]:
+        """Return the tasks that it has not begun, and never will."""
+        tasks = super().take_back()
+        for task in tasks:
+            self.sent.pop(task, None)
+        return tasks
+
+    def begun(self) -> tuple[TaskId, ...]:
+        """Return the tasks that it had begun and not answered; it takes back all others."""
+        self.take_back()
+        return tuple(self.sent)
 
 
 def _is_light(table: tuple[NameEntry, ...]) -> bool:

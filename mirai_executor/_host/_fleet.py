@@ -32,21 +32,24 @@ from mirai_executor._core import (
     TasksReturned,
 )
 from mirai_executor._forking import ServerLostError
+from mirai_executor._local import (
+    LOOK,
+    Relay,
+    Spawner,
+    Stops,
+    as_launch_error,
+    misfit,
+    other_package,
+)
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._commands import Commands
-from ._daemon import HOST_NAME, Daemon, SentCall
-from ._deaths import LOOK
-from ._ends import as_launch_error, misfit, other_package
-from ._local import LocalDaemon
+from ._daemon import HOST_NAME, Daemon, LocalDaemon, SentCall
 from ._losses import Losses
-from ._nursery import Nursery
 from ._outcomes import decode_apart
-from ._relay import Relay
 from ._remote import RemoteDaemon
-from ._stops import Stops
 from ._store import Store
 
 _LOG = logging.getLogger("mirai_executor")
@@ -73,7 +76,7 @@ class Fleet:
     """The daemons of one executor.
 
     Args:
-        nursery: Starts them.
+        spawner: Starts them.
         initializer: The call that each makes before its first task.
         cleanup: Whether they clean up after each task.
         selector: Calls the data of a key when its descriptor is readable.
@@ -88,7 +91,7 @@ class Fleet:
 
     def __init__(
         self,
-        nursery: Nursery,
+        spawner: Spawner,
         initializer: _payload.Call | None,
         cleanup: bool,
         selector: selectors.BaseSelector,
@@ -97,7 +100,7 @@ class Fleet:
         store: Store,
         terms: _wire.Attend,
     ) -> None:
-        self._nursery = nursery
+        self._spawner = spawner
         self._terms = terms
         self._heartbeat = terms.seconds
         self._beat_at: float | None = None  # None while no daemon is elsewhere
@@ -110,7 +113,7 @@ class Fleet:
         # Until free memory is given back, and how long that was put off; while nothing is, None.
         self._rest_at: float | None = None
         self._patience_to_rest = _KEEP_WARM
-        self._relay = Relay(aloud=nursery.output)
+        self._relay = Relay(aloud=spawner.output)
         self._daemons: dict[DaemonId, Daemon] = {}
         self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
         self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
@@ -127,7 +130,7 @@ class Fleet:
 
     def launch(self, id_: DaemonId) -> None:
         """Start a daemon, or have it wait for the fork server; a failure is reported as a loss."""
-        if self._nursery.is_founding:
+        if self._spawner.awaits_server:
             self._held[id_] = None
         else:
             self._launch(id_)
@@ -163,9 +166,9 @@ class Fleet:
 
     def _start(self) -> LocalDaemon:
         try:
-            return LocalDaemon(self._nursery, self._relay, self._store)
+            return LocalDaemon(self._spawner, self._relay, self._store)
         except ServerLostError:  # what it was handed may be in use: nothing is used again
-            return LocalDaemon(self._nursery, self._relay, self._store)
+            return LocalDaemon(self._spawner, self._relay, self._store)
 
     def send(self, id_: DaemonId, frame: _wire.Frame) -> None:
         """Send a frame; a daemon that cannot be reached is ended."""
@@ -374,7 +377,7 @@ class Fleet:
 
     def _settle(self, id_: DaemonId, daemon: LocalDaemon) -> None:
         """Watch the daemon itself, if the process that was started has become the fork server."""
-        if (process := self._nursery.settle(daemon.process)) is None:
+        if (process := self._spawner.settle(daemon.process)) is None:
             return
         self._selector.unregister(daemon.end_fd)
         try:
@@ -388,7 +391,7 @@ class Fleet:
 
     def _launch_held(self) -> None:
         """Start those that have waited, now that there is a fork server, or will be none."""
-        if self._nursery.is_founding:
+        if self._spawner.awaits_server:
             return
         held, self._held = self._held, {}
         for id_ in held:
@@ -517,7 +520,7 @@ class Fleet:
         del self._daemons[id_]
         self._patience.pop(id_, None)
         if isinstance(daemon, LocalDaemon):
-            self._nursery.settle(daemon.process)  # if it has never been heard of
+            self._spawner.settle(daemon.process)  # if it has never been heard of
         begun = daemon.begun()
         with _registry.no_fork:
             stderr = daemon.close()
@@ -548,7 +551,7 @@ class Fleet:
     def rows(self) -> Iterator[tuple[DaemonId, int, str]]:
         """Yield the daemons that have a process, or wait for it: its id, and its machine."""
         yield from ((id_, daemon.pid, daemon.host) for id_, daemon in self._daemons.items())
-        yield from ((id_, self._nursery.founder, HOST_NAME) for id_ in self._held)
+        yield from ((id_, self._spawner.server_pid, HOST_NAME) for id_ in self._held)
 
     def local_daemons(self) -> Iterator[LocalDaemon]:
         """Yield those of this machine that live, and have been heard of."""
@@ -567,7 +570,7 @@ class Fleet:
                 daemon.close()
         self._daemons.clear()
         self._commands.close()
-        self._nursery.close()
+        self._spawner.close()
         self._relay.close()
         del self._listener, self._post, self._commands  # which refer to this
 
@@ -575,7 +578,7 @@ class Fleet:
         """In a forked child: keep no daemon from noticing the end of its host."""
         for daemon in self._daemons.values():
             daemon.forget()
-        self._nursery.forget()
+        self._spawner.forget()
 
 
 def _with_views(daemon: Daemon, outcome: _wire.WireOutcome) -> _wire.WireOutcome:

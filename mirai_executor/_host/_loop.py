@@ -60,19 +60,19 @@ from mirai_executor._core import (
     TaskId,
     TaskSubmitted,
 )
+from mirai_executor._local import Spawner
 from mirai_executor._record import Record
 from mirai_executor._typing import NamedTuple
+from mirai_executor._waiting import Answer
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 
+from ._daemon import LocalDaemon
 from ._elastic import Elastic
 from ._entrance import Entrance
 from ._fleet import Fleet
-from ._local import LocalDaemon
-from ._nursery import Nursery
 from ._outcomes import Ended, OpenFuture, decode_error, resolve, resolve_all, set_exception
 from ._poller import Poller
 from ._store import Store
-from ._waiting import Answer
 
 if TYPE_CHECKING:
     from mirai_executor._core import Load, Scaler
@@ -131,7 +131,7 @@ class Loop:
 
     Args:
         policy: How the dispatcher treats its daemons.
-        nursery: Starts them.
+        spawner: Starts them.
         cleanup: Whether daemons clean up after each task.
         initializer: The call that each daemon makes before its first task.
         inbox: Where other threads put items; then they wake the ``poller``, if it is asleep.
@@ -147,7 +147,7 @@ class Loop:
     def __init__(
         self,
         policy: Policy,
-        nursery: Nursery,
+        spawner: Spawner,
         *,
         cleanup: bool,
         initializer: _payload.Call | None,
@@ -171,7 +171,7 @@ class Loop:
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
         self._fleet = Fleet(
-            nursery, initializer, cleanup, self.poller.selector, self, self._post, store, terms
+            spawner, initializer, cleanup, self.poller.selector, self, self._post, store, terms
         )
         self._door: Door | None = None
         self._start_timeout = policy.start_timeout

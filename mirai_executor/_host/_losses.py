@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mirai_executor._core import DaemonId
+from mirai_executor._local import another, describe_exit, last_words
 from mirai_executor.errors import DaemonLostError, LaunchError
 
 from ._daemon import Daemon
-from ._ends import another, describe_exit, last_words
 from ._remote import RemoteDaemon
 
 __all__ = ["Losses"]

@@ -8,8 +8,7 @@ from concurrent.futures import InvalidStateError
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from mirai_executor import _payload, _wire
-
-from ._waiting import Answer
+from mirai_executor._waiting import Answer
 
 __all__ = [
     "Ended",

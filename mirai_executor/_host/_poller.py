@@ -7,8 +7,7 @@ from collections.abc import Callable, Sized
 from typing import TypeAlias
 
 from mirai_executor import _nowait
-
-from ._waiting import LONGEST, Waker
+from mirai_executor._waiting import LONGEST, Waker
 
 __all__ = ["Poller"]
 

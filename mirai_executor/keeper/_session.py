@@ -14,14 +14,9 @@ from enum import Enum, auto
 
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
-from mirai_executor._host._deaths import LOOK
-from mirai_executor._host._local import LocalDaemon
-from mirai_executor._host._nursery import Nursery
-from mirai_executor._host._relay import Relay
-from mirai_executor._host._stops import Stops
-from mirai_executor._host._store import Store
-from mirai_executor._host._waiting import LONGEST
+from mirai_executor._local import LOOK, DaemonProcess, Relay, Spawner, Stops
 from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor._waiting import LONGEST
 from mirai_executor.launchers import LocalLauncher
 
 from ._options import Autoexit, Options
@@ -91,12 +86,12 @@ class Session:
         self._dead_until: float | None = None  # its last frames may come until then
         self._is_closed = False  # nothing of the daemon is left
 
-    def _start(self) -> LocalDaemon:
+    def _start(self) -> DaemonProcess:
         launcher = LocalLauncher(
             python=sys.executable, output=self._options.output, stdout=self._output.fd
         )
         try:
-            return LocalDaemon(Nursery(launcher, forks=False), self._relay, Store(shared=False))
+            return DaemonProcess(Spawner(launcher), self._relay)
         except BaseException:
             self._output.close()
             self._relay.close()

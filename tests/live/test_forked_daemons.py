@@ -33,8 +33,7 @@ from live import mischief
 from live.hosts import GONE, script
 from live.mischief import SOON, Bell, running
 from mirai_executor import DaemonLostError, MiraiExecutor
-from mirai_executor._host._deaths import has_pidfds
-from mirai_executor._host._local import end_group
+from mirai_executor._local import end_group, has_pidfds
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server"),

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from mirai_executor import DaemonLostError, TaskTimeoutError
 from mirai_executor._arena import available
-from mirai_executor._host._deaths import has_pidfds
+from mirai_executor._local import has_pidfds
 
 def end(status):
     if status < 0:

@@ -1,10 +1,13 @@
-"""What host and daemon import on the way to a first local result, and what stays out of it."""
+"""What hosts, daemons and keepers import before a first result, and what stays out of it."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+
+from mirai_executor import MiraiExecutor
 
 pytestmark = [pytest.mark.live, pytest.mark.local_link("is about daemons that are forked here")]
 
@@ -45,9 +48,13 @@ NOT_AT_A_DAEMON = NOT_AT_A_HOST | {
     "traceback",
     "typing",
 }
+# A keeper pickles nothing, and shares no memory with its daemon.
+NOT_AT_A_KEEPER = {"cloudpickle", "cryptography", "pynng", "tblib"}
+NO_ROOMS_OF_A_KEEPER = ("_arena", "_host", "_payload", "executor", "futures")
 # Beyond those of ProcessPoolExecutor, and of a bare interpreter: what was measured, and a few.
 MOST_AT_A_HOST = 90
 MOST_AT_A_DAEMON = 95
+MOST_OF_OURS_AT_A_KEEPER = 55  # the standard library's are others from version to version
 
 # What is imported when Python starts in one environment, and not in another.
 OF_SITE = "import __future__, importlib, sys"
@@ -66,6 +73,13 @@ if __name__ == "__main__":
         daemons = set(executor.submit(eval, source).result())
     import json
     print(json.dumps([sorted(ours - theirs), sorted(daemons - bare)]))
+"""
+
+KEEPER = """
+import sys
+from mirai_executor.cli import main
+main(["daemon", sys.argv[1], "--no-output"])
+print(*sys.modules)
 """
 
 
@@ -96,6 +110,27 @@ def test_a_daemon_imports_nothing_that_its_first_task_does_not_need(
     _, daemon = modules
     assert daemon & NOT_AT_A_DAEMON == set()
     assert len(daemon) <= MOST_AT_A_DAEMON
+
+
+def test_a_keeper_imports_nothing_of_the_host_and_nothing_that_pickles() -> None:
+    with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
+        assert executor._reception is not None
+        credentials = executor._reception.credentials.environment
+        keeper = subprocess.Popen(
+            [sys.executable, "-c", KEEPER, executor.urls[0]],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | credentials,
+        )
+        with keeper:
+            assert executor.submit(abs, -1).result(timeout=60) == 1
+            executor.shutdown()
+            imported = set(keeper.communicate(timeout=60)[0].split())
+    assert imported & NOT_AT_A_KEEPER == set()
+    ours = {name for name in imported if name.startswith("mirai_executor")}
+    assert "mirai_executor.keeper" in ours
+    assert {name.split(".")[1] for name in ours if "." in name}.isdisjoint(NO_ROOMS_OF_A_KEEPER)
+    assert len(ours) <= MOST_OF_OURS_AT_A_KEEPER
 
 
 def test_to_import_the_executor_adds_little_to_what_the_standard_one_imports() -> None:

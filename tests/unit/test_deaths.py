@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from mirai_executor._host import _deaths
+from mirai_executor._local import _deaths
 
 PATIENCE = 20.0
 

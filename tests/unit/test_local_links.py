@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mirai_executor._host import _local
+from mirai_executor._local import _process
 
 
 @pytest.fixture
@@ -15,9 +15,9 @@ def capacities() -> Iterator[list[int]]:
     """The bytes that fit into the pipes of twelve links."""
     if not hasattr(fcntl, "F_GETPIPE_SZ"):
         pytest.skip("this system does not tell what fits into a pipe")
-    before = len(_local._wide)
+    before = len(_process._wide)
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-        links = [_local._open_link(ours, theirs)[0] for _ in range(12)]
+        links = [_process._open_link(ours, theirs)[0] for _ in range(12)]
         sizes = [
             fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
             for link in links
@@ -36,5 +36,5 @@ def test_only_the_first_links_take_much_of_what_a_user_may_have(capacities: list
 def test_a_link_that_is_closed_leaves_its_place_to_another() -> None:
     for _ in range(20):
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            link, _ = _local._open_link(ours, theirs)
-            assert link in _local._wide
+            link, _ = _process._open_link(ours, theirs)
+            assert link in _process._wide

@@ -1,6 +1,6 @@
 """Tasks that were asked to stop: they are asked again, ever more seldom, until they have ended."""
 
-from mirai_executor._host._stops import Stops
+from mirai_executor._local._stops import Stops
 
 
 def times_asked(stops: Stops[str], until: float) -> list[float]:

@@ -5,7 +5,7 @@ import select
 
 import pytest
 
-from mirai_executor._host._waiting import Waker
+from mirai_executor._waiting import Waker
 
 
 def is_woken(waker: Waker) -> bool:

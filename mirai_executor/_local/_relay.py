@@ -9,7 +9,7 @@ import os
 import selectors
 import threading
 
-from ._waiting import Waker
+from mirai_executor._waiting import Waker
 
 _STALLED = 2.0  # seconds that a shutdown waits for the last lines to be written
 _KEPT = 4096  # bytes of each daemon's last words

@@ -16,6 +16,7 @@ import fcntl
 import os
 import subprocess
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from mirai_executor._forking import Asking, ServerLostError
 from mirai_executor.errors import LaunchError
@@ -40,20 +41,26 @@ _STDOUT = 1
 _STDERR_CAPACITY = 1 << 18
 
 
-class Nursery:
+class Spawner:
     """Starts the processes of one executor's daemons. For the host thread only.
 
     Args:
         launcher: Starts fresh interpreters.
-        forks: Whether later daemons may be forked; of a single daemon there are none.
+        no_fork: Held while descriptors are closed which a forked child of this process would have
+            to know. None: later daemons are no forks either, as where there is a single one.
     """
 
-    def __init__(self, launcher: LocalLauncher, *, forks: bool = True) -> None:
+    def __init__(
+        self, launcher: LocalLauncher, no_fork: AbstractContextManager[object] | None = None
+    ) -> None:
         self._launcher = launcher
+        self._no_fork = contextlib.nullcontext() if no_fork is None else no_fork
         self._server: ForkServer | None = None  # which is asked, or will be
         self._servers: list[ForkServer] = []  # that one, and those that wait for their daemons
         self._stderr: tuple[int, int] | None = None  # of the first daemon, if it is prepared
-        self._may_fork = forks and has_pidfds()  # who forks a daemon cannot wait for its end
+        self._may_fork = (
+            no_fork is not None and has_pidfds()
+        )  # who forks a daemon cannot wait for its end
 
     @property
     def output(self) -> bool:
@@ -61,13 +68,13 @@ class Nursery:
         return self._launcher.output
 
     @property
-    def is_founding(self) -> bool:
+    def awaits_server(self) -> bool:
         """Whether the first daemon is on its way; until :meth:`settle` has told."""
         server = self._server
         return server is not None and not server.is_waiting and not server.is_ready
 
     @property
-    def founder(self) -> int:
+    def server_pid(self) -> int:
         """The pid of the server that is on its way, or 0."""
         return self._server.process.pid if self._server is not None else 0
 
@@ -81,7 +88,7 @@ class Nursery:
             return
         with contextlib.suppress(OSError, LaunchError):
             self._stderr = self.stderr_pipe()
-            self._found(conditions, self._stderr[1])
+            self._start_server(conditions, self._stderr[1])
 
     def stderr_pipe(self) -> tuple[int, int]:
         """Return both ends of a pipe for the standard error of the next daemon."""
@@ -103,13 +110,13 @@ class Nursery:
         """
         conditions = self._conditions() if self._may_fork else None
         server = self._server
-        if server is not None and not self.is_founding and not server.serves(conditions):
+        if server is not None and not self.awaits_server and not server.serves(conditions):
             server.retire()
             self._server = server = None
         if conditions is None:
             return self._launcher.start(fds, stderr)
         if server is None:
-            server = self._found(conditions, stderr)
+            server = self._start_server(conditions, stderr)
         if server is not None and server.is_waiting:
             server.order(fds)
             return server.process
@@ -153,7 +160,7 @@ class Nursery:
                 server.forget()
             server.process.returncode = 0  # it is no child of this process: nothing to wait for
 
-    def _found(self, conditions: Conditions, stderr: int) -> ForkServer | None:
+    def _start_server(self, conditions: Conditions, stderr: int) -> ForkServer | None:
         """Start a fresh interpreter that waits for its first daemon; None without descriptors."""
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             try:
@@ -166,7 +173,9 @@ class Nursery:
             except OSError:
                 return None
             process = self._launcher.start((), stderr, (control, lifeline_fd))
-            self._server = server = ForkServer(process, asking, lifeline, conditions)
+            self._server = server = ForkServer(
+                process, asking, lifeline, conditions, self._no_fork
+            )
             self._servers = [known for known in self._servers if not known.has_ended]
             self._servers.append(server)
             ours.pop_all()

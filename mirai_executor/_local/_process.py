@@ -1,4 +1,6 @@
-"""One local daemon, as its host sees it: a process, and all that the two of them share."""
+"""One daemon process of this machine: what it shares with who has started it, and its end."""
+
+from __future__ import annotations
 
 import contextlib
 import fcntl
@@ -7,38 +9,52 @@ import signal
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
-from mirai_executor._arena import LateExchange
 from mirai_executor._core import TaskId
 from mirai_executor._nameless import create_pipe
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link, Pipes
 
-from ._daemon import Daemon
 from ._deaths import has_ended, watch
-from ._forkserver import Forked
-from ._nursery import Nursery, Process
-from ._relay import Relay
-from ._store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mirai_executor._arena import LateExchange
+
+    from ._forkserver import Forked
+    from ._relay import Relay
+    from ._spawner import Process, Spawner
+
+__all__ = ["DaemonProcess", "end_group"]
 
 # Bytes in a pipe of the link. While the host's other threads hold the GIL, a daemon lives on what
 # waits there: 10 tasks with 100 kB. Linux grants a user 64 MiB of pipes, and then makes others
 # tiny, also those of other programs; so only the first daemons get so much.
 _WIDE, _MOST_WIDE = 1 << 20, 8
 _CAPACITY = 1 << 18
-_wide: "weakref.WeakSet[Pipes]" = weakref.WeakSet()
+_wide: weakref.WeakSet[Pipes] = weakref.WeakSet()
 
 
-class LocalDaemon(Daemon):
+# Returns an exchange with a new daemon and the descriptor that the daemon inherits; or None.
+OpenExchange: TypeAlias = "Callable[[], tuple[LateExchange, int] | None]"
+
+
+class DaemonProcess:
     """A daemon process of this machine.
 
     Args:
-        nursery: Starts the process.
+        spawner: Starts the process.
         relay: Takes over its standard error.
-        store: Keeps the large buffers of tasks.
+        open_exchange: Lets it share memory with this process; None where it shares none.
 
     Attributes:
+        link: Carries its frames.
+        exchange: Shares memory with it; None where nothing can.
+        is_dead: It has ended; what it had sent may still come.
+        link_is_closed: Nothing more will come.
+        command: What has started it.
         end_fd: A descriptor that is readable once it has ended; -1 where nothing can tell.
 
     Raises:
@@ -46,7 +62,10 @@ class LocalDaemon(Daemon):
         ServerLostError: The fork server is gone: without it, the daemon can perhaps be started.
     """
 
-    def __init__(self, nursery: Nursery, relay: Relay, store: Store) -> None:
+    def __init__(
+        self, spawner: Spawner, relay: Relay, open_exchange: OpenExchange | None = None
+    ) -> None:
+        self.is_dead = self.link_is_closed = False
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fds = _open_link(ours, theirs)
             lifeline_fd, self.lifeline = os.pipe()
@@ -58,25 +77,25 @@ class LocalDaemon(Daemon):
             self._tickets, tickets_fd = TicketOffice.create()
             ours.callback(self._tickets.close)
             theirs.callback(os.close, tickets_fd)
-            exchange, channel_fds = _exchange(store, ours, theirs)
-            if exchange is not None:
+            self.exchange, channel_fds = _exchange(open_exchange, ours, theirs)
+            if self.exchange is not None:
                 channel_fds = (*channel_fds, *_tracker(theirs))
-            stderr_out, stderr_in = nursery.stderr_pipe()
+            stderr_out, stderr_in = spawner.stderr_pipe()
             ours.callback(os.close, stderr_out)
             theirs.callback(os.close, stderr_in)
             fds = (*link_fds, lifeline_fd, page_fd, tickets_fd, *channel_fds)
-            self._start(nursery, fds, stderr_in, ours)
-            super().__init__(Link(here, blocking=False), exchange)
+            self._start(spawner, fds, stderr_in, ours)
+            self.link = Link(here, blocking=False)
             ours.pop_all()
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         self._relay, self._stderr = relay, relay.add(stderr_out)
 
     def _start(
-        self, nursery: Nursery, fds: Sequence[int], stderr: int, ours: contextlib.ExitStack
+        self, spawner: Spawner, fds: Sequence[int], stderr: int, ours: contextlib.ExitStack
     ) -> None:
         self._is_reaped = False
-        self.process: Process = nursery.start(fds, stderr)
-        ours.callback(nursery.settle, self.process)  # or others would wait for a server
+        self.process: Process = spawner.start(fds, stderr)
+        ours.callback(spawner.settle, self.process)  # or others would wait for a server
         ours.callback(self.reap)
         self.end_fd = watch(self.process)
         if self.end_fd >= 0:
@@ -112,10 +131,7 @@ class LocalDaemon(Daemon):
 
     def take_back(self) -> tuple[TaskId, ...]:
         """Return the tasks that it has not begun, and never will."""
-        tasks = tuple(TaskId(task) for task in self._tickets.take_back())
-        for task in tasks:
-            self.sent.pop(task, None)
-        return tasks
+        return tuple(TaskId(task) for task in self._tickets.take_back())
 
     def interrupt(self, task: TaskId) -> None:
         """Ask the daemon to stop this task, and no other."""
@@ -147,11 +163,6 @@ class LocalDaemon(Daemon):
         self.kill()
         self.process.wait()
         self._is_reaped = True
-
-    def begun(self) -> tuple[TaskId, ...]:
-        """Return the tasks that it had begun and not answered; it takes back all others."""
-        self.take_back()
-        return tuple(self.sent)
 
     def close(self) -> str:
         """Let go of everything, and return the last lines of its standard error."""
@@ -199,9 +210,11 @@ def _open_link(
 
 
 def _exchange(
-    store: Store, ours: contextlib.ExitStack, theirs: contextlib.ExitStack
+    open_exchange: OpenExchange | None,
+    ours: contextlib.ExitStack,
+    theirs: contextlib.ExitStack,
 ) -> tuple[LateExchange | None, Sequence[int]]:
-    made = store.exchange()
+    made = open_exchange() if open_exchange is not None else None
     if made is None:
         return None, ()
     exchange, fd = made

@@ -5,10 +5,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from mirai_executor._forking import Asking, ServerLostError
-
-from . import _registry
 
 
 class ForkServer:
@@ -19,6 +18,7 @@ class ForkServer:
         asking: This host's end of the socket at which it is asked.
         lifeline: This host's end of the pipe that it does not outlive.
         conditions: How it was started.
+        no_fork: Held while this host's ends are closed.
     """
 
     def __init__(
@@ -27,6 +27,7 @@ class ForkServer:
         asking: Asking,
         lifeline: int,
         conditions: object,
+        no_fork: AbstractContextManager[object],
     ) -> None:
         self.process = process
         self._conditions = conditions
@@ -34,6 +35,7 @@ class ForkServer:
         self.is_ready = self.has_ended = False
         self._asking = asking
         self._lifeline = lifeline
+        self._no_fork = no_fork
         self._daemons: set[int] = set()  # not collected yet
         self._retired = False
 
@@ -98,7 +100,7 @@ class ForkServer:
 
     def let_go(self) -> None:
         """Close this host's ends."""
-        with _registry.no_fork:
+        with self._no_fork:
             self.has_ended = True
             self.forget()
 

@@ -1,0 +1,62 @@
+"""One daemon process of this machine, as seen by whoever has started it: a host or a keeper.
+
+``_process`` is that daemon, ``_spawner`` decides where its process comes from, and ``_forkserver``
+is what forks the later ones; ``_relay`` takes over its standard error, ``_deaths`` tells of its
+end, ``_ends`` describes that, and ``_stops`` decides when a task is asked again to stop.
+
+The door opens onto each module by itself: a host has the first interpreter start, which takes
+longest, before it imports the rest.
+"""
+
+from mirai_executor._lazily import door
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._deaths import LOOK, has_ended, has_pidfds, watch
+    from ._ends import another, as_launch_error, describe_exit, last_words, misfit, other_package
+    from ._forkserver import Forked
+    from ._process import DaemonProcess, end_group
+    from ._relay import Relay, Stream
+    from ._spawner import Process, Spawner
+    from ._stops import Stops
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "_deaths": ("LOOK", "has_ended", "has_pidfds", "watch"),
+            "_ends": (
+                "another",
+                "as_launch_error",
+                "describe_exit",
+                "last_words",
+                "misfit",
+                "other_package",
+            ),
+            "_forkserver": ("Forked",),
+            "_process": ("DaemonProcess", "end_group"),
+            "_relay": ("Relay", "Stream"),
+            "_spawner": ("Process", "Spawner"),
+            "_stops": ("Stops",),
+        },
+    )
+
+__all__ = [
+    "LOOK",
+    "DaemonProcess",
+    "Forked",
+    "Process",
+    "Relay",
+    "Spawner",
+    "Stops",
+    "Stream",
+    "another",
+    "as_launch_error",
+    "describe_exit",
+    "end_group",
+    "has_ended",
+    "has_pidfds",
+    "last_words",
+    "misfit",
+    "other_package",
+    "watch",
+]
