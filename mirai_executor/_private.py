@@ -120,22 +120,18 @@ OPTIONAL = (
     Names("pynng.TLSConfig()", "_tls_config", "tests/live/test_websockets.py"),
     # Without it, what a task unpickles by name is imported each time it is looked up.
     Names("sys.__spec__", "_initializing", "tests/unit/test_payload_main.py"),
-    # Without them, an event loop that a task has left set stays set.
-    Names("asyncio.events", "_event_loop_policy", "tests/unit/test_cleanup.py"),
-    Names("asyncio.DefaultEventLoopPolicy()", "_local", "tests/unit/test_cleanup.py"),
     # Without them, a daemon is not the child of its host to multiprocessing.
     Names(
         "multiprocessing.process", "_ParentProcess _parent_process", "tests/live/test_kinship.py"
     ),
     # Without it, multiprocessing's resources that a task makes end with their daemon.
     Names("multiprocessing.resource_tracker", "_resource_tracker", "tests/live/test_kinship.py"),
-    # These are what signal and locale consist of, and are there as long as those are.
+    # These are what signal consists of, and are there as long as that is.
     Names(
         "_signal",
-        "getitimer getsignal setitimer signal pthread_sigmask",
+        "getitimer getsignal pthread_sigmask set_wakeup_fd setitimer signal",
         "tests/unit/test_latches.py",
     ),
-    Names("_locale", "setlocale", "tests/unit/test_latches.py"),
     # Without it, named tuples find their fields in Python.
     Names("_collections", "_tuplegetter", "tests/unit/test_typing.py"),
 )

@@ -300,8 +300,10 @@ class MiraiExecutor(_Face, ProcessPoolExecutor):
             any number.
         dispatcher: True keeps all tasks in one queue, from which free daemons are served. False
             assigns each task to a daemon, in turn, when it is submitted.
-        cleanup: Whether a daemon's interpreter is reset to its initial state after each task. By
-            default, a daemon keeps what tasks change, as a worker of ``ProcessPoolExecutor`` does.
+        cleanup: Whether a daemon takes back after each task what the task has changed of global
+            variables, the environment, the working directory, ``sys.path``, ``sys.argv``, standard
+            streams, signal handlers, timers, tracers, logging and warnings. By default, it keeps
+            what tasks change, as a worker of ``ProcessPoolExecutor`` does.
         idle_timeout: Seconds without a task after which a daemon exits; None for never.
         start_timeout: Seconds within which a daemon must be ready, initializer included. For one
             that connects to a ``url``, they start when it has authenticated.

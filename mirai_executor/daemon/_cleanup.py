@@ -6,36 +6,43 @@
                          ▲                                │
                          └──── retake ◄── everywhere ◄────┘
 
-Most tasks leave nothing, so ``restore`` begins with a look at all that it would restore. A look
-at what only the system knows, or at the whole environment, takes longer than a short task; there,
-a :class:`Latch` tells whether there is anything to see. What C code has changed behind it, is seen
-by the next look that does not go by it.
+What returns to the snapshot: names of ``__main__``, the environment, the working directory,
+``sys.path``, ``sys.argv``, the standard streams, timers and signals, tracers, the root logger and
+warnings. Everything else stays, as at a worker of ``ProcessPoolExecutor``: decimal contexts, the
+locale, limits, hooks, event loops, the state of ``random``, values changed in place, modules.
 
-Everything else that Python can see and put back returns to the snapshot. Two kinds of traces stay:
+Most tasks leave nothing, so ``restore`` begins with a look at all that it would restore. To ask
+the system for what only it knows takes almost as long as a short task; there, a :class:`Latch`
+tells whether there is anything to see. What C code has changed behind its back is seen by the next
+look that does not go by it.
 
-- What an import leaves and cannot leave again, since modules are never unloaded: import hooks
-  (``six.moves`` dies without its own), attributes of modules and builtins, ``gc.callbacks``.
-- What Python cannot see: threads, open files, values changed in place, ``os.putenv``, handlers set
-  in C, standard descriptors redirected by ``dup2``, resource limits. The state of ``random`` goes
-  on too, or each task would draw the same numbers.
-
-Each kind of trace is a channel, in ``_channels`` and beside it; only that of the names of
-``__main__``, which knows of the host, is here.
+Each kind is a trace, in ``_traces`` and beside it; only that of the names of ``__main__``, which
+knows of the host, is here.
 """
 
 import sys
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
+from operator import is_
 from types import ModuleType
 
 from mirai_executor._typing import Final, TypeAlias
 from mirai_executor.errors import MiraiError
 
-from ._channels import ListOf, of_running_code, of_values
 from ._latches import Latch
-from ._look import Channel, Look
+from ._signal_traces import Signals, Timers
+from ._stream_trace import Streams
+from ._traces import (
+    Environment,
+    ListOf,
+    RootLogger,
+    Trace,
+    Tracers,
+    Warnings,
+    WorkingDirectory,
+)
 
-_Steps: TypeAlias = dict[Callable[[], None], str]  # each with the name of its channel
+_Steps: TypeAlias = dict[Callable[[], None], str]  # each with the name of its trace
 
 _MISSING: Final = object()
 
@@ -44,7 +51,7 @@ class CleanupError(MiraiError):
     """What a task left behind could not all be undone: its daemon must leave.
 
     Attributes:
-        failures: One line for each channel that stayed as it was, with its error.
+        failures: One line for each trace that stayed as it was, with its error.
     """
 
     def __init__(
@@ -80,18 +87,23 @@ class Snapshot:
     ) -> None:
         self._latch = latch
         self._globals = _Globals(main)
-        self._path = ListOf(sys, "path")
+        self._environment = Environment()
+        self._directory = WorkingDirectory()
+        self._path, self._argv = ListOf(sys, "path"), ListOf(sys, "argv")
+        self._streams = Streams()
+        self._timers, self._signals = Timers(), Signals(untouched)
+        self._tracers = Tracers()
+        self._logger, self._warnings = RootLogger(), Warnings()
         # Code first: what the task has left could still run it. Then values: their finalizers may
         # touch anything.
-        channels: tuple[Channel, ...] = (
-            *of_running_code(untouched),
+        traces: tuple[Trace, ...] = (
+            *(self._tracers, self._timers, self._signals),
             self._globals,
-            *of_values(self._path),
+            *(self._environment, self._directory, self._path, self._argv, self._warnings),
+            *(self._streams, self._logger),
         )
-        self._takes: _Steps = {channel.take: channel.name for channel in channels}
-        self._restores: _Steps = {channel.restore: channel.name for channel in channels}
-        self._full = Look((c, c.unless_left) for c in channels)
-        self._short = Look((c, c.unless_latched) for c in channels)
+        self._takes: _Steps = {trace.take: trace.name for trace in traces}
+        self._restores: _Steps = {trace.restore: trace.name for trace in traces}
         self.retake()
 
     def retake(self) -> None:
@@ -101,13 +113,11 @@ class Snapshot:
             CleanupError: Some of it cannot be a snapshot, nor be put back. The daemon must leave.
         """
         _go_through(self._takes)
-        self._refresh()
 
     def keep_path(self, sys_path: list[str]) -> None:
         """Set ``sys.path`` to the host's, now and after each task."""
         self._path.saved = list(sys_path)
         self._path.restore()
-        self._refresh()
 
     def restore(self, host_names: AbstractSet[str], *, by_latch: bool = False) -> None:
         """Undo what a task changed, except for the globals in ``host_names``.
@@ -120,22 +130,35 @@ class Snapshot:
             CleanupError: Some of it could not be undone; all the rest was. The daemon must leave.
         """
         self._globals.host_names = host_names
-        look = self._full
         if (latch := self._latch) is not None:
-            if by_latch and not latch.is_open:
-                look = self._short
+            by_latch = by_latch and not latch.is_open
             latch.is_open = False  # before the look: a thread may do something behind its back
         try:
-            if look.is_clear():
+            if self._is_unchanged() and (by_latch or self._is_system_unchanged()):
                 return
         except BaseException:  # noqa: S110 - something is gone, or a task's handler has raised
             pass
         _go_through(self._restores)
-        self._refresh()
 
-    def _refresh(self) -> None:
-        self._full.refresh()
-        self._short.refresh()
+    def _is_unchanged(self) -> bool:
+        """Tell whether there is nothing to restore of what Python itself knows."""
+        return (
+            self._globals.is_unchanged()
+            and self._environment.is_unchanged()
+            and self._path.is_unchanged()
+            and self._argv.is_unchanged()
+            and self._streams.is_unchanged()
+            and self._tracers.is_unchanged()
+            and self._logger.is_unchanged()
+            and self._warnings.is_unchanged()
+        )
+
+    def _is_system_unchanged(self) -> bool:
+        return (
+            self._timers.is_unchanged()
+            and self._signals.is_unchanged()
+            and self._directory.is_unchanged()
+        )
 
 
 def _go_through(steps: _Steps) -> None:
@@ -165,13 +188,6 @@ class _Globals:
     """The names of ``__main__``: what they are bound to, not what those values contain."""
 
     name = "__main__"
-    # By identity, as == is the user's code. A dict keeps its order: what was there first, is.
-    unless_left = (
-        "sys.modules['__main__'] is {c.registered}"
-        " and all(map(is_, {c.live}.values(), {c.saved}.values()))"
-        " and (list({c.live}) == {c}.allowed or {c}.are_known())"
-    )
-    unless_latched = unless_left
     host_names: AbstractSet[str] = frozenset()
 
     def __init__(self, main: ModuleType) -> None:
@@ -182,7 +198,15 @@ class _Globals:
         self.saved = dict(self.live)
         self._names = self.allowed = list(self.saved)
 
-    def are_known(self) -> bool:
+    def is_unchanged(self) -> bool:
+        # By identity, as == is the user's code. A dict keeps its order: what was there first, is.
+        return (
+            sys.modules["__main__"] is self.registered
+            and all(map(is_, self.live.values(), self.saved.values()))
+            and (list(self.live) == self.allowed or self._are_known())
+        )
+
+    def _are_known(self) -> bool:
         names, known = list(self.live), len(self.saved)
         if names[:known] != self._names or not set(names[known:]) <= self.host_names:
             return False

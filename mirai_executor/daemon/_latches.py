@@ -1,18 +1,15 @@
 """Notices calls of functions that change state which is slow to inspect.
 
-To ask the system for all signal handlers, timers, the current directory and the like takes longer
-than a short task, and so does comparing the whole environment. Python code changes them by a few
-functions only, so these are watched instead: each is called as before, and the latch is open from
-then on. What is changed without them, by C code or inside ``os.environ``, only looking can tell.
+To ask the system for all signal handlers, the timers and the current directory takes as long as a
+short task. Python code changes them by a few functions only, so these are watched instead: each is
+called as before, and the latch is open from then on. What C code changes, only looking can tell.
 """
 
-import _locale
 import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
 import functools
 import os
 import posix
 import signal
-import sys
 from collections.abc import Callable
 from types import ModuleType
 
@@ -27,10 +24,6 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("set_wakeup_fd", (_signal, signal)),
     ("chdir", (posix, os)),
     ("fchdir", (posix, os)),
-    ("umask", (posix, os)),
-    ("putenv", (posix, os)),  # os.environ calls these two
-    ("unsetenv", (posix, os)),
-    ("setlocale", (_locale,)),
 )
 
 
@@ -46,10 +39,7 @@ class Latch:
     def __init__(self) -> None:
         self.is_open = True
         self._originals: list[tuple[ModuleType, str, Any]] = []
-        functions = list(_FUNCTIONS)
-        if (locale := sys.modules.get("locale")) is not None:  # later, it finds what is watched
-            functions.append(("_setlocale", (locale,)))
-        for name, modules in functions:
+        for name, modules in _FUNCTIONS:
             original = getattr(modules[0], name)
             watched = self._watched(original)
             for module in modules:

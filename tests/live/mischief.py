@@ -389,8 +389,6 @@ def look_around() -> dict[str, Any]:
         "argv": list(sys.argv),
         "filters": list(warnings.filters),
         "handlers": [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)],
-        "recursion limit": sys.getrecursionlimit(),
-        "umask": (mask := os.umask(0), os.umask(mask))[0],
         "level": logging.root.level,
     }
 
@@ -406,8 +404,6 @@ def make_a_mess(folder: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-    sys.setrecursionlimit(500)
-    os.umask(0o777)
     logging.root.setLevel(1)
 
 

@@ -107,6 +107,117 @@ def test_without_cleanup_what_a_task_leaves_is_there_for_the_next_one() -> None:
         assert executor.submit(os.getenv, "LEFT").result(SOON) == "yes"
 
 
+TAKEN_BACK = {
+    "arguments",
+    "directory",
+    "environment",
+    "global of the task",
+    "handler",
+    "logging",
+    "path",
+    "standard output",
+    "time zone",
+    "timer",
+    "tracer",
+    "warnings",
+}
+KEPT = {
+    "decimal context",
+    "event loop",
+    "excepthook",
+    "global of the host",
+    "locale",
+    "recursion limit",
+    "switch interval",
+    "umask",
+}
+CHANGES = """
+    import asyncio, decimal, io, locale, logging, os, signal, sys, time, warnings
+    from mirai_executor import MiraiExecutor
+
+    model = None
+
+    def change():
+        global model, invented
+        model, invented = "made when it was needed", 1
+        sys.argv, sys.stdout = ["changed"], io.StringIO()
+        sys.path.append("/changed")
+        sys.setrecursionlimit(1234)
+        sys.setswitchinterval(0.125)
+        sys.settrace(print)
+        sys.excepthook = print
+        os.environ.update(CHANGED="yes", TZ="XYZ-5")
+        time.tzset()
+        os.chdir("/")
+        os.umask(0o123)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 1000)
+        warnings.simplefilter("ignore", BytesWarning)
+        logging.root.setLevel(1)
+        decimal.getcontext().prec = 5
+        locale.setlocale(locale.LC_ALL, "C")
+        asyncio.set_event_loop(loop := asyncio.new_event_loop())
+        loop.changed = True
+
+    def what_is_changed():
+        umask = os.umask(0)
+        os.umask(umask)
+        changed = {
+            "arguments": sys.argv == ["changed"],
+            "decimal context": decimal.getcontext().prec == 5,
+            "directory": os.getcwd() == "/",
+            "environment": "CHANGED" in os.environ,
+            "event loop": hasattr(asyncio.get_event_loop(), "changed"),
+            "excepthook": sys.excepthook is print,
+            "global of the host": model is not None,
+            "global of the task": "invented" in globals(),
+            "handler": signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN,
+            "locale": locale.setlocale(locale.LC_ALL) == "C",
+            "logging": logging.root.level == 1,
+            "path": "/changed" in sys.path,
+            "recursion limit": sys.getrecursionlimit() == 1234,
+            "standard output": isinstance(sys.stdout, io.StringIO),
+            "switch interval": sys.getswitchinterval() == 0.125,
+            "time zone": time.tzname[0] == "XYZ",
+            "timer": signal.getitimer(signal.ITIMER_REAL)[0] > 0,
+            "tracer": sys.gettrace() is print,
+            "umask": umask == 0o123,
+            "warnings": warnings.filters[0][2] is BytesWarning,
+        }
+        return [name for name, is_changed in changed.items() if is_changed]
+"""
+
+
+@pytest.mark.parametrize(("cleanup", "left"), [(False, TAKEN_BACK | KEPT), (True, KEPT)])
+def test_cleanup_takes_a_dozen_kinds_of_changes_back_and_leaves_all_others(
+    cleanup: bool, left: set[str], tmp_path: Path
+) -> None:
+    program = textwrap.dedent(CHANGES) + textwrap.dedent(f"""
+        with MiraiExecutor(1, cleanup={cleanup}) as executor:
+            executor.submit(change).result({SOON})
+            print(*executor.submit(what_is_changed).result({SOON}), sep=",")
+    """)
+    assert set(printed_by(tmp_path, program).strip().split(",")) == left
+
+
+@pytest.mark.parametrize("cleanup", [False, True])
+def test_what_an_import_in_a_task_has_set_up_stays(cleanup: bool, tmp_path: Path) -> None:
+    (tmp_path / "money.py").write_text(
+        "from decimal import *\n"
+        "getcontext().prec = 50\n"
+        "def third():\n"
+        "    return str(Decimal(1) / 3)\n"
+    )
+    program = f"""
+        import money
+        from mirai_executor import MiraiExecutor
+
+        with MiraiExecutor(1, cleanup={cleanup}) as executor:
+            print(*(len(executor.submit(money.third).result({SOON})) for _ in range(3)))
+    """
+    assert printed_by(tmp_path, program) == "52 52 52\n"
+
+
 def test_a_mess_that_cannot_be_undone_costs_the_daemon_and_no_task() -> None:
     with running() as executor:
         pid = executor.submit(mischief.own_pid).result(SOON)

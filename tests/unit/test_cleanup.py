@@ -4,19 +4,14 @@ Those that would disturb the tests beside them run as a script in a process of t
 """
 
 import ctypes
-import decimal
 import faulthandler
-import gc
-import locale
 import logging
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 import types
 import warnings
@@ -31,8 +26,7 @@ from mirai_executor.daemon._cleanup import CleanupError, Snapshot
 NONE: frozenset[str] = frozenset()
 
 PRELUDE = """
-import asyncio, cProfile, contextlib, faulthandler, io, locale, os, signal, sys, tempfile
-import threading, types
+import contextlib, faulthandler, io, os, signal, sys, tempfile, threading, types
 from pathlib import Path
 from mirai_executor.daemon._cleanup import CleanupError, Snapshot
 
@@ -159,16 +153,16 @@ def test_a_retaken_snapshot_keeps_what_everywhere_has_set(
 
 
 def test_a_task_cannot_go_back_to_the_snapshot_before_the_last_one(snapshot: Snapshot) -> None:
-    before = sys.getrecursionlimit()
+    before = list(sys.argv)
     snapshot.restore(NONE)  # what pytest has changed since the snapshot
-    sys.setrecursionlimit(before + 1)
+    sys.argv.append("--more")
     snapshot.retake()
     try:
-        sys.setrecursionlimit(before)  # by a task
+        sys.argv[:] = before  # by a task
         snapshot.restore(NONE)
-        assert sys.getrecursionlimit() == before + 1
+        assert sys.argv == [*before, "--more"]
     finally:
-        sys.setrecursionlimit(before)
+        sys.argv[:] = before
 
 
 def test_the_snapshot_keeps_nothing_that_a_task_made(
@@ -300,22 +294,6 @@ def test_a_daemon_whose_own_directory_is_deleted_goes_on_and_returns_once_it_is_
     """)
 
 
-def test_the_umask_is_restored(snapshot: Snapshot) -> None:
-    before = os.umask(0o123)
-    snapshot.restore(NONE)
-    assert os.umask(before) == before
-
-
-def test_the_locale_is_restored() -> None:
-    in_a_process("""
-        locale.setlocale(locale.LC_ALL, "C")
-        snapshot = Snapshot(main)
-        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
-        snapshot.restore(set())
-        assert locale.setlocale(locale.LC_ALL) == "C"
-    """)
-
-
 # The import path, arguments, warnings and hooks
 
 
@@ -392,23 +370,6 @@ def test_logging_can_capture_warnings_again_after_a_task_that_did(snapshot: Snap
         assert warnings.showwarning is not before
         snapshot.restore(NONE)
         assert warnings.showwarning is before
-
-
-@pytest.mark.parametrize(
-    ("module", "hook"),
-    [
-        (sys, "excepthook"),
-        (sys, "displayhook"),
-        (sys, "unraisablehook"),
-        (sys, "breakpointhook"),
-        (threading, "excepthook"),
-    ],
-)
-def test_a_hook_is_restored(snapshot: Snapshot, module: types.ModuleType, hook: str) -> None:
-    before = getattr(module, hook)
-    setattr(module, hook, print)
-    snapshot.restore(NONE)
-    assert getattr(module, hook) is before
 
 
 def test_an_import_hook_stays_because_its_module_does(
@@ -529,40 +490,15 @@ def test_a_tracer_and_a_profiler_that_a_task_left_are_taken_away() -> None:
     """)
 
 
-def test_a_profiler_left_on_does_not_forbid_the_next_one() -> None:
-    in_a_process("""
-        snapshot = Snapshot(main)
-        left = cProfile.Profile()
-        left.enable()
-        snapshot.restore(set())
-        with cProfile.Profile():
-            pass
-    """)
-
-
-def test_a_crash_is_reported_even_if_a_task_had_disabled_or_replaced_the_fault_handler() -> None:
+def test_a_crash_is_reported_even_if_a_task_had_replaced_the_handler_of_its_signal() -> None:
     done = attempt("""
         faulthandler.enable()
         snapshot = Snapshot(main)
-        faulthandler.disable()
-        snapshot.restore(set())
         signal.signal(signal.SIGSEGV, signal.SIG_IGN)
         snapshot.restore(set())
         os.kill(os.getpid(), signal.SIGSEGV)
     """)
     assert done.returncode == -signal.SIGSEGV
-    assert "Fatal Python error: Segmentation fault" in done.stderr
-
-
-def test_a_fault_handler_that_a_task_pointed_elsewhere_writes_to_standard_error_again() -> None:
-    done = attempt("""
-        faulthandler.enable()
-        snapshot = Snapshot(main)
-        with tempfile.TemporaryFile() as file:
-            faulthandler.enable(file)
-            snapshot.restore(set())
-            os.kill(os.getpid(), signal.SIGSEGV)
-    """)
     assert "Fatal Python error: Segmentation fault" in done.stderr
 
 
@@ -700,74 +636,7 @@ def test_a_stream_that_cannot_be_opened_again_must_not_be_left_closed() -> None:
     """)
 
 
-# Settings of the interpreter
-
-
-def test_the_recursion_limit_is_restored(snapshot: Snapshot) -> None:
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(before + 1000)
-    snapshot.restore(NONE)
-    assert sys.getrecursionlimit() == before
-
-
-def test_the_switch_interval_is_restored(snapshot: Snapshot) -> None:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.5)
-    snapshot.restore(NONE)
-    assert sys.getswitchinterval() == before
-
-
-def test_the_limit_of_digits_is_restored(snapshot: Snapshot) -> None:
-    before = sys.get_int_max_str_digits()
-    sys.set_int_max_str_digits(0)
-    snapshot.restore(NONE)
-    assert sys.get_int_max_str_digits() == before
-
-
-def test_garbage_collection_and_its_thresholds_are_restored(snapshot: Snapshot) -> None:
-    before = gc.get_threshold()
-    gc.disable()
-    gc.set_threshold(7, 7, 7)
-    snapshot.restore(NONE)
-    assert gc.isenabled()
-    assert gc.get_threshold() == before
-
-
-def test_the_stack_size_of_threads_is_restored(snapshot: Snapshot) -> None:
-    before = threading.stack_size(2**20)
-    snapshot.restore(NONE)
-    assert threading.stack_size() == before
-
-
-def test_the_default_timeout_of_sockets_is_restored(snapshot: Snapshot) -> None:
-    socket.setdefaulttimeout(1)
-    snapshot.restore(NONE)
-    assert socket.getdefaulttimeout() is None
-
-
-def test_the_decimal_context_is_restored_changed_in_place_or_replaced(snapshot: Snapshot) -> None:
-    before = repr(decimal.getcontext())
-    decimal.getcontext().prec = 3
-    snapshot.restore(NONE)
-    assert repr(decimal.getcontext()) == before
-    decimal.setcontext(decimal.Context(prec=5))
-    snapshot.restore(NONE)
-    assert repr(decimal.getcontext()) == before
-
-
-def test_a_decimal_context_is_restored_though_decimal_came_with_the_task() -> None:
-    in_a_process("""
-        sys.modules.pop("decimal", None)
-        snapshot = Snapshot(main)
-        snapshot.restore(set())
-        import decimal
-        decimal.getcontext().prec = 3
-        snapshot.restore(set())
-        assert decimal.getcontext().prec == 28
-        decimal.getcontext().prec = 3
-        snapshot.restore(set())
-        assert decimal.getcontext().prec == 28
-    """)
+# What goes on from task to task
 
 
 def test_the_root_logger_is_restored_so_that_the_next_task_can_configure_it(
@@ -780,38 +649,6 @@ def test_the_root_logger_is_restored_so_that_the_next_task_can_configure_it(
     snapshot.restore(NONE)
     assert (logging.root.level, logging.root.handlers) == (level, handlers)
     assert logging.root.isEnabledFor(logging.CRITICAL)
-
-
-def test_an_event_loop_that_a_task_left_set_is_unset_without_a_warning() -> None:
-    in_a_process("""
-        snapshot = Snapshot(main)
-        left = asyncio.new_event_loop()
-        asyncio.set_event_loop(left)
-        snapshot.restore(set())
-        policy_of = getattr(asyncio.events, "_get_event_loop_policy", None)  # Python 3.14
-        local = (policy_of or asyncio.get_event_loop_policy)()._local
-        assert local._loop is None and not getattr(local, "_set_called", False)
-        assert not left.is_closed()
-        left.close()
-    """)
-
-
-def test_an_event_loop_that_everywhere_set_comes_back() -> None:
-    in_a_process("""
-        def forget_policy(_):  # the public function warns since 3.14
-            asyncio.events._event_loop_policy = None
-
-        kept = asyncio.new_event_loop()
-        asyncio.set_event_loop(kept)
-        policy = asyncio.events._event_loop_policy
-        snapshot = Snapshot(main)
-        for leave in (asyncio.set_event_loop, forget_policy):
-            leave(None)
-            snapshot.restore(set())
-            assert asyncio.events._event_loop_policy is policy
-            assert asyncio.get_event_loop() is kept
-        kept.close()
-    """)
 
 
 def test_the_state_of_random_goes_on() -> None:
@@ -841,8 +678,6 @@ STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
         ("sys.setprofile(lambda *_: None)", "sys.getprofile()"),
         ("threading.settrace(print)", "threading.gettrace()"),
         ("threading.setprofile(print)", "threading.getprofile()"),
-        ("gc.disable()", "gc.isenabled()"),
-        ("gc.set_threshold(7, 7, 7)", "gc.get_threshold()"),
         ("logging.root.setLevel(1)", "logging.root.level"),
         ("logging.disable(1)", "logging.root.manager.disable"),
         ("logging.root.addHandler(logging.NullHandler())", "list(logging.root.handlers)"),
@@ -859,7 +694,7 @@ STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 )
 def test_a_single_change_is_seen_among_all_that_is_as_it_was(change: str, value: str) -> None:
     in_a_process(f"""
-        import gc, logging, warnings
+        import logging, warnings
         snapshot = Snapshot(main)
         snapshot.restore(set())
         before = {value}
@@ -899,7 +734,7 @@ def test_a_global_that_was_deleted_and_put_back_does_not_make_each_cleanup_a_lon
 # Failures
 
 
-def test_a_channel_that_cannot_be_restored_is_named_and_stops_no_other(
+def test_a_trace_that_cannot_be_restored_is_named_and_stops_no_other(
     main: types.ModuleType, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(value: str) -> None:
@@ -908,15 +743,15 @@ def test_a_channel_that_cannot_be_restored_is_named_and_stops_no_other(
     monkeypatch.setattr(os, "chdir", refuse)
     monkeypatch.setattr(os, "getcwd", lambda: "/elsewhere")
     vars(main)["invented"] = 1
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(before + 1000)  # comes after the directory
+    before = list(sys.argv)
+    sys.argv.append("--more")  # comes after the directory
     with pytest.raises(CleanupError) as caught:
         snapshot.restore(NONE)
     [failure] = caught.value.failures
     assert failure.startswith("working directory: PermissionError: ")
     assert failure in str(caught.value)
     assert "invented" not in vars(main)
-    assert sys.getrecursionlimit() == before
+    assert sys.argv == before
 
 
 def test_a_task_that_raises_once_in_the_middle_of_cleanup_does_not_cost_the_daemon() -> None:
@@ -953,8 +788,5 @@ def test_nothing_is_written_where_nothing_has_changed(
     monkeypatch.setattr(os, "chdir", written)
     monkeypatch.setattr(signal, "signal", written)
     monkeypatch.setattr(signal, "pthread_sigmask", written)
-    monkeypatch.setattr(decimal, "setcontext", written)
     monkeypatch.setattr(logging, "disable", written)
-    current = locale.setlocale(locale.LC_ALL)
     snapshot.restore(NONE)
-    assert locale.setlocale(locale.LC_ALL) == current

@@ -1,4 +1,4 @@
-"""The channel of the standard streams: each task finds them open, whatever the last one did."""
+"""The trace of the standard streams: each task finds them open, whatever the last one did."""
 
 from __future__ import annotations
 
@@ -21,16 +21,7 @@ class Streams:
     """``sys.stdin``, ``stdout``, ``stderr`` and their descriptors: the same ones, and open."""
 
     name = "standard streams"
-    # A stream that is detached from its buffer raises when asked whether it is closed.
-    unless_left = " and ".join(
-        (
-            *(f"sys.{name} is {{c.{name}}}" for name in _STREAMS),
-            *(f"(sys.{n} is None or not sys.{n}.closed)" for n in ("stdin", "stdout", "stderr")),
-            "(not {c.poll}(0) or {c.are_open}())",
-        )
-    )
-    unless_latched = unless_left
-    poll: Callable[[int], list[tuple[int, int]]]  # one system call for all three descriptors
+    _poll: Callable[[int], list[tuple[int, int]]]  # one system call for all three descriptors
 
     def __init__(self) -> None:
         self._live = vars(sys)
@@ -47,8 +38,21 @@ class Streams:
         self._descriptors = [descriptor for descriptor in range(3) if _is_open(descriptor)]
         self.restore()
 
-    def are_open(self) -> bool:
-        return all(not events & select.POLLNVAL for _, events in self.poll(0))
+    def is_unchanged(self) -> bool:
+        saved = self._saved
+        return (
+            sys.stdin is saved["stdin"]
+            and sys.stdout is saved["stdout"]
+            and sys.stderr is saved["stderr"]
+            and sys.__stdin__ is saved["__stdin__"]
+            and sys.__stdout__ is saved["__stdout__"]
+            and sys.__stderr__ is saved["__stderr__"]
+            # One that is detached from its buffer raises when asked whether it is closed.
+            and (sys.stdin is None or not sys.stdin.closed)
+            and (sys.stdout is None or not sys.stdout.closed)
+            and (sys.stderr is None or not sys.stderr.closed)
+            and not any(events & select.POLLNVAL for _, events in self._poll(0))
+        )
 
     def restore(self) -> None:
         self._live.update(self._saved)
@@ -64,8 +68,7 @@ class Streams:
         poll = select.poll()
         for descriptor in self._descriptors:
             poll.register(descriptor, 0)  # whether it is open, and nothing else
-        self.poll = poll.poll
-        vars(self).update(self._saved)  # an attribute is found at once
+        self._poll = poll.poll
 
     def _reopen(self, name: str) -> None:
         closed, layout = self._saved[name], self._layouts[name]
