@@ -91,3 +91,12 @@ def test_the_table_of_readme_has_every_feature_that_is_tried() -> None:
     tried = {(label, feature) for label in LABELS.values() for feature in FEATURES}
     assert tried <= cells.keys()
     assert {cells[key] for key in tried} == {"yes", "no"}
+
+
+def test_words_defines_each_word_once() -> None:
+    rows = re.findall(
+        r"^\| (?!word|--)(.+?) \|", (ROOT / "docs/words.md").read_text(), re.MULTILINE
+    )
+    words = [word for row in rows for word in row.split(", ")]
+    assert len(words) > 60
+    assert len(words) == len(set(words))
