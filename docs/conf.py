@@ -44,7 +44,8 @@ toc_object_entries_show_parents = "hide"
 
 nitpick_ignore_regex = [
     ("py:.*", r"(.*\.)?~?[TKP]"),  # type variables
-    ("py:class", r"(mirai_executor\.launchers\..*\.)?(Command|DaemonCommand|Submission)"),
+    ("py:class", r"(mirai_executor\.launchers\..*\.)?Submission"),
+    ("py:class", r"(mirai_executor\.credentials\..*\.)?DaemonCredentials"),
     ("py:class", r"mirai_executor\._host\.Limits"),  # what with_options() describes
     ("py:class", r"mirai_executor\.futures\.Canceller"),
 ]
@@ -67,11 +68,16 @@ PUBLIC = {
         f"{prefix}{name}": f"mirai_executor.launchers.{name}"
         for name, room in {
             "ClusterConfig": "_cluster",
+            "Command": "_daemon",
+            "DaemonCommand": "_daemon",
             "HttpConfig": "_http",
+            "HttpRequest": "_daemon",
             "Launcher": "_daemon",
+            "PrivateFile": "_daemon",
             "RemoteConfig": "_remote",
             "Scheduler": "_cluster",
             "SshConfig": "_ssh",
+            "Until": "_daemon",
         }.items()
         for prefix in ("", f"mirai_executor.launchers.{room}.")
     },

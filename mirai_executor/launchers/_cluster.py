@@ -36,6 +36,12 @@ class Scheduler:
         shell: A line that makes it run the script with ``/bin/sh``, if the first line does not.
         named: A pattern for the name of the job, if the array is part of that option. What it
             matches is removed from the user's lines, and its group is the name.
+
+    Example:
+        >>> from mirai_executor.launchers import Scheduler
+        >>> ours = Scheduler("#OURS", "--jobs {n}", r"\\s--jobs\\b")
+        >>> cluster_config("ours-submit", scheduler=ours).scheduler.array
+        '--jobs {n}'
     """
 
     prefix: str

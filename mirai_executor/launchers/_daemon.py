@@ -50,6 +50,15 @@ class DaemonCommand:
 
     Raises:
         ValueError: Daemons cannot connect to an address, or a word cannot be part of a command.
+
+    Example:
+        >>> from mirai_executor.credentials import DaemonCredentials, new_secret
+        >>> from mirai_executor.launchers import DaemonCommand
+        >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
+        >>> daemon.argv(["python3"])
+        ('python3', '-m', 'mirai_executor', 'daemon', 'tcp://10.0.0.1:5555')
+        >>> list(daemon.environment)
+        ['MIRAI_EXECUTOR_SECRET']
     """
 
     urls: tuple[str, ...]
@@ -83,7 +92,17 @@ class DaemonCommand:
 
 
 class Until(Enum):
-    """When a command has done what it was run for."""
+    """When a command has done what it was run for.
+
+    ``EXIT`` when it has ended with status 0, ``STARTED_LINE`` when it has written
+    ``mirai-executor: daemons started`` to its standard error, ``START`` as soon as it runs. A
+    command of the last two kinds runs as long as its daemons, and is ended with the executor.
+
+    Example:
+        >>> from mirai_executor.launchers import Command, Until
+        >>> Command(("sbatch",)).until is Until.EXIT
+        True
+    """
 
     EXIT = "it has ended well, as one that hands a job to a queue"
     STARTED_LINE = "it has written STARTED; it runs as long as its daemons"
@@ -92,7 +111,18 @@ class Until(Enum):
 
 @dataclass(frozen=True)
 class PrivateFile:
-    """A file to write before a command runs, readable only by this user."""
+    """A file to write before a command runs, readable only by this user.
+
+    Args:
+        path: Where; a file that is there already is replaced.
+        text: What; it is not part of the ``repr``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from mirai_executor.launchers import PrivateFile
+        >>> PrivateFile(Path("/shared/secret.sh"), "export TOKEN=17")
+        PrivateFile(path=PosixPath('/shared/secret.sh'))
+    """
 
     path: Path
     text: str = field(repr=False)
@@ -109,6 +139,12 @@ class Command:
         files: Files to write before it runs.
         until: When the launch is complete.
         secret: A text that messages must not show.
+
+    Example:
+        >>> from mirai_executor.launchers import Command, Until
+        >>> command = Command(("srun", "job.sh"), until=Until.START, secret="1701")
+        >>> command.argv, "1701" in repr(command)
+        (('srun', 'job.sh'), False)
     """
 
     argv: tuple[str, ...]
@@ -121,7 +157,20 @@ class Command:
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request to a service that starts one daemon."""
+    """A request to a service that starts one daemon.
+
+    Args:
+        method: The method, such as ``"POST"``.
+        url: Where to send it, ``http://`` or ``https://``. Redirects are not followed.
+        headers: Pairs of name and value.
+        body: What to send.
+        secret: A text that messages must not show.
+
+    Example:
+        >>> from mirai_executor.launchers import HttpRequest
+        >>> HttpRequest("POST", "https://hub/api/jobs", body=b"{}")
+        HttpRequest(method='POST', url='https://hub/api/jobs')
+    """
 
     method: str
     url: str
@@ -134,7 +183,22 @@ Submission = Command | HttpRequest
 
 
 class Launcher(Protocol):
-    """A way to start daemons elsewhere: plain data, which can be printed and used again."""
+    """A way to start daemons elsewhere: plain data, which can be printed and used again.
+
+    Any object with such a method ``plan`` is one, and can be passed as ``remote=``.
+
+    Example:
+        >>> import sys
+        >>> from mirai_executor.launchers import Command, Until
+        >>> class Nice:
+        ...     def plan(self, daemon, count):
+        ...         words = ("nice", *daemon.argv([sys.executable]))
+        ...         secret = tuple(daemon.environment.items())
+        ...         return [Command(words, environment=secret, until=Until.START)] * count
+        >>> with MiraiExecutor(1, url=local_url(), remote=Nice()) as executor:
+        ...     executor.submit(abs, -1).result()
+        1
+    """
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return what to run, or to request, for ``count`` daemons. Does nothing yet."""
@@ -148,6 +212,13 @@ def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3"
     Args:
         daemon: What the daemon must know.
         python: The Python interpreter there, or the words of a command that runs it.
+
+    Example:
+        >>> from mirai_executor.credentials import DaemonCredentials, new_secret
+        >>> from mirai_executor.launchers import DaemonCommand, shell_command
+        >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
+        >>> shell_command(daemon).partition(" ")[2]
+        'python3 -m mirai_executor daemon tcp://10.0.0.1:5555'
     """
     words = shlex.join(daemon.argv(words_of(python)))
     return " ".join([*_assignments(daemon.environment), words])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import mirai_executor
+from mirai_executor import launchers
 
 # Of the standard library: inherited, and documented there.
 STANDARD = {"add_done_callback", "cancelled", "done", "exception", "running"}
@@ -43,7 +44,14 @@ def _is_described(member: object) -> bool:
     return inspect.isfunction(member) or isinstance(member, (property, classmethod))
 
 
-DOCUMENTED = dict(documented())
+# For launchers of one's own.
+TO_LAUNCH = {"Command", "DaemonCommand", "HttpRequest", "Launcher", "PrivateFile", "Scheduler"} | {
+    "Until",
+    "shell_command",
+}
+DOCUMENTED = dict(documented()) | {
+    f"launchers.{name}": getattr(launchers, name) for name in sorted(TO_LAUNCH)
+}
 
 
 def test_what_is_looked_at_is_what_users_call() -> None:

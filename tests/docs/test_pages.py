@@ -11,13 +11,20 @@ from comparison.run import FEATURES, LABELS, stated
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+ALL_PAGES = [*PAGES, ROOT / "docs/decisions/index.md", *DECISIONS]
 # Pages that include a file of the root, which README links itself; and the start page.
 SHELLS = {"index.md", "contributing.md", "security.md"}
 COLUMNS = 79
+PARTS = ["Context", "Decision", "What was measured", "What it costs", "Where in the code"]
 
 
 def links_of(text: str) -> set[str]:
     return {target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)}
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT).with_suffix(""))
 
 
 def public_methods(kind: type) -> set[str]:
@@ -37,16 +44,33 @@ def documented(directive: str) -> set[str]:
 def test_readme_links_every_page_of_the_docs() -> None:
     pages = {f"docs/{page.name}" for page in PAGES[1:] if page.name not in SHELLS}
     assert pages <= links_of(README)
-    assert {"CONTRIBUTING.md", "SECURITY.md"} <= links_of(README)
+    others = {"CONTRIBUTING.md", "SECURITY.md", "docs/decisions/index.md"}
+    assert others <= links_of(README)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", DECISIONS, ids=name_of)
+def test_a_decision_says_why_what_it_gained_what_it_costs_and_where_it_is(page: Path) -> None:
+    title, *rest = page.read_text().split("\n")
+    assert title.startswith("# ")
+    assert [line[3:] for line in rest if line.startswith("## ")] == PARTS
+
+
+def test_the_list_of_decisions_has_each_of_them_with_its_title() -> None:
+    text = (ROOT / "docs/decisions/index.md").read_text()
+    titles = {page: page.read_text().partition("\n")[0][2:] for page in DECISIONS}
+    entries = {f"- [{int(page.name[:2])}. {titles[page]}]({page.name})" for page in DECISIONS}
+    assert entries == {line for line in text.split("\n") if line.startswith("- [")}
+    tree = text.partition("```{toctree}")[2]
+    assert [page.stem for page in DECISIONS] == re.findall(r"^\d\d-\S+$", tree, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=name_of)
 def test_a_page_links_only_to_files_that_exist(page: Path) -> None:
     local = {link for link in links_of(page.read_text()) if link and "://" not in link}
     assert [link for link in sorted(local) if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=name_of)
 def test_the_code_of_a_page_fits_into_79_columns(page: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     assert [line for block in blocks for line in block.split("\n") if len(line) > COLUMNS] == []
@@ -67,3 +91,12 @@ def test_the_table_of_readme_has_every_feature_that_is_tried() -> None:
     tried = {(label, feature) for label in LABELS.values() for feature in FEATURES}
     assert tried <= cells.keys()
     assert {cells[key] for key in tried} == {"yes", "no"}
+
+
+def test_words_defines_each_word_once() -> None:
+    rows = re.findall(
+        r"^\| (?!word|--)(.+?) \|", (ROOT / "docs/words.md").read_text(), re.MULTILINE
+    )
+    words = [word for row in rows for word in row.split(", ")]
+    assert len(words) > 60
+    assert len(words) == len(set(words))
