@@ -61,14 +61,13 @@ from mirai_executor._core import (
     TaskSubmitted,
 )
 from mirai_executor._record import Record
-from mirai_executor._typing import NamedTuple
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 
 from ._elastic import Elastic
-from ._entrance import Entrance
 from ._fleet import Fleet
 from ._local import LocalDaemon
 from ._nursery import Nursery
+from ._open_task import OpenTask
 from ._outcomes import Ended, OpenFuture, decode_error, resolve, resolve_all, set_exception
 from ._poller import Poller
 from ._store import Store
@@ -77,8 +76,8 @@ from ._waiting import Answer
 if TYPE_CHECKING:
     from mirai_executor._core import Load, Scaler
 
-    from . import Limits
     from ._door import Door
+    from ._settings import Entrance, Limits
 
 _LOG = logging.getLogger("mirai_executor")
 _BATCH = 256  # items of the inbox between two looks at the links
@@ -86,21 +85,6 @@ _NO_OUTCOMES: Mapping[TaskId, _wire.WireOutcome] = {}
 
 
 F = TypeVar("F", bound=OpenFuture)
-
-
-class OpenTask(NamedTuple):
-    """A task on its way: its future, and its call while it may still have to be sent.
-
-    All in one: while thousands of them wait, each object more is one more to collect garbage from.
-    """
-
-    task: TaskId
-    future: OpenFuture
-    limits: Limits
-    kind: int | None
-    blob: bytes
-    names: tuple[_payload.NameEntry, ...]
-    buffers: tuple[_wire.Buffer, ...] = ()
 
 
 class DaemonRow(Record):
