@@ -46,7 +46,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(.*\.)?~?[TKP]"),  # type variables
     ("py:class", r"(mirai_executor\.launchers\..*\.)?Submission"),
     ("py:class", r"(mirai_executor\.credentials\..*\.)?DaemonCredentials"),
-    ("py:class", r"mirai_executor\._host\.Limits"),  # what with_options() describes
+    ("py:class", r"mirai_executor\._host\._settings\.Limits"),  # what with_options() describes
     ("py:class", r"mirai_executor\.futures\.Canceller"),
 ]
 

@@ -94,11 +94,10 @@ class Dispatcher:
         Returns:
             What the shell has to carry out, in this order.
         """
-        apply = self._HANDLERS[type(event)]
-        return [*apply(self, event, now), *self._settle(now)]
+        return self.handle_all((event,), now)
 
     def handle_all(self, events: Iterable[Event], now: float) -> list[Command]:
-        """Take in what has happened at once, as :meth:`handle` does one by one.
+        """Take in what has happened at once; all events come through this door.
 
         What waits is looked at only when all is known, so that frames can be filled.
         """

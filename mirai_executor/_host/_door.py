@@ -28,7 +28,7 @@ from mirai_executor.credentials import (
 )
 
 from . import _registry
-from ._entrance import Entrance
+from ._settings import Entrance
 
 __all__ = ["Door"]
 

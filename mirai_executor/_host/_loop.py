@@ -22,8 +22,8 @@ import math
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from mirai_executor import _payload, _wire
 from mirai_executor._core import (
@@ -62,14 +62,13 @@ from mirai_executor._core import (
 )
 from mirai_executor._local import Spawner
 from mirai_executor._record import Record
-from mirai_executor._typing import NamedTuple
 from mirai_executor._waiting import Answer
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 
 from ._daemon import LocalDaemon
 from ._elastic import Elastic
-from ._entrance import Entrance
 from ._fleet import Fleet
+from ._open_task import OpenTask
 from ._outcomes import Ended, OpenFuture, decode_error, resolve, resolve_all, set_exception
 from ._poller import Poller
 from ._store import Store
@@ -77,29 +76,15 @@ from ._store import Store
 if TYPE_CHECKING:
     from mirai_executor._core import Load, Scaler
 
-    from . import Limits
     from ._door import Door
+    from ._settings import Entrance, Limits
 
 _LOG = logging.getLogger("mirai_executor")
 _BATCH = 256  # items of the inbox between two looks at the links
+_NO_OUTCOMES: Mapping[TaskId, _wire.WireOutcome] = {}
 
 
 F = TypeVar("F", bound=OpenFuture)
-
-
-class OpenTask(NamedTuple):
-    """A task on its way: its future, and its call while it may still have to be sent.
-
-    All in one: while thousands of them wait, each object more is one more to collect garbage from.
-    """
-
-    task: TaskId
-    future: OpenFuture
-    limits: Limits
-    kind: int | None
-    blob: bytes
-    names: tuple[_payload.NameEntry, ...]
-    buffers: tuple[_wire.Buffer, ...] = ()
 
 
 class DaemonRow(Record):
@@ -166,7 +151,6 @@ class Loop:
         self._broadcasts: dict[BroadcastId, tuple[_payload.Call, Limits]] = {}
         self._broadcast_futures: dict[tuple[DaemonId, BroadcastId], OpenFuture] = {}
         self._awaiting_ready: list[tuple[int, Answer[None]]] = []
-        self._outcomes: dict[TaskId, _wire.WireOutcome] = {}  # brought by the events at hand
         # Futures to resolve, which runs callbacks of the user: after every send is out.
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
@@ -181,21 +165,6 @@ class Loop:
 
             self._door = Door(entrance, self.poller.selector, self._fleet.admit)
         self._elastic: Elastic | None = None  # until somebody calls adapt()
-        self._carriers: dict[type[Command], Callable[[Any], None]] = {
-            SendTasks: self._send_tasks,
-            SendBroadcast: self._send_broadcast,
-            ResolveTasks: self._resolve,
-            FailTask: self._fail,
-            FailBroadcast: self._fail_broadcast,
-            ForgetBroadcast: self._forget_broadcast,
-            # Their numbers are one sequence: to a daemon, it is a task like others.
-            InterruptBroadcast: lambda c: self._fleet.interrupt(c.daemon, TaskId(c.broadcast)),
-            RecallTasks: lambda command: self._fleet.recall(command.daemon),
-            InterruptTask: lambda command: self._fleet.interrupt(command.daemon, command.task),
-            LaunchDaemon: lambda command: self._fleet.launch(command.daemon),
-            KillDaemon: lambda c: self._fleet.kill(c.daemon, overdue=c.overdue),
-            DismissDaemon: self._dismiss,
-        }
 
     # For other threads
 
@@ -328,22 +297,57 @@ class Loop:
             by_task[task] = outcome
             seconds[task] = outcome.nanoseconds * 1e-9 or None
             leaving = leaving or outcome.leaving
-        self._outcomes = by_task
         event = ResultsArrived(daemon, seconds, leaving)
-        self._carry_out(self._dispatcher.handle(event, time.monotonic()))
-        self._outcomes = {}
+        self._carry_out(self._dispatcher.handle(event, time.monotonic()), by_task)
 
     def on_broadcast_answered(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
         """Take in what ``everywhere`` led to at a daemon."""
         self._resolve_broadcast(event, outcome)
         self.handle(event)
 
-    def _carry_out(self, commands: Iterable[Command]) -> None:
+    def _carry_out(
+        self,
+        commands: Iterable[Command],
+        outcomes: Mapping[TaskId, _wire.WireOutcome] = _NO_OUTCOMES,
+    ) -> None:
+        """Do what the dispatcher asks for.
+
+        Args:
+            commands: In this order.
+            outcomes: How the tasks have ended that are to be resolved.
+        """
         self.is_broken = self._dispatcher.is_broken  # before anybody hears why
         for command in commands:
-            self._carriers[type(command)](command)
+            match command:  # the most frequent ones first
+                case SendTasks():
+                    self._send_tasks(command)
+                case ResolveTasks():
+                    self._resolve(command, outcomes)
+                case FailTask():
+                    self._fail(command)
+                case SendBroadcast() | FailBroadcast() | InterruptBroadcast() | ForgetBroadcast():
+                    self._carry_out_broadcast(command)
+                case _:
+                    self._carry_out_at_daemon(command)
         if self._elastic is not None:
             self._elastic.look_soon()
+
+    def _carry_out_at_daemon(
+        self, command: RecallTasks | InterruptTask | LaunchDaemon | KillDaemon | DismissDaemon
+    ) -> None:
+        match command:
+            case RecallTasks(daemon):
+                self._fleet.recall(daemon)
+            case InterruptTask(daemon, task):
+                self._fleet.interrupt(daemon, task)
+            case LaunchDaemon(daemon):
+                self._fleet.launch(daemon)
+            case KillDaemon(daemon, overdue):
+                self._fleet.kill(daemon, overdue=overdue)
+            case DismissDaemon(daemon):
+                self._dismiss(daemon)
+            case _:
+                assert_never(command)
 
     def _resolve_ended(self) -> None:
         while self._ended:
@@ -364,9 +368,11 @@ class Loop:
         if calls:
             self._fleet.send_tasks(command.daemon, calls)
 
-    def _resolve(self, command: ResolveTasks) -> None:
+    def _resolve(
+        self, command: ResolveTasks, outcomes: Mapping[TaskId, _wire.WireOutcome]
+    ) -> None:
         ended: Ended = collections.deque()
-        pop, outcome_of = self._open.pop, self._outcomes.get
+        pop, outcome_of = self._open.pop, outcomes.get
         for id_ in command.tasks:
             task = pop(id_)
             if task.buffers:
@@ -424,6 +430,22 @@ class Loop:
         self._carry_out(commands)
         return futures
 
+    def _carry_out_broadcast(
+        self, command: SendBroadcast | FailBroadcast | InterruptBroadcast | ForgetBroadcast
+    ) -> None:
+        match command:
+            case SendBroadcast():
+                self._send_broadcast(command)
+            case FailBroadcast():
+                self._fail_broadcast(command)
+            case InterruptBroadcast(daemon, broadcast):
+                # Their numbers are one sequence: to a daemon, it is a task like others.
+                self._fleet.interrupt(daemon, TaskId(broadcast))
+            case ForgetBroadcast(broadcast):
+                del self._broadcasts[broadcast]
+            case _:
+                assert_never(command)
+
     def _send_broadcast(self, command: SendBroadcast) -> None:
         future = self._broadcast_futures.get((command.daemon, command.broadcast))
         if future is not None and not future.start():  # cancelled a moment ago
@@ -470,9 +492,6 @@ class Loop:
             self._ended.append(lambda: set_exception(future, error))
         else:
             _LOG.warning("%s, which had joined later", error)
-
-    def _forget_broadcast(self, command: ForgetBroadcast) -> None:
-        del self._broadcasts[command.broadcast]
 
     # Questions
 
@@ -597,9 +616,9 @@ class Loop:
         for id_ in [id_ for id_ in self._open if id_ <= last]:
             self.handle(CancelRequested(id_, running=True))
 
-    def _dismiss(self, command: DismissDaemon) -> None:
+    def _dismiss(self, daemon: DaemonId) -> None:
         closing = self._dispatcher.is_closing
-        self._fleet.dismiss(command.daemon, closing=closing)
+        self._fleet.dismiss(daemon, closing=closing)
         if closing and self._door is not None:
             # Who stays, looks for the next host at once. Soon, as this may be a callback of a
             # listener's.
@@ -626,7 +645,6 @@ class Loop:
         self.poller.close()
         # Nothing refers to itself any more: an error that was decoded here holds the frames of
         # this thread, and goes with the last reference to it, not with the next garbage.
-        self._carriers.clear()
         self._awaiting_ready.clear()
         self._elastic = self._door = None
 

@@ -28,10 +28,10 @@ import pytest
 import mirai_executor
 from live.hosts import PATIENCE, script
 from live.mischief import SOON, running
-from mirai_executor import MiraiExecutor, MiraiInterrupt, _host
+from mirai_executor import MiraiExecutor, MiraiInterrupt
 from mirai_executor._core import TaskId
-from mirai_executor._host import Host, Limits
-from mirai_executor._host._loop import OpenTask
+from mirai_executor._host import Host, Limits, _host_thread
+from mirai_executor._host._open_task import OpenTask
 from mirai_executor.futures import MiraiFuture
 
 # The promise is 2 s. Ending an interpreter takes its time, too, where others use the processors.
@@ -320,7 +320,7 @@ def test_an_interrupt_at_any_opcode_of_who_comes_too_late_loses_no_task_of_anoth
 
     inbox.others = other_thread
     # A copy: 3.13 does not trace the opcodes of code that is being run already.
-    put = FunctionType(Host._put.__code__.replace(), vars(_host))
+    put = FunctionType(Host._put.__code__.replace(), vars(_host_thread))
     while misses < 5:  # one is not the end, see strikes()
         n += 1
         Strike(sys.maxsize, functools.partial(call, host))  # 3.13 traces from the next call on

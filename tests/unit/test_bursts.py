@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from mirai_executor import _host
-from mirai_executor._host import Host
+from mirai_executor._host import Host, _host_thread
 
 _HOST: Any = Host
 
@@ -23,8 +22,8 @@ class Burst:
             _inbox=[],
             _threads=["host"],
             _open_task=tuple,
-            _turn=_host._FEW,
-            _next_turn=_host._FEW,
+            _turn=_host_thread._FEW,
+            _next_turn=_host_thread._FEW,
             _finished=False,
         )
         calls: list[None] = []
@@ -33,7 +32,9 @@ class Burst:
         self._loop = self.host._loop = SimpleNamespace(is_idle=True, poller=self._poller)
         self.host._put = partial(_HOST._put, self.host)
         self.host._give_turn = partial(_HOST._give_turn, self.host)
-        monkeypatch.setattr(_host, "time", SimpleNamespace(sleep=self._run))  # of no other thread
+        monkeypatch.setattr(
+            _host_thread, "time", SimpleNamespace(sleep=self._run)
+        )  # of no other thread
 
     def _wake(self) -> None:
         self._poller.waker.calls.append(None)

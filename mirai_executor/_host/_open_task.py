@@ -1,8 +1,36 @@
-"""Tells which tasks may be expected to take equally long."""
+"""A task on its way, and which of them may be expected to take equally long."""
+
+from __future__ import annotations
 
 import functools
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mirai_executor._typing import NamedTuple
+
+if TYPE_CHECKING:
+    from mirai_executor import _payload, _wire
+    from mirai_executor._core import TaskId
+
+    from ._outcomes import OpenFuture
+    from ._settings import Limits
+
+__all__ = ["OpenTask", "kind_of"]
+
+
+class OpenTask(NamedTuple):
+    """A task on its way: its future, and its call while it may still have to be sent.
+
+    All in one: while thousands of them wait, each object more is one more to collect garbage from.
+    """
+
+    task: TaskId
+    future: OpenFuture
+    limits: Limits
+    kind: int | None
+    blob: bytes
+    names: tuple[_payload.NameEntry, ...]
+    buffers: tuple[_wire.Buffer, ...] = ()
 
 
 def kind_of(fn: Any, args: tuple[Any, ...]) -> int | None:

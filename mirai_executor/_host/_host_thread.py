@@ -1,0 +1,313 @@
+"""Runs the loop of one host on a thread of its own, for which other threads have items."""
+
+from __future__ import annotations
+
+import _thread
+import collections
+import contextlib
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from mirai_executor._place import on_daemon
+from mirai_executor._waiting import Answer, Moment
+from mirai_executor.errors import ForkedExecutorError, LaunchError
+
+from . import _registry
+from ._store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from mirai_executor import _payload
+    from mirai_executor._local import Spawner
+
+    from ._loop import HostView, Item, Loop
+    from ._open_task import OpenTask
+    from ._settings import Entrance, Settings
+
+__all__ = ["HostThread"]
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger("mirai_executor")
+_FEW, _MANY = 16, 256  # submissions of a burst until the host thread is let run again
+_MOMENT = 20e-6  # seconds
+_AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
+
+
+class HostThread:
+    """The one thread of a host, from the first item that is put in until all has ended.
+
+    Nothing runs before: no thread, no descriptor, no import that takes long.
+    """
+
+    _open_task: type[OpenTask]
+    _kind_of: Callable[[Any, tuple[Any, ...]], int | None]
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._inbox: collections.deque[Item] = collections.deque()
+        self._loop: Loop | None = None
+        self._spawner: Spawner | None = None  # that of the loop
+        self._encoder: _payload.CallEncoder | None = None
+        self._turn = self._next_turn = _FEW  # of the host thread: after so many submissions
+        # What comes from other machines shares no memory with this one.
+        self._store = Store(shared=settings.entrance is None)
+        self._threads: list[threading.Thread | None] = []  # None once it has ended
+        self._can_join = True
+        self._owner = threading.Lock()  # taken for good by the one thread that runs the loop
+        self._owned = Moment()
+        self._ended = Moment()
+        self._failure: LaunchError | None = None
+        self._finished = False
+        self._last_view: HostView | None = None
+        self._forked = False
+        if settings.entrance is not None:
+            self._open(settings.entrance)
+
+    def _open(self, entrance: Entrance) -> None:
+        """Start at once: somebody may knock."""
+        try:
+            self._check_usable()
+        except BaseException:
+            entrance.close()
+            raise
+        self._start()
+
+    @property
+    def _has_started(self) -> bool:
+        return bool(self._threads or self._inbox) and not self._forked
+
+    def _check_usable(self) -> None:
+        if self._forked:
+            raise ForkedExecutorError(
+                f"process {os.getpid()} was forked after this executor had started daemons, which "
+                "belong to the parent process; create another executor after the fork"
+            )
+        if on_daemon() and _importing_main():
+            raise RuntimeError(
+                "an executor was used while a daemon was importing the host's main module to "
+                "look up a name; move the code that starts the program below "
+                '`if __name__ == "__main__":`'
+            )
+        if self._finished:
+            raise self._end_error()
+
+    def _end_error(self) -> Exception:
+        if self._failure is None:
+            return RuntimeError(_AFTER_SHUTDOWN)
+        from mirai_executor._local import another  # not before the first task
+
+        return another(self._failure)
+
+    # For other threads
+
+    def owns_this_thread(self) -> bool:
+        """Tell whether who asks is the host thread, on which callbacks run."""
+        return threading.current_thread() in self._threads
+
+    def _put(self, item: Item) -> None:
+        self._inbox.append(item)
+        if not self._threads:
+            self._start()
+        elif (
+            (loop := self._loop) is not None
+            and (poller := loop.poller).asleep
+            and (waker := poller.waker) is not None
+            and not waker.calls  # until it has the GIL, it looks asleep
+        ):
+            if loop.is_idle:
+                self._turn, self._next_turn = _FEW, 0  # a burst may begin
+            waker.wake()  # the GIL goes, too: only now
+        if self._finished:
+            self._end_late(item)
+
+    def _ask(self, question: Callable[[Loop], T]) -> T:
+        """Have the host thread answer a question, and wait for it."""
+        self._check_usable()
+        if self.owns_this_thread() and self._loop is not None:
+            return question(self._loop)
+        answer: Answer[T] = Answer()
+
+        def give() -> None:
+            try:
+                if self._finished or self._loop is None:
+                    raise self._end_error()  # noqa: TRY301 - into the answer
+                answer.set_result(question(self._loop))
+            except BaseException as error:  # belongs to who has asked
+                answer.set_exception(error)
+
+        self._put(give)
+        return answer.get()
+
+    def _with_loop(self, step: Callable[[Loop], None]) -> None:
+        if self._loop is not None and not self._finished:
+            step(self._loop)
+
+    def _give_turn(self, task: int) -> None:
+        """Let the host thread run, if a burst of submissions has kept the GIL from it.
+
+        It would wait for 5 ms each time, and the daemons for it: often at the beginning, when they
+        have nothing to do yet, and more and more seldom, for it costs the burst about 0.1 ms.
+        """
+        is_burst = len(self._inbox) > self._turn // 2
+        if is_burst and threading.current_thread() not in self._threads:
+            # Who lets go of the GIL for no more than a moment, has it back before another thread
+            # has woken up.
+            time.sleep(_MOMENT)
+        begins = not is_burst and (self._loop is None or self._loop.is_idle)
+        self._turn = _FEW if begins else min(2 * self._turn, _MANY)
+        self._next_turn = task + self._turn
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the host thread has ended; True if it has. On that thread, do not wait."""
+        if not self._has_started:
+            return True
+        if self.owns_this_thread():
+            return False
+        # Not Thread.join: if a KeyboardInterrupt strikes there, Python 3.11 and 3.12 take the
+        # thread for ended, and a second call would return at once.
+        if not self._ended.wait(timeout):
+            return False
+        for thread in list(self._threads):
+            if thread is not None and self._can_join:
+                thread.join()  # it has nothing left to do
+        # threading counts it as left behind while somebody refers to it, as a future does by us.
+        self._threads[:] = [None]
+        return True
+
+    # Its life
+
+    def _start(self) -> None:
+        # A KeyboardInterrupt may leave this undone; then the next caller does it again, and of
+        # two threads only one finds the owner's lock free. Struck in Thread.start, it could leave
+        # the new thread waiting for a lock for ever: so another thread calls that.
+        _thread.start_new_thread(self._start_thread, ())
+        self._owned.wait()
+
+    def _start_thread(self) -> None:
+        name = f"mirai-host-{self._settings.name}" if self._settings.name else "mirai-host"
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:  # the last thread that the system grants is this one
+            self._can_join = False  # threading knows it by number only
+            self._run()
+
+    def _run(self) -> None:
+        if not self._owner.acquire(blocking=False):
+            return
+        self._threads.append(threading.current_thread())
+        try:
+            with _registry.no_fork:
+                self._owned.come()  # now others may go on, and fork
+                spawner = self._prepared_spawner()
+                from ._loop import Loop  # while the first daemon imports what it needs
+
+                # Before any daemon starts: it notices what changes of the path they are to learn.
+                self._encoding()
+            settings, initializer = self._settings, self._encoded_initializer()
+            with _registry.no_fork:
+                self._loop = loop = Loop(
+                    settings.policy,
+                    spawner,
+                    cleanup=settings.cleanup,
+                    initializer=initializer,
+                    inbox=self._inbox,
+                    store=self._store,
+                    entrance=settings.entrance,
+                    heartbeat=settings.heartbeat,
+                )
+            loop.run()
+            self._last_view = loop.view()
+        except BaseException as error:  # nobody may wait for a thread that is gone
+            self._failure = _as_failure(error)
+            if self._loop is None and self._spawner is not None:
+                self._spawner.close()
+        finally:
+            self._finished = True
+            try:
+                if self._settings.entrance is not None:
+                    self._settings.entrance.close()
+                self._drain()
+            finally:
+                self._ended.come()
+
+    def _prepared_spawner(self) -> Spawner:
+        from mirai_executor._local import Spawner  # not before the first task
+
+        self._spawner = spawner = Spawner(self._settings.launcher, _registry.no_fork)
+        if self._settings.policy.launches:
+            spawner.prepare()
+        return spawner
+
+    def _encoded_initializer(self) -> _payload.Call | None:
+        settings = self._settings
+        if settings.initializer is None:
+            return None
+        try:
+            return self._encoding().encode(
+                settings.initializer, settings.initargs, {}, local_locks=True, lasting=True
+            )
+        except BaseException as error:
+            message = f"the initializer or its arguments cannot be sent to daemons: {error}"
+            raise LaunchError(message) from error
+
+    def _encoding(self) -> _payload.CallEncoder:
+        if self._encoder is None:
+            from mirai_executor import _payload  # cloudpickle takes its time
+
+            from ._open_task import OpenTask, kind_of
+
+            self._open_task, self._kind_of = OpenTask, kind_of  # before there is an encoder
+            self._encoder = _payload.CallEncoder()
+        return self._encoder
+
+    # Its end
+
+    def _drain(self) -> None:
+        """End what has been put in since the loop last looked; on the host thread."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._end_unheard(self._inbox.popleft())
+        self._store.close()
+
+    def _end_late(self, item: Item) -> None:
+        """End what may have come too late for the host thread to do so; it may do the same.
+
+        Each thread ends no more than it has put in itself: a KeyboardInterrupt that strikes here
+        loses nothing then that anybody else waits for.
+        """
+        self._end_unheard(item)
+        if self._ended.has_come:  # the rest is ended by those who have put it in
+            self._inbox.clear()
+        self._store.close()
+
+    def _end_unheard(self, item: Item) -> None:
+        from ._open_task import OpenTask
+        from ._outcomes import set_exception
+
+        if isinstance(item, OpenTask):
+            set_exception(item.future, self._end_error())
+        elif callable(item):
+            item()
+
+
+def _as_failure(error: BaseException) -> LaunchError:
+    from mirai_executor._local import as_launch_error  # not before the first task
+
+    if not isinstance(error, (LaunchError, OSError)):
+        _LOG.critical(
+            "internal error in mirai_executor: the host thread failed; please report this",
+            exc_info=error,
+        )
+    return as_launch_error(error)
+
+
+def _importing_main() -> bool:
+    from mirai_executor import _payload  # a daemon has it long since
+
+    return _payload.importing_main()
