@@ -55,6 +55,7 @@ PUBLIC = {
     for name in mirai_executor.__all__
     if hasattr(real := getattr(mirai_executor, name), "__qualname__")
 } | {
+    "mirai_executor._submitting.ExecutorView": "mirai_executor.executor.ExecutorView",
     "mirai_executor._core.messages.TaskId": "int",
     "concurrent.futures._base.Future": "concurrent.futures.Future",
     "CancelledError": "concurrent.futures.CancelledError",
