@@ -99,7 +99,7 @@ def source_of(app: Any, module: str, attribute: str) -> str | None:
 
 def hide_overloads(app: Any) -> None:
     """Let mirai() be shown with the signature that the reference gives: its overloads confuse."""
-    analyzer = ModuleAnalyzer.for_module("mirai_executor.functional._profiles")
+    analyzer = ModuleAnalyzer.for_module("mirai_executor.functional._tasks")
     analyzer.analyze()
     analyzer.overloads.clear()
 

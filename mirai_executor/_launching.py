@@ -10,9 +10,10 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._core import ScalePolicy
+from ._daemon_options import DaemonKeywords
 from ._reception import Here, Password, Reception, Source
 from .errors import LaunchError
 from .launchers import Launcher, Submission
@@ -119,19 +120,19 @@ class Launching:
 
     # Later
 
-    def request(self, launcher: Launcher, n: int, options: dict[str, Any]) -> list[str]:
+    def request(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[str]:
         """Start daemons in this way; return the launcher's answers."""
         stay = options.get("autoexit") == "never"
         return self._launch(self._plan(launcher, n, options), n, stay=stay)
 
-    def launch_here(self, n: int, options: dict[str, Any]) -> None:
+    def launch_here(self, n: int, options: DaemonKeywords) -> None:
         """Start daemons on this machine."""
         # This process listens already: who finds nobody there, comes too late for good.
         options = {"retry": 2.0, **options}
         self.request(self._here, n, options)
 
     def launch_remote(
-        self, n: int, remote: Launcher | None, options: dict[str, Any]
+        self, n: int, remote: Launcher | None, options: DaemonKeywords
     ) -> list[str] | None:
         """Start daemons elsewhere; return the launcher's answers, or None if there is none."""
         launcher = remote or self._remote
@@ -139,7 +140,7 @@ class Launching:
             return None
         return self.request(launcher, n, options)
 
-    def commands(self, n: int, options: dict[str, Any]) -> list[str]:
+    def commands(self, n: int, options: DaemonKeywords) -> list[str]:
         """Return what starts daemons when it is pasted into shells elsewhere."""
         return self.reception.shell_commands(self._python, n, **options)
 
@@ -148,7 +149,7 @@ class Launching:
         executor: "HostOwner",
         policy: ScalePolicy,
         remote: Launcher | None,
-        options: dict[str, Any],
+        options: DaemonKeywords,
     ) -> None:
         """Request daemons when the host has too few for its tasks."""
         launcher = remote or self._remote or self._here
@@ -169,9 +170,10 @@ class Launching:
     def _here(self) -> Here:
         return Here(self._python or sys.executable)
 
-    def _plan(self, launcher: Launcher, n: int, options: dict[str, Any]) -> list[Submission]:
+    def _plan(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[Submission]:
         """Return what is to be run; ValueError or TypeError if that cannot work."""
-        return self.reception.plan(launcher, n, **{"output": self._output, **options})
+        options = {"output": self._output, **options}
+        return self.reception.plan(launcher, n, **options)
 
     def _launch(self, submissions: Sequence[Submission], n: int, *, stay: bool) -> list[str]:
         launched = launch_all(submissions)

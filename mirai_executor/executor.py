@@ -22,6 +22,9 @@ from ._submitting import ExecutorView
 from .launchers import LocalLauncher
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ._daemon_options import DaemonKeywords
     from ._launching import Launching
     from ._reception import Password, Source
     from .launchers import Launcher
@@ -212,21 +215,17 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_count("count", count, optional=True)
         self._host.wait_ready(max(1, self._most) if count is None else count, timeout)
 
-    def launch_local(self, n: int = 1, **options: Any) -> int:
+    def launch_local(self, n: int = 1, **options: "Unpack[DaemonKeywords]") -> int:
         """Start ``n`` more daemons on this machine, in addition to ``max_workers``.
 
         Returns as soon as they have been requested. :meth:`wait_ready` then waits for them, too.
 
         Args:
             n: How many.
-            **options: Only for an executor with a ``url``. ``output``: whether what tasks print
-                appears. ``cleanup``: whether to reset the interpreter after each task; by default,
-                the executor decides. ``dispatcher``: whether to accept only a host with (or
-                without) a dispatcher. ``idle_time``: seconds without a task after which they exit.
-                ``wall_time``: seconds after which they accept no more tasks. ``max_tasks``: how
-                many tasks they run. ``autoexit``: what they do when this process is gone,
-                ``"now"``, ``"finish"`` or ``"never"``. ``retry``: for how many seconds they try to
-                connect (2 by default).
+            **options: Only for an executor with a ``url``: the options of the command
+                ``mirai-executor daemon``, with underscores, such as ``idle_time=60``. Its
+                ``--help`` describes them. By default, ``cleanup`` is left to the executor, and
+                daemons try to connect for 2 seconds (``retry``).
 
         Returns:
             ``n``.
@@ -261,7 +260,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         return n
 
     def launch_remote(
-        self, n: int = 1, remote: "Launcher | None" = None, **options: Any
+        self, n: int = 1, remote: "Launcher | None" = None, **options: "Unpack[DaemonKeywords]"
     ) -> list[str]:
         """Start ``n`` daemons on other machines, or return the commands that start them.
 
@@ -310,9 +309,9 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         maximum: int,
         *,
         remote: "Launcher | None" = None,
-        idle_time: float = 60.0,
+        release_after: float = 60.0,
         patience: float = 600.0,
-        **options: Any,
+        **options: "Unpack[DaemonKeywords]",
     ) -> None:
         """Request daemons when there are tasks, and release them when there are none.
 
@@ -326,10 +325,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             maximum: The largest number of daemons.
             remote: How to start them; by default, as given to the executor, or else on this
                 machine.
-            idle_time: Seconds without work after which a daemon is released.
+            release_after: Seconds for which a daemon has not been needed until it is released.
             patience: Seconds that a daemon may take to connect, for instance through the queue of
                 a scheduler, before another one is requested.
-            **options: The same as for :meth:`launch_local`.
+            **options: The same as for :meth:`launch_local`; with ``idle_time``, a daemon also
+                leaves by itself.
 
         Raises:
             TypeError: There is no such option, or it has the wrong type.
@@ -351,11 +351,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_launcher(remote)
         check_count("minimum", minimum)
         check_count("maximum", maximum, 1)
-        check_seconds("idle_time", idle_time)
+        check_seconds("release_after", release_after)
         check_seconds("patience", patience)
         from ._core import ScalePolicy
 
-        policy = ScalePolicy(minimum, maximum, idle_time, patience)
+        policy = ScalePolicy(minimum, maximum, release_after, patience)
         self._launching.adapt(self, policy, remote, options)
 
     def _finish_launch(self) -> None:
