@@ -56,6 +56,7 @@ PUBLIC = {
     for name in mirai_executor.__all__
     if hasattr(real := getattr(mirai_executor, name), "__qualname__")
 } | {
+    "mirai_executor._submitting.ExecutorView": "mirai_executor.executor.ExecutorView",
     "mirai_executor._core.messages.TaskId": "int",
     "concurrent.futures._base.Future": "concurrent.futures.Future",
     "CancelledError": "concurrent.futures.CancelledError",
@@ -104,7 +105,7 @@ def source_of(app: Any, module: str, attribute: str) -> str | None:
 
 def hide_overloads(app: Any) -> None:
     """Let mirai() be shown with the signature that the reference gives: its overloads confuse."""
-    analyzer = ModuleAnalyzer.for_module("mirai_executor.functional._profiles")
+    analyzer = ModuleAnalyzer.for_module("mirai_executor.functional._tasks")
     analyzer.analyze()
     analyzer.overloads.clear()
 

@@ -3,7 +3,18 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["check_callable", "check_count", "check_launcher", "check_options", "check_seconds"]
+__all__ = [
+    "check_callable",
+    "check_count",
+    "check_elsewhere",
+    "check_launcher",
+    "check_map",
+    "check_options",
+    "check_ordering",
+    "check_pool",
+    "check_seconds",
+    "check_times",
+]
 
 
 def check_seconds(name: str, value: Any, *, optional: bool = False, zero: bool = False) -> None:
@@ -96,3 +107,95 @@ def check_launcher(remote: object) -> None:
             "remote must come from ssh_config(), cluster_config(), remote_config() or "
             f"http_config(), not be {remote!r:.60}"
         )
+
+
+def check_pool(
+    max_workers: int | None,
+    initializer: object,
+    initargs: object,
+    max_tasks: int | None,
+) -> None:
+    """Require what a ``ProcessPoolExecutor`` takes, with its messages.
+
+    Raises:
+        TypeError: One of them has the wrong type.
+        ValueError: A number is too small.
+    """
+    if isinstance(max_workers, str):
+        hint = "; did you mean url=?" if "://" in max_workers else ""
+        raise TypeError(f"max_workers must be an integer or None, not {max_workers!r}{hint}")
+    if max_workers is not None and max_workers <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    check_count("max_workers", max_workers, optional=True)
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    if isinstance(initargs, str) or not hasattr(initargs, "__iter__"):
+        raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r:.60}")
+    check_count("max_tasks_per_child", max_tasks, 1, optional=True)
+
+
+def check_map(fn: object, timeout: float | None, chunksize: int, buffersize: int | None) -> None:
+    """Require what ``map`` takes, with the messages of the standard library.
+
+    Raises:
+        TypeError: One of them has the wrong type.
+        ValueError: A size is smaller than 1.
+    """
+    check_callable("map", fn)
+    if timeout is not None and not hasattr(type(timeout), "__float__"):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    check_count("chunksize", chunksize, 1)
+    if buffersize is not None and not isinstance(buffersize, int):
+        raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError(f"buffersize must be None or > 0, not {buffersize!r}")
+
+
+def check_times(
+    idle_timeout: float | None, start_timeout: float, cancel_grace: float, heartbeat: float
+) -> None:
+    """Require the seconds that an executor can work with.
+
+    Raises:
+        TypeError: One of them is not a number.
+        ValueError: One of them is out of range.
+    """
+    check_seconds("idle_timeout", idle_timeout, optional=True)
+    check_seconds("start_timeout", start_timeout)
+    check_seconds("cancel_grace", cancel_grace, zero=True)
+    check_seconds("heartbeat", heartbeat)
+
+
+def check_ordering(ordering: object) -> None:
+    """Require one of the orders in which tasks may start.
+
+    Raises:
+        ValueError: There is no such order.
+    """
+    if ordering not in ("bounded", "strict"):
+        raise ValueError(f'ordering must be "bounded" or "strict", not {ordering!r}')
+
+
+def check_elsewhere(
+    max_workers: int | None, url: object, remote: object, tls: tuple[object, object, str]
+) -> None:
+    """Require arguments that agree on whether daemons connect by themselves.
+
+    Args:
+        max_workers: How many daemons may run, or are to be requested.
+        url: Where they connect.
+        remote: What requests them.
+        tls: The values of ``tls``, ``tls_cert`` and ``tls_minimum``.
+
+    Raises:
+        TypeError: ``remote`` is no launcher.
+        ValueError: The arguments contradict each other.
+    """
+    check_launcher(remote)
+    if url is not None and max_workers is not None and remote is None:
+        raise ValueError(
+            "an executor with a url but without remote starts no daemons by itself: leave "
+            "out max_workers, and call launch_local(n) or launch_remote(n, remote)"
+        )
+    if url is None and remote is None and tls != (None, None, "1.3"):
+        raise ValueError("tls, tls_cert and tls_minimum need a url such as host_url(tls=True)")

@@ -3,11 +3,12 @@
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Unpack
 
-from ._arguments import check_count, check_options, check_seconds
+from ._daemon_options import DaemonKeywords, words_for
 from ._host import Entrance
 from ._transport import listen, rehearse
 from .credentials import (
@@ -24,9 +25,6 @@ from .urls import Url, host_url
 
 __all__ = ["Here", "Reception"]
 
-# What may be said of a daemon that is launched: by a value, or by yes or no.
-_VALUES = ("idle_time", "wall_time", "max_tasks", "autoexit", "retry")
-_SWITCHES = ("output", "cleanup", "dispatcher")
 # As a daemon of this machine is started otherwise: a working directory must not get in the way.
 _PROGRAM = (
     "import sys; sys.path.append({home!r}); from mirai_executor.cli import main; sys.exit(main())"
@@ -102,26 +100,18 @@ class Reception:
                 stacklevel=5,
             )
 
-    def command(self, **options: object) -> DaemonCommand:
+    def command(self, **options: Unpack[DaemonKeywords]) -> DaemonCommand:
         """Return what a daemon must know.
 
         Raises:
-            TypeError: There is no such option.
+            TypeError: There is no such option, or a value has the wrong type.
+            ValueError: A value is out of range.
         """
-        check_options(options, _SWITCHES + _VALUES)
-        _check_life(options)
-        words: list[str] = []
-        for name, value in options.items():
-            word = name.replace("_", "-")
-            if value is None:
-                continue
-            if name in _VALUES:
-                words += [f"--{word}", str(value)]
-            else:
-                words.append(f"--{word}" if value else f"--no-{word}")
-        return DaemonCommand(self.urls, self.credentials, tuple(words))
+        return DaemonCommand(self.urls, self.credentials, words_for(options))
 
-    def plan(self, launcher: Launcher, count: int, **options: object) -> list[Submission]:
+    def plan(
+        self, launcher: Launcher, count: int, **options: Unpack[DaemonKeywords]
+    ) -> list[Submission]:
         """Return what has to be run for so many daemons; files are removed at the end."""
         submissions = launcher.plan(self.command(**options), count)
         for one in submissions:
@@ -129,7 +119,9 @@ class Reception:
                 self.entrance.files.update(file.path for file in one.files)
         return submissions
 
-    def shell_commands(self, python: str | None, count: int, **options: object) -> list[str]:
+    def shell_commands(
+        self, python: str | None, count: int, **options: Unpack[DaemonKeywords]
+    ) -> list[str]:
         """Return what starts so many daemons when it is pasted into shells elsewhere."""
         return [shell_command(self.command(**options), python or sys.executable)] * count
 
@@ -155,17 +147,6 @@ class Here:
             secret=daemon.secret,
         )
         return [command] * count
-
-
-def _check_life(options: Mapping[str, object]) -> None:
-    """Check the values of a daemon's options here: its own complaint would come too late."""
-    for name, value in options.items():
-        if name in ("idle_time", "wall_time", "retry"):
-            check_seconds(name, value, optional=True, zero=True)
-        elif name == "max_tasks":
-            check_count(name, value, 1, optional=True)
-        elif name == "autoexit" and value not in ("now", "finish", "never", None):
-            raise ValueError(f'autoexit must be "now", "finish" or "never", not {value!r}')
 
 
 def _certificate(

@@ -4,8 +4,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
+from ._daemon_options import OPTIONS, Autoexit, Kind, Option
 from ._version import __version__
 
 __all__ = ["main"]
@@ -104,48 +105,24 @@ def _add_daemon(commands: "argparse._SubParsersAction[_Parser]") -> None:
         metavar="URL",
         help="an address of the host, such as tls+tcp://10.75.32.70:5555",
     )
-    daemon.add_argument(
-        "--output",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="print what tasks print on the standard output of this daemon (default: yes)",
-    )
-    daemon.add_argument(
-        "--cleanup",
-        action=argparse.BooleanOptionalAction,
-        help="reset the interpreter after each task (default: as the host decides)",
-    )
-    daemon.add_argument(
-        "--dispatcher",
-        action=argparse.BooleanOptionalAction,
-        help="accept only a host with a dispatcher, or only one without (default: either)",
-    )
-    daemon.add_argument(
-        "--idle-time", type=_seconds, metavar="S", help="exit after S seconds without a task"
-    )
-    daemon.add_argument(
-        "--wall-time",
-        type=_seconds,
-        metavar="S",
-        help="accept no more tasks after at most S seconds, and exit when the current one is "
-        "finished; daemons that start together exit one after the other",
-    )
-    daemon.add_argument("--max-tasks", type=_positive, metavar="N", help="exit after N tasks")
-    daemon.add_argument(
-        "--autoexit",
-        choices=("now", "finish", "never"),
-        default="now",
-        help="when the host is gone: stop the current task and exit (now, the default); finish "
-        "the task first; or never exit, and serve the next host with the same address and secret",
-    )
-    daemon.add_argument(
-        "--retry",
-        type=_seconds,
-        default=30.0,
-        metavar="S",
-        help="keep trying to reach the host for S seconds (default: 30)",
-    )
+    for option in OPTIONS.values():
+        daemon.add_argument(
+            option.flag, default=option.default, help=option.description, **_how_to_read(option)
+        )
     daemon.set_defaults(run=_run_daemon)
+
+
+def _how_to_read(option: Option) -> dict[str, Any]:
+    """Return what argparse has to know of the values of an option."""
+    match option.kind:
+        case Kind.SWITCH:
+            return {"action": argparse.BooleanOptionalAction}
+        case Kind.SECONDS:
+            return {"type": _seconds, "metavar": "S"}
+        case Kind.COUNT:
+            return {"type": _positive, "metavar": "N"}
+        case Kind.AUTOEXIT:
+            return {"choices": get_args(Autoexit)}
 
 
 def _run_daemon(options: argparse.Namespace) -> int:
@@ -155,17 +132,8 @@ def _run_daemon(options: argparse.Namespace) -> int:
 
     try:
         credentials = DaemonCredentials.take_from(os.environ)
-        life = keeper.Options(
-            urls=tuple(map(Url.parse, options.urls)),
-            output=options.output,
-            cleanup=options.cleanup,
-            dispatcher=options.dispatcher,
-            idle_time=options.idle_time,
-            wall_time=options.wall_time,
-            max_tasks=options.max_tasks,
-            autoexit=keeper.Autoexit(options.autoexit),
-            retry=options.retry,
-        )
+        given = {name: getattr(options, name) for name in OPTIONS}
+        life = keeper.Options(urls=tuple(map(Url.parse, options.urls)), **given)
     except ValueError as error:
         print(f"mirai-executor daemon: {error}", file=sys.stderr)
         return keeper.ExitCode.USAGE

@@ -44,6 +44,6 @@ def main(*, first: bool = False) -> None:
 
 
 def _let_go_of_the_terminal() -> None:
-    """Have the terminal answer with an error, where it would stop who is in the background."""
-    for number in (signal.SIGTTIN, signal.SIGTTOU):
+    """Let no terminal stop this process: it answers with an error who reads in the background."""
+    for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)

@@ -11,10 +11,13 @@
     mirai(fit, data)         with profile("gpu"):              its code submits tasks
                                  mirai(train, data)
 
-``_profiles`` has the profiles and the functions that use them, ``_futures`` the functions that
-answer questions about futures.
+``_profiles`` has the profiles, ``_tasks`` runs tasks on their daemons, ``_daemons`` asks for more
+daemons and tells what they do, and ``_futures`` answers questions about futures.
 """
 
+from mirai_executor.errors import DaemonsNotSetError
+
+from ._daemons import info, launch_local, launch_remote, status
 from ._futures import (
     collect,
     is_error_value,
@@ -24,21 +27,8 @@ from ._futures import (
     stop_mirai,
     unresolved,
 )
-from ._profiles import (
-    Daemons,
-    DaemonsNotSetError,
-    daemons,
-    daemons_set,
-    everywhere,
-    executor_for,
-    info,
-    launch_local,
-    launch_remote,
-    mirai,
-    profile,
-    require_daemons,
-    status,
-)
+from ._profiles import Daemons, daemons, daemons_set, executor_for, profile, require_daemons
+from ._tasks import everywhere, mirai
 
 __all__ = [
     "Daemons",

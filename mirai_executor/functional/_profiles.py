@@ -6,40 +6,27 @@ a new thread begins with the profile "default".
 """
 
 import errno
-import functools
-import os
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mirai_executor._status import Info, Status
 from mirai_executor.errors import DaemonsNotSetError
 from mirai_executor.executor import MiraiExecutor
-from mirai_executor.futures import MiraiFuture
 
 if TYPE_CHECKING:
     from mirai_executor.launchers import Launcher
 
 __all__ = [
     "Daemons",
-    "DaemonsNotSetError",
+    "current_or_none",
     "daemons",
     "daemons_set",
-    "everywhere",
     "executor_for",
-    "info",
-    "launch_local",
-    "launch_remote",
-    "mirai",
     "profile",
     "require_daemons",
-    "status",
 ]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT = "default"
@@ -48,143 +35,6 @@ _current = ContextVar("mirai profile", default=_DEFAULT)
 # Touched only by single operations of the dictionary, which are atomic: a lock could be inherited
 # locked by a fork.
 _profiles: dict[str, MiraiExecutor] = {}
-
-# By process, since a forked child has none: who starts daemons for single tasks, while some run.
-_ephemeral: dict[int, weakref.ref[MiraiExecutor]] = {}
-_MOST_EPHEMERAL = 64  # daemons at once
-_DESCRIPTORS = 16  # for each: it takes 8 at its host, which has other uses for them
-
-
-# Tasks
-
-
-@overload
-def mirai(source: str, /, **variables: Any) -> MiraiFuture[Any]: ...
-@overload
-def mirai(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> MiraiFuture[T]: ...
-def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any) -> Any:
-    """Run a call, or code, on a daemon of the current profile, and return its future at once.
-
-    If no daemons are set, a daemon is started for this task alone, and ends with it. There are at
-    most 64 of those at once, fewer where this process may open fewer than 1024 files; further
-    tasks wait. Every keyword argument belongs to the function; to set a timeout or retries, use
-    an executor: ``executor_for().with_options(timeout=5).submit(fn)``. Safe from any thread.
-
-    Args:
-        fn_or_source: A function, or Python code as a string. The value of code is that of its last
-            line, if that is an expression.
-        *args: The arguments of the function; code has none.
-        **kwargs: The keyword arguments of the function, or the variables of the code.
-
-    Returns:
-        The future of the task.
-
-    Raises:
-        TypeError: The first argument is neither a function nor code, or code was given positional
-            arguments.
-        SyntaxError: The code is not valid Python.
-        DaemonsNotSetError: The current profile is not the default one, and has been reset.
-        LaunchError: No daemon can be started.
-
-    Example:
-        >>> mirai(pow, 2, 10).result()
-        1024
-        >>> mirai("x + y", x=1, y=2).result()
-        3
-    """
-    executor = _current_or_none()
-    if executor is not None:
-        return _submit(executor, fn_or_source, args, kwargs)
-    executor = _ephemeral_executor()
-    future = _submit(executor, fn_or_source, args, kwargs)
-    # Until then, the task keeps it: with the last of them it shuts down, as it is dropped.
-    future.add_done_callback(functools.partial(_let_go, executor))
-    return future
-
-
-def _ephemeral_executor() -> MiraiExecutor:
-    """Return the executor whose daemons run one task each."""
-    known = _ephemeral.get(pid := os.getpid())
-    executor = None if known is None else known()
-    if executor is None:
-        made = MiraiExecutor(
-            _most_ephemeral(), name="ephemeral", cleanup=True, max_tasks_per_child=1
-        )
-        # Of several threads that come here at the same time, most find that of the last one.
-        _ephemeral[pid] = weakref.ref(made)
-        executor = _ephemeral[pid]() or made
-    return executor
-
-
-def _most_ephemeral() -> int:
-    import resource  # Windows has none; and not before it is needed
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return _MOST_EPHEMERAL
-    return max(1, min(_MOST_EPHEMERAL, limit // _DESCRIPTORS))
-
-
-def _let_go(executor: MiraiExecutor, future: object) -> None:
-    """Do nothing: the partial that calls this is gone with the task, and with it a reference."""
-
-
-def everywhere(
-    fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any
-) -> list[MiraiFuture[Any]]:
-    """Run a call, or code, once on each daemon of the current profile.
-
-    It also runs on each daemon that joins later, before any task. What it changes in ``__main__``
-    stays there; the cleanup between tasks does not undo it.
-
-    Args:
-        fn_or_source: As for :func:`mirai`, but code runs in the daemon's ``__main__`` itself.
-        *args: The arguments of the function; code has none.
-        **kwargs: The keyword arguments of the function, or the variables of the code.
-
-    Returns:
-        One future for each daemon that is running or starting.
-
-    Raises:
-        DaemonsNotSetError: The current profile has no daemons.
-        TypeError: The first argument is neither a function nor code, or code was given positional
-            arguments.
-
-    Example:
-        >>> with daemons(2):
-        ...     done = everywhere("limit = 10")
-        ...     mirai("limit + 1").result()
-        11
-    """
-    _check_call(fn_or_source, args)
-    return executor_for().everywhere(fn_or_source, *args, **kwargs)
-
-
-def _submit(
-    executor: MiraiExecutor,
-    fn_or_source: "Callable[..., Any] | str",
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> MiraiFuture[Any]:
-    _check_call(fn_or_source, args)
-    if isinstance(fn_or_source, str):
-        return executor.submit_source(fn_or_source, **kwargs)
-    return executor.submit(fn_or_source, *args, **kwargs)
-
-
-def _check_call(fn_or_source: object, args: tuple[Any, ...]) -> None:
-    if isinstance(fn_or_source, str):
-        if args:
-            raise TypeError("code takes keyword arguments only: write mirai('f(x)', f=f, x=1)")
-    elif not callable(fn_or_source):
-        # `mirai(f(x))` has called f already; a daemon could not tell.
-        raise TypeError(
-            f"mirai() takes a function and its arguments, or code as a string: write mirai(f, x) "
-            f"or mirai('f(x)', f=f, x=x), not mirai(f(x)); got {fn_or_source!r:.60}"
-        )
-
-
-# Profiles
 
 
 class Daemons:
@@ -396,99 +246,6 @@ def require_daemons(compute: str | None = None) -> None:
     executor_for(compute)
 
 
-def launch_local(n: int = 1, *, compute: str | None = None, **options: Any) -> int:
-    """Start more local daemons for a profile, without waiting for them.
-
-    Args:
-        n: How many.
-        compute: The name of the profile; by default the current one.
-        **options: The same as for :meth:`MiraiExecutor.launch_local`.
-
-    Returns:
-        ``n``.
-
-    Raises:
-        DaemonsNotSetError: The profile has no daemons.
-        TypeError: There is no such option, or it has the wrong type.
-        ValueError: ``n`` is negative, or an option is out of range.
-
-    Example:
-        >>> with daemons(1) as executor:
-        ...     launch_local(1)
-        ...     executor.wait_ready()
-        ...     status().connections
-        1
-        2
-    """
-    return executor_for(compute).launch_local(n, **options)
-
-
-def launch_remote(
-    n: int = 1, remote: "Launcher | None" = None, *, compute: str | None = None, **options: Any
-) -> list[str]:
-    """Start daemons on other machines for a profile, or return the commands that start them.
-
-    Args:
-        n: How many.
-        remote: How to start them, as returned by :func:`ssh_config` and the like; by default, as
-            given to :func:`daemons`.
-        compute: The name of the profile; by default the current one.
-        **options: The same as for :meth:`MiraiExecutor.launch_local`.
-
-    Returns:
-        The answers of the launcher, or shell commands, as :meth:`MiraiExecutor.launch_remote`
-        returns them.
-
-    Raises:
-        DaemonsNotSetError: The profile has no daemons.
-        LaunchError: The launcher failed.
-        RuntimeError: The profile has no ``url``.
-
-    Example:
-        >>> with daemons(url=local_url(tcp=True)):
-        ...     commands = launch_remote(2)
-        >>> len(commands)
-        2
-    """
-    return executor_for(compute).launch_remote(n, remote, **options)
-
-
-def status(compute: str | None = None) -> Status:
-    """Return a snapshot of a profile; an empty one if no default daemons are set.
-
-    Args:
-        compute: The name of the profile; by default the current one.
-
-    Raises:
-        DaemonsNotSetError: There is no such profile.
-
-    Example:
-        >>> with daemons(2):
-        ...     status().connections
-        2
-    """
-    executor = executor_for(compute) if compute is not None else _current_or_none()
-    return executor.status() if executor is not None else Status(0, None, 0, 0, 0, ())
-
-
-def info(compute: str | None = None) -> Info:
-    """Return mirai's five counters; zeros if no default daemons are set.
-
-    Args:
-        compute: The name of the profile; by default the current one.
-
-    Raises:
-        DaemonsNotSetError: There is no such profile.
-
-    Example:
-        >>> with daemons(2):
-        ...     info()
-        Info(connections=2, cumulative=2, awaiting=0, executing=0, completed=0)
-    """
-    executor = executor_for(compute) if compute is not None else _current_or_none()
-    return executor.info() if executor is not None else Info(0, 0, 0, 0, 0)
-
-
 def _hint(n: object) -> str:
     return "; did you mean url=?" if isinstance(n, str) and "://" in n else ""
 
@@ -497,7 +254,7 @@ def _name(compute: str | None) -> str:
     return _current.get() if compute is None else compute
 
 
-def _current_or_none() -> MiraiExecutor | None:
+def current_or_none() -> MiraiExecutor | None:
     """Return the executor of the current profile, None where the default one is not set."""
     if _current.get() == _DEFAULT:
         return _profiles.get(_DEFAULT)

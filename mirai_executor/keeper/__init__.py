@@ -9,6 +9,6 @@ stopping a task that holds the interpreter's lock, and for ending it all when th
 """
 
 from ._keep import keep
-from ._options import Autoexit, ExitCode, Options
+from ._options import ExitCode, Options
 
-__all__ = ["Autoexit", "ExitCode", "Options", "keep"]
+__all__ = ["ExitCode", "Options", "keep"]

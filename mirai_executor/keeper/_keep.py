@@ -14,7 +14,7 @@ from mirai_executor.credentials import DaemonCredentials
 from mirai_executor.errors import LaunchError
 
 from ._dial import NotConnectedError, connect
-from ._options import Autoexit, ExitCode, Options
+from ._options import ExitCode, Options
 from ._session import End, Session
 
 __all__ = ["keep"]
@@ -56,7 +56,7 @@ class _Keeper:
         self._options = options
         self._credentials = credentials
         self._end_at = end_at
-        self._stays = options.autoexit is Autoexit.NEVER
+        self._stays = options.autoexit == "never"
         self._failures: deque[float] = deque(maxlen=_FAILURES)
         self._begun = 0  # tasks, of all daemons
         self.was_connected = False

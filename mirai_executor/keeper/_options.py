@@ -1,19 +1,12 @@
 """The options of a daemon that connects, and the meaning of its exit codes."""
 
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import IntEnum
 
+from mirai_executor._daemon_options import DaemonOptions
 from mirai_executor.urls import Url
 
-__all__ = ["Autoexit", "ExitCode", "Options"]
-
-
-class Autoexit(Enum):
-    """What a daemon does when its host is gone."""
-
-    NOW = "now"  # stop the running task
-    FINISH = "finish"  # let it finish; nobody gets its result
-    NEVER = "never"  # as NOW, and then serve the next host at the same address
+__all__ = ["ExitCode", "Options"]
 
 
 class ExitCode(IntEnum):
@@ -31,29 +24,12 @@ class ExitCode(IntEnum):
     TERMINATED = 143  # by SIGTERM, as schedulers end a job
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of a daemon that connects to its host.
+@dataclass(frozen=True, kw_only=True)
+class Options(DaemonOptions):
+    """The options of a daemon, and where it connects.
 
     Args:
         urls: The addresses of its host, best first.
-        output: Whether what tasks print appears on its standard output.
-        cleanup: Whether it resets the interpreter after each task; None leaves it to the host.
-        dispatcher: Whether its host must work with a dispatcher, or without one; None accepts
-            either.
-        idle_time: Seconds without a task after which it exits; None for never.
-        wall_time: Seconds after which it accepts no more tasks, and exits; None for never.
-        max_tasks: Tasks after which it exits; None for any number.
-        autoexit: What it does when the host is gone.
-        retry: For how many seconds it tries to reach its host.
     """
 
     urls: tuple[Url, ...]
-    output: bool = True
-    cleanup: bool | None = None
-    dispatcher: bool | None = None
-    idle_time: float | None = None
-    wall_time: float | None = None
-    max_tasks: int | None = None
-    autoexit: Autoexit = Autoexit.NOW
-    retry: float = 30.0

@@ -19,7 +19,7 @@ from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._waiting import LONGEST
 from mirai_executor.launchers import LocalLauncher
 
-from ._options import Autoexit, Options
+from ._options import Options
 from ._output import Output
 
 __all__ = ["End", "Session"]
@@ -212,9 +212,9 @@ class Session:
         self._link.leave(self._selector)
         if self._is_leaving:
             return  # it may be first to close
-        if self._options.autoexit is Autoexit.FINISH and self._open:
+        if self._options.autoexit == "finish" and self._open:
             self._open -= len(self._daemon.take_back())
-        if self._options.autoexit is not Autoexit.FINISH or not self._open:
+        if self._options.autoexit != "finish" or not self._open:
             self._finish(End.CUT_OFF)
 
     # The daemon

@@ -65,9 +65,9 @@ def ring_and_wait(path: Path, variables: Sequence[str]) -> None:
 
 
 def secret_of(executor: MiraiExecutor) -> str:
-    reception = executor._reception
-    assert reception is not None
-    return reception.credentials.secret.text
+    launching = executor._launching
+    assert launching is not None
+    return launching.reception.credentials.secret.text
 
 
 def command_lines() -> list[str]:

@@ -29,7 +29,7 @@ def wait_for_connections(executor: MiraiExecutor, count: int) -> None:
 
 
 def test_daemons_come_with_the_work_and_go_after_it(executor: MiraiExecutor) -> None:
-    executor.adapt(0, 2, idle_time=1.0)
+    executor.adapt(0, 2, release_after=1.0)
     assert executor.status().connections == 0
     done, _ = wait([executor.submit(abs, -n) for n in range(20)], SECONDS)
     assert sorted(future.result() for future in done) == list(range(20))
@@ -39,7 +39,7 @@ def test_daemons_come_with_the_work_and_go_after_it(executor: MiraiExecutor) -> 
 
 
 def test_the_minimum_stays(executor: MiraiExecutor) -> None:
-    executor.adapt(1, 2, idle_time=0.5)
+    executor.adapt(1, 2, release_after=0.5)
     executor.wait_ready(SECONDS, count=1)
     executor.launch_local(1)
     executor.wait_ready(SECONDS, count=2)
@@ -69,4 +69,4 @@ def test_an_option_that_is_none_is_refused_before_anything_is_asked_for(
     executor: MiraiExecutor,
 ) -> None:
     with pytest.raises(TypeError, match="nap_time"):
-        executor.adapt(0, 2, nap_time=3)
+        executor.adapt(0, 2, nap_time=3)  # type: ignore[call-arg]  # that is asked

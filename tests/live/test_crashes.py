@@ -143,7 +143,7 @@ SURVIVED = {
     signal.SIGURG,
     signal.SIGWINCH,
     signal.SIGCONT,
-    # Ignored by the kernel: nobody could continue an orphaned process group.
+    # Those of a terminal: nobody would continue a daemon.
     signal.SIGTSTP,
     signal.SIGTTIN,
     signal.SIGTTOU,

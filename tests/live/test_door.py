@@ -165,8 +165,8 @@ def test_a_daemon_of_another_executor_is_told_so(executor: MiraiExecutor) -> Non
 
 
 def secret_of(executor: MiraiExecutor) -> Secret:
-    assert executor._reception is not None
-    return executor._reception.credentials.secret
+    assert executor._launching is not None
+    return executor._launching.reception.credentials.secret
 
 
 def join(executor: MiraiExecutor) -> tuple[socket.socket, DaemonHandshake, list[bytes]]:
@@ -259,13 +259,13 @@ class Relay(threading.Thread):
 @pytest.mark.parametrize("position", [60, 235, 300])
 def test_a_relay_that_changes_a_byte_achieves_nothing(victim: str, position: int) -> None:
     with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
-        assert executor._reception is not None
+        assert executor._launching is not None
         assert executor.url is not None
         relay = Relay(Url.parse(executor.url), victim, position)
         relay.start()
         daemon = subprocess.Popen(
             [sys.executable, "-m", "mirai_executor", "daemon", relay.url, "--retry", "0"],
-            env={**os.environ, **executor._reception.credentials.environment},
+            env={**os.environ, **executor._launching.reception.credentials.environment},
             stderr=subprocess.PIPE,
         )
         daemon.communicate(timeout=30)

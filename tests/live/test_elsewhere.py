@@ -675,9 +675,9 @@ def test_a_daemon_of_another_executor_is_refused() -> None:
 
 def test_a_daemon_says_that_the_host_works_otherwise_than_it_was_to() -> None:
     with MiraiExecutor(url=new_url()) as executor:
-        assert executor._reception is not None
+        assert executor._launching is not None
         assert executor.url is not None
-        credentials = executor._reception.credentials
+        credentials = executor._launching.reception.credentials
         code, said = run_daemon(executor.url, credentials, "--no-dispatcher")
     assert code == 15
     assert "the host works with a dispatcher" in said

@@ -393,8 +393,8 @@ def test_daemons_may_be_asked_to_speak_tls_1_2() -> None:
 
 def test_a_daemon_says_that_it_does_not_trust_the_certificate() -> None:
     with MiraiExecutor(url="wss://127.0.0.1:0") as executor:
-        assert executor._reception is not None
-        environment = executor._reception.credentials.environment
+        assert executor._launching is not None
+        environment = executor._launching.reception.credentials.environment
         with MiraiExecutor(url="wss://127.0.0.1:0") as other:
             assert other.url is not None
             daemon = start_daemon(other.url, environment)
@@ -467,12 +467,12 @@ def start_and_sleep(bell: Path) -> None:
 
 
 def test_who_does_not_know_the_secret_is_told_so(executor: MiraiExecutor) -> None:
-    assert executor._reception is not None
+    assert executor._launching is not None
     assert executor.url is not None
-    environment = executor._reception.credentials.environment
+    environment = executor._launching.reception.credentials.environment
     with MiraiExecutor(url="tcp://127.0.0.1:0") as other:
-        assert other._reception is not None
-        wrong = {**environment, **other._reception.credentials.environment}
+        assert other._launching is not None
+        wrong = {**environment, **other._launching.reception.credentials.environment}
         daemon = start_daemon(executor.url, wrong)
         _, stderr = daemon.communicate(timeout=SECONDS)
     assert daemon.returncode == 12, stderr

@@ -1,0 +1,170 @@
+"""The options of a daemon that connects to its host, and how they are given.
+
+Each is a field of ``DaemonOptions``, and of ``DaemonKeywords`` for type checkers. The command line
+of a daemon, the keyword arguments of what launches it, and their checks follow from these::
+
+    launch_local(idle_time=5) ── words_for() ──► mirai-executor daemon --idle-time 5
+                                                                 └──► DaemonOptions(idle_time=5)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum, auto
+from typing import Any, Literal, TypedDict, cast, get_args
+
+from ._arguments import check_count, check_options, check_seconds
+
+__all__ = ["OPTIONS", "Autoexit", "DaemonKeywords", "DaemonOptions", "Kind", "Option", "words_for"]
+
+Autoexit = Literal["now", "finish", "never"]
+
+
+class Kind(Enum):
+    """What values an option takes."""
+
+    SWITCH = auto()  # yes or no
+    SECONDS = auto()  # a number, zero or positive
+    COUNT = auto()  # a positive integer
+    AUTOEXIT = auto()  # one of the words of Autoexit
+
+
+def _about(kind: Kind, description: str) -> dict[str, Any]:
+    return {"kind": kind, "description": description}
+
+
+@dataclass(frozen=True)
+class DaemonOptions:
+    """How a daemon lives that connects to its host.
+
+    Args:
+        output: Whether what tasks print appears on its standard output.
+        cleanup: Whether it resets the interpreter after each task; None leaves it to the host.
+        dispatcher: Whether its host must work with a dispatcher, or without one; None accepts
+            either.
+        idle_time: Seconds without a task after which it exits; None for never.
+        wall_time: Seconds after which it accepts no more tasks, and exits; None for never.
+        max_tasks: Tasks after which it exits; None for any number.
+        autoexit: What it does when the host is gone. ``"now"`` stops the running task,
+            ``"finish"`` lets it finish, though nobody gets its result, and ``"never"`` is as
+            ``"now"``, but then it serves the next host at the same address.
+        retry: For how many seconds it tries to reach its host.
+    """
+
+    output: bool = field(
+        default=True,
+        metadata=_about(
+            Kind.SWITCH,
+            "print what tasks print on the standard output of this daemon (default: yes)",
+        ),
+    )
+    cleanup: bool | None = field(
+        default=None,
+        metadata=_about(
+            Kind.SWITCH, "reset the interpreter after each task (default: as the host decides)"
+        ),
+    )
+    dispatcher: bool | None = field(
+        default=None,
+        metadata=_about(
+            Kind.SWITCH,
+            "accept only a host with a dispatcher, or only one without (default: either)",
+        ),
+    )
+    idle_time: float | None = field(
+        default=None, metadata=_about(Kind.SECONDS, "exit after S seconds without a task")
+    )
+    wall_time: float | None = field(
+        default=None,
+        metadata=_about(
+            Kind.SECONDS,
+            "accept no more tasks after at most S seconds, and exit when the current one is "
+            "finished; daemons that start together exit one after the other",
+        ),
+    )
+    max_tasks: int | None = field(default=None, metadata=_about(Kind.COUNT, "exit after N tasks"))
+    autoexit: Autoexit = field(
+        default="now",
+        metadata=_about(
+            Kind.AUTOEXIT,
+            "when the host is gone: stop the current task and exit (now, the default); finish the "
+            "task first; or never exit, and serve the next host with the same address and secret",
+        ),
+    )
+    retry: float = field(
+        default=30.0,
+        metadata=_about(Kind.SECONDS, "keep trying to reach the host for S seconds (default: 30)"),
+    )
+
+
+class DaemonKeywords(TypedDict, total=False):
+    """The fields of ``DaemonOptions``, any of which may be given."""
+
+    output: bool
+    cleanup: bool | None
+    dispatcher: bool | None
+    idle_time: float | None
+    wall_time: float | None
+    max_tasks: int | None
+    autoexit: Autoexit
+    retry: float
+
+
+@dataclass(frozen=True)
+class Option:
+    """One of the options, as a command line has it."""
+
+    name: str
+    kind: Kind
+    default: object
+    description: str
+
+    @property
+    def flag(self) -> str:
+        """What it is called there."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def check(self, value: object) -> None:
+        """Require a value of the right kind, or None.
+
+        Raises:
+            TypeError: It has the wrong type.
+            ValueError: It is out of range.
+        """
+        if self.kind is Kind.SECONDS:
+            check_seconds(self.name, value, optional=True, zero=True)
+        elif self.kind is Kind.COUNT:
+            check_count(self.name, value, 1, optional=True)
+        elif self.kind is Kind.AUTOEXIT and value not in (*get_args(Autoexit), None):
+            *first, last = (f'"{word}"' for word in get_args(Autoexit))
+            raise ValueError(f"{self.name} must be {', '.join(first)} or {last}, not {value!r}")
+
+    def words(self, value: object) -> tuple[str, ...]:
+        """Return the words of a command line that give it this value."""
+        if self.kind is Kind.SWITCH:
+            return (self.flag if value else f"--no-{self.flag[2:]}",)
+        return (self.flag, str(value))
+
+
+OPTIONS = {
+    each.name: Option(each.name, each.metadata["kind"], each.default, each.metadata["description"])
+    for each in fields(DaemonOptions)
+}
+
+
+def words_for(keywords: DaemonKeywords) -> tuple[str, ...]:
+    """Return the words of a command line that say the same; None says nothing.
+
+    What is wrong with them is reported here: a daemon's own complaint would come too late.
+
+    Raises:
+        TypeError: There is no such option, or a value has the wrong type.
+        ValueError: A value is out of range.
+    """
+    options = cast("Mapping[str, object]", keywords)
+    check_options(options, tuple(OPTIONS))
+    words: list[str] = []
+    for name, value in options.items():
+        OPTIONS[name].check(value)
+        if value is not None:
+            words += OPTIONS[name].words(value)
+    return tuple(words)

@@ -1,0 +1,197 @@
+"""Starts the host of an executor, shows what it is doing, and ends it."""
+
+import signal
+import weakref
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from ._host import Host, Limits, Settings, is_exiting
+from ._submitting import Submitter
+
+if TYPE_CHECKING:
+    from ._launching import Launching
+    from ._status import Info, Status
+
+__all__ = ["HostOwner"]
+
+T = TypeVar("T")
+
+
+class HostOwner(Submitter):
+    """An executor that has a host of its own; views have that of another.
+
+    Args:
+        settings: Those of the host, which starts now if daemons connect by themselves.
+        most: How many daemons may run, or have been requested.
+        launching: Requests daemons that connect by themselves; None where the host starts them.
+    """
+
+    def __init__(self, settings: Settings, most: int, launching: "Launching | None") -> None:
+        super().__init__(Host(settings), Limits())
+        self._most = most
+        self._launching = launching
+        self._name = settings.name
+        self._is_shut_down = False
+        # An executor that is dropped lets accepted work finish, and leaves nothing behind.
+        weakref.finalize(self, self._host.shutdown, cancel_queued=False).atexit = False
+
+    @property
+    def _max_workers(self) -> int:
+        """How many daemons there may be; with a url, how many have connected or were requested."""
+        if self._launching is None:
+            return self._most
+        return max(1, self._most, self._host.connections)
+
+    def share(self, obj: T, /) -> T:
+        """Return a copy of an object whose large arrays are in memory shared with all daemons.
+
+        When the copy is passed to a task of this executor, its arrays are not copied again: all
+        tasks read the same, read-only memory. The memory is freed soon after the last reference to
+        it is gone, in this process and in the arguments of tasks. Buffers smaller than 192 KiB are
+        copied as usual, and so are objects that are not buffers, such as columns of strings.
+
+        Args:
+            obj: An array, or anything else that can be pickled. It may be changed afterwards; the
+                copy does not change.
+
+        Returns:
+            The copy, of the same type and shape. Its large arrays are read-only.
+
+        Raises:
+            PayloadError: The object cannot be pickled.
+            OSError: The system has no memory, or no file descriptor, left.
+
+        Example:
+            >>> import numpy as np
+            >>> with MiraiExecutor(2) as executor:
+            ...     table = executor.share(np.ones((1000, 50)))
+            ...     float(executor.submit(np.sum, table).result())
+            50000.0
+        """
+        self._check_open()
+        return self._host.share(obj)
+
+    def status(self) -> "Status":
+        """Return a snapshot of what the executor is doing now. Never waits for tasks.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.submit(abs, -1).result()
+            ...     executor.status().completed
+            1
+            1
+        """
+        from ._status import Status  # dataclasses take milliseconds to make
+
+        url = None if self._launching is None else self._launching.reception.urls[0]
+        return Status.of(self._host.view(), url)
+
+    def info(self) -> "Info":
+        """Return mirai's five counters as they are now. Never waits for tasks.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.info()
+            Info(connections=0, cumulative=0, awaiting=0, executing=0, completed=0)
+        """
+        from ._status import Info
+
+        return Info.of(self._host.view())
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more tasks, and end the daemons when those already submitted have finished.
+
+        Safe from any thread, and may be called more than once. Where daemons connect to a ``url``,
+        and none is there or has been asked for, waiting tasks end in :class:`LaunchError` after
+        ``start_timeout``; when an error leaves the ``with``, also if some have been asked for.
+
+        Args:
+            wait: Whether to return only when the daemons have ended. In a callback of a future, it
+                never waits.
+            cancel_futures: Whether to cancel tasks that have not started.
+
+        Example:
+            >>> executor = MiraiExecutor(2)
+            >>> future = executor.submit(pow, 2, 10)
+            >>> executor.shutdown()
+            >>> future.result()
+            1024
+        """
+        self._is_shut_down = True
+        self._host.shutdown(cancel_queued=cancel_futures)
+        if wait:
+            self._host.join()
+            if self._launching is not None:
+                self._launching.join()
+
+    def terminate_workers(self) -> None:
+        """Shut down, and send SIGTERM to all daemons. Does not wait until they have ended.
+
+        Running tasks fail with :class:`DaemonLostError`, and queued tasks are cancelled.
+
+        Example:
+            >>> executor = MiraiExecutor(1)
+            >>> executor.submit(abs, -1).result()
+            1
+            >>> executor.terminate_workers()
+            >>> executor.submit(abs, -1)
+            Traceback (most recent call last):
+                ...
+            RuntimeError: cannot schedule new futures after shutdown
+        """
+        self._is_shut_down = True
+        self._host.kill(signal.SIGTERM)
+
+    def kill_workers(self) -> None:
+        """Shut down, and send SIGKILL to all daemons. Does not wait until they have ended.
+
+        Running tasks fail with :class:`DaemonLostError`, and queued tasks are cancelled.
+
+        Example:
+            >>> executor = MiraiExecutor(1)
+            >>> executor.submit(abs, -1).result()
+            1
+            >>> executor.kill_workers()
+            >>> executor.submit(abs, -1)
+            Traceback (most recent call last):
+                ...
+            RuntimeError: cannot schedule new futures after shutdown
+        """
+        self._is_shut_down = True
+        self._host.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        """Shut down and wait; after Ctrl-C or ``sys.exit``, cancel everything instead."""
+        if exc_type is not None and issubclass(exc_type, (KeyboardInterrupt, SystemExit)):
+            self._abort()
+            return
+        if exc_type is not None and self._launching is not None:
+            # Nobody waits for ever in an error for daemons that may never come.
+            self._host.shutdown(cancel_queued=False, hurried=True)
+        try:
+            self.shutdown(wait=True)
+        except KeyboardInterrupt:
+            self._abort()
+            raise
+
+    def _abort(self) -> None:
+        """Stop queued and running work, and return soon."""
+        self._is_shut_down = True
+        self._host.abort()
+
+    def _root(self) -> Self:
+        return self
+
+    def _check_not_shut_down(self) -> None:
+        if is_exiting():
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        if self._is_shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def _check_open(self) -> None:
+        if self._is_shut_down or is_exiting():
+            self._check_not_shut_down()
+        if self._host.is_broken and (error := self._host.launch_error) is not None:
+            raise error

@@ -1,0 +1,151 @@
+"""Runs tasks on the daemons of the current profile, or of an executor for single tasks.
+
+All functions of this module are safe from any thread.
+"""
+
+import functools
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from mirai_executor.executor import MiraiExecutor
+from mirai_executor.futures import MiraiFuture
+
+from ._profiles import current_or_none, executor_for
+
+__all__ = ["everywhere", "mirai"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# By process, since a forked child has none: who starts daemons for single tasks, while some run.
+_ephemeral: dict[int, weakref.ref[MiraiExecutor]] = {}
+_MOST_EPHEMERAL = 64  # daemons at once
+_DESCRIPTORS = 16  # for each: it takes 8 at its host, which has other uses for them
+
+
+@overload
+def mirai(source: str, /, **variables: Any) -> MiraiFuture[Any]: ...
+@overload
+def mirai(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> MiraiFuture[T]: ...
+def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any) -> Any:
+    """Run a call, or code, on a daemon of the current profile, and return its future at once.
+
+    If no daemons are set, a daemon is started for this task alone, and ends with it. There are at
+    most 64 of those at once, fewer where this process may open fewer than 1024 files; further
+    tasks wait. Every keyword argument belongs to the function; to set a timeout or retries, use
+    an executor: ``executor_for().with_options(timeout=5).submit(fn)``. Safe from any thread.
+
+    Args:
+        fn_or_source: A function, or Python code as a string. The value of code is that of its last
+            line, if that is an expression.
+        *args: The arguments of the function; code has none.
+        **kwargs: The keyword arguments of the function, or the variables of the code.
+
+    Returns:
+        The future of the task.
+
+    Raises:
+        TypeError: The first argument is neither a function nor code, or code was given positional
+            arguments.
+        SyntaxError: The code is not valid Python.
+        DaemonsNotSetError: The current profile is not the default one, and has been reset.
+        LaunchError: No daemon can be started.
+
+    Example:
+        >>> mirai(pow, 2, 10).result()
+        1024
+        >>> mirai("x + y", x=1, y=2).result()
+        3
+    """
+    executor = current_or_none()
+    if executor is not None:
+        return _submit(executor, fn_or_source, args, kwargs)
+    executor = _ephemeral_executor()
+    future = _submit(executor, fn_or_source, args, kwargs)
+    # Until then, the task keeps it: with the last of them it shuts down, as it is dropped.
+    future.add_done_callback(functools.partial(_let_go, executor))
+    return future
+
+
+def _ephemeral_executor() -> MiraiExecutor:
+    """Return the executor whose daemons run one task each."""
+    known = _ephemeral.get(pid := os.getpid())
+    executor = None if known is None else known()
+    if executor is None:
+        made = MiraiExecutor(
+            _most_ephemeral(), name="ephemeral", cleanup=True, max_tasks_per_child=1
+        )
+        # Of several threads that come here at the same time, most find that of the last one.
+        _ephemeral[pid] = weakref.ref(made)
+        executor = _ephemeral[pid]() or made
+    return executor
+
+
+def _most_ephemeral() -> int:
+    import resource  # Windows has none; and not before it is needed
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return _MOST_EPHEMERAL
+    return max(1, min(_MOST_EPHEMERAL, limit // _DESCRIPTORS))
+
+
+def _let_go(executor: MiraiExecutor, future: object) -> None:
+    """Do nothing: the partial that calls this is gone with the task, and with it a reference."""
+
+
+def everywhere(
+    fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any
+) -> list[MiraiFuture[Any]]:
+    """Run a call, or code, once on each daemon of the current profile.
+
+    It also runs on each daemon that joins later, before any task. What it changes in ``__main__``
+    stays there; the cleanup between tasks does not undo it.
+
+    Args:
+        fn_or_source: As for :func:`mirai`, but code runs in the daemon's ``__main__`` itself.
+        *args: The arguments of the function; code has none.
+        **kwargs: The keyword arguments of the function, or the variables of the code.
+
+    Returns:
+        One future for each daemon that is running or starting.
+
+    Raises:
+        DaemonsNotSetError: The current profile has no daemons.
+        TypeError: The first argument is neither a function nor code, or code was given positional
+            arguments.
+
+    Example:
+        >>> with daemons(2):
+        ...     done = everywhere("limit = 10")
+        ...     mirai("limit + 1").result()
+        11
+    """
+    _check_call(fn_or_source, args)
+    return executor_for().everywhere(fn_or_source, *args, **kwargs)
+
+
+def _submit(
+    executor: MiraiExecutor,
+    fn_or_source: "Callable[..., Any] | str",
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> MiraiFuture[Any]:
+    _check_call(fn_or_source, args)
+    if isinstance(fn_or_source, str):
+        return executor.submit_source(fn_or_source, **kwargs)
+    return executor.submit(fn_or_source, *args, **kwargs)
+
+
+def _check_call(fn_or_source: object, args: tuple[Any, ...]) -> None:
+    if isinstance(fn_or_source, str):
+        if args:
+            raise TypeError("code takes keyword arguments only: write mirai('f(x)', f=f, x=1)")
+    elif not callable(fn_or_source):
+        # `mirai(f(x))` has called f already; a daemon could not tell.
+        raise TypeError(
+            f"mirai() takes a function and its arguments, or code as a string: write mirai(f, x) "
+            f"or mirai('f(x)', f=f, x=x), not mirai(f(x)); got {fn_or_source!r:.60}"
+        )
