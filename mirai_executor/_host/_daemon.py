@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from mirai_executor import _wire
 from mirai_executor._arena import LateExchange, writable
 from mirai_executor._core import TaskId
-from mirai_executor._local import DaemonProcess, Relay, Spawner
+from mirai_executor._local import DaemonProcess, Forked, Relay, Spawner, misfit, other_package
 from mirai_executor._payload import NameEntry, Preparation, Sent
 from mirai_executor._transport import Link
 
@@ -44,16 +44,20 @@ class Daemon(abc.ABC):
         waits_to_send: Until the link can take more.
         has_greeted: Before that, it can have sent nothing that counts.
         slot: Its place among the others, counted from 1; 0 until it has one.
+        is_elsewhere: A keeper on another machine represents it.
         host: The name of its machine.
         command: What has started it, where that is known.
         max_tasks: Tasks after which it is to be let go; None leaves that to the host.
         idle_time: Seconds without a task after which it is to be let go; likewise.
+        cleanup: Whether it is to clean up after each task; likewise.
     """
 
+    is_elsewhere = False
     host = HOST_NAME
     command: tuple[str, ...] = ()
     max_tasks: int | None = None
     idle_time: float | None = None
+    cleanup: bool | None = None
 
     def __init__(self, link: Link, exchange: LateExchange | None = None) -> None:
         self.link = link
@@ -82,6 +86,28 @@ class Daemon(abc.ABC):
     def preparation(self) -> Preparation:
         """Return what it has to know of this process before it can read a call."""
         return Preparation.of_this_process(self.slot)
+
+    def misfit(self, hello: _wire.Hello) -> str:
+        """Return why nothing like it can work for this process; empty if it can.
+
+        Raises:
+            WireError: It cannot; others may.
+        """
+        if hello.protocol != _wire.PROTOCOL_VERSION:
+            raise _wire.WireError(other_package(hello))
+        return ""
+
+    def settle(self, _: Spawner) -> Forked | None:
+        """Note that it has been heard of, or has ended without; return the process it now has."""
+        return None
+
+    def accept(self, frame: _wire.Frame) -> tuple[TaskId, ...] | None:
+        """Take in a frame that only a keeper sends; return tasks that come back with it.
+
+        Raises:
+            WireError: It has no keeper, or keepers do not send such frames.
+        """
+        raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a daemon")
 
     # Sending
 
@@ -164,6 +190,13 @@ class Daemon(abc.ABC):
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """End the daemon, and all that its tasks have started."""
 
+    def give_up(self, signum: int = signal.SIGKILL) -> None:
+        """End it, and let nothing come in its place by itself."""
+        self.kill(signum)
+
+    def reap(self) -> None:  # noqa: B027 - what is elsewhere leaves nothing to collect
+        """Collect what is left of its process, if that was a child of this one."""
+
     @abc.abstractmethod
     def begun(self) -> tuple[TaskId, ...]:
         """Return the tasks that it had begun and not answered; it takes back all others."""
@@ -193,6 +226,14 @@ class LocalDaemon(DaemonProcess, Daemon):
     def __init__(self, spawner: Spawner, relay: Relay, store: Store) -> None:
         DaemonProcess.__init__(self, spawner, relay, store.exchange)
         Daemon.__init__(self, self.link, self.exchange)
+
+    def misfit(self, hello: _wire.Hello) -> str:
+        """Return why nothing like it can work for this process; empty if it can."""
+        return misfit(hello, self.command[0])
+
+    def settle(self, spawner: Spawner) -> Forked | None:
+        """Note that it has been heard of, or has ended without; return the process it now has."""
+        return spawner.settle(self.process)
 
     def take_back(self) -> tuple[TaskId, ...]:
         """Return the tasks that it has not begun, and never will."""

@@ -7,14 +7,13 @@ runs on the host thread.
 import functools
 import itertools
 import logging
-import math
 import selectors
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mirai_executor import _payload, _wire
 from mirai_executor._arena import ArenaError
@@ -33,13 +32,11 @@ from mirai_executor._core import (
 )
 from mirai_executor._forking import ServerLostError
 from mirai_executor._local import (
-    LOOK,
+    DeathWatch,
     Relay,
     Spawner,
     Stops,
     as_launch_error,
-    misfit,
-    other_package,
 )
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor.errors import LaunchError
@@ -49,14 +46,14 @@ from ._commands import Commands
 from ._daemon import HOST_NAME, Daemon, LocalDaemon, SentCall
 from ._losses import Losses
 from ._outcomes import decode_apart
-from ._remote import RemoteDaemon
 from ._store import Store
 
+if TYPE_CHECKING:
+    from ._remote import Heartbeat
+
 _LOG = logging.getLogger("mirai_executor")
-_LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
 _KEEP_WARM = 1.0  # seconds until memory for large buffers that is free is given back
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
-_MISSED = 4  # beats until a daemon elsewhere is taken for lost
 
 Post = Callable[[Callable[[], None]], None]
 
@@ -102,8 +99,7 @@ class Fleet:
     ) -> None:
         self._spawner = spawner
         self._terms = terms
-        self._heartbeat = terms.seconds
-        self._beat_at: float | None = None  # None while no daemon is elsewhere
+        self._heartbeat: Heartbeat | None = None  # None as long as no daemon has been elsewhere
         self._initializer = initializer
         self._cleanup = cleanup
         self._selector = selector
@@ -116,12 +112,10 @@ class Fleet:
         self._relay = Relay(aloud=spawner.output)
         self._daemons: dict[DaemonId, Daemon] = {}
         self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
-        self._patience: dict[DaemonId, float] = {}  # until when a daemon may take to end
-        self._unwatched: dict[DaemonId, LocalDaemon] = {}  # nothing will tell of their end
-        self._look_at = math.inf  # when it is looked for
+        self._deaths: DeathWatch[DaemonId] = DeathWatch(selector, self._bury)
         self._stops: Stops[tuple[DaemonId, TaskId]] = Stops()
         self.losses = Losses()
-        self._mild_signal: int | None = None
+        self._signal: int = signal.SIGKILL
         self._commands = Commands(selector, self._relay, self._on_command_failed)
         # How the last command has ended, if badly, and nobody has come since.
         self._command_error: LaunchError | None = None
@@ -145,22 +139,22 @@ class Fleet:
             self._post(lambda: self._listener.handle(DaemonLost(id_)))
             return
         self._watch(daemon.link.fileno(), functools.partial(self._on_link, id_))
-        if daemon.end_fd >= 0:
-            self._watch(daemon.end_fd, lambda: self._on_death(id_))
-        else:
-            self._unwatched[id_] = daemon  # until it has ended
-            self._look_at = time.monotonic() + LOOK
+        self._deaths.add(id_, daemon)
 
     def admit(self, link: Link, address: str) -> None:
         """Take on a daemon that has come by itself."""
+        with _registry.no_fork:
+            from ._remote import Heartbeat, RemoteDaemon  # which local daemons have no use for
+
         id_ = self._listener.adopt_daemon()
         self._command_error = None
         daemon = RemoteDaemon(link, address)
         self._daemons[id_] = daemon
         self._watch(link.fileno(), lambda: self._on_link(id_))
         self.send(id_, self._terms)
-        if self._beat_at is None:
-            self._beat_at = time.monotonic() + self._heartbeat
+        if self._heartbeat is None:
+            self._heartbeat = Heartbeat(self._terms.seconds, self.send, self._bury)
+        self._heartbeat.add(id_, daemon)
         # What came together with the last of the handshake is in the link already.
         self._post(lambda: self._on_link(id_))
 
@@ -223,7 +217,7 @@ class Fleet:
         if task not in daemon.sent and task != daemon.broadcast:
             return
         daemon.interrupt(task)
-        if isinstance(daemon, LocalDaemon):
+        if not daemon.is_elsewhere:  # else its keeper sees to it
             self._stops.add((id_, task), time.monotonic())
 
     def dismiss(self, id_: DaemonId, *, closing: bool = False) -> None:
@@ -241,15 +235,9 @@ class Fleet:
         daemon = self._daemons.get(id_)
         if daemon is None:
             return
-        if overdue and isinstance(daemon, RemoteDaemon):
-            daemon.give_up()
-        elif self._mild_signal is not None:
-            daemon.kill(self._mild_signal)
-        else:
-            daemon.kill()
-            if isinstance(daemon, LocalDaemon):
-                return
-        self._patience.setdefault(id_, time.monotonic() + _LINK_LOST)
+        end = daemon.give_up if overdue else daemon.kill
+        end(self._signal)
+        self._deaths.limit(id_, _LINK_LOST)
 
     def _drop(self, id_: DaemonId) -> None:
         """Forget a daemon that has no process yet."""
@@ -258,7 +246,7 @@ class Fleet:
 
     def use_signal(self, signum: int) -> None:
         """From now on, :meth:`kill` tries this signal before SIGKILL."""
-        self._mild_signal = None if signum == signal.SIGKILL else signum
+        self._signal = signum
 
     # What daemons do
 
@@ -306,23 +294,9 @@ class Fleet:
                 self._listener.handle(LeaveRequested(id_))
             case _wire.InitFailed():
                 self._on_initializer_failed(id_, daemon, frame)
-            case _ if isinstance(daemon, RemoteDaemon):
-                self._on_keepers_frame(id_, daemon, frame)
             case _:
-                raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a daemon")
-
-    def _on_keepers_frame(self, id_: DaemonId, daemon: RemoteDaemon, frame: _wire.Frame) -> None:
-        match frame:
-            case _wire.Joined():
-                daemon.join(frame)
-            case _wire.Beat():
-                pass  # that it has come is all it says
-            case _wire.Returned():
-                self._listener.handle(TasksReturned(id_, daemon.accept_returned(frame)))
-            case _wire.Ended():
-                daemon.note_end(frame)
-            case _:
-                raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a keeper")
+                if (tasks := daemon.accept(frame)) is not None:
+                    self._listener.handle(TasksReturned(id_, tasks))
 
     def _on_outcomes(self, id_: DaemonId, daemon: Daemon, frame: _wire.Outcomes) -> None:
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
@@ -341,27 +315,23 @@ class Fleet:
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
-        if isinstance(daemon, LocalDaemon):
-            self._settle(id_, daemon)
-            # Of those elsewhere, the handshake has seen to it that the versions fit.
-            if why := misfit(hello, daemon.command[0]):
-                self._refuse(id_, daemon, why)
-                return
-        elif hello.protocol != _wire.PROTOCOL_VERSION:
-            raise _wire.WireError(other_package(hello))
+        if (forked := daemon.settle(self._spawner)) is not None:
+            with _registry.no_fork:
+                self._deaths.replace(id_, forked)
+        if why := daemon.misfit(hello):
+            self._refuse(id_, daemon, why)
+            return
         daemon.has_greeted = True
         daemon.slot = self._free_slot()
         daemon.link.largest = sys.maxsize
-        cleanup = self._cleanup
-        if isinstance(daemon, RemoteDaemon) and daemon.cleanup is not None:
-            cleanup = daemon.cleanup
+        cleanup = self._cleanup if daemon.cleanup is None else daemon.cleanup
         setup = (daemon.preparation(), self._initializer, cleanup)
         if self._initializer is not None:
             daemon.note_names(self._initializer.names)
         self.send(id_, _wire.Init(_payload.encode_plain(setup)))
         self._launch_held()
 
-    def _refuse(self, id_: DaemonId, daemon: LocalDaemon, why: str) -> None:
+    def _refuse(self, id_: DaemonId, daemon: Daemon, why: str) -> None:
         """End a daemon that cannot work here, nor could any other of this interpreter."""
         self.losses.note_misfit(why, daemon)
         daemon.kill()
@@ -374,20 +344,6 @@ class Fleet:
         # Who may leave has no task any more, and its successor is here already.
         taken = {each.slot for each in daemons if not (each.is_dead or each.dismissed)}
         return next(slot for slot in itertools.count(1) if slot not in taken)
-
-    def _settle(self, id_: DaemonId, daemon: LocalDaemon) -> None:
-        """Watch the daemon itself, if the process that was started has become the fork server."""
-        if (process := self._spawner.settle(daemon.process)) is None:
-            return
-        self._selector.unregister(daemon.end_fd)
-        try:
-            with _registry.no_fork:
-                daemon.settle(process)
-        except OSError:  # nothing would tell of its end
-            daemon.kill()
-            self._post(lambda: self._on_death(id_))
-        else:
-            self._watch(daemon.end_fd, lambda: self._on_death(id_))
 
     def _launch_held(self) -> None:
         """Start those that have waited, now that there is a fork server, or will be none."""
@@ -402,7 +358,7 @@ class Fleet:
     ) -> None:
         cause = decode_apart(frame.payload)
         self.losses.note_initializer(cause, daemon)
-        if isinstance(daemon, RemoteDaemon):
+        if daemon.is_elsewhere:
             what = f"{type(cause).__name__}: {cause}"
             _LOG.warning(
                 "the initializer failed on %s, whose daemon leaves: %s", daemon.host, what
@@ -415,78 +371,29 @@ class Fleet:
     def _on_link_closed(self, id_: DaemonId, daemon: Daemon) -> None:
         daemon.link_is_closed = True
         daemon.link.leave(self._selector)
-        if daemon.is_dead or isinstance(daemon, RemoteDaemon):
-            self._bury(id_)
-        elif not daemon.dismissed:
-            # A task has closed its descriptors, or the process is about to end: wait a little.
-            self._patience[id_] = time.monotonic() + _LINK_LOST
-
-    def _on_death(self, id_: DaemonId) -> None:
-        daemon = self._daemons.get(id_)
-        if not isinstance(daemon, LocalDaemon) or daemon.is_dead:
-            return
-        daemon.is_dead = True
-        if daemon.end_fd >= 0:
-            self._selector.unregister(daemon.end_fd)
-        self._unwatched.pop(id_, None)
-        daemon.reap()
-        if daemon.link_is_closed or not daemon.has_greeted:
-            self._bury(id_)
-        else:
-            # A child of a task may hold the link open for ever: do not wait for its end alone.
-            self._patience[id_] = time.monotonic() + _LAST_FRAMES
+        self._deaths.note_link_closed(id_, None if daemon.dismissed else _LINK_LOST)
 
     def next_deadline(self) -> float:
         """Return when :meth:`expire` has something to do; infinite for never."""
-        first = math.inf if self._beat_at is None else self._beat_at
+        first = self._deaths.deadline
+        if self._heartbeat is not None:
+            first = min(first, self._heartbeat.deadline)
         if self._rest_at is not None:
             first = min(first, self._rest_at)
-        if self._unwatched:
-            first = min(first, self._look_at)
-        if self._patience or self._stops.asked:
-            first = min(first, *self._patience.values(), *self._stops.deadlines())
+        if self._stops.asked:
+            first = min(first, *self._stops.deadlines())
         return first
 
     def expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
-        if self._unwatched and self._look_at <= now:
-            self._look_at = now + LOOK
-            self._look()
-        for id_ in [id_ for id_, deadline in self._patience.items() if deadline <= now]:
-            del self._patience[id_]
-            daemon = self._daemons.get(id_)
-            if daemon is None:
-                continue
-            if daemon.is_dead or isinstance(daemon, RemoteDaemon):
-                self._bury(id_)
-            else:
-                daemon.kill()
+        if self._deaths.deadline <= now:
+            self._deaths.expire(now)
         if self._stops.asked:
             self._stops.insist(now, lambda stop: self._insist(*stop))
-        if self._beat_at is not None and self._beat_at <= now:
-            self._beat(now)
+        if self._heartbeat is not None and self._heartbeat.deadline <= now:
+            self._heartbeat.beat(now)
         if self._rest_at is not None and self._rest_at <= now:
             self._rest(now)
-
-    def _look(self) -> None:
-        for id_ in [id_ for id_, daemon in self._unwatched.items() if daemon.has_ended()]:
-            self._on_death(id_)
-
-    def _beat(self, now: float) -> None:
-        """Give daemons elsewhere a sign of life, and take those for lost that gave none."""
-        elsewhere = [(i, d) for i, d in self._daemons.items() if isinstance(d, RemoteDaemon)]
-        for id_, daemon in elsewhere:
-            if daemon.has_been_silent(now, _MISSED * self._heartbeat):
-                _LOG.warning(
-                    "daemon %d on %s has sent nothing for %.3g s: considered lost",
-                    daemon.pid,
-                    daemon.host,
-                    _MISSED * self._heartbeat,
-                )
-                self._bury(id_)
-            elif not daemon.waits_to_send:  # what is on its way will do
-                self.send(id_, _wire.Beat())
-        self._beat_at = now + self._heartbeat if elsewhere else None
 
     def rest_later(self) -> None:
         """Give memory back once no large buffer has come or gone for a while."""
@@ -518,9 +425,10 @@ class Fleet:
             self._take_frames(id_, daemon)
             daemon.link.leave(self._selector)
         del self._daemons[id_]
-        self._patience.pop(id_, None)
-        if isinstance(daemon, LocalDaemon):
-            self._spawner.settle(daemon.process)  # if it has never been heard of
+        self._deaths.remove(id_)
+        if self._heartbeat is not None:
+            self._heartbeat.remove(id_)
+        daemon.settle(self._spawner)  # if it has never been heard of
         begun = daemon.begun()
         with _registry.no_fork:
             stderr = daemon.close()
@@ -564,15 +472,20 @@ class Fleet:
         """Leave nothing behind; there are daemons left only if the host thread has failed."""
         for daemon in self._daemons.values():
             daemon.kill()
-            if isinstance(daemon, LocalDaemon):
-                daemon.reap()
+            daemon.reap()
             with _registry.no_fork:
                 daemon.close()
         self._daemons.clear()
         self._commands.close()
         self._spawner.close()
         self._relay.close()
-        del self._listener, self._post, self._commands  # which refer to this
+        del (
+            self._listener,
+            self._post,
+            self._commands,
+            self._deaths,
+            self._heartbeat,
+        )  # which refer to this
 
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""

@@ -8,7 +8,6 @@ from mirai_executor._local import another, describe_exit, last_words
 from mirai_executor.errors import DaemonLostError, LaunchError
 
 from ._daemon import Daemon
-from ._remote import RemoteDaemon
 
 __all__ = ["Losses"]
 
@@ -44,7 +43,7 @@ class Losses:
 
     def note_initializer(self, cause: BaseException, daemon: Daemon) -> None:
         """Keep what an initializer has raised."""
-        where = f" on {daemon.host}" if isinstance(daemon, RemoteDaemon) else ""
+        where = f" on {daemon.host}" if daemon.is_elsewhere else ""
         self.why_none = LaunchError(
             f"the initializer failed{where}: {type(cause).__name__}: {cause}",
             command=daemon.command,
@@ -85,5 +84,5 @@ def _is_too_old(stderr: str) -> str:
 
 def _describe_end(daemon: Daemon) -> str:
     if daemon.exitcode is None:
-        return "lost its connection" if isinstance(daemon, RemoteDaemon) else "ended"
+        return "lost its connection" if daemon.is_elsewhere else "ended"
     return describe_exit(daemon.exitcode)

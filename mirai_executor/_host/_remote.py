@@ -1,17 +1,23 @@
-"""One daemon elsewhere, as its host sees it: a link to its keeper, who does what cannot wait."""
+"""Daemons elsewhere, as their host sees them: links to keepers, who do what cannot wait."""
 
 import contextlib
+import logging
+import math
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from mirai_executor import _wire
-from mirai_executor._core import TaskId
+from mirai_executor._core import DaemonId, TaskId
 from mirai_executor._payload import Preparation
 from mirai_executor._transport import Link, LinkClosedError
 
 from ._daemon import Daemon
 
-__all__ = ["RemoteDaemon"]
+__all__ = ["Heartbeat", "RemoteDaemon"]
+
+_LOG = logging.getLogger("mirai_executor")
+_MISSED = 4  # beats until a daemon elsewhere is taken for lost
 
 _BEFORE_HELLO = 1 << 16  # bytes: of these frames, only an early end says more than its name
 
@@ -24,12 +30,13 @@ class RemoteDaemon(Daemon):
         address: Where that comes from.
     """
 
+    is_elsewhere = True
+
     def __init__(self, link: Link, address: str) -> None:
         super().__init__(link)
         # A length that was changed on its way would have the host wait for a frame without end.
         link.largest = _BEFORE_HELLO
         self.host = address  # until it says its name
-        self.cleanup: bool | None = None  # whether it has to clean up; None: as the host likes
         self._pid = 0
         self._issued = 0  # tasks that were ever sent
         self._end: _wire.Ended | None = None
@@ -49,14 +56,24 @@ class RemoteDaemon(Daemon):
         """Return what it has to know of this process before it can read a call."""
         return Preparation.of_this_process(self.slot).elsewhere()
 
-    def join(self, frame: _wire.Joined) -> None:
-        """Note what its keeper says of it."""
+    def accept(self, frame: _wire.Frame) -> tuple[TaskId, ...] | None:
+        """Take in a frame of its keeper; return tasks that come back with it."""
+        match frame:
+            case _wire.Joined():
+                self._join(frame)
+            case _wire.Beat():
+                pass  # that it has come is all it says
+            case _wire.Returned():
+                return self._accept_returned(frame)
+            case _wire.Ended():
+                self._end = frame
+            case _:
+                raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a keeper")
+        return None
+
+    def _join(self, frame: _wire.Joined) -> None:
         self._pid, self.host, self.cleanup = frame.pid, frame.host, frame.cleanup
         self.max_tasks, self.idle_time = frame.max_tasks, frame.idle_time
-
-    def note_end(self, frame: _wire.Ended) -> None:
-        """Note how it has ended."""
-        self._end = frame
 
     def has_been_silent(self, now: float, patience: float) -> bool:
         """Tell whether nothing has come for so many seconds; to be asked more often than that."""
@@ -80,8 +97,7 @@ class RemoteDaemon(Daemon):
         """Have its keeper return the tasks that it has not begun."""
         self._tell(_wire.Recall())
 
-    def accept_returned(self, frame: _wire.Returned) -> tuple[TaskId, ...]:
-        """Note tasks that it has not begun; return them."""
+    def _accept_returned(self, frame: _wire.Returned) -> tuple[TaskId, ...]:
         tasks = tuple(TaskId(task) for task in frame.tasks)
         for task in tasks:
             self.sent.pop(task, None)
@@ -91,7 +107,7 @@ class RemoteDaemon(Daemon):
         """Have its keeper end it."""
         self._tell(_wire.Kill(signum))
 
-    def give_up(self) -> None:
+    def give_up(self, _: int = signal.SIGKILL) -> None:
         """Have its keeper end it, and start no other in its place."""
         self._tell(_wire.Kill(signal.SIGKILL, overdue=True))
 
@@ -118,3 +134,55 @@ class RemoteDaemon(Daemon):
 
     def forget(self) -> None:
         """In a forked child: nothing, as links close themselves there."""
+
+
+class Heartbeat:
+    """Gives daemons elsewhere a sign of life, and takes those for lost that give none.
+
+    Args:
+        seconds: Between two signs.
+        send: Sends a daemon a frame.
+        on_lost: Is called for a daemon that has been silent for too long.
+
+    Attributes:
+        deadline: When :meth:`beat` is due; infinite while no daemon is elsewhere.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        send: Callable[[DaemonId, _wire.Frame], None],
+        on_lost: Callable[[DaemonId], None],
+    ) -> None:
+        self._seconds = seconds
+        self._send = send
+        self._on_lost = on_lost
+        self._daemons: dict[DaemonId, RemoteDaemon] = {}
+        self.deadline = math.inf
+
+    def add(self, id_: DaemonId, daemon: RemoteDaemon) -> None:
+        """Listen to one more."""
+        self._daemons[id_] = daemon
+        if self.deadline == math.inf:
+            self.deadline = time.monotonic() + self._seconds
+
+    def remove(self, id_: DaemonId) -> None:
+        """Forget one that is lost."""
+        self._daemons.pop(id_, None)
+
+    def beat(self, now: float) -> None:
+        """Give all a sign, and look for theirs."""
+        patience = _MISSED * self._seconds
+        elsewhere = list(self._daemons.items())
+        for id_, daemon in elsewhere:
+            if daemon.has_been_silent(now, patience):
+                _LOG.warning(
+                    "daemon %d on %s has sent nothing for %.3g s: considered lost",
+                    daemon.pid,
+                    daemon.host,
+                    patience,
+                )
+                self._on_lost(id_)
+            elif not daemon.waits_to_send:  # what is on its way will do
+                self._send(id_, _wire.Beat())
+        self.deadline = now + self._seconds if elsewhere else math.inf

@@ -12,7 +12,7 @@ from mirai_executor._lazily import door
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._deaths import LOOK, has_ended, has_pidfds, watch
+    from ._deaths import LAST_FRAMES, DeathWatch, has_ended, has_pidfds, watch
     from ._ends import another, as_launch_error, describe_exit, last_words, misfit, other_package
     from ._forkserver import Forked
     from ._process import DaemonProcess, end_group
@@ -23,7 +23,7 @@ else:
     __getattr__ = door(
         __name__,
         {
-            "_deaths": ("LOOK", "has_ended", "has_pidfds", "watch"),
+            "_deaths": ("LAST_FRAMES", "DeathWatch", "has_ended", "has_pidfds", "watch"),
             "_ends": (
                 "another",
                 "as_launch_error",
@@ -41,8 +41,9 @@ else:
     )
 
 __all__ = [
-    "LOOK",
+    "LAST_FRAMES",
     "DaemonProcess",
+    "DeathWatch",
     "Forked",
     "Process",
     "Relay",

@@ -54,6 +54,7 @@ class DaemonProcess:
         exchange: Shares memory with it; None where nothing can.
         is_dead: It has ended; what it had sent may still come.
         link_is_closed: Nothing more will come.
+        has_greeted: Before that, it can have sent nothing that counts.
         command: What has started it.
         end_fd: A descriptor that is readable once it has ended; -1 where nothing can tell.
 
@@ -65,7 +66,7 @@ class DaemonProcess:
     def __init__(
         self, spawner: Spawner, relay: Relay, open_exchange: OpenExchange | None = None
     ) -> None:
-        self.is_dead = self.link_is_closed = False
+        self.is_dead = self.link_is_closed = self.has_greeted = False
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fds = _open_link(ours, theirs)
             lifeline_fd, self.lifeline = os.pipe()
@@ -116,11 +117,6 @@ class DaemonProcess:
         """How it has ended, as ``subprocess`` says it; None while it lives."""
         return self.process.returncode
 
-    @property
-    def must_be_looked_at(self) -> bool:
-        """Whether nothing tells of its end."""
-        return self.end_fd < 0 and not self.is_dead
-
     def has_ended(self) -> bool:
         """Tell whether it has ended; its number stays its own."""
         return has_ended(self.process)
@@ -147,7 +143,7 @@ class DaemonProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 send(self.pid, signum)
 
-    def settle(self, process: Forked) -> None:
+    def replace(self, process: Forked) -> None:
         """Take another process for the daemon's: the one that was started has forked it.
 
         Raises:

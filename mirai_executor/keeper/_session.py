@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
-from mirai_executor._local import LOOK, DaemonProcess, Relay, Spawner, Stops
+from mirai_executor._local import LAST_FRAMES, DaemonProcess, DeathWatch, Relay, Spawner, Stops
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._waiting import LONGEST
 from mirai_executor.launchers import LocalLauncher
@@ -24,7 +24,6 @@ from ._output import Output
 
 __all__ = ["End", "Session"]
 
-_LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
 _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
 _MISSED = 12  # beats until the host is taken for lost: it may be busy in code that holds its lock
@@ -66,8 +65,8 @@ class Session:
         self._daemon = self._start()
         self._watch(self._link, self._on_host)
         self._watch(self._daemon.link, self._on_daemon)
-        if self._daemon.end_fd >= 0:
-            self._selector.register(self._daemon.end_fd, selectors.EVENT_READ, self._on_death)
+        self._deaths: DeathWatch[None] = DeathWatch(self._selector, lambda _: self._report_end())
+        self._deaths.add(None, self._daemon)  # the only one
         now = time.monotonic()
         self._end: End | None = None
         self._is_leaving = False  # the host has let the daemon go
@@ -83,7 +82,6 @@ class Session:
         self._next_beat = now + _FIRST_BEAT
         self._silent_since = now
         self._end_at = end_at
-        self._dead_until: float | None = None  # its last frames may come until then
         self._is_closed = False  # nothing of the daemon is left
 
     def _start(self) -> DaemonProcess:
@@ -231,12 +229,10 @@ class Session:
         except LinkClosedError:
             self._daemon.link.leave(self._selector)
             self._daemon.link_is_closed = True
-            if self._daemon.is_dead:
-                self._report_end()
-            else:
-                self._dead_until = time.monotonic() + _LAST_FRAMES
+            self._deaths.note_link_closed(None, LAST_FRAMES)
 
     def _on_daemon_frame(self, data: bytes | bytearray | memoryview) -> None:
+        self._daemon.has_greeted = True
         self._output.pass_on()  # what tasks print appears before they end
         if count := _wire.count_outcomes(data):
             self._open -= count
@@ -260,19 +256,6 @@ class Session:
         if not self._wants_to_leave:
             self._wants_to_leave = True
             self._say(_wire.Leaving())
-
-    def _on_death(self) -> None:
-        if self._daemon.is_dead:
-            return
-        self._daemon.is_dead = True
-        if self._daemon.end_fd >= 0:
-            self._selector.unregister(self._daemon.end_fd)
-        self._daemon.reap()
-        if self._daemon.link_is_closed:
-            self._report_end()
-        else:
-            # A child of a task may hold the link open for ever: do not wait for its end alone.
-            self._dead_until = time.monotonic() + _LAST_FRAMES
 
     def _report_end(self) -> None:
         """Tell the host how the daemon has ended."""
@@ -307,10 +290,7 @@ class Session:
     def _deadlines(self) -> Iterable[float]:
         yield self._next_beat
         yield from self._stops.deadlines()
-        if self._dead_until is not None:
-            yield self._dead_until
-        if self._daemon.must_be_looked_at:
-            yield time.monotonic() + LOOK
+        yield self._deaths.deadline
         if not self._wants_to_leave:
             yield self._end_at  # never, perhaps
 
@@ -321,14 +301,8 @@ class Session:
         if self._next_beat <= now:
             self._on_beat(now)
         self._stops.insist(now, self._insist)
-        if self._daemon.must_be_looked_at and self._daemon.has_ended():
-            self._on_death()
-        if self._dead_until is not None and self._dead_until <= now:
-            self._dead_until = None
-            if self._daemon.is_dead:
-                self._report_end()
-            else:
-                self._daemon.kill()  # it cannot be reached any more
+        if self._deaths.deadline <= now:
+            self._deaths.expire(now)
         if self._end_at <= now:
             self._ask_to_leave()
 
