@@ -15,6 +15,6 @@ from ._settings import Entrance, Limits, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._loop import HostView as HostView
+    from ._questions import HostView as HostView
 
 __all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "Share", "is_exiting"]

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from mirai_executor._core import DaemonId, ScalePolicy
 
     from ._daemon import LocalDaemon
-    from ._loop import HostView
     from ._outcomes import OpenFuture
+    from ._questions import HostView
     from ._settings import Settings
 
 __all__ = ["Host", "Share", "is_exiting"]
@@ -235,7 +235,7 @@ class Host(HostThread):
         """
         kept = tuple(processes)
         try:
-            self._ask(lambda loop: loop.expect_daemons(count, kept, stay=stay))
+            self._ask(lambda loop: loop.elsewhere.expect_daemons(count, kept, stay=stay))
         except BaseException:
             from mirai_executor.launchers import stop
 
@@ -245,7 +245,7 @@ class Host(HostThread):
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""
-        self._put(lambda: self._with_loop(lambda loop: loop.fail_launch(error)))
+        self._put(lambda: self._with_loop(lambda loop: loop.elsewhere.fail_launch(error)))
 
     def adapt(self, policy: ScalePolicy, launch: Callable[[int], object]) -> None:
         """From now on, ask for daemons as there is work for them.
@@ -264,7 +264,9 @@ class Host(HostThread):
             except LaunchError as error:
                 failure = error
                 self._put(
-                    lambda: self._with_loop(lambda loop: loop.refuse(scaler, count, failure))
+                    lambda: self._with_loop(
+                        lambda loop: loop.elsewhere.refuse(scaler, count, failure)
+                    )
                 )
             except RuntimeError:
                 pass  # the executor was shut down in the meantime
@@ -273,7 +275,7 @@ class Host(HostThread):
             # A scheduler takes its time, and this thread has none.
             threading.Thread(target=run, args=(count,), name="mirai-launch", daemon=True).start()
 
-        self._put(lambda: self._with_loop(lambda loop: loop.adapt(scaler, launch_soon)))
+        self._put(lambda: self._with_loop(lambda loop: loop.elsewhere.adapt(scaler, launch_soon)))
 
     @property
     def connections(self) -> int:
@@ -340,7 +342,7 @@ class Host(HostThread):
     def close_entrance(self) -> None:
         """Let no daemon in any more. Returns at once."""
         if self._has_started and self._settings.entrance is not None:
-            self._put(lambda: self._with_loop(lambda loop: loop.close_entrance()))
+            self._put(lambda: self._with_loop(lambda loop: loop.elsewhere.close_soon()))
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Send every daemon a signal, cancel what is queued, and end. Returns at once.

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from mirai_executor import _payload
     from mirai_executor._local import Spawner
 
-    from ._loop import HostView, Item, Loop
+    from ._loop import Item, Loop
     from ._open_task import OpenTask
+    from ._questions import HostView
     from ._settings import Entrance, Settings
 
 __all__ = ["HostThread"]

@@ -16,11 +16,8 @@ half done: an append to the inbox happens or it does not.
 from __future__ import annotations
 
 import collections
-import functools
-import logging
 import math
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, assert_never
@@ -32,80 +29,49 @@ from mirai_executor._core import (
     CancelRequested,
     Command,
     DaemonId,
-    DaemonsAdded,
     DaemonsRequested,
-    DaemonState,
     DismissDaemon,
     Dispatcher,
-    EntranceClosed,
     Event,
     EverywhereRequested,
     FailBroadcast,
     FailTask,
-    Failure,
     ForgetBroadcast,
     InterruptBroadcast,
     InterruptTask,
     KillDaemon,
     KillRequested,
     LaunchDaemon,
-    LaunchFailed,
     Policy,
     RecallTasks,
     ResolveTasks,
-    ResultsArrived,
     SendBroadcast,
     SendTasks,
-    SurplusFound,
     TaskId,
-    TaskSubmitted,
 )
 from mirai_executor._local import Spawner
-from mirai_executor._record import Record
 from mirai_executor._waiting import Answer
-from mirai_executor.errors import LaunchError, TaskTimeoutError
+from mirai_executor.errors import LaunchError
 
+from . import _registry
 from ._daemon import LocalDaemon
-from ._elastic import Elastic
 from ._fleet import Fleet
 from ._open_task import OpenTask
-from ._outcomes import Ended, OpenFuture, decode_error, resolve, resolve_all, set_exception
+from ._outcomes import OpenFuture, set_exception
 from ._poller import Poller
+from ._questions import HostView, ReadyQuestions, picture
 from ._store import Store
+from ._tasks import OpenTasks, results_of
 
 if TYPE_CHECKING:
-    from mirai_executor._core import Load, Scaler
-
-    from ._door import Door
+    from ._broadcasts import Broadcasts
+    from ._elsewhere import Elsewhere
     from ._settings import Entrance, Limits
 
-_LOG = logging.getLogger("mirai_executor")
 _BATCH = 256  # items of the inbox between two looks at the links
 _NO_OUTCOMES: Mapping[TaskId, _wire.WireOutcome] = {}
 
-
 F = TypeVar("F", bound=OpenFuture)
-
-
-class DaemonRow(Record):
-    """One daemon in :class:`HostView`."""
-
-    pid: int
-    host: str
-    state: str
-    tasks: int
-
-
-class HostView(Record):
-    """What :meth:`Loop.view` saw."""
-
-    awaiting: int
-    executing: int
-    completed: int
-    connections: int
-    cumulative: int
-    daemons: tuple[DaemonRow, ...]
-    refused: int = 0
 
 
 Item = Event | OpenTask | Callable[[], None]
@@ -147,24 +113,27 @@ class Loop:
         self._inbox = inbox
         self._store = store
         self._dispatcher = Dispatcher(policy)
-        self._open: dict[TaskId, OpenTask] = {}
-        self._broadcasts: dict[BroadcastId, tuple[_payload.Call, Limits]] = {}
-        self._broadcast_futures: dict[tuple[DaemonId, BroadcastId], OpenFuture] = {}
-        self._awaiting_ready: list[tuple[int, Answer[None]]] = []
         # Futures to resolve, which runs callbacks of the user: after every send is out.
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
         self._fleet = Fleet(
             spawner, initializer, cleanup, self.poller.selector, self, self._post, store, terms
         )
-        self._door: Door | None = None
-        self._start_timeout = policy.start_timeout
-        self._closes_at: float | None = None  # the door, at the latest
+        self._awaiting = ReadyQuestions(self._dispatcher, self._fleet.losses.launch_error)
+        self._tasks = OpenTasks(self._fleet, store, inbox.append, self._ended.append)
+        self._broadcasts: Broadcasts | None = None  # until somebody calls everywhere()
+        self._elsewhere: Elsewhere | None = None
         if entrance is not None:
-            from ._door import Door  # certificates and TLS, which local daemons have no use for
+            from ._elsewhere import Elsewhere  # with TLS, which local daemons have no use for
 
-            self._door = Door(entrance, self.poller.selector, self._fleet.admit)
-        self._elastic: Elastic | None = None  # until somebody calls adapt()
+            self._elsewhere = Elsewhere(
+                entrance,
+                self.poller.selector,
+                self._fleet,
+                self._dispatcher,
+                self.handle,
+                policy.start_timeout,
+            )
 
     # For other threads
 
@@ -173,9 +142,15 @@ class Loop:
         return self._fleet.losses.launch_error()
 
     @property
+    def elsewhere(self) -> Elsewhere:
+        """What it does about daemons that come by themselves; only with an entrance."""
+        assert self._elsewhere is not None
+        return self._elsewhere
+
+    @property
     def is_idle(self) -> bool:
         """Whether no task is on its way; from any thread."""
-        return not self._open
+        return not self._tasks.open
 
     def _post(self, callback: Callable[[], None]) -> None:
         # Where this thread has failed, the daemons that it is about are gone.
@@ -199,14 +174,14 @@ class Loop:
     def _turn(self) -> None:
         deadline = self._next_deadline()
         # Last: a thread that is woken here needs the GIL, which is free once this one sleeps.
-        if self._ended or self._awaiting_ready:
+        if self._ended or self._awaiting.questions:
             self._resolve_ended()
             if self._inbox:  # what callbacks have submitted is sent before this thread sleeps
                 self._take_in(min(len(self._inbox), _BATCH))
                 deadline = -math.inf if self._ended else self._next_deadline()
             if self._dispatcher.is_finished and not self._inbox:
                 return  # there is nothing left to wait for
-        if ready := self.poller.wait(len(self._open), deadline):
+        if ready := self.poller.wait(len(self._tasks.open), deadline):
             _call(ready)
         if self._inbox:
             self._take_in(min(len(self._inbox), _BATCH))
@@ -215,43 +190,24 @@ class Loop:
             # This thread may have waited for the GIL: what has come in the meantime is not late.
             _call(self.poller.look())
             self._expire(time.monotonic())
-        if self._closes_at is not None:
-            self._close_unless_awaited(self._closes_at <= time.monotonic())
+        if self._elsewhere is not None:
+            self._elsewhere.look()
 
     def _next_deadline(self) -> float:
         """Return when :meth:`_expire` has something to do, if nothing comes before."""
         deadline = self._dispatcher.next_deadline()
         first = min(math.inf if deadline is None else deadline, self._fleet.next_deadline())
-        if self._door is not None:
-            first = min([first, *self._door.deadlines()])
-        if self._elastic is not None:
-            first = min(first, self._elastic.look_at)
-        return first if self._closes_at is None else min(first, self._closes_at)
+        return first if self._elsewhere is None else min(first, self._elsewhere.next_deadline())
 
     def _expire(self, now: float) -> None:
         """Do what has to be done because time has passed."""
         commands = self._dispatcher.expire(now)
-        in_vain = [c for c in commands if type(c) is FailTask and c.failure is Failure.BROKEN]
-        if in_vain:
-            self._say_what_waited(len(in_vain))
+        if self._elsewhere is not None:
+            self._elsewhere.note_in_vain(commands)
         self._carry_out(commands)
         self._fleet.expire(now)
-        if self._door is not None:
-            self._door.expire(now)
-        if self._elastic is not None:
-            self._elastic.expire(now)
-
-    def _say_what_waited(self, count: int) -> None:
-        """Report tasks that fail because no daemon has come for them."""
-        seconds, losses = self._start_timeout, self._fleet.losses
-        if losses.why_none is None:
-            losses.why_none = LaunchError(f"no daemon has connected for {seconds:g} s")
-        _LOG.warning(
-            "%d tasks fail after they have waited for a daemon for the last %g s: %s",
-            count,
-            seconds,
-            losses.why_none,
-        )
+        if self._elsewhere is not None:
+            self._elsewhere.expire(now)
 
     def _take_in(self, count: int) -> None:
         """Take so many items in, with submissions that follow each other as one."""
@@ -259,29 +215,22 @@ class Loop:
         for _ in range(count):
             item = self._inbox.popleft()
             if isinstance(item, OpenTask):
-                id_, _, limits, kind, _, _, _ = item
-                self._open[id_] = item  # in place before the event that names it
-                fields = (id_, limits.timeout, limits.run_timeout, limits.retries, kind)
-                # At a third of the cost of TaskSubmitted(...).
-                submitted.append(tuple.__new__(TaskSubmitted, fields))
+                submitted.append(self._tasks.add(item))
                 continue
             # What comes next may be a shutdown: tasks before it that can start, have started.
-            self._handle_all(submitted)
+            self.handle(*submitted)
             submitted = []
             if callable(item):
                 item()
                 self._resolve_ended()
             else:
                 self.handle(item)
-        self._handle_all(submitted)
+        self.handle(*submitted)
 
-    def _handle_all(self, events: list[Event]) -> None:
+    def handle(self, *events: Event) -> None:
+        """Have the dispatcher decide about what has happened at once, and do it."""
         if events:
             self._carry_out(self._dispatcher.handle_all(events, time.monotonic()))
-
-    def handle(self, event: Event) -> None:
-        """Have the dispatcher decide about an event, and do it."""
-        self._carry_out(self._dispatcher.handle(event, time.monotonic()))
 
     def adopt_daemon(self) -> DaemonId:
         """Expect a daemon that has come by itself."""
@@ -289,20 +238,12 @@ class Loop:
 
     def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
         """Take in how tasks have ended at a daemon."""
-        by_task: dict[TaskId, _wire.WireOutcome] = {}
-        seconds: dict[TaskId, float | None] = {}
-        leaving = False
-        for outcome in outcomes:
-            task: TaskId = outcome.task  # type: ignore[assignment]  # TaskId(...) takes its time
-            by_task[task] = outcome
-            seconds[task] = outcome.nanoseconds * 1e-9 or None
-            leaving = leaving or outcome.leaving
-        event = ResultsArrived(daemon, seconds, leaving)
-        self._carry_out(self._dispatcher.handle(event, time.monotonic()), by_task)
+        event, by_task = results_of(daemon, outcomes)
+        self._carry_out(self._dispatcher.handle_all((event,), time.monotonic()), by_task)
 
     def on_broadcast_answered(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
         """Take in what ``everywhere`` led to at a daemon."""
-        self._resolve_broadcast(event, outcome)
+        self._its_broadcasts().resolve(event, outcome)
         self.handle(event)
 
     def _carry_out(
@@ -320,17 +261,17 @@ class Loop:
         for command in commands:
             match command:  # the most frequent ones first
                 case SendTasks():
-                    self._send_tasks(command)
+                    self._tasks.send(command)
                 case ResolveTasks():
-                    self._resolve(command, outcomes)
+                    self._tasks.resolve(command, outcomes)
                 case FailTask():
-                    self._fail(command)
+                    self._tasks.fail(command)
                 case SendBroadcast() | FailBroadcast() | InterruptBroadcast() | ForgetBroadcast():
-                    self._carry_out_broadcast(command)
+                    self._its_broadcasts().carry_out(command)
                 case _:
                     self._carry_out_at_daemon(command)
-        if self._elastic is not None:
-            self._elastic.look_soon()
+        if self._elsewhere is not None:
+            self._elsewhere.look_soon()
 
     def _carry_out_at_daemon(
         self, command: RecallTasks | InterruptTask | LaunchDaemon | KillDaemon | DismissDaemon
@@ -352,61 +293,8 @@ class Loop:
     def _resolve_ended(self) -> None:
         while self._ended:
             self._ended.popleft()()
-        if self._awaiting_ready:
-            self._tell_ready()
-
-    # Tasks
-
-    def _send_tasks(self, command: SendTasks) -> None:
-        calls = []
-        for id_ in command.tasks:
-            _, future, _, _, blob, names, buffers = self._open[id_]
-            if future.start():
-                calls.append((id_, blob, names, buffers))
-            else:  # cancelled a moment ago: as good as answered
-                self._inbox.append(ResultsArrived(command.daemon, {id_: None}))
-        if calls:
-            self._fleet.send_tasks(command.daemon, calls)
-
-    def _resolve(
-        self, command: ResolveTasks, outcomes: Mapping[TaskId, _wire.WireOutcome]
-    ) -> None:
-        ended: Ended = collections.deque()
-        pop, outcome_of = self._open.pop, outcomes.get
-        for id_ in command.tasks:
-            task = pop(id_)
-            if task.buffers:
-                self._let_go(task)
-            ended.append((task.future, outcome_of(id_)))
-        self._ended.append(functools.partial(resolve_all, ended))
-
-    def _fail(self, command: FailTask) -> None:
-        task = self._open.pop(command.task)
-        if task.buffers:
-            self._let_go(task)
-        if command.failure is Failure.CANCELLED:
-            self._ended.append(task.future.end_cancelled)
-            return
-        error = self._error_of(command, task)
-        self._ended.append(lambda: set_exception(task.future, error))
-
-    def _let_go(self, task: OpenTask) -> None:
-        self._store.let_go(task.buffers)
-        self._fleet.rest_later()
-
-    def _error_of(self, command: FailTask, task: OpenTask) -> Exception:
-        name, limits = f"task {command.task}", task.limits
-        if command.failure is Failure.TIMED_OUT:
-            return TaskTimeoutError(
-                f"{name} timed out: not finished {limits.timeout} s after submission"
-            )
-        if command.failure is Failure.RUN_TIMED_OUT:
-            return TaskTimeoutError(
-                f"{name} timed out: it ran for more than {limits.run_timeout} s"
-            )
-        if command.failure is Failure.DAEMON_LOST and command.daemon is not None:
-            return self._fleet.losses.lost_error(command.daemon, f"while it ran {name}")
-        return self._fleet.losses.launch_error()
+        if self._awaiting.questions:
+            self._awaiting.answer()
 
     # Broadcasts
 
@@ -419,79 +307,21 @@ class Loop:
         new_future: Callable[[DaemonId], F],
     ) -> list[F]:
         """Run a call once on every daemon, now and later; return a future for each of now."""
-        self._broadcasts[id_] = call, limits
         event = EverywhereRequested(id_, sets, limits.timeout, limits.run_timeout)
         commands = self._dispatcher.handle(event, time.monotonic())
-        futures = []
-        for daemon in self._dispatcher.targets_of(id_):
-            future = new_future(daemon)
-            self._broadcast_futures[daemon, id_] = future
-            futures.append(future)
+        futures = self._its_broadcasts().add(id_, call, limits, new_future)
         self._carry_out(commands)
         return futures
 
-    def _carry_out_broadcast(
-        self, command: SendBroadcast | FailBroadcast | InterruptBroadcast | ForgetBroadcast
-    ) -> None:
-        match command:
-            case SendBroadcast():
-                self._send_broadcast(command)
-            case FailBroadcast():
-                self._fail_broadcast(command)
-            case InterruptBroadcast(daemon, broadcast):
-                # Their numbers are one sequence: to a daemon, it is a task like others.
-                self._fleet.interrupt(daemon, TaskId(broadcast))
-            case ForgetBroadcast(broadcast):
-                del self._broadcasts[broadcast]
-            case _:
-                assert_never(command)
+    def _its_broadcasts(self) -> Broadcasts:
+        if self._broadcasts is None:
+            with _registry.no_fork:
+                from ._broadcasts import Broadcasts  # few ever call everywhere()
 
-    def _send_broadcast(self, command: SendBroadcast) -> None:
-        future = self._broadcast_futures.get((command.daemon, command.broadcast))
-        if future is not None and not future.start():  # cancelled a moment ago
-            self._inbox.append(BroadcastAnswered(command.daemon, command.broadcast))
-            return
-        call, _ = self._broadcasts[command.broadcast]
-        self._fleet.send_broadcast(command.daemon, command.broadcast, call)
-
-    def _resolve_broadcast(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
-        future = self._broadcast_futures.pop((event.daemon, event.broadcast), None)
-        if future is not None:
-            self._ended.append(lambda: resolve(future, outcome))
-        elif outcome.status is not _wire.Status.VALUE and not self._dispatcher.is_stopping(
-            event.daemon, event.broadcast
-        ):
-            error = decode_error(outcome.payload)
-            _LOG.warning("everywhere() failed on a daemon that joined later", exc_info=error)
-
-    def _fail_broadcast(self, command: FailBroadcast) -> None:
-        future = self._broadcast_futures.pop((command.daemon, command.broadcast), None)
-        if command.failure in (Failure.TIMED_OUT, Failure.RUN_TIMED_OUT):
-            self._time_out_broadcast(command, future)
-            return
-        if future is None:
-            return
-        if command.failure is Failure.CANCELLED:
-            self._ended.append(future.end_cancelled)
-            return
-        if not self._fleet.losses.is_lost(command.daemon):  # it was dropped by a shutdown
-            self._ended.append(future.end_cancelled)
-            return
-        error = self._fleet.losses.lost_error(
-            command.daemon, "before it had finished everywhere()"
-        )
-        self._ended.append(lambda: set_exception(future, error))
-
-    def _time_out_broadcast(self, command: FailBroadcast, future: OpenFuture | None) -> None:
-        _, limits = self._broadcasts[command.broadcast]
-        why = f"not finished {limits.timeout} s after it was called"
-        if command.failure is Failure.RUN_TIMED_OUT:
-            why = f"it ran for more than {limits.run_timeout} s"
-        error = TaskTimeoutError(f"everywhere() timed out on a daemon: {why}")
-        if future is not None:
-            self._ended.append(lambda: set_exception(future, error))
-        else:
-            _LOG.warning("%s, which had joined later", error)
+            self._broadcasts = Broadcasts(
+                self._dispatcher, self._fleet, self._inbox.append, self._ended.append
+            )
+        return self._broadcasts
 
     # Questions
 
@@ -499,39 +329,13 @@ class Loop:
         """Start so many daemons, and answer once they are ready, or none can be."""
         # In one step: a daemon whose end is noticed in between would have counted as ready for
         # the request, and be missing ever after.
-        self._awaiting_ready.append((count, answer))
+        self._awaiting.questions.append((count, answer))
         self.handle(DaemonsRequested(count))
-
-    def _tell_ready(self) -> None:
-        ready = self._dispatcher.ready_count
-        for entry in list(self._awaiting_ready):
-            count, answer = entry
-            if self._dispatcher.is_broken:
-                answer.set_exception(self.launch_error())
-            elif ready >= count:
-                answer.set_result(None)
-            else:
-                continue
-            self._awaiting_ready.remove(entry)
 
     def view(self) -> HostView:
         """Return a frozen picture."""
-        view = self._dispatcher.view()
-        rows = []
-        for id_, pid, host in self._fleet.rows():
-            daemon = view.daemons[id_]
-            busy = daemon.busy and daemon.state is DaemonState.READY
-            state = "busy" if busy else daemon.state.value
-            rows.append(DaemonRow(pid, host, state, daemon.tasks_done))
-        return HostView(
-            awaiting=view.awaiting,
-            executing=view.executing,
-            completed=view.completed,
-            connections=self._dispatcher.ready_count,
-            cumulative=view.cumulative,
-            daemons=tuple(rows),
-            refused=0 if self._door is None else self._door.refused,
-        )
+        refused = 0 if self._elsewhere is None else self._elsewhere.refused
+        return picture(self._dispatcher, self._fleet.rows(), refused)
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""
@@ -542,87 +346,20 @@ class Loop:
         """How many daemons are connected; from any thread."""
         return self._dispatcher.ready_count
 
-    # Daemons elsewhere
-
-    def expect_daemons(
-        self, count: int, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool
-    ) -> None:
-        """Take in that daemons were asked for; see to the commands for it, until they end."""
-        self.handle(DaemonsAdded(count))
-        self._fleet.keep_commands(processes, stay=stay)
-
-    def fail_launch(self, error: LaunchError) -> None:
-        """Take in that daemons were asked for and will not come."""
-        self._fleet.losses.why_none = error
-        self.handle(LaunchFailed())
-
-    def adapt(self, scaler: Scaler, launch: Callable[[int], None]) -> None:
-        """From now on, ask for daemons as there is work for them.
-
-        Args:
-            scaler: Decides how many.
-            launch: Asks for so many, on another thread.
-        """
-        if self._elastic is None:
-            self._elastic = Elastic(self._load, lambda n: self.handle(SurplusFound(n)))
-        self._elastic.begin(scaler, launch)
-
-    def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
-        """Take in that daemons that a scaler asked for will not come."""
-        scaler.refuse(count, time.monotonic())
-        _LOG.warning("%d requested daemons will not start: %s", count, error)
-        self._fleet.losses.why_none = error
-        if scaler.is_refused:
-            self.handle(LaunchFailed(for_good=False))
-        if self._elastic is not None:
-            self._elastic.look_soon()
-
-    def _load(self) -> Load:
-        from mirai_executor._core import Load  # where daemons come by themselves
-
-        view = self._dispatcher.view()
-        return Load(
-            demand=view.awaiting + view.executing,
-            connected=self._dispatcher.ready_count,
-            cumulative=view.cumulative,
-            completed=view.completed,
-        )
-
-    def close_entrance(self) -> None:
-        """Let no daemon in any more but those on their way; what none can take any more, ends."""
-        if self._door is not None:
-            self._closes_at = time.monotonic() + self._start_timeout
-            self._close_unless_awaited(False)
-
-    def _close_unless_awaited(self, is_late: bool) -> None:
-        if self._fleet.awaits_daemons and not is_late:
-            return
-        self._closes_at = None
-        self._close_door()
-
-    def _close_door(self) -> None:
-        if self._door is None:
-            return
-        self._door.close()
-        self._door = None
-        why = "no daemon is connected, and none can connect any more"
-        self._fleet.losses.why_none = LaunchError(why)
-        self.handle(EntranceClosed())
-
     # Ends
 
     def cancel_until(self, last: TaskId) -> None:
         """Stop all tasks up to this one, queued or running."""
-        for id_ in [id_ for id_ in self._open if id_ <= last]:
+        for id_ in [id_ for id_ in self._tasks.open if id_ <= last]:
             self.handle(CancelRequested(id_, running=True))
 
     def _dismiss(self, daemon: DaemonId) -> None:
         closing = self._dispatcher.is_closing
         self._fleet.dismiss(daemon, closing=closing)
-        if closing and self._door is not None:
+        if closing and self._elsewhere is not None:
             # Who stays, looks for the next host at once. Soon, as this may be a callback of a
             # listener's.
-            self._post(self._close_door)
+            self._post(self._elsewhere.close_now)
 
     def terminate(self, signum: int) -> None:
         """End every daemon by a signal, and those that live on by SIGKILL a little later."""
@@ -633,20 +370,17 @@ class Loop:
     def _end(self, failure: BaseException | None) -> None:
         """Leave nothing behind, and nobody waiting."""
         self._has_ended = True
-        if self._door is not None:
-            self._door.close()
+        if self._elsewhere is not None:
+            self._elsewhere.close()
         self._fleet.close()
-        open_futures = [task.future for task in self._open.values()]
-        for future in (*open_futures, *self._broadcast_futures.values()):
+        shares = [] if self._broadcasts is None else self._broadcasts.take_all()
+        for future in (*self._tasks.take_all(), *shares):
             set_exception(future, _end_error(failure))
-        for _, answer in self._awaiting_ready:
-            answer.set_exception(_end_error(failure))
-        self._open.clear()
+        self._awaiting.fail(lambda: _end_error(failure))
         self.poller.close()
         # Nothing refers to itself any more: an error that was decoded here holds the frames of
         # this thread, and goes with the last reference to it, not with the next garbage.
-        self._awaiting_ready.clear()
-        self._elastic = self._door = None
+        self._elsewhere = None
 
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""

@@ -1,0 +1,188 @@
+"""Has daemons come by themselves: where they come in, how many are asked for, and when no more."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import TYPE_CHECKING
+
+from mirai_executor._core import (
+    Command,
+    DaemonsAdded,
+    Dispatcher,
+    EntranceClosed,
+    Event,
+    FailTask,
+    Failure,
+    LaunchFailed,
+    Load,
+    SurplusFound,
+)
+from mirai_executor.errors import LaunchError
+
+from ._door import Door
+from ._elastic import Elastic
+
+if TYPE_CHECKING:
+    import selectors
+    import subprocess
+    from collections.abc import Callable, Iterable
+
+    from mirai_executor._core import Scaler
+
+    from ._fleet import Fleet
+    from ._settings import Entrance
+
+__all__ = ["Elsewhere"]
+
+_LOG = logging.getLogger("mirai_executor")
+
+
+class Elsewhere:
+    """What a host does about daemons that it does not start. For the host thread only.
+
+    Args:
+        entrance: Where they come in.
+        selector: Calls the data of a key when its descriptor is readable.
+        fleet: Takes them on.
+        dispatcher: Tells how many there are, and what there is to do.
+        handle: Has the dispatcher decide about an event, and does it.
+        start_timeout: Seconds that those may take to come which have been asked for.
+    """
+
+    def __init__(
+        self,
+        entrance: Entrance,
+        selector: selectors.BaseSelector,
+        fleet: Fleet,
+        dispatcher: Dispatcher,
+        handle: Callable[[Event], None],
+        start_timeout: float,
+    ) -> None:
+        self._fleet = fleet
+        self._dispatcher = dispatcher
+        self._handle = handle
+        self._door: Door | None = Door(entrance, selector, fleet.admit)
+        self._start_timeout = start_timeout
+        self._closes_at: float | None = None  # the door, at the latest
+        self._elastic: Elastic | None = None  # until somebody calls adapt()
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused."""
+        return 0 if self._door is None else self._door.refused
+
+    # The passing of time
+
+    def next_deadline(self) -> float:
+        """Return when :meth:`expire` or :meth:`look` has something to do; infinite for never."""
+        first = math.inf if self._closes_at is None else self._closes_at
+        if self._door is not None:
+            first = min([first, *self._door.deadlines()])
+        return first if self._elastic is None else min(first, self._elastic.look_at)
+
+    def expire(self, now: float) -> None:
+        """Do what has to be done because time has passed."""
+        if self._door is not None:
+            self._door.expire(now)
+        if self._elastic is not None:
+            self._elastic.expire(now)
+
+    def look(self) -> None:
+        """Close the door if that is due, or nobody is on the way any more; at every turn."""
+        if self._closes_at is not None:
+            self._close_unless_awaited(self._closes_at <= time.monotonic())
+
+    def look_soon(self) -> None:
+        """Take note that there may be more to do, or less."""
+        if self._elastic is not None:
+            self._elastic.look_soon()
+
+    # Asking for daemons
+
+    def expect_daemons(
+        self, count: int, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool
+    ) -> None:
+        """Take in that daemons were asked for; see to the commands for it, until they end."""
+        self._handle(DaemonsAdded(count))
+        self._fleet.keep_commands(processes, stay=stay)
+
+    def fail_launch(self, error: LaunchError) -> None:
+        """Take in that daemons were asked for and will not come."""
+        self._fleet.losses.why_none = error
+        self._handle(LaunchFailed())
+
+    def adapt(self, scaler: Scaler, launch: Callable[[int], None]) -> None:
+        """From now on, ask for daemons as there is work for them.
+
+        Args:
+            scaler: Decides how many.
+            launch: Asks for so many, on another thread.
+        """
+        if self._elastic is None:
+            self._elastic = Elastic(self._load, lambda n: self._handle(SurplusFound(n)))
+        self._elastic.begin(scaler, launch)
+
+    def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
+        """Take in that daemons that a scaler asked for will not come."""
+        scaler.refuse(count, time.monotonic())
+        _LOG.warning("%d requested daemons will not start: %s", count, error)
+        self._fleet.losses.why_none = error
+        if scaler.is_refused:
+            self._handle(LaunchFailed(for_good=False))
+        self.look_soon()
+
+    def _load(self) -> Load:
+        view = self._dispatcher.view()
+        return Load(
+            demand=view.awaiting + view.executing,
+            connected=self._dispatcher.ready_count,
+            cumulative=view.cumulative,
+            completed=view.completed,
+        )
+
+    def note_in_vain(self, commands: Iterable[Command]) -> None:
+        """Report tasks that fail because no daemon has come for them."""
+        failed = [c for c in commands if type(c) is FailTask and c.failure is Failure.BROKEN]
+        if not failed:
+            return
+        seconds, losses = self._start_timeout, self._fleet.losses
+        if losses.why_none is None:
+            losses.why_none = LaunchError(f"no daemon has connected for {seconds:g} s")
+        _LOG.warning(
+            "%d tasks fail after they have waited for a daemon for the last %g s: %s",
+            len(failed),
+            seconds,
+            losses.why_none,
+        )
+
+    # Closing
+
+    def close_soon(self) -> None:
+        """Let no daemon in any more but those on their way; what none can take any more, ends."""
+        if self._door is not None:
+            self._closes_at = time.monotonic() + self._start_timeout
+            self._close_unless_awaited(False)
+
+    def _close_unless_awaited(self, is_late: bool) -> None:
+        if self._fleet.awaits_daemons and not is_late:
+            return
+        self._closes_at = None
+        self.close_now()
+
+    def close_now(self) -> None:
+        """Let no daemon in any more."""
+        if self._door is None:
+            return
+        self._door.close()
+        self._door = None
+        why = "no daemon is connected, and none can connect any more"
+        self._fleet.losses.why_none = LaunchError(why)
+        self._handle(EntranceClosed())
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._door is not None:
+            self._door.close()
+        self._elastic = self._door = None

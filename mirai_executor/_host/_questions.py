@@ -1,0 +1,101 @@
+"""Answers questions about a host: which tasks and daemons it has, and when those are ready."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mirai_executor._core import DaemonState
+from mirai_executor._record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mirai_executor._core import DaemonId, Dispatcher
+    from mirai_executor._waiting import Answer
+
+__all__ = ["DaemonRow", "HostView", "ReadyQuestions", "picture"]
+
+
+class DaemonRow(Record):
+    """One daemon in :class:`HostView`."""
+
+    pid: int
+    host: str
+    state: str
+    tasks: int
+
+
+class HostView(Record):
+    """How many tasks there are, and how far each daemon has come."""
+
+    awaiting: int
+    executing: int
+    completed: int
+    connections: int
+    cumulative: int
+    daemons: tuple[DaemonRow, ...]
+    refused: int = 0
+
+
+def picture(
+    dispatcher: Dispatcher, daemons: Iterable[tuple[DaemonId, int, str]], refused: int
+) -> HostView:
+    """Return what there is to see at this moment.
+
+    Args:
+        dispatcher: Knows the tasks, and what daemons do.
+        daemons: The process id of each, and its machine.
+        refused: How many connections were refused.
+    """
+    view = dispatcher.view()
+    rows = []
+    for id_, pid, host in daemons:
+        daemon = view.daemons[id_]
+        busy = daemon.busy and daemon.state is DaemonState.READY
+        state = "busy" if busy else daemon.state.value
+        rows.append(DaemonRow(pid, host, state, daemon.tasks_done))
+    return HostView(
+        awaiting=view.awaiting,
+        executing=view.executing,
+        completed=view.completed,
+        connections=dispatcher.ready_count,
+        cumulative=view.cumulative,
+        daemons=tuple(rows),
+        refused=refused,
+    )
+
+
+class ReadyQuestions:
+    """Those who wait until so many daemons are ready. For the host thread only.
+
+    Args:
+        dispatcher: Knows how many are.
+        launch_error: Says why none can be started.
+
+    Attributes:
+        questions: How many daemons each waits for, and where it waits.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, launch_error: Callable[[], Exception]) -> None:
+        self._dispatcher = dispatcher
+        self._launch_error = launch_error
+        self.questions: list[tuple[int, Answer[None]]] = []
+
+    def answer(self) -> None:
+        """Answer those for which it is time."""
+        ready = self._dispatcher.ready_count
+        for entry in list(self.questions):
+            count, answer = entry
+            if self._dispatcher.is_broken:
+                answer.set_exception(self._launch_error())
+            elif ready >= count:
+                answer.set_result(None)
+            else:
+                continue
+            self.questions.remove(entry)
+
+    def fail(self, error: Callable[[], Exception]) -> None:
+        """Have all of them end in an error, each in its own."""
+        for _, answer in self.questions:
+            answer.set_exception(error())
+        self.questions.clear()

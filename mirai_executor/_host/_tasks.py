@@ -1,0 +1,140 @@
+"""Keeps the tasks of a host that have not ended, and their futures."""
+
+from __future__ import annotations
+
+import collections
+import functools
+from typing import TYPE_CHECKING
+
+from mirai_executor._core import (
+    DaemonId,
+    Event,
+    FailTask,
+    Failure,
+    ResolveTasks,
+    ResultsArrived,
+    SendTasks,
+    TaskId,
+    TaskSubmitted,
+)
+from mirai_executor.errors import TaskTimeoutError
+
+from ._outcomes import Ended, OpenFuture, resolve_all, set_exception
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mirai_executor import _wire
+
+    from ._fleet import Fleet
+    from ._open_task import OpenTask
+    from ._store import Store
+
+__all__ = ["OpenTasks", "results_of"]
+
+
+class OpenTasks:
+    """All open tasks of one host. For the host thread only.
+
+    Args:
+        fleet: Sends them.
+        store: Keeps their large buffers.
+        put: Has an event handled later.
+        end_later: Has something called once every send is out: it runs callbacks of the user.
+
+    Attributes:
+        open: All of them.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        store: Store,
+        put: Callable[[Event], None],
+        end_later: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._fleet = fleet
+        self._store = store
+        self._put = put
+        self._end_later = end_later
+        self.open: dict[TaskId, OpenTask] = {}
+
+    def add(self, task: OpenTask) -> TaskSubmitted:
+        """Take a task in; return what the dispatcher is to know of it."""
+        id_, _, limits, kind, _, _, _ = task
+        self.open[id_] = task  # in place before the event that names it
+        fields = (id_, limits.timeout, limits.run_timeout, limits.retries, kind)
+        return tuple.__new__(TaskSubmitted, fields)  # at a third of the cost of TaskSubmitted(...)
+
+    def take_all(self) -> list[OpenFuture]:
+        """Forget all tasks; return their futures."""
+        futures = [task.future for task in self.open.values()]
+        self.open.clear()
+        return futures
+
+    def send(self, command: SendTasks) -> None:
+        """Hand calls over to a daemon."""
+        calls = []
+        for id_ in command.tasks:
+            _, future, _, _, blob, names, buffers = self.open[id_]
+            if future.start():
+                calls.append((id_, blob, names, buffers))
+            else:  # cancelled a moment ago: as good as answered
+                self._put(ResultsArrived(command.daemon, {id_: None}))
+        if calls:
+            self._fleet.send_tasks(command.daemon, calls)
+
+    def resolve(self, command: ResolveTasks, outcomes: Mapping[TaskId, _wire.WireOutcome]) -> None:
+        """End the futures of tasks as these have ended; those of which nobody knows, cancelled."""
+        ended: Ended = collections.deque()
+        pop, outcome_of = self.open.pop, outcomes.get
+        for id_ in command.tasks:
+            task = pop(id_)
+            if task.buffers:
+                self._let_go(task)
+            ended.append((task.future, outcome_of(id_)))
+        self._end_later(functools.partial(resolve_all, ended))
+
+    def fail(self, command: FailTask) -> None:
+        """End the future of a task that has no outcome of its own."""
+        task = self.open.pop(command.task)
+        if task.buffers:
+            self._let_go(task)
+        if command.failure is Failure.CANCELLED:
+            self._end_later(task.future.end_cancelled)
+            return
+        error = self._error_of(command, task)
+        self._end_later(lambda: set_exception(task.future, error))
+
+    def _let_go(self, task: OpenTask) -> None:
+        self._store.let_go(task.buffers)
+        self._fleet.rest_later()
+
+    def _error_of(self, command: FailTask, task: OpenTask) -> Exception:
+        name, limits = f"task {command.task}", task.limits
+        if command.failure is Failure.TIMED_OUT:
+            return TaskTimeoutError(
+                f"{name} timed out: not finished {limits.timeout} s after submission"
+            )
+        if command.failure is Failure.RUN_TIMED_OUT:
+            return TaskTimeoutError(
+                f"{name} timed out: it ran for more than {limits.run_timeout} s"
+            )
+        if command.failure is Failure.DAEMON_LOST and command.daemon is not None:
+            return self._fleet.losses.lost_error(command.daemon, f"while it ran {name}")
+        return self._fleet.losses.launch_error()
+
+
+def results_of(
+    daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]
+) -> tuple[ResultsArrived, Mapping[TaskId, _wire.WireOutcome]]:
+    """Return what the dispatcher is to know of outcomes, and these, each by its task."""
+    by_task: dict[TaskId, _wire.WireOutcome] = {}
+    seconds: dict[TaskId, float | None] = {}
+    leaving = False
+    for outcome in outcomes:
+        task: TaskId = outcome.task  # type: ignore[assignment]  # TaskId(...) takes its time
+        by_task[task] = outcome
+        seconds[task] = outcome.nanoseconds * 1e-9 or None
+        leaving = leaving or outcome.leaving
+    return ResultsArrived(daemon, seconds, leaving), by_task
