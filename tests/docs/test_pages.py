@@ -7,6 +7,7 @@ import pytest
 
 import mirai_executor
 from comparison.run import FEATURES, LABELS, stated
+from mirai_executor._daemon_options import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -67,3 +68,10 @@ def test_the_table_of_readme_has_every_feature_that_is_tried() -> None:
     tried = {(label, feature) for label in LABELS.values() for feature in FEATURES}
     assert tried <= cells.keys()
     assert {cells[key] for key in tried} == {"yes", "no"}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_page_of_daemons_elsewhere_describes_every_option(name: str) -> None:
+    flag = OPTIONS[name].flag[2:]
+    row = rf"^\| `--(no-)?{flag}\b[^|]*\| `{name}` \| \w"
+    assert re.search(row, (ROOT / "docs/remote.md").read_text(), re.MULTILINE)
