@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from ._daemon_options import DaemonKeywords, words_for
-from ._host import Entrance
+from ._host._entrance import Entrance
 from ._transport import listen, rehearse
 from .credentials import (
     Certificate,

@@ -38,7 +38,6 @@ from mirai_executor.errors import ForkedExecutorError, LaunchError
 from mirai_executor.launchers import LocalLauncher
 
 from . import _registry
-from ._entrance import Entrance
 from ._kinds import kind_of
 from ._store import Store
 from ._waiting import Answer, Moment
@@ -49,13 +48,14 @@ if TYPE_CHECKING:
     from mirai_executor import _payload
     from mirai_executor._core import ScalePolicy
 
+    from ._entrance import Entrance
     from ._local import LocalDaemon
     from ._loop import HostView as HostView
     from ._loop import Item, Loop, OpenTask
     from ._nursery import Nursery
     from ._outcomes import OpenFuture
 
-__all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "Share", "is_exiting"]
+__all__ = ["Host", "Limits", "Moment", "Settings", "Share", "is_exiting"]
 
 T = TypeVar("T")
 if TYPE_CHECKING:

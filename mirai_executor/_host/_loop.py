@@ -65,7 +65,6 @@ from mirai_executor._typing import NamedTuple
 from mirai_executor.errors import LaunchError, TaskTimeoutError
 
 from ._elastic import Elastic
-from ._entrance import Entrance
 from ._fleet import Fleet
 from ._local import LocalDaemon
 from ._nursery import Nursery
@@ -79,6 +78,7 @@ if TYPE_CHECKING:
 
     from . import Limits
     from ._door import Door
+    from ._entrance import Entrance
 
 _LOG = logging.getLogger("mirai_executor")
 _BATCH = 256  # items of the inbox between two looks at the links
