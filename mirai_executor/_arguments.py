@@ -152,7 +152,7 @@ def check_map(fn: object, timeout: float | None, chunksize: int, buffersize: int
 
 
 def check_times(
-    idle_timeout: float | None, start_timeout: float, cancel_grace: float, heartbeat: float
+    idle_time: float | None, start_timeout: float, cancel_grace: float, heartbeat: float
 ) -> None:
     """Require the seconds that an executor can work with.
 
@@ -160,7 +160,7 @@ def check_times(
         TypeError: One of them is not a number.
         ValueError: One of them is out of range.
     """
-    check_seconds("idle_timeout", idle_timeout, optional=True)
+    check_seconds("idle_time", idle_time, optional=True)
     check_seconds("start_timeout", start_timeout)
     check_seconds("cancel_grace", cancel_grace, zero=True)
     check_seconds("heartbeat", heartbeat)

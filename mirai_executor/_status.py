@@ -40,7 +40,8 @@ class Status:
 
     Attributes:
         connections: How many daemons are connected.
-        daemons: The URL to which daemons connect; None if they are local.
+        url: The address to which daemons connect; None if they are local.
+        daemons: The same, by mirai's name.
         awaiting: How many tasks are queued.
         executing: How many tasks have been sent to daemons and are not finished.
         completed: How many tasks have ended, in whatever way.
@@ -63,6 +64,17 @@ class Status:
     completed: int
     rows: tuple[DaemonStatus, ...]
     refused: int = 0
+
+    @property
+    def url(self) -> str | None:
+        """The address to which daemons connect, as ``daemons`` has it.
+
+        Example:
+            >>> with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
+            ...     executor.status().url == executor.url
+            True
+        """
+        return self.daemons
 
     @classmethod
     def of(cls, view: "HostView | None", url: str | None) -> Self:

@@ -62,7 +62,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             variables, the environment, the working directory, ``sys.path``, ``sys.argv``, standard
             streams, signal handlers, timers, tracers, logging and warnings. By default, it keeps
             what tasks change, as a worker of ``ProcessPoolExecutor`` does.
-        idle_timeout: Seconds without a task after which a daemon exits; None for never.
+        idle_time: Seconds without a task after which a daemon exits; None for never.
         start_timeout: Seconds within which a daemon must be ready, initializer included. For one
             that connects to a ``url``, they start when it has authenticated.
         cancel_grace: Seconds that a task has to stop after it was cancelled or has timed out;
@@ -77,7 +77,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         url: The address, or list of addresses, to which daemons connect, as returned by
             :func:`host_url` or :func:`local_url`. The executor then starts no daemons by itself;
             any number of them can connect, and they can come and go at any time. Daemons that end
-            because of ``max_tasks_per_child`` or ``idle_timeout`` are not replaced.
+            because of ``max_tasks_per_child`` or ``idle_time`` are not replaced.
         remote: How to start daemons on other machines, as returned by :func:`ssh_config`,
             :func:`cluster_config`, :func:`remote_config` or :func:`http_config`. ``max_workers``
             daemons are requested at once. Without a ``url``, ``host_url(tls=True)`` is used.
@@ -111,7 +111,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         max_tasks_per_child: int | None = None,
         dispatcher: bool = True,
         cleanup: bool = False,
-        idle_timeout: float | None = None,
+        idle_time: float | None = None,
         start_timeout: float = 60.0,
         cancel_grace: float = 2.0,
         output: bool = True,
@@ -129,7 +129,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         if sys.platform == "win32":
             raise RuntimeError("mirai_executor runs on Linux and macOS; on Windows, use WSL")
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
-        check_times(idle_timeout, start_timeout, cancel_grace, heartbeat)
+        check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_ordering(ordering)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
         is_open = url is not None or remote is not None
@@ -141,7 +141,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             launches=not is_open,
             direct=not dispatcher,
             max_tasks=max_tasks_per_child,
-            idle_timeout=idle_timeout,
+            idle_timeout=idle_time,
             start_timeout=start_timeout,
             cancel_grace=cancel_grace,
             # Starts that all time out must not be too far apart to count as failures in a row.
@@ -348,7 +348,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         if self._launching is None:
             raise RuntimeError(
                 "adapt() needs an executor with a url; without one, daemons start on demand, "
-                "up to max_workers, and exit after idle_timeout"
+                "up to max_workers, and exit after idle_time"
             )
         check_launcher(remote)
         check_count("minimum", minimum)

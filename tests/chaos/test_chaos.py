@@ -78,7 +78,7 @@ def test_no_task_is_lost_to_daemons_that_leave_when_idle_in_many_rounds(
     chance = random.Random(seed)
     idle = 0.02
     asked_for: list[int] = []
-    with MiraiExecutor(2, idle_timeout=idle) as executor:
+    with MiraiExecutor(2, idle_time=idle) as executor:
         for n in budget.rounds(200):
             mischief.wait_for(idle * chance.uniform(0.9, 1.1))
             future = executor.submit(mischief.count_and_return, tally.path, str(n), n)

@@ -7,6 +7,7 @@ import pytest
 
 import mirai_executor
 from comparison.run import FEATURES, LABELS, stated
+from mirai_executor._daemon_options import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -100,3 +101,10 @@ def test_words_defines_each_word_once() -> None:
     words = [word for row in rows for word in row.split(", ")]
     assert len(words) > 60
     assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_page_of_daemons_elsewhere_describes_every_option(name: str) -> None:
+    flag = OPTIONS[name].flag[2:]
+    row = rf"^\| `--(no-)?{flag}\b[^|]*\| `{name}` \| \w"
+    assert re.search(row, (ROOT / "docs/remote.md").read_text(), re.MULTILINE)

@@ -474,7 +474,7 @@ def test_a_daemon_does_exactly_as_many_tasks_as_it_may() -> None:
 @pytest.mark.local_link("what has served its time elsewhere is not replaced")
 def test_no_task_is_lost_to_daemons_that_leave_when_idle(tally: Tally) -> None:
     idle = 0.03
-    with MiraiExecutor(2, idle_timeout=idle) as executor:
+    with MiraiExecutor(2, idle_time=idle) as executor:
         pids = set()
         for n in range(20):
             # Each task comes at about the moment when a daemon leaves.

@@ -214,7 +214,8 @@ def test_mirai_works_on_a_daemon() -> None:
 def test_daemons_are_connected_when_daemons_returns() -> None:
     assert daemons(2)
     assert status().connections == 2
-    assert status().daemons == (executor_for().url if elsewhere.is_chosen() else None)
+    url = executor_for().url if elsewhere.is_chosen() else None
+    assert status().url == status().daemons == url
     assert info().connections == info().cumulative == 2
 
 
@@ -273,7 +274,7 @@ def test_setting_a_profile_again_resets_it_first(bell: Bell) -> None:
         (None, {}, TypeError),
         (1.5, {}, TypeError),
         (1, {"dispatch": False}, TypeError),
-        (1, {"idle_timeout": -1}, ValueError),
+        (1, {"idle_time": -1}, ValueError),
         (1, {"initializer": 5}, TypeError),
     ],
 )

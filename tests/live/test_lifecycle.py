@@ -76,7 +76,7 @@ def test_the_constructor_starts_nothing() -> None:
             return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
         before = belongings()
-        executor = MiraiExecutor(4, None, say, ("never",), idle_timeout=1)
+        executor = MiraiExecutor(4, None, say, ("never",), idle_time=1)
         view = executor.with_options(timeout=5)
         say(belongings() == before, "pynng" in sys.modules, "cloudpickle" in sys.modules)
         executor.status(), executor.info(), repr(executor), executor.size, view.size

@@ -122,7 +122,7 @@ def test_w4_everywhere_holds_up_no_daemon_that_has_done_its_part(runs: Path) -> 
 def test_w5_no_task_is_lost_to_a_daemon_that_leaves_when_idle() -> None:
     """Tasks that were sent at the moment at which an idle daemon left ended in an error."""
     idle = 0.02
-    with MiraiExecutor(1, idle_timeout=idle) as executor:
+    with MiraiExecutor(1, idle_time=idle) as executor:
         for n in range(16):
             assert executor.submit(abs, -n).result(PATIENCE) == n
             moment = time.perf_counter() + idle + (n - 8) * 0.0008

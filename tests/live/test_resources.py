@@ -92,7 +92,7 @@ def _status(process: Path, name: str) -> int:
 
 @pytest.mark.parametrize(
     "use",
-    ["", "; mirai_executor.MiraiExecutor(2, name='x', idle_timeout=3).with_options(timeout=3)"],
+    ["", "; mirai_executor.MiraiExecutor(2, name='x', idle_time=3).with_options(timeout=3)"],
 )
 def test_the_import_brings_nothing_that_is_not_needed_yet(use: str) -> None:
     program = (

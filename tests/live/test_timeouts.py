@@ -238,7 +238,7 @@ def test_a_limit_may_lie_far_ahead(option: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("seconds", FAR)
 def test_an_option_of_an_executor_may_lie_far_ahead(seconds: float) -> None:
-    names = ("idle_timeout", "start_timeout", "cancel_grace")
+    names = ("idle_time", "start_timeout", "cancel_grace")
     options: dict[str, Any] = dict.fromkeys(names, seconds)
     with running(**options) as executor:
         executor.wait_ready(seconds)

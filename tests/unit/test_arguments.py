@@ -31,8 +31,8 @@ def executor() -> Iterator[Any]:
         ({"max_tasks_per_child": 1.5}, TypeError, "max_tasks_per_child must be an integer"),
         ({"initargs": 5}, TypeError, "initargs must be a tuple of arguments, not 5"),
         ({"initargs": "abc"}, TypeError, "initargs must be a tuple of arguments, not 'abc'"),
-        ({"idle_timeout": "5"}, TypeError, "idle_timeout must be positive, or None"),
-        ({"idle_timeout": -5}, ValueError, "idle_timeout must be positive, or None"),
+        ({"idle_time": "5"}, TypeError, "idle_time must be positive, or None"),
+        ({"idle_time": -5}, ValueError, "idle_time must be positive, or None"),
         ({"start_timeout": math.nan}, ValueError, "start_timeout must be positive .*not nan"),
         ({"start_timeout": None}, TypeError, "start_timeout must be positive"),
         ({"cancel_grace": -1}, ValueError, "cancel_grace must be zero or positive"),
@@ -91,7 +91,7 @@ def test_type_checkers_know_each_option_of_a_task_and_its_type() -> None:
 def test_numbers_of_any_type_and_endless_times_are_taken(executor: Any) -> None:
     numpy = pytest.importorskip("numpy")
     executor.with_options(timeout=numpy.float32(1), retries=numpy.int64(1), run_timeout=math.inf)
-    MiraiExecutor(numpy.int64(2), idle_timeout=math.inf, cancel_grace=0).shutdown()
+    MiraiExecutor(numpy.int64(2), idle_time=math.inf, cancel_grace=0).shutdown()
 
 
 CALLS: list[tuple[Callable[[Any], object], type[Exception], str]] = [
