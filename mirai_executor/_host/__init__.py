@@ -46,8 +46,8 @@ from ._waiting import Answer, Moment
 if TYPE_CHECKING:
     import subprocess
 
-    from mirai_executor import _payload
     from mirai_executor._core import ScalePolicy
+    from mirai_executor._payload import host as _payload
 
     from ._local import LocalDaemon
     from ._loop import HostView as HostView
@@ -180,12 +180,13 @@ class Host:
 
     def share(self, obj: T) -> T:
         """Return a copy whose large buffers lie where daemons can look at them."""
-        from mirai_executor import _payload  # cloudpickle takes its time
+        from mirai_executor._payload.daemon import encode_value  # cloudpickle takes its time
+        from mirai_executor._payload.host import decode_value
 
         self._check_usable()
-        value = _payload.encode_value(obj, out_of_band=True)
+        value = encode_value(obj, out_of_band=True)
         views = cast("tuple[memoryview, ...]", value.buffers)  # nothing is apart
-        copy: T = _payload.decode_value(value.blob, self._store.share(views))
+        copy: T = decode_value(value.blob, self._store.share(views))
         return copy
 
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
@@ -248,7 +249,7 @@ class Host:
 
     def _encoding(self) -> _payload.CallEncoder:
         if self._encoder is None:
-            from mirai_executor import _payload  # cloudpickle takes its time
+            from mirai_executor._payload import host as _payload  # cloudpickle takes its time
 
             self._encoder = _payload.CallEncoder()
         return self._encoder
@@ -685,9 +686,9 @@ def _as_failure(error: BaseException) -> LaunchError:
 
 
 def _importing_main() -> bool:
-    from mirai_executor import _payload  # a daemon has it long since
+    from mirai_executor._payload.daemon import importing_main  # a daemon has it long since
 
-    return _payload.importing_main()
+    return importing_main()
 
 
 def is_exiting() -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from mirai_executor import _wire
 from mirai_executor._arena import LateExchange, writable
 from mirai_executor._core import TaskId
-from mirai_executor._payload import NameEntry, Preparation, Sent
+from mirai_executor._payload.host import NameEntry, Preparation, Sent
 from mirai_executor._transport import Link
 
 __all__ = ["HOST_NAME", "Daemon", "SentCall"]

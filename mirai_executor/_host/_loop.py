@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mirai_executor import _payload, _wire
+from mirai_executor import _wire
 from mirai_executor._core import (
     BroadcastAnswered,
     BroadcastId,
@@ -60,6 +60,7 @@ from mirai_executor._core import (
     TaskId,
     TaskSubmitted,
 )
+from mirai_executor._payload import host as _payload
 from mirai_executor._record import Record
 from mirai_executor._typing import NamedTuple
 from mirai_executor.errors import LaunchError, TaskTimeoutError
