@@ -57,7 +57,7 @@ NEEDED = {
         ),
         Names("concurrent.futures.Future", "_invoke_callbacks", "tests/unit/test_futures.py"),
     ),
-    "_payload.hooks": (
+    "_payload.common.hooks": (
         Names(
             "cloudpickle.cloudpickle",
             "_BUILTIN_TYPE_NAMES _DYNAMIC_CLASS_TRACKER_BY_ID _builtin_type _class_setstate "
@@ -66,10 +66,10 @@ NEEDED = {
         ),
         Names("cloudpickle.Pickler", "_dispatch_table", "tests/unit/test_payload_functions.py"),
     ),
-    "_payload.inherited": (
+    "_payload.common.inherited": (
         Names("multiprocessing.synchronize.SemLock", "__setstate__", "tests/live/test_sharing.py"),
     ),
-    "_payload.descriptors": (
+    "_payload.common.descriptors": (
         Names(
             "multiprocessing.reduction.ForkingPickler",
             "_extra_reducers",

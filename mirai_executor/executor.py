@@ -148,7 +148,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             failure_window=60.0 + 10 * start_timeout,
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
-        launcher = LocalLauncher(python=python, output=output, threads=fair_share(self._most))
+        launcher = LocalLauncher(python=python, output=output, threads=fair_share(most))
         launching: Launching | None = None
         if is_open:
             from . import _launching  # which most have no use for

@@ -26,7 +26,7 @@ from ._outcomes import OpenFuture, decode_error, resolve, set_exception
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mirai_executor import _payload
+    from mirai_executor._payload import host as _payload
 
     from ._fleet import Fleet
     from ._settings import Limits

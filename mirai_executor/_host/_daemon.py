@@ -12,7 +12,7 @@ from mirai_executor import _wire
 from mirai_executor._arena import LateExchange, writable
 from mirai_executor._core import TaskId
 from mirai_executor._local import DaemonProcess, Forked, Relay, Spawner, misfit, other_package
-from mirai_executor._payload import NameEntry, Preparation, Sent
+from mirai_executor._payload.host import NameEntry, Preparation, Sent
 from mirai_executor._transport import Link
 
 from ._store import Store

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from mirai_executor import _payload, _wire
+from mirai_executor import _wire
 from mirai_executor._arena import ArenaError
 from mirai_executor._core import (
     BroadcastAnswered,
@@ -38,6 +38,7 @@ from mirai_executor._local import (
     Stops,
     as_launch_error,
 )
+from mirai_executor._payload import host as _payload
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor.errors import LaunchError
 
@@ -499,5 +500,7 @@ def _with_views(daemon: Daemon, outcome: _wire.WireOutcome) -> _wire.WireOutcome
     try:
         return outcome._replace(buffers=daemon.views(outcome.buffers))
     except OSError as error:  # this process has no descriptor free
-        blob = _payload.encode_error(error)
+        from mirai_executor._payload.daemon import encode_error  # in the daemon's place
+
+        blob = encode_error(error)
         return outcome._replace(status=_wire.Status.ERROR, payload=blob, buffers=())

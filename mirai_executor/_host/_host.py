@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from mirai_executor import _payload
     from mirai_executor._core import DaemonId, ScalePolicy
+    from mirai_executor._payload import host as _payload
 
     from ._daemon import LocalDaemon
     from ._outcomes import OpenFuture
@@ -101,12 +101,13 @@ class Host(HostThread):
 
     def share(self, obj: T) -> T:
         """Return a copy whose large buffers lie where daemons can look at them."""
-        from mirai_executor import _payload  # cloudpickle takes its time
+        from mirai_executor._payload.daemon import encode_value  # cloudpickle takes its time
+        from mirai_executor._payload.host import decode_value
 
         self._check_usable()
-        value = _payload.encode_value(obj, out_of_band=True)
+        value = encode_value(obj, out_of_band=True)
         views = cast("tuple[memoryview, ...]", value.buffers)  # nothing is apart
-        copy: T = _payload.decode_value(value.blob, self._store.share(views))
+        copy: T = decode_value(value.blob, self._store.share(views))
         return copy
 
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from mirai_executor import _payload
     from mirai_executor._local import Spawner
+    from mirai_executor._payload import host as _payload
 
     from ._loop import Item, Loop
     from ._open_task import OpenTask
@@ -259,7 +259,7 @@ class HostThread:
 
     def _encoding(self) -> _payload.CallEncoder:
         if self._encoder is None:
-            from mirai_executor import _payload  # cloudpickle takes its time
+            from mirai_executor._payload import host as _payload  # cloudpickle takes its time
 
             from ._open_task import OpenTask, kind_of
 
@@ -309,6 +309,6 @@ def _as_failure(error: BaseException) -> LaunchError:
 
 
 def _importing_main() -> bool:
-    from mirai_executor import _payload  # a daemon has it long since
+    from mirai_executor._payload.daemon import importing_main  # a daemon has it long since
 
-    return _payload.importing_main()
+    return importing_main()

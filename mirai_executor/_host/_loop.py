@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
-from mirai_executor import _payload, _wire
+from mirai_executor import _wire
 from mirai_executor._core import (
     BroadcastAnswered,
     BroadcastId,
@@ -50,6 +50,7 @@ from mirai_executor._core import (
     TaskId,
 )
 from mirai_executor._local import Spawner
+from mirai_executor._payload import host as _payload
 from mirai_executor._waiting import Answer
 from mirai_executor.errors import LaunchError
 

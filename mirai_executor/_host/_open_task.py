@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from mirai_executor._typing import NamedTuple
 
 if TYPE_CHECKING:
-    from mirai_executor import _payload, _wire
+    from mirai_executor import _wire
     from mirai_executor._core import TaskId
+    from mirai_executor._payload import host as _payload
 
     from ._outcomes import OpenFuture
     from ._settings import Limits

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from mirai_executor import _payload, _wire
+from mirai_executor import _wire
+from mirai_executor._payload import host as _payload
 from mirai_executor._waiting import Answer
 
 __all__ = [

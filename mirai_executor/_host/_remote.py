@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from mirai_executor import _wire
 from mirai_executor._core import DaemonId, TaskId
-from mirai_executor._payload import Preparation
+from mirai_executor._payload.host import Preparation
 from mirai_executor._transport import Link, LinkClosedError
 
 from ._daemon import Daemon

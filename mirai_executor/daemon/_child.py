@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from mirai_executor._payload import Preparation
+    from mirai_executor._payload.daemon import Preparation
 
 __all__ = ["Child"]
 

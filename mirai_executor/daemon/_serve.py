@@ -15,9 +15,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from mirai_executor import _payload, _wire
+from mirai_executor import _wire
 from mirai_executor._page import STOP_SIGNAL, Page
-from mirai_executor._payload import Namespace
+from mirai_executor._payload import daemon as _payload
+from mirai_executor._payload.daemon import Namespace
 from mirai_executor._tickets import Tickets
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._typing import Any

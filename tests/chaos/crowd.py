@@ -9,7 +9,8 @@ import socket
 import sys
 from typing import Any
 
-from mirai_executor import _payload, _wire
+from mirai_executor import _wire
+from mirai_executor._payload import daemon as _payload
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._version import __version__
 from mirai_executor.credentials import DaemonHandshake, Opener, Sealer, Secret

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mirai_executor import MiraiExecutor, PayloadError
-from mirai_executor._payload import inherited
+from mirai_executor._payload.common import inherited
 
 SECONDS = 30
 SPAWN = multiprocessing.get_context("spawn")

@@ -147,6 +147,44 @@ def test_to_import_the_executor_adds_little_to_what_the_standard_one_imports() -
     assert len(added) <= 35
 
 
+def test_nothing_that_travels_brings_the_hosts_half_of_payloads_to_a_daemon() -> None:
+    program = """
+import multiprocessing, sys
+from mirai_executor import MiraiExecutor
+
+class Local: pass
+def begin(lock): global held; held = lock
+def local(): return Local()
+def fail(): raise ValueError("on purpose")
+def loaded():
+    return [name for name in sys.modules if name.startswith("mirai_executor._payload.")]
+
+if __name__ == "__main__":
+    lock = multiprocessing.Lock()
+    with MiraiExecutor(1, initializer=begin, initargs=(lock,)) as executor:
+        executor.everywhere(local)
+        executor.everywhere("limit = 1")
+        assert executor.submit_source("limit + 1").result() == 2
+        assert type(executor.submit(local).result()) is Local
+        assert type(executor.submit(fail).exception()) is ValueError
+        for chunk in 1, 3:
+            assert list(executor.map(lambda n: n + 1, range(4), chunksize=chunk)) == [1, 2, 3, 4]
+        assert executor.submit_source("held.acquire()").result() is True
+        there = executor.submit(loaded).result()
+    here = loaded()
+    print("mirai_executor._payload.daemon" in there, "mirai_executor._payload.host" in there)
+    print("mirai_executor._payload.daemon" in here, "mirai_executor._payload.host" in here)
+"""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.stdout, run.stderr) == ("True False\nFalse True\n", "")
+
+
 def test_the_interpreter_of_the_first_daemon_ends_with_a_host_that_never_asks_for_it() -> None:
     program = """
 import os

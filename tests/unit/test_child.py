@@ -6,7 +6,7 @@ import sys
 
 PROGRAM = """
 import sys
-from mirai_executor._payload import Preparation
+from mirai_executor._payload.daemon import Preparation
 from mirai_executor.daemon._child import Child
 
 HOST = Preparation((), "/", (), b"secret", None, None, None, None, "Boss", 4711, (2,))

@@ -13,16 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirai_executor._payload import (
-    OUT_OF_BAND,
-    Call,
-    CallEncoder,
-    decode_value,
-    encode_value,
-    plain,
-)
-from mirai_executor._payload import buffers as buffers_module
-from mirai_executor._payload.buffers import Large
+from mirai_executor._payload.common import buffers as buffers_module
+from mirai_executor._payload.common import plain
+from mirai_executor._payload.common.buffers import OUT_OF_BAND, Large
+from mirai_executor._payload.daemon import encode_value
+from mirai_executor._payload.host import Call, CallEncoder, decode_value
 from unit.test_payload_driver import run_host
 
 SIZE = OUT_OF_BAND // 8  # numbers
@@ -162,16 +157,16 @@ def test_buffers_are_the_users_own_memory_and_let_go_of_it() -> None:
 def test_a_daemon_decodes_buffers_without_a_copy() -> None:
     script = """
     import numpy as np
-    from mirai_executor import _payload
+    from mirai_executor._payload import daemon, host
     with Daemon() as d:
         a = np.arange(100_000.0)
         call = d.encoder.encode(np.negative, (a,), {"out": a}, out_of_band=True)
     memory = [bytearray(view) for view in call.buffers]
-    namespace = _payload.Namespace(_payload.Preparation.of_this_process())
+    namespace = daemon.Namespace(host.Preparation.of_this_process())
     result = namespace.decode(call.blob, [], buffers=memory)()
     print(len(memory), np.array_equal(np.frombuffer(memory[0]), -a), np.shares_memory(result, np.frombuffer(memory[0])))
-    value = _payload.encode_value(result, out_of_band=True)
-    print(np.array_equal(_payload.decode_value(*value), -a))
+    value = daemon.encode_value(result, out_of_band=True)
+    print(np.array_equal(host.decode_value(*value), -a))
     """  # noqa: E501 - a list reads best in few lines
     assert run_host(script) == "1 True True\nTrue\n"
 

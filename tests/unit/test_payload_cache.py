@@ -19,15 +19,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirai_executor._payload import Call, CallEncoder, Sent, decode_value, encode_value
-from mirai_executor._payload import functions as functions_module
-from mirai_executor._payload import kept as kept_module
-from mirai_executor._payload import namespace as namespace_module
-from mirai_executor._payload import plain as plain_module
-from mirai_executor._payload import proof as proof_module
-from mirai_executor._payload.functions import pickle_function
-from mirai_executor._payload.kept import FUNCTION, NAMED
-from mirai_executor._payload.proof import Proof, prove
+from mirai_executor._payload.common import entries as entries_module
+from mirai_executor._payload.common import plain as plain_module
+from mirai_executor._payload.common.entries import FUNCTION, NAMED
+from mirai_executor._payload.daemon import encode_value
+from mirai_executor._payload.daemon import namespace as namespace_module
+from mirai_executor._payload.host import Call, CallEncoder, Sent, decode_value
+from mirai_executor._payload.host import functions as functions_module
+from mirai_executor._payload.host import proof as proof_module
+from mirai_executor._payload.host.functions import pickle_function
+from mirai_executor._payload.host.proof import Proof, prove
 from unit.test_payload_driver import run_host
 
 NUMBER = 7
@@ -163,7 +164,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("often", [1, 2, sys.maxsize], ids=["compiled", "later", "looked at"])
 def test_no_change_is_ever_missed(often: int) -> None:
-    compiled = f"from mirai_executor._payload import proof; proof._OFTEN = {often}\n"
+    compiled = f"from mirai_executor._payload.host import proof; proof._OFTEN = {often}\n"
     assert run_host(compiled + CHANGES) == "never True 24\n"
 
 
@@ -463,7 +464,7 @@ def test_what_is_not_found_by_its_name_takes_the_careful_way() -> None:
 
 
 def test_the_host_keeps_a_bounded_number_of_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_module, "MOST_FUNCTIONS", 3)
+    monkeypatch.setattr(entries_module, "MOST_FUNCTIONS", 3)
     encoder = CallEncoder()
     functions = [adder(n) for n in range(10)]
     refs = [weakref.ref(fn) for fn in functions]
@@ -483,7 +484,7 @@ def test_the_host_keeps_a_bounded_number_of_functions(monkeypatch: pytest.Monkey
 
 
 def test_large_functions_make_each_other_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_module, "MOST_BYTES", 5000)
+    monkeypatch.setattr(entries_module, "MOST_BYTES", 5000)
     encoder, functions = CallEncoder(), list[Any]()
     for size in (2000, 2000, 9000):
         functions.append(adder(bytes(size)))

@@ -18,8 +18,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from mirai_executor._payload import CallEncoder, Preparation, decode_plain, encode_plain, hooks
-from mirai_executor._payload import places as payload_places
+from mirai_executor._payload.common import hooks
+from mirai_executor._payload.common import places as payload_places
+from mirai_executor._payload.daemon import decode_plain
+from mirai_executor._payload.host import CallEncoder, Preparation, encode_plain
 from mirai_executor.errors import PayloadError
 from unit.test_payload_driver import run_host
 
@@ -100,7 +102,7 @@ def looped(obj: object) -> object:
 def test_the_culprit_is_found_wherever_it_is_without_pickling_anything_again(
     arg: object, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirai_executor._payload.culprits._fails", None)
+    monkeypatch.setattr("mirai_executor._payload.common.culprits._fails", None)
     with pytest.raises(PayloadError) as caught:
         CallEncoder().encode(len, (arg,), {})
     assert str(caught.value).startswith(f"cannot pickle {path} (a _thread.lock object): ")

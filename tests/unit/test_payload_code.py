@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mirai_executor._payload.pickler import dump
-from mirai_executor._payload.table import CallPickler
+from mirai_executor._payload.common.pickler import dump
+from mirai_executor._payload.host.table import CallPickler
 from unit.test_payload_driver import run_host
 
 # As a cell of a notebook is compiled: under a name that is the name of no file.

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from mirai_executor._payload import decode_value, encode_value
-from mirai_executor._payload.descriptors import Lender
+from mirai_executor._payload.common.descriptors import Lender
+from mirai_executor._payload.daemon import encode_value
+from mirai_executor._payload.host import decode_value
 from mirai_executor.errors import PayloadError
 
 

@@ -37,20 +37,20 @@ class Daemon:
     """The other end of the payloads, for a host script."""
 
     def __init__(self, **encoder_options: Any) -> None:
-        from mirai_executor import _payload
+        from mirai_executor._payload import daemon, host
 
-        if _payload.importing_main():
+        if daemon.importing_main():
             raise RuntimeError('this script starts a daemon without if __name__ == "__main__":')
-        self.payload = _payload
-        preparation = _payload.Preparation.of_this_process()
-        self.encoder = _payload.CallEncoder(**encoder_options)
+        self.payload = host
+        preparation = host.Preparation.of_this_process()
+        self.encoder = host.CallEncoder(**encoder_options)
         self.sent: dict[str, bytes] = {}
         command = [sys.executable, str(HERE / "test_payload_driver.py")]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd="/"
         )
-        self.ask("prepare", _payload.encode_plain(preparation))
+        self.ask("prepare", host.encode_plain(preparation))
 
     def __enter__(self) -> "Daemon":
         return self
@@ -138,7 +138,7 @@ def run_python(
 
 def serve() -> None:
     """Be the daemon's end: answer until the host closes the pipe."""
-    from mirai_executor import _payload
+    from mirai_executor._payload import daemon as payload
 
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - for the rest of the process
@@ -147,14 +147,14 @@ def serve() -> None:
     table: object = ()
     while (message := receive(incoming)) is not None:
         if message[0] == "prepare":
-            namespace = _payload.Namespace(_payload.decode_plain(message[1]))
+            namespace = payload.Namespace(payload.decode_plain(message[1]))
             send(outgoing, True)
         elif message[0] == "run":
             assert namespace is not None
             _, new, blob, names, persist = message
             # As within a frame: one object for the same table, as long as no other comes between.
             table = table if table == names else names
-            send(outgoing, answer(_payload, namespace, new, blob, table, persist))
+            send(outgoing, answer(payload, namespace, new, blob, table, persist))
 
 
 def answer(

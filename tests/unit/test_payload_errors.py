@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 import pytest
 
 from mirai_executor._core import TaskId
-from mirai_executor._payload import decode_error, decode_value, encode_error, encode_value
+from mirai_executor._payload.daemon import encode_error, encode_value
+from mirai_executor._payload.host import decode_error, decode_value
 from mirai_executor.errors import DaemonLostError, PayloadError, RemoteError
 from mirai_executor.futures import MiraiFuture
 from unit.test_payload_driver import run_host

@@ -4,15 +4,16 @@ import random
 
 import pytest
 
-from mirai_executor._payload import NameEntry, Sent
-from mirai_executor._payload import kept as kept_module
-from mirai_executor._payload.kept import FUNCTION, Kept
+from mirai_executor._payload.common import entries as entries_module
+from mirai_executor._payload.common.entries import FUNCTION
+from mirai_executor._payload.daemon.kept import Kept
+from mirai_executor._payload.host import NameEntry, Sent
 from mirai_executor.errors import PayloadError
 
 
 def test_host_and_daemon_forget_the_same_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_module, "MOST_FUNCTIONS", 5)
-    monkeypatch.setattr(kept_module, "MOST_BYTES", 100)
+    monkeypatch.setattr(entries_module, "MOST_FUNCTIONS", 5)
+    monkeypatch.setattr(entries_module, "MOST_BYTES", 100)
     draw = random.Random(1)
     sizes = [draw.choice([1, 10, 30, 200]) for _ in range(12)]
     sent, kept, resent = Sent(), Kept(), 0

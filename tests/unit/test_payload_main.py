@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirai_executor._payload import CallEncoder
+from mirai_executor._payload.host import CallEncoder
 from unit.test_payload_driver import (  # type: ignore[import-not-found,unused-ignore]  # tests/ is on the path
     host_environment,
     run_host,

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirai_executor._payload import plain
+from mirai_executor._payload.common import plain
 
 MODULE = """
 class Thing:

@@ -7,13 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirai_executor._payload import (
-    NO_NUMBER,
-    CallEncoder,
-    decode_number,
-    decode_value,
-    encode_value,
-)
+from mirai_executor._payload.daemon import encode_value
+from mirai_executor._payload.host import NO_NUMBER, CallEncoder, decode_number, decode_value
 from unit.test_payload_driver import run_host
 
 atoms = (

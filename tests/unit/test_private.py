@@ -16,7 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from mirai_executor import _private
-from mirai_executor._payload.failures import decode_error, encode_error
+from mirai_executor._payload.daemon import encode_error
+from mirai_executor._payload.host import decode_error
 from mirai_executor._version import __version__
 from mirai_executor.launchers import LocalLauncher
 
@@ -93,7 +94,7 @@ def test_a_missing_name_is_told_with_what_to_install(
     ("room", "owner", "name"),
     [
         ("futures", "concurrent.futures._base", "LOGGER"),
-        ("_payload.hooks", "cloudpickle.cloudpickle", "_make_typevar"),
+        ("_payload.common.hooks", "cloudpickle.cloudpickle", "_make_typevar"),
         ("_transport._nng", "pynng.nng", "_pynng_atexit"),
     ],
 )

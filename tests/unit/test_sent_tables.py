@@ -9,7 +9,7 @@ import pytest
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
 from mirai_executor._host._daemon import Daemon
-from mirai_executor._payload import NameEntry
+from mirai_executor._payload.host import NameEntry
 from mirai_executor._transport import Link
 
 

@@ -8,7 +8,7 @@ the host sent, or an initializer set, stays.
 
 from types import CodeType
 
-from mirai_executor._payload.preparation import Preparation
+from mirai_executor._payload.common.preparation import Preparation
 from mirai_executor._typing import Any
 
 __all__ = ["fill_gaps", "importing_main"]

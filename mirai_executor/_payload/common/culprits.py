@@ -9,16 +9,16 @@ from itertools import repeat
 from operator import is_, length_hint
 from types import CoroutineType, FunctionType, MethodType, ModuleType
 
-from mirai_executor._payload import annotations
-from mirai_executor._payload.buffers import ATOMS
-from mirai_executor._payload.pickles import PicklingError
-from mirai_executor._payload.places import Kind, home_of, home_of_globals
+from mirai_executor._payload.common import annotations
+from mirai_executor._payload.common.buffers import ATOMS
+from mirai_executor._payload.common.pickles import PicklingError
+from mirai_executor._payload.common.places import Kind, home_of, home_of_globals
+from mirai_executor._payload.common.wording import describe
 from mirai_executor._typing import Any, NamedTuple
 from mirai_executor.errors import PayloadError
 
-__all__ = ["describe", "explain", "parts_of_function", "said_by_pickle"]
+__all__ = ["explain", "parts_of_function", "said_by_pickle"]
 
-_LONGEST = 200  # characters of a foreign text in a message of ours
 _DEEPEST = 20  # steps of a path
 _MOST_SEEN = 1_000_000  # objects: what is beyond is hardly worth the wait
 _AT_ONCE = 256  # objects, so that little has to be looked at again
@@ -47,18 +47,6 @@ def _module_that_raised(error: BaseException) -> str:
         module = str(trace.tb_frame.f_globals.get("__name__", ""))
         trace = trace.tb_next
     return module
-
-
-def describe(error: BaseException) -> str:
-    """Return the class and text of an error, never too long, never failing."""
-    try:
-        text = str(error)
-    except Exception:  # a user's __str__
-        text = "<its text cannot be shown>"
-    if len(text) > _LONGEST:
-        text = text[:_LONGEST] + "…"
-    name = type(error).__qualname__
-    return f"{name}: {text}" if text else name
 
 
 def explain(

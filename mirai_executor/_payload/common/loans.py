@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mirai_executor._payload.descriptors import Lender
+    from mirai_executor._payload.common.descriptors import Lender
 
 __all__ = ["Loan"]
 
@@ -22,7 +22,7 @@ class Loan:
     def lend(self, descriptor: int) -> Any:
         """Return what travels in the place of a descriptor of this process."""
         if self._lender is None:
-            from mirai_executor._payload.descriptors import Lender
+            from mirai_executor._payload.common.descriptors import Lender
 
             self._lender = Lender(lasting=self._lasting)
         return self._lender.lend(descriptor)

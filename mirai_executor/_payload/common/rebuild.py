@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, ModuleType
 
-from mirai_executor._payload.places import MAIN
+from mirai_executor._payload.common.places import MAIN
 from mirai_executor._typing import Any
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "held_module",
     "held_modules",
     "import_module",
+    "itself",
     "main_module",
     "make_cached_property",
     "make_cell",
@@ -35,6 +36,7 @@ __all__ = [
     "make_code",
     "make_function",
     "make_kept_class",
+    "make_lock",
     "make_lru_cache",
     "make_module",
     "make_newtype",
@@ -181,7 +183,7 @@ def make_class(
 
 def _hooks() -> Any:
     """Return what knows cloudpickle: only classes that travel by value need it."""
-    from mirai_executor._payload import hooks
+    from mirai_executor._payload.common import hooks
 
     return hooks
 
@@ -240,7 +242,7 @@ def make_registered(
 
 
 def _register(kind: type, reducer: Callable[[Any], Any]) -> None:
-    from mirai_executor._payload.descriptors import register_here  # hardly ever
+    from mirai_executor._payload.common.descriptors import register_here  # hardly ever
 
     register_here(kind, reducer)
 
@@ -291,3 +293,16 @@ def make_type_alias(module: str, name: str, value: Any, parameters: tuple[Any, .
 def make_weak_key_dictionary(items: Mapping[Any, Any]) -> Any:
     """Make a ``WeakKeyDictionary``; its own form holds weak references, which cannot travel."""
     return weakref.WeakKeyDictionary(items)
+
+
+def make_lock(kind: str) -> Any:
+    """At a daemon: make the lock that stands for one of the host."""
+    import multiprocessing  # for once: every daemon would import it at its start
+
+    # That of other contexts has a name, which would outlive a daemon that is killed.
+    return getattr(multiprocessing.get_context("fork"), kind)()
+
+
+def itself(obj: object) -> object:
+    """Return what something stood for that has stayed at the host."""
+    return obj

@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 from cloudpickle import cloudpickle as _private
 
-from mirai_executor._payload import annotations
+from mirai_executor._payload.common import annotations
 from mirai_executor._private import check, missing
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "tracker_id",
 ]
 
-check("_payload.hooks")
+check("_payload.common.hooks")
 
 # ``Any``: cloudpickle is untyped.
 _reduce_class: Callable[[type], tuple[Any, ...]] = _private._dynamic_class_reduce  # noqa: SLF001 - see above

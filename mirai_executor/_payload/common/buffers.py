@@ -9,8 +9,8 @@ last of its buffers, in the pieces that the pickler wrote.
 import io
 from collections.abc import Callable, Sequence
 
-from mirai_executor._payload import pickles as pickle
-from mirai_executor._payload.pickles import PickleBuffer
+from mirai_executor._payload.common import pickles as pickle
+from mirai_executor._payload.common.pickles import PickleBuffer
 from mirai_executor._typing import Any, NamedTuple
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 Two picklers build on this one: the host's, whose functions of ``__main__`` refer to the call's
 table (``table.py``), and the daemon's, whose classes go back to where they came from
-(``outcomes.py``). What they have in common is here::
+(``careful.py``). What they have in common is here::
 
     reducer_override ── has a home, by_reference(home) ──► plain pickle writes its name
                      └─ otherwise ──────────────────────► (make, …, state, fill), see rebuild.py
@@ -10,20 +10,17 @@ table (``table.py``), and the daemon's, whose classes go back to where they came
 
 import collections
 import copyreg
-import functools
 import io
 import pickle
 import sys
-import typing
-import weakref
 from collections.abc import Callable
-from types import CellType, CodeType, FunctionType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
-from mirai_executor._payload import annotations, exceptions, rebuild
-from mirai_executor._payload.entries import MULTIPROCESSING, PROTOCOL, SHARED, WITH_CARE
-from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_of
-from mirai_executor._payload.places import (
+from mirai_executor._payload.common import annotations, exceptions, rebuild
+from mirai_executor._payload.common.entries import PROTOCOL
+from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of, submodules_of
+from mirai_executor._payload.common.places import (
     FUNCTION_DUNDERS,
     MAIN,
     Home,
@@ -32,10 +29,15 @@ from mirai_executor._payload.places import (
     home_of_globals,
     kind_of,
 )
-from mirai_executor._payload.plain import has_no_state
+from mirai_executor._payload.common.plain import has_no_state
+from mirai_executor._payload.common.reducers import (
+    content_of,
+    is_inherited,
+    reducer_of,
+    registered_reducer,
+)
 
-__all__ = ["PayloadPickler", "dump", "needs_care"]
-
+__all__ = ["PayloadPickler", "dump"]
 
 _REBUILD = vars(rebuild)
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time, not a static type of C
@@ -95,19 +97,19 @@ class PayloadPickler(pickle.Pickler):
         if issubclass(kind, BaseException):
             return self.reduce_exception(obj)
         if is_inherited(kind):
-            from mirai_executor._payload.inherited import reduce_inherited
+            from mirai_executor._payload.common.inherited import reduce_inherited
 
             return reduce_inherited(obj, self.lend)
         return self._reduce_instance(kind, obj)
 
     def lend(self, descriptor: int) -> Any:
         """Return what travels in place of a descriptor; here, in a payload that nobody reads."""
-        from mirai_executor._payload.descriptors import lend_nothing
+        from mirai_executor._payload.common.descriptors import lend_nothing
 
         return lend_nothing(descriptor)
 
     def _reduce_as_registered(self, kind: type, reducer: Callable[[Any], Any], obj: Any) -> Any:
-        from mirai_executor._payload.descriptors import is_standard, lending
+        from mirai_executor._payload.common.descriptors import is_standard, lending
 
         with lending(self.lend):
             reduced = reducer(obj)
@@ -132,7 +134,7 @@ class PayloadPickler(pickle.Pickler):
             return NotImplemented
         code, cells = function.__code__, function.__closure__
         self._hollow.update(map(id, cells or ()))
-        contents = tuple(map(_content, cells or ()))
+        contents = tuple(map(content_of, cells or ()))
         where, captured = self._globals(function)
         reached = _values(function, names_of(code).globals)
         values = [*reached.values(), *(c[0] for c in contents if c)]
@@ -166,7 +168,9 @@ class PayloadPickler(pickle.Pickler):
         home = home_of(cls)
         if self.is_named(home):
             return NotImplemented
-        from mirai_executor._payload import hooks  # with cloudpickle: not for what has a name
+        from mirai_executor._payload.common import (
+            hooks,
+        )  # with cloudpickle: not for what has a name
 
         if cls in hooks.BUILTIN_TYPE_NAMES:
             return hooks.builtin_type, (hooks.BUILTIN_TYPE_NAMES[cls],)
@@ -218,11 +222,6 @@ class PayloadPickler(pickle.Pickler):
         return id(cell) in self._hollow
 
 
-def needs_care(kind: type) -> bool:
-    """Tell whether instances of a type may be pickled here in a way of our own."""
-    return reducer_of(kind) is not None or issubclass(kind, (ModuleType, BaseException))
-
-
 def dump(pickler: Callable[[Any], PayloadPickler], obj: object) -> bytes:
     """Pickle one object with a pickler of the given kind."""
     with io.BytesIO() as file:
@@ -250,13 +249,6 @@ def _home_of_sentinel(kind: type, obj: object) -> Home | None:
                 return None
             return Home(Kind.MAIN, MAIN, name) if kind is object else home_of(obj, name)
     return None
-
-
-def _content(cell: CellType) -> tuple[Any, ...]:
-    try:
-        return (cell.cell_contents,)
-    except ValueError:  # empty
-        return ()
 
 
 def _values(function: FunctionType, names: tuple[str, ...]) -> dict[str, Any]:
@@ -293,128 +285,3 @@ def _slots(function: FunctionType) -> dict[str, Any]:
     if getattr(function, "__type_params__", ()):  # Python 3.12
         slots["__type_params__"] = function.__type_params__  # type: ignore[attr-defined]  # Python 3.12
     return slots
-
-
-def _reduce_code(_: PayloadPickler, code: CodeType) -> Any:
-    # cloudpickle 3.1.3 would leave the file out, and with it the lines of every traceback.
-    parts = [getattr(code, part) for part in rebuild.CODE_PARTS]
-    # Some tuples are made anew when they are asked for, and some are shared: all alike, so that
-    # the same function always has the same bytes.
-    return rebuild.make_code, tuple((*p,) if type(p) is tuple else p for p in parts)
-
-
-def _reduce_cell(pickler: PayloadPickler, cell: CellType) -> Any:
-    content = _content(cell)
-    if not content or pickler.fill_later(cell):
-        return rebuild.make_cell, ()
-    return rebuild.make_cell, (), content, None, None, rebuild.fill_cell
-
-
-def _reduce_lru_cache(pickler: PayloadPickler, cached: Any) -> Any:
-    if pickler.is_named(home_of(cached)):
-        return NotImplemented
-    own = {
-        k: v
-        for k, v in vars(cached).items()
-        if k not in ("__wrapped__", "cache_parameters", *functools.WRAPPER_ASSIGNMENTS)
-    }
-    form = cached.cache_parameters()
-    return rebuild.make_lru_cache, (cached.__wrapped__, form["maxsize"], form["typed"], own)
-
-
-def _reduce_type_variable(pickler: PayloadPickler, variable: Any) -> Any:
-    if pickler.is_named(home_of(variable, variable.__name__)):
-        return NotImplemented
-    make: Callable[..., Any] = type(variable)
-    parts: tuple[Any, ...] = (variable.__name__,)
-    if isinstance(variable, typing.TypeVar):
-        from mirai_executor._payload import hooks
-
-        make, parts = hooks.make_typevar, hooks.decompose_typevar(variable)
-    return rebuild.make_type_variable, (make, parts, variable.__module__)
-
-
-def _reduce_newtype(pickler: PayloadPickler, made: Any) -> Any:
-    if pickler.is_named(home_of(made)):
-        return NotImplemented
-    parts = (made.__name__, made.__module__, made.__qualname__, made.__supertype__)
-    return rebuild.make_newtype, parts
-
-
-def _reduce_type_alias(pickler: PayloadPickler, alias: Any) -> Any:
-    if pickler.is_named(home_of(alias, alias.__name__)):
-        return NotImplemented
-    parts = (alias.__module__, alias.__name__, alias.__value__, alias.__type_params__)
-    return rebuild.make_type_alias, parts
-
-
-def _reduce_text_file(_: PayloadPickler, file: io.TextIOWrapper) -> Any:
-    # cloudpickle would read the whole file and send its text.
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name, None) is file:
-            return getattr, (sys, name)
-    return NotImplemented
-
-
-def _reduce_cached_property(_: PayloadPickler, found: Any) -> Any:
-    return rebuild.make_cached_property, (found.func, found.attrname)
-
-
-def _reduce_weak_key_dictionary(_: PayloadPickler, found: Any) -> Any:
-    return rebuild.make_weak_key_dictionary, (dict(found),)
-
-
-def _without_pickler(reduce: Callable[[Any], Any]) -> Callable[[PayloadPickler, Any], Any]:
-    return lambda _, obj: reduce(obj)
-
-
-_Reducer = Callable[[PayloadPickler, Any], Any]
-_OWN: dict[type, _Reducer] = {
-    CellType: _reduce_cell,
-    CodeType: _reduce_code,
-    ModuleType: PayloadPickler.reduce_module,
-    type(functools.cache(len)): _reduce_lru_cache,
-    functools.cached_property: _reduce_cached_property,
-    io.TextIOWrapper: _reduce_text_file,
-    typing.NewType: _reduce_newtype,
-    typing.ParamSpec: _reduce_type_variable,
-    typing.TypeVar: _reduce_type_variable,
-    typing.TypeVarTuple: _reduce_type_variable,
-    weakref.WeakKeyDictionary: _reduce_weak_key_dictionary,
-}
-if hasattr(typing, "TypeAliasType"):  # Python 3.12
-    _OWN[typing.TypeAliasType] = _reduce_type_alias
-
-
-def is_inherited(kind: type) -> bool:
-    """Tell whether multiprocessing shares instances of a type by inheritance."""
-    return any(base.__module__ in SHARED for base in kind.__mro__)
-
-
-def registered_reducer(kind: type) -> Callable[[Any], Any] | None:
-    """Return how multiprocessing's picklers take instances apart, if they were told so."""
-    reduction: Any = sys.modules.get(MULTIPROCESSING)
-    if reduction is not None:
-        if kind not in reduction.ForkingPickler._extra_reducers:  # noqa: SLF001 - see descriptors.py
-            return None
-    elif kind.__module__ != "socket":  # all others need its import before there are any
-        return None
-    from mirai_executor._payload import descriptors
-
-    return descriptors.registered_reducer(kind)
-
-
-def reducer_of(kind: type) -> _Reducer | None:
-    """Return how instances of a type are taken apart here; None if as anywhere else."""
-    reducer = _OWN.get(kind)
-    if reducer is None and kind.__module__ in WITH_CARE:
-        reducer = _borrowed().get(kind)
-    return reducer
-
-
-@functools.cache
-def _borrowed() -> dict[type, _Reducer]:
-    """Return what cloudpickle has for types of the standard library."""
-    from mirai_executor._payload import hooks
-
-    return {kind: _without_pickler(reduce) for kind, reduce in hooks.REDUCERS.items()}

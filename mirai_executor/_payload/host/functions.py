@@ -17,15 +17,20 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mirai_executor._payload import kept
-from mirai_executor._payload import pickles as pickle
-from mirai_executor._payload.entries import PROTOCOL, NameEntry, digest_of
-from mirai_executor._payload.kept import FUNCTION, NAMED
-from mirai_executor._payload.places import registered_by_value, what_is_known_of_modules
-from mirai_executor._payload.plain import is_imported
+from mirai_executor._payload.common import entries
+from mirai_executor._payload.common import pickles as pickle
+from mirai_executor._payload.common.entries import (
+    FUNCTION,
+    NAMED,
+    PROTOCOL,
+    NameEntry,
+    digest_of,
+)
+from mirai_executor._payload.common.places import registered_by_value, what_is_known_of_modules
+from mirai_executor._payload.common.plain import is_imported
 
 if TYPE_CHECKING:
-    from mirai_executor._payload.proof import Proof
+    from mirai_executor._payload.host.proof import Proof
 
 __all__ = ["FunctionCache", "Pickled", "Taken", "pickle_function"]
 
@@ -112,7 +117,7 @@ class FunctionCache:
     def _name(self, fn: FunctionType) -> Pickled:
         """Return the bytes of a name. What it means there, the daemon looks up for each call."""
         self._named[fn] = named = _Named(fn)
-        if len(self._named) > kept.MOST_FUNCTIONS:
+        if len(self._named) > entries.MOST_FUNCTIONS:
             self._named.popitem(last=False)
         return named.pickled
 
@@ -123,7 +128,7 @@ class FunctionCache:
         # that had no proof so often will hardly have one now.
         if times == 1 or times & (times - 1):
             return None
-        from mirai_executor._payload.proof import prove  # not for functions with a name
+        from mirai_executor._payload.host.proof import prove  # not for functions with a name
 
         proof = prove(fn)
         if proof is None:
@@ -152,13 +157,13 @@ class FunctionCache:
     def _is_too_much(self) -> bool:
         sizes = [known.size for known in list(self._known.values())]
         return len(sizes) > 1 and (
-            len(sizes) > kept.MOST_FUNCTIONS or sum(sizes) > kept.MOST_BYTES
+            len(sizes) > entries.MOST_FUNCTIONS or sum(sizes) > entries.MOST_BYTES
         )
 
 
 def pickle_function(fn: Callable[..., object]) -> Pickled | None:
     """Pickle a function by itself; None if that fails: the call will say why."""
-    from mirai_executor._payload.table import Table  # not for functions with a name
+    from mirai_executor._payload.host.table import Table  # not for functions with a name
 
     table = Table()
     try:
@@ -198,9 +203,7 @@ class Taken:
         return self.__wrapped__(*args, **kwargs)
 
     def __reduce__(self) -> Any:
+        from mirai_executor._payload.common import rebuild  # hardly ever
+
         # As an argument of another call it is what it was made from.
-        return _itself, (self.__wrapped__,)
-
-
-def _itself(fn: object) -> object:
-    return fn
+        return rebuild.itself, (self.__wrapped__,)

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from mirai_executor._payload import namespace, rebuild
-from mirai_executor._payload.buffers import Beside, Value, dump_value
-from mirai_executor._payload.culprits import explain, said_by_pickle
-from mirai_executor._payload.loans import Loan
-from mirai_executor._payload.pickler import PayloadPickler, dump
-from mirai_executor._payload.places import Home, Kind
+from mirai_executor._payload.common import rebuild
+from mirai_executor._payload.common.buffers import Beside, Value, dump_value
+from mirai_executor._payload.common.culprits import explain, said_by_pickle
+from mirai_executor._payload.common.loans import Loan
+from mirai_executor._payload.common.pickler import PayloadPickler, dump
+from mirai_executor._payload.common.places import Home, Kind
+from mirai_executor._payload.daemon import namespace
 
 __all__ = ["OutcomePickler", "dump_carefully"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
-from mirai_executor._payload.culprits import parts_of_function
-from mirai_executor._payload.entries import NameEntry
-from mirai_executor._payload.pickler import dump
-from mirai_executor._payload.table import CallPickler
+from mirai_executor._payload.common.culprits import parts_of_function
+from mirai_executor._payload.common.entries import NameEntry
+from mirai_executor._payload.common.pickler import dump
+from mirai_executor._payload.host.table import CallPickler
 
 __all__ = ["LargeCaptures"]
 

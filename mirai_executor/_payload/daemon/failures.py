@@ -14,21 +14,18 @@ import functools
 import pickle
 import traceback
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Any, cast
 
-import tblib
+from mirai_executor._payload.common import exceptions, rebuild_errors
+from mirai_executor._payload.common.entries import PROTOCOL
+from mirai_executor._payload.common.pickler import dump
+from mirai_executor._payload.daemon import namespace
+from mirai_executor._payload.daemon.careful import OutcomePickler
 
-from mirai_executor._payload import exceptions, namespace
-from mirai_executor._payload.careful import OutcomePickler
-from mirai_executor._payload.entries import PROTOCOL
-from mirai_executor._payload.pickler import dump
-from mirai_executor._private import optional
-from mirai_executor.errors import RemoteError
+__all__ = ["encode_error"]
 
-__all__ = ["decode_error", "encode_error"]
-
-_PACKAGE = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parents[2]
 # Where calls pass through. Other rooms of ours may be a task's own code, as the demo's is.
 _OURS = tuple(str(_PACKAGE / part) for part in ("daemon/", "_payload/", "futures.py"))
 _ENDS = 50  # frames kept at each end of a long traceback
@@ -47,37 +44,6 @@ def encode_error(error: BaseException) -> bytes:
     else:
         inner = b""
     return pickle.dumps((inner, _name(error), _shown(error), text), PROTOCOL)
-
-
-def decode_error(blob: bytes | memoryview) -> BaseException:
-    """Return the exception that a daemon's task raised, for ``Future.set_exception``."""
-    inner, name, shown, text = pickle.loads(blob)
-    error = _load(inner) if inner else None
-    try:
-        if error is None:
-            message = f"{name}: {shown}" if shown else name
-            error = RemoteError(message, type_name=name, text=shown, traceback=text)
-        if error.__cause__ is None:
-            suppressed = error.__suppress_context__
-            error.__cause__ = _remote_traceback(text)
-            error.__suppress_context__ = suppressed
-        return error
-    finally:
-        # Its traceback was made in here, and holds this frame: which must not hold it in turn.
-        del error
-
-
-class _ShownTraceback(Exception):  # noqa: N818 - it stands for _RemoteTraceback
-    """A traceback as text, where the standard library has no such class."""
-
-
-def _remote_traceback(text: str) -> BaseException:
-    # Its class is what existing code looks for: ProcessPoolExecutor's.
-    loss = "the traceback of a daemon is shown by a class of mirai_executor's."
-    found: BaseException = optional(
-        "concurrent.futures.process", "_RemoteTraceback", _ShownTraceback, loss
-    )(f'\n"""\n{text}"""')
-    return found
 
 
 class _Steps:
@@ -104,7 +70,7 @@ class _ErrorPickler(OutcomePickler):
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is TracebackType:
-            return make_traceback, (_frames(obj),)
+            return rebuild_errors.make_traceback, (_frames(obj),)
         return super().reducer_override(obj)
 
     def lend(self, _: int) -> Any:
@@ -115,7 +81,7 @@ class _ErrorPickler(OutcomePickler):
         make, arguments, state = self._own_reduction(error) or self._parts(error)
         behind = (error.__cause__, error.__context__) if self._steps.chain else (None, None)
         extras = (*behind, error.__suppress_context__, error.__traceback__)
-        return make, arguments, (state, extras), None, None, fill_error
+        return make, arguments, (state, extras), None, None, rebuild_errors.fill_error
 
     def _parts(self, error: BaseException) -> tuple[Any, Any, exceptions.State]:
         """Take an exception apart without asking it."""
@@ -145,30 +111,10 @@ class _ErrorPickler(OutcomePickler):
         own = (state[0] if state else None, error.__dict__.get("__notes__"))
         if exceptions.own_words(error) is not None:
             remade = make(*arguments)
-            _fill_as_asked(remade, *own)
+            rebuild_errors.fill_as_asked(remade, *own)
             if exceptions.own_words(remade) is None:  # it has lost what its text needs
                 return None
         return make, arguments, own
-
-
-def fill_error(error: BaseException, state: tuple[Any, tuple[Any, ...]]) -> None:
-    """Give an exception its state, and what stands behind it."""
-    own, (cause, context, suppress, trace) = state
-    if isinstance(own, exceptions.State):
-        exceptions.fill_exception(error, own)
-    else:
-        _fill_as_asked(error, *own)
-    error.__cause__ = cause
-    error.__context__ = context
-    error.__suppress_context__ = suppress
-    error.__traceback__ = trace
-
-
-def _fill_as_asked(error: BaseException, state: Any, notes: list[str] | None) -> None:
-    if state is not None:
-        error.__setstate__(state)
-    if notes:
-        error.__notes__ = notes
 
 
 def _picklable_parts(state: exceptions.State, error: BaseException) -> exceptions.State:
@@ -203,21 +149,8 @@ def _loadable(error: BaseException, steps: _Steps) -> bytes | None:
         raise  # a cancel: of the daemon's loop, not of this error
     except BaseException:  # the user's code may raise anything: then the next step
         return None
-    loaded = _load(blob)
+    loaded = rebuild_errors.load_error(blob)
     return blob if isinstance(loaded, type(error)) else None
-
-
-def _load(blob: bytes) -> BaseException | None:
-    try:
-        loaded = pickle.loads(blob)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # the user's code may raise anything
-        return None
-    try:
-        return loaded if isinstance(loaded, BaseException) else None
-    finally:
-        del loaded  # as above
 
 
 def _frames(trace: TracebackType) -> list[tuple[str, str, int, dict[str, Any]]]:
@@ -240,19 +173,6 @@ def _frames(trace: TracebackType) -> list[tuple[str, str, int, dict[str, Any]]]:
         )
         frames[_ENDS:-_ENDS] = [gap]
     return frames
-
-
-def make_traceback(
-    frames: list[tuple[str, str, int, dict[str, Any]]],
-) -> TracebackType | None:
-    """Make a traceback out of its frames."""
-    trace = None
-    for filename, name, line, names in reversed(frames):
-        code = SimpleNamespace(co_filename=filename, co_name=name)
-        frame = SimpleNamespace(f_code=code, f_globals=names, f_lineno=line)
-        trace = SimpleNamespace(tb_frame=frame, tb_lineno=line, tb_next=trace)
-    made: TracebackType | None = tblib.Traceback(trace).as_traceback() if trace else None
-    return made
 
 
 def _trim_ours(error: BaseException) -> None:

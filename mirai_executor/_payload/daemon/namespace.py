@@ -10,25 +10,32 @@
 So the daemon's ``__main__`` follows the host's, and keeps what initializers and tasks put there.
 """
 
-import contextlib
 import functools
 import importlib
 import io
-import os
 import sys
 from collections.abc import Callable, Container, Sequence
 from collections.abc import Set as AbstractSet
-from types import ModuleType
 
-from mirai_executor._payload import lastresort, rebuild
-from mirai_executor._payload import pickles as pickle
-from mirai_executor._payload.buffers import Buffer, taken_apart
-from mirai_executor._payload.culprits import describe
-from mirai_executor._payload.entries import SYS_PATH, UNAVAILABLE
-from mirai_executor._payload.kept import FUNCTION, FUNCTIONS, MOST_FUNCTIONS, Kept
-from mirai_executor._payload.places import MAIN
-from mirai_executor._payload.preparation import Preparation
-from mirai_executor._payload.source import Brought, run_source
+from mirai_executor._payload.common import pickles as pickle
+from mirai_executor._payload.common import rebuild
+from mirai_executor._payload.common.buffers import Buffer, taken_apart
+from mirai_executor._payload.common.entries import (
+    FUNCTION,
+    FUNCTIONS,
+    MOST_FUNCTIONS,
+    SYS_PATH,
+    UNAVAILABLE,
+)
+from mirai_executor._payload.common.places import MAIN
+from mirai_executor._payload.common.preparation import Preparation
+from mirai_executor._payload.common.source import Brought, run_source
+from mirai_executor._payload.daemon.kept import Kept
+from mirai_executor._payload.daemon.process import (
+    forget_where_modules_were,
+    make_main,
+    prepare_process,
+)
 from mirai_executor._typing import Any, NoReturn
 from mirai_executor.errors import PayloadError
 
@@ -61,7 +68,7 @@ class Namespace:
 
     def __init__(self, preparation: Preparation) -> None:
         global current  # a process has one __main__
-        self.module = _make_main(self, preparation)
+        self.module = make_main(self.find, preparation)
         self.on_sys_path: Callable[[list[str]], None] | None = None
         self.missing_because: dict[str, str] = {}
         self._preparation = preparation
@@ -79,7 +86,7 @@ class Namespace:
         rebuild.held_modules = {}
         current = self
         self._own_path = tuple(sys.path)
-        _prepare_process(preparation)
+        prepare_process(preparation)
 
     @property
     def host_names(self) -> AbstractSet[str]:
@@ -299,7 +306,7 @@ class Namespace:
         host_path = pickle.loads(self._bytes_of(SYS_PATH, digest))
         path = self._preparation.path_of(host_path, self._own_path)
         sys.path[:] = path
-        _forget_where_modules_were()
+        forget_where_modules_were()
         if self.on_sys_path is not None:
             self.on_sys_path(list(path))
         del self._pending[SYS_PATH]
@@ -307,6 +314,9 @@ class Namespace:
         self._received.pop(SYS_PATH, None)
 
     def _import_main(self) -> None:
+        from mirai_executor._payload.common.wording import describe  # hardly ever
+        from mirai_executor._payload.daemon import lastresort
+
         if self._main_imported or lastresort.importing_main():
             return
         try:
@@ -347,69 +357,11 @@ class _EntryUnpickler(pickle.Unpickler):
         return found
 
 
-def _make_main(namespace: Namespace, preparation: Preparation) -> ModuleType:
-    class Main(ModuleType):
-        # Of the class, and its state in a closure: the module's dict is the user's.
-        def __getattr__(self, name: str) -> object:
-            # inspect.getmodule asks every __main__ for every name; that is no wish to import it.
-            if sys._getframe(1).f_globals.get("__name__") == "inspect":  # noqa: SLF001 - documented
-                raise AttributeError(name)
-            return namespace.find(name)
-
-    main = Main(MAIN)
-    main.__dict__["__builtins__"] = __builtins__
-    if preparation.main_file is not None:
-        main.__file__ = preparation.main_file
-    main.__package__ = preparation.main_package
-    return main
-
-
-def _prepare_process(preparation: Preparation) -> None:
-    sys.path[:] = preparation.path_of(preparation.sys_path, sys.path)
-    _forget_where_modules_were()
-    sys.argv = list(preparation.argv)
-    if not preparation.is_elsewhere or _is_where_anything_starts():
-        # On another machine it may not exist.
-        with contextlib.suppress(OSError):
-            os.chdir(preparation.cwd)
-
-
-def _is_where_anything_starts() -> bool:
-    """Tell whether nobody has chosen this process's directory: logins and services start here."""
-    for usual in ("/", os.environ.get("HOME", "/")):
-        with contextlib.suppress(OSError):
-            if os.path.samefile(".", usual):  # noqa: PTH121 - importing pathlib takes milliseconds
-                return True
-    return False
-
-
-def _forget_where_modules_were() -> None:
-    """Do as ``importlib.invalidate_caches`` does.
-
-    Since Python 3.12, that imports ``importlib.metadata`` first, which takes longer than all the
-    other imports of a daemon together.
-    """
-    if "importlib.metadata" in sys.modules:
-        importlib.invalidate_caches()
-        return
-    for entry, path_finder in list(sys.path_importer_cache.items()):
-        if path_finder is None:  # there was no such folder
-            sys.path_importer_cache.pop(entry, None)
-        else:
-            _invalidate(path_finder)
-    for finder in sys.meta_path:
-        if getattr(finder, "__name__", "") != "PathFinder":  # whose caches these were
-            _invalidate(finder)
-
-
-def _invalidate(finder: Any) -> None:
-    if hasattr(finder, "invalidate_caches"):
-        finder.invalidate_caches()
-
-
 def _fail_to_load(what: str, error: Exception) -> NoReturn:
     if isinstance(error, (PayloadError, _TooEarly)):
         raise error
+    from mirai_executor._payload.common.wording import describe  # as above
+
     raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error
 
 

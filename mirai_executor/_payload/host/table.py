@@ -14,18 +14,18 @@ references; otherwise its entry says why it is missing.
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from mirai_executor._payload.buffers import Beside, Value, dump_value
-from mirai_executor._payload.culprits import describe
-from mirai_executor._payload.entries import UNAVAILABLE, NameEntry, digest_of, new_seal
-from mirai_executor._payload.names import STANDARD_DUNDERS
-from mirai_executor._payload.pickler import PayloadPickler
-from mirai_executor._payload.places import MAIN, Home, Kind
+from mirai_executor._payload.common import rebuild
+from mirai_executor._payload.common.buffers import Beside, Value, dump_value
+from mirai_executor._payload.common.entries import UNAVAILABLE, NameEntry, digest_of, new_seal
+from mirai_executor._payload.common.names import STANDARD_DUNDERS
+from mirai_executor._payload.common.pickler import PayloadPickler
+from mirai_executor._payload.common.places import MAIN, Home, Kind
+from mirai_executor._payload.common.wording import describe
 from mirai_executor._record import Record
 
 __all__ = ["CallPickler", "Failure", "Key", "Table"]
@@ -135,20 +135,14 @@ class CallPickler(PayloadPickler):
     def reducer_override(self, obj: Any) -> Any:
         if self.local_locks and (kind := _kind_of_lock(obj)):
             self.replaced_locks = True
-            return make_lock, (kind,)
+            return rebuild.make_lock, (kind,)
         return super().reducer_override(obj)
-
-
-def make_lock(kind: str) -> Any:
-    """At a daemon: make the lock that stands for one of the host."""
-    # That of other contexts has a name, which would outlive a daemon that is killed.
-    return getattr(multiprocessing.get_context("fork"), kind)()
 
 
 def _kind_of_lock(obj: object) -> str | None:
     module = sys.modules.get("multiprocessing.synchronize")
     if module is not None and type(obj) in (module.Lock, module.RLock):
-        from mirai_executor._payload.inherited import is_nameless
+        from mirai_executor._payload.common.inherited import is_nameless
 
         if not is_nameless(obj):
             return None  # it travels as itself

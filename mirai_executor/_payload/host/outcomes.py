@@ -1,27 +1,15 @@
-"""Turns results into bytes at a daemon, and back at the host.
-
-What came from the host goes back as itself: an instance of a class of the host's ``__main__`` by
-that class's name, one of a class without a name by the id under which the class travelled.
-"""
+"""Turns the results that daemons have pickled into objects again."""
 
 from collections.abc import Sequence
 
-from mirai_executor._payload import pickles as pickle
-from mirai_executor._payload.buffers import (
-    BRIEF,
-    LARGE,
-    Buffer,
-    Value,
-    is_short,
-    taken_apart,
-)
-from mirai_executor._payload.culprits import describe
-from mirai_executor._payload.entries import PROTOCOL
-from mirai_executor._payload.plain import dump_plainly
+from mirai_executor._payload.common import pickles as pickle
+from mirai_executor._payload.common.buffers import Buffer, taken_apart
+from mirai_executor._payload.common.entries import PROTOCOL
+from mirai_executor._payload.common.wording import describe
 from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
 
-__all__ = ["NO_NUMBER", "decode_number", "decode_value", "encode_value"]
+__all__ = ["NO_NUMBER", "decode_number", "decode_value"]
 
 # The pickles of None, booleans and most numbers: how long they are, how they begin, where their
 # one opcode stands, and which it is. What is longer than three bytes stands in a frame.
@@ -34,34 +22,6 @@ _NUMBERS = {
     21: (_HEAD + b"\x95", 11, b"G"),
 }
 NO_NUMBER = object()
-_NONE = Value(pickle.dumps(None, PROTOCOL))
-
-
-def encode_value(value: object, *, out_of_band: bool = False, apart: bool = False) -> Value:
-    """Turn a result into bytes, and views of its large buffers in the user's own memory.
-
-    Args:
-        value: The result.
-        out_of_band: Whether large buffers may travel beside the bytes.
-        apart: Whether a large pickle may be one of them; only with ``out_of_band``.
-
-    Raises:
-        PayloadError: It cannot be pickled; the message names the part.
-        BaseException: What the user's own code raised while it was being pickled.
-    """
-    if value is None:
-        return _NONE
-    if type(value) in BRIEF or is_short(value):
-        blob = pickle.dumps(value, PROTOCOL)
-        if len(blob) < LARGE:
-            # At half the cost of Value(...), for most results.
-            return tuple.__new__(Value, (blob, ()))
-    dumped = dump_plainly(value, out_of_band=out_of_band, apart=apart)
-    if dumped is not None:
-        return dumped
-    from mirai_executor._payload.careful import dump_carefully  # with cloudpickle, and much else
-
-    return dump_carefully(value, out_of_band=out_of_band, apart=apart)
 
 
 def decode_value(blob: Buffer, buffers: Sequence[Buffer] = ()) -> Any:

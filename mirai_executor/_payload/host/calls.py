@@ -3,40 +3,25 @@
 import sys
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mirai_executor._payload import pickles as pickle
-from mirai_executor._payload.buffers import BRIEF, LARGE, Large, Value, is_short
-from mirai_executor._payload.entries import PROTOCOL, SYS_PATH, NameEntry, digest_of
-from mirai_executor._payload.functions import FunctionCache, Taken, pickle_function
-from mirai_executor._payload.plain import dump_plainly, is_imported
-from mirai_executor._payload.preparation import host_sys_path
-from mirai_executor._payload.source import parse_source, run_source
+from mirai_executor._payload.common import pickles as pickle
+from mirai_executor._payload.common.buffers import BRIEF, LARGE, Value, is_short
+from mirai_executor._payload.common.entries import PROTOCOL, SYS_PATH, Call, NameEntry, digest_of
+from mirai_executor._payload.common.plain import dump_plainly, is_imported
+from mirai_executor._payload.common.preparation import host_sys_path
+from mirai_executor._payload.host.functions import FunctionCache, Taken, pickle_function
 
 # The rest of the room, with cloudpickle, waits for the first call that needs more than names.
 if TYPE_CHECKING:
     import ast
 
-    from mirai_executor._payload.large import LargeCaptures
-    from mirai_executor._payload.table import Failure
+    from mirai_executor._payload.host.large import LargeCaptures
+    from mirai_executor._payload.host.table import Failure
 
-__all__ = ["Call", "CallEncoder"]
+__all__ = ["CallEncoder"]
 
 T = TypeVar("T")
-
-
-class Call(NamedTuple):
-    """A pickled call.
-
-    ``names`` is the flat table of what it may look up in ``__main__``, perhaps empty; the last one
-    may be the function itself, if it has no name. ``buffers`` are views of the user's own memory,
-    in the order in which the blob refers to them: they are good until ``submit`` returns. If the
-    blob is empty, it is the last of the buffers.
-    """
-
-    blob: bytes
-    names: tuple[NameEntry, ...]
-    buffers: tuple[Large, ...] = ()
 
 
 class CallEncoder:
@@ -113,7 +98,7 @@ class CallEncoder:
     def _note(self, fn: object, value: Value, names: tuple[NameEntry, ...]) -> None:
         """Warn of a function that is large and is pickled anew at each call."""
         if self._captures is None:
-            from mirai_executor._payload.large import LargeCaptures
+            from mirai_executor._payload.host.large import LargeCaptures
 
             self._captures = LargeCaptures()
         self._captures.note(fn, value.nbytes, names)
@@ -133,9 +118,9 @@ class CallEncoder:
         self, call: tuple[Any, ...], local_locks: bool, lasting: bool, **how: bool
     ) -> tuple[Value, tuple[NameEntry, ...]]:
         """Pickle a call that plain pickle would get wrong; return it and its table."""
-        from mirai_executor._payload.culprits import said_by_pickle
-        from mirai_executor._payload.loans import Loan
-        from mirai_executor._payload.table import Table
+        from mirai_executor._payload.common.culprits import said_by_pickle
+        from mirai_executor._payload.common.loans import Loan
+        from mirai_executor._payload.host.table import Table
 
         loan = Loan(lasting=lasting)
         table = Table(local_locks=local_locks, lend=loan.lend)
@@ -174,10 +159,14 @@ class CallEncoder:
 
     def check_source(self, source: str) -> None:
         """Raise SyntaxError if code in a string is not Python."""
+        from mirai_executor._payload.common.source import parse_source  # only for code
+
         parse_source(source)
 
     def encode_checked(self, source: str, variables: Mapping[str, object]) -> Call:
         """Do as :meth:`encode_source` with code that has been checked."""
+        from mirai_executor._payload.common.source import run_source  # as above
+
         return self.encode(run_source, (source, dict(variables)), {})
 
     def names_set_by(self, source: str, variables: Mapping[str, object]) -> frozenset[str] | None:
@@ -186,6 +175,8 @@ class CallEncoder:
         It does nothing else if it consists of assignments of its variables, or of constants.
         """
         import ast
+
+        from mirai_executor._payload.common.source import parse_source  # as above
 
         names = set(variables)
         for statement in parse_source(source).body:
@@ -246,9 +237,9 @@ def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple
 def _explained(
     call: tuple[Any, ...], trail: tuple[object, ...], error: BaseException
 ) -> BaseException:
-    from mirai_executor._payload.culprits import explain
-    from mirai_executor._payload.pickler import dump
-    from mirai_executor._payload.table import CallPickler
+    from mirai_executor._payload.common.culprits import explain
+    from mirai_executor._payload.common.pickler import dump
+    from mirai_executor._payload.host.table import CallPickler
 
     fn, args, kwargs = call
     parts = {"the function": fn}
@@ -258,9 +249,9 @@ def _explained(
 
 
 def _error_of(failure: "Failure") -> BaseException:
-    from mirai_executor._payload.culprits import explain, said_by_pickle
-    from mirai_executor._payload.pickler import dump
-    from mirai_executor._payload.table import CallPickler
+    from mirai_executor._payload.common.culprits import explain, said_by_pickle
+    from mirai_executor._payload.common.pickler import dump
+    from mirai_executor._payload.host.table import CallPickler
 
     error, key = failure.error, failure.key
     if not said_by_pickle(error):

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import Any
 
-from mirai_executor._payload.buffers import ATOMS
-from mirai_executor._payload.names import STANDARD_DUNDERS, names_of, submodules_asked_for
-from mirai_executor._payload.places import (
+from mirai_executor._payload.common.buffers import ATOMS
+from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of, submodules_asked_for
+from mirai_executor._payload.common.places import (
     FUNCTION_DUNDERS,
     MAIN,
     Home,
@@ -263,6 +263,6 @@ def _is_nameless(cls: type) -> bool:
     """Tell whether a class is one of Python's own that no module has by its name."""
     if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls:
         return False
-    from mirai_executor._payload import hooks  # with cloudpickle: hardly ever
+    from mirai_executor._payload.common import hooks  # with cloudpickle: hardly ever
 
     return cls in hooks.BUILTIN_TYPE_NAMES

@@ -7,14 +7,14 @@ descriptors. Here they are lent instead (see ``descriptors``), and semaphores ha
 from multiprocessing.synchronize import SemLock
 from typing import Any
 
-from mirai_executor._payload.descriptors import Lend, lending
-from mirai_executor._payload.entries import PROTOCOL
+from mirai_executor._payload.common.descriptors import Lend, lending
+from mirai_executor._payload.common.entries import PROTOCOL
 from mirai_executor._private import check
 from mirai_executor.errors import PayloadError
 
 __all__ = ["is_nameless", "reduce_inherited"]
 
-check("_payload.inherited")
+check("_payload.common.inherited")
 
 
 def reduce_inherited(obj: Any, lend: Lend) -> Any:

@@ -51,7 +51,7 @@ def _detached(annotate: Any) -> Any:
 
 
 def _excerpt(annotate: FunctionType, cell: CellType) -> CellType:
-    from mirai_executor._payload.names import names_of  # with dis, which takes milliseconds
+    from mirai_executor._payload.common.names import names_of  # with dis, which takes milliseconds
 
     names: dict[str, Any] = cell.cell_contents
     return CellType({k: names[k] for k in names_of(annotate.__code__).globals if k in names})

@@ -10,10 +10,10 @@ import copyreg
 import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
-from mirai_executor._payload import pickles as pickle
-from mirai_executor._payload.buffers import Beside, Pieces, Value, dump_value, made_value
-from mirai_executor._payload.entries import MULTIPROCESSING, PROTOCOL, WITH_CARE
-from mirai_executor._payload.places import (
+from mirai_executor._payload.common import pickles as pickle
+from mirai_executor._payload.common.buffers import Beside, Pieces, Value, dump_value, made_value
+from mirai_executor._payload.common.entries import MULTIPROCESSING, PROTOCOL, WITH_CARE
+from mirai_executor._payload.common.places import (
     Kind,
     kind_of,
     registered_by_value,
@@ -113,7 +113,9 @@ def _needs_care(kind: type) -> bool:
         return True
     if kind.__module__ not in WITH_CARE:
         return issubclass(kind, (ModuleType, BaseException))
-    from mirai_executor._payload.pickler import needs_care  # with cloudpickle, and much else
+    from mirai_executor._payload.common.reducers import (
+        needs_care,
+    )  # with cloudpickle, and much else
 
     return needs_care(kind)
 

@@ -1,0 +1,17 @@
+"""Says in few words what an error of somebody else's was."""
+
+__all__ = ["describe"]
+
+_LONGEST = 200  # characters of a foreign text in a message of ours
+
+
+def describe(error: BaseException) -> str:
+    """Return the class and text of an error, never too long, never failing."""
+    try:
+        text = str(error)
+    except Exception:  # a user's __str__
+        text = "<its text cannot be shown>"
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST] + "…"
+    name = type(error).__qualname__
+    return f"{name}: {text}" if text else name

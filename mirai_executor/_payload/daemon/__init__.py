@@ -1,0 +1,30 @@
+"""The daemon's side: the bytes of calls become calls to run, and outcomes bytes."""
+
+from mirai_executor._lazily import door
+from mirai_executor._payload.common.pickles import decode_plain
+from mirai_executor._payload.common.preparation import Preparation
+from mirai_executor._payload.daemon.outcomes import encode_value
+from mirai_executor._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mirai_executor._payload.daemon.failures import encode_error
+    from mirai_executor._payload.daemon.lastresort import importing_main
+    from mirai_executor._payload.daemon.namespace import Namespace
+else:  # what only some tasks need, or a host that shares memory does not
+    __getattr__ = door(
+        __name__,
+        {
+            "failures": ("encode_error",),
+            "lastresort": ("importing_main",),
+            "namespace": ("Namespace",),
+        },
+    )
+
+__all__ = [
+    "Namespace",
+    "Preparation",
+    "decode_plain",
+    "encode_error",
+    "encode_value",
+    "importing_main",
+]

@@ -1,0 +1,28 @@
+"""The host's side: calls become bytes, and the bytes of outcomes values and errors."""
+
+from mirai_executor._lazily import door
+from mirai_executor._payload.common.entries import Call, NameEntry
+from mirai_executor._payload.common.pickles import encode_plain
+from mirai_executor._payload.common.preparation import Preparation
+from mirai_executor._payload.host.outcomes import NO_NUMBER, decode_number, decode_value
+from mirai_executor._payload.host.sent import Sent
+from mirai_executor._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mirai_executor._payload.host.calls import CallEncoder
+    from mirai_executor._payload.host.failures import decode_error
+else:  # what only some tasks need
+    __getattr__ = door(__name__, {"calls": ("CallEncoder",), "failures": ("decode_error",)})
+
+__all__ = [
+    "NO_NUMBER",
+    "Call",
+    "CallEncoder",
+    "NameEntry",
+    "Preparation",
+    "Sent",
+    "decode_error",
+    "decode_number",
+    "decode_value",
+    "encode_plain",
+]
