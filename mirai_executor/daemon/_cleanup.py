@@ -16,15 +16,16 @@ has set up, or variables that it reads later on. But if the task itself had chan
 before, all of that kind returns to the snapshot.
 
 Most tasks leave nothing, so ``restore`` begins with a look at all that it would restore. To ask
-the system for what only it knows takes almost as long as a short task; there, a :class:`Latch`
-tells whether there is anything to see. What C code has changed behind its back is seen by the next
-look that does not go by it.
+the system for what only it knows, or to compare the whole environment, takes almost as long as a
+short task; there, a :class:`Latch` tells whether there is anything to see. What C code has changed
+behind its back is seen by the next look that does not go by it.
 
 Each kind is a trace, in ``_traces`` and beside it; only that of the names of ``__main__``, which
 knows of the host, is here.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
@@ -153,17 +154,17 @@ class Snapshot:
             by_latch = by_latch and not latch.is_open
             latch.is_open = False  # before the look: a thread may do something behind its back
         try:
-            if self._is_unchanged() and (by_latch or self._is_system_unchanged()):
+            if self._is_unchanged() and (by_latch or self._is_rest_unchanged()):
                 return
         except BaseException:  # noqa: S110 - something is gone, or a task's handler has raised
             pass
         _go_through(self._restores)
 
     def _is_unchanged(self) -> bool:
-        """Tell whether there is nothing to restore of what Python itself knows."""
+        """Tell whether there is nothing to restore of what no latch watches."""
         return (
             self._globals.is_unchanged()
-            and self._environment.is_unchanged()
+            and os.environ is self._environment.mapping
             and self._path.is_unchanged()
             and self._argv.is_unchanged()
             and self._streams.is_unchanged()
@@ -172,9 +173,10 @@ class Snapshot:
             and self._warnings.is_unchanged()
         )
 
-    def _is_system_unchanged(self) -> bool:
+    def _is_rest_unchanged(self) -> bool:
         return (
-            self._timers.is_unchanged()
+            self._environment.is_unchanged()
+            and self._timers.is_unchanged()
             and self._signals.is_unchanged()
             and self._directory.is_unchanged()
         )
