@@ -126,6 +126,8 @@ OPTIONAL = (
     ),
     # Without it, multiprocessing's resources that a task makes end with their daemon.
     Names("multiprocessing.resource_tracker", "_resource_tracker", "tests/live/test_kinship.py"),
+    # Without it, what an import in a task has set up is taken back after the task.
+    Names("_frozen_importlib", "_find_and_load", "tests/unit/test_cleanup.py"),
     # These are what signal consists of, and are there as long as that is.
     Names(
         "_signal",

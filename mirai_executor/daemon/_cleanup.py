@@ -11,15 +11,21 @@ What returns to the snapshot: names of ``__main__``, the environment, the workin
 warnings. Everything else stays, as at a worker of ``ProcessPoolExecutor``: decimal contexts, the
 locale, limits, hooks, event loops, the state of ``random``, values changed in place, modules.
 
+What changed while an import ran stays too, as its module does: filters of warnings that a library
+has set up, or variables that it reads later on. But if the task itself had changed the same kind
+before, all of that kind returns to the snapshot.
+
 Most tasks leave nothing, so ``restore`` begins with a look at all that it would restore. To ask
-the system for what only it knows takes almost as long as a short task; there, a :class:`Latch`
-tells whether there is anything to see. What C code has changed behind its back is seen by the next
-look that does not go by it.
+the system for what only it knows, or to compare the whole environment, takes almost as long as a
+short task; there, a :class:`Latch` tells whether there is anything to see. What C code has changed
+behind its back is seen by the next look that does not go by it.
 
 Each kind is a trace, in ``_traces`` and beside it; only that of the names of ``__main__``, which
 knows of the host, is here.
 """
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
@@ -102,6 +108,8 @@ class Snapshot:
             *(self._environment, self._directory, self._path, self._argv, self._warnings),
             *(self._streams, self._logger),
         )
+        self._of_imports = tuple(trace for trace in traces if trace is not self._globals)
+        self._before_import: list[Trace] = []
         self._takes: _Steps = {trace.take: trace.name for trace in traces}
         self._restores: _Steps = {trace.restore: trace.name for trace in traces}
         self.retake()
@@ -119,6 +127,18 @@ class Snapshot:
         self._path.saved = list(sys_path)
         self._path.restore()
 
+    def begin_import(self) -> None:
+        """Note what is as it was, as an import begins."""
+        self._before_import = list(filter(_is_unchanged, self._of_imports))
+
+    def end_import(self) -> None:
+        """Make what the import has changed of that a part of the snapshot."""
+        before, self._before_import = self._before_import, []
+        for trace in before:
+            if not _is_unchanged(trace):
+                with contextlib.suppress(Exception):  # it comes back after the task
+                    trace.take()
+
     def restore(self, host_names: AbstractSet[str], *, by_latch: bool = False) -> None:
         """Undo what a task changed, except for the globals in ``host_names``.
 
@@ -134,17 +154,17 @@ class Snapshot:
             by_latch = by_latch and not latch.is_open
             latch.is_open = False  # before the look: a thread may do something behind its back
         try:
-            if self._is_unchanged() and (by_latch or self._is_system_unchanged()):
+            if self._is_unchanged() and (by_latch or self._is_rest_unchanged()):
                 return
         except BaseException:  # noqa: S110 - something is gone, or a task's handler has raised
             pass
         _go_through(self._restores)
 
     def _is_unchanged(self) -> bool:
-        """Tell whether there is nothing to restore of what Python itself knows."""
+        """Tell whether there is nothing to restore of what no latch watches."""
         return (
             self._globals.is_unchanged()
-            and self._environment.is_unchanged()
+            and os.environ is self._environment.mapping
             and self._path.is_unchanged()
             and self._argv.is_unchanged()
             and self._streams.is_unchanged()
@@ -153,12 +173,20 @@ class Snapshot:
             and self._warnings.is_unchanged()
         )
 
-    def _is_system_unchanged(self) -> bool:
+    def _is_rest_unchanged(self) -> bool:
         return (
-            self._timers.is_unchanged()
+            self._environment.is_unchanged()
+            and self._timers.is_unchanged()
             and self._signals.is_unchanged()
             and self._directory.is_unchanged()
         )
+
+
+def _is_unchanged(trace: Trace) -> bool:
+    try:
+        return trace.is_unchanged()
+    except Exception:  # as of a closed stream, or by the user's code
+        return False
 
 
 def _go_through(steps: _Steps) -> None:

@@ -1,8 +1,9 @@
 """Notices calls of functions that change state which is slow to inspect.
 
-To ask the system for all signal handlers, the timers and the current directory takes as long as a
-short task. Python code changes them by a few functions only, so these are watched instead: each is
-called as before, and the latch is open from then on. What C code changes, only looking can tell.
+To ask the system for all signal handlers, the timers and the current directory, and to compare the
+whole environment, takes as long as a short task. Python code changes them by a few functions only,
+so these are watched instead: each is called as before, and the latch is open from then on. What is
+changed without them, by C code or inside ``os.environ``, only looking can tell.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
@@ -24,6 +25,8 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("set_wakeup_fd", (_signal, signal)),
     ("chdir", (posix, os)),
     ("fchdir", (posix, os)),
+    ("putenv", (posix, os)),  # os.environ calls these two
+    ("unsetenv", (posix, os)),
 )
 
 

@@ -29,6 +29,7 @@ from mirai_executor.errors import MiraiInterrupt, PayloadError
 from . import _streams
 from ._child import Child
 from ._cleanup import Snapshot
+from ._imports import watch_imports
 from ._interrupts import Interrupts
 from ._latches import Latch
 from ._memory import Memory
@@ -132,6 +133,7 @@ class Daemon:
             ours = frozenset({signal.SIGINT, STOP_SIGNAL})
             self._snapshot = Snapshot(self._namespace.module, latch, untouched=ours)
             self._namespace.on_sys_path = self._snapshot.keep_path
+            watch_imports(self._snapshot.begin_import, self._snapshot.end_import)
         self._send(_wire.Ready())
 
     def _run_all(self, tasks: Sequence[_wire.WireTask]) -> bool:

@@ -58,16 +58,16 @@ class Environment:
     name = "os.environ"
 
     def take(self) -> None:
-        self._text, self._bytes = os.environ, os.environb
+        self.mapping, self._bytes = os.environ, os.environb
         self._inside = vars(os.environ)
         self._saved = dict(self._inside["_data"])
 
     def is_unchanged(self) -> bool:
-        return os.environ is self._text and bool(self._inside["_data"] == self._saved)
+        return os.environ is self.mapping and bool(self._inside["_data"] == self._saved)
 
     def restore(self) -> None:
-        if os.environ is not self._text:
-            os.environ = self._text  # noqa: B003 - it is the very mapping that belongs there
+        if os.environ is not self.mapping:
+            os.environ = self.mapping  # noqa: B003 - it is the very mapping that belongs there
         live = self._inside["_data"]
         if live != self._saved:
             self._write(live)

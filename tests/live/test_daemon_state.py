@@ -204,18 +204,26 @@ def test_cleanup_takes_a_dozen_kinds_of_changes_back_and_leaves_all_others(
 def test_what_an_import_in_a_task_has_set_up_stays(cleanup: bool, tmp_path: Path) -> None:
     (tmp_path / "money.py").write_text(
         "from decimal import *\n"
+        "import os\n"
         "getcontext().prec = 50\n"
+        "os.environ['SET_BY_AN_IMPORT'] = 'yes'\n"
         "def third():\n"
-        "    return str(Decimal(1) / 3)\n"
+        "    return len(str(Decimal(1) / 3)), os.environ.get('SET_BY_AN_IMPORT')\n"
     )
     program = f"""
         import money
         from mirai_executor import MiraiExecutor
 
-        with MiraiExecutor(1, cleanup={cleanup}) as executor:
-            print(*(len(executor.submit(money.third).result({SOON})) for _ in range(3)))
+        def by_name():
+            import money
+            return money.third()
+
+        del money.os.environ["SET_BY_AN_IMPORT"]
+        for work in (money.third, by_name):
+            with MiraiExecutor(1, cleanup={cleanup}) as executor:
+                print(*{{executor.submit(work).result({SOON}) for _ in range(3)}})
     """
-    assert printed_by(tmp_path, program) == "52 52 52\n"
+    assert printed_by(tmp_path, program) == "(52, 'yes')\n" * 2
 
 
 def test_a_mess_that_cannot_be_undone_costs_the_daemon_and_no_task() -> None:

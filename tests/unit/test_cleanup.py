@@ -18,6 +18,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
+from pathlib import Path
 
 import pytest
 
@@ -382,6 +383,77 @@ def test_an_import_hook_stays_because_its_module_does(
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
     snapshot.restore(NONE)
     assert sys.meta_path[-1] is finder
+
+
+def test_what_an_import_sets_up_stays_and_what_its_task_sets_up_does_not(tmp_path: Path) -> None:
+    (tmp_path / "inner.py").write_text("import sys; sys.argv.append('inner')")
+    (tmp_path / "outer.py").write_text(
+        "import inner, os, warnings\n"
+        "os.environ['OUTER'] = 'yes'\n"
+        "os.environ['SHARED'] = 'outer'\n"
+        "warnings.simplefilter('ignore', BytesWarning)\n"
+    )
+    in_a_process(f"""
+        import warnings
+        from mirai_executor.daemon._imports import watch_imports
+        sys.path.append({str(tmp_path)!r})
+        snapshot = Snapshot(main)
+        watch_imports(snapshot.begin_import, snapshot.end_import)
+        for _ in range(2):
+            import outer
+            os.environ.update(SHARED="a task's", ADDED="yes")
+            sys.path.append("/of/a/task")
+            vars(main)["outer"] = outer
+            snapshot.restore(set())
+            assert os.environ["OUTER"] == "yes"
+            assert os.environ["SHARED"] == "outer"
+            assert "ADDED" not in os.environ
+            assert sys.argv[-1] == "inner"
+            assert sys.path[-1] == {str(tmp_path)!r}
+            assert warnings.filters[0][2] is BytesWarning
+            assert not vars(main).keys() & {{"outer"}}
+    """)
+
+
+def test_what_an_import_changes_where_its_task_had_changed_the_same_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "module.py").write_text("import os; os.environ['OF_A_MODULE'] = 'yes'")
+    in_a_process(f"""
+        from mirai_executor.daemon._imports import watch_imports
+        sys.path.append({str(tmp_path)!r})
+        snapshot = Snapshot(main)
+        watch_imports(snapshot.begin_import, snapshot.end_import)
+        os.environ["OF_A_TASK"] = "yes"
+        import module
+        snapshot.restore(set())
+        assert not os.environ.keys() & {{"OF_A_TASK", "OF_A_MODULE"}}
+    """)
+
+
+def test_a_watched_import_that_fails_has_the_traceback_of_any_other(tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text("import sys; sys.argv.append('faulty'); 1 / 0")
+    (tmp_path / "needs.py").write_text("import faulty")
+    in_a_process(f"""
+        import traceback
+        from mirai_executor.daemon._imports import watch_imports
+
+        def frames_of(module):
+            try:
+                __import__(module)
+            except Exception as error:
+                return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+        sys.path.append({str(tmp_path)!r})
+        plain = frames_of("needs"), frames_of("missing_module")
+        snapshot = Snapshot(main)
+        watch_imports(snapshot.begin_import, snapshot.end_import)
+        sys.argv.pop()
+        snapshot.restore(set())
+        assert (frames_of("needs"), frames_of("missing_module")) == plain
+        snapshot.restore(set())
+        assert sys.argv[-1] == "faulty"  # what has run may have left it elsewhere, too
+    """)
 
 
 # Signals, timers, tracers

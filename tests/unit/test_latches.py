@@ -59,6 +59,12 @@ WATCHED: dict[str, Callable[[], object]] = {
     "signal.set_wakeup_fd": lambda: signal.set_wakeup_fd(-1),
     "os.chdir": lambda: os.chdir("/"),
     "os.fchdir": change_directory_by_descriptor,
+    "os.putenv": lambda: os.putenv("LATCHED", "1"),
+    "os.unsetenv": lambda: os.unsetenv("LATCHED"),
+    "os.environ[]": lambda: os.environ.__setitem__("LATCHED", "1"),
+    "os.environ.update": lambda: os.environ.update(LATCHED="1"),
+    "os.environ.pop": lambda: os.environ.pop("LATCHED"),
+    "os.environb.update": lambda: os.environb.update({b"LATCHED": b"1"}),
     "contextlib.chdir": change_directory_for_a_while,
 }
 
