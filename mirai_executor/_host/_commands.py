@@ -35,6 +35,9 @@ class Commands:
         selector: Calls the data of a key when its descriptor is readable.
         relay: Passes on what commands write to their standard error.
         on_failure: Is called when the last of them has ended, and has failed.
+
+    Attributes:
+        error: How the last of them has ended, if badly; None once a daemon has come since.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Commands:
         self._selector = selector
         self._relay = relay
         self._on_failure = on_failure
+        self.error: LaunchError | None = None
         self._commands: dict[int, _Command] = {}  # by process id
 
     def __bool__(self) -> bool:
@@ -54,6 +58,7 @@ class Commands:
 
     def keep(self, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool) -> None:
         """Pass on what they say, until they end, or are left alone by :meth:`close`."""
+        self.error = None
         for process in processes:
             stream = None
             if process.stderr is not None:
@@ -78,7 +83,8 @@ class Commands:
         _LOG.warning("%s", end)
         if not self._commands:  # else others may still bring some
             message = f"no daemon is connected: {end}"
-            self._on_failure(LaunchError(message, command=words, exitcode=code, stderr=said))
+            self.error = LaunchError(message, command=words, exitcode=code, stderr=said)
+            self._on_failure(self.error)
 
     def _let_go(self, command: _Command) -> str:
         if command.end_fd >= 0:

@@ -4,6 +4,7 @@ A :class:`LocalDaemon` is a process of this machine besides; one elsewhere is in
 """
 
 import abc
+import selectors
 import signal
 import socket
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from mirai_executor import _wire
 from mirai_executor._arena import LateExchange, writable
 from mirai_executor._core import TaskId
 from mirai_executor._local import DaemonProcess, Forked, Relay, Spawner, misfit, other_package
-from mirai_executor._payload.host import NameEntry, Preparation, Sent
+from mirai_executor._payload.host import Call, NameEntry, Preparation, Sent
 from mirai_executor._transport import Link
 
 from ._store import Store
@@ -132,6 +133,18 @@ class Daemon(abc.ABC):
         released = self.exchange.take_released() if self.exchange is not None else ()
         self.link.send(*_wire.pieces(_wire.Tasks(tuple(tasks), released)))
 
+    def send_broadcast(self, broadcast: int, call: Call) -> None:
+        """Send a call whose effects stay; LinkClosedError if the daemon is gone."""
+        names = self.new_names(call.names)
+        self.broadcast = broadcast
+        self.send(_wire.Broadcast(broadcast, names, call.blob))
+
+    def turn_to_send(self, selector: selectors.BaseSelector) -> None:
+        """Begin, or cease, to wait until the link takes more."""
+        if not self.link_is_closed:
+            self.waits_to_send = not self.waits_to_send
+            self.link.follow(selector)
+
     def note_names(self, names: Iterable[NameEntry]) -> None:
         """Remember names that reached the daemon in another way."""
         for entry in names:
@@ -171,6 +184,16 @@ class Daemon(abc.ABC):
     def views(self, buffers: Sequence[_wire.Buffer]) -> tuple[memoryview | bytearray, ...]:
         """Return the large buffers of a result, to be asked once for each."""
         return writable(buffers) if self.exchange is None else self.exchange.views(buffers)
+
+    def with_views(self, outcome: _wire.WireOutcome) -> _wire.WireOutcome:
+        """Have an outcome hold its large buffers instead of their places."""
+        try:
+            return outcome._replace(buffers=self.views(outcome.buffers))
+        except OSError as error:  # this process has no descriptor free
+            from mirai_executor._payload.daemon import encode_error  # in the daemon's place
+
+            blob = encode_error(error)
+            return outcome._replace(status=_wire.Status.ERROR, payload=blob, buffers=())
 
     def rest(self) -> None:
         """Tell it which memory is not used any more; LinkClosedError if it is gone."""

@@ -5,12 +5,10 @@ runs on the host thread.
 """
 
 import functools
-import itertools
 import logging
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -24,36 +22,27 @@ from mirai_executor._core import (
     DaemonLost,
     DaemonReady,
     Event,
-    InitializerFailed,
     LaunchFailed,
     LeaveRequested,
     TaskId,
     TasksReturned,
 )
-from mirai_executor._forking import ServerLostError
-from mirai_executor._local import (
-    DeathWatch,
-    Relay,
-    Spawner,
-    Stops,
-    as_launch_error,
-)
-from mirai_executor._payload import host as _payload
+from mirai_executor._local import DeathWatch, Relay, Spawner, Stops
+from mirai_executor._payload.host import Call
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor.errors import LaunchError
 
 from . import _registry
-from ._commands import Commands
-from ._daemon import HOST_NAME, Daemon, LocalDaemon, SentCall
+from ._daemon import Daemon, LocalDaemon, SentCall
 from ._losses import Losses
-from ._outcomes import decode_apart
-from ._store import Store
+from ._start_up import StartUp
+from ._store import Store, Trimmer
 
 if TYPE_CHECKING:
+    from ._commands import Commands
     from ._remote import Heartbeat
 
 _LOG = logging.getLogger("mirai_executor")
-_KEEP_WARM = 1.0  # seconds until memory for large buffers that is free is given back
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
 
 Post = Callable[[Callable[[], None]], None]
@@ -90,7 +79,7 @@ class Fleet:
     def __init__(
         self,
         spawner: Spawner,
-        initializer: _payload.Call | None,
+        initializer: Call | None,
         cleanup: bool,
         selector: selectors.BaseSelector,
         listener: Listener,
@@ -101,45 +90,30 @@ class Fleet:
         self._spawner = spawner
         self._terms = terms
         self._heartbeat: Heartbeat | None = None  # None as long as no daemon has been elsewhere
-        self._initializer = initializer
-        self._cleanup = cleanup
         self._selector = selector
         self._listener = listener
         self._post = post
-        self._store = store
-        # Until free memory is given back, and how long that was put off; while nothing is, None.
-        self._rest_at: float | None = None
-        self._patience_to_rest = _KEEP_WARM
         self._relay = Relay(aloud=spawner.output)
         self._daemons: dict[DaemonId, Daemon] = {}
-        self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
+        self._trimmer = Trimmer(store)
         self._deaths: DeathWatch[DaemonId] = DeathWatch(selector, self._bury)
         self._stops: Stops[tuple[DaemonId, TaskId]] = Stops()
         self.losses = Losses()
+        self._start_up = StartUp(
+            spawner, self._relay, store, initializer, cleanup, self._daemons, self.losses, self
+        )
         self._signal: int = signal.SIGKILL
-        self._commands = Commands(selector, self._relay, self._on_command_failed)
-        # How the last command has ended, if badly, and nobody has come since.
-        self._command_error: LaunchError | None = None
+        self._commands: Commands | None = None  # as long as there has been none
 
     # What the dispatcher commands
 
     def launch(self, id_: DaemonId) -> None:
-        """Start a daemon, or have it wait for the fork server; a failure is reported as a loss."""
-        if self._spawner.awaits_server:
-            self._held[id_] = None
-        else:
-            self._launch(id_)
+        """Start a daemon; a failure is reported as a loss."""
+        self._start_up.launch(id_)
 
-    def _launch(self, id_: DaemonId) -> None:
-        try:
-            with _registry.no_fork:
-                daemon = self._start()
-                self._daemons[id_] = daemon
-        except (LaunchError, OSError) as error:
-            self.losses.why_none = as_launch_error(error)
-            self._post(lambda: self._listener.handle(DaemonLost(id_)))
-            return
-        self._watch(daemon.link.fileno(), functools.partial(self._on_link, id_))
+    def watch(self, id_: DaemonId, daemon: LocalDaemon) -> None:
+        """Take note of a daemon that has been started."""
+        self._listen(id_, daemon)
         self._deaths.add(id_, daemon)
 
     def admit(self, link: Link, address: str) -> None:
@@ -148,22 +122,17 @@ class Fleet:
             from ._remote import Heartbeat, RemoteDaemon  # which local daemons have no use for
 
         id_ = self._listener.adopt_daemon()
-        self._command_error = None
+        if self._commands is not None:
+            self._commands.error = None
         daemon = RemoteDaemon(link, address)
         self._daemons[id_] = daemon
-        self._watch(link.fileno(), lambda: self._on_link(id_))
+        self._listen(id_, daemon)
         self.send(id_, self._terms)
         if self._heartbeat is None:
             self._heartbeat = Heartbeat(self._terms.seconds, self.send, self._bury)
         self._heartbeat.add(id_, daemon)
         # What came together with the last of the handshake is in the link already.
         self._post(lambda: self._on_link(id_))
-
-    def _start(self) -> LocalDaemon:
-        try:
-            return LocalDaemon(self._spawner, self._relay, self._store)
-        except ServerLostError:  # what it was handed may be in use: nothing is used again
-            return LocalDaemon(self._spawner, self._relay, self._store)
 
     def send(self, id_: DaemonId, frame: _wire.Frame) -> None:
         """Send a frame; a daemon that cannot be reached is ended."""
@@ -179,7 +148,7 @@ class Fleet:
             daemon.kill()  # its end is reported like every other
             return
         if daemon.link.has_more_to_send is not daemon.waits_to_send:
-            self._turn_to_send(daemon)
+            daemon.turn_to_send(self._selector)
 
     def _do_send(self, daemon: Daemon, send: Callable[[], None]) -> None:
         """Send, and go on when the link takes more; a daemon that cannot be reached is ended."""
@@ -189,13 +158,7 @@ class Fleet:
             daemon.kill()
             return
         if daemon.link.has_more_to_send is not daemon.waits_to_send:
-            self._turn_to_send(daemon)
-
-    def _turn_to_send(self, daemon: Daemon) -> None:
-        """Begin, or cease, to wait until its link takes more."""
-        if not daemon.link_is_closed:
-            daemon.waits_to_send = not daemon.waits_to_send
-            daemon.link.follow(self._selector)
+            daemon.turn_to_send(self._selector)
 
     def recall(self, id_: DaemonId) -> None:
         """Take back what a daemon has not begun, and have it send the results that it has."""
@@ -203,14 +166,12 @@ class Fleet:
         tasks = daemon.take_back()
         daemon.insist()
         if tasks is not None:
-            self._post(lambda: self._listener.handle(TasksReturned(id_, tasks)))
+            self.report_soon(TasksReturned(id_, tasks))
 
-    def send_broadcast(self, id_: DaemonId, broadcast: BroadcastId, call: _payload.Call) -> None:
+    def send_broadcast(self, id_: DaemonId, broadcast: BroadcastId, call: Call) -> None:
         """Send a call whose effects stay."""
         daemon = self._daemons[id_]
-        names = daemon.new_names(call.names)
-        daemon.broadcast = broadcast
-        self.send(id_, _wire.Broadcast(broadcast, names, call.blob))
+        self._do_send(daemon, lambda: daemon.send_broadcast(broadcast, call))
 
     def interrupt(self, id_: DaemonId, task: TaskId) -> None:
         """Ask a daemon to stop a task or broadcast, unless it has been taken back."""
@@ -223,27 +184,19 @@ class Fleet:
 
     def dismiss(self, id_: DaemonId, *, closing: bool = False) -> None:
         """Let a daemon leave, for another host if this one is closing and its keeper likes to."""
-        if id_ in self._held:
-            self._drop(id_)
+        if self._start_up.drop(id_):
             return
         self._daemons[id_].dismissed = True
         self.send(id_, _wire.Leave(closing))
 
     def kill(self, id_: DaemonId, *, overdue: bool = False) -> None:
         """End a daemon and all that its tasks have started; the keeper of an overdue one goes."""
-        if id_ in self._held:
-            self._drop(id_)
-        daemon = self._daemons.get(id_)
-        if daemon is None:
+        self._start_up.drop(id_)
+        if (daemon := self._daemons.get(id_)) is None:
             return
         end = daemon.give_up if overdue else daemon.kill
         end(self._signal)
         self._deaths.limit(id_, _LINK_LOST)
-
-    def _drop(self, id_: DaemonId) -> None:
-        """Forget a daemon that has no process yet."""
-        del self._held[id_]
-        self._post(lambda: self._listener.handle(DaemonLost(id_)))
 
     def use_signal(self, signum: int) -> None:
         """From now on, :meth:`kill` tries this signal before SIGKILL."""
@@ -251,8 +204,9 @@ class Fleet:
 
     # What daemons do
 
-    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
-        self._selector.register(fd, selectors.EVENT_READ, callback)
+    def _listen(self, id_: DaemonId, daemon: Daemon) -> None:
+        callback = functools.partial(self._on_link, id_)
+        self._selector.register(daemon.link.fileno(), selectors.EVENT_READ, callback)
 
     def _on_link(self, id_: DaemonId) -> None:
         daemon = self._daemons.get(id_)
@@ -261,7 +215,9 @@ class Fleet:
         if daemon.waits_to_send:
             self._do_send(daemon, daemon.link.flush)
         if not self._take_frames(id_, daemon):
-            self._on_link_closed(id_, daemon)
+            daemon.link_is_closed = True
+            daemon.link.leave(self._selector)
+            self._deaths.note_link_closed(id_, None if daemon.dismissed else _LINK_LOST)
 
     def _take_frames(self, id_: DaemonId, daemon: Daemon) -> bool:
         """Take in all that has come; False if nothing more will."""
@@ -294,7 +250,7 @@ class Fleet:
             case _wire.Leaving():
                 self._listener.handle(LeaveRequested(id_))
             case _wire.InitFailed():
-                self._on_initializer_failed(id_, daemon, frame)
+                self._start_up.fail(id_, daemon, frame)
             case _:
                 if (tasks := daemon.accept(frame)) is not None:
                     self._listener.handle(TasksReturned(id_, tasks))
@@ -312,75 +268,30 @@ class Fleet:
                 have_buffers = True
         if have_buffers:
             self.rest_later()
-            outcomes = [_with_views(daemon, it) if it.buffers else it for it in outcomes]
+            outcomes = [daemon.with_views(it) if it.buffers else it for it in outcomes]
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
         if (forked := daemon.settle(self._spawner)) is not None:
             with _registry.no_fork:
                 self._deaths.replace(id_, forked)
-        if why := daemon.misfit(hello):
-            self._refuse(id_, daemon, why)
-            return
-        daemon.has_greeted = True
-        daemon.slot = self._free_slot()
-        daemon.link.largest = sys.maxsize
-        cleanup = self._cleanup if daemon.cleanup is None else daemon.cleanup
-        setup = (daemon.preparation(), self._initializer, cleanup)
-        if self._initializer is not None:
-            daemon.note_names(self._initializer.names)
-        self.send(id_, _wire.Init(_payload.encode_plain(setup)))
-        self._launch_held()
+        self._start_up.greet(id_, daemon, hello)
 
-    def _refuse(self, id_: DaemonId, daemon: Daemon, why: str) -> None:
-        """End a daemon that cannot work here, nor could any other of this interpreter."""
-        self.losses.note_misfit(why, daemon)
-        daemon.kill()
-        self._listener.handle(InitializerFailed(id_))
-        self._launch_held()
+    def report(self, event: Event) -> None:
+        """Tell the dispatcher what has happened."""
+        self._listener.handle(event)
 
-    def _free_slot(self) -> int:
-        """Return the first place that is free: who takes that of another has its number."""
-        daemons = self._daemons.values()
-        # Who may leave has no task any more, and its successor is here already.
-        taken = {each.slot for each in daemons if not (each.is_dead or each.dismissed)}
-        return next(slot for slot in itertools.count(1) if slot not in taken)
-
-    def _launch_held(self) -> None:
-        """Start those that have waited, now that there is a fork server, or will be none."""
-        if self._spawner.awaits_server:
-            return
-        held, self._held = self._held, {}
-        for id_ in held:
-            self.launch(id_)
-
-    def _on_initializer_failed(
-        self, id_: DaemonId, daemon: Daemon, frame: _wire.InitFailed
-    ) -> None:
-        cause = decode_apart(frame.payload)
-        self.losses.note_initializer(cause, daemon)
-        if daemon.is_elsewhere:
-            what = f"{type(cause).__name__}: {cause}"
-            _LOG.warning(
-                "the initializer failed on %s, whose daemon leaves: %s", daemon.host, what
-            )
-        self.dismiss(id_)
-        self._listener.handle(InitializerFailed(id_))
+    def report_soon(self, event: Event) -> None:
+        """Tell the dispatcher, but not while it commands."""
+        self._post(lambda: self._listener.handle(event))
 
     # How daemons end
 
-    def _on_link_closed(self, id_: DaemonId, daemon: Daemon) -> None:
-        daemon.link_is_closed = True
-        daemon.link.leave(self._selector)
-        self._deaths.note_link_closed(id_, None if daemon.dismissed else _LINK_LOST)
-
     def next_deadline(self) -> float:
         """Return when :meth:`expire` has something to do; infinite for never."""
-        first = self._deaths.deadline
+        first = min(self._deaths.deadline, self._trimmer.deadline)
         if self._heartbeat is not None:
             first = min(first, self._heartbeat.deadline)
-        if self._rest_at is not None:
-            first = min(first, self._rest_at)
         if self._stops.asked:
             first = min(first, *self._stops.deadlines())
         return first
@@ -393,24 +304,18 @@ class Fleet:
             self._stops.insist(now, lambda stop: self._insist(*stop))
         if self._heartbeat is not None and self._heartbeat.deadline <= now:
             self._heartbeat.beat(now)
-        if self._rest_at is not None and self._rest_at <= now:
-            self._rest(now)
+        if self._trimmer.deadline <= now:
+            self._trimmer.trim(now, self._rest)
 
     def rest_later(self) -> None:
         """Give memory back once no large buffer has come or gone for a while."""
-        self._patience_to_rest = _KEEP_WARM
-        self._rest_at = time.monotonic() + _KEEP_WARM
+        self._trimmer.put_off(time.monotonic())
 
-    def _rest(self, now: float) -> None:
-        self._store.trim()
-        self._rest_at = None
+    def _rest(self) -> bool:
+        """Tell daemons which memory is free now; return whether some of theirs is in use here."""
         for daemon in self._daemons.values():
             self._do_send(daemon, daemon.rest)
-        # Nothing tells when the user drops an array; looking ever more seldom is enough.
-        borrowing = any(daemon.is_borrowing for daemon in self._daemons.values())
-        if borrowing or self._store.is_sharing:
-            self._patience_to_rest *= 2
-            self._rest_at = now + self._patience_to_rest
+        return any(daemon.is_borrowing for daemon in self._daemons.values())
 
     def _insist(self, id_: DaemonId, task: TaskId) -> bool:
         daemon = self._daemons.get(id_)
@@ -435,21 +340,25 @@ class Fleet:
             stderr = daemon.close()
         with self.losses.reporting(id_, daemon, stderr):
             self._listener.handle(DaemonLost(id_, begun))
-        self._launch_held()
-        if self._command_error is not None and not self._daemons:
+        self._start_up.launch_held()
+        if not self._daemons and self._commands is not None and self._commands.error is not None:
             # When the command ended, its daemons seemed to be there still.
-            self._on_command_failed(self._command_error)
+            self._on_command_failed(self._commands.error)
 
     def _on_command_failed(self, error: LaunchError) -> None:
         """Take in that the last command which may bring daemons has ended, and not well."""
-        self._command_error = self.losses.why_none = error
+        self.losses.why_none = error
         self._listener.handle(LaunchFailed())
 
     # What others ask
 
     def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]", *, stay: bool) -> None:
         """See to commands that have started daemons, until they end, or this host if they stay."""
-        self._command_error = None
+        if self._commands is None:
+            with _registry.no_fork:
+                from ._commands import Commands  # which local daemons have no use for
+
+            self._commands = Commands(self._selector, self._relay, self._on_command_failed)
         self._commands.keep(processes, stay=stay)
 
     @property
@@ -460,7 +369,7 @@ class Fleet:
     def rows(self) -> Iterator[tuple[DaemonId, int, str]]:
         """Yield the daemons that have a process, or wait for it: its id, and its machine."""
         yield from ((id_, daemon.pid, daemon.host) for id_, daemon in self._daemons.items())
-        yield from ((id_, self._spawner.server_pid, HOST_NAME) for id_ in self._held)
+        yield from self._start_up.rows()
 
     def local_daemons(self) -> Iterator[LocalDaemon]:
         """Yield those of this machine that live, and have been heard of."""
@@ -477,30 +386,16 @@ class Fleet:
             with _registry.no_fork:
                 daemon.close()
         self._daemons.clear()
-        self._commands.close()
+        if self._commands is not None:
+            self._commands.close()
         self._spawner.close()
         self._relay.close()
-        del (
-            self._listener,
-            self._post,
-            self._commands,
-            self._deaths,
-            self._heartbeat,
-        )  # which refer to this
+        # Which refer to this.
+        del self._listener, self._post, self._commands, self._deaths, self._heartbeat
+        self._start_up.close()
 
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""
         for daemon in self._daemons.values():
             daemon.forget()
         self._spawner.forget()
-
-
-def _with_views(daemon: Daemon, outcome: _wire.WireOutcome) -> _wire.WireOutcome:
-    """Have an outcome hold its large buffers instead of their places."""
-    try:
-        return outcome._replace(buffers=daemon.views(outcome.buffers))
-    except OSError as error:  # this process has no descriptor free
-        from mirai_executor._payload.daemon import encode_error  # in the daemon's place
-
-        blob = encode_error(error)
-        return outcome._replace(status=_wire.Status.ERROR, payload=blob, buffers=())

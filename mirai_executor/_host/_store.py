@@ -1,12 +1,14 @@
 """Keeps the large buffers of tasks, from their submission until the tasks have ended."""
 
+import math
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mirai_executor import _arena
 from mirai_executor._arena import Buffer, LateExchange, Place, whole
 
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
+_KEEP_WARM = 1.0  # seconds until memory that is free is given back
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
 
 
@@ -102,3 +104,36 @@ class Store:
         """Let go of everything; in a forked child, of what is the parent's."""
         if (pool := self._made) is not None:
             pool.close()
+
+
+class Trimmer:
+    """Gives memory back once no large buffer has come or gone for a while.
+
+    Attributes:
+        deadline: When :meth:`trim` is due; infinite for never.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pause = _KEEP_WARM
+        self.deadline = math.inf
+
+    def put_off(self, now: float) -> None:
+        """Note that a large buffer comes or goes."""
+        self._pause = _KEEP_WARM
+        self.deadline = now + _KEEP_WARM
+
+    def trim(self, now: float, rest: Callable[[], bool]) -> None:
+        """Give back what is free, and come again while something is in use.
+
+        Args:
+            now: The present moment.
+            rest: Tells daemons; returns whether memory of theirs may be in use here.
+        """
+        self._store.trim()
+        self.deadline = math.inf
+        is_borrowing = rest()
+        # Nothing tells when the user drops an array; looking ever more seldom is enough.
+        if is_borrowing or self._store.is_sharing:
+            self._pause *= 2
+            self.deadline = now + self._pause
