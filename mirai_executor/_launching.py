@@ -89,11 +89,12 @@ class Launching:
         self._host = host
         if self._remote is None:
             return
+        first, self._first = self._first, []  # they contain the secret
 
         def run() -> None:
             try:
                 check_wanted()
-                self._launch(self._first, n, stay=False)
+                self._launch(first, n, stay=False)
             except LaunchError as error:
                 self._failure = error
                 host.fail_launch(error)

@@ -327,7 +327,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             maximum: The largest number of daemons.
             remote: How to start them; by default, as given to the executor, or else on this
                 machine.
-            release_after: Seconds for which a daemon has not been needed until it is released.
+            release_after: Seconds after which a daemon that is not needed is released.
             patience: Seconds that a daemon may take to connect, for instance through the queue of
                 a scheduler, before another one is requested.
             **options: The same as for :meth:`launch_local`; with ``idle_time``, a daemon also

@@ -38,6 +38,14 @@ def test_daemons_come_with_the_work_and_go_after_it(executor: MiraiExecutor) -> 
     assert executor.submit(abs, -5).result(SECONDS) == 5
 
 
+def test_a_daemon_leaves_by_its_own_idle_time_while_it_would_be_kept(
+    executor: MiraiExecutor,
+) -> None:
+    executor.adapt(0, 1, release_after=3600.0, idle_time=0.2)
+    assert executor.submit(abs, -5).result(SECONDS) == 5
+    wait_for_connections(executor, 0)
+
+
 def test_the_minimum_stays(executor: MiraiExecutor) -> None:
     executor.adapt(1, 2, release_after=0.5)
     executor.wait_ready(SECONDS, count=1)
