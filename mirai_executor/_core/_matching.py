@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from mirai_executor._record import Mutable
 
 from ._alarms import AlarmKind, Alarms
-from .messages import Command, DaemonId, DaemonState, Failure, LaunchDaemon, Policy
+from .messages import (
+    Command,
+    DaemonId,
+    DaemonState,
+    Failure,
+    LaunchDaemon,
+    Policy,
+    ShutdownRequested,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -139,3 +148,29 @@ class Matching:
             return
         if self._tasks.queue and (self._ending.hurried or self._fleet.missing <= 0):
             self._moves.await_anybody(now)
+
+    def stop(self, event: ShutdownRequested, spared: int, now: float) -> list[Command]:
+        """Take no more tasks, and end with those that are open.
+
+        Args:
+            event: Says which of them are cancelled.
+            spared: How many of those that wait count as begun.
+            now: The present moment.
+        """
+        self._ending.closing = True
+        self._ending.cancelling |= event.cancel_queued
+        self._ending.hurried |= event.hurried
+        self._fleet.want_no_more()
+        commands: list[Command] = []
+        taken = set(itertools.islice(self._tasks.queue, spared))
+        for id_ in list(self._tasks.open):
+            waiting = self._tasks.is_waiting(id_) and id_ not in taken
+            if event.cancel_queued if waiting else event.cancel_running:
+                commands += self._moves.fail(id_, Failure.CANCELLED, now)
+        for daemon in self._fleet.daemons.values():
+            if event.cancel_queued and not taken:
+                commands += self._moves.drop_broadcasts(daemon)
+            if event.cancel_running and daemon.broadcasting:
+                commands += self._moves.kill(daemon)
+        self.await_no_longer_than_needed(now)
+        return commands

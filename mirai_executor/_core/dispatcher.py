@@ -18,8 +18,9 @@ daemon has come) and ``_alarms`` (what has to happen when). ``_moves`` keeps the
 ``_matching`` brings tasks and daemons together once all that has happened is known.
 """
 
-import itertools
-from collections.abc import Callable, Iterable
+import collections
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import repeat
 from typing import Any, ClassVar
 
 from ._alarms import AlarmKind, Alarms
@@ -34,6 +35,7 @@ from .messages import (
     BroadcastId,
     CancelRequested,
     Command,
+    DaemonAdopted,
     DaemonId,
     DaemonLost,
     DaemonReady,
@@ -59,6 +61,10 @@ from .messages import (
     TaskSubmitted,
 )
 
+_STORY = 1000  # events and commands that are kept
+_FEW = 8  # of them, which are kept as they come
+Note = tuple[float, Collection[object], Sequence[object]]
+
 
 class Dispatcher:
     """The state machine. Not thread-safe: one thread owns it.
@@ -81,6 +87,9 @@ class Dispatcher:
         # Tells when expire() next has something to do; None for never.
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
 
+        # For story(): when something happened, what that was, and what it has led to.
+        self._notes: collections.deque[Note] = collections.deque(maxlen=_STORY)
+
     # What the shell asks
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -97,21 +106,39 @@ class Dispatcher:
         """
         return self.handle_all((event,), now)
 
-    def handle_all(self, events: Iterable[Event], now: float) -> list[Command]:
+    def handle_all(self, events: Collection[Event], now: float) -> list[Command]:
         """Take in what has happened at once; all events come through this door.
 
         What waits is looked at only when all is known, so that frames can be filled.
         """
-        handlers = self._HANDLERS
-        commands = [c for event in events for c in handlers[type(event)](self, event, now)]
-        return commands + self._matching.settle(now)
+        commands: list[Command] = []
+        self._notes.append((now, events, commands))  # first: it may be what cannot be handled
+        for event in events:
+            commands += self._HANDLERS[type(event)](self, event, now)
+        commands += self._matching.settle(now)
+        if len(events) + len(commands) > _FEW:
+            self._note_one_by_one()
+        return commands
+
+    def _note_one_by_one(self) -> None:
+        """Have the story keep no more of the last batch than of any other."""
+        now, events, commands = self._notes.pop()
+        self._notes.extend(zip(repeat(now), zip(events), repeat(())))
+        self._notes.extend(zip(repeat(now), repeat(()), zip(commands)))
 
     def expire(self, now: float) -> list[Command]:
         """Return what has to be done because time has passed, in order."""
         commands: list[Command] = []
         while (alarm := self._alarms.pop_due(now)) is not None:
-            commands += self._moves.ring(alarm, now)
-        return [*commands, *self._matching.settle(now)] if commands else commands
+            done = self._moves.ring(alarm, now)
+            self._notes.append((now, (alarm,), done))
+            commands += done
+        if commands:
+            settled = self._matching.settle(now)
+            self._notes.append((now, (), settled))
+            self._note_one_by_one()
+            commands += settled
+        return commands
 
     @property
     def is_finished(self) -> bool:
@@ -158,20 +185,26 @@ class Dispatcher:
 
         Report :class:`DaemonReady` later, or :class:`DaemonLost`.
         """
-        return self._matching.expect_daemon(now, launched=False)
+        id_ = self._matching.expect_daemon(now, launched=False)
+        self._notes.append((now, (DaemonAdopted(id_),), ()))
+        return id_
+
+    def story(self) -> str:
+        """Return the last events and commands, one a line; from any thread."""
+        from ._story import told  # hardly ever
+
+        return told(self._notes, _STORY)
 
     def check_invariants(self) -> None:
         """Raise AssertionError if the state is one that must never be."""
         from ._invariants import check_invariants  # for tests
 
-        check_invariants(
-            self._policy,
-            self._tasks,
-            self._fleet,
-            self._alarms.pending(),
-            closing=self._ending.closing,
-            cancelling=self._ending.cancelling,
-        )
+        pending, ending = self._alarms.pending(), self._ending
+        try:
+            check_invariants(self._policy, self._tasks, self._fleet, pending, ending)
+        except AssertionError as error:
+            error.add_note(self.story())
+            raise
 
     # Events
 
@@ -332,29 +365,12 @@ class Dispatcher:
     def _shutdown_requested(self, event: ShutdownRequested, now: float) -> Iterable[Command]:
         # The front tasks count as begun if a daemon is on its way for them, as those do that
         # ProcessPoolExecutor has passed on to its workers.
-        return self._stop(event, 0 if event.cancel_running else self._fleet.starting_count, now)
-
-    def _stop(self, event: ShutdownRequested, spared: int, now: float) -> list[Command]:
-        self._ending.closing = True
-        self._ending.cancelling |= event.cancel_queued
-        self._ending.hurried |= event.hurried
-        self._fleet.want_no_more()
-        commands: list[Command] = []
-        taken = set(itertools.islice(self._tasks.queue, spared))
-        for id_ in list(self._tasks.open):
-            waiting = self._tasks.is_waiting(id_) and id_ not in taken
-            if event.cancel_queued if waiting else event.cancel_running:
-                commands += self._moves.fail(id_, Failure.CANCELLED, now)
-        for daemon in self._fleet.daemons.values():
-            if event.cancel_queued and not taken:
-                commands += self._moves.drop_broadcasts(daemon)
-            if event.cancel_running and daemon.broadcasting:
-                commands += self._moves.kill(daemon)
-        self._matching.await_no_longer_than_needed(now)
-        return commands
+        return self._matching.stop(
+            event, 0 if event.cancel_running else self._fleet.starting_count, now
+        )
 
     def _kill_requested(self, event: KillRequested, now: float) -> Iterable[Command]:
-        commands = self._stop(ShutdownRequested(cancel_queued=True), 0, now)
+        commands = self._matching.stop(ShutdownRequested(cancel_queued=True), 0, now)
         for daemon in self._fleet.daemons.values():
             commands += self._moves.kill(daemon)
         return commands
