@@ -37,12 +37,13 @@ from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._commands import Commands
-from ._daemon import HOST_NAME, Daemon, SentCall
+from ._daemon import HOST_NAME, Daemon
 from ._deaths import LOOK
 from ._ends import as_launch_error, misfit, other_package
 from ._local import LocalDaemon
 from ._losses import Losses
 from ._nursery import Nursery
+from ._open_task import OpenTask
 from ._outcomes import decode_apart
 from ._relay import Relay
 from ._remote import RemoteDaemon
@@ -172,7 +173,7 @@ class Fleet:
         daemon = self._daemons[id_]
         self._do_send(daemon, lambda: daemon.send(frame))
 
-    def send_tasks(self, id_: DaemonId, calls: Sequence[SentCall]) -> None:
+    def send_tasks(self, id_: DaemonId, calls: Sequence[OpenTask]) -> None:
         """Send calls, to be run in this order."""
         daemon = self._daemons[id_]
         try:
