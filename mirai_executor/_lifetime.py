@@ -97,6 +97,27 @@ class HostOwner(Submitter):
 
         return Info.of(self._host.view())
 
+    def story(self) -> str:
+        """Return the last 1,000 events and commands of the scheduler, for a bug report.
+
+        Safe from any thread, also after the executor has ended, and never waits. One a line, the
+        oldest first: the moment, in seconds of ``time.monotonic()``; whether it is an event, which
+        the scheduler was told of, or a command, which it gave; and what it says of tasks and
+        daemons by their numbers. Functions, arguments, results and errors are not in it; of code
+        for :meth:`everywhere`, the names of the variables that it sets are.
+
+        Returns:
+            An empty text, as long as nothing has happened.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.submit(abs, -1).result()
+            ...     "command LaunchDaemon(daemon=1)" in executor.story()
+            1
+            True
+        """
+        return self._host.story()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and end the daemons when those already submitted have finished.
 

@@ -14,6 +14,23 @@ from mirai_executor._record import Mutable, made_by
 
 from .messages import BroadcastId, DaemonId, DaemonState, DaemonView, Policy, TaskId
 
+# What a daemon may become, and why. From every state, it may be gone the next moment.
+TRANSITIONS: dict[DaemonState, tuple[DaemonState, ...]] = {
+    DaemonState.STARTING: (
+        DaemonState.READY,  # it has greeted, and its initializer has done its work
+        DaemonState.LEAVING,  # its initializer has failed
+        DaemonState.KILLED,  # it was not ready in time, or is not needed any more
+    ),
+    DaemonState.READY: (
+        DaemonState.LEAVING,  # it is dismissed: idle for long, at its limit, or all is done
+        DaemonState.KILLED,  # it has not let go of a task that was stopped, or all are to end
+    ),
+    DaemonState.LEAVING: (
+        DaemonState.KILLED,  # it has not ended in time
+    ),
+    DaemonState.KILLED: (),
+}
+
 
 class Daemon(Mutable):
     """What is known about one daemon."""
@@ -259,6 +276,7 @@ class Fleet:
             self._failed_starts.clear()
 
     def _move(self, daemon: Daemon, state: DaemonState) -> None:
+        assert state in TRANSITIONS[daemon.state], f"from {daemon.state} to {state}"
         self.counts[daemon.state] -= 1
         self.counts[state] += 1
         daemon.state = state

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from ._alarms import Alarm, AlarmKind
 from ._fleet import Daemon, Fleet
+from ._matching import Ending
 from ._tasks import Tasks
 from .messages import DaemonState, Policy
 
@@ -13,9 +14,7 @@ def check_invariants(
     tasks: Tasks,
     fleet: Fleet,
     alarms: Iterable[Alarm],
-    *,
-    closing: bool,
-    cancelling: bool,
+    ending: Ending,
 ) -> None:
     """Raise AssertionError if the state is one that must never be."""
     _check_tasks(tasks)
@@ -23,9 +22,9 @@ def check_invariants(
     for daemon in fleet.daemons.values():
         _check_daemon(daemon)
     _check_who_holds_what(tasks, fleet)
-    _check_nothing_waits_in_vain(policy, tasks, fleet, cancelling=cancelling)
+    _check_nothing_waits_in_vain(policy, tasks, fleet, cancelling=ending.cancelling)
     _check_nothing_takes_for_ever(policy, tasks, fleet, alarms)
-    if closing and not tasks.open:
+    if ending.closing and not tasks.open:
         assert not fleet.idle, "an idle daemon is kept after all is done"
 
 

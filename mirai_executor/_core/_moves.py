@@ -5,7 +5,7 @@ Which move to make, and when, is decided by the dispatcher.
 
 from collections.abc import Collection, Iterable, Mapping
 
-from ._alarms import AlarmKind, Alarms
+from ._alarms import Alarm, AlarmKind, Alarms
 from ._fleet import Daemon, Fleet
 from ._frames import Frames
 from ._tasks import Task, Tasks
@@ -183,6 +183,30 @@ class Moves:
                 back.append(id_)
         self._tasks.requeue(back)
         return commands
+
+    # When time has passed
+
+    def ring(self, alarm: Alarm, now: float) -> list[Command]:
+        """Do what an alarm is for."""
+        match alarm.kind:
+            case AlarmKind.TIMEOUT:
+                return self.fail(alarm.task, Failure.TIMED_OUT, now)
+            case AlarmKind.RUN_TIMEOUT:
+                return self.fail(alarm.task, Failure.RUN_TIMED_OUT, now)
+            case AlarmKind.OVERDUE:
+                return self.hurry(self._fleet.daemons[alarm.daemon])
+            case AlarmKind.IDLE:
+                return self.dismiss(self._fleet.daemons[alarm.daemon], now)
+            case AlarmKind.SHARE | AlarmKind.SHARE_RUN:
+                daemon, share = self._fleet.daemons[alarm.daemon], BroadcastId(alarm.period)
+                in_all = alarm.kind is AlarmKind.SHARE
+                failure = Failure.TIMED_OUT if in_all else Failure.RUN_TIMED_OUT
+                return self.stop_broadcast(daemon, share, failure, now)
+            case AlarmKind.VAIN:
+                return self.give_up()
+            case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE | AlarmKind.SHARE_GRACE:
+                daemon = self._fleet.daemons[alarm.daemon]
+                return self.kill(daemon, overdue=alarm.kind is AlarmKind.START)
 
     # Moves that end tasks
 

@@ -14,16 +14,19 @@ A task's end and a daemon's release are two facts: a task that was cancelled has
 daemon goes on holding it until it answers, and gets no other task before that.
 
 The books are kept next door: ``_tasks`` (which wait, in which order), ``_fleet`` (how far each
-daemon has come) and ``_alarms`` (what has to happen when). ``_moves`` keeps them in step.
+daemon has come) and ``_alarms`` (what has to happen when). ``_moves`` keeps them in step, and
+``_matching`` brings tasks and daemons together once all that has happened is known.
 """
 
-import itertools
-from collections.abc import Callable, Iterable
+import collections
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import repeat
 from typing import Any, ClassVar
 
-from ._alarms import Alarm, AlarmKind, Alarms
+from ._alarms import AlarmKind, Alarms
 from ._fleet import Broadcast, Fleet
 from ._frames import Frames
+from ._matching import Ending, Matching
 from ._moves import Moves
 from ._tasks import Task, Tasks
 from .messages import (
@@ -32,6 +35,7 @@ from .messages import (
     BroadcastId,
     CancelRequested,
     Command,
+    DaemonAdopted,
     DaemonId,
     DaemonLost,
     DaemonReady,
@@ -47,7 +51,6 @@ from .messages import (
     Failure,
     InitializerFailed,
     KillRequested,
-    LaunchDaemon,
     LaunchFailed,
     LeaveRequested,
     Policy,
@@ -57,6 +60,10 @@ from .messages import (
     TasksReturned,
     TaskSubmitted,
 )
+
+_STORY = 1000  # events and commands that are kept
+_FEW = 8  # of them, which are kept as they come
+Note = tuple[float, Collection[object], Sequence[object]]
 
 
 class Dispatcher:
@@ -71,14 +78,17 @@ class Dispatcher:
         self._tasks = Tasks()
         self._fleet = Fleet(policy)
         self._alarms = Alarms(self._tasks, self._fleet)
-        self._frames = Frames(policy, self._tasks, self._fleet)
-        self._moves = Moves(policy, self._tasks, self._fleet, self._alarms, self._frames)
+        self._ending = Ending()
+        frames = Frames(policy, self._tasks, self._fleet)
+        self._moves = Moves(policy, self._tasks, self._fleet, self._alarms, frames)
+        self._matching = Matching(
+            policy, self._tasks, self._fleet, self._alarms, frames, self._moves, self._ending
+        )
         # Tells when expire() next has something to do; None for never.
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
-        self._closing = False  # once no task is open, the daemons go
-        self._cancelling = False  # what has not begun will not begin
-        self._hurried = False  # nor does it wait for whoever takes long to come
-        self._entrance_is_closed = False  # none comes any more but those that are launched
+
+        # For story(): when something happened, what that was, and what it has led to.
+        self._notes: collections.deque[Note] = collections.deque(maxlen=_STORY)
 
     # What the shell asks
 
@@ -96,31 +106,49 @@ class Dispatcher:
         """
         return self.handle_all((event,), now)
 
-    def handle_all(self, events: Iterable[Event], now: float) -> list[Command]:
+    def handle_all(self, events: Collection[Event], now: float) -> list[Command]:
         """Take in what has happened at once; all events come through this door.
 
         What waits is looked at only when all is known, so that frames can be filled.
         """
-        handlers = self._HANDLERS
-        commands = [c for event in events for c in handlers[type(event)](self, event, now)]
-        return commands + self._settle(now)
+        commands: list[Command] = []
+        self._notes.append((now, events, commands))  # first: it may be what cannot be handled
+        for event in events:
+            commands += self._HANDLERS[type(event)](self, event, now)
+        commands += self._matching.settle(now)
+        if len(events) + len(commands) > _FEW:
+            self._note_one_by_one()
+        return commands
+
+    def _note_one_by_one(self) -> None:
+        """Have the story keep no more of the last batch than of any other."""
+        now, events, commands = self._notes.pop()
+        self._notes.extend(zip(repeat(now), zip(events), repeat(())))
+        self._notes.extend(zip(repeat(now), repeat(()), zip(commands)))
 
     def expire(self, now: float) -> list[Command]:
         """Return what has to be done because time has passed, in order."""
         commands: list[Command] = []
         while (alarm := self._alarms.pop_due(now)) is not None:
-            commands += self._ring(alarm, now)
-        return [*commands, *self._settle(now)] if commands else commands
+            done = self._moves.ring(alarm, now)
+            self._notes.append((now, (alarm,), done))
+            commands += done
+        if commands:
+            settled = self._matching.settle(now)
+            self._notes.append((now, (), settled))
+            self._note_one_by_one()
+            commands += settled
+        return commands
 
     @property
     def is_finished(self) -> bool:
         """Whether a shutdown has come to its end: no task is open and no daemon is left."""
-        return self._closing and not self._tasks.open and not self._fleet.daemons
+        return self._ending.closing and not self._tasks.open and not self._fleet.daemons
 
     @property
     def is_closing(self) -> bool:
         """Whether daemons are let go because nothing is left to do, and nothing will be."""
-        return self._closing and not self._tasks.open
+        return self._ending.closing and not self._tasks.open
 
     @property
     def is_broken(self) -> bool:
@@ -157,27 +185,33 @@ class Dispatcher:
 
         Report :class:`DaemonReady` later, or :class:`DaemonLost`.
         """
-        return self._expect_daemon(now, launched=False)
+        id_ = self._matching.expect_daemon(now, launched=False)
+        self._notes.append((now, (DaemonAdopted(id_),), ()))
+        return id_
+
+    def story(self) -> str:
+        """Return the last events and commands, one a line; from any thread."""
+        from ._story import told  # hardly ever
+
+        return told(self._notes, _STORY)
 
     def check_invariants(self) -> None:
         """Raise AssertionError if the state is one that must never be."""
         from ._invariants import check_invariants  # for tests
 
-        check_invariants(
-            self._policy,
-            self._tasks,
-            self._fleet,
-            self._alarms.pending(),
-            closing=self._closing,
-            cancelling=self._cancelling,
-        )
+        pending, ending = self._alarms.pending(), self._ending
+        try:
+            check_invariants(self._policy, self._tasks, self._fleet, pending, ending)
+        except AssertionError as error:
+            error.add_note(self.story())
+            raise
 
     # Events
 
     def _task_submitted(self, event: TaskSubmitted, now: float) -> Iterable[Command]:
         id_, timeout, run_timeout, retries, kind = event
         self._tasks.submitted += 1
-        if self._fleet.broken or self._cancelling:
+        if self._fleet.broken or self._ending.cancelling:
             failure = Failure.BROKEN if self._fleet.broken else Failure.CANCELLED
             return [FailTask(id_, failure)]
         self._tasks.add(id_, Task(run_timeout, retries, kind))
@@ -210,7 +244,9 @@ class Dispatcher:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None or not daemon.recalling:
             return ()
-        commands = self._moves.accept_returned(daemon, event.tasks, cancelling=self._cancelling)
+        commands = self._moves.accept_returned(
+            daemon, event.tasks, cancelling=self._ending.cancelling
+        )
         commands += self._moves.give_up() if self._fleet.broken else ()
         return [*commands, *self._moves.release(daemon, now)]
 
@@ -235,15 +271,15 @@ class Dispatcher:
         return self._moves.stop_broadcast(daemon, event.broadcast, Failure.CANCELLED, now)
 
     def _daemons_requested(self, event: DaemonsRequested, now: float) -> Iterable[Command]:
-        if not self._closing:
+        if not self._ending.closing:
             self._fleet.want(event.count)
         return ()
 
     def _daemons_added(self, event: DaemonsAdded, now: float) -> Iterable[Command]:
-        if not self._closing:
+        if not self._ending.closing:
             self._fleet.max_daemons += event.count
             self._fleet.want(self._fleet.usable_count + event.count)
-        if not (self._policy.launches or self._entrance_is_closed):
+        if not (self._policy.launches or self._ending.entrance_is_closed):
             self._fleet.broken = False  # they are on their way
             self._fleet.missing += event.count
         return ()
@@ -269,27 +305,21 @@ class Dispatcher:
             return ()
         commands: list[Command] = [FailBroadcast(daemon.id, b) for b in daemon.due]
         commands += self._moves.forget_broadcasts(daemon.due)
-        commands += self._moves.take_back(event, daemon, cancelling=self._cancelling)
+        commands += self._moves.take_back(event, daemon, cancelling=self._ending.cancelling)
         in_vain = daemon.failed_to_start and not event.started
         if in_vain and self._fleet.count_failed_start(now):
             # Where they come by themselves, nothing is started in vain, and others may work.
             self._fleet.broken |= self._policy.launches or not self._fleet.daemons
-        self._await_no_longer_than_needed(now)
+        self._matching.await_no_longer_than_needed(now)
         return [*commands, *(self._moves.give_up() if self._fleet.broken else ())]
-
-    def _await_no_longer_than_needed(self, now: float) -> None:
-        """See to it that a shutdown does not wait for ever for daemons that nobody starts."""
-        if not self._closing or self._policy.launches or self._fleet.usable_count:
-            return
-        if self._tasks.queue and (self._hurried or self._fleet.missing <= 0):
-            self._moves.await_anybody(now)
 
     def _initializer_failed(self, event: InitializerFailed, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if self._policy.launches or daemon is None:  # the others are no different
             return self._moves.give_up()
         # Where they come from several machines, this one may lack something.
-        self._moves.let_leave(daemon, now)
+        if daemon.is_usable:  # else it has been told to end already
+            self._moves.let_leave(daemon, now)
         if self._fleet.usable_count:
             return ()
         if self._fleet.missing > 0:
@@ -303,7 +333,7 @@ class Dispatcher:
         return self._moves.give_up() if event.for_good else self._moves.fail_waiting()
 
     def _entrance_closed(self, event: EntranceClosed, now: float) -> Iterable[Command]:
-        self._entrance_is_closed = True
+        self._ending.entrance_is_closed = True
         return ()
 
     def _surplus_found(self, event: SurplusFound, now: float) -> Iterable[Command]:
@@ -313,18 +343,18 @@ class Dispatcher:
         return commands
 
     def _everywhere_requested(self, event: EverywhereRequested, now: float) -> Iterable[Command]:
-        if self._cancelling:
+        if self._ending.cancelling:
             return ()
         for daemon in self._fleet.usable():
             daemon.due.append(event.broadcast)
         broadcast = Broadcast(event.sets, event.run_timeout)
         replaced = self._fleet.note_broadcast(event.broadcast, broadcast)
-        if not self._closing:
+        if not self._ending.closing:
             self._fleet.want(self._fleet.max_daemons)
         idle = list(self._fleet.idle.values())
         commands = self._moves.forget_broadcasts(replaced)
         commands += [c for daemon in idle for c in self._moves.release(daemon, now)]
-        commands += self._launch(now)
+        commands += self._matching.launch(now)
         for daemon in self._fleet.usable():
             daemon.awaited = event.broadcast
             if event.timeout is not None:
@@ -335,29 +365,12 @@ class Dispatcher:
     def _shutdown_requested(self, event: ShutdownRequested, now: float) -> Iterable[Command]:
         # The front tasks count as begun if a daemon is on its way for them, as those do that
         # ProcessPoolExecutor has passed on to its workers.
-        return self._stop(event, 0 if event.cancel_running else self._fleet.starting_count, now)
-
-    def _stop(self, event: ShutdownRequested, spared: int, now: float) -> list[Command]:
-        self._closing = True
-        self._cancelling |= event.cancel_queued
-        self._hurried |= event.hurried
-        self._fleet.want_no_more()
-        commands: list[Command] = []
-        taken = set(itertools.islice(self._tasks.queue, spared))
-        for id_ in list(self._tasks.open):
-            waiting = self._tasks.is_waiting(id_) and id_ not in taken
-            if event.cancel_queued if waiting else event.cancel_running:
-                commands += self._moves.fail(id_, Failure.CANCELLED, now)
-        for daemon in self._fleet.daemons.values():
-            if event.cancel_queued and not taken:
-                commands += self._moves.drop_broadcasts(daemon)
-            if event.cancel_running and daemon.broadcasting:
-                commands += self._moves.kill(daemon)
-        self._await_no_longer_than_needed(now)
-        return commands
+        return self._matching.stop(
+            event, 0 if event.cancel_running else self._fleet.starting_count, now
+        )
 
     def _kill_requested(self, event: KillRequested, now: float) -> Iterable[Command]:
-        commands = self._stop(ShutdownRequested(cancel_queued=True), 0, now)
+        commands = self._matching.stop(ShutdownRequested(cancel_queued=True), 0, now)
         for daemon in self._fleet.daemons.values():
             commands += self._moves.kill(daemon)
         return commands
@@ -383,112 +396,3 @@ class Dispatcher:
         ShutdownRequested: _shutdown_requested,
         KillRequested: _kill_requested,
     }
-
-    # The passing of time
-
-    def _ring(self, alarm: Alarm, now: float) -> Iterable[Command]:
-        match alarm.kind:
-            case AlarmKind.TIMEOUT:
-                return self._moves.fail(alarm.task, Failure.TIMED_OUT, now)
-            case AlarmKind.RUN_TIMEOUT:
-                return self._moves.fail(alarm.task, Failure.RUN_TIMED_OUT, now)
-            case AlarmKind.OVERDUE:
-                return self._moves.hurry(self._fleet.daemons[alarm.daemon])
-            case AlarmKind.IDLE:
-                return self._moves.dismiss(self._fleet.daemons[alarm.daemon], now)
-            case AlarmKind.SHARE | AlarmKind.SHARE_RUN:
-                daemon, share = self._fleet.daemons[alarm.daemon], BroadcastId(alarm.period)
-                in_all = alarm.kind is AlarmKind.SHARE
-                failure = Failure.TIMED_OUT if in_all else Failure.RUN_TIMED_OUT
-                return self._moves.stop_broadcast(daemon, share, failure, now)
-            case AlarmKind.VAIN:
-                return self._moves.give_up()
-            case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE | AlarmKind.SHARE_GRACE:
-                daemon = self._fleet.daemons[alarm.daemon]
-                return self._moves.kill(daemon, overdue=alarm.kind is AlarmKind.START)
-
-    # Bringing tasks and daemons together
-
-    def _settle(self, now: float) -> list[Command]:
-        """Give idle daemons work, start those that are missing, and close when all is done."""
-        commands: list[Command] = []
-        queue, idle = self._tasks.queue, self._fleet.idle
-        if queue and (self._cancelling or self._entrance_is_closed):
-            commands += self._drop_what_will_not_begin(now)
-        if self._policy.direct:
-            commands += self._launch(now)
-            commands += self._deal(now)
-        elif queue or self._fleet.wanted:
-            # Most tasks come one at a time: then there is nothing to share.
-            share = self._frames.share() if len(queue) > 1 else 1
-            while queue and idle:
-                _, daemon = idle.popitem()
-                frame = self._frames.fill(daemon, queue, share)
-                commands.append(self._moves.send(daemon, frame, now))
-            if queue or self._fleet.wanted:
-                commands += self._employ_more(now)
-        if idle and self._fleet.stacked and not self._policy.direct:
-            commands += self._take_from_the_busy()
-        if self._closing and not self._tasks.open:
-            commands += self._close(now)
-        return commands
-
-    def _employ_more(self, now: float) -> Iterable[Command]:
-        """Start the daemons that are missing, and send ahead to those that are busy."""
-        yield from self._launch(now)
-        queue = self._tasks.queue
-        while queue and (daemon := self._frames.next_ahead()) is not None:
-            frame = self._frames.fill(daemon, queue, self._frames.share())
-            yield self._moves.send(daemon, frame, now)
-
-    def _take_from_the_busy(self) -> Iterable[Command]:
-        """Have idle daemons do what waits at busy ones."""
-        for daemon in list(self._fleet.stacked.values()):
-            if self._frames.is_worth_recalling(daemon):
-                yield from self._moves.recall(daemon)
-
-    def _deal(self, now: float) -> Iterable[Command]:
-        """Direct mode: bind every queued task to a daemon, round robin."""
-        queue, rota = self._tasks.queue, self._fleet.rota
-        while queue and rota:
-            daemon = rota[0]
-            rota.rotate(-1)
-            task, _ = queue.popitem(last=False)
-            if daemon.id in self._fleet.idle:
-                del self._fleet.idle[daemon.id]
-                yield self._moves.send(daemon, {task: self._frames.expected(task)}, now)
-            else:
-                self._tasks.open[task].dealt_to = daemon.id
-                daemon.dealt[task] = None
-
-    def _launch(self, now: float) -> Iterable[Command]:
-        """Start daemons side by side, but never more than the work needs."""
-        if not self._policy.launches or self._fleet.broken or self._cancelling:
-            return
-        least = self._fleet.max_daemons if self._policy.direct and self._tasks.open else 0
-        while self._fleet.lacks_one(len(self._tasks.queue), least):
-            yield LaunchDaemon(self._expect_daemon(now, launched=True))
-
-    def _expect_daemon(self, now: float, *, launched: bool) -> DaemonId:
-        id_ = self._fleet.add(launched=launched).id
-        self._alarms.set(now + self._policy.start_timeout, AlarmKind.START, daemon=id_)
-        return id_
-
-    def _drop_what_will_not_begin(self, now: float) -> list[Command]:
-        if self._cancelling:
-            return list(self._cancel_rest(now))
-        can_come = self._policy.launches or self._fleet.daemons
-        return [] if can_come else self._moves.give_up()
-
-    def _cancel_rest(self, now: float) -> Iterable[Command]:
-        """Cancel what was spared for a daemon that has not come."""
-        for id_ in list(self._tasks.queue)[self._fleet.usable_count :]:
-            yield from self._moves.fail(id_, Failure.CANCELLED, now)
-
-    def _close(self, now: float) -> Iterable[Command]:
-        for daemon in list(self._fleet.idle.values()):
-            yield from self._moves.dismiss(daemon, now)
-        if self._fleet.starting_count:
-            for daemon in self._fleet.usable():
-                if daemon.state is DaemonState.STARTING and daemon.awaited not in daemon.due:
-                    yield from self._moves.kill(daemon)

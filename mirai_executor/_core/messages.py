@@ -254,6 +254,15 @@ Command = (
     | InterruptBroadcast
 )
 
+# What a story has beside events and commands
+
+
+class DaemonAdopted(Record):
+    """A daemon has come by itself, and got this id."""
+
+    daemon: DaemonId
+
+
 # Views
 
 

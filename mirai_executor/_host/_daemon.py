@@ -8,6 +8,7 @@ import selectors
 import signal
 import socket
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from mirai_executor import _wire
 from mirai_executor._arena import LateExchange, writable
@@ -18,10 +19,10 @@ from mirai_executor._transport import Link
 
 from ._store import Store
 
-__all__ = ["HOST_NAME", "Daemon", "LocalDaemon", "SentCall"]
+if TYPE_CHECKING:
+    from ._open_task import OpenTask
 
-# A task, its call's bytes, the names that it may look up, and its large buffers.
-SentCall = tuple[TaskId, bytes, tuple[NameEntry, ...], tuple[_wire.Buffer, ...]]
+__all__ = ["HOST_NAME", "Daemon", "LocalDaemon"]
 
 _LIGHT = 1 << 16  # bytes of a table, which its daemon here keeps beyond the tasks that have it
 
@@ -116,18 +117,18 @@ class Daemon(abc.ABC):
         """Send a frame; LinkClosedError if the daemon is gone."""
         self.link.send(*_wire.pieces(frame))
 
-    def send_tasks(self, calls: Sequence[SentCall]) -> None:
+    def send_tasks(self, calls: "Sequence[OpenTask]") -> None:
         """Send calls, to be run in this order; LinkClosedError if the daemon is gone."""
         ids, tasks, table = [], [], self._table
-        for task, blob, its_names, buffers in calls:
-            ids.append(task)
+        for call in calls:
+            ids.append(call.task)
             names = None
-            if its_names is not table:
-                table, names = its_names, self.new_names(its_names)
+            if call.names is not table:
+                table, names = call.names, self.new_names(call.names)
                 self._table = table if _is_light(table) else None
-            lent = self._lend(buffers) if buffers else ()
+            lent = self._lend(call.buffers) if call.buffers else ()
             # At a third of the cost of WireTask(...).
-            tasks.append(tuple.__new__(_wire.WireTask, (task, names, blob, lent)))
+            tasks.append(tuple.__new__(_wire.WireTask, (call.task, names, call.blob, lent)))
         self.issue(ids)
         self.sent.update(dict.fromkeys(ids))
         released = self.exchange.take_released() if self.exchange is not None else ()

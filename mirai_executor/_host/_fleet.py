@@ -33,8 +33,9 @@ from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor.errors import LaunchError
 
 from . import _registry
-from ._daemon import Daemon, LocalDaemon, SentCall
+from ._daemon import Daemon, LocalDaemon
 from ._losses import Losses
+from ._open_task import OpenTask
 from ._start_up import StartUp
 from ._store import Store, Trimmer
 
@@ -139,7 +140,7 @@ class Fleet:
         daemon = self._daemons[id_]
         self._do_send(daemon, lambda: daemon.send(frame))
 
-    def send_tasks(self, id_: DaemonId, calls: Sequence[SentCall]) -> None:
+    def send_tasks(self, id_: DaemonId, calls: Sequence[OpenTask]) -> None:
         """Send calls, to be run in this order."""
         daemon = self._daemons[id_]
         try:

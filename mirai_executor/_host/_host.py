@@ -295,6 +295,11 @@ class Host(HostThread):
                 raise
             return self._last_view
 
+    def story(self) -> str:
+        """Return the last events and commands of the dispatcher; "" while there are none."""
+        loop = self._loop
+        return "" if loop is None else loop.story()
+
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return those of this machine that live, and have their place."""
         if not self._has_started:

@@ -225,7 +225,7 @@ class HostThread:
             loop.run()
             self._last_view = loop.view()
         except BaseException as error:  # nobody may wait for a thread that is gone
-            self._failure = _as_failure(error)
+            self._failure = _as_failure(error, self._loop)
             if self._loop is None and self._spawner is not None:
                 self._spawner.close()
         finally:
@@ -297,12 +297,14 @@ class HostThread:
             item()
 
 
-def _as_failure(error: BaseException) -> LaunchError:
+def _as_failure(error: BaseException, loop: Loop | None) -> LaunchError:
     from mirai_executor._local import as_launch_error  # not before the first task
 
     if not isinstance(error, (LaunchError, OSError)):
         _LOG.critical(
-            "internal error in mirai_executor: the host thread failed; please report this",
+            "internal error in mirai_executor: the host thread failed; please report this, with "
+            "what led to it:\n%s",
+            "" if loop is None else loop.story(),
             exc_info=error,
         )
     return as_launch_error(error)

@@ -52,7 +52,6 @@ from mirai_executor._core import (
 from mirai_executor._local import Spawner
 from mirai_executor._payload import host as _payload
 from mirai_executor._waiting import Answer
-from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._daemon import LocalDaemon
@@ -94,6 +93,8 @@ class Loop:
     Attributes:
         poller: Waits for all that concerns it.
         is_broken: Whether no daemon can be started.
+        launch_error: Returns a fresh error that says why.
+        story: Returns the last events and commands of the dispatcher.
     """
 
     def __init__(
@@ -120,7 +121,8 @@ class Loop:
         self._fleet = Fleet(
             spawner, initializer, cleanup, self.poller.selector, self, self._post, store, terms
         )
-        self._awaiting = ReadyQuestions(self._dispatcher, self._fleet.losses.launch_error)
+        self.launch_error, self.story = self._fleet.losses.launch_error, self._dispatcher.story
+        self._awaiting = ReadyQuestions(self._dispatcher, self.launch_error)
         self._tasks = OpenTasks(self._fleet, store, inbox.append, self._ended.append)
         self._broadcasts: Broadcasts | None = None  # until somebody calls everywhere()
         self._elsewhere: Elsewhere | None = None
@@ -138,15 +140,16 @@ class Loop:
 
     # For other threads
 
-    def launch_error(self) -> LaunchError:
-        """Return a fresh error that says why no daemon can be started."""
-        return self._fleet.losses.launch_error()
-
     @property
     def elsewhere(self) -> Elsewhere:
         """What it does about daemons that come by themselves; only with an entrance."""
         assert self._elsewhere is not None
         return self._elsewhere
+
+    @property
+    def ready_count(self) -> int:
+        """How many daemons are connected; from any thread."""
+        return self._dispatcher.ready_count
 
     @property
     def is_idle(self) -> bool:
@@ -341,11 +344,6 @@ class Loop:
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""
         return tuple(self._fleet.local_daemons())
-
-    @property
-    def ready_count(self) -> int:
-        """How many daemons are connected; from any thread."""
-        return self._dispatcher.ready_count
 
     # Ends
 

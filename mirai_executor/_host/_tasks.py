@@ -61,9 +61,9 @@ class OpenTasks:
 
     def add(self, task: OpenTask) -> TaskSubmitted:
         """Take a task in; return what the dispatcher is to know of it."""
-        id_, _, limits, kind, _, _, _ = task
-        self.open[id_] = task  # in place before the event that names it
-        fields = (id_, limits.timeout, limits.run_timeout, limits.retries, kind)
+        limits = task.limits
+        self.open[task.task] = task  # in place before the event that names it
+        fields = (task.task, limits.timeout, limits.run_timeout, limits.retries, task.kind)
         return tuple.__new__(TaskSubmitted, fields)  # at a third of the cost of TaskSubmitted(...)
 
     def take_all(self) -> list[OpenFuture]:
@@ -76,9 +76,9 @@ class OpenTasks:
         """Hand calls over to a daemon."""
         calls = []
         for id_ in command.tasks:
-            _, future, _, _, blob, names, buffers = self.open[id_]
-            if future.start():
-                calls.append((id_, blob, names, buffers))
+            task = self.open[id_]
+            if task.future.start():
+                calls.append(task)
             else:  # cancelled a moment ago: as good as answered
                 self._put(ResultsArrived(command.daemon, {id_: None}))
         if calls:

@@ -8,7 +8,9 @@ import pytest
 
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
+from mirai_executor._host import Limits
 from mirai_executor._host._daemon import Daemon
+from mirai_executor._host._open_task import OpenTask
 from mirai_executor._payload.host import NameEntry
 from mirai_executor._transport import Link
 
@@ -47,7 +49,10 @@ class Sides:
 
     def send(self, *tables: tuple[NameEntry, ...]) -> list[Any]:
         """Send a frame of calls with these tables; return the names that come with each."""
-        self.daemon.send_tasks([(TaskId(1), b"call", table, ()) for table in tables])
+        future: Any = None  # which nobody asks here
+        self.daemon.send_tasks(
+            [OpenTask(TaskId(1), future, Limits(), None, b"call", table) for table in tables]
+        )
         frame = _wire.decode(self._other.receive() or b"")
         assert isinstance(frame, _wire.Tasks)
         return [task.names and [name.name for name in task.names] for task in frame.tasks]
