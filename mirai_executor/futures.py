@@ -9,10 +9,9 @@ from threading import get_ident
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from . import _private
-from ._audience import OVER, Audience, AudienceAttribute
 from ._core import TaskId
 from ._host import Moment
-from ._mailbox import IN_A_CALLBACK, How
+from ._mailbox import IN_A_CALLBACK, OVER, Audience, AudienceAttribute, How
 from .errors import CODE_CANCELLED, MiraiError
 
 __all__ = ["MiraiFuture"]

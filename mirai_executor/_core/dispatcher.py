@@ -20,7 +20,6 @@ daemon has come) and ``_alarms`` (what has to happen when). ``_moves`` keeps the
 
 import collections
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import repeat
 from typing import Any, ClassVar
 
 from ._alarms import AlarmKind, Alarms
@@ -61,8 +60,7 @@ from .messages import (
     TaskSubmitted,
 )
 
-_STORY = 1000  # events and commands that are kept
-_FEW = 8  # of them, which are kept as they come
+_STORY = 1000  # events and commands that are told
 Note = tuple[float, Collection[object], Sequence[object]]
 
 
@@ -88,7 +86,8 @@ class Dispatcher:
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
 
         # For story(): when something happened, what that was, and what it has led to.
-        self._notes: collections.deque[Note] = collections.deque(maxlen=_STORY)
+        self._notes: collections.deque[Note] = collections.deque()
+        self._noted = 0  # events and commands in it
 
     # What the shell asks
 
@@ -116,29 +115,32 @@ class Dispatcher:
         for event in events:
             commands += self._HANDLERS[type(event)](self, event, now)
         commands += self._matching.settle(now)
-        if len(events) + len(commands) > _FEW:
-            self._note_one_by_one()
+        self._count(len(events) + len(commands))
         return commands
-
-    def _note_one_by_one(self) -> None:
-        """Have the story keep no more of the last batch than of any other."""
-        now, events, commands = self._notes.pop()
-        self._notes.extend(zip(repeat(now), zip(events), repeat(())))
-        self._notes.extend(zip(repeat(now), repeat(()), zip(commands)))
 
     def expire(self, now: float) -> list[Command]:
         """Return what has to be done because time has passed, in order."""
         commands: list[Command] = []
         while (alarm := self._alarms.pop_due(now)) is not None:
             done = self._moves.ring(alarm, now)
-            self._notes.append((now, (alarm,), done))
+            self._note(now, (alarm,), done)
             commands += done
         if commands:
             settled = self._matching.settle(now)
-            self._notes.append((now, (), settled))
-            self._note_one_by_one()
+            self._note(now, (), settled)
             commands += settled
         return commands
+
+    def _note(self, now: float, events: Collection[object], commands: Sequence[object]) -> None:
+        self._notes.append((now, events, commands))
+        self._count(len(events) + len(commands))
+
+    def _count(self, lines: int) -> None:
+        """Count what was noted last, and forget what the story is too long for."""
+        self._noted += lines
+        while self._noted > _STORY and len(self._notes) > 1:
+            _, events, commands = self._notes.popleft()
+            self._noted -= len(events) + len(commands)
 
     @property
     def is_finished(self) -> bool:
@@ -186,7 +188,7 @@ class Dispatcher:
         Report :class:`DaemonReady` later, or :class:`DaemonLost`.
         """
         id_ = self._matching.expect_daemon(now, launched=False)
-        self._notes.append((now, (DaemonAdopted(id_),), ()))
+        self._note(now, (DaemonAdopted(id_),), [])
         return id_
 
     def story(self) -> str:

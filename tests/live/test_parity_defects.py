@@ -297,11 +297,15 @@ def give_all(*args: Any, **kwargs: Any) -> Any:
 @pytest.mark.local_link("daemons elsewhere need something to connect to")
 def test_w17_there_is_nothing_that_others_could_connect_to() -> None:
     """Whoever reached the port became a daemon, and got tasks."""
+
+    def named(pid: int) -> set[Any]:
+        return {s for s in psutil.Process(pid).net_connections("all") if str(s.laddr)}
+
+    before = named(os.getpid())  # pytest's own
     with MiraiExecutor(2) as executor:
         executor.wait_ready(PATIENCE)
-        for pid in (os.getpid(), *pids(executor)):
-            sockets = psutil.Process(pid).net_connections("all")
-            assert not [socket for socket in sockets if str(socket.laddr)]
+        assert named(os.getpid()) <= before
+        assert not set().union(*map(named, pids(executor)))
 
 
 @pytest.mark.parametrize("task", [hold_the_gil, wait_for_ever])

@@ -329,6 +329,29 @@ def test_an_end_between_two_looks_of_wait_is_not_missed(kind: type[Ending], at: 
         assert list(concurrent.futures.as_completed(waiting, PATIENCE)) == waiting
 
 
+class Listener:
+    """A waiter that is not of the standard library."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def add_result(self, future: Any) -> None:
+        self.heard.append(future)
+
+
+def test_a_waiter_is_not_taken_for_one_that_was_at_the_same_address() -> None:
+    future: Any = new_future()
+    first, second = Listener(), Listener()
+    future._waiters.append(first)
+    future.set_value(7)
+    assert first.heard == [future]
+    future._waiters.remove(first)
+    # As if it had been made in the place of the first one, which is gone.
+    future._audience._told[id(second)] = future._audience._told[id(first)]
+    future._waiters.append(second)  # it looked before the end came, and was made after it
+    assert second.heard == [future]
+
+
 def test_wait_wakes_up_for_an_error_if_asked_and_else_for_the_last() -> None:
     for return_when, ended in (
         (concurrent.futures.FIRST_EXCEPTION, 2),
