@@ -328,7 +328,8 @@ def test_too_few_descriptors_are_an_error_that_says_so_and_leave_nothing(left: i
     ended = run(f"""
         import resource
         from mirai_executor import LaunchError
-        import mirai_executor._host._loop  # a module that cannot be opened is another story
+        # A module that cannot be opened is another story.
+        import mirai_executor._host._loop, mirai_executor._payload.host.calls
 
         used = len(os.listdir("/proc/self/fd"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + {left}, 4096))
