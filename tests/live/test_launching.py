@@ -244,8 +244,8 @@ def test_an_initializer_that_cannot_be_sent_is_an_error_that_names_it() -> None:
 
 
 def test_a_multiprocessing_lock_among_the_initargs_becomes_a_local_one() -> None:
-    # tqdm.contrib.concurrent.process_map passes one, always.
-    initargs = (multiprocessing.RLock(),)
+    # Before Python 3.14, tqdm.contrib.concurrent.process_map passes one, always.
+    initargs = (multiprocessing.get_context("fork").RLock(),)
     with (
         pytest.warns(RuntimeWarning, match="lock"),
         MiraiExecutor(1, None, acquire_and_release, initargs) as executor,
