@@ -30,7 +30,8 @@ from budget import budget as budget
 from budget import pytest_terminal_summary as pytest_terminal_summary
 
 WATCHED_FOLDERS = ("tests/live/", "tests/contract/")
-FOLDERS_FOR_ONCE = ("tests/docs/",)
+# Docs, and the core, which is logic alone: the oldest and the newest Python run them.
+FOLDERS_FOR_ONCE = ("tests/core/", "tests/docs/")
 SECONDS_TO_LET_GO = 5.0
 # What a program of ours opens by itself; plain files belong to pytest and to the imports.
 OWNED_DESCRIPTORS = ("socket:", "pipe:", "/memfd:", "anon_inode:")
