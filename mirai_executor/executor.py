@@ -101,6 +101,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         55
     """
 
+    _shares_processors = True  # among all its daemons, the threads that libraries may start
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -148,7 +150,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             failure_window=60.0 + 10 * start_timeout,
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
-        launcher = LocalLauncher(python=python, output=output, threads=fair_share(most))
+        threads = fair_share(most) if self._shares_processors else None
+        launcher = LocalLauncher(python=python, output=output, threads=threads)
         launching: Launching | None = None
         if is_open:
             from . import _launching  # which most have no use for

@@ -98,7 +98,7 @@ class Spawner:
         return _stderr_pipe()
 
     def start(self, fds: Sequence[int], stderr: int) -> Process:
-        """Start a process in a session of its own. Returns before the daemon is ready.
+        """Start a process in a process group of its own. Returns before the daemon is ready.
 
         Args:
             fds: The descriptors that it inherits.

@@ -69,14 +69,18 @@ def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any
     return future
 
 
+class _Ephemeral(MiraiExecutor):
+    """Gives each task a daemon of its own. It may use all processors: often there is no other."""
+
+    _shares_processors = False
+
+
 def _ephemeral_executor() -> MiraiExecutor:
     """Return the executor whose daemons run one task each."""
     known = _ephemeral.get(pid := os.getpid())
     executor = None if known is None else known()
     if executor is None:
-        made = MiraiExecutor(
-            _most_ephemeral(), name="ephemeral", cleanup=True, max_tasks_per_child=1
-        )
+        made = _Ephemeral(_most_ephemeral(), name="ephemeral", cleanup=True, max_tasks_per_child=1)
         # Of several threads that come here at the same time, most find that of the last one.
         _ephemeral[pid] = weakref.ref(made)
         executor = _ephemeral[pid]() or made

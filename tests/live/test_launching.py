@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from live.hosts import PATIENCE, run
-from mirai_executor import LaunchError, MiraiExecutor
+from mirai_executor import LaunchError, MiraiExecutor, mirai
 from mirai_executor.launchers import LocalLauncher
 
 ATTEMPTS = 8  # more than the dispatcher makes, with two at a time, before it gives up
@@ -156,6 +156,15 @@ def test_threads_of_libraries_get_a_fair_share_of_the_processors(
     monkeypatch.setattr("mirai_executor._place.usable_cpus", lambda: cpus)
     with MiraiExecutor(workers) as executor:
         assert executor.submit(threads).result(PATIENCE) == expected
+
+
+@pytest.mark.local_link("as above")
+def test_a_task_with_a_daemon_of_its_own_may_use_all_processors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in POOLS:
+        monkeypatch.delenv(name, raising=False)
+    assert mirai(threads).result(PATIENCE) == [None] * len(POOLS)
 
 
 @pytest.mark.local_link("as above")
