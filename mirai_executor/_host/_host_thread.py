@@ -204,8 +204,12 @@ class HostThread:
         self._threads.append(threading.current_thread())
         try:
             with _registry.no_fork:
-                self._owned.come()  # now others may go on, and fork
-                spawner = self._prepared_spawner()
+                try:
+                    spawner = self._prepared_spawner()
+                finally:
+                    # Now others may go on, and fork. Not before: what they import would keep the
+                    # GIL from the start of the first daemon, for which they wait in the end.
+                    self._owned.come()
                 from ._loop import Loop  # while the first daemon imports what it needs
 
                 # Before any daemon starts: it notices what changes of the path they are to learn.

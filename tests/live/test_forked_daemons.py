@@ -192,7 +192,7 @@ def look_around() -> dict[str, Any]:
         "stderr": _stream(sys.stderr),
         "stdin": _stream(sys.stdin),
         "faulthandler": faulthandler.is_enabled(),
-        "gc": (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()),
+        "gc": (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count() > 1_000),
         "locale": locale.setlocale(locale.LC_ALL),
         "tempdir": tempfile.tempdir,
         "terminal": os.isatty(0),

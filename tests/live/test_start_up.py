@@ -133,6 +133,13 @@ def test_a_keeper_imports_nothing_of_the_host_and_nothing_that_pickles() -> None
     assert len(ours) <= MOST_OF_OURS_AT_A_KEEPER
 
 
+def test_a_daemon_collects_garbage_but_never_looks_for_it_in_what_it_has_imported() -> None:
+    with MiraiExecutor(2) as executor:
+        executor.wait_ready()
+        found = executor.everywhere("import gc; gc.isenabled(), gc.get_freeze_count() > 1_000")
+        assert [share.result() for share in found] == [(True, True)] * 2
+
+
 def test_to_import_the_executor_adds_little_to_what_the_standard_one_imports() -> None:
     program = (
         f"{OF_SITE}; import concurrent.futures.process; theirs = set(sys.modules);"
