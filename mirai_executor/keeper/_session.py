@@ -26,6 +26,7 @@ __all__ = ["End", "Session"]
 
 _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
+_LEAVE = 10.0  # seconds for a daemon to end that was told to; as long as the host gives local ones
 _MISSED = 12  # beats until the host is taken for lost: it may be busy in code that holds its lock
 _FIRST_BEAT = 5.0  # seconds, until the host has said how often
 
@@ -229,7 +230,7 @@ class Session:
         except LinkClosedError:
             self._daemon.link.leave(self._selector)
             self._daemon.link_is_closed = True
-            self._deaths.note_link_closed(None, LAST_FRAMES)
+            self._deaths.note_link_closed(None, _LEAVE if self._is_leaving else LAST_FRAMES)
 
     def _on_daemon_frame(self, data: bytes | bytearray | memoryview) -> None:
         self._daemon.has_greeted = True

@@ -1,6 +1,7 @@
 """Tasks that misbehave, and the means to watch them. Daemons import this module by name."""
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
 import decimal
@@ -131,6 +132,12 @@ def count_and_spin(tally: Path, name: str, seconds: float) -> str:
     ring(tally, name)
     spin(seconds)
     return name
+
+
+def count_at_exit(tally: Path, name: str, seconds: float) -> None:
+    """Have the exit of this process take a little time, and count."""
+    atexit.register(ring, tally, name)
+    atexit.register(spin, seconds)  # the last one goes first
 
 
 def spin(seconds: float) -> None:

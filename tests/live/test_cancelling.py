@@ -255,6 +255,12 @@ def test_a_shutdown_waits_for_what_later_tasks_have_submitted(bell: Bell, tally:
     assert tally.counts() == {"later": 1}
 
 
+def test_a_shutdown_waits_for_what_a_task_has_left_to_the_exit_of_its_daemon(tally: Tally) -> None:
+    with running() as executor:
+        executor.submit(mischief.count_at_exit, tally.path, "late", 0.7).result(SOON)
+    assert tally.counts() == {"late": 1}
+
+
 def test_cancelling_twice_is_true_twice_and_cancelling_what_is_done_is_false(bell: Bell) -> None:
     with running() as executor:
         done = executor.submit(mischief.answer)
