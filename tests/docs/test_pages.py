@@ -103,6 +103,17 @@ def test_words_defines_each_word_once() -> None:
     assert len(words) == len(set(words))
 
 
+def test_each_line_of_the_page_of_compatibility_names_its_test() -> None:
+    text = (ROOT / "docs/compatibility.md").read_text()
+    rows = re.findall(r"^\| (?!\||why|test)(.+) \| (.+?) \|$", text, re.MULTILINE)
+    named = [re.findall(r"`(test_\w+)`", tests) for _, tests in rows]
+    assert len(rows) > 40
+    assert all(named)
+    files = (ROOT / "tests").rglob("test_*.py")
+    there = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())}
+    assert [name for names in named for name in names if name not in there] == []
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_page_of_daemons_elsewhere_describes_every_option(name: str) -> None:
     flag = OPTIONS[name].flag[2:]
