@@ -9,11 +9,28 @@ import collections
 import contextlib
 import os
 import threading
+import time
 from typing import Generic, TypeVar
 
 LONGEST = 86400.0  # seconds that a selector waits in one go: epoll takes 24 days at most
 
 T = TypeVar("T")
+
+
+class Deadline:
+    """The end of a time that is granted once, for however many waits.
+
+    Args:
+        seconds: From now on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._when = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """How many seconds of it are left; 0 once it is over."""
+        return max(0.0, self._when - time.monotonic())
 
 
 class Moment:

@@ -8,11 +8,12 @@ import os
 import selectors
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterable
 
 from mirai_executor._local import Relay, Stream, describe_exit, last_words, watch
+from mirai_executor._reactor import Reactor
 from mirai_executor._record import Record
+from mirai_executor._waiting import Deadline
 from mirai_executor.errors import LaunchError
 
 __all__ = ["Commands"]
@@ -32,7 +33,7 @@ class Commands:
     """Those of one executor. For the host thread only.
 
     Args:
-        selector: Calls the data of a key when its descriptor is readable.
+        reactor: Tells when a descriptor is readable.
         relay: Passes on what commands write to their standard error.
         on_failure: Is called when the last of them has ended, and has failed.
 
@@ -42,11 +43,11 @@ class Commands:
 
     def __init__(
         self,
-        selector: selectors.BaseSelector,
+        reactor: Reactor,
         relay: Relay,
         on_failure: Callable[[LaunchError], None],
     ) -> None:
-        self._selector = selector
+        self._reactor = reactor
         self._relay = relay
         self._on_failure = on_failure
         self.error: LaunchError | None = None
@@ -70,11 +71,11 @@ class Commands:
                 self._watch(end_fd, process.pid)
 
     def _watch(self, end_fd: int, pid: int) -> None:
-        self._selector.register(end_fd, selectors.EVENT_READ, lambda: self._on_end(pid))
+        self._reactor.register(end_fd, selectors.EVENT_READ, lambda: self._on_end(pid))
 
     def _on_end(self, pid: int) -> None:
         command = self._commands.pop(pid)
-        self._selector.unregister(command.end_fd)
+        self._reactor.unregister(command.end_fd)
         code, said = command.process.wait(), self._let_go(command)
         if code == 0:
             return
@@ -96,13 +97,13 @@ class Commands:
 
         Those that are to stay are left alone.
         """
-        deadline = time.monotonic() + _LET_GO
+        deadline = Deadline(_LET_GO)
         for command in self._commands.values():
             process = command.process
             if command.stays and process.poll() is None:
                 process.returncode = 0  # for Popen, who complains of what it leaves behind
             try:
-                process.wait(max(0.0, deadline - time.monotonic()))
+                process.wait(deadline.left)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

@@ -4,7 +4,6 @@ A :class:`LocalDaemon` is a process of this machine besides; one elsewhere is in
 """
 
 import abc
-import selectors
 import signal
 import socket
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from mirai_executor._arena import LateExchange, writable
 from mirai_executor._core import TaskId
 from mirai_executor._local import DaemonProcess, Forked, Relay, Spawner, misfit, other_package
 from mirai_executor._payload.host import Call, NameEntry, Preparation, Sent
+from mirai_executor._reactor import Reactor
 from mirai_executor._transport import Link
 
 from ._store import Store
@@ -140,11 +140,11 @@ class Daemon(abc.ABC):
         self.broadcast = broadcast
         self.send(_wire.Broadcast(broadcast, names, call.blob))
 
-    def turn_to_send(self, selector: selectors.BaseSelector) -> None:
+    def turn_to_send(self, reactor: Reactor) -> None:
         """Begin, or cease, to wait until the link takes more."""
         if not self.link_is_closed:
             self.waits_to_send = not self.waits_to_send
-            self.link.follow(selector)
+            self.link.follow(reactor)
 
     def note_names(self, names: Iterable[NameEntry]) -> None:
         """Remember names that reached the daemon in another way."""

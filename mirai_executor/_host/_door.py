@@ -9,14 +9,15 @@ Nothing of what a guest sends is unpickled, and a frame of his has at most 512 b
 on the host thread, which never waits for a guest.
 """
 
+import functools
 import logging
 import selectors
 import socket
 import ssl
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from mirai_executor._reactor import Reactor, Timer
 from mirai_executor._transport import Link, Listener, TlsSocket, server_context
 from mirai_executor.credentials import (
     LARGEST_FRAME,
@@ -46,14 +47,14 @@ class _Guest:
         self,
         connection: socket.socket,
         address: str,
-        deadline: float,
+        patience: Timer,
         secret: Secret,
         context: ssl.SSLContext | None,
         *,
         sealed: bool,
     ) -> None:
         self.address = address
-        self.deadline = deadline
+        self.patience = patience
         self.sealed = sealed
         self._tls = None if context is None else TlsSocket(connection, context)
         self.link = Link(self._tls or connection, blocking=False)
@@ -90,21 +91,21 @@ class Door:
 
     Args:
         entrance: Where, and what has to be proved.
-        selector: Calls the data of a key when its descriptor is ready.
+        reactor: Tells when a descriptor is ready, and when it is time.
         admit: Is given the link of each daemon, and where it comes from.
     """
 
     def __init__(
         self,
         entrance: Entrance,
-        selector: selectors.BaseSelector,
+        reactor: Reactor,
         admit: Callable[[Link, str], None],
     ) -> None:
         self._entrance = entrance
-        self._selector = selector
+        self._reactor = reactor
         self._admit = admit
         self._guests: dict[int, _Guest] = {}  # by descriptor, in the order of their coming
-        self._closed_until: float | None = None
+        self._rest: Timer | None = None  # until the next guest
         self.refused = 0
         self._context = (
             None if entrance.certificate is None else server_context(entrance.certificate)
@@ -113,15 +114,15 @@ class Door:
 
     def _open(self) -> None:
         for listener in self._entrance.listeners:
-            self._selector.register(
+            self._reactor.register(
                 listener.fileno(),
                 selectors.EVENT_READ,
-                lambda listener=listener: self._on_knock(listener),
+                functools.partial(self._on_knock, listener),
             )
 
     def _shut(self) -> None:
         for listener in self._entrance.listeners:
-            self._selector.unregister(listener.fileno())
+            self._reactor.unregister(listener.fileno())
 
     # Guests
 
@@ -143,35 +144,40 @@ class Door:
         if self._guests:
             self._drop(next(iter(self._guests)), error)
             return
-        if self._closed_until is None:
+        if self._rest is None:
             _LOG.warning("no daemon can connect at the moment: %s", error)
             self._shut()
-            self._closed_until = time.monotonic() + _REST
+            self._rest = self._reactor.call_in(_REST, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._rest = None
+        self._open()
 
     def _receive(self, listener: Listener, connection: socket.socket, address: str) -> None:
         if len(self._guests) >= _GUESTS:
             self._drop(next(iter(self._guests)), "too many connections wait to authenticate")
         url = listener.url
         fd = connection.fileno()
+        late = "it did not authenticate in time"
+        patience = self._reactor.call_in(_PATIENCE, lambda: self._drop(fd, late))
         try:
             self._guests[fd] = _Guest(
                 connection,
                 address,
-                time.monotonic() + _PATIENCE,
+                patience,
                 self._entrance.secret,
                 self._context if url.scheme == "tls+tcp" else None,  # wss has done it already
                 sealed=not url.is_tls and url.scheme != "ipc",
             )
         except OSError as error:  # gone already
+            patience.cancel()
             connection.close()
             self._count(address, error)
             return
-        self._selector.register(fd, selectors.EVENT_READ, lambda: self._on_guest(fd))
+        self._reactor.register(fd, selectors.EVENT_READ, lambda: self._on_guest(fd))
 
     def _on_guest(self, fd: int) -> None:
-        guest = self._guests.get(fd)
-        if guest is None:  # dropped a moment ago
-            return
+        guest = self._guests[fd]
         try:
             if not guest.go_on():
                 return
@@ -182,18 +188,22 @@ class Door:
         except OSError as error:
             self._drop(fd, error)
         else:
-            del self._guests[fd]
-            self._selector.unregister(fd)
+            self._take_out(fd)
             self._admit(guest.link, guest.address)
 
     def _await(self, fd: int, event: int) -> None:
-        self._selector.modify(fd, event, lambda: self._on_guest(fd))
+        self._reactor.modify(fd, event, lambda: self._on_guest(fd))
 
     def _drop(self, fd: int, why: object) -> None:
-        guest = self._guests.pop(fd)
-        self._selector.unregister(fd)
+        guest = self._take_out(fd)
         guest.link.close()
         self._count(guest.address, why)
+
+    def _take_out(self, fd: int) -> _Guest:
+        guest = self._guests.pop(fd)
+        guest.patience.cancel()
+        self._reactor.unregister(fd)
+        return guest
 
     def _count(self, address: str, why: object) -> None:
         self.refused += 1
@@ -202,35 +212,15 @@ class Door:
         else:
             _LOG.debug("a connection from %s was dropped: %s", address, why)
 
-    # Time
-
-    def deadlines(self) -> Iterable[float]:
-        """Return when :meth:`expire` has something to do."""
-        if self._guests:
-            yield next(iter(self._guests.values())).deadline
-        if self._closed_until is not None:
-            yield self._closed_until
-
-    def expire(self, now: float) -> None:
-        """Drop those who have had their time."""
-        while self._guests:
-            fd, guest = next(iter(self._guests.items()))
-            if guest.deadline > now:
-                break
-            self._drop(fd, "it did not authenticate in time")
-        if self._closed_until is not None and self._closed_until <= now:
-            self._closed_until = None
-            self._open()
-
     # Ends
 
     def close(self) -> None:
         """Let nobody in any more."""
         for fd in list(self._guests):
-            guest = self._guests.pop(fd)
-            self._selector.unregister(fd)
-            guest.link.close()
-        if self._closed_until is None:
+            self._take_out(fd).link.close()
+        if self._rest is None:
             self._shut()
-        self._closed_until = None
+        else:
+            self._rest.cancel()
+            self._rest = None
         self._entrance.close()

@@ -1,12 +1,12 @@
 """Looks now and then whether there are enough daemons for the work, and has others asked for."""
 
 import math
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mirai_executor._core import Load, Scaler
+    from mirai_executor._reactor import Reactor, Timer
 
 __all__ = ["Elastic"]
 
@@ -19,17 +19,18 @@ class Elastic:
     Args:
         load: Tells what there is to do, and who is there.
         dismiss: Lets go of so many daemons that are idle.
-
-    Attributes:
-        look_at: When :meth:`expire` has something to do; infinite for never.
+        reactor: Tells when it is time.
     """
 
-    def __init__(self, load: "Callable[[], Load]", dismiss: Callable[[int], None]) -> None:
+    def __init__(
+        self, load: "Callable[[], Load]", dismiss: Callable[[int], None], reactor: "Reactor"
+    ) -> None:
         self._load = load
         self._dismiss = dismiss
         self._scaler: Scaler | None = None
         self._launch: Callable[[int], None] = lambda _: None
-        self.look_at = math.inf
+        self._reactor = reactor
+        self._next_look: Timer | None = None
         self._looked_at = -math.inf
 
     def begin(self, scaler: "Scaler", launch: Callable[[int], None]) -> None:
@@ -40,17 +41,23 @@ class Elastic:
             launch: Asks for so many, on another thread.
         """
         self._scaler, self._launch = scaler, launch
-        self.look_at = time.monotonic()
+        self._look_by(self._reactor.now())
 
     def look_soon(self) -> None:
         """Take note that something has changed."""
         if self._scaler is not None:
-            self.look_at = min(self.look_at, max(time.monotonic(), self._looked_at + _PAUSE))
+            self._look_by(max(self._reactor.now(), self._looked_at + _PAUSE))
 
-    def expire(self, now: float) -> None:
-        """Look, if it is time."""
-        if self._scaler is None or self.look_at > now:
+    def _look_by(self, when: float) -> None:
+        if self._next_look is None or self._next_look.is_over:
+            self._next_look = self._reactor.call_at(when, self._look)
+        elif when < self._next_look.when:
+            self._reactor.move(self._next_look, when)
+
+    def _look(self) -> None:
+        if self._scaler is None:
             return
+        now = self._reactor.now()
         self._looked_at, load = now, self._load()
         change = self._scaler.decide(load, now)
         if change.dismiss:
@@ -58,4 +65,5 @@ class Elastic:
         if change.launch:
             self._launch(change.launch)
         look = self._scaler.next_look(load, now)
-        self.look_at = math.inf if look is None else max(look, now + _PAUSE)
+        if look is not None:
+            self._look_by(max(look, now + _PAUSE))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
 from typing import TYPE_CHECKING
 
 from mirai_executor._core import (
@@ -25,11 +23,11 @@ from ._door import Door
 from ._elastic import Elastic
 
 if TYPE_CHECKING:
-    import selectors
     import subprocess
     from collections.abc import Callable, Iterable
 
     from mirai_executor._core import Scaler
+    from mirai_executor._reactor import Reactor, Timer
 
     from ._fleet import Fleet
     from ._settings import Entrance
@@ -44,7 +42,7 @@ class Elsewhere:
 
     Args:
         entrance: Where they come in.
-        selector: Calls the data of a key when its descriptor is readable.
+        reactor: Tells when a descriptor is ready, and when it is time.
         fleet: Takes them on.
         dispatcher: Tells how many there are, and what there is to do.
         handle: Has the dispatcher decide about an event, and does it.
@@ -54,7 +52,7 @@ class Elsewhere:
     def __init__(
         self,
         entrance: Entrance,
-        selector: selectors.BaseSelector,
+        reactor: Reactor,
         fleet: Fleet,
         dispatcher: Dispatcher,
         handle: Callable[[Event], None],
@@ -63,9 +61,10 @@ class Elsewhere:
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._handle = handle
-        self._door: Door | None = Door(entrance, selector, fleet.admit)
+        self._reactor = reactor
+        self._door: Door | None = Door(entrance, reactor, fleet.admit)
         self._start_timeout = start_timeout
-        self._closes_at: float | None = None  # the door, at the latest
+        self._closing: Timer | None = None  # the door, at the latest then
         self._elastic: Elastic | None = None  # until somebody calls adapt()
 
     @property
@@ -73,26 +72,10 @@ class Elsewhere:
         """How many connections were refused."""
         return 0 if self._door is None else self._door.refused
 
-    # The passing of time
-
-    def next_deadline(self) -> float:
-        """Return when :meth:`expire` or :meth:`look` has something to do; infinite for never."""
-        first = math.inf if self._closes_at is None else self._closes_at
-        if self._door is not None:
-            first = min([first, *self._door.deadlines()])
-        return first if self._elastic is None else min(first, self._elastic.look_at)
-
-    def expire(self, now: float) -> None:
-        """Do what has to be done because time has passed."""
-        if self._door is not None:
-            self._door.expire(now)
-        if self._elastic is not None:
-            self._elastic.expire(now)
-
     def look(self) -> None:
-        """Close the door if that is due, or nobody is on the way any more; at every turn."""
-        if self._closes_at is not None:
-            self._close_unless_awaited(self._closes_at <= time.monotonic())
+        """Close the door, if that is wanted, once nobody is on the way; at every turn."""
+        if self._closing is not None and not self._fleet.awaits_daemons:
+            self.close_now()
 
     def look_soon(self) -> None:
         """Take note that there may be more to do, or less."""
@@ -121,12 +104,14 @@ class Elsewhere:
             launch: Asks for so many, on another thread.
         """
         if self._elastic is None:
-            self._elastic = Elastic(self._load, lambda n: self._handle(SurplusFound(n)))
+            self._elastic = Elastic(
+                self._load, lambda n: self._handle(SurplusFound(n)), self._reactor
+            )
         self._elastic.begin(scaler, launch)
 
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
         """Take in that daemons that a scaler asked for will not come."""
-        scaler.refuse(count, time.monotonic())
+        scaler.refuse(count, self._reactor.now())
         _LOG.warning("%d requested daemons will not start: %s", count, error)
         self._fleet.losses.why_none = error
         if scaler.is_refused:
@@ -162,17 +147,16 @@ class Elsewhere:
     def close_soon(self) -> None:
         """Let no daemon in any more but those on their way; what none can take any more, ends."""
         if self._door is not None:
-            self._closes_at = time.monotonic() + self._start_timeout
-            self._close_unless_awaited(False)
-
-    def _close_unless_awaited(self, is_late: bool) -> None:
-        if self._fleet.awaits_daemons and not is_late:
-            return
-        self._closes_at = None
-        self.close_now()
+            if self._closing is not None:
+                self._closing.cancel()
+            self._closing = self._reactor.call_in(self._start_timeout, self.close_now)
+            self.look()
 
     def close_now(self) -> None:
         """Let no daemon in any more."""
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
         if self._door is None:
             return
         self._door.close()

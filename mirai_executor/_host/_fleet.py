@@ -9,7 +9,6 @@ import logging
 import selectors
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +28,7 @@ from mirai_executor._core import (
 )
 from mirai_executor._local import DeathWatch, Relay, Spawner, Stops
 from mirai_executor._payload.host import Call
+from mirai_executor._reactor import Reactor
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor.errors import LaunchError
 
@@ -67,7 +67,7 @@ class Fleet:
         spawner: Starts them.
         initializer: The call that each makes before its first task.
         cleanup: Whether they clean up after each task.
-        selector: Calls the data of a key when its descriptor is readable.
+        reactor: Tells when a descriptor is readable, and when it is time.
         listener: Is told what happens to them.
         post: Has the host thread call something soon; safe from any thread.
         store: Keeps the large buffers of tasks.
@@ -82,7 +82,7 @@ class Fleet:
         spawner: Spawner,
         initializer: Call | None,
         cleanup: bool,
-        selector: selectors.BaseSelector,
+        reactor: Reactor,
         listener: Listener,
         post: Post,
         store: Store,
@@ -91,14 +91,14 @@ class Fleet:
         self._spawner = spawner
         self._terms = terms
         self._heartbeat: Heartbeat | None = None  # None as long as no daemon has been elsewhere
-        self._selector = selector
+        self._reactor = reactor
         self._listener = listener
         self._post = post
         self._relay = Relay(aloud=spawner.output)
         self._daemons: dict[DaemonId, Daemon] = {}
-        self._trimmer = Trimmer(store)
-        self._deaths: DeathWatch[DaemonId] = DeathWatch(selector, self._bury)
-        self._stops: Stops[tuple[DaemonId, TaskId]] = Stops()
+        self._trimmer = Trimmer(store, reactor, self._rest)
+        self._deaths: DeathWatch[DaemonId] = DeathWatch(reactor, self._bury)
+        self._stops: Stops[tuple[DaemonId, TaskId]] = Stops(reactor, self._insist)
         self.losses = Losses()
         self._start_up = StartUp(
             spawner, self._relay, store, initializer, cleanup, self._daemons, self.losses, self
@@ -130,7 +130,7 @@ class Fleet:
         self._listen(id_, daemon)
         self.send(id_, self._terms)
         if self._heartbeat is None:
-            self._heartbeat = Heartbeat(self._terms.seconds, self.send, self._bury)
+            self._heartbeat = Heartbeat(self._terms.seconds, self.send, self._bury, self._reactor)
         self._heartbeat.add(id_, daemon)
         # What came together with the last of the handshake is in the link already.
         self._post(lambda: self._on_link(id_))
@@ -149,7 +149,7 @@ class Fleet:
             daemon.kill()  # its end is reported like every other
             return
         if daemon.link.has_more_to_send is not daemon.waits_to_send:
-            daemon.turn_to_send(self._selector)
+            daemon.turn_to_send(self._reactor)
 
     def _do_send(self, daemon: Daemon, send: Callable[[], None]) -> None:
         """Send, and go on when the link takes more; a daemon that cannot be reached is ended."""
@@ -159,7 +159,7 @@ class Fleet:
             daemon.kill()
             return
         if daemon.link.has_more_to_send is not daemon.waits_to_send:
-            daemon.turn_to_send(self._selector)
+            daemon.turn_to_send(self._reactor)
 
     def recall(self, id_: DaemonId) -> None:
         """Take back what a daemon has not begun, and have it send the results that it has."""
@@ -181,7 +181,7 @@ class Fleet:
             return
         daemon.interrupt(task)
         if not daemon.is_elsewhere:  # else its keeper sees to it
-            self._stops.add((id_, task), time.monotonic())
+            self._stops.add((id_, task))
 
     def dismiss(self, id_: DaemonId, *, closing: bool = False) -> None:
         """Let a daemon leave, for another host if this one is closing and its keeper likes to."""
@@ -207,7 +207,7 @@ class Fleet:
 
     def _listen(self, id_: DaemonId, daemon: Daemon) -> None:
         callback = functools.partial(self._on_link, id_)
-        self._selector.register(daemon.link.fileno(), selectors.EVENT_READ, callback)
+        self._reactor.register(daemon.link.fileno(), selectors.EVENT_READ, callback)
 
     def _on_link(self, id_: DaemonId) -> None:
         daemon = self._daemons.get(id_)
@@ -217,7 +217,7 @@ class Fleet:
             self._do_send(daemon, daemon.link.flush)
         if not self._take_frames(id_, daemon):
             daemon.link_is_closed = True
-            daemon.link.leave(self._selector)
+            daemon.link.leave(self._reactor)
             self._deaths.note_link_closed(id_, None if daemon.dismissed else _LINK_LOST)
 
     def _take_frames(self, id_: DaemonId, daemon: Daemon) -> bool:
@@ -288,29 +288,9 @@ class Fleet:
 
     # How daemons end
 
-    def next_deadline(self) -> float:
-        """Return when :meth:`expire` has something to do; infinite for never."""
-        first = min(self._deaths.deadline, self._trimmer.deadline)
-        if self._heartbeat is not None:
-            first = min(first, self._heartbeat.deadline)
-        if self._stops.asked:
-            first = min(first, *self._stops.deadlines())
-        return first
-
-    def expire(self, now: float) -> None:
-        """Do what has to be done because time has passed."""
-        if self._deaths.deadline <= now:
-            self._deaths.expire(now)
-        if self._stops.asked:
-            self._stops.insist(now, lambda stop: self._insist(*stop))
-        if self._heartbeat is not None and self._heartbeat.deadline <= now:
-            self._heartbeat.beat(now)
-        if self._trimmer.deadline <= now:
-            self._trimmer.trim(now, self._rest)
-
     def rest_later(self) -> None:
         """Give memory back once no large buffer has come or gone for a while."""
-        self._trimmer.put_off(time.monotonic())
+        self._trimmer.put_off()
 
     def _rest(self) -> bool:
         """Tell daemons which memory is free now; return whether some of theirs is in use here."""
@@ -318,7 +298,8 @@ class Fleet:
             self._do_send(daemon, daemon.rest)
         return any(daemon.is_borrowing for daemon in self._daemons.values())
 
-    def _insist(self, id_: DaemonId, task: TaskId) -> bool:
+    def _insist(self, stop: tuple[DaemonId, TaskId]) -> bool:
+        id_, task = stop
         daemon = self._daemons.get(id_)
         if daemon is None or (task not in daemon.sent and task != daemon.broadcast):
             return False
@@ -330,7 +311,7 @@ class Fleet:
         daemon = self._daemons[id_]
         if not daemon.link_is_closed:
             self._take_frames(id_, daemon)
-            daemon.link.leave(self._selector)
+            daemon.link.leave(self._reactor)
         del self._daemons[id_]
         self._deaths.remove(id_)
         if self._heartbeat is not None:
@@ -359,7 +340,7 @@ class Fleet:
             with _registry.no_fork:
                 from ._commands import Commands  # which local daemons have no use for
 
-            self._commands = Commands(self._selector, self._relay, self._on_command_failed)
+            self._commands = Commands(self._reactor, self._relay, self._on_command_failed)
         self._commands.keep(processes, stay=stay)
 
     @property
@@ -393,6 +374,7 @@ class Fleet:
         self._relay.close()
         # Which refer to this.
         del self._listener, self._post, self._commands, self._deaths, self._heartbeat
+        del self._stops, self._trimmer
         self._start_up.close()
 
     def forget(self) -> None:

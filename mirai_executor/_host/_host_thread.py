@@ -115,15 +115,10 @@ class HostThread:
         self._inbox.append(item)
         if not self._threads:
             self._start()
-        elif (
-            (loop := self._loop) is not None
-            and (poller := loop.poller).asleep
-            and (waker := poller.waker) is not None
-            and not waker.calls  # until it has the GIL, it looks asleep
-        ):
+        elif (loop := self._loop) is not None and loop.reactor.needs_waking:
             if loop.is_idle:
                 self._turn, self._next_turn = _FEW, 0  # a burst may begin
-            waker.wake()  # the GIL goes, too: only now
+            loop.reactor.wake()  # the GIL goes, too: only now
         if self._finished:
             self._end_late(item)
 

@@ -51,6 +51,7 @@ from mirai_executor._core import (
 )
 from mirai_executor._local import Spawner
 from mirai_executor._payload import host as _payload
+from mirai_executor._reactor import Reactor
 from mirai_executor._waiting import Answer
 
 from . import _registry
@@ -58,7 +59,6 @@ from ._daemon import LocalDaemon
 from ._fleet import Fleet
 from ._open_task import OpenTask
 from ._outcomes import OpenFuture, set_exception
-from ._poller import Poller
 from ._questions import HostView, ReadyQuestions, picture
 from ._store import Store
 from ._tasks import OpenTasks, results_of
@@ -85,13 +85,13 @@ class Loop:
         spawner: Starts them.
         cleanup: Whether daemons clean up after each task.
         initializer: The call that each daemon makes before its first task.
-        inbox: Where other threads put items; then they wake the ``poller``, if it is asleep.
+        inbox: Where other threads put items; then they wake the ``reactor``, if it is asleep.
         store: Keeps the large buffers of tasks.
         entrance: Where daemons may come in by themselves; None if they may not.
         heartbeat: Seconds between the signs of life of such daemons.
 
     Attributes:
-        poller: Waits for all that concerns it.
+        reactor: Waits for all that concerns it.
         is_broken: Whether no daemon can be started.
         launch_error: Returns a fresh error that says why.
         story: Returns the last events and commands of the dispatcher.
@@ -111,7 +111,7 @@ class Loop:
     ) -> None:
         self.is_broken = False
         self._has_ended = False
-        self.poller = Poller(inbox)
+        self.reactor = Reactor(inbox, self._take_in, keeps_gil=True)
         self._inbox = inbox
         self._store = store
         self._dispatcher = Dispatcher(policy)
@@ -119,7 +119,7 @@ class Loop:
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
         self._fleet = Fleet(
-            spawner, initializer, cleanup, self.poller.selector, self, self._post, store, terms
+            spawner, initializer, cleanup, self.reactor, self, self._post, store, terms
         )
         self.launch_error, self.story = self._fleet.losses.launch_error, self._dispatcher.story
         self._awaiting = ReadyQuestions(self._dispatcher, self.launch_error)
@@ -131,7 +131,7 @@ class Loop:
 
             self._elsewhere = Elsewhere(
                 entrance,
-                self.poller.selector,
+                self.reactor,
                 self._fleet,
                 self._dispatcher,
                 self.handle,
@@ -158,8 +158,7 @@ class Loop:
 
     def _post(self, callback: Callable[[], None]) -> None:
         # Where this thread has failed, the daemons that it is about are gone.
-        self._inbox.append(lambda: None if self._has_ended else callback())
-        self.poller.wake()
+        self.reactor.put(lambda: None if self._has_ended else callback())
 
     # The thread
 
@@ -176,47 +175,31 @@ class Loop:
             self._end(failure)
 
     def _turn(self) -> None:
-        deadline = self._next_deadline()
         # Last: a thread that is woken here needs the GIL, which is free once this one sleeps.
         if self._ended or self._awaiting.questions:
             self._resolve_ended()
             if self._inbox:  # what callbacks have submitted is sent before this thread sleeps
-                self._take_in(min(len(self._inbox), _BATCH))
-                deadline = -math.inf if self._ended else self._next_deadline()
+                self._take_in()
             if self._dispatcher.is_finished and not self._inbox:
                 return  # there is nothing left to wait for
-        if ready := self.poller.wait(len(self._tasks.open), deadline):
-            _call(ready)
-        if self._inbox:
-            self._take_in(min(len(self._inbox), _BATCH))
-        # At every turn: a full inbox must not put deadlines off.
-        if deadline != math.inf and deadline <= time.monotonic():
-            # This thread may have waited for the GIL: what has come in the meantime is not late.
-            _call(self.poller.look())
-            self._expire(time.monotonic())
+        deadline = -math.inf if self._ended else self._dispatcher.next_deadline()
+        is_burst = len(self._tasks.open) > 1
+        if self.reactor.turn(math.inf if deadline is None else deadline, is_burst=is_burst):
+            self._expire()
         if self._elsewhere is not None:
             self._elsewhere.look()
 
-    def _next_deadline(self) -> float:
-        """Return when :meth:`_expire` has something to do, if nothing comes before."""
-        deadline = self._dispatcher.next_deadline()
-        first = min(math.inf if deadline is None else deadline, self._fleet.next_deadline())
-        return first if self._elsewhere is None else min(first, self._elsewhere.next_deadline())
-
-    def _expire(self, now: float) -> None:
-        """Do what has to be done because time has passed."""
-        commands = self._dispatcher.expire(now)
+    def _expire(self) -> None:
+        """Have the dispatcher do what has to be done because time has passed."""
+        commands = self._dispatcher.expire(time.monotonic())
         if self._elsewhere is not None:
             self._elsewhere.note_in_vain(commands)
         self._carry_out(commands)
-        self._fleet.expire(now)
-        if self._elsewhere is not None:
-            self._elsewhere.expire(now)
 
-    def _take_in(self, count: int) -> None:
-        """Take so many items in, with submissions that follow each other as one."""
+    def _take_in(self) -> None:
+        """Take a batch of items in, with submissions that follow each other as one."""
         submitted: list[Event] = []
-        for _ in range(count):
+        for _ in range(min(len(self._inbox), _BATCH)):
             item = self._inbox.popleft()
             if isinstance(item, OpenTask):
                 submitted.append(self._tasks.add(item))
@@ -376,7 +359,7 @@ class Loop:
         for future in (*self._tasks.take_all(), *shares):
             set_exception(future, _end_error(failure))
         self._awaiting.fail(lambda: _end_error(failure))
-        self.poller.close()
+        self.reactor.close()
         # Nothing refers to itself any more: an error that was decoded here holds the frames of
         # this thread, and goes with the last reference to it, not with the next garbage.
         self._elsewhere = None
@@ -384,13 +367,6 @@ class Loop:
     def forget(self) -> None:
         """In a forked child: keep no daemon from noticing the end of its host."""
         self._fleet.forget()
-
-
-def _call(ready: list[Callable[[], None]]) -> None:
-    # No name holds what was called: an error that is decoded in here holds this frame, for as long
-    # as a user keeps it, and would keep the waker's descriptors open.
-    while ready:
-        ready.pop(0)()
 
 
 def _end_error(failure: BaseException | None) -> Exception:

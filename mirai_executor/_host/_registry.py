@@ -4,13 +4,13 @@ import atexit
 import os
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Collection
 from typing import Protocol
 
 from mirai_executor import _place
 from mirai_executor._private import optional
+from mirai_executor._waiting import Deadline
 
 
 class Registered(Protocol):
@@ -47,8 +47,8 @@ def abort(hosts: Collection[Registered]) -> None:
     try:
         for host in hosts:
             host.shutdown(cancel_queued=True, cancel_running=True)
-        deadline = time.monotonic() + _ABORT
-        if not all(host.join(deadline - time.monotonic()) for host in hosts):
+        deadline = Deadline(_ABORT)
+        if not all(host.join(deadline.left) for host in hosts):
             kill(hosts)
     except KeyboardInterrupt:
         kill(hosts)

@@ -2,14 +2,13 @@
 
 import contextlib
 import logging
-import math
 import signal
-import time
 from collections.abc import Callable, Sequence
 
 from mirai_executor import _wire
 from mirai_executor._core import DaemonId, TaskId
 from mirai_executor._payload.host import Preparation
+from mirai_executor._reactor import Reactor, Timer
 from mirai_executor._transport import Link, LinkClosedError
 
 from ._daemon import Daemon
@@ -143,9 +142,7 @@ class Heartbeat:
         seconds: Between two signs.
         send: Sends a daemon a frame.
         on_lost: Is called for a daemon that has been silent for too long.
-
-    Attributes:
-        deadline: When :meth:`beat` is due; infinite while no daemon is elsewhere.
+        reactor: Tells when it is time.
     """
 
     def __init__(
@@ -153,26 +150,31 @@ class Heartbeat:
         seconds: float,
         send: Callable[[DaemonId, _wire.Frame], None],
         on_lost: Callable[[DaemonId], None],
+        reactor: Reactor,
     ) -> None:
         self._seconds = seconds
         self._send = send
         self._on_lost = on_lost
+        self._reactor = reactor
         self._daemons: dict[DaemonId, RemoteDaemon] = {}
-        self.deadline = math.inf
+        self._next_beat: Timer | None = None  # while daemons are elsewhere
 
     def add(self, id_: DaemonId, daemon: RemoteDaemon) -> None:
         """Listen to one more."""
         self._daemons[id_] = daemon
-        if self.deadline == math.inf:
-            self.deadline = time.monotonic() + self._seconds
+        if self._next_beat is None:
+            self._beat_later()
 
     def remove(self, id_: DaemonId) -> None:
         """Forget one that is lost."""
         self._daemons.pop(id_, None)
 
-    def beat(self, now: float) -> None:
+    def _beat_later(self) -> None:
+        self._next_beat = self._reactor.call_in(self._seconds, self._beat)
+
+    def _beat(self) -> None:
         """Give all a sign, and look for theirs."""
-        patience = _MISSED * self._seconds
+        now, patience = self._reactor.now(), _MISSED * self._seconds
         elsewhere = list(self._daemons.items())
         for id_, daemon in elsewhere:
             if daemon.has_been_silent(now, patience):
@@ -185,4 +187,6 @@ class Heartbeat:
                 self._on_lost(id_)
             elif not daemon.waits_to_send:  # what is on its way will do
                 self._send(id_, _wire.Beat())
-        self.deadline = now + self._seconds if elsewhere else math.inf
+        self._next_beat = None
+        if elsewhere:
+            self._beat_later()

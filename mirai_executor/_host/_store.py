@@ -1,11 +1,14 @@
 """Keeps the large buffers of tasks, from their submission until the tasks have ended."""
 
-import math
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from mirai_executor import _arena
 from mirai_executor._arena import Buffer, LateExchange, Place, whole
+
+if TYPE_CHECKING:
+    from mirai_executor._reactor import Reactor, Timer
 
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
 _KEEP_WARM = 1.0  # seconds until memory that is free is given back
@@ -109,31 +112,32 @@ class Store:
 class Trimmer:
     """Gives memory back once no large buffer has come or gone for a while.
 
-    Attributes:
-        deadline: When :meth:`trim` is due; infinite for never.
+    Args:
+        store: Has what is free.
+        reactor: Tells when it is time.
+        rest: Tells daemons; returns whether memory of theirs may be in use here.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, reactor: "Reactor", rest: Callable[[], bool]) -> None:
         self._store = store
+        self._reactor = reactor
+        self._rest = rest
         self._pause = _KEEP_WARM
-        self.deadline = math.inf
+        self._timer: Timer | None = None
 
-    def put_off(self, now: float) -> None:
+    def put_off(self) -> None:
         """Note that a large buffer comes or goes."""
         self._pause = _KEEP_WARM
-        self.deadline = now + _KEEP_WARM
+        if self._timer is None or self._timer.is_over:
+            self._timer = self._reactor.call_in(_KEEP_WARM, self._trim)
+        else:
+            self._reactor.move(self._timer, self._reactor.now() + _KEEP_WARM)
 
-    def trim(self, now: float, rest: Callable[[], bool]) -> None:
-        """Give back what is free, and come again while something is in use.
-
-        Args:
-            now: The present moment.
-            rest: Tells daemons; returns whether memory of theirs may be in use here.
-        """
+    def _trim(self) -> None:
+        """Give back what is free, and come again while something is in use."""
         self._store.trim()
-        self.deadline = math.inf
-        is_borrowing = rest()
+        is_borrowing = self._rest()
         # Nothing tells when the user drops an array; looking ever more seldom is enough.
         if is_borrowing or self._store.is_sharing:
             self._pause *= 2
-            self.deadline = now + self._pause
+            self._timer = self._reactor.call_in(self._pause, self._trim)

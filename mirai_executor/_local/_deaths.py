@@ -7,15 +7,15 @@ forbids them, a thread waits for the process, and writes to a socket then.
 import contextlib
 import errno
 import functools
-import math
 import os
 import selectors
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from mirai_executor._reactor import Reactor, Timer
 
 from ._forkserver import Forked
 
@@ -42,38 +42,33 @@ class DeathWatch(Generic[K]):
         it has no process here, and its time is up ───────────────► on_end
 
     Args:
-        selector: Calls the data of a key when its descriptor is readable.
+        reactor: Tells when a descriptor is readable, and when it is time.
         on_end: Is called for a daemon of which nothing more is to be expected.
-
-    Attributes:
-        deadline: When :meth:`expire` has something to do; infinite for never.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, on_end: Callable[[K], object]) -> None:
-        self._selector = selector
+    def __init__(self, reactor: Reactor, on_end: Callable[[K], object]) -> None:
+        self._reactor = reactor
         self._on_end = on_end
         self._processes: dict[K, DaemonProcess] = {}
-        self._patience: dict[K, float] = {}  # until when a daemon may take to end
+        self._patience: dict[K, Timer] = {}  # of daemons that may take only so long to end
         self._unwatched: dict[K, DaemonProcess] = {}  # nothing will tell of their end
-        self._look_at = math.inf  # when it is looked for
-        self.deadline = math.inf
+        self._next_look: Timer | None = None  # whether those have ended
 
     def add(self, key: K, process: "DaemonProcess") -> None:
         """Watch a daemon's process."""
         self._processes[key] = process
         if process.end_fd >= 0:
-            self._selector.register(
+            self._reactor.register(
                 process.end_fd, selectors.EVENT_READ, lambda: self._on_death(key)
             )
         else:
             self._unwatched[key] = process  # until it has ended
-            self._look_at = time.monotonic() + _LOOK
-            self._set_deadline()
+            self._look_later()
 
     def replace(self, key: K, forked: Forked) -> None:
         """Watch another process for the daemon: the one that was started has forked it."""
         process = self._processes[key]
-        self._selector.unregister(process.end_fd)
+        self._reactor.unregister(process.end_fd)
         try:
             process.replace(forked)
         except OSError:  # nothing would tell of its end
@@ -83,8 +78,7 @@ class DeathWatch(Generic[K]):
     def remove(self, key: K) -> None:
         """Forget a daemon that has ended."""
         self._processes.pop(key, None)
-        if self._patience.pop(key, None) is not None:
-            self._set_deadline()
+        self._stop_waiting(key)
 
     def note_link_closed(self, key: K, seconds: float | None) -> None:
         """Take in that nothing more will come from a daemon.
@@ -105,29 +99,13 @@ class DeathWatch(Generic[K]):
         if key not in self._patience:
             self._wait(key, seconds)
 
-    def expire(self, now: float) -> None:
-        """Do what has to be done because time has passed."""
-        if self._unwatched and self._look_at <= now:
-            self._look_at = now + _LOOK
-            for key in [key for key, it in self._unwatched.items() if it.has_ended()]:
-                self._on_death(key)
-        for key in [key for key, deadline in self._patience.items() if deadline <= now]:
-            if self._patience.pop(key, None) is None:
-                continue  # the end of another one was its end, too
-            process = self._processes.get(key)
-            if process is None or process.is_dead:
-                self._on_end(key)
-            else:
-                process.kill()
-        self._set_deadline()
-
     def _on_death(self, key: K) -> None:
         process = self._processes.get(key)
         if process is None or process.is_dead:
             return
         process.is_dead = True
         if process.end_fd >= 0:
-            self._selector.unregister(process.end_fd)
+            self._reactor.unregister(process.end_fd)
         self._unwatched.pop(key, None)
         process.reap()
         if process.link_is_closed or not process.has_greeted:
@@ -137,12 +115,29 @@ class DeathWatch(Generic[K]):
             self._wait(key, LAST_FRAMES)
 
     def _wait(self, key: K, seconds: float) -> None:
-        self._patience[key] = time.monotonic() + seconds
-        self._set_deadline()
+        self._stop_waiting(key)
+        self._patience[key] = self._reactor.call_in(seconds, lambda: self._lose_patience(key))
 
-    def _set_deadline(self) -> None:
-        look_at = self._look_at if self._unwatched else math.inf
-        self.deadline = min(look_at, *self._patience.values(), math.inf)
+    def _stop_waiting(self, key: K) -> None:
+        if (timer := self._patience.pop(key, None)) is not None:
+            timer.cancel()
+
+    def _lose_patience(self, key: K) -> None:
+        del self._patience[key]
+        process = self._processes.get(key)
+        if process is None or process.is_dead:
+            self._on_end(key)
+        else:
+            process.kill()
+
+    def _look_later(self) -> None:
+        if self._unwatched and (self._next_look is None or self._next_look.is_over):
+            self._next_look = self._reactor.call_in(_LOOK, self._look)
+
+    def _look(self) -> None:
+        for key in [key for key, process in self._unwatched.items() if process.has_ended()]:
+            self._on_death(key)
+        self._look_later()
 
 
 @functools.cache

@@ -63,6 +63,13 @@ class DaemonProcess:
         ServerLostError: The fork server is gone: without it, the daemon can perhaps be started.
     """
 
+    command: tuple[str, ...]
+    exchange: LateExchange | None
+    has_greeted: bool
+    is_dead: bool
+    link: Link
+    link_is_closed: bool
+
     def __init__(
         self, spawner: Spawner, relay: Relay, open_exchange: OpenExchange | None = None
     ) -> None:

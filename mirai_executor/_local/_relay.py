@@ -3,13 +3,12 @@
 A thread of its own, because this process's standard error may stall, and dispatching must not.
 """
 
-import collections
 import contextlib
 import os
 import selectors
 import threading
 
-from mirai_executor._waiting import Waker
+from mirai_executor._reactor import Reactor
 
 _STALLED = 2.0  # seconds that a shutdown waits for the last lines to be written
 _KEPT = 4096  # bytes of each daemon's last words
@@ -58,12 +57,9 @@ class Relay:
 
     def __init__(self, *, aloud: bool) -> None:
         self._aloud = aloud
-        self._selector = selectors.DefaultSelector()
-        self._waker = Waker()
-        self._selector.register(self._waker.fileno(), selectors.EVENT_READ, None)
-        self._news: collections.deque[tuple[str, Stream | None, bytes]] = collections.deque()
+        self._reactor = Reactor()
         self._thread: threading.Thread | None = threading.Thread(
-            target=self._run, name="mirai-relay", daemon=True
+            target=self._reactor.run, name="mirai-relay", daemon=True
         )
         try:
             self._thread.start()
@@ -75,7 +71,8 @@ class Relay:
     def add(self, fd: int) -> Stream:
         """Take over the read end of a daemon's standard error."""
         stream = Stream(fd)
-        self._tell("add", stream)
+        if self._thread is not None:
+            self._reactor.put(lambda: self._listen(stream))
         return stream
 
     def finish(self, stream: Stream) -> str:
@@ -85,53 +82,37 @@ class Relay:
         # up the host.
         while len(rest) < _LAST_WORDS and (data := stream.read()):
             rest += data
-        self._tell("remove", stream, rest)
+        if self._thread is not None:
+            self._reactor.put(lambda: self._remove(stream, rest))
+        else:
+            self._remove(stream, rest)
         return stream.tail
 
     def close(self) -> None:
         """Pass on what has come, and end the thread."""
-        self._tell("stop")
         if self._thread is not None:
+            self._reactor.put(self._reactor.stop)
             # Where this process's standard error has stalled, a shutdown must not stall with it.
             self._thread.join(_STALLED)
         if self._thread is None or not self._thread.is_alive():
             self._thread = None  # threading counts it as left behind while somebody refers to it
-            self._selector.close()
-            del self._waker
+            self._reactor.close()
 
-    def _tell(self, what: str, stream: Stream | None = None, data: bytes = b"") -> None:
-        if self._thread is not None:
-            self._news.append((what, stream, data))
-            self._waker.wake()
-        elif what == "remove" and stream is not None:
-            self._remove(stream, data)
+    # On the thread, if there is one
 
-    def _run(self) -> None:
-        while True:
-            for key, _ in self._selector.select():
-                self._hear(key.data)
-            while self._news:
-                what, stream, data = self._news.popleft()
-                if stream is None:
-                    return
-                if what == "add":
-                    self._selector.register(stream.fd, selectors.EVENT_READ, stream)
-                else:
-                    self._remove(stream, data)
+    def _listen(self, stream: Stream) -> None:
+        self._reactor.register(stream.fd, selectors.EVENT_READ, lambda: self._hear(stream))
 
-    def _hear(self, stream: Stream | None) -> None:
-        if stream is None:
-            self._waker.hear()
-        elif data := stream.read():
+    def _hear(self, stream: Stream) -> None:
+        if data := stream.read():
             self._say(data)
         elif data == b"":
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(stream.fd)
+            self._reactor.unregister(stream.fd)
 
     def _remove(self, stream: Stream, rest: bytes) -> None:
         self._say(rest)
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(stream.fd)
+        with contextlib.suppress(KeyError):  # at its end already, or without a thread
+            self._reactor.unregister(stream.fd)
         stream.close()
 
     def _say(self, data: bytes) -> None:

@@ -1,23 +1,22 @@
 """Moves bytes between WebSockets and the sockets that stand for them, on one thread."""
 
-import contextlib
 import logging
 import select
 import selectors
 import socket
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+from mirai_executor._reactor import Reactor, Timer
 
 from ._nng import PIECE, Stream, free_stream
 
 __all__ = ["LINGER", "Pump", "running"]
 
 _LOG = logging.getLogger("mirai_executor")
-_ROUND = 2.0  # seconds between two looks at strangers, and at what does not get on
+_ROUND = 2.0  # seconds between two looks at strangers: NNG tells nobody of them
 _STUCK = 5.0  # seconds for which a piece may be on its way when nobody is there any more
 LINGER = 2.0  # seconds for what has been sent to get away when this process ends
 _FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
@@ -30,12 +29,12 @@ class _Joint:
         self._pump = pump
         self._socket = end
         self._socket.setblocking(False)
-        self._watched = 0  # what the pump's selector waits for
+        self._watched = 0  # what the pump's reactor waits for
         self._is_over = False
         self._incoming, self._outgoing = bytearray(PIECE), bytearray(PIECE)
         self._received = memoryview(b"")  # what the socket has not taken yet
         self._to_send = memoryview(b"")  # what the stream has not taken yet
-        self._sending_since: float | None = None
+        self._watchdog: Timer | None = None  # since a piece was sent
         self.stream = Stream(
             pointer, partial(pump.put, self._on_received), partial(pump.put, self._on_sent)
         )
@@ -70,10 +69,10 @@ class _Joint:
 
     # From the socket to the stream
 
-    def on_ready(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE and not self._is_over:
+    def on_ready(self) -> None:
+        if self._watched & selectors.EVENT_WRITE:
             self._pass_on()
-        if events & selectors.EVENT_READ and not self._is_over:
+        if self._watched & selectors.EVENT_READ:
             self._take()
 
     def _take(self) -> None:
@@ -88,7 +87,7 @@ class _Joint:
             return
         self._watch(self._watched & ~selectors.EVENT_READ)
         self._to_send = memoryview(self._outgoing)[:count]
-        self._sending_since = time.monotonic()
+        self._watch_over(self._pump.reactor.now() + _STUCK)
         self.stream.send(self._to_send)
 
     def _on_sent(self) -> None:
@@ -101,23 +100,25 @@ class _Joint:
         elif self._to_send:
             self.stream.send(self._to_send)
         else:
-            self._sending_since = None
             self._watch(self._watched | selectors.EVENT_READ)
 
     # Ends
 
-    @property
-    def is_sending(self) -> bool:
-        return self._sending_since is not None
+    def _watch_over(self, until: float) -> None:
+        if self._watchdog is None or self._watchdog.is_over:
+            self._watchdog = self._pump.reactor.call_at(until, self._look)
+        else:
+            self._pump.reactor.move(self._watchdog, until)
 
-    def expire(self, now: float) -> None:
+    def _look(self) -> None:
         """End it if it sends to nobody, for nobody."""
-        if self._sending_since is not None and self._sending_since + _STUCK <= now:
-            # Nothing is read from the socket while a piece is on its way: its end goes unnoticed.
-            if self._is_abandoned():
-                self.end()
-            else:
-                self._sending_since = now
+        if not self._to_send:
+            return
+        # Nothing is read from the socket while a piece is on its way: its end goes unnoticed.
+        if self._is_abandoned():
+            self.end()
+        else:
+            self._watch_over(self._pump.reactor.now() + _STUCK)
 
     def _is_abandoned(self) -> bool:
         poll = select.poll()
@@ -130,6 +131,8 @@ class _Joint:
             return
         self._is_over = True
         self._watch(0)
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         self._socket.close()
         self.stream.close()
         self._pump.forget(self)
@@ -141,13 +144,13 @@ class _Joint:
     def _watch(self, events: int) -> None:
         if events == self._watched or (self._is_over and events):
             return
-        selector = self._pump.selector
+        reactor, fd = self._pump.reactor, self._socket.fileno()
         if not events:
-            selector.unregister(self._socket)
+            reactor.unregister(fd)
         elif not self._watched:
-            selector.register(self._socket, events, self.on_ready)
+            reactor.register(fd, events, self.on_ready)
         else:
-            selector.modify(self._socket, events, self.on_ready)
+            reactor.modify(fd, events, self.on_ready)
         self._watched = events
 
 
@@ -162,16 +165,10 @@ class Pump:
     """
 
     def __init__(self, on_round: Callable[[float], None] | None = None) -> None:
-        self.selector = selectors.DefaultSelector()
+        self.reactor = Reactor()
         self.joints: dict[_Joint, None] = {}
         self.on_round = on_round
         self.stays = on_round is not None  # without a connection, too
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._ear, self._bell = socket.socketpair()
-        self._ear.setblocking(False)
-        self._bell.setblocking(False)
-        self.selector.register(self._ear, selectors.EVENT_READ, self._on_bell)
-        self._ends_at: float | None = None
         self.thread = threading.Thread(target=self._run, name="mirai-websocket", daemon=True)
 
     def start(self) -> None:
@@ -180,9 +177,7 @@ class Pump:
 
     def put(self, call: Callable[[], None]) -> None:
         """Have something called on the pump's thread; any thread may."""
-        self._inbox.append(call)
-        with contextlib.suppress(OSError):  # so many rings are there already, or it has ended
-            self._bell.send(b"!", _FLAGS)
+        self.reactor.put(call)
 
     def join(self, pointer: Any, end: socket.socket) -> None:
         """Join a stream to a socket; on the pump's thread."""
@@ -202,22 +197,13 @@ class Pump:
     def stop(self) -> None:
         """End as soon as everything that was sent is gone, and soon in any case."""
         self.stays = False
-        self._ends_at = time.monotonic() + LINGER
+        self.reactor.call_in(LINGER, self.reactor.stop)
 
     def _run(self) -> None:
-        next_round = time.monotonic() + _ROUND
         try:
-            while self.stays or self.joints:
-                now = time.monotonic()
-                if self._ends_at is not None and self._ends_at <= now:
-                    break
-                if next_round <= now:
-                    self._look_round(now)
-                    next_round = now + _ROUND
-                for key, events in self.selector.select(self._pause(next_round)):
-                    key.data(events)
-                while self._inbox:
-                    self._inbox.popleft()()
+            self._look_round_later()
+            while (self.stays or self.joints) and not self.reactor.has_stopped:
+                self.reactor.turn()
         except Exception:
             _LOG.exception(
                 "internal error in mirai_executor: the WebSocket thread failed; please report this"
@@ -225,26 +211,14 @@ class Pump:
         finally:
             self._close()
 
-    def _pause(self, next_round: float) -> float | None:
-        """Return how long to wait: for an event alone, where nothing else can come."""
-        now = time.monotonic()
-        if self._ends_at is not None:
-            return max(0.0, self._ends_at - now)
-        # NNG tells nobody of strangers: somebody has to look.
-        if self.on_round is not None or any(joint.is_sending for joint in self.joints):
-            return max(0.0, next_round - now)
-        return None
-
-    def _look_round(self, now: float) -> None:
-        for joint in list(self.joints):
-            joint.expire(now)
+    def _look_round_later(self) -> None:
         if self.on_round is not None:
-            self.on_round(now)
+            self.reactor.call_in(_ROUND, self._look_round)
 
-    def _on_bell(self, _: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._ear.recv(PIECE):
-                pass
+    def _look_round(self) -> None:
+        if self.on_round is not None:
+            self.on_round(self.reactor.now())
+        self._look_round_later()
 
     def _close(self) -> None:
         for joint in list(self.joints):
@@ -254,6 +228,4 @@ class Pump:
 
     def close_copy(self) -> None:
         """Close what does not belong to NNG; in a forked child, what is the parent's."""
-        self.selector.close()
-        self._ear.close()
-        self._bell.close()
+        self.reactor.close()

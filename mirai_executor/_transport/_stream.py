@@ -22,6 +22,7 @@ from ._pipes import Pipes
 if TYPE_CHECKING:
     import selectors
 
+    from mirai_executor._reactor import Reactor
     from mirai_executor.credentials import Opener, Sealer
 
     from ._tls import TlsSocket
@@ -176,7 +177,7 @@ class Link:
         except OSError as error:
             raise LinkClosedError(str(error)) from error
 
-    def follow(self, selector: "selectors.BaseSelector") -> None:
+    def follow(self, selector: "selectors.BaseSelector | Reactor") -> None:
         """Have a selector that waits for this link tell when it takes more, if it has more."""
         reads, writes = self.fileno(), self._fileno_to_write()
         key = selector.get_map().get(reads)
@@ -191,7 +192,7 @@ class Link:
         elif self.has_more_to_send is not bool(key.events & _WRITE):
             selector.modify(reads, key.events ^ _WRITE, key.data)
 
-    def leave(self, selector: "selectors.BaseSelector") -> None:
+    def leave(self, selector: "selectors.BaseSelector | Reactor") -> None:
         """Have a selector wait for this link no more."""
         reads, writes = self.fileno(), self._fileno_to_write()
         selector.unregister(reads)

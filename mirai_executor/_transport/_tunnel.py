@@ -26,6 +26,7 @@ from typing import Any
 from mirai_executor.credentials import Certificate, TlsVersion
 from mirai_executor.urls import Url
 
+from ._listening import listening_socket
 from ._nng import (
     PIECE,
     DistrustError,
@@ -38,7 +39,6 @@ from ._nng import (
     save_threads,
 )
 from ._pump import LINGER, Pump, running
-from ._sockets import listening_socket
 from ._strangers import Strangers
 from ._tls import client_context
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from mirai_executor._transport import Link, LinkClosedError, TlsSocket, client_context, dial
+from mirai_executor._waiting import Deadline
 from mirai_executor.credentials import (
     LARGEST_FRAME,
     DaemonCredentials,
@@ -69,7 +70,7 @@ def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -
     Raises:
         NotConnectedError: No host answered in time, or only wrong ones did.
     """
-    deadline = time.monotonic() + retry
+    deadline = Deadline(retry)
     pause = _PAUSE
     while True:
         failures: dict[Url, Exception] = {}
@@ -82,8 +83,8 @@ def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -
         for kind, code, what in _FINAL:
             if any(isinstance(error, kind) for error in failures.values()):
                 raise NotConnectedError(code, f"{what}: {text}")
-        rest = deadline - time.monotonic()
-        if rest <= 0:
+        rest = deadline.left
+        if not rest:
             raise NotConnectedError(ExitCode.UNREACHABLE, f"cannot reach the host: {text}")
         time.sleep(min(rest, pause * random.uniform(0.5, 1.0)))  # noqa: S311 - to spread, not to hide
         pause = min(2 * pause, _LONGEST_PAUSE)

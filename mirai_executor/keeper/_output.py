@@ -10,7 +10,9 @@ import os
 import select
 import selectors
 import stat
-import time
+
+from mirai_executor._reactor import Reactor
+from mirai_executor._waiting import Deadline
 
 __all__ = ["Output"]
 
@@ -23,15 +25,15 @@ class Output:
     """The standard output of one daemon; for one thread, which never waits for its reader.
 
     Args:
-        selector: Where callbacks are registered: it calls them when something is to be done.
+        reactor: Tells when something is to be done.
 
     Attributes:
         fd: What the daemon is to have for its standard output; None for what this process has.
     """
 
-    def __init__(self, selector: selectors.BaseSelector) -> None:
+    def __init__(self, reactor: Reactor) -> None:
         self.fd: int | None = None
-        self._selector = selector
+        self._reactor = reactor
         self._pending = b""  # read, and not written yet
         self._awaited: int | None = None  # the descriptor that has to be ready for more
         if not _may_lose_its_reader():
@@ -61,9 +63,9 @@ class Output:
         """Pass on the rest: the daemon has ended."""
         if self.fd is None:
             return
-        deadline = time.monotonic() + _LAST_WORDS
+        deadline = Deadline(_LAST_WORDS)
         self.pass_on()
-        while self._pending and self._writable.poll(1000 * max(0.0, deadline - time.monotonic())):
+        while self._pending and self._writable.poll(1000 * deadline.left):
             self.pass_on()
         self._wait_for(None)
         os.close(self._source)
@@ -88,10 +90,10 @@ class Output:
         if fd == self._awaited:
             return
         if self._awaited is not None:
-            self._selector.unregister(self._awaited)
+            self._reactor.unregister(self._awaited)
         if fd is not None:
             events = selectors.EVENT_READ if fd == self._source else selectors.EVENT_WRITE
-            self._selector.register(fd, events, self.pass_on)
+            self._reactor.register(fd, events, self.pass_on)
         self._awaited = fd
 
 

@@ -8,15 +8,15 @@ import selectors
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum, auto
 
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
 from mirai_executor._local import LAST_FRAMES, DaemonProcess, DeathWatch, Relay, Spawner, Stops
+from mirai_executor._reactor import Reactor
 from mirai_executor._transport import Link, LinkClosedError
-from mirai_executor._waiting import LONGEST
+from mirai_executor._waiting import Deadline
 from mirai_executor.launchers import LocalLauncher
 
 from ._options import Options
@@ -60,15 +60,14 @@ class Session:
     def __init__(self, link: Link, options: Options, end_at: float) -> None:
         self._link = link
         self._options = options
-        self._selector = selectors.DefaultSelector()
+        self._reactor = Reactor()
         self._relay = Relay(aloud=True)
-        self._output = Output(self._selector)
+        self._output = Output(self._reactor)
         self._daemon = self._start()
         self._watch(self._link, self._on_host)
         self._watch(self._daemon.link, self._on_daemon)
-        self._deaths: DeathWatch[None] = DeathWatch(self._selector, lambda _: self._report_end())
+        self._deaths: DeathWatch[None] = DeathWatch(self._reactor, lambda _: self._report_end())
         self._deaths.add(None, self._daemon)  # the only one
-        now = time.monotonic()
         self._end: End | None = None
         self._is_leaving = False  # the host has let the daemon go
         self._host_closes = False  # that was because its executor ends
@@ -78,11 +77,12 @@ class Session:
         # It has said that it has to leave; the host has killed it.
         self._is_spoilt = self._was_killed = False
         self._is_overdue = False  # the host has given it up
-        self._stops: Stops[int] = Stops()  # as the host has for its own daemons
+        # As the host has for its own daemons.
+        self._stops: Stops[int] = Stops(self._reactor, self._insist)
         self._beat = _FIRST_BEAT
-        self._next_beat = now + _FIRST_BEAT
-        self._silent_since = now
-        self._end_at = end_at
+        self._next_beat = self._reactor.call_in(_FIRST_BEAT, self._on_beat)
+        self._silent_since = self._reactor.now()
+        self._reactor.call_at(end_at, self._ask_to_leave)  # never, perhaps
         self._is_closed = False  # nothing of the daemon is left
 
     def _start(self) -> DaemonProcess:
@@ -111,26 +111,19 @@ class Session:
             self._say(_wire.Joined(self._daemon.pid, socket.gethostname(), *limits))
             # The last frame of the handshake may have brought more with it.
             self._on_host()
-            return self._until_the_end()
+            self._reactor.run()
         except (SystemExit, KeyboardInterrupt):
             self._terminate()
             raise
         finally:
             self._close()
-
-    def _until_the_end(self) -> End:
-        while self._end is None:
-            for key, _ in self._selector.select(self._pause()):
-                if self._end is None:
-                    key.data()
-            if self._end is None:
-                self._expire(time.monotonic())
+        assert self._end is not None  # noqa: S101 - for the type checker: that has stopped it
         return self._end
 
     # Links
 
     def _watch(self, link: Link, callback: Callable[[], None]) -> None:
-        self._selector.register(link.fileno(), selectors.EVENT_READ, callback)
+        self._reactor.register(link.fileno(), selectors.EVENT_READ, callback)
 
     def _send(self, link: Link, data: bytes | bytearray | memoryview) -> None:
         """Send a frame; if the other side is gone, its own way of ending says so."""
@@ -138,7 +131,7 @@ class Session:
             link.send(data)
         except LinkClosedError:
             return
-        link.follow(self._selector)
+        link.follow(self._reactor)
 
     def _say(self, frame: _wire.Frame) -> None:
         if not self._host_is_gone:
@@ -152,7 +145,7 @@ class Session:
         try:
             if self._link.has_more_to_send:
                 self._link.flush()
-                self._link.follow(self._selector)
+                self._link.follow(self._reactor)
             while (data := self._link.receive()) is not None:
                 self._on_host_frame(data)
         except (LinkClosedError, _wire.WireError):
@@ -183,14 +176,14 @@ class Session:
         match frame:
             case _wire.Attend(seconds, dispatcher):
                 self._beat = seconds
-                self._next_beat = time.monotonic() + seconds
+                self._reactor.move(self._next_beat, self._reactor.now() + seconds)
                 if self._options.dispatcher not in (None, dispatcher):
                     self._finish(End.WRONG_MODE)
             case _wire.Beat():
                 pass
             case _wire.Stop(task):
                 self._daemon.interrupt(TaskId(task))
-                self._stops.add(task, time.monotonic())
+                self._stops.add(task)
             case _wire.Recall():
                 returned = self._daemon.take_back()
                 self._open -= len(returned)
@@ -208,7 +201,7 @@ class Session:
         if self._host_is_gone:
             return
         self._host_is_gone = True
-        self._link.leave(self._selector)
+        self._link.leave(self._reactor)
         if self._is_leaving:
             return  # it may be first to close
         if self._options.autoexit == "finish" and self._open:
@@ -224,11 +217,11 @@ class Session:
         try:
             if self._daemon.link.has_more_to_send:
                 self._daemon.link.flush()
-                self._daemon.link.follow(self._selector)
+                self._daemon.link.follow(self._reactor)
             while (data := self._daemon.link.receive()) is not None:
                 self._on_daemon_frame(data)
         except LinkClosedError:
-            self._daemon.link.leave(self._selector)
+            self._daemon.link.leave(self._reactor)
             self._daemon.link_is_closed = True
             self._deaths.note_link_closed(None, _LEAVE if self._is_leaving else LAST_FRAMES)
 
@@ -285,34 +278,17 @@ class Session:
     def _finish(self, end: End) -> None:
         if self._end is None:
             self._end = end
+            self._reactor.stop()
 
     # Time
-
-    def _deadlines(self) -> Iterable[float]:
-        yield self._next_beat
-        yield from self._stops.deadlines()
-        yield self._deaths.deadline
-        if not self._wants_to_leave:
-            yield self._end_at  # never, perhaps
-
-    def _pause(self) -> float:
-        return max(0.0, min(LONGEST, min(self._deadlines()) - time.monotonic()))
-
-    def _expire(self, now: float) -> None:
-        if self._next_beat <= now:
-            self._on_beat(now)
-        self._stops.insist(now, self._insist)
-        if self._deaths.deadline <= now:
-            self._deaths.expire(now)
-        if self._end_at <= now:
-            self._ask_to_leave()
 
     def _insist(self, _: int) -> bool:
         self._daemon.insist()
         return True
 
-    def _on_beat(self, now: float) -> None:
-        self._next_beat = now + self._beat
+    def _on_beat(self) -> None:
+        now = self._reactor.now()
+        self._next_beat = self._reactor.call_in(self._beat, self._on_beat)
         if self._link.heard:
             self._link.heard = False
             self._silent_since = now
@@ -344,14 +320,14 @@ class Session:
             self._daemon.close()
         self._output.close()
         self._relay.close()
-        deadline = time.monotonic() + _LAST_WORDS
+        deadline = Deadline(_LAST_WORDS)
         while not self._host_is_gone and self._link.has_more_to_send:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._link.fileno(), selectors.EVENT_WRITE)
-                if not selector.select(max(0.0, deadline - time.monotonic())):
+                if not selector.select(deadline.left):
                     break
             try:
                 self._link.flush()
             except LinkClosedError:
                 break
-        self._selector.close()
+        self._reactor.close()

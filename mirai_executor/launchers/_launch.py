@@ -6,7 +6,6 @@ import selectors
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import IO, assert_never
 from urllib.parse import urlsplit
 
 from mirai_executor import _nameless
+from mirai_executor._waiting import Deadline
 from mirai_executor.errors import LaunchError
 
 from ._daemon import STARTED, Command, HttpRequest, PrivateFile, Submission, Until
@@ -71,7 +71,7 @@ def launch(submissions: Sequence[Submission], timeout: float = 60.0) -> list[Lau
     """
     if not submissions:
         return []
-    started, deadline = _Started(), time.monotonic() + timeout
+    started, deadline = _Started(), Deadline(timeout)
     try:
         return _side_by_side(submissions, started, deadline)
     except BaseException:  # Ctrl-C too
@@ -80,7 +80,7 @@ def launch(submissions: Sequence[Submission], timeout: float = 60.0) -> list[Lau
 
 
 def _side_by_side(
-    submissions: Sequence[Submission], started: _Started, deadline: float
+    submissions: Sequence[Submission], started: _Started, deadline: Deadline
 ) -> list[Launched]:
     with ThreadPoolExecutor(min(len(submissions), _SIDE_BY_SIDE), "mirai-launch") as pool:
         try:
@@ -103,7 +103,7 @@ def _first(failures: Sequence[BaseException]) -> BaseException:
     return error
 
 
-def _run(submission: Submission, started: _Started, deadline: float) -> Launched:
+def _run(submission: Submission, started: _Started, deadline: Deadline) -> Launched:
     if isinstance(submission, HttpRequest):
         return _request(submission, deadline)
     for file in submission.files:
@@ -121,12 +121,12 @@ def _run(submission: Submission, started: _Started, deadline: float) -> Launched
             assert_never(unknown)
 
 
-def _run_to_its_end(command: Command, started: _Started, deadline: float) -> Launched:
+def _run_to_its_end(command: Command, started: _Started, deadline: Deadline) -> Launched:
     # Files, not pipes: what the command leaves running may hold its streams open for ever.
     with _input(command) as stdin, _memory() as out, _memory() as err:
         process = _popen(command, started, stdin, err, stdout=out)
         try:
-            code = process.wait(max(0.0, deadline - time.monotonic()))
+            code = process.wait(deadline.left)
         except subprocess.TimeoutExpired:
             _kill(process)
             raise _failure(command, None, "did not finish in time", _tail(err)) from None
@@ -135,7 +135,7 @@ def _run_to_its_end(command: Command, started: _Started, deadline: float) -> Lau
         return Launched(output=_tail(out))
 
 
-def _run_until_started(command: Command, started: _Started, deadline: float) -> Launched:
+def _run_until_started(command: Command, started: _Started, deadline: Deadline) -> Launched:
     with _input(command) as stdin:
         process = _popen(command, started, stdin, subprocess.PIPE)
     said = b""
@@ -147,19 +147,19 @@ def _run_until_started(command: Command, started: _Started, deadline: float) -> 
     code = process.poll()
     if code is None:  # its time is over, or it has closed the stream
         with contextlib.suppress(subprocess.TimeoutExpired):
-            code = process.wait(max(0.0, min(1.0, deadline - time.monotonic())))
+            code = process.wait(min(1.0, deadline.left))
     _kill(process)
     _close(process)
     why = "did not start the daemons in time" if code is None else _exit(code)
     raise _failure(command, code, why, _text(said))
 
 
-def _pieces(process: "subprocess.Popen[bytes]", deadline: float) -> Iterator[bytes]:
+def _pieces(process: "subprocess.Popen[bytes]", deadline: Deadline) -> Iterator[bytes]:
     """Yield what comes over standard error, until it ends or the time is over."""
     assert process.stderr is not None  # noqa: S101 - for the type checker
     with selectors.DefaultSelector() as selector:
         selector.register(process.stderr, selectors.EVENT_READ)
-        while selector.select(max(0.0, deadline - time.monotonic())):
+        while selector.select(deadline.left):
             piece = os.read(process.stderr.fileno(), 65536)
             if not piece:
                 return
@@ -262,12 +262,12 @@ def _write(file: PrivateFile) -> None:
         raise LaunchError(f"cannot write {file.path}: {error}") from error
 
 
-def _request(request: HttpRequest, deadline: float) -> Launched:
+def _request(request: HttpRequest, deadline: Deadline) -> Launched:
     from ._urllib import send  # it imports http and ssl
 
     plain = urlsplit(request.url)._replace(query="", fragment="").geturl()
     try:
-        return Launched(output=send(request, max(0.1, deadline - time.monotonic())))
+        return Launched(output=send(request, max(0.1, deadline.left)))
     except (OSError, ValueError) as error:
         said = getattr(error, "body", "").replace(request.secret, "***")
         raise LaunchError(

@@ -26,10 +26,8 @@ class Burst:
             _next_turn=_host_thread._FEW,
             _finished=False,
         )
-        calls: list[None] = []
-        waker = SimpleNamespace(calls=calls, wake=self._wake)
-        self._poller = SimpleNamespace(asleep=True, waker=waker)
-        self._loop = self.host._loop = SimpleNamespace(is_idle=True, poller=self._poller)
+        self._reactor = SimpleNamespace(needs_waking=True, wake=self._wake)
+        self._loop = self.host._loop = SimpleNamespace(is_idle=True, reactor=self._reactor)
         self.host._put = partial(_HOST._put, self.host)
         self.host._give_turn = partial(_HOST._give_turn, self.host)
         monkeypatch.setattr(
@@ -37,7 +35,7 @@ class Burst:
         )  # of no other thread
 
     def _wake(self) -> None:
-        self._poller.waker.calls.append(None)
+        self._reactor.needs_waking = False
         if self.takes_in_at_once:
             self.take_in()
 
@@ -47,14 +45,13 @@ class Burst:
 
     def take_in(self) -> None:
         """Have the host thread run."""
-        self._poller.waker.calls.clear()
-        self._poller.asleep = self._loop.is_idle = False
+        self._reactor.needs_waking = self._loop.is_idle = False
         self.host._inbox.clear()
 
     def rest(self) -> None:
         """Have all tasks end, and the host thread sleep."""
         self.take_in()
-        self._poller.asleep = self._loop.is_idle = True
+        self._reactor.needs_waking = self._loop.is_idle = True
         self._idle_at = self._submitted
         self.turns.clear()
 

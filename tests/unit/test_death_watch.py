@@ -1,14 +1,14 @@
 """How the end of a daemon is told: after what it had sent has had time to come in, and once."""
 
 import os
-import selectors
 import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
-from mirai_executor._local import LAST_FRAMES, DaemonProcess, DeathWatch, Forked, _deaths
+from mirai_executor._local import LAST_FRAMES, DaemonProcess, DeathWatch, Forked
+from mirai_executor._reactor import Reactor
 
 
 class Process(DaemonProcess):
@@ -42,9 +42,9 @@ class World:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.selector = selectors.DefaultSelector()
+        self.reactor = Reactor(clock=lambda: self.now)
         self.ended: list[str] = []
-        self.deaths: DeathWatch[str] = DeathWatch(self.selector, self.on_end)
+        self.deaths: DeathWatch[str] = DeathWatch(self.reactor, self.on_end)
         self._fds: dict[int, int] = {}
 
     def on_end(self, key: str) -> None:
@@ -66,25 +66,22 @@ class World:
         process.said.append("end")
         if process.end_fd >= 0:
             os.write(self._fds[process.end_fd], b"x")
-        for key, _ in self.selector.select(0):
-            key.data()
+        self.reactor.turn(self.now)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        if self.deaths.deadline <= self.now:
-            self.deaths.expire(self.now)
+        self.reactor.turn(self.now)
 
     def close(self) -> None:
-        self.selector.close()
+        self.reactor.close()
         for reads, writes in self._fds.items():
             os.close(reads)
             os.close(writes)
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world() -> Iterator[World]:
     made = World()
-    monkeypatch.setattr(_deaths, "time", SimpleNamespace(monotonic=lambda: made.now))
     yield made
     made.close()
 
@@ -98,7 +95,7 @@ def test_a_daemon_whose_link_is_closed_ends_with_its_process(world: World) -> No
     assert world.ended == ["one"]
     assert daemon.is_dead
     assert daemon.said == ["end", "reap"]
-    assert world.deaths.deadline == float("inf")
+    assert world.reactor.next_deadline() == float("inf")
 
 
 def test_the_last_frames_of_a_dead_daemon_have_time_to_come(world: World) -> None:
@@ -165,12 +162,12 @@ def test_where_nothing_tells_of_its_death_a_daemon_is_looked_at(world: World) ->
     daemon = world.add("one", told=False)
     daemon.link_is_closed = True
     world.wait(1.0)
-    assert world.deaths.deadline <= world.now + 0.1
+    assert world.reactor.next_deadline() <= world.now + 0.1
     world.end(daemon)
     assert world.ended == []
     world.wait(0.11)
     assert world.ended == ["one"]
-    assert world.deaths.deadline == float("inf")
+    assert world.reactor.next_deadline() == float("inf")
 
 
 def test_a_daemon_is_watched_under_the_process_that_it_has_become(world: World) -> None:

@@ -1,9 +1,16 @@
 """What ``import mirai_executor`` tells when a part of it cannot be imported."""
 
+import ast
+import graphlib
+import importlib.util
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
+
+import mirai_executor
 
 # Each takes parts of this Python away, as a portable build, an old kernel's or another system's.
 WITHOUT = {
@@ -117,3 +124,42 @@ def test_on_windows_the_user_reads_what_to_do(use: str) -> None:
 def test_on_windows_the_errors_can_be_named() -> None:
     said = run(f"{WINDOWS}\nfrom mirai_executor import MiraiError, on_daemon\nprint(on_daemon())")
     assert said == "False\n"
+
+
+ROOT = Path(mirai_executor.__file__).parent
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(file): file for file in ROOT.rglob("*.py")}
+
+
+def imports(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:
+    """Yield what is imported while a program runs, now or in a function: types are not."""
+    for node in nodes:
+        match node:
+            case ast.ImportFrom(names=names):
+                of = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                inside = (f"{of}.{name.name}" for name in names)
+                yield from (each if each in FILES else of for each in inside)
+            case ast.Import(names=names):
+                yield from (name.name for name in names)
+            case ast.If(test=ast.Name("TYPE_CHECKING"), orelse=orelse):
+                yield from imports(orelse, package)
+            case _:
+                yield from imports(ast.iter_child_nodes(node), package)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for name, file in FILES.items():
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        found = imports([ast.parse(file.read_text("utf-8"))], package)
+        graph[name] = {other for other in found if other in FILES and other != name}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))

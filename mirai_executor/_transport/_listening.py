@@ -1,0 +1,77 @@
+"""Makes sockets that listen, at an address or at a file."""
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+from mirai_executor.urls import Url
+
+__all__ = ["listening_socket"]
+
+_BACKLOG = 512
+_WILDCARD = "*"
+
+
+def listening_socket(url: Url) -> socket.socket:
+    """Return a socket that listens, and does not block.
+
+    Raises:
+        OSError: It cannot.
+    """
+    if url.scheme == "ipc":
+        return _listening_file(url.path)
+    host = "" if url.host == _WILDCARD else url.socket_host
+    family = socket.AF_INET6 if ":" in host or (not host and _has_ipv6()) else socket.AF_INET
+    if host and family == socket.AF_INET:
+        (family, _, _, _, address), *_ = socket.getaddrinfo(
+            host, url.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        host = str(address[0])
+    listening = socket.create_server(
+        (host, url.port),
+        family=family,
+        backlog=_BACKLOG,
+        dualstack_ipv6=not host and family == socket.AF_INET6,
+    )
+    listening.setblocking(False)
+    return listening
+
+
+def _listening_file(path: str) -> socket.socket:
+    _remove_stale(path)
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        before = os.umask(0o177)  # for this user alone
+        try:
+            listening.bind(path)
+        finally:
+            os.umask(before)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _remove_stale(path: str) -> None:
+    """Remove what a host that was killed has left; nobody listens there."""
+    try:
+        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return
+    if not is_socket:
+        raise OSError(errno.EEXIST, "a file of that name exists and is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+        except OSError:
+            pass  # to bind will say what is wrong
+
+
+def _has_ipv6() -> bool:
+    return socket.has_dualstack_ipv6()
