@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from mirai_executor._core import TaskId
 from mirai_executor._nameless import create_pipe
-from mirai_executor._page import STOP_SIGNAL, Page
+from mirai_executor._page import STOP_SIGNAL
 from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link, Pipes
 
@@ -69,11 +69,11 @@ class DaemonProcess:
         self.is_dead = self.link_is_closed = self.has_greeted = False
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fds = _open_link(ours, theirs)
-            lifeline_fd, self.lifeline = os.pipe()
-            ours.callback(os.close, self.lifeline)
+            lifeline_fd = spawner.lifeline.tie()
             theirs.callback(os.close, lifeline_fd)
-            self.page, page_fd = Page.create()
-            ours.callback(self.page.close)
+            self._pages = spawner.pages
+            self.page, page_fd = self._pages.create()
+            ours.callback(self._pages.release, self.page)
             theirs.callback(os.close, page_fd)
             self._tickets, tickets_fd = TicketOffice.create()
             ours.callback(self._tickets.close)
@@ -163,8 +163,7 @@ class DaemonProcess:
     def close(self) -> str:
         """Let go of everything, and return the last lines of its standard error."""
         self.link.close()
-        os.close(self.lifeline)
-        self.page.close()
+        self._pages.release(self.page)
         self._tickets.close()
         if self.exchange is not None:
             self.exchange.close()
@@ -174,7 +173,6 @@ class DaemonProcess:
 
     def forget(self) -> None:
         """In a forked child: let go of what would keep the daemon from noticing its host's end."""
-        os.close(self.lifeline)
         if self.exchange is not None:
             self.exchange.forget()
         self.process.returncode = 0  # it is no child of this process: nothing to wait for

@@ -40,7 +40,7 @@ def main(*, first: bool = False) -> None:
     _place.enter_daemon()
     link = Link(Pipes(reads, writes), blocking=True)
     memory, child = _memory.Memory(*shared[:1]), _child.Child(lifeline, *shared[1:])
-    Daemon(link, Page(page), Tickets(tickets), memory, child).serve()
+    Daemon(link, Page.inherited(page), Tickets(tickets), memory, child).serve()
 
 
 def _let_go_of_the_terminal() -> None:

@@ -88,9 +88,11 @@ class Session:
         launcher = LocalLauncher(
             python=sys.executable, output=self._options.output, stdout=self._output.fd
         )
+        self._spawner = Spawner(launcher)
         try:
-            return DaemonProcess(Spawner(launcher), self._relay)
+            return DaemonProcess(self._spawner, self._relay)
         except BaseException:
+            self._spawner.close()
             self._output.close()
             self._relay.close()
             raise
@@ -341,6 +343,7 @@ class Session:
             self._daemon.reap()
             self.begun -= len(self._daemon.take_back())
             self._daemon.close()
+        self._spawner.close()
         self._output.close()
         self._relay.close()
         deadline = time.monotonic() + _LAST_WORDS
