@@ -4,6 +4,13 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 
+_OF_THE_SYSTEM = {
+    errno.ENFILE: " (no process may open any more, see /proc/sys/fs/file-max)",
+    errno.EAGAIN: " (this user, or the control group, may have no more processes and threads, see "
+    "ulimit -u and pids.max)",
+    errno.ENOMEM: " (there is not enough memory for one more process)",
+}
+
 _on_daemon = False
 # To be called when a task on this daemon is interrupted, in the handler of a signal.
 on_interrupt: "list[Callable[[], None]]" = []
@@ -49,9 +56,9 @@ def fair_share(workers: int) -> int | None:
 
 
 def limit_behind(error: OSError) -> str:
-    """Name the limit of this process that an error came from, for the end of a message."""
+    """Name the limit of this process or system that an error came from, to end a message."""
     if error.errno != errno.EMFILE:
-        return ""
+        return _OF_THE_SYSTEM.get(error.errno or 0, "")
     import resource  # Windows has none, and gets a better message than this
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,5 +1,6 @@
 """Knows how daemons were lost and why none can be started, and turns that into errors."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,16 +12,20 @@ from ._daemon import Daemon
 
 __all__ = ["Losses"]
 
+_LOG = logging.getLogger("mirai_executor")
+
 
 class Losses:
     """Those of one executor. For the host thread only.
 
     Attributes:
         why_none: Why no daemon can be started, as far as that is known.
+        shortage: Why there were fewer than there should be, the last time.
     """
 
     def __init__(self) -> None:
         self.why_none: LaunchError | None = None
+        self.shortage = ""
         self._is_misfit = False
         self._now: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
 
@@ -54,6 +59,16 @@ class Losses:
         """Keep why no daemon of this interpreter could work."""
         self.why_none = LaunchError(why, command=daemon.command)
         self._is_misfit = True
+
+    def report_shortage(self, running: int) -> None:
+        """Say that there are fewer daemons than there should be, and why."""
+        self.shortage = str(self.why_none)
+        _LOG.warning(
+            "this executor goes on with %d daemons: the system has no room for another one now, "
+            "which is tried again from time to time; %s",
+            running,
+            self.shortage,
+        )
 
     def launch_error(self) -> LaunchError:
         """Return a fresh error that says why no daemon can be started."""

@@ -1,5 +1,6 @@
 """Describes how processes have ended, and why no daemon can be started."""
 
+import errno
 import signal
 import sys
 
@@ -12,10 +13,13 @@ __all__ = [
     "another",
     "as_launch_error",
     "describe_exit",
+    "lacks_room",
     "last_words",
     "misfit",
     "other_package",
 ]
+
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 
 def describe_exit(code: int | None) -> str:
@@ -42,6 +46,13 @@ def another(known: LaunchError) -> LaunchError:
     )
     error.__cause__ = known.__cause__
     return error
+
+
+def lacks_room(error: BaseException | None) -> bool:
+    """Tell whether a process could not be started only because a limit has been reached."""
+    if isinstance(error, LaunchError):
+        error = error.__cause__
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def as_launch_error(error: BaseException) -> LaunchError:
