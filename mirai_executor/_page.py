@@ -1,8 +1,9 @@
 """A page of memory that a host and one local daemon share, for what cannot wait for a frame.
 
 The host writes which tasks have to stop, before it sends the signal: the daemon's handler looks
-for the task that it runs, so that a late signal stops no other. The cells are aligned 8-byte
-words with one writer, so no lock is needed.
+for the task that it runs, so that a late signal stops no other. The daemon writes when it began
+what it runs: should it die of that, its last words are those since then. The cells are aligned
+8-byte words with one writer, so no lock is needed.
 
 A host has the pages of several daemons in one sheet, since each mapping costs it a descriptor. A
 daemon maps its own page only: the descriptor that it inherits stands at where that begins.
@@ -21,7 +22,9 @@ STOP_SIGNAL: int = signal.SIGRTMIN + 7 if sys.platform == "linux" else signal.SI
 
 _SIZE = max(4096, mmap.ALLOCATIONGRANULARITY)
 _SHEET = 16  # pages
-_COUNT, _FIRST = 0, 1  # cells: how many tasks were ever named, and the last of them, in a ring
+# Cells: how many tasks were ever named, when the daemon began the last thing that it has run, and
+# the last tasks that were named, in a ring.
+_COUNT, _BEGUN, _FIRST = 0, 1, 2
 _RING = 256  # more than a daemon ever holds
 
 
@@ -30,10 +33,16 @@ class Page:
 
     Args:
         cells: Its memory.
+
+    Attributes:
+        begun: Where the daemon writes when it began what it runs, by ``time.perf_counter_ns``,
+            which is one clock for all processes of a machine. Written without a call: it is done
+            for each task.
     """
 
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
+        self.begun = cells[_BEGUN:_FIRST]
         self._count = 0  # when the daemon last looked
         self._stopped: frozenset[int] = frozenset()
 
@@ -60,6 +69,7 @@ class Page:
 
     def close(self) -> None:
         """Let go of its memory."""
+        self.begun.release()
         self._cells.release()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mirai_executor._core import DaemonId
-from mirai_executor._local import another, describe_exit, last_words
+from mirai_executor._local import another, describe_exit, last_words, memory_hint
 from mirai_executor.errors import DaemonLostError, LaunchError
 
 from ._daemon import Daemon
@@ -100,4 +100,4 @@ def _is_too_old(stderr: str) -> str:
 def _describe_end(daemon: Daemon) -> str:
     if daemon.exitcode is None:
         return "lost its connection" if daemon.is_elsewhere else "ended"
-    return describe_exit(daemon.exitcode)
+    return describe_exit(daemon.exitcode) + memory_hint(daemon.has_run_out_of_memory)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         describe_exit,
         lacks_room,
         last_words,
+        memory_hint,
         misfit,
         other_package,
     )
@@ -38,6 +39,7 @@ else:
                 "describe_exit",
                 "lacks_room",
                 "last_words",
+                "memory_hint",
                 "misfit",
                 "other_package",
             ),
@@ -67,6 +69,7 @@ __all__ = [
     "has_pidfds",
     "lacks_room",
     "last_words",
+    "memory_hint",
     "misfit",
     "other_package",
     "watch",

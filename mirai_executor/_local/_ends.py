@@ -15,6 +15,7 @@ __all__ = [
     "describe_exit",
     "lacks_room",
     "last_words",
+    "memory_hint",
     "misfit",
     "other_package",
 ]
@@ -32,6 +33,16 @@ def describe_exit(code: int | None) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
+
+
+def memory_hint(has_run_out: bool) -> str:
+    """Say what has probably ended a process, if it has run out of memory; for a message."""
+    if not has_run_out:
+        return ""
+    return (
+        " (by the kernel, it seems: its control group has run out of memory meanwhile, so run "
+        "fewer tasks at once, or smaller ones, or raise the limit)"
+    )
 
 
 def last_words(stderr: str) -> str:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from mirai_executor._core import TaskId
 from mirai_executor._nameless import create_pipe
 from mirai_executor._page import STOP_SIGNAL
+from mirai_executor._place import oom_kills
 from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link, Pipes
 
@@ -96,6 +97,7 @@ class DaemonProcess:
     ) -> None:
         self._is_reaped = False
         self.process: Process = spawner.start(fds, stderr)
+        self._oom_kills = oom_kills()  # while it comes into being
         ours.callback(spawner.settle, self.process)  # or others would wait for a server
         ours.callback(self.reap)
         self.end_fd = watch(self.process)
@@ -116,6 +118,11 @@ class DaemonProcess:
     def exitcode(self) -> int | None:
         """How it has ended, as ``subprocess`` says it; None while it lives."""
         return self.process.returncode
+
+    @property
+    def has_run_out_of_memory(self) -> bool:
+        """Whether it seems that the kernel has ended it, since its control group lacked memory."""
+        return self.exitcode == -signal.SIGKILL and oom_kills() > self._oom_kills
 
     def has_ended(self) -> bool:
         """Tell whether it has ended; its number stays its own."""
@@ -161,7 +168,8 @@ class DaemonProcess:
         self._is_reaped = True
 
     def close(self) -> str:
-        """Let go of everything, and return the last lines of its standard error."""
+        """Let go of everything, and return the last lines that its last task led to on stderr."""
+        begun = self.page.begun[0]
         self.link.close()
         self._pages.release(self.page)
         self._tickets.close()
@@ -169,7 +177,7 @@ class DaemonProcess:
             self.exchange.close()
         if self.end_fd >= 0:
             os.close(self.end_fd)
-        return self._relay.finish(self._stderr)
+        return self._relay.finish(self._stderr, begun)
 
     def forget(self) -> None:
         """In a forked child: let go of what would keep the daemon from noticing its host's end."""

@@ -14,7 +14,15 @@ from enum import Enum, auto
 
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
-from mirai_executor._local import LAST_FRAMES, DaemonProcess, DeathWatch, Relay, Spawner, Stops
+from mirai_executor._local import (
+    LAST_FRAMES,
+    DaemonProcess,
+    DeathWatch,
+    Relay,
+    Spawner,
+    Stops,
+    memory_hint,
+)
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._waiting import LONGEST
 from mirai_executor.launchers import LocalLauncher
@@ -266,7 +274,7 @@ class Session:
         self._daemon.reap()
         code = self._daemon.exitcode
         assert code is not None  # noqa: S101 - for the type checker: it is a child of this process
-        stderr = self._daemon.close()
+        stderr = self._daemon.close() + memory_hint(self._daemon.has_run_out_of_memory)
         self._is_closed = True
         self._output.pass_on()
         self._say(_wire.Ended(code, self._received, unbegun, stderr))

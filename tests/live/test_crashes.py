@@ -21,6 +21,7 @@ from live import mischief
 from live.mischief import SOON, AtPickle, AtUnpickle, Bell, Tally, running
 from live.storms import kill_at_random
 from mirai_executor import DaemonLostError, MiraiExecutor, PayloadError
+from mirai_executor._local import _process
 
 
 @pytest.fixture
@@ -134,6 +135,44 @@ def test_the_last_words_of_a_daemon_are_in_the_error_and_no_more_than_4_kb_of_th
         assert error.stderr.endswith("line 998\nline 999\n")
         assert len(error.stderr) <= 4096
         assert error.stderr in str(error) or error.stderr.rstrip() in str(error)
+
+
+def say_so(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
+def say_so_and_die(words: str) -> None:
+    say_so(words)
+    os._exit(1)
+
+
+@pytest.mark.local_link("what a keeper relays comes to the standard error of another process")
+def test_the_last_words_are_those_of_the_task_that_was_running(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with running() as executor:
+        executor.submit(say_so, "all is well").result(SOON)
+        heard = ""
+        while "all is well" not in heard:  # it has come here by then
+            heard += capfd.readouterr().err
+        error = executor.submit(say_so_and_die, "alas").exception(SOON)
+        assert isinstance(error, DaemonLostError)
+        assert error.stderr == "alas\n"
+
+
+@pytest.mark.local_link("elsewhere, it is the keeper that looks")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_daemon_that_the_kernel_has_ended_for_lack_of_memory_is_told(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills = 5
+    monkeypatch.setattr(_process, "oom_kills", lambda: kills)
+    with running(cleanup=False) as executor:
+        assert "memory" not in str(executor.submit(mischief.die_by, number).exception(SOON))
+        executor.wait_ready(SOON)
+        kills += 1
+        error = executor.submit(mischief.die_by, number).exception(SOON)
+        assert ("has run out of memory" in str(error)) == (number == signal.SIGKILL)
 
 
 SURVIVED = {
