@@ -56,6 +56,7 @@ class DaemonProcess:
         is_dead: It has ended; what it had sent may still come.
         link_is_closed: Nothing more will come.
         has_greeted: Before that, it can have sent nothing that counts.
+        dismissed: It was told to leave.
         command: What has started it.
         end_fd: A descriptor that is readable once it has ended; -1 where nothing can tell.
 
@@ -67,7 +68,8 @@ class DaemonProcess:
     def __init__(
         self, spawner: Spawner, relay: Relay, open_exchange: OpenExchange | None = None
     ) -> None:
-        self.is_dead = self.link_is_closed = self.has_greeted = False
+        self.is_dead = self.link_is_closed = self.has_greeted = self.dismissed = False
+        self._ends_badly = False
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fds = _open_link(ours, theirs)
             lifeline_fd = spawner.lifeline.tie()
@@ -138,11 +140,13 @@ class DaemonProcess:
 
     def interrupt(self, task: TaskId) -> None:
         """Ask the daemon to stop this task, and no other."""
+        self._ends_badly = True
         self.page.stop(task)
         self.insist()
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """End the daemon, and all that its tasks have started."""
+        self._ends_badly = True
         self._signal(end_group, signum)
 
     def _signal(self, send: Callable[[int, int], None], signum: int) -> None:
@@ -162,8 +166,13 @@ class DaemonProcess:
         self.end_fd = os.pidfd_open(self.pid)  # without them, nothing is forked
 
     def reap(self) -> None:
-        """Collect the exit status of a daemon that has ended; its children end with it."""
-        self.kill()
+        """Collect the exit status of a daemon that has ended.
+
+        What its tasks have left running ends with it, unless it was dismissed and none of them
+        had been stopped: a worker of ProcessPoolExecutor leaves that alone, too.
+        """
+        if self._ends_badly or not self.dismissed:
+            self.kill()
         self.process.wait()
         self._is_reaped = True
 

@@ -172,7 +172,7 @@ class Session:
             self._pass_tasks(data)
         elif not _wire.is_for_keeper(data):
             if _wire.is_leave(data):
-                self._is_leaving = True
+                self._is_leaving = self._daemon.dismissed = True
                 self._host_closes = _wire.decode(data) == _wire.Leave(closing=True)
             self._send(self._daemon.link, data)
         else:

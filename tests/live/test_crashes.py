@@ -4,7 +4,9 @@ import contextlib
 import functools
 import os
 import random
+import select
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -341,6 +343,57 @@ def test_the_exit_status_of_a_child_that_leaves_a_task_by_sys_exit_is_its_own() 
 
     with running() as executor:
         assert executor.submit(fork_and_wait).result(SOON) == 3
+
+
+# What tasks leave running
+
+
+def start_a_child() -> int:
+    """Return the process id of a child that nobody waits for."""
+    program = "import signal; signal.pause()"
+    null = subprocess.DEVNULL
+    return subprocess.Popen([sys.executable, "-c", program], stdout=null, stderr=null).pid
+
+
+@contextlib.contextmanager
+def a_child_that_is_left(executor: MiraiExecutor) -> Iterator[int]:
+    """Have a task start a child; give a descriptor of it."""
+    child = os.pidfd_open(executor.submit(start_a_child).result(SOON))
+    yield child
+    os.close(child)
+
+
+def refuse_to_stop() -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            threading.Event().wait()
+
+
+ENDS: dict[str, Callable[[MiraiExecutor], object]] = {
+    "crashes": lambda executor: executor.submit(mischief.crash).exception(SOON),
+    "is killed": lambda executor: os.kill(executor.status().rows[0].pid, signal.SIGKILL),
+    "times out": lambda executor: (
+        executor.with_options(run_timeout=0.1).submit(refuse_to_stop).exception(SOON)
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_what_tasks_have_started_ends_with_a_daemon_that(
+    end: Callable[[MiraiExecutor], object],
+) -> None:
+    with running() as executor, a_child_that_is_left(executor) as child:
+        end(executor)
+        mischief.wait_for_end(child)
+
+
+def test_what_tasks_have_started_lives_on_after_a_shutdown() -> None:
+    with running() as executor, a_child_that_is_left(executor) as child:
+        executor.shutdown()
+        assert not select.select([child], [], [], 0)[0]
+        signal.pidfd_send_signal(child, signal.SIGKILL)
+        mischief.wait_for_end(child)
 
 
 # Other ways to break a daemon
