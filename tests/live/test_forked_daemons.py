@@ -152,7 +152,8 @@ def test_a_daemon_has_nothing_of_the_servers_or_of_another_daemons() -> None:
         common = {str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in ours}
         held = [descriptors(pid) for pid in pids(executor)]
         # The lifeline is one for all, too; no daemon has the end that the host holds.
-        (lifeline,) = {name for name in held[0] & held[1] & held[2] if name.startswith("pipe")}
+        pipes = {name for name in held[0] & held[1] & held[2] if name.startswith("pipe")}
+        (lifeline,) = pipes - common
         common.add(lifeline)
         assert _writers(lifeline, pids(executor)) == 0
         held.append(descriptors(server_of(executor).pid))
@@ -172,6 +173,13 @@ def _writers(pipe: str, pids: list[int]) -> int:
     flags = [int(end.read_text().split("flags:")[1].split()[0], 8) for end in ends]
     assert len(flags) == len(pids)
     return sum(flag & os.O_ACCMODE != os.O_RDONLY for flag in flags)
+
+
+def test_daemons_and_their_server_have_titles() -> None:
+    with running(2) as executor:
+        shown = {psutil.Process(pid).name() for pid in pids(executor)}
+        assert shown == {"mirai-1", "mirai-2"}
+        assert server_of(executor).name() == "mirai-server"
 
 
 # As fresh as a fresh interpreter
