@@ -9,7 +9,14 @@ import os
 from collections.abc import Callable
 from functools import cache
 
-__all__ = ["ALLOW_SEALING", "create", "create_in_memory", "create_pipe"]
+__all__ = [
+    "ALLOW_SEALING",
+    "create",
+    "create_in_memory",
+    "create_pipe",
+    "is_none_free",
+    "reopen",
+]
 
 ALLOW_SEALING = 2  # MFD_ALLOW_SEALING, and MFD_CLOEXEC: Linux; not every Python has their names
 _CLOEXEC = 1
@@ -42,7 +49,7 @@ def create(name: str, data: bytes = b"") -> int:
         try:
             return _filled(create_there(name), data)
         except OSError as error:
-            if error.errno in _NONE_FREE:
+            if is_none_free(error):
                 raise
             reasons.append(str(error))
     raise OSError(
@@ -61,9 +68,9 @@ def create_pipe() -> tuple[int, int, int]:
     reads, writes = os.pipe()
     try:
         try:
-            both = os.open(f"/proc/self/fd/{writes}", os.O_RDWR | os.O_CLOEXEC)
+            both = reopen(writes, os.O_RDWR)
         except OSError as error:
-            if error.errno in _NONE_FREE:
+            if is_none_free(error):
                 raise
             return reads, writes, os.dup(reads)
         os.close(writes)
@@ -72,6 +79,24 @@ def create_pipe() -> tuple[int, int, int]:
         os.close(writes)
         raise
     return reads, both, both
+
+
+def reopen(fd: int, flags: int) -> int:
+    """Open once more what a descriptor leads to; the new one stands where it likes.
+
+    Args:
+        fd: Leads to a pipe, or to a file with or without a name.
+        flags: Of ``open(2)``: a pipe may be opened at its other end.
+
+    Raises:
+        OSError: No descriptor is free, or this system has no such way.
+    """
+    return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
+
+
+def is_none_free(error: OSError) -> bool:
+    """Tell whether something could not be opened because no descriptor is free."""
+    return error.errno in _NONE_FREE
 
 
 def _create_in_shared_memory(_name: str) -> int:

@@ -1,8 +1,12 @@
 """A page of memory that a host and one local daemon share, for what cannot wait for a frame.
 
 The host writes which tasks have to stop, before it sends the signal: the daemon's handler looks
-for the task that it runs, so that a late signal stops no other. The cells are aligned 8-byte
-words with one writer, so no lock is needed.
+for the task that it runs, so that a late signal stops no other. The daemon writes when it began
+what it runs: should it die of that, its last words are those since then. The cells are aligned
+8-byte words with one writer, so no lock is needed.
+
+A host has the pages of several daemons in one sheet, since each mapping costs it a descriptor. A
+daemon maps its own page only: the descriptor that it inherits stands at where that begins.
 """
 
 import mmap
@@ -16,8 +20,11 @@ from mirai_executor._typing import Self
 # or, on systems without those, one that little else uses.
 STOP_SIGNAL: int = signal.SIGRTMIN + 7 if sys.platform == "linux" else signal.SIGUSR2
 
-_SIZE = 4096
-_COUNT, _FIRST = 0, 1  # cells: how many tasks were ever named, and the last of them, in a ring
+_SIZE = max(4096, mmap.ALLOCATIONGRANULARITY)
+_SHEET = 16  # pages
+# Cells: how many tasks were ever named, when the daemon began the last thing that it has run, and
+# the last tasks that were named, in a ring.
+_COUNT, _BEGUN, _FIRST = 0, 1, 2
 _RING = 256  # more than a daemon ever holds
 
 
@@ -25,27 +32,26 @@ class Page:
     """The shared page; task ids are positive, 0 stands for none.
 
     Args:
-        fd: A descriptor of the page; it is closed once the page is mapped.
+        cells: Its memory.
+
+    Attributes:
+        begun: Where the daemon writes when it began what it runs, by ``time.perf_counter_ns``,
+            which is one clock for all processes of a machine. Written without a call: it is done
+            for each task.
     """
 
-    def __init__(self, fd: int) -> None:
-        self._map = mmap.mmap(fd, _SIZE)
-        os.close(fd)
-        self._cells = memoryview(self._map).cast("Q")
+    def __init__(self, cells: memoryview) -> None:
+        self._cells = cells
+        self.begun = cells[_BEGUN:_FIRST]
         self._count = 0  # when the daemon last looked
         self._stopped: frozenset[int] = frozenset()
 
     @classmethod
-    def create(cls) -> tuple[Self, int]:
-        """Return a new page, and a descriptor to hand to the daemon (the caller closes it)."""
-        from mirai_executor._nameless import create  # daemons do without it
-
-        fd = create("mirai-page", bytes(_SIZE))
-        try:
-            return cls(os.dup(fd)), fd
-        except BaseException:
-            os.close(fd)
-            raise
+    def inherited(cls, fd: int) -> Self:
+        """Return the page that a host has given, by a descriptor which is closed; for a daemon."""
+        memory = mmap.mmap(fd, _SIZE, offset=os.lseek(fd, 0, os.SEEK_CUR))
+        os.close(fd)
+        return cls(memoryview(memory).cast("Q"))
 
     def stop(self, task: int) -> None:
         """Name a task that has to stop; for the host."""
@@ -62,6 +68,87 @@ class Page:
         return task in self._stopped
 
     def close(self) -> None:
-        """Unmap the page."""
+        """Let go of its memory."""
+        self.begun.release()
         self._cells.release()
+
+
+class Pages:
+    """The pages of one host's daemons. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._sheets: list[_Sheet] = []
+
+    def create(self) -> tuple[Page, int]:
+        """Return a page that names no task, and a descriptor to hand to its daemon.
+
+        The caller closes the descriptor, and gives the page back by :meth:`release`.
+
+        Raises:
+            OSError: No descriptor is free, or there is no place for a sheet.
+        """
+        sheet = next((sheet for sheet in self._sheets if sheet.free), None)
+        if sheet is None:
+            sheet = _Sheet()
+            self._sheets.append(sheet)
+        return sheet.take()
+
+    def release(self, page: Page) -> None:
+        """Take back the page of a daemon that has ended."""
+        for sheet in self._sheets:
+            sheet.put_back(page)
+
+    def close(self) -> None:
+        """Unmap all of them."""
+        for sheet in self._sheets:
+            sheet.close()
+        self._sheets.clear()
+
+
+class _Sheet:
+    """Pages that a host maps as one."""
+
+    def __init__(self) -> None:
+        from mirai_executor._nameless import create  # daemons do without it
+
+        self._fd = create("mirai-pages", bytes(_SHEET * _SIZE))
+        try:
+            self._map = mmap.mmap(self._fd, _SHEET * _SIZE)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._memory = memoryview(self._map)
+        self.free = list(range(_SHEET))
+        self._taken: dict[Page, int] = {}
+
+    def take(self) -> tuple[Page, int]:
+        from mirai_executor._nameless import is_none_free, reopen
+
+        number, *others = self.free
+        try:
+            fd = reopen(self._fd, os.O_RDWR)
+        except OSError as error:
+            if is_none_free(error):
+                raise
+            fd = os.dup(self._fd)
+            others = []  # both stand at the same place: there is no other page to be had
+        self.free = others
+        at = number * _SIZE
+        os.lseek(fd, at, os.SEEK_SET)
+        memory = self._memory[at : at + _SIZE]
+        memory[:] = bytes(_SIZE)  # it may have been another's
+        page = Page(memory.cast("Q"))
+        self._taken[page] = number
+        return page, fd
+
+    def put_back(self, page: Page) -> None:
+        if (number := self._taken.pop(page, None)) is not None:
+            page.close()
+            self.free.append(number)
+
+    def close(self) -> None:
+        for page in self._taken:
+            page.close()
+        self._memory.release()
         self._map.close()
+        os.close(self._fd)

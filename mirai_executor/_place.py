@@ -1,8 +1,18 @@
 """Knows where this process runs: on a daemon or not, on how many processors, in which limits."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
+
+_OF_THE_SYSTEM = {
+    errno.ENFILE: " (no process may open any more, see /proc/sys/fs/file-max)",
+    errno.EAGAIN: " (this user, or the control group, may have no more processes and threads, see "
+    "ulimit -u and pids.max)",
+    errno.ENOMEM: " (there is not enough memory for one more process)",
+}
+
+_GROUPS, _OWN_GROUPS = "/sys/fs/cgroup", "/proc/self/cgroup"
 
 _on_daemon = False
 # To be called when a task on this daemon is interrupted, in the handler of a signal.
@@ -30,6 +40,20 @@ def enter_daemon() -> None:
     _on_daemon = True
 
 
+def show_as(title: str) -> None:
+    """Have ``ps -o comm``, ``top`` and debuggers show this process by a title, where that is easy.
+
+    Args:
+        title: At most 15 characters, which is all that Linux keeps.
+    """
+    with contextlib.suppress(OSError):  # not Linux, or not mounted here
+        file = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(file, title.encode())
+        finally:
+            os.close(file)
+
+
 def usable_cpus() -> int:
     """Return how many processors this process may use, at least 1.
 
@@ -49,13 +73,31 @@ def fair_share(workers: int) -> int | None:
 
 
 def limit_behind(error: OSError) -> str:
-    """Name the limit of this process that an error came from, for the end of a message."""
+    """Name the limit of this process or system that an error came from, to end a message."""
     if error.errno != errno.EMFILE:
-        return ""
+        return _OF_THE_SYSTEM.get(error.errno or 0, "")
     import resource  # Windows has none, and gets a better message than this
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return f" (this process may open {limit}, see ulimit -n; the host needs about 8 per daemon)"
+    return f" (this process may open {limit}, see ulimit -n; the host needs about 6 per daemon)"
+
+
+def oom_kills(root: str = _GROUPS, own: str = _OWN_GROUPS) -> int:
+    """Return how many processes of this control group the kernel has ended for lack of memory.
+
+    Version 2 counts them in memory.events, version 1 in memory.oom_control (the kernel's
+    documentation, admin-guide/cgroup-v2 and, since 4.13, cgroup-v1/memory). 0 where nobody counts.
+
+    Args:
+        root: Where the groups are mounted.
+        own: Says which of them this process is in.
+    """
+    for place, version_2 in _groups("memory", root, own):
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            text = _read(f"{place}/memory.{'events' if version_2 else 'oom_control'}")
+            fields = (line.split() for line in text.splitlines())
+            return next(int(count) for name, count in fields if name == "oom_kill")
+    return 0
 
 
 def _affinity() -> int:
@@ -65,11 +107,21 @@ def _affinity() -> int:
         return os.cpu_count() or 1
 
 
-def _quotas(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> Iterator[int]:
+def _quotas(root: str = _GROUPS, own: str = _OWN_GROUPS) -> Iterator[int]:
     """Yield the CPU limits of this process's control group and of those around it.
 
     Version 2 keeps "quota period" in cpu.max, version 1 two files of the cpu controller (the
     kernel's documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
+    """
+    for place, version_2 in _groups("cpu", root, own):
+        if quota := _quota(place, version_2=version_2):
+            yield quota
+
+
+def _groups(controller: str, root: str, own: str) -> Iterator[tuple[str, bool]]:
+    """Yield the folder of this process's control group, and of those around it.
+
+    With each comes whether it is of version 2.
     """
     try:
         lines = _read(own).splitlines()
@@ -77,14 +129,12 @@ def _quotas(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> Ite
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        base = f"{root}/cpu" if controllers else root
+        base = f"{root}/{controller}" if controllers else root
         parts = path.strip("/").split("/") if path.strip("/") else []
         for depth in range(len(parts), -1, -1):
-            place = "/".join([base, *parts[:depth]])
-            if quota := _quota(place, version_2=not controllers):
-                yield quota
+            yield "/".join([base, *parts[:depth]]), not controllers
 
 
 def _quota(place: str, *, version_2: bool) -> int | None:

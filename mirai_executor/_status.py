@@ -47,6 +47,8 @@ class Status:
         completed: How many tasks have ended, in whatever way.
         rows: The daemons, in the order in which they were started.
         refused: How many connections were turned away because they did not authenticate.
+        shortage: Why there are fewer daemons than there is work for, where a limit of the system
+            leaves no room for another one; else empty. More are started once there is room.
 
     Example:
         >>> with MiraiExecutor(1) as executor:
@@ -64,6 +66,7 @@ class Status:
     completed: int
     rows: tuple[DaemonStatus, ...]
     refused: int = 0
+    shortage: str = ""
 
     @property
     def url(self) -> str | None:
@@ -89,6 +92,7 @@ class Status:
             completed=view.completed,
             rows=tuple(DaemonStatus(d.pid, d.host, d.state, d.tasks) for d in view.daemons),
             refused=view.refused,
+            shortage=view.shortage,
         )
 
 

@@ -28,6 +28,7 @@ class AlarmKind(IntEnum):
     SHARE_RUN = 8  # it ran too long
     SHARE_GRACE = 9  # it did not stop
     VAIN = 10  # nobody has come to do what waits
+    ROOM = 11  # the system may have room for another daemon by now
 
 
 class Alarm(NamedTuple):
@@ -93,6 +94,9 @@ class Alarms:
             return task is not None and task.daemon == alarm.daemon
         if alarm.kind is AlarmKind.VAIN:
             return alarm.period == self._fleet.last_id and not self._fleet.broken
+        if alarm.kind is AlarmKind.ROOM:
+            shortage = self._fleet.shortage
+            return shortage is not None and alarm.when == shortage.until
         daemon = self._fleet.daemons.get(alarm.daemon)
         return daemon is not None and _concerns(alarm, daemon)
 

@@ -14,6 +14,8 @@ from mirai_executor._record import Mutable, made_by
 
 from .messages import BroadcastId, DaemonId, DaemonState, DaemonView, Policy, TaskId
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until the system is asked for room again
+
 # What a daemon may become, and why. From every state, it may be gone the next moment.
 TRANSITIONS: dict[DaemonState, tuple[DaemonState, ...]] = {
     DaemonState.STARTING: (
@@ -105,6 +107,15 @@ class Broadcast(Mutable):
     is_done: bool = False  # at one daemon at least
 
 
+class Shortage(Mutable):
+    """The system had no room for another daemon."""
+
+    until: float  # no other one is started before, while there are any
+    pause: float  # seconds that led there
+    last_id: DaemonId  # those up to this one were started before it was known
+    is_told: bool = False
+
+
 class Fleet:
     """All daemons of one dispatcher. It decides nothing about tasks."""
 
@@ -122,6 +133,7 @@ class Fleet:
         self.ever_ready = 0
         self.broken = False
         self.wanted = 0  # so many are to be had, whether there is work for them or not
+        self.shortage: Shortage | None = None
         self._failed_starts: deque[float] = deque(maxlen=policy.failed_starts)
         self.counts = dict.fromkeys(DaemonState, 0)
         self.last_id = 0  # of the daemon that was added last
@@ -148,8 +160,13 @@ class Fleet:
 
     # Coming
 
-    def want(self, count: int) -> None:
-        """Have ``count`` daemons ready at once, even without work for them."""
+    def want(self, count: int, now: float) -> None:
+        """Have ``count`` daemons ready at once, even without work for them.
+
+        If the system had no room for them, it is tried again, and not only later.
+        """
+        if self.shortage is not None:
+            self.shortage.until = min(now, self.shortage.until)
         self.wanted = max(self.wanted, min(count, self.max_daemons))
         self._wish_comes_true()
 
@@ -189,6 +206,8 @@ class Fleet:
         if idle_timeout is not None and _is_lower(idle_timeout, daemon.idle_timeout):
             daemon.idle_timeout = idle_timeout
         self.ever_ready += 1
+        if self.shortage is not None and daemon.id > self.shortage.last_id:
+            self.shortage = None
         self._move(daemon, DaemonState.READY)
         self._wish_comes_true()
 
@@ -261,6 +280,42 @@ class Fleet:
     def _wish_comes_true(self) -> None:
         if self.ready_count >= self.wanted:
             self.wanted = 0
+
+    # Room
+
+    def may_launch(self, now: float) -> bool:
+        """Tell whether the system may have room for one more, as far as is known.
+
+        After a shortage a single one is tried. Without any daemon there is nobody to wait for.
+        """
+        if self.shortage is None or not self.daemons:
+            return True
+        return self.has_no_room and self.shortage.until <= now
+
+    @property
+    def has_no_room(self) -> bool:
+        """Whether the system had no room the last time, and none is on its way since."""
+        shortage = self.shortage
+        return shortage is not None and not any(
+            daemon.id > shortage.last_id and daemon.state is DaemonState.STARTING
+            for daemon in self.daemons.values()
+        )
+
+    def note_shortage(self, id_: DaemonId, now: float) -> float | None:
+        """Note that there was no room for a daemon.
+
+        Returns:
+            When to try again; None if it was started together with another one that had no room.
+        """
+        last, known = DaemonId(self.last_id), self.shortage
+        if known is None:
+            known = self.shortage = Shortage(now + _FIRST_PAUSE, _FIRST_PAUSE, last)
+        elif id_ <= known.last_id:
+            return None
+        else:
+            known.pause = min(2 * known.pause, _LONGEST_PAUSE)
+            known.until, known.last_id = now + known.pause, last
+        return known.until
 
     # Giving up
 

@@ -81,7 +81,7 @@ def _check_nothing_waits_in_vain(
     assert not (waiting and fleet.broken), "a task waits for a daemon that cannot come"
     if cancelling:
         assert len(waiting) <= fleet.usable_count, "a task waits for what will not begin"
-    elif policy.launches and len(fleet.daemons) < fleet.max_daemons:
+    elif policy.launches and len(fleet.daemons) < fleet.max_daemons and fleet.shortage is None:
         assert len(tasks.queue) <= fleet.counts[DaemonState.STARTING], "no daemon was launched"
 
 

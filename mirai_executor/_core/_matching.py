@@ -114,7 +114,7 @@ class Matching:
         if not self._policy.launches or self._fleet.broken or self._ending.cancelling:
             return
         least = self._fleet.max_daemons if self._policy.direct and self._tasks.open else 0
-        while self._fleet.lacks_one(len(self._tasks.queue), least):
+        while self._fleet.lacks_one(len(self._tasks.queue), least) and self._fleet.may_launch(now):
             yield LaunchDaemon(self.expect_daemon(now, launched=True))
 
     def expect_daemon(self, now: float, *, launched: bool) -> DaemonId:

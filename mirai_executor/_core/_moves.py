@@ -24,6 +24,7 @@ from .messages import (
     KillDaemon,
     Policy,
     RecallTasks,
+    ReportShortage,
     ResolveTasks,
     SendBroadcast,
     SendTasks,
@@ -202,8 +203,9 @@ class Moves:
                 in_all = alarm.kind is AlarmKind.SHARE
                 failure = Failure.TIMED_OUT if in_all else Failure.RUN_TIMED_OUT
                 return self.stop_broadcast(daemon, share, failure, now)
-            case AlarmKind.VAIN:
-                return self.give_up()
+            case AlarmKind.VAIN | AlarmKind.ROOM:
+                # Where there may be room, what is missing is started, as after whatever happens.
+                return self.give_up() if alarm.kind is AlarmKind.VAIN else []
             case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE | AlarmKind.SHARE_GRACE:
                 daemon = self._fleet.daemons[alarm.daemon]
                 return self.kill(daemon, overdue=alarm.kind is AlarmKind.START)
@@ -252,6 +254,41 @@ class Moves:
             back.append(id_)
         self._tasks.requeue(back)
         return commands
+
+    def lose(self, event: DaemonLost, daemon: Daemon, *, cancelling: bool) -> list[Command]:
+        """Let go of a daemon that is gone, and of what it had to do."""
+        commands: list[Command] = [FailBroadcast(daemon.id, b) for b in daemon.due]
+        commands += self.forget_broadcasts(daemon.due)
+        return [*commands, *self.take_back(event, daemon, cancelling=cancelling)]
+
+    def run_short(self, event: DaemonLost, now: float, *, cancelling: bool) -> list[Command]:
+        """The system had no room for a daemon: go on with the others, and try again later."""
+        if (daemon := self._fleet.remove(event.daemon)) is None:
+            return []
+        commands = self.lose(event, daemon, cancelling=cancelling)
+        if (until := self._fleet.note_shortage(daemon.id, now)) is None:
+            return commands
+        self._alarms.set(until, AlarmKind.ROOM)
+        return [*commands, *self.tell_of_shortage()]
+
+    def tell_of_shortage(self) -> list[Command]:
+        """Say once that there is no room, if there are daemons which go on."""
+        shortage = self._fleet.shortage
+        if shortage is None or shortage.is_told or not self._fleet.ready_count:
+            return []
+        shortage.is_told = True
+        return [ReportShortage()]
+
+    def do_without(self, daemon: Daemon, now: float) -> list[Command]:
+        """Let a daemon go that cannot work: one of another machine, which may lack something."""
+        if daemon.is_usable:  # else it has been told to end already
+            self.let_leave(daemon, now)
+        if self._fleet.usable_count:
+            return []
+        if self._fleet.missing > 0:
+            self.await_anybody(now)
+            return []
+        return self.give_up()
 
     def await_anybody(self, now: float) -> None:
         """Give up unless another daemon comes in the time that a start may take."""

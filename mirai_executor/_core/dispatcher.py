@@ -45,12 +45,12 @@ from .messages import (
     EntranceClosed,
     Event,
     EverywhereRequested,
-    FailBroadcast,
     FailTask,
     Failure,
     InitializerFailed,
     KillRequested,
     LaunchFailed,
+    LaunchRefused,
     LeaveRequested,
     Policy,
     ResultsArrived,
@@ -121,11 +121,13 @@ class Dispatcher:
     def expire(self, now: float) -> list[Command]:
         """Return what has to be done because time has passed, in order."""
         commands: list[Command] = []
+        has_rung = False
         while (alarm := self._alarms.pop_due(now)) is not None:
             done = self._moves.ring(alarm, now)
             self._note(now, (alarm,), done)
             commands += done
-        if commands:
+            has_rung = True
+        if has_rung:
             settled = self._matching.settle(now)
             self._note(now, (), settled)
             commands += settled
@@ -162,6 +164,10 @@ class Dispatcher:
         """How many daemons are connected and may be given tasks."""
         return self._fleet.ready_count
 
+    def falls_short_of(self, count: int) -> bool:
+        """Tell whether the system has no room for so many daemons, as far as is known."""
+        return self._fleet.has_no_room and self._fleet.usable_count < count
+
     def targets_of(self, broadcast: BroadcastId) -> tuple[DaemonId, ...]:
         """Return the daemons, those still starting included, that have yet to answer it."""
         return tuple(id_ for id_, d in self._fleet.daemons.items() if broadcast in d.due)
@@ -180,6 +186,7 @@ class Dispatcher:
             completed=tasks.submitted - len(tasks.open),
             cumulative=self._fleet.ever_ready,
             daemons={id_: daemon.view() for id_, daemon in self._fleet.daemons.items()},
+            is_short=self._fleet.shortage is not None,
         )
 
     def adopt_daemon(self, now: float) -> DaemonId:
@@ -274,13 +281,13 @@ class Dispatcher:
 
     def _daemons_requested(self, event: DaemonsRequested, now: float) -> Iterable[Command]:
         if not self._ending.closing:
-            self._fleet.want(event.count)
+            self._fleet.want(event.count, now)
         return ()
 
     def _daemons_added(self, event: DaemonsAdded, now: float) -> Iterable[Command]:
         if not self._ending.closing:
             self._fleet.max_daemons += event.count
-            self._fleet.want(self._fleet.usable_count + event.count)
+            self._fleet.want(self._fleet.usable_count + event.count, now)
         if not (self._policy.launches or self._ending.entrance_is_closed):
             self._fleet.broken = False  # they are on their way
             self._fleet.missing += event.count
@@ -293,7 +300,7 @@ class Dispatcher:
         self._fleet.welcome(daemon, event.max_tasks, event.idle_timeout)
         if not self._policy.launches:
             self._fleet.broken = False  # it has come though those who were asked had failed
-        return self._moves.release(daemon, now)
+        return [*self._moves.tell_of_shortage(), *self._moves.release(daemon, now)]
 
     def _leave_requested(self, event: LeaveRequested, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
@@ -305,9 +312,7 @@ class Dispatcher:
         daemon = self._fleet.remove(event.daemon)
         if daemon is None:
             return ()
-        commands: list[Command] = [FailBroadcast(daemon.id, b) for b in daemon.due]
-        commands += self._moves.forget_broadcasts(daemon.due)
-        commands += self._moves.take_back(event, daemon, cancelling=self._ending.cancelling)
+        commands = self._moves.lose(event, daemon, cancelling=self._ending.cancelling)
         in_vain = daemon.failed_to_start and not event.started
         if in_vain and self._fleet.count_failed_start(now):
             # Where they come by themselves, nothing is started in vain, and others may work.
@@ -315,19 +320,17 @@ class Dispatcher:
         self._matching.await_no_longer_than_needed(now)
         return [*commands, *(self._moves.give_up() if self._fleet.broken else ())]
 
+    def _launch_refused(self, event: LaunchRefused, now: float) -> Iterable[Command]:
+        lost = DaemonLost(event.daemon)
+        if len(self._fleet.daemons) < 2:  # there are none that could go on
+            return self._daemon_lost(lost, now)
+        return self._moves.run_short(lost, now, cancelling=self._ending.cancelling)
+
     def _initializer_failed(self, event: InitializerFailed, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if self._policy.launches or daemon is None:  # the others are no different
             return self._moves.give_up()
-        # Where they come from several machines, this one may lack something.
-        if daemon.is_usable:  # else it has been told to end already
-            self._moves.let_leave(daemon, now)
-        if self._fleet.usable_count:
-            return ()
-        if self._fleet.missing > 0:
-            self._moves.await_anybody(now)
-            return ()
-        return self._moves.give_up()
+        return self._moves.do_without(daemon, now)
 
     def _launch_failed(self, event: LaunchFailed, now: float) -> Iterable[Command]:
         if self._fleet.daemons:
@@ -339,10 +342,8 @@ class Dispatcher:
         return ()
 
     def _surplus_found(self, event: SurplusFound, now: float) -> Iterable[Command]:
-        commands: list[Command] = []
-        for daemon in list(self._fleet.idle.values())[: event.count]:
-            commands += self._moves.dismiss(daemon, now)
-        return commands
+        surplus = list(self._fleet.idle.values())[: event.count]
+        return [command for it in surplus for command in self._moves.dismiss(it, now)]
 
     def _everywhere_requested(self, event: EverywhereRequested, now: float) -> Iterable[Command]:
         if self._ending.cancelling:
@@ -352,7 +353,7 @@ class Dispatcher:
         broadcast = Broadcast(event.sets, event.run_timeout)
         replaced = self._fleet.note_broadcast(event.broadcast, broadcast)
         if not self._ending.closing:
-            self._fleet.want(self._fleet.max_daemons)
+            self._fleet.want(self._fleet.max_daemons, now)
         idle = list(self._fleet.idle.values())
         commands = self._moves.forget_broadcasts(replaced)
         commands += [c for daemon in idle for c in self._moves.release(daemon, now)]
@@ -373,9 +374,7 @@ class Dispatcher:
 
     def _kill_requested(self, event: KillRequested, now: float) -> Iterable[Command]:
         commands = self._matching.stop(ShutdownRequested(cancel_queued=True), 0, now)
-        for daemon in self._fleet.daemons.values():
-            commands += self._moves.kill(daemon)
-        return commands
+        return commands + [c for it in self._fleet.daemons.values() for c in self._moves.kill(it)]
 
     # By type, as functools.singledispatchmethod would, at a fifth of its cost.
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, float], Iterable[Command]]]] = {
@@ -392,6 +391,7 @@ class Dispatcher:
         DaemonLost: _daemon_lost,
         InitializerFailed: _initializer_failed,
         LaunchFailed: _launch_failed,
+        LaunchRefused: _launch_refused,
         EntranceClosed: _entrance_closed,
         SurplusFound: _surplus_found,
         EverywhereRequested: _everywhere_requested,

@@ -105,6 +105,12 @@ class DaemonLost(Record):
     started: tuple[TaskId, ...] = ()
 
 
+class LaunchRefused(Record):
+    """The system has no room for the daemon: for its process, its memory or its descriptors."""
+
+    daemon: DaemonId
+
+
 class InitializerFailed(Record):
     """The daemon cannot be used, and has been let go."""
 
@@ -166,6 +172,7 @@ Event = (
     | DaemonReady
     | LeaveRequested
     | DaemonLost
+    | LaunchRefused
     | InitializerFailed
     | LaunchFailed
     | EntranceClosed
@@ -233,6 +240,10 @@ class InterruptBroadcast(Record):
     broadcast: BroadcastId
 
 
+class ReportShortage(Record):
+    """Say that there are fewer daemons than there should be, as the system has no room."""
+
+
 class ForgetBroadcast(Record):
     """No daemon will ever run it again."""
 
@@ -252,6 +263,7 @@ Command = (
     | FailBroadcast
     | ForgetBroadcast
     | InterruptBroadcast
+    | ReportShortage
 )
 
 # What a story has beside events and commands
@@ -291,6 +303,7 @@ class DispatcherView(Record):
     completed: int
     cumulative: int
     daemons: Mapping[DaemonId, DaemonView]
+    is_short: bool = False  # the system has no room for those that are missing
 
 
 class Policy(Record):

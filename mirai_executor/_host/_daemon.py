@@ -85,6 +85,11 @@ class Daemon(abc.ABC):
     def exitcode(self) -> int | None:
         """How it has ended, as ``subprocess`` says it; None if nobody knows."""
 
+    @property
+    def has_run_out_of_memory(self) -> bool:
+        """Whether it seems that the kernel has ended it; elsewhere, its keeper says so."""
+        return False
+
     def preparation(self) -> Preparation:
         """Return what it has to know of this process before it can read a call."""
         return Preparation.of_this_process(self.slot)

@@ -44,6 +44,7 @@ from mirai_executor._core import (
     LaunchDaemon,
     Policy,
     RecallTasks,
+    ReportShortage,
     ResolveTasks,
     SendBroadcast,
     SendTasks,
@@ -72,8 +73,6 @@ _BATCH = 256  # items of the inbox between two looks at the links
 _NO_OUTCOMES: Mapping[TaskId, _wire.WireOutcome] = {}
 
 F = TypeVar("F", bound=OpenFuture)
-
-
 Item = Event | OpenTask | Callable[[], None]
 
 
@@ -253,6 +252,8 @@ class Loop:
                     self._tasks.resolve(command, outcomes)
                 case FailTask():
                     self._tasks.fail(command)
+                case ReportShortage():
+                    self._fleet.losses.report_shortage(self.ready_count)
                 case SendBroadcast() | FailBroadcast() | InterruptBroadcast() | ForgetBroadcast():
                     self._its_broadcasts().carry_out(command)
                 case _:
@@ -322,7 +323,7 @@ class Loop:
     def view(self) -> HostView:
         """Return a frozen picture."""
         refused = 0 if self._elsewhere is None else self._elsewhere.refused
-        return picture(self._dispatcher, self._fleet.rows(), refused)
+        return picture(self._dispatcher, self._fleet.rows(), refused, self._fleet.losses.shortage)
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""

@@ -1,15 +1,18 @@
 """Knows how daemons were lost and why none can be started, and turns that into errors."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mirai_executor._core import DaemonId
-from mirai_executor._local import another, describe_exit, last_words
+from mirai_executor._local import another, describe_exit, last_words, memory_hint
 from mirai_executor.errors import DaemonLostError, LaunchError
 
 from ._daemon import Daemon
 
 __all__ = ["Losses"]
+
+_LOG = logging.getLogger("mirai_executor")
 
 
 class Losses:
@@ -17,10 +20,12 @@ class Losses:
 
     Attributes:
         why_none: Why no daemon can be started, as far as that is known.
+        shortage: Why there were fewer than there should be, the last time.
     """
 
     def __init__(self) -> None:
         self.why_none: LaunchError | None = None
+        self.shortage = ""
         self._is_misfit = False
         self._now: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
 
@@ -55,6 +60,16 @@ class Losses:
         self.why_none = LaunchError(why, command=daemon.command)
         self._is_misfit = True
 
+    def report_shortage(self, running: int) -> None:
+        """Say that there are fewer daemons than there should be, and why."""
+        self.shortage = str(self.why_none)
+        _LOG.warning(
+            "this executor goes on with %d daemons: the system has no room for another one now, "
+            "which is tried again from time to time; %s",
+            running,
+            self.shortage,
+        )
+
     def launch_error(self) -> LaunchError:
         """Return a fresh error that says why no daemon can be started."""
         return another(self.why_none or LaunchError())
@@ -85,4 +100,4 @@ def _is_too_old(stderr: str) -> str:
 def _describe_end(daemon: Daemon) -> str:
     if daemon.exitcode is None:
         return "lost its connection" if daemon.is_elsewhere else "ended"
-    return describe_exit(daemon.exitcode)
+    return describe_exit(daemon.exitcode) + memory_hint(daemon.has_run_out_of_memory)

@@ -35,10 +35,14 @@ class HostView(Record):
     cumulative: int
     daemons: tuple[DaemonRow, ...]
     refused: int = 0
+    shortage: str = ""
 
 
 def picture(
-    dispatcher: Dispatcher, daemons: Iterable[tuple[DaemonId, int, str]], refused: int
+    dispatcher: Dispatcher,
+    daemons: Iterable[tuple[DaemonId, int, str]],
+    refused: int,
+    shortage: str,
 ) -> HostView:
     """Return what there is to see at this moment.
 
@@ -46,6 +50,7 @@ def picture(
         dispatcher: Knows the tasks, and what daemons do.
         daemons: The process id of each, and its machine.
         refused: How many connections were refused.
+        shortage: Why there are fewer daemons than there should be, if there are.
     """
     view = dispatcher.view()
     rows = []
@@ -62,6 +67,7 @@ def picture(
         cumulative=view.cumulative,
         daemons=tuple(rows),
         refused=refused,
+        shortage=shortage if view.is_short else "",
     )
 
 
@@ -86,7 +92,7 @@ class ReadyQuestions:
         ready = self._dispatcher.ready_count
         for entry in list(self.questions):
             count, answer = entry
-            if self._dispatcher.is_broken:
+            if self._dispatcher.is_broken or self._dispatcher.falls_short_of(count):
                 answer.set_exception(self._launch_error())
             elif ready >= count:
                 answer.set_result(None)

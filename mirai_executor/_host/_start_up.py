@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from mirai_executor import _wire
-from mirai_executor._core import DaemonId, DaemonLost, Event, InitializerFailed
+from mirai_executor._core import DaemonId, DaemonLost, Event, InitializerFailed, LaunchRefused
 from mirai_executor._forking import ServerLostError
-from mirai_executor._local import Relay, Spawner, as_launch_error
+from mirai_executor._local import Relay, Spawner, as_launch_error, lacks_room
 from mirai_executor._payload.host import Call, encode_plain
 from mirai_executor.errors import LaunchError
 
@@ -83,7 +83,8 @@ class StartUp:
                 self._daemons[id_] = daemon
         except (LaunchError, OSError) as error:
             self._losses.why_none = as_launch_error(error)
-            self._fleet.report_soon(DaemonLost(id_))
+            refused = lacks_room(error)
+            self._fleet.report_soon(LaunchRefused(id_) if refused else DaemonLost(id_))
             return
         self._fleet.watch(id_, daemon)
 

@@ -13,7 +13,16 @@ from mirai_executor._lazily import door
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._deaths import LAST_FRAMES, DeathWatch, has_ended, has_pidfds, watch
-    from ._ends import another, as_launch_error, describe_exit, last_words, misfit, other_package
+    from ._ends import (
+        another,
+        as_launch_error,
+        describe_exit,
+        lacks_room,
+        last_words,
+        memory_hint,
+        misfit,
+        other_package,
+    )
     from ._forkserver import Forked
     from ._process import DaemonProcess, end_group
     from ._relay import Relay, Stream
@@ -28,7 +37,9 @@ else:
                 "another",
                 "as_launch_error",
                 "describe_exit",
+                "lacks_room",
                 "last_words",
+                "memory_hint",
                 "misfit",
                 "other_package",
             ),
@@ -56,7 +67,9 @@ __all__ = [
     "end_group",
     "has_ended",
     "has_pidfds",
+    "lacks_room",
     "last_words",
+    "memory_hint",
     "misfit",
     "other_package",
     "watch",

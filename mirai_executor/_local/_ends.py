@@ -1,5 +1,6 @@
 """Describes how processes have ended, and why no daemon can be started."""
 
+import errno
 import signal
 import sys
 
@@ -12,10 +13,14 @@ __all__ = [
     "another",
     "as_launch_error",
     "describe_exit",
+    "lacks_room",
     "last_words",
+    "memory_hint",
     "misfit",
     "other_package",
 ]
+
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 
 def describe_exit(code: int | None) -> str:
@@ -30,6 +35,16 @@ def describe_exit(code: int | None) -> str:
         return f"was killed by signal {-code}"
 
 
+def memory_hint(has_run_out: bool) -> str:
+    """Say what has probably ended a process, if it has run out of memory; for a message."""
+    if not has_run_out:
+        return ""
+    return (
+        " (by the kernel, it seems: its control group has run out of memory meanwhile, so run "
+        "fewer tasks at once, or smaller ones, or raise the limit)"
+    )
+
+
 def last_words(stderr: str) -> str:
     """Return the end of a message that quotes the last output of a process."""
     return f"; last output on stderr:\n{stderr.rstrip()}" if stderr.strip() else ""
@@ -42,6 +57,13 @@ def another(known: LaunchError) -> LaunchError:
     )
     error.__cause__ = known.__cause__
     return error
+
+
+def lacks_room(error: BaseException | None) -> bool:
+    """Tell whether a process could not be started only because a limit has been reached."""
+    if isinstance(error, LaunchError):
+        error = error.__cause__
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def as_launch_error(error: BaseException) -> LaunchError:

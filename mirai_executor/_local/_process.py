@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 from mirai_executor._core import TaskId
 from mirai_executor._nameless import create_pipe
-from mirai_executor._page import STOP_SIGNAL, Page
+from mirai_executor._page import STOP_SIGNAL
+from mirai_executor._place import oom_kills
 from mirai_executor._tickets import TicketOffice
 from mirai_executor._transport import Link, Pipes
 
@@ -55,6 +56,7 @@ class DaemonProcess:
         is_dead: It has ended; what it had sent may still come.
         link_is_closed: Nothing more will come.
         has_greeted: Before that, it can have sent nothing that counts.
+        dismissed: It was told to leave.
         command: What has started it.
         end_fd: A descriptor that is readable once it has ended; -1 where nothing can tell.
 
@@ -74,13 +76,15 @@ class DaemonProcess:
         self, spawner: Spawner, relay: Relay, open_exchange: OpenExchange | None = None
     ) -> None:
         self.is_dead = self.link_is_closed = self.has_greeted = False
+        self.dismissed: bool = False
+        self._ends_badly = False
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fds = _open_link(ours, theirs)
-            lifeline_fd, self.lifeline = os.pipe()
-            ours.callback(os.close, self.lifeline)
+            lifeline_fd = spawner.lifeline.tie()
             theirs.callback(os.close, lifeline_fd)
-            self.page, page_fd = Page.create()
-            ours.callback(self.page.close)
+            self._pages = spawner.pages
+            self.page, page_fd = self._pages.create()
+            ours.callback(self._pages.release, self.page)
             theirs.callback(os.close, page_fd)
             self._tickets, tickets_fd = TicketOffice.create()
             ours.callback(self._tickets.close)
@@ -103,6 +107,7 @@ class DaemonProcess:
     ) -> None:
         self._is_reaped = False
         self.process: Process = spawner.start(fds, stderr)
+        self._oom_kills = oom_kills()  # while it comes into being
         ours.callback(spawner.settle, self.process)  # or others would wait for a server
         ours.callback(self.reap)
         self.end_fd = watch(self.process)
@@ -124,6 +129,11 @@ class DaemonProcess:
         """How it has ended, as ``subprocess`` says it; None while it lives."""
         return self.process.returncode
 
+    @property
+    def has_run_out_of_memory(self) -> bool:
+        """Whether it seems that the kernel has ended it, since its control group lacked memory."""
+        return self.exitcode == -signal.SIGKILL and oom_kills() > self._oom_kills
+
     def has_ended(self) -> bool:
         """Tell whether it has ended; its number stays its own."""
         return has_ended(self.process)
@@ -138,11 +148,13 @@ class DaemonProcess:
 
     def interrupt(self, task: TaskId) -> None:
         """Ask the daemon to stop this task, and no other."""
+        self._ends_badly = True
         self.page.stop(task)
         self.insist()
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """End the daemon, and all that its tasks have started."""
+        self._ends_badly = True
         self._signal(end_group, signum)
 
     def _signal(self, send: Callable[[int, int], None], signum: int) -> None:
@@ -162,26 +174,30 @@ class DaemonProcess:
         self.end_fd = os.pidfd_open(self.pid)  # without them, nothing is forked
 
     def reap(self) -> None:
-        """Collect the exit status of a daemon that has ended; its children end with it."""
-        self.kill()
+        """Collect the exit status of a daemon that has ended.
+
+        What its tasks have left running ends with it, unless it was dismissed and none of them
+        had been stopped: a worker of ProcessPoolExecutor leaves that alone, too.
+        """
+        if self._ends_badly or not self.dismissed:
+            self.kill()
         self.process.wait()
         self._is_reaped = True
 
     def close(self) -> str:
-        """Let go of everything, and return the last lines of its standard error."""
+        """Let go of everything, and return the last lines that its last task led to on stderr."""
+        begun = self.page.begun[0]
         self.link.close()
-        os.close(self.lifeline)
-        self.page.close()
+        self._pages.release(self.page)
         self._tickets.close()
         if self.exchange is not None:
             self.exchange.close()
         if self.end_fd >= 0:
             os.close(self.end_fd)
-        return self._relay.finish(self._stderr)
+        return self._relay.finish(self._stderr, begun)
 
     def forget(self) -> None:
         """In a forked child: let go of what would keep the daemon from noticing its host's end."""
-        os.close(self.lifeline)
         if self.exchange is not None:
             self.exchange.forget()
         self.process.returncode = 0  # it is no child of this process: nothing to wait for

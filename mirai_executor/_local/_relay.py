@@ -3,10 +3,12 @@
 A thread of its own, because this process's standard error may stall, and dispatching must not.
 """
 
+import collections
 import contextlib
 import os
 import selectors
 import threading
+import time
 
 from mirai_executor._reactor import Reactor
 
@@ -21,7 +23,8 @@ class Stream:
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
-        self._tail = b""
+        self._tail: collections.deque[tuple[int, bytes]] = collections.deque()  # when it came
+        self._size = 0  # of all that
         # Guards the tail and the order of reads: the relay and the host both read a dying stream.
         self._lock = threading.Lock()
         self._closed = False
@@ -35,17 +38,25 @@ class Stream:
                 data = os.read(self.fd, 65536)
             except BlockingIOError:
                 return None
-            self._tail = (self._tail + data)[-_KEPT:]
+            self._keep(data)
             return data
+
+    def _keep(self, data: bytes) -> None:
+        self._tail.append((time.perf_counter_ns(), data))
+        self._size += len(data)
+        while self._size - len(self._tail[0][1]) >= _KEPT:
+            self._size -= len(self._tail.popleft()[1])
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
             os.close(self.fd)
 
-    @property
-    def tail(self) -> str:
-        return str(self._tail, "utf-8", "replace")
+    def words(self, since: int) -> str:
+        """Return the last of what has come since a moment."""
+        with self._lock:  # the relay may be reading more
+            words = b"".join(data for when, data in self._tail if when >= since)
+        return str(words[-_KEPT:], "utf-8", "replace")
 
 
 class Relay:
@@ -75,8 +86,16 @@ class Relay:
             self._reactor.put(lambda: self._listen(stream))
         return stream
 
-    def finish(self, stream: Stream) -> str:
-        """Let go of a stream whose daemon is dead, and return its last lines."""
+    def finish(self, stream: Stream, since: int = 0) -> str:
+        """Let go of a stream whose daemon is dead.
+
+        Args:
+            stream: Its standard error.
+            since: A moment, as of ``time.perf_counter_ns``.
+
+        Returns:
+            Its last lines, without those that had been read at that moment.
+        """
         rest = b""
         # b"" at the end, None if a child holds the stream open; one that floods it must not hold
         # up the host.
@@ -86,7 +105,7 @@ class Relay:
             self._reactor.put(lambda: self._remove(stream, rest))
         else:
             self._remove(stream, rest)
-        return stream.tail
+        return stream.words(since)
 
     def close(self) -> None:
         """Pass on what has come, and end the thread."""

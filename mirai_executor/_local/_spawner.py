@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from mirai_executor._forking import Asking, ServerLostError
+from mirai_executor._nameless import is_none_free, reopen
+from mirai_executor._page import Pages
 from mirai_executor.errors import LaunchError
 from mirai_executor.launchers import LocalLauncher
 
@@ -48,6 +50,10 @@ class Spawner:
         launcher: Starts fresh interpreters.
         no_fork: Held while descriptors are closed which a forked child of this process would have
             to know. None: later daemons are no forks either, as where there is a single one.
+
+    Attributes:
+        lifeline: Ties daemons to this process.
+        pages: What it shares with them.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class Spawner:
         self._no_fork = contextlib.nullcontext() if no_fork is None else no_fork
         self._server: ForkServer | None = None  # which is asked, or will be
         self._servers: list[ForkServer] = []  # that one, and those that wait for their daemons
+        self.lifeline = Lifeline()
+        self.pages = Pages()
         self._stderr: tuple[int, int] | None = None  # of the first daemon, if it is prepared
         self._may_fork = (
             no_fork is not None and has_pidfds()
@@ -143,7 +151,7 @@ class Spawner:
             return None
 
     def close(self) -> None:
-        """End all servers."""
+        """End all servers, and the daemons that are left."""
         for server in self._servers:
             if (server.is_ready or server.is_waiting) and not server.has_ended:
                 server.end()
@@ -152,9 +160,13 @@ class Spawner:
         for fd in self._stderr or ():
             os.close(fd)
         self._stderr = None
+        with self._no_fork:
+            self.lifeline.cut()
+        self.pages.close()
 
     def forget(self) -> None:
         """In a forked child: keep no server from noticing the end of its host."""
+        self.lifeline.cut()
         for server in self._servers:
             if not server.has_ended:
                 server.forget()
@@ -213,6 +225,39 @@ class Spawner:
             return None
         output = (stdout.st_dev, stdout.st_ino, stdout.st_rdev)  # it makes of a terminal its own
         return command, dict(os.environb), inherited, _share(), output
+
+
+class Lifeline:
+    """What daemons do not outlive: their end of a pipe is told of the end of this process.
+
+    It costs this process one descriptor for all of them, as its end can be opened anew as theirs;
+    each has to have opened its own, for the kernel to know whom to signal.
+    """
+
+    def __init__(self) -> None:
+        self._ends: list[int] = []  # more than one only where nothing can be opened anew
+
+    def tie(self) -> int:
+        """Return the end for one more process (the caller closes it).
+
+        Raises:
+            OSError: No descriptor is free.
+        """
+        if self._ends:
+            try:
+                return reopen(self._ends[0], os.O_RDONLY)
+            except OSError as error:
+                if is_none_free(error):
+                    raise
+        theirs, ours = os.pipe()
+        self._ends.append(ours)
+        return theirs
+
+    def cut(self) -> None:
+        """Let go of it: who is tied to it ends, unless another process holds it, too."""
+        for end in self._ends:
+            os.close(end)
+        self._ends.clear()
 
 
 def _stderr_pipe() -> tuple[int, int]:

@@ -20,8 +20,8 @@ def main(*, first: bool = False) -> None:
             line: where it is asked, which is also where those of the daemon come from, and its
             own lifeline.
     """
-    # What is imported here lives as long as this process. To look for garbage in it takes a quarter
-    # of the time of these imports, and most of the time of the exit.
+    # What is imported here lives as long as this process. To look for garbage in it takes a
+    # quarter of the time of these imports, and most of the time of the exit.
     collects = gc.isenabled()
     gc.disable()
     from mirai_executor import _place  # not before the lifeline holds
@@ -48,7 +48,7 @@ def main(*, first: bool = False) -> None:
     _place.enter_daemon()
     link = Link(Pipes(reads, writes), blocking=True)
     memory, child = _memory.Memory(*shared[:1]), _child.Child(lifeline, *shared[1:])
-    Daemon(link, Page(page), Tickets(tickets), memory, child).serve()
+    Daemon(link, Page.inherited(page), Tickets(tickets), memory, child).serve()
 
 
 def _let_go_of_the_terminal() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+from mirai_executor import _place
 from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,7 +39,11 @@ class Child:
         self._tracker = tracker
 
     def introduce(self, host: Preparation) -> None:
-        """Tell multiprocessing whose child this is: each module now, or once it is imported."""
+        """Tell multiprocessing whose child this is: each module now, or once it is imported.
+
+        Its number among its siblings is also the title by which the system shows it.
+        """
+        _place.show_as(f"mirai-{'.'.join(map(str, host.identity))}")
         steps: dict[str, Callable[[Any], None]] = {
             _PROCESS: lambda process: self._set_process(process, host)
         }

@@ -16,6 +16,7 @@ import contextlib
 import os
 import signal
 
+from mirai_executor import _place
 from mirai_executor._forking import FORK, IDENTITY, Answering
 
 from . import _lifeline
@@ -85,6 +86,7 @@ def _serve(end: Answering, child: int, fds: list[int]) -> list[int]:
     server = os.getpid()
     try:
         _be_quiet()
+        _place.show_as("mirai-server")
         while child:
             # First: when the host has its answer, nothing of the daemon's is open here.
             for fd in fds:

@@ -54,6 +54,7 @@ class Daemon:
         self._in_hand: list[_wire.WireOutcome] = []  # results not sent yet
         self._table: _Table = ()  # of the last task that came
         self._interrupts = Interrupts(page, self._send_results)
+        self._begun = page.begun
         self._namespace: Namespace
         self._snapshot: Snapshot | None = None
         self._cleanup_failed = False
@@ -152,7 +153,7 @@ class Daemon:
             if not self._tickets.take(id_):
                 self._memory.skip(lent)
                 continue
-            begun = time.perf_counter_ns()
+            self._begun[0] = begun = time.perf_counter_ns()
             status, payload, buffers = self._attempt(id_, self._table, call, lent, persist=False)
             ended = time.perf_counter_ns() if status is not Status.SKIPPED else begun
             leaving = self._is_spoilt()
@@ -189,6 +190,7 @@ class Daemon:
 
     def _run_broadcast(self, frame: _wire.Broadcast) -> None:
         table = self._receive_names(frame.names)
+        self._begun[0] = time.perf_counter_ns()
         status, payload, _ = self._attempt(frame.broadcast, table, frame.payload, persist=True)
         self._send(_wire.BroadcastOutcome(frame.broadcast, status, payload))
         self._restore(retake=True)

@@ -23,7 +23,7 @@ class DaemonLostError(MiraiError, BrokenProcessPool):
         host: Name of the machine that it ran on, or None if it is not known.
         exitcode: Its exit status, or minus the number of the signal that killed it, as in
             ``subprocess.Popen.returncode``; None if it is not known.
-        stderr: The end of its standard error output, at most 4 kB.
+        stderr: The end of its standard error output since it began the task, at most 4 kB.
 
     Example:
         >>> import os

@@ -13,7 +13,15 @@ from enum import Enum, auto
 
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
-from mirai_executor._local import LAST_FRAMES, DaemonProcess, DeathWatch, Relay, Spawner, Stops
+from mirai_executor._local import (
+    LAST_FRAMES,
+    DaemonProcess,
+    DeathWatch,
+    Relay,
+    Spawner,
+    Stops,
+    memory_hint,
+)
 from mirai_executor._reactor import Reactor
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._waiting import Deadline
@@ -89,9 +97,11 @@ class Session:
         launcher = LocalLauncher(
             python=sys.executable, output=self._options.output, stdout=self._output.fd
         )
+        self._spawner = Spawner(launcher)
         try:
-            return DaemonProcess(Spawner(launcher), self._relay)
+            return DaemonProcess(self._spawner, self._relay)
         except BaseException:
+            self._spawner.close()
             self._output.close()
             self._relay.close()
             raise
@@ -156,7 +166,7 @@ class Session:
             self._pass_tasks(data)
         elif not _wire.is_for_keeper(data):
             if _wire.is_leave(data):
-                self._is_leaving = True
+                self._is_leaving = self._daemon.dismissed = True
                 self._host_closes = _wire.decode(data) == _wire.Leave(closing=True)
             self._send(self._daemon.link, data)
         else:
@@ -258,7 +268,7 @@ class Session:
         self._daemon.reap()
         code = self._daemon.exitcode
         assert code is not None  # noqa: S101 - for the type checker: it is a child of this process
-        stderr = self._daemon.close()
+        stderr = self._daemon.close() + memory_hint(self._daemon.has_run_out_of_memory)
         self._is_closed = True
         self._output.pass_on()
         self._say(_wire.Ended(code, self._received, unbegun, stderr))
@@ -318,6 +328,7 @@ class Session:
             self._daemon.reap()
             self.begun -= len(self._daemon.take_back())
             self._daemon.close()
+        self._spawner.close()
         self._output.close()
         self._relay.close()
         deadline = Deadline(_LAST_WORDS)

@@ -42,6 +42,7 @@ from mirai_executor._core import (
     LeaveRequested,
     Policy,
     RecallTasks,
+    ReportShortage,
     ResolveTasks,
     ResultsArrived,
     SendBroadcast,
@@ -380,6 +381,8 @@ class Simulation:
                     pass  # the history has it
                 case ForgetBroadcast() | InterruptBroadcast():
                     raise AssertionError("nobody has cancelled it")
+                case ReportShortage():
+                    raise AssertionError("there is room for any number")
                 case _:
                     self._post(self.processes[command.daemon], command)
 

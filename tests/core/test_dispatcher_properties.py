@@ -49,6 +49,7 @@ from mirai_executor._core import (
     LeaveRequested,
     Policy,
     RecallTasks,
+    ReportShortage,
     ResolveTasks,
     SendBroadcast,
     SendTasks,
@@ -182,7 +183,7 @@ class World:
         for command in commands:
             self._carry_out(command)
 
-    def _carry_out(self, command: Command) -> None:  # noqa: C901, PLR0912 - a branch for each command
+    def _carry_out(self, command: Command) -> None:  # noqa: C901, PLR0912, PLR0915 - a branch for each command
         match command:
             case ResolveTasks(tasks):
                 assert tasks == (self.answering,), "resolved by the wrong result"
@@ -209,6 +210,8 @@ class World:
                 self._dismiss(self.daemons[id_])
             case KillDaemon(id_, overdue):
                 self._kill(self.daemons[id_], overdue=overdue)
+            case ReportShortage():
+                assert self.having("ready"), "there is nobody to go on"
             case RecallTasks():
                 raise AssertionError("each task travels alone: there is nothing to take back")
             case _:

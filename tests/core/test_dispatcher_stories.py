@@ -35,8 +35,10 @@ from mirai_executor._core import (
     KillRequested,
     LaunchDaemon,
     LaunchFailed,
+    LaunchRefused,
     LeaveRequested,
     Policy,
+    ReportShortage,
     SendBroadcast,
     SendTasks,
     ShutdownRequested,
@@ -46,7 +48,7 @@ from mirai_executor._core import (
 
 from .shorthand import resolve, result_arrived
 
-A, B, C = DaemonId(1), DaemonId(2), DaemonId(3)
+A, B, C, D, E = (DaemonId(n) for n in range(1, 6))
 T1, T2, T3, T4, T5 = (TaskId(n) for n in range(1, 6))
 SETUP, MORE = BroadcastId(1), BroadcastId(2)
 
@@ -528,6 +530,49 @@ def test_deaths_that_cost_a_task_never_break_the_executor(dispatch: Dispatch) ->
         assert single.handle(DaemonLost(daemon, started=(task,)), 0) == [
             FailTask(task, Failure.DAEMON_LOST, daemon)
         ]
+
+
+def test_those_that_run_go_on_where_there_is_no_room_for_another(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(4, failed_starts=1)
+    start(dispatcher)
+    assert submit(dispatcher, T1, T2, T3) == [
+        SendTasks(A, (T1,)),
+        LaunchDaemon(B),
+        LaunchDaemon(C),
+    ]
+    assert dispatcher.handle(LaunchRefused(B), 0) == [ReportShortage()]
+    assert dispatcher.handle(LaunchRefused(C), 0) == []  # refused together: known already
+    assert dispatcher.view().is_short
+    done = dispatcher.handle(result_arrived(A, T1), 0.5)
+    assert done == [resolve(T1), SendTasks(A, (T2,))]
+    # One is tried, after 1 s, then after 2 more, and that is not told again.
+    assert dispatcher.next_deadline() == 1
+    assert dispatcher.expire(1) == [LaunchDaemon(D)]
+    assert dispatcher.handle(LaunchRefused(D), 1) == []
+    assert dispatcher.next_deadline() == 3
+    assert dispatcher.expire(3) == [LaunchDaemon(E)]
+    assert submit(dispatcher, T4, now=3) == []  # until it is known what comes of that
+    # There is room again: as many as are missing are started.
+    assert dispatcher.handle(DaemonReady(E), 4) == [SendTasks(E, (T3,)), LaunchDaemon(DaemonId(6))]
+    assert not dispatcher.view().is_short
+
+
+def test_a_lack_of_room_is_told_once_a_daemon_is_there_that_goes_on(dispatch: Dispatch) -> None:
+    dispatcher = dispatch()
+    assert dispatcher.handle(DaemonsRequested(2), 0) == [LaunchDaemon(A), LaunchDaemon(B)]
+    assert dispatcher.handle(LaunchRefused(B), 0) == []
+    assert dispatcher.falls_short_of(2)
+    assert dispatcher.handle(DaemonReady(A), 0.5) == [ReportShortage()]
+
+
+def test_a_lack_of_room_fails_what_waits_if_there_is_no_daemon_at_all(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(2, failed_starts=3)
+    assert submit(dispatcher, T1, T2) == [LaunchDaemon(A), LaunchDaemon(B)]
+    assert dispatcher.handle(LaunchRefused(A), 0) == []
+    assert dispatcher.handle(LaunchRefused(B), 0) == [LaunchDaemon(C)]  # there is none to wait for
+    assert dispatcher.handle(LaunchRefused(C), 0) == [LaunchDaemon(D)]
+    broken = [FailTask(T1, Failure.BROKEN), FailTask(T2, Failure.BROKEN)]
+    assert dispatcher.handle(LaunchRefused(D), 0) == broken
 
 
 def test_failed_starts_count_only_when_close_together(dispatch: Dispatch) -> None:

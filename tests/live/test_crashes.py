@@ -4,7 +4,9 @@ import contextlib
 import functools
 import os
 import random
+import select
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,6 +23,7 @@ from live import mischief
 from live.mischief import SOON, AtPickle, AtUnpickle, Bell, Tally, running
 from live.storms import kill_at_random
 from mirai_executor import DaemonLostError, MiraiExecutor, PayloadError
+from mirai_executor._local import _process
 
 
 @pytest.fixture
@@ -134,6 +137,44 @@ def test_the_last_words_of_a_daemon_are_in_the_error_and_no_more_than_4_kb_of_th
         assert error.stderr.endswith("line 998\nline 999\n")
         assert len(error.stderr) <= 4096
         assert error.stderr in str(error) or error.stderr.rstrip() in str(error)
+
+
+def say_so(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
+def say_so_and_die(words: str) -> None:
+    say_so(words)
+    os._exit(1)
+
+
+@pytest.mark.local_link("what a keeper relays comes to the standard error of another process")
+def test_the_last_words_are_those_of_the_task_that_was_running(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with running() as executor:
+        executor.submit(say_so, "all is well").result(SOON)
+        heard = ""
+        while "all is well" not in heard:  # it has come here by then
+            heard += capfd.readouterr().err
+        error = executor.submit(say_so_and_die, "alas").exception(SOON)
+        assert isinstance(error, DaemonLostError)
+        assert error.stderr == "alas\n"
+
+
+@pytest.mark.local_link("elsewhere, it is the keeper that looks")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_daemon_that_the_kernel_has_ended_for_lack_of_memory_is_told(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills = 5
+    monkeypatch.setattr(_process, "oom_kills", lambda: kills)
+    with running(cleanup=False) as executor:
+        assert "memory" not in str(executor.submit(mischief.die_by, number).exception(SOON))
+        executor.wait_ready(SOON)
+        kills += 1
+        error = executor.submit(mischief.die_by, number).exception(SOON)
+        assert ("has run out of memory" in str(error)) == (number == signal.SIGKILL)
 
 
 SURVIVED = {
@@ -302,6 +343,57 @@ def test_the_exit_status_of_a_child_that_leaves_a_task_by_sys_exit_is_its_own() 
 
     with running() as executor:
         assert executor.submit(fork_and_wait).result(SOON) == 3
+
+
+# What tasks leave running
+
+
+def start_a_child() -> int:
+    """Return the process id of a child that nobody waits for."""
+    program = "import signal; signal.pause()"
+    null = subprocess.DEVNULL
+    return subprocess.Popen([sys.executable, "-c", program], stdout=null, stderr=null).pid
+
+
+@contextlib.contextmanager
+def a_child_that_is_left(executor: MiraiExecutor) -> Iterator[int]:
+    """Have a task start a child; give a descriptor of it."""
+    child = os.pidfd_open(executor.submit(start_a_child).result(SOON))
+    yield child
+    os.close(child)
+
+
+def refuse_to_stop() -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            threading.Event().wait()
+
+
+ENDS: dict[str, Callable[[MiraiExecutor], object]] = {
+    "crashes": lambda executor: executor.submit(mischief.crash).exception(SOON),
+    "is killed": lambda executor: os.kill(executor.status().rows[0].pid, signal.SIGKILL),
+    "times out": lambda executor: (
+        executor.with_options(run_timeout=0.1).submit(refuse_to_stop).exception(SOON)
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_what_tasks_have_started_ends_with_a_daemon_that(
+    end: Callable[[MiraiExecutor], object],
+) -> None:
+    with running() as executor, a_child_that_is_left(executor) as child:
+        end(executor)
+        mischief.wait_for_end(child)
+
+
+def test_what_tasks_have_started_lives_on_after_a_shutdown() -> None:
+    with running() as executor, a_child_that_is_left(executor) as child:
+        executor.shutdown()
+        assert not select.select([child], [], [], 0)[0]
+        signal.pidfd_send_signal(child, signal.SIGKILL)
+        mischief.wait_for_end(child)
 
 
 # Other ways to break a daemon

@@ -150,12 +150,36 @@ def test_a_daemon_has_nothing_of_the_servers_or_of_another_daemons() -> None:
         # The tracker of multiprocessing's resources is one for all, as it is for this process.
         ours = (1, resource_tracker.getfd())
         common = {str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in ours}
-        held = [descriptors(pid) for pid in (*pids(executor), server_of(executor).pid)]
+        held = [descriptors(pid) for pid in pids(executor)]
+        # The lifeline is one for all, too; no daemon has the end that the host holds.
+        pipes = {name for name in held[0] & held[1] & held[2] if name.startswith("pipe")}
+        (lifeline,) = pipes - common
+        common.add(lifeline)
+        assert _writers(lifeline, pids(executor)) == 0
+        held.append(descriptors(server_of(executor).pid))
         for number, one in enumerate(held):
             for other in held[number + 1 :]:
                 shared = {name for name in one & other if name.startswith(("pipe", "socket"))}
                 # Names of memfds and of /dev/null are no names of one file.
                 assert shared <= common
+
+
+def _writers(pipe: str, pids: list[int]) -> int:
+    """Count the descriptors by which processes can write to a pipe."""
+    found = [fd for pid in pids for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    ends = [
+        Path(str(fd).replace("/fd/", "/fdinfo/")) for fd in found if str(fd.readlink()) == pipe
+    ]
+    flags = [int(end.read_text().split("flags:")[1].split()[0], 8) for end in ends]
+    assert len(flags) == len(pids)
+    return sum(flag & os.O_ACCMODE != os.O_RDONLY for flag in flags)
+
+
+def test_daemons_and_their_server_have_titles() -> None:
+    with running(2) as executor:
+        shown = {psutil.Process(pid).name() for pid in pids(executor)}
+        assert shown == {"mirai-1", "mirai-2"}
+        assert server_of(executor).name() == "mirai-server"
 
 
 # As fresh as a fresh interpreter

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -371,6 +372,63 @@ def test_too_few_descriptors_for_all_daemons_leave_those_that_run_alone() -> Non
             assert executor.submit(abs, -2).result(PATIENCE) == 2
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# Root may have any number of processes, by two of its capabilities.
+NO_ROOT = """
+if os.getuid() == 0:
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    for number in (21, 24):  # CAP_SYS_ADMIN, CAP_SYS_RESOURCE
+        libc.prctl(24, number, 0, 0, 0)  # PR_CAPBSET_DROP
+        sets[0] &= ~(1 << number)
+        sets[1] &= ~(1 << number)
+    assert libc.capset(header, sets) == 0
+    os.setresuid(65534, 0, 0)
+"""
+SCARCE = {
+    "ulimit -n": (
+        "used = len(os.listdir('/proc/self/fd'))\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (used, 4096))",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))",
+    ),
+    "ulimit -u": (
+        "resource.setrlimit(resource.RLIMIT_NPROC, (0, 4096))",
+        "resource.setrlimit(resource.RLIMIT_NPROC, (4096, 4096))",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.local_link("daemons elsewhere are not started by this process")
+@pytest.mark.parametrize("limit", SCARCE)
+def test_where_there_is_no_room_for_another_daemon_those_that_run_go_on(limit: str) -> None:
+    lower, lift = SCARCE[limit]
+    ended = run(f"""
+        import resource
+        from mirai_executor import LaunchError
+
+{textwrap.indent(NO_ROOT, " " * 8)}
+        executor = MiraiExecutor(2)
+        executor.wait_ready(30, count=1)
+{textwrap.indent(lower, " " * 8)}
+        try:
+            executor.wait_ready(30)
+        except LaunchError as error:
+            say({limit!r} in str(error))
+        say(sum(executor.map(abs, range(20), timeout=30)))
+        status = executor.status()
+        say(status.connections, {limit!r} in status.shortage)
+{textwrap.indent(lift, " " * 8)}
+        executor.wait_ready(30)
+        status = executor.status()
+        say(status.connections, repr(status.shortage))
+        executor.shutdown()
+    """)
+    assert ended.out.splitlines() == ["True", "190", "1 True", "2 ''"], ended
+    assert ended.err.count("goes on with 1 daemons") == ended.err.count("\n") == 1
+    assert limit in ended.err
 
 
 OF_ANOTHER_VERSION = f"""#!{sys.executable}

@@ -85,6 +85,42 @@ def test_an_idle_executor_wakes_up_less_than_once_a_second() -> None:
     assert max(wake_ups) <= 3, dict(zip(threads, wake_ups, strict=True))
 
 
+@pytest.mark.local_link("a host has one descriptor for each daemon elsewhere")
+def test_a_daemon_costs_its_host_six_descriptors() -> None:
+    few, many = 2, 6
+    with running(few) as executor:
+        before = _descriptors()
+        executor.launch_local(many - few)
+        executor.wait_ready(SOON)
+        while executor.status().connections < many:
+            executor.submit(give, 1).result(SOON)
+        assert _descriptors() - before == 6 * (many - few)
+
+
+CROWD = """
+import resource
+from mirai_executor import MiraiExecutor
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+with MiraiExecutor(128) as executor:
+    executor.wait_ready()
+    futures = [executor.submit(abs, -n) for n in range(128)]
+    print(sum(future.result() for future in futures))
+"""
+
+
+@pytest.mark.chaos
+@pytest.mark.local_link("a host has one descriptor for each daemon elsewhere")
+def test_128_daemons_fit_into_the_usual_limit_of_descriptors() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CROWD], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (f"{sum(range(128))}\n", "")
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def _status(process: Path, name: str) -> int:
     lines = (process / "status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

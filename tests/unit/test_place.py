@@ -1,4 +1,4 @@
-"""On how many processors a process may run, from folders that look like the kernel's."""
+"""What a control group allows and counts, from folders that look like the kernel's."""
 
 from pathlib import Path
 
@@ -9,12 +9,17 @@ from mirai_executor import _place
 
 def control_groups(tmp_path: Path, own: str, files: dict[str, str]) -> list[int]:
     """Return the quotas found in a made-up tree of control groups."""
+    return list(_place._quotas(*tree(tmp_path, own, files)))
+
+
+def tree(tmp_path: Path, own: str, files: dict[str, str]) -> tuple[str, str]:
+    """Make up a tree of control groups; return its root, and the file that tells one's own."""
     (tmp_path / "own").write_text(own)
     for name, text in files.items():
         file = tmp_path / "fs" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    return list(_place._quotas(str(tmp_path / "fs"), str(tmp_path / "own")))
+    return str(tmp_path / "fs"), str(tmp_path / "own")
 
 
 def test_a_quota_of_version_2_is_rounded_up(tmp_path: Path) -> None:
@@ -38,6 +43,23 @@ def test_a_quota_of_version_1_is_found_in_its_controller(tmp_path: Path) -> None
         "cpu/cpu.cfs_period_us": "100000\n",
     }
     assert control_groups(tmp_path, "3:cpu,cpuacct:/a\n2:pids:/a\n", files) == [3]
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "count"),
+    [
+        ("0::/a\n", {"a/memory.events": "low 0\noom 9\noom_kill 2\n"}, 2),
+        ("4:memory:/a\n0::/\n", {"memory/a/memory.oom_control": "under_oom 0\noom_kill 3\n"}, 3),
+        # A container sees its own group as the root.
+        ("4:memory:/a/b\n", {"memory/memory.oom_control": "oom_kill 4\n"}, 4),
+        ("4:memory:/a\n", {"memory/a/memory.oom_control": "under_oom 0\n"}, 0),
+        ("0::/a\n", {}, 0),
+    ],
+)
+def test_kills_for_lack_of_memory_are_counted(
+    own: str, files: dict[str, str], count: int, tmp_path: Path
+) -> None:
+    assert _place.oom_kills(*tree(tmp_path, own, files)) == count
 
 
 def test_a_system_without_control_groups_has_no_quota(tmp_path: Path) -> None:
