@@ -132,7 +132,8 @@ def pack_names(names: Sequence[Name]) -> Iterator[Bytes]:
 def read_names(reader: Reader, count: int) -> Iterator[Name]:
     """Yield what :func:`pack_names` has packed."""
     for _ in range(count):
-        name, digest = str(reader.block(), "utf-8"), bytes(reader.take(_DIGEST_SIZE))
+        name = str(reader.block(), "utf-8")
+        digest = bytes(reader.take(_DIGEST_SIZE * (name.count(",") + 1)))
         (has_blob,) = reader.unpack(U8)
         yield Name(name, digest, reader.block() if has_blob else None)
 

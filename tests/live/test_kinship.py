@@ -2,14 +2,17 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from live.hosts import PATIENCE, run
+from live.hosts import PACKAGE, PATIENCE, TESTS, run
 from live.mischief import running
 from mirai_executor import DaemonLostError, MiraiExecutor
 
@@ -133,3 +136,42 @@ def test_processes_and_daemons_that_a_task_starts_are_named_after_its_daemon() -
     with MiraiExecutor(1) as executor:
         assert executor.submit(name_a_child).result(PATIENCE) == "Process-1:1"
         assert executor.submit(nest).result(PATIENCE) == ("MiraiDaemon-1:1", "MiraiDaemon-1")
+
+
+TOOL = """
+import multiprocessing
+from mirai_executor import MiraiExecutor
+{imports} import square
+
+def task():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.map(square, [2, 3])
+
+if {guard}:
+    with MiraiExecutor(1) as executor:
+        print(executor.submit(task).result())
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "imports", "guard"),
+    [
+        ("tool.py", ["-m", "pack.tool"], "from .numbers", "__name__ == '__main__'"),
+        ("__main__.py", ["-m", "pack"], "from .numbers", "True"),
+        ("__main__.py", ["pack"], "from numbers", "True"),
+    ],
+    ids=["module", "package", "folder"],
+)
+def test_a_task_of_any_program_may_have_a_pool_of_spawned_processes(
+    file: str, words: list[str], imports: str, guard: str, tmp_path: Path
+) -> None:
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    (pack / "numbers.py").write_text("def square(n): return n * n\n")
+    (pack / file).write_text(TOOL.format(imports=imports, guard=guard))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (PACKAGE, TESTS)))}
+    command = [sys.executable, *words]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (ended.stdout, ended.stderr) == ("[4, 9]\n", "")

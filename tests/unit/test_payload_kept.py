@@ -33,3 +33,18 @@ def test_host_and_daemon_forget_the_same_functions(monkeypatch: pytest.MonkeyPat
 def test_a_function_without_its_bytes_says_so() -> None:
     with pytest.raises(PayloadError, match="have not arrived"):
         Kept()[b"digest"]
+
+
+def test_names_that_came_together_count_as_sent_until_one_of_them_changes() -> None:
+    sent = Sent()
+
+    def is_new(names: str, *digests: str) -> bool:
+        return sent.is_new(NameEntry(names, "".join(d * 16 for d in digests).encode(), b"value"))
+
+    assert is_new("a", "1")
+    assert is_new("a,b,c", "1", "2", "3")  # an a of its own is not that of the others
+    assert not any((is_new("a", "1"), is_new("a,c", "1", "3"), is_new("a,b,c", "1", "2", "3")))
+    assert is_new("a", "4")
+    assert is_new("a,c", "4", "3")
+    assert is_new("a,b,c", "4", "2", "3")
+    assert not is_new("c", "3")

@@ -613,3 +613,108 @@ print(d.call(read))
     assert (
         in_main(script, last) == "the bytes of 'DATA' of the host's __main__ have not arrived\n1\n"
     )
+
+
+SHARING = """
+import functools
+class Node:
+    def __init__(self, name): self.name = name
+class Missing:
+    def __init__(self, text): self.text = text
+NODES = [Node("a"), Node("b")]
+BY_NAME = {n.name: n for n in NODES}
+FIRST = BY_NAME["a"]
+MISSING = Missing("missing")
+MANY = [Node(str(i)) for i in range(10_000)]
+LAST = MANY[-1]
+BY_NUMBER = dict(enumerate(MANY))
+TEXTS = [str(i) for i in range(50_000)]
+ALL = {"texts": TEXTS}
+KNOWN = []
+def register(f):
+    def wrapper(*args): return f(*args)
+    KNOWN.append(wrapper)
+    return wrapper
+def counter():
+    n = 0
+    def count():
+        nonlocal n
+        n += 1
+    def read(): return n
+    return count, read
+count, read = counter()
+
+def index(): return FIRST is NODES[0] is BY_NAME["a"]
+def default(missing=MISSING): return missing is MISSING
+class C:
+    nodes = NODES
+    def method(self, missing=MISSING): return missing is MISSING and self.nodes is NODES
+def attribute(): return C().method()
+@register
+def registered(): return KNOWN[0] is registered
+def closures(): return (count(), read() == 1)[1]
+def item_of_a_large_one(): return LAST is MANY[-1]
+def two_large_ones(): return MANY[5] is BY_NUMBER[5] and TEXTS is ALL["texts"]
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("index", "default", "attribute", "registered", "closures"),
+        *("item_of_a_large_one", "two_large_ones"),
+    ],
+)
+def test_names_that_share_an_object_share_it_at_daemons(name: str) -> None:
+    assert in_main(SHARING, f"print(d.call({name}))") == "True\n"
+
+
+def test_names_travel_alone_unless_they_share_what_is_more_than_its_value() -> None:
+    script = """
+import dataclasses, enum, logging, re, typing
+class Color(enum.Enum): RED = 1
+@dataclasses.dataclass
+class C: a: int = 1; b: list = dataclasses.field(default_factory=list)
+@dataclasses.dataclass
+class D: a: int = 1; b: list = dataclasses.field(default_factory=list)
+def helper(): return 1
+TEXT, MISSING = "text" * 9, object()
+A = [Color.RED, re.compile("a"), C, helper, TEXT, (1, TEXT), range(9), len, re, MISSING]
+B = [*A]
+def f(x=helper): return A, B, C, D, MISSING
+"""
+    last = "print(*sorted(e.name for e in d.encoder.encode(f, (), {}).names))"
+    assert in_main(script, last) == "A B C Color D MISSING f helper\n"
+
+
+def test_names_that_share_an_object_follow_the_host_together_and_stay_together() -> None:
+    script = """
+A = [[1]]
+B = {"a": A[0]}
+def see():
+    A[0].append(2)
+    return B["a"], A[0] is B["a"]
+def alone(): return A
+"""
+    last = """
+print(d.call(see), d.call(alone), d.call(see))
+B["b"] = 0
+print(d.call(see), d.call(alone))
+A = [B["a"]]
+A.append(3)
+print(d.call(alone), d.call(see))
+B["a"] = [0]
+print(d.call(see), d.call(alone))
+"""
+    assert in_main(script, last) == (
+        "([1, 2], True) [[1, 2]] ([1, 2, 2], True)\n"
+        "([1, 2], True) [[1, 2]]\n"
+        "[[1], 3] ([1, 2], True)\n"
+        "([0], False) [[1, 2, 2], 3]\n"
+    )
+
+
+def test_a_name_that_was_set_at_a_daemon_stays_and_those_that_share_with_it_arrive() -> None:
+    script = "A = [1]\nB = {'a': A}\nC = [A]\ndef see(): return A, B, B['a'] is C[0]\n"
+    last = "d.source('A = 5', persist=True)\nprint(d.call(see), d.call(see))"
+    assert in_main(script, last) == "(5, {'a': [1]}, True) (5, {'a': [1]}, True)\n"

@@ -9,10 +9,18 @@ from mirai_executor._wire import Frame, Name, Status, WireError, WireOutcome, Wi
 from mirai_executor._wire._fields import Reader
 
 ids = st.integers(0, 2**64 - 1)
-digests = st.binary(min_size=16, max_size=16)
 payloads = st.binary(max_size=200)
+texts = st.text(max_size=20).map(lambda text: text.replace(",", ""))
+joint = st.lists(st.tuples(texts, st.binary(min_size=16, max_size=16)), min_size=1, max_size=3)
 names = st.lists(
-    st.builds(Name, st.text(max_size=20), digests, st.none() | payloads), max_size=4
+    st.builds(
+        lambda parts, blob: Name(
+            ",".join(t for t, _ in parts), b"".join(d for _, d in parts), blob
+        ),
+        joint,
+        st.none() | payloads,
+    ),
+    max_size=4,
 ).map(tuple)
 places = st.tuples(st.integers(1, 2**64 - 1), ids, ids)
 buffers = st.lists(places | payloads, max_size=3).map(tuple)

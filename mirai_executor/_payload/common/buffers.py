@@ -88,9 +88,9 @@ def dump_value(
         if (value := pieces.settle(tuple(beside))) is not None:
             return value
     collected = Beside() if out_of_band else None
-    with io.BytesIO() as file:
-        make(file, collected).dump(obj)
-        return made_value(file.getvalue(), tuple(collected or ()))
+    file = io.BytesIO()  # left open: whoever made the pickler may go on with it
+    make(file, collected).dump(obj)
+    return made_value(file.getvalue(), tuple(collected or ()))
 
 
 def taken_apart(blob: Buffer, buffers: Sequence[Buffer]) -> tuple[Buffer, Sequence[Buffer]]:

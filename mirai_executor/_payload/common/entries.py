@@ -21,10 +21,12 @@ __all__ = [
     "SYS_PATH",
     "UNAVAILABLE",
     "WITH_CARE",
+    "Applied",
     "Call",
     "Latest",
     "NameEntry",
     "digest_of",
+    "names_in",
     "new_seal",
 ]
 
@@ -63,7 +65,8 @@ class NameEntry(NamedTuple):
     """One name of the host's ``__main__``.
 
     ``name`` is ``module:name`` for one of another module that only the host holds, and
-    ``sys.path`` for the import path.
+    ``sys.path`` for the import path. Names that share an object come as one entry: ``a,b`` with
+    the digests of what each is by itself, and a tuple of their values.
     """
 
     name: str
@@ -93,6 +96,40 @@ def new_seal(blob: bytes) -> blake2b:
 def digest_of(blob: bytes) -> bytes:
     """Return the digest of bytes that refer to nothing else."""
     return new_seal(blob).digest()
+
+
+def names_in(entry: str) -> list[str]:
+    """Return the names that an entry of the table is about: nearly always one."""
+    return entry.split(",")
+
+
+class Applied:
+    """The rule: which names a daemon has, and which of these came together."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, tuple[bytes, str | bytes]] = {}  # its digest, and what it came in
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def has(self, entry: str, digest: bytes) -> bool:
+        """Tell whether an entry says nothing new.
+
+        Of names that share an object, each is as it was, and they came together, perhaps with
+        others. Those that come alone later, unchanged, stay as they are.
+        """
+        if "," not in entry:
+            return entry in self._names and self._names[entry][0] == digest
+        found = [self._names.get(name, (b"", name)) for name in names_in(entry)]
+        return b"".join(own for own, _ in found) == digest and len({it for _, it in found}) == 1
+
+    def note(self, entry: str, digest: bytes) -> None:
+        """Note that a daemon has an entry."""
+        if "," not in entry:
+            self._names[entry] = (digest, entry)
+            return
+        for i, name in enumerate(names_in(entry)):
+            self._names[name] = (digest[i * _DIGEST_SIZE : (i + 1) * _DIGEST_SIZE], digest)
 
 
 class Latest:

@@ -37,7 +37,7 @@ from mirai_executor._payload.common.reducers import (
     registered_reducer,
 )
 
-__all__ = ["PayloadPickler", "dump"]
+__all__ = ["PayloadPickler", "dump", "home_of_sentinel"]
 
 _REBUILD = vars(rebuild)
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time, not a static type of C
@@ -208,7 +208,7 @@ class PayloadPickler(pickle.Pickler):
     def _reduce_instance(self, kind: type, obj: Any) -> Any:
         """Let singletons that reduce to their own name live in ``__main__`` too."""
         if _reduces_as_usual(kind):
-            home = _home_of_sentinel(kind, obj)
+            home = home_of_sentinel(kind, obj)
             return home.qualname if home is not None and self.is_named(home) else NotImplemented
         if kind in copyreg.dispatch_table or kind_of(kind.__module__) is Kind.IMPORTABLE:
             return NotImplemented
@@ -233,7 +233,7 @@ def _reduces_as_usual(kind: Any) -> bool:
     return kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__
 
 
-def _home_of_sentinel(kind: type, obj: object) -> Home | None:
+def home_of_sentinel(kind: type, obj: object) -> Home | None:
     """Return where an object has a name that is nothing but itself: its copy would be no such.
 
     That is one without any state, which the module of its class names, or ``__main__`` an

@@ -47,6 +47,13 @@ class Preparation(NamedTuple):
         """Whether the daemon may be on another machine, in a directory that was chosen there."""
         return bool(self.prefixes)
 
+    @property
+    def main_spec_name(self) -> str | None:
+        """What the spec of the host's main module calls it, if it was run by ``python -m``."""
+        if self.main_name is None and os.path.basename(self.main_file or "") == "__main__.py":  # noqa: PTH119
+            return f"{self.main_package or ''}.{MAIN}".lstrip(".")  # a package, folder or archive
+        return self.main_name
+
     def path_of(self, host_path: Sequence[str], own_path: Sequence[str]) -> list[str]:
         """Return ``sys.path`` for a daemon, from the host's and from what it has started with.
 

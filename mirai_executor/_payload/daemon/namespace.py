@@ -7,6 +7,9 @@
                                     set here by someone, never seen: leave that, note the digest
                                     otherwise: unpickle and set it, others that it needs first
 
+Names that share an object come as one entry, and all are set if one of them is new; of these, too,
+one that was set here by someone and never seen is left, without the others.
+
 So the daemon's ``__main__`` follows the host's, and keeps what initializers and tasks put there.
 """
 
@@ -23,14 +26,15 @@ from mirai_executor._payload.common.buffers import Buffer, taken_apart
 from mirai_executor._payload.common.entries import (
     FUNCTION,
     FUNCTIONS,
-    MOST_FUNCTIONS,
     SYS_PATH,
     UNAVAILABLE,
+    Applied,
+    names_in,
 )
 from mirai_executor._payload.common.places import MAIN
 from mirai_executor._payload.common.preparation import Preparation
 from mirai_executor._payload.common.source import Brought, run_source
-from mirai_executor._payload.daemon.kept import Kept
+from mirai_executor._payload.daemon.kept import Kept, find_named
 from mirai_executor._payload.daemon.process import (
     forget_where_modules_were,
     make_main,
@@ -74,9 +78,10 @@ class Namespace:
         self._preparation = preparation
         self._host_names: set[str] = set()
         self._brought = Brought()
-        self._applied: dict[str, bytes] = {}
+        self._applied = Applied()
         self._received: dict[str, dict[bytes, bytes]] = {}
         self._pending: dict[str, bytes] = {}
+        self._entry_of: dict[str, str] = {}  # of names that share an object, and are pending
         self._functions = Kept()
         self._table: Sequence[tuple[str, bytes]] | None = None  # all of it is applied
         self._function_entry: tuple[str, bytes] | None = None  # of that table
@@ -102,7 +107,7 @@ class Namespace:
         own = None if blob is None else bytes(blob)
         if name in FUNCTIONS:
             self._functions.receive(digest, own)
-        elif own is not None:
+        elif own is not None and not self._applied.has(name, digest):
             self._received.setdefault(name, {})[digest] = own
 
     def missing(self, names: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
@@ -113,7 +118,7 @@ class Namespace:
         return [
             (name, digest)
             for name, digest in names
-            if self._applied.get(name) != digest and digest not in self._kept(name)
+            if not self._applied.has(name, digest) and digest not in self._kept(name)
         ]
 
     def _kept(self, name: str) -> Container[bytes]:
@@ -172,7 +177,7 @@ class Namespace:
         function, rest = None, names
         if names and names[-1][0] in FUNCTIONS:
             function, rest = names[-1], names[:-1]
-        changed = [entry for entry in rest if self._applied.get(entry[0]) != entry[1]]
+        changed = [entry for entry in rest if not self._applied.has(*entry)]
         if changed:
             self._apply(changed)
         self._function_entry = function
@@ -180,7 +185,7 @@ class Namespace:
 
     def _function(self, kind: str, digest: bytes) -> Any:
         blob = self._functions[digest]
-        return pickle.loads(blob) if kind == FUNCTION else _find(blob)
+        return pickle.loads(blob) if kind == FUNCTION else find_named(blob)
 
     def find(self, name: str) -> object:
         """Return a global of ``__main__`` by name, as a payload or ``getattr`` asks for it."""
@@ -205,29 +210,33 @@ class Namespace:
         """Tell whether names of this module come from the host."""
         prefix = f"{module}:"
         return any(
-            name.startswith(prefix) for name in (*self._pending, *rebuild.entries_in_progress)
+            name.startswith(prefix)
+            for name in (*self._pending, *self._entry_of, *rebuild.entries_in_progress)
         )
 
-    def _find_entry(self, entry: str) -> object:
+    def _find_entry(self, name: str) -> object:
         """Return what a name of the table will be, as far as it is made; apply it if need be."""
-        if entry in rebuild.entries_in_progress:
-            value = rebuild.entries_in_progress[entry]
+        if name in rebuild.entries_in_progress:
+            value = rebuild.entries_in_progress[name]
             if value is _NOT_YET:
-                raise _TooEarly(entry)
+                raise _TooEarly(name)
             return value
+        entry = self._entry_of.get(name, name)
         if entry in self._pending:
             self._apply_entry(entry)
         return _NOT_YET
 
     def _apply(self, changed: Sequence[tuple[str, bytes]]) -> None:
         self._pending = dict(changed)
+        joint = [entry for entry in self._pending if "," in entry]
+        self._entry_of = {name: entry for entry in joint for name in names_in(entry)}
         try:
             if SYS_PATH in self._pending:  # first: the others may need it to be imported
                 self._apply_sys_path(self._pending[SYS_PATH])
             while self._pending:
                 self._apply_next()
         finally:
-            self._pending = {}
+            self._pending, self._entry_of = {}, {}
 
     def _apply_next(self) -> None:
         """Apply one entry, beginning with one that no cycle needs to be complete.
@@ -241,40 +250,55 @@ class Namespace:
                 self._apply_entry(entry)
             except _TooEarly:
                 applied = self._applied
-                self._pending = {n: d for n, d in before.items() if applied.get(n) != d}
+                self._pending = {n: d for n, d in before.items() if not applied.has(n, d)}
             else:
                 return
         entries = ", ".join(self._pending)
         raise PayloadError(f"these names of the host's __main__ depend on each other: {entries}")
 
     def _apply_entry(self, entry: str) -> None:
-        """Set one name of the table. Nothing is noted unless it succeeds."""
+        """Set the names of an entry. Nothing is noted unless it succeeds."""
         digest = self._pending.pop(entry)
-        namespace, name = self._namespace_of(entry)
-        if entry not in self._applied and name in namespace:
-            self._note(entry, digest)
-            return
-        blob = self._bytes_of(entry, digest)
+        names = [name for name in names_in(entry) if not self._is_set_here(name)]
+        blob = self._bytes_of(entry, digest) if names else b""
         if blob.startswith(UNAVAILABLE):
-            if entry in self._applied:
-                namespace.pop(name, None)
-            self.missing_because[name] = blob[len(UNAVAILABLE) :].decode()
-        else:
-            value = self._unpickle(entry, blob)
-            if ":" not in entry and name not in namespace:
-                self._brought.add(name)
-            namespace[name] = value
-            self.missing_because.pop(name, None)
+            self._lack(entry, blob[len(UNAVAILABLE) :].decode())
+        elif names:
+            values = self._unpickle(entry, blob)
+            for name, value in values.items():
+                if name in names:
+                    self._set(name, value)
         self._note(entry, digest)
 
-    def _unpickle(self, entry: str, blob: bytes) -> object:
-        rebuild.entries_in_progress[entry] = _NOT_YET
+    def _is_set_here(self, entry: str) -> bool:
+        namespace, name = self._namespace_of(entry)
+        return entry not in self._applied and name in namespace
+
+    def _lack(self, entry: str, reason: str) -> None:
+        namespace, name = self._namespace_of(entry)
+        if entry in self._applied:
+            namespace.pop(name, None)
+        self.missing_because[name] = reason
+
+    def _set(self, entry: str, value: object) -> None:
+        namespace, name = self._namespace_of(entry)
+        if ":" not in entry and name not in namespace:
+            self._brought.add(name)
+        namespace[name] = value
+        self.missing_because.pop(name, None)
+
+    def _unpickle(self, entry: str, blob: bytes) -> dict[str, object]:
+        """Return the value of each name of an entry."""
+        names = names_in(entry)
+        rebuild.entries_in_progress.update(dict.fromkeys(names, _NOT_YET))
         try:
-            return self._load_entry(blob)
+            value: Any = self._load_entry(blob)
         except Exception as error:
             _fail_to_load(f"{entry!r} of the host's __main__", error)
         finally:
-            del rebuild.entries_in_progress[entry]
+            for name in names:
+                rebuild.entries_in_progress.pop(name, None)
+        return dict(zip(names, value, strict=True)) if len(names) > 1 else {entry: value}
 
     def _load_entry(self, blob: bytes) -> object:
         return _EntryUnpickler(io.BytesIO(blob), self).load()
@@ -286,9 +310,8 @@ class Namespace:
         return vars(rebuild.held_module(module, {})), name
 
     def _note(self, entry: str, digest: bytes) -> None:
-        self._applied[entry] = digest
-        if ":" not in entry:
-            self._host_names.add(entry)
+        self._applied.note(entry, digest)
+        self._host_names.update(name for name in names_in(entry) if ":" not in name)
         # Of older values, too: the host sends again what it goes back to.
         kept = self._received.get(entry, {})
         for old in list(kept):
@@ -310,7 +333,7 @@ class Namespace:
         if self.on_sys_path is not None:
             self.on_sys_path(list(path))
         del self._pending[SYS_PATH]
-        self._applied[SYS_PATH] = digest
+        self._applied.note(SYS_PATH, digest)
         self._received.pop(SYS_PATH, None)
 
     def _import_main(self) -> None:
@@ -363,30 +386,6 @@ def _fail_to_load(what: str, error: Exception) -> NoReturn:
     from mirai_executor._payload.common.wording import describe  # as above
 
     raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error
-
-
-def _find(where: bytes) -> object:
-    """Return what a module has by a name at this moment, as pickle would, at less cost."""
-    module, names = _parts(where)
-    found: Any = None
-    try:
-        found = sys.modules[module]
-        spec = found.__spec__
-        is_there = spec is None or not spec._initializing  # noqa: SLF001 - as the import itself does
-    except (KeyError, AttributeError):
-        is_there = False
-    if not is_there:  # or another thread is about to import it, and has to be waited for
-        __import__(module)
-        found = sys.modules[module]
-    for name in names:
-        found = getattr(found, name)
-    return found
-
-
-@functools.lru_cache(MOST_FUNCTIONS)
-def _parts(where: bytes) -> tuple[str, list[str]]:
-    module, _, name = where.decode().partition(":")
-    return module, name.split(".")
 
 
 def _call(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:

@@ -30,6 +30,9 @@ def make_main(find: Callable[[str], object], preparation: Preparation) -> Module
     if preparation.main_file is not None:
         main.__file__ = preparation.main_file
     main.__package__ = preparation.main_package
+    if preparation.main_spec_name is not None:
+        # What a task starts by multiprocessing's spawn finds its main module by this name.
+        main.__spec__ = type(importlib.__spec__)(preparation.main_spec_name, None)
     return main
 
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mirai_executor._payload.common import pickles as pickle
 from mirai_executor._payload.common.buffers import BRIEF, LARGE, Value, is_short
-from mirai_executor._payload.common.entries import PROTOCOL, SYS_PATH, Call, NameEntry, digest_of
+from mirai_executor._payload.common.entries import (
+    PROTOCOL,
+    SYS_PATH,
+    Call,
+    NameEntry,
+    digest_of,
+    names_in,
+)
 from mirai_executor._payload.common.plain import dump_plainly, is_imported
 from mirai_executor._payload.common.preparation import host_sys_path
 from mirai_executor._payload.host.functions import FunctionCache, Taken, pickle_function
@@ -115,7 +122,7 @@ class CallEncoder:
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
     def _with_care(
-        self, call: tuple[Any, ...], local_locks: bool, lasting: bool, **how: bool
+        self, call: tuple[Any, ...], local_locks: bool, lasting: bool, **how: Any
     ) -> tuple[Value, tuple[NameEntry, ...]]:
         """Pickle a call that plain pickle would get wrong; return it and its table."""
         from mirai_executor._payload.common.culprits import said_by_pickle
@@ -125,7 +132,7 @@ class CallEncoder:
         loan = Loan(lasting=lasting)
         table = Table(local_locks=local_locks, lend=loan.lend)
         try:
-            pickled = table.pickle(call, None, **how)
+            pickled = table.pickle(call, **how)
         except BaseException as error:
             loan.end()
             if said_by_pickle(error):
@@ -229,7 +236,12 @@ def _is_plain(fn: object) -> bool:
 
 
 def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple[NameEntry, ...]:
-    """Return one table for a function as it was and arguments as they are: these win."""
+    """Return one table for a function as it was and arguments as they are: these win.
+
+    But of names that share an object with others of the function, all are as they were.
+    """
+    joint = {name for entry in taken if "," in entry.name for name in names_in(entry.name)}
+    found = tuple(entry for entry in found if joint.isdisjoint(names_in(entry.name)))
     names = {entry.name: entry for entry in (*taken[:-1], *found)}
     return (*names.values(), taken[-1])
 
@@ -259,7 +271,7 @@ def _error_of(failure: "Failure") -> BaseException:
     value = vars(sys.modules[key.module])[key.name]
 
     def probe(obj: object) -> bytes:
-        return dump(lambda file: CallPickler(file, key), obj)
+        return dump(lambda file: CallPickler(file, (key,)), obj)
 
     return explain({f"{key.module}.{key.name}": value}, failure.trail, probe, error)
 

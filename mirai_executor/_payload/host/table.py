@@ -9,13 +9,15 @@
 
 A name found while an entry is pickled becomes an entry itself, until there are no new ones. What
 cannot be pickled makes the call fail only if the call refers to it, directly or through hard
-references; otherwise its entry says why it is missing.
+references; otherwise its entry says why it is missing. In the end, names whose values share an
+object (see ``sharing.py``) become one entry, pickled once more, together.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ from mirai_executor._payload.common.names import STANDARD_DUNDERS
 from mirai_executor._payload.common.pickler import PayloadPickler
 from mirai_executor._payload.common.places import MAIN, Home, Kind
 from mirai_executor._payload.common.wording import describe
+from mirai_executor._payload.host.sharing import Met, may_share, sharing
 from mirai_executor._record import Record
 
 __all__ = ["CallPickler", "Failure", "Key", "Table"]
@@ -83,15 +86,16 @@ class CallPickler(PayloadPickler):
     def __init__(
         self,
         file: Any,
-        entry: Key | None = None,
+        entries: Collection[Key] = (),
         local_locks: bool = False,
         beside: Beside | None = None,
         lend: Callable[[int], Any] | None = None,
     ) -> None:
         super().__init__(file, beside)
+        self.file = file
         self._lend = lend
         self.lends = False
-        self.entry = entry
+        self.entries = entries
         self.local_locks = local_locks
         self.replaced_locks = False
         self.identity = ""
@@ -102,15 +106,16 @@ class CallPickler(PayloadPickler):
         if home.kind is Kind.IMPORTABLE:
             return True
         key = Key(home.module, home.root)
-        if key == self.entry:
+        if key in self.entries:
             return False  # part of what this entry says
         self.needs[Need(key, "." in home.qualname)] = None
         return True
 
     def entry_for(self, home: Home | None) -> str | None:
-        if home is None or self.entry is None or "." in home.qualname:
+        if home is None or not self.entries or "." in home.qualname:
             return None
-        return self.entry.text if self.entry == Key(home.module, home.root) else None
+        key = Key(home.module, home.root)
+        return key.text if key in self.entries else None
 
     def found_globals(self, home: Home, names: tuple[str, ...]) -> None:
         namespace = vars(sys.modules[home.module])
@@ -125,7 +130,7 @@ class CallPickler(PayloadPickler):
         return False
 
     def lend(self, descriptor: int) -> Any:
-        if self.entry is not None:  # pickled for each task, and fetched by those that use it
+        if self.entries:  # pickled for each task, and fetched by those that use it
             raise TypeError(
                 "cannot pickle a file descriptor in a global name: pass it as an argument"
             )
@@ -168,20 +173,22 @@ class Table:
         self._lend = lend
         self._waiting: dict[Key, None] = {}
         self._entries: dict[Key, Pickled | Failure] = {}
+        self._met: dict[Key, Met] = {}  # of names that may share something
+        self._joint: dict[Key, tuple[tuple[Key, ...], Pickled]] = {}
 
     def pickle(
         self,
         obj: object,
-        entry: Key | None = None,
+        entries: tuple[Key, ...] = (),
         *,
         out_of_band: bool = False,
         apart: bool = False,
     ) -> Pickled:
-        """Pickle a call, or the value of a name, and note the names that it refers to."""
+        """Pickle a call, or the value of one or several names; note the names it refers to."""
         made: list[CallPickler] = []
 
         def pickler(file: Any, beside: Beside | None) -> CallPickler:
-            made.append(CallPickler(file, entry, self._local_locks, beside, self._lend))
+            made.append(CallPickler(file, entries, self._local_locks, beside, self._lend))
             return made[-1]
 
         try:
@@ -190,6 +197,8 @@ class Table:
             self.trail = tuple(made[-1].trail)
             raise
         last = made[-1]
+        if len(entries) == 1 and may_share(obj):
+            self._met[entries[0]] = Met(obj, last, last.file)
         self.replaced_locks |= last.replaced_locks
         self.lends |= last.lends
         for key in (*(need.key for need in last.needs), *last.mentions):
@@ -199,10 +208,24 @@ class Table:
 
     def close(self) -> None:
         """Pickle the value of every name found, and those found by that, to the end."""
+        self._pickle_waiting()
+        self._spread_failures()
+        if len(self._met) > 1:
+            self._join()
+            self._pickle_waiting()  # if another thread has changed something meanwhile
+        self._met.clear()
+
+    def _pickle_waiting(self) -> None:
         while self._waiting:
             key, _ = self._waiting.popitem()
             self._entries[key] = self._pickle_value(key)
-        self._spread_failures()
+
+    def _join(self) -> None:
+        good = [k for k in self._ordered() if isinstance(self._entries[k], Pickled)]
+        for keys in sharing({key: self._met[key] for key in good if key in self._met}):
+            with contextlib.suppress(Exception):  # of the user's code: each by itself did well
+                values = tuple(vars(sys.modules[key.module])[key.name] for key in keys)
+                self._joint.update(dict.fromkeys(keys, (keys, self.pickle(values, keys))))
 
     def failure_of(self, needs: Iterable[Need]) -> Failure | None:
         """Return why one of these names cannot travel, if so."""
@@ -218,11 +241,23 @@ class Table:
         A class comes before its subclasses, then, and a decorator before what it decorates.
         """
         found: list[NameEntry] = []
+        for key in self._ordered():
+            keys, joint = self._joint.get(key, ((key,), None))
+            if joint is None:
+                found.append(self._entry(key))
+            elif key == keys[0]:
+                parts = [self._entry(each) for each in keys]
+                name, digest = ",".join(e.name for e in parts), b"".join(e.digest for e in parts)
+                found.append(NameEntry(name, digest, joint.blob))
+        return tuple(found)
+
+    def _ordered(self) -> list[Key]:
+        found: list[Key] = []
         for module in sorted({key.module for key in self._entries}):
             wanted = {key.name for key in self._entries if key.module == module}
             names = [name for name in list(vars(sys.modules[module])) if name in wanted]
-            found += (self._entry(Key(module, name)) for name in names)
-        return tuple(found)
+            found += (Key(module, name) for name in names)
+        return found
 
     def _entry(self, key: Key) -> NameEntry:
         entry = self._entries[key]
@@ -260,7 +295,7 @@ class Table:
     def _pickle_value(self, key: Key) -> Pickled | Failure:
         try:
             value = vars(sys.modules[key.module])[key.name]
-            return self.pickle(value, key)
+            return self.pickle(value, (key,))
         except (Exception, SystemExit) as error:  # any code of the user runs here
             return Failure(error, key, self.trail)
 
