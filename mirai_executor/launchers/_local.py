@@ -93,14 +93,14 @@ class LocalLauncher(Record):
                 stdout=self.stdout if self.output else subprocess.DEVNULL,
                 stderr=stderr,
                 pass_fds=(*server, *fds),
-                env=self._environment(),
+                env=self.environment(),
                 process_group=0,  # a terminal's Ctrl-C is the host's business alone
             )
         except OSError as error:
             message = f"cannot run {command[0]}: {error}{limit_behind(error)}"
             raise LaunchError(message, command=command) from error
 
-    def _environment(self) -> dict[str, str] | None:
+    def environment(self) -> dict[str, str] | None:
         """Return what daemons find in their environment; None for what this process has."""
         if self.threads is None or _OPENMP in os.environ:
             return None

@@ -80,10 +80,11 @@ class Namespace:
         self._functions = Kept()
         self._table: Sequence[tuple[str, bytes]] | None = None  # all of it is applied
         self._function_entry: tuple[str, bytes] | None = None  # of that table
-        self._main_imported = False
+        # With a fork came all that there is.
+        self._main_imported = rebuild.inheritance is not None
         self._main_failed = ""
         sys.modules[MAIN] = sys.modules[_MP_MAIN] = self.module
-        rebuild.held_modules = {}
+        rebuild.held_modules = {} if rebuild.inheritance is None else dict(sys.modules)
         current = self
         self._own_path = tuple(sys.path)
         prepare_process(preparation)
@@ -251,12 +252,13 @@ class Namespace:
         """Set one name of the table. Nothing is noted unless it succeeds."""
         digest = self._pending.pop(entry)
         namespace, name = self._namespace_of(entry)
-        if entry not in self._applied and name in namespace:
+        came_from_host = entry in self._applied or rebuild.has_inherited(entry)
+        if name in namespace and not came_from_host:
             self._note(entry, digest)
             return
         blob = self._bytes_of(entry, digest)
         if blob.startswith(UNAVAILABLE):
-            if entry in self._applied:
+            if came_from_host:
                 namespace.pop(name, None)
             self.missing_because[name] = blob[len(UNAVAILABLE) :].decode()
         else:
