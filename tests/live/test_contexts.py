@@ -373,3 +373,33 @@ def test_several_threads_that_submit_first_have_one_executor() -> None:
         for each in all_:
             each.join()
         assert len({future.result(PATIENCE) for future in found}) == 1
+
+
+def test_the_executable_that_multiprocessing_was_told_runs_the_daemons() -> None:
+    ended = run(
+        """
+        import multiprocessing, tempfile
+        with tempfile.TemporaryDirectory() as folder:
+            mine = Path(folder, "mine")  # no name of a Python interpreter
+            mine.symlink_to(sys.executable)
+            multiprocessing.set_executable(str(mine))
+            with MiraiExecutor(1) as executor:
+                say(executor.submit(lambda: sys.orig_argv[0]).result() == str(mine))
+        """
+    )
+    assert (ended.out, ended.err) == ("True\n", "")
+
+
+@pytest.mark.parametrize("how", ["", "mp_context=multiprocessing.get_context('fork')"])
+def test_a_frozen_application_is_never_started_as_if_it_were_python(how: str) -> None:
+    ended = run(
+        f"""
+        import multiprocessing
+        sys.frozen = True
+        with MiraiExecutor(1, {how}) as executor:
+            future = executor.submit(abs, -1)
+            say(future.exception() or future.result())
+        """
+    )
+    assert ended.out == "1\n" if how else "frozen" in ended.out and "python=" in ended.out
+    assert ended.err == ""
