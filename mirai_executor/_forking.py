@@ -38,16 +38,20 @@ class ServerLostError(ConnectionError):
 class Asking:
     """The host's end. Not thread-safe: one thread asks."""
 
-    def __init__(self, end: _socket.socket) -> None:
+    def __init__(self, end: _socket.socket, patience: float) -> None:
         self._socket = end
-        self._socket.settimeout(_PATIENCE)
+        self._socket.settimeout(patience)
 
     @classmethod
-    def create(cls) -> tuple[Self, int]:
-        """Return an end, and the descriptor of the other one (the caller closes it)."""
+    def create(cls, patience: float = _PATIENCE) -> tuple[Self, int]:
+        """Return an end, and the descriptor of the other one (the caller closes it).
+
+        Args:
+            patience: Seconds that an answer may take.
+        """
         # Packets: a question arrives whole, with the descriptors that belong to it.
         here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        return cls(here), there.detach()
+        return cls(here, patience), there.detach()
 
     def tell_identity(self, pid: int) -> None:
         """Tell the other process which one it has to be."""

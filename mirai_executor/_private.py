@@ -69,6 +69,23 @@ NEEDED = {
     "_payload.common.inherited": (
         Names("multiprocessing.synchronize.SemLock", "__setstate__", "tests/live/test_sharing.py"),
     ),
+    "_payload.common.inheritance": (
+        Names("multiprocessing.util", "_afterfork_registry", "tests/live/test_contexts.py"),
+    ),
+    "daemon._template": (
+        Names("atexit", "_clear _run_exitfuncs", "tests/live/test_contexts.py"),
+        Names("threading", "_shutdown", "tests/live/test_contexts.py"),
+        Names(
+            "multiprocessing.util",
+            "_exit_function _finalizer_registry _run_after_forkers",
+            "tests/live/test_contexts.py",
+        ),
+        Names(
+            "multiprocessing.process",
+            "_children _process_counter",
+            "tests/live/test_contexts.py",
+        ),
+    ),
     "_payload.common.descriptors": (
         Names(
             "multiprocessing.reduction.ForkingPickler",

@@ -51,7 +51,10 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         max_workers: The largest number of daemons to run at once. By default, the number of
             processors that this process may use: the smallest of its affinity mask, the CPU quota
             of its control group, and ``PYTHON_CPU_COUNT``.
-        mp_context: Ignored; accepted for compatibility. Daemons are never copies of this process.
+        mp_context: A context of :mod:`multiprocessing`. With that of the start method ``fork``,
+            daemons are forks of this process as it is when the first task is submitted. With any
+            other, and by default, they are fresh Python interpreters; but if ``initargs`` hold
+            objects of a fork context, daemons are forked, too.
         initializer: Called on each daemon before its first task. If it raises, all tasks fail.
         initargs: The arguments of the initializer, as a tuple.
         max_tasks_per_child: How many tasks a daemon runs before a new one replaces it; None for
@@ -135,6 +138,12 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_ordering(ordering)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
         is_open = url is not None or remote is not None
+        forking = None
+        if mp_context is not None or (initargs and "multiprocessing.synchronize" in sys.modules):
+            from . import _contexts
+
+            options = {"python": python, "url": url, "remote": remote}
+            forking = _contexts.forking(mp_context, options)
         # Where daemons come by themselves: how many were asked for.
         least = int(remote is not None) if is_open else usable_cpus()
         most = least if max_workers is None else max_workers
@@ -168,6 +177,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             name,
             entrance=None if launching is None else launching.reception.entrance,
             heartbeat=heartbeat,
+            forking=forking,
         )
         super().__init__(settings, most, launching)
         if launching is not None:

@@ -11,10 +11,19 @@ Where daemons come from elsewhere, ``_door`` lets them in, ``_remote`` is one of
 from mirai_executor._waiting import Moment
 
 from ._host import Host, Share, is_exiting
-from ._settings import Entrance, Limits, Settings
+from ._settings import Entrance, Forking, Limits, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._questions import HostView as HostView
 
-__all__ = ["Entrance", "Host", "Limits", "Moment", "Settings", "Share", "is_exiting"]
+__all__ = [
+    "Entrance",
+    "Forking",
+    "Host",
+    "Limits",
+    "Moment",
+    "Settings",
+    "Share",
+    "is_exiting",
+]

@@ -375,6 +375,8 @@ class Host(HostThread):
             self._loop.forget()
         elif self._spawner is not None:
             self._spawner.forget()
+        elif self._template is not None:
+            self._template.server.forget()
 
 
 class Share:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._open_task import OpenTask
     from ._questions import HostView
     from ._settings import Entrance, Settings
+    from ._template import Template
 
 __all__ = ["HostThread"]
 
@@ -65,6 +66,8 @@ class HostThread:
         self._ended = Moment()
         self._failure: LaunchError | None = None
         self._finished = False
+        self._template: Template | None = None  # of daemons that are forks of this process
+        self._no_template: OSError | None = None  # why there is none, if there should be
         self._last_view: HostView | None = None
         self._forked = False
         if settings.entrance is not None:
@@ -179,11 +182,25 @@ class HostThread:
     # Its life
 
     def _start(self) -> None:
+        if self._settings.forking is not None:
+            self._fork_template()
         # A KeyboardInterrupt may leave this undone; then the next caller does it again, and of
         # two threads only one finds the owner's lock free. Struck in Thread.start, it could leave
         # the new thread waiting for a lock for ever: so another thread calls that.
         _thread.start_new_thread(self._start_thread, ())
         self._owned.wait()
+
+    def _fork_template(self) -> None:
+        """Have the process that daemons are forks of; on the thread that submits, as it is now."""
+        with _registry.no_fork:
+            if self._template is not None or self._owned.has_come:
+                return
+            from ._template import template_for
+
+            try:
+                self._template = template_for(self._settings)
+            except OSError as error:  # the host thread says so, as if it had met it
+                self._no_template = error
 
     def _start_thread(self) -> None:
         name = f"mirai-host-{self._settings.name}" if self._settings.name else "mirai-host"
@@ -237,6 +254,14 @@ class HostThread:
                 self._ended.come()
 
     def _prepared_spawner(self) -> Spawner:
+        if self._no_template is not None:
+            raise self._no_template
+        if (template := self._template) is not None:
+            from mirai_executor._local import TemplateSpawner
+
+            launcher, no_fork = self._settings.launcher, _registry.no_fork
+            self._spawner = forking = TemplateSpawner(launcher, no_fork, template.server)
+            return forking
         from mirai_executor._local import Spawner  # not before the first task
 
         self._spawner = spawner = Spawner(self._settings.launcher, _registry.no_fork)
@@ -248,6 +273,8 @@ class HostThread:
         settings = self._settings
         if settings.initializer is None:
             return None
+        if self._template is not None:
+            return self._encoding().encode_inherited()
         try:
             return self._encoding().encode(
                 settings.initializer, settings.initargs, {}, local_locks=True, lasting=True
@@ -258,12 +285,15 @@ class HostThread:
 
     def _encoding(self) -> _payload.CallEncoder:
         if self._encoder is None:
+            if self._settings.forking is not None and not self._owned.has_come:
+                self._start()  # what daemons have, need not be sent to them
             from mirai_executor._payload import host as _payload  # cloudpickle takes its time
 
             from ._open_task import OpenTask, kind_of
 
             self._open_task, self._kind_of = OpenTask, kind_of  # before there is an encoder
-            self._encoder = _payload.CallEncoder()
+            known = None if self._template is None else self._template.known
+            self._encoder = _payload.CallEncoder(known=known)
         return self._encoder
 
     # Its end

@@ -9,13 +9,18 @@ from mirai_executor._record import Record, made_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+    from typing import NoReturn
 
     from mirai_executor._core import Policy
+    from mirai_executor._payload.host import Inheritance
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
     from mirai_executor.launchers import LocalLauncher
 
-__all__ = ["Entrance", "Limits", "Settings"]
+    # It gets the socket at which it is asked, its lifeline, and what it has from its host.
+    BecomeTemplate = Callable[[int, int, Inheritance], NoReturn]
+
+__all__ = ["Entrance", "Forking", "Limits", "Settings"]
 
 
 class Entrance(Record):
@@ -41,6 +46,20 @@ class Entrance(Record):
             self.files.pop().unlink(missing_ok=True)
 
 
+class Forking(Record):
+    """How daemons are forked from this process.
+
+    Args:
+        import_template: Imports, and returns, what a fork of this process does to be the one from
+            which daemons are forked.
+        always: Whether they are forked in any case, or only if the initializer's arguments have
+            no other way.
+    """
+
+    import_template: Callable[[], BecomeTemplate]
+    always: bool
+
+
 class Settings(Record):
     """What a host is to know before its first task."""
 
@@ -52,6 +71,7 @@ class Settings(Record):
     name: str | None = None
     entrance: Entrance | None = None  # where daemons come in by themselves
     heartbeat: float = 5.0  # seconds between their signs of life
+    forking: Forking | None = None  # None if no daemon is ever a fork of this process
 
 
 class Limits(Record):

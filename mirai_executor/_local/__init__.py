@@ -23,11 +23,12 @@ if TYPE_CHECKING:
         misfit,
         other_package,
     )
-    from ._forkserver import Forked
+    from ._forkserver import Forked, ForkServer
     from ._process import DaemonProcess, end_group
     from ._relay import Relay, Stream
     from ._spawner import Process, Spawner
     from ._stops import Stops
+    from ._template import TemplateSpawner, fork_server
 else:
     __getattr__ = door(
         __name__,
@@ -43,11 +44,12 @@ else:
                 "misfit",
                 "other_package",
             ),
-            "_forkserver": ("Forked",),
+            "_forkserver": ("ForkServer", "Forked"),
             "_process": ("DaemonProcess", "end_group"),
             "_relay": ("Relay", "Stream"),
             "_spawner": ("Process", "Spawner"),
             "_stops": ("Stops",),
+            "_template": ("TemplateSpawner", "fork_server"),
         },
     )
 
@@ -55,16 +57,19 @@ __all__ = [
     "LAST_FRAMES",
     "DaemonProcess",
     "DeathWatch",
+    "ForkServer",
     "Forked",
     "Process",
     "Relay",
     "Spawner",
     "Stops",
     "Stream",
+    "TemplateSpawner",
     "another",
     "as_launch_error",
     "describe_exit",
     "end_group",
+    "fork_server",
     "has_ended",
     "has_pidfds",
     "lacks_room",

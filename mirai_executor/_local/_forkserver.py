@@ -6,8 +6,34 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from mirai_executor._forking import Asking, ServerLostError
+
+
+class ForkOfHost:
+    """A process that this one has forked itself, as far as it is like ``subprocess.Popen``."""
+
+    ARGS = ("(fork of the host)",)
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.args: Sequence[str] = self.ARGS
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        """Wait for its end, and return the exit status."""
+        if self.returncode is None:
+            try:
+                self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            except ChildProcessError:  # the program has waited for whatever ends first
+                self.returncode = 0
+        return self.returncode
+
+
+if TYPE_CHECKING:
+    # What leaves a first daemon behind, or was forked to be asked for daemons.
+    Starter = subprocess.Popen[bytes] | ForkOfHost
 
 
 class ForkServer:
@@ -23,7 +49,7 @@ class ForkServer:
 
     def __init__(
         self,
-        process: "subprocess.Popen[bytes]",
+        process: "Starter",
         asking: Asking,
         lifeline: int,
         conditions: object,

@@ -127,7 +127,7 @@ class Spawner:
             server = self._start_server(conditions, stderr)
         if server is not None and server.is_waiting:
             server.order(fds)
-            return server.process
+            return server.process  # type: ignore[return-value]  # a template waits for nobody
         if server is not None and server.is_ready and (forked := self._fork(server, fds, stderr)):
             return forked
         return self._launcher.start(fds, stderr)
@@ -205,13 +205,17 @@ class Spawner:
                 if not self._launcher.output:
                     stdout = os.open(os.devnull, os.O_RDWR)
                     stack.callback(os.close, stdout)
-                return server.fork((stderr, stdout, cwd, *fds), self._launcher.command(fds))
+                return server.fork((stderr, stdout, cwd, *fds), self._command(fds))
         except ServerLostError:
             self._server = None
             server.end()
             raise
         except OSError:
             return None
+
+    def _command(self, fds: Sequence[int]) -> tuple[str, ...]:
+        """Return what would start a daemon that is forked."""
+        return self._launcher.command(fds)
 
     def _conditions(self) -> Conditions | None:
         """Return what a fresh interpreter would inherit; None where that cannot be known."""

@@ -5,7 +5,11 @@ import os
 import signal
 import sys
 
-__all__ = ["main"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["main", "serve"]
 
 
 def main(*, first: bool = False) -> None:
@@ -20,25 +24,42 @@ def main(*, first: bool = False) -> None:
             line: where it is asked, which is also where those of the daemon come from, and its
             own lifeline.
     """
+
+    def become_daemon() -> list[int]:
+        fds = list(map(int, sys.argv[1:]))
+        if first:
+            from . import _forkserver
+
+            fds = _forkserver.branch_off(*fds)
+            sys.argv[1:] = map(str, fds)
+        return fds
+
+    serve(become_daemon)
+
+
+def serve(become_daemon: "Callable[[], Sequence[int]]") -> None:
+    """Serve a host, until it lets this daemon leave.
+
+    Args:
+        become_daemon: Makes of this process a daemon that has its imports, and returns its
+            descriptors, as :func:`main` has them.
+    """
     # What is imported here lives as long as this process. To look for garbage in it takes a
     # quarter of the time of these imports, and most of the time of the exit.
     collects = gc.isenabled()
     gc.disable()
-    from mirai_executor import _place  # not before the lifeline holds
+    from mirai_executor import _place
     from mirai_executor._page import Page
     from mirai_executor._tickets import Tickets
     from mirai_executor._transport import Link, Pipes
 
-    from . import _child, _forkserver, _lifeline, _memory, _streams
+    from . import _child, _forkserver, _lifeline, _memory, _streams  # noqa: F401 - before a fork
     from ._serve import Daemon
 
     gc.freeze()
     if collects:
         gc.enable()
-    fds = list(map(int, sys.argv[1:]))
-    if first:
-        fds = _forkserver.branch_off(*fds)
-        sys.argv[1:] = map(str, fds)
+    fds = become_daemon()
     reads, writes, lifeline, page, tickets, *shared = fds
     for fd in fds:
         os.set_inheritable(fd, False)  # positional in the standard library

@@ -51,6 +51,28 @@ def branch_off(control: int, lifeline: int) -> list[int]:
     return fds
 
 
+def branch_off_from_host(control: int, lifeline: int) -> list[int]:
+    """In a fork of the host: fork daemons, when it asks. Returns in each of them, once.
+
+    Args:
+        control: The socket at which the host asks.
+        lifeline: That of the process that asks for this.
+
+    Returns:
+        The descriptors of the daemon that this process is now.
+    """
+    end = Answering(control)
+    _lifeline.arm(lifeline)  # where that is impossible, the end of the socket tells
+    _be_quiet()
+    fds = _next_request(end)
+    child = _fork()
+    fds = _serve(end, child, fds) if child else _take_over(*fds)
+    end.close()
+    os.close(lifeline)
+    os.setpgid(0, 0)
+    return fds
+
+
 def _may_fork(end: Answering, known: set[int]) -> bool:
     # A wrapper around the interpreter may have made it another process than the host knows, or
     # one of a namespace where processes have other numbers.

@@ -33,6 +33,17 @@ _POOLS = (
 )
 
 
+# What multiprocessing runs, too, unless the program tells it something else.
+_OWN_EXECUTABLE = sys.executable
+
+
+def _chosen_executable() -> str:
+    """Return what ``multiprocessing.set_executable`` was told; "" if nothing."""
+    spawn = sys.modules.get("multiprocessing.spawn")  # which it imports
+    chosen = None if spawn is None else spawn.get_executable()
+    return "" if not chosen or os.fsdecode(chosen) == _OWN_EXECUTABLE else os.fsdecode(chosen)
+
+
 def _flags_of_this_interpreter() -> list[str]:
     """Return -W, -X, -O and the like, as multiprocessing passes them on."""
     loss = "daemons start without the options of this interpreter, as -W, -X and -O."
@@ -93,14 +104,14 @@ class LocalLauncher(Record):
                 stdout=self.stdout if self.output else subprocess.DEVNULL,
                 stderr=stderr,
                 pass_fds=(*server, *fds),
-                env=self._environment(),
+                env=self.environment(),
                 process_group=0,  # a terminal's Ctrl-C is the host's business alone
             )
         except OSError as error:
             message = f"cannot run {command[0]}: {error}{limit_behind(error)}"
             raise LaunchError(message, command=command) from error
 
-    def _environment(self) -> dict[str, str] | None:
+    def environment(self) -> dict[str, str] | None:
         """Return what daemons find in their environment; None for what this process has."""
         if self.threads is None or _OPENMP in os.environ:
             return None
@@ -109,6 +120,14 @@ class LocalLauncher(Record):
     def _interpreter(self) -> str:
         if self.python is not None:
             return self.python
+        if chosen := _chosen_executable():
+            return chosen
+        if getattr(sys, "frozen", False):
+            raise LaunchError(
+                "cannot start daemons: this is a frozen application, whose sys.executable is the "
+                "application itself; pass python='/path/to/python', of the same minor version, or "
+                "have daemons forked: mp_context=multiprocessing.get_context('fork')"
+            )
         if sys.executable and "py" in os.path.basename(sys.executable).lower():  # noqa: PTH119
             return sys.executable
         raise LaunchError(

@@ -253,12 +253,11 @@ def test_an_initializer_that_cannot_be_sent_is_an_error_that_names_it() -> None:
     assert "lock" in str(error)
 
 
-def test_a_multiprocessing_lock_among_the_initargs_becomes_a_local_one() -> None:
-    # Before Python 3.14, tqdm.contrib.concurrent.process_map passes one, always.
+def test_a_lock_of_a_fork_context_becomes_a_local_one_of_daemons_that_are_no_forks() -> None:
     initargs = (multiprocessing.get_context("fork").RLock(),)
     with (
         pytest.warns(RuntimeWarning, match="lock"),
-        MiraiExecutor(1, None, acquire_and_release, initargs) as executor,
+        MiraiExecutor(1, None, acquire_and_release, initargs, python=sys.executable) as executor,
     ):
         assert executor.submit(abs, -1).result(PATIENCE) == 1
 

@@ -167,7 +167,7 @@ def loaded():
     return [name for name in sys.modules if name.startswith("mirai_executor._payload.")]
 
 if __name__ == "__main__":
-    lock = multiprocessing.Lock()
+    lock = multiprocessing.get_context("spawn").Lock()
     with MiraiExecutor(1, initializer=begin, initargs=(lock,)) as executor:
         executor.everywhere(local)
         executor.everywhere("limit = 1")

@@ -58,8 +58,8 @@ class Without:
 
 def take_away(monkeypatch: pytest.MonkeyPatch, owner: str, name: str) -> None:
     *folders, last = owner.removesuffix("()").split(".")
-    whole: Any = importlib.import_module(".".join(folders))
-    found = getattr(whole, last)
+    whole: Any = importlib.import_module(".".join(folders)) if folders else None
+    found: Any = getattr(whole, last) if folders else importlib.import_module(last)
     if owner.endswith("()"):
         monkeypatch.setattr(whole, last, lambda: Without(found(), name))
     elif owner == "pynng.lib":

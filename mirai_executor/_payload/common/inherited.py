@@ -12,23 +12,27 @@ from mirai_executor._payload.common.entries import PROTOCOL
 from mirai_executor._private import check
 from mirai_executor.errors import PayloadError
 
-__all__ = ["is_nameless", "reduce_inherited"]
+__all__ = ["OnlyInheritedError", "is_nameless", "reduce_inherited"]
 
 check("_payload.common.inherited")
+
+
+class OnlyInheritedError(PayloadError):
+    """An object reaches another process only if that is forked from this one."""
 
 
 def reduce_inherited(obj: Any, lend: Lend) -> Any:
     """Return how an object is taken apart while a process is being started.
 
     Raises:
-        PayloadError: It is a lock or the like that can only be inherited by forking.
+        OnlyInheritedError: It is a lock or the like that can only be inherited by forking.
     """
     if not isinstance(obj, SemLock):
         with lending(lend):
             return obj.__reduce_ex__(PROTOCOL)
     kind = type(obj).__name__
     if is_nameless(obj):
-        raise PayloadError(
+        raise OnlyInheritedError(
             f"this {kind} of multiprocessing's fork context can only be inherited by forking; to "
             f"share one, make it with multiprocessing.get_context('spawn').{kind}()"
         )

@@ -15,7 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, ModuleType
 
 from mirai_executor._payload.common.places import MAIN
-from mirai_executor._typing import Any
+from mirai_executor._typing import TYPE_CHECKING, Any
+from mirai_executor.errors import PayloadError
+
+if TYPE_CHECKING:
+    from mirai_executor._payload.common.inheritance import Inheritance
 
 __all__ = [
     "CODE_PARTS",
@@ -25,9 +29,12 @@ __all__ = [
     "fill_function",
     "fill_kept_class",
     "fill_module",
+    "has_inherited",
     "held_module",
     "held_modules",
     "import_module",
+    "inheritance",
+    "inherited_semaphore",
     "itself",
     "main_module",
     "make_cached_property",
@@ -44,6 +51,7 @@ __all__ = [
     "make_type_alias",
     "make_type_variable",
     "make_weak_key_dictionary",
+    "run_inherited",
 ]
 
 # Where a function's globals are: None for __main__, the name of a module to import, (name, a few
@@ -56,6 +64,9 @@ entries_in_progress: dict[str, object] = {}
 
 # At a daemon, the modules made for those that only the host holds; None at a host.
 held_modules: dict[str, ModuleType] | None = None
+
+# At a daemon that was forked from its host, what it has from there.
+inheritance: "Inheritance | None" = None
 
 
 def main_module() -> ModuleType:
@@ -301,6 +312,31 @@ def make_lock(kind: str) -> Any:
 
     # That of other contexts has a name, which would outlive a daemon that is killed.
     return getattr(multiprocessing.get_context("fork"), kind)()
+
+
+def has_inherited(name: str) -> bool:
+    """Tell whether a name of ``__main__`` has the value here that the host had at the fork."""
+    if inheritance is None or name not in inheritance.names:
+        return False
+    return inheritance.names[name] is main_module().__dict__.get(name)
+
+
+def inherited_semaphore(number: int) -> Any:
+    """Return a lock or the like that was there at the fork."""
+    return _inherited().semaphores[number]
+
+
+def run_inherited() -> object:
+    """Call the initializer, which came with its arguments by the fork."""
+    initializer: Any = _inherited().initializer
+    result: object = initializer(*_inherited().initargs)
+    return result
+
+
+def _inherited() -> "Inheritance":
+    if inheritance is None:
+        raise PayloadError("this process has not been forked from the host")
+    return inheritance
 
 
 def itself(obj: object) -> object:

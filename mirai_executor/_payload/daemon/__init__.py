@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mirai_executor._payload.daemon.failures import encode_error
     from mirai_executor._payload.daemon.lastresort import importing_main
     from mirai_executor._payload.daemon.namespace import Namespace
+    from mirai_executor._payload.daemon.process import inherit
 else:  # what only some tasks need, or a host that shares memory does not
     __getattr__ = door(
         __name__,
@@ -17,6 +18,7 @@ else:  # what only some tasks need, or a host that shares memory does not
             "failures": ("encode_error",),
             "lastresort": ("importing_main",),
             "namespace": ("Namespace",),
+            "process": ("inherit",),
         },
     )
 
@@ -27,4 +29,5 @@ __all__ = [
     "encode_error",
     "encode_value",
     "importing_main",
+    "inherit",
 ]

@@ -33,7 +33,7 @@ class OutcomePickler(PayloadPickler):
     def by_reference(self, home: Home) -> bool:
         daemon = namespace.current
         if home.kind is Kind.MAIN and daemon is not None:
-            return home.root in daemon.host_names
+            return home.root in daemon.host_names or rebuild.has_inherited(home.root)
         return home.kind is not Kind.HELD or daemon is None or _is_the_hosts(home.module)
 
     def lend(self, descriptor: int) -> Any:

@@ -85,10 +85,11 @@ class Namespace:
         self._functions = Kept()
         self._table: Sequence[tuple[str, bytes]] | None = None  # all of it is applied
         self._function_entry: tuple[str, bytes] | None = None  # of that table
-        self._main_imported = False
+        # With a fork came all that there is.
+        self._main_imported = rebuild.inheritance is not None
         self._main_failed = ""
         sys.modules[MAIN] = sys.modules[_MP_MAIN] = self.module
-        rebuild.held_modules = {}
+        rebuild.held_modules = {} if rebuild.inheritance is None else dict(sys.modules)
         current = self
         self._own_path = tuple(sys.path)
         prepare_process(preparation)
@@ -272,11 +273,14 @@ class Namespace:
 
     def _is_set_here(self, entry: str) -> bool:
         namespace, name = self._namespace_of(entry)
-        return entry not in self._applied and name in namespace
+        return name in namespace and not self._came_from_host(entry)
+
+    def _came_from_host(self, entry: str) -> bool:
+        return entry in self._applied or rebuild.has_inherited(entry)
 
     def _lack(self, entry: str, reason: str) -> None:
         namespace, name = self._namespace_of(entry)
-        if entry in self._applied:
+        if self._came_from_host(entry):
             namespace.pop(name, None)
         self.missing_because[name] = reason
 

@@ -7,17 +7,31 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
+from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.places import MAIN
 from mirai_executor._payload.common.preparation import Preparation
-from mirai_executor._typing import Any
+from mirai_executor._typing import TYPE_CHECKING, Any
 
-__all__ = ["forget_where_modules_were", "make_main", "prepare_process"]
+if TYPE_CHECKING:
+    from mirai_executor._payload.common.inheritance import Inheritance
+
+__all__ = ["forget_where_modules_were", "inherit", "make_main", "prepare_process"]
+
+
+def inherit(what: "Inheritance") -> None:
+    """Note that this process has been forked from its host, and what it has from there."""
+    rebuild.inheritance = what
 
 
 def make_main(find: Callable[[str], object], preparation: Preparation) -> ModuleType:
-    """Make the daemon's ``__main__``, which asks ``find`` for the names that it does not have."""
+    """Make the daemon's ``__main__``, which asks ``find`` for the names that it does not have.
 
-    class Main(ModuleType):
+    One that was forked has that of its host, in which its functions look for their globals.
+    """
+    inherited: Any = sys.modules[MAIN] if rebuild.inheritance is not None else None
+    base: Any = ModuleType if inherited is None else type(inherited)
+
+    class Main(base):  # type: ignore[misc]  # known at run time
         # Of the class, and its state in a closure: the module's dict is the user's.
         def __getattr__(self, name: str) -> object:
             # inspect.getmodule asks every __main__ for every name; that is no wish to import it.
@@ -25,6 +39,10 @@ def make_main(find: Callable[[str], object], preparation: Preparation) -> Module
                 raise AttributeError(name)
             return find(name)
 
+    if inherited is not None:
+        with contextlib.suppress(TypeError):  # it is no module, but what stands for one
+            inherited.__class__ = Main
+        return inherited  # type: ignore[no-any-return]  # as good as a module
     main = Main(MAIN)
     main.__dict__["__builtins__"] = __builtins__
     if preparation.main_file is not None:

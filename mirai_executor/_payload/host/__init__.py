@@ -11,13 +11,27 @@ from mirai_executor._typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mirai_executor._payload.host.calls import CallEncoder
     from mirai_executor._payload.host.failures import decode_error
-else:  # what only some tasks need
-    __getattr__ = door(__name__, {"calls": ("CallEncoder",), "failures": ("decode_error",)})
+    from mirai_executor._payload.host.inherit import (
+        Inheritance,
+        KnownInheritance,
+        only_forks_share,
+    )
+else:  # what only some tasks need, and only some daemons
+    __getattr__ = door(
+        __name__,
+        {
+            "calls": ("CallEncoder",),
+            "failures": ("decode_error",),
+            "inherit": ("Inheritance", "KnownInheritance", "only_forks_share"),
+        },
+    )
 
 __all__ = [
     "NO_NUMBER",
     "Call",
     "CallEncoder",
+    "Inheritance",
+    "KnownInheritance",
     "NameEntry",
     "Preparation",
     "Sent",
@@ -25,4 +39,5 @@ __all__ = [
     "decode_number",
     "decode_value",
     "encode_plain",
+    "only_forks_share",
 ]

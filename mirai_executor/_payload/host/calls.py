@@ -23,6 +23,7 @@ from mirai_executor._payload.host.functions import FunctionCache, Taken, pickle_
 if TYPE_CHECKING:
     import ast
 
+    from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.large import LargeCaptures
     from mirai_executor._payload.host.table import Failure
 
@@ -36,11 +37,15 @@ class CallEncoder:
 
     Args:
         sys_path: The import path that the daemons were prepared with; the current one if absent.
+        known: What the daemons have by a fork, if they come that way.
     """
 
-    def __init__(self, sys_path: list[str] | None = None) -> None:
+    def __init__(
+        self, sys_path: list[str] | None = None, known: "KnownInheritance | None" = None
+    ) -> None:
+        self._inherited = known
         self._prepared_path = host_sys_path() if sys_path is None else list(sys_path)
-        self._functions = FunctionCache()
+        self._functions = FunctionCache(known)
         self._captures: LargeCaptures | None = None
         self._path_seen = sys.path.copy()
         # Once it differed it is sent for good: a daemon may have the path of any moment between.
@@ -102,6 +107,12 @@ class CallEncoder:
         names = _merged(taken.entries, names) if taken else names
         return Call(value.blob, path + names, value.buffers)
 
+    def encode_inherited(self) -> Call:
+        """Turn the call of an initializer into bytes that daemons have by a fork."""
+        from mirai_executor._payload.common import rebuild
+
+        return Call(pickle.dumps((rebuild.run_inherited, (), {}), PROTOCOL), ())
+
     def _note(self, fn: object, value: Value, names: tuple[NameEntry, ...]) -> None:
         """Warn of a function that is large and is pickled anew at each call."""
         if self._captures is None:
@@ -117,7 +128,7 @@ class CallEncoder:
         """
         if _is_plain(fn):
             return fn
-        pickled = pickle_function(fn)
+        pickled = pickle_function(fn, self._inherited)
         taken: Any = fn if pickled is None else Taken(fn, pickled)
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
@@ -130,7 +141,7 @@ class CallEncoder:
         from mirai_executor._payload.host.table import Table
 
         loan = Loan(lasting=lasting)
-        table = Table(local_locks=local_locks, lend=loan.lend)
+        table = Table(local_locks=local_locks, lend=loan.lend, known=self._inherited)
         try:
             pickled = table.pickle(call, **how)
         except BaseException as error:

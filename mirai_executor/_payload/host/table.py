@@ -19,7 +19,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Collection, Iterable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.buffers import Beside, Value, dump_value
@@ -31,7 +31,12 @@ from mirai_executor._payload.common.wording import describe
 from mirai_executor._payload.host.sharing import Met, may_share, sharing
 from mirai_executor._record import Record
 
+if TYPE_CHECKING:
+    from mirai_executor._payload.host.inherit import KnownInheritance
+
 __all__ = ["CallPickler", "Failure", "Key", "Table"]
+
+_SEMAPHORES = "multiprocessing.synchronize"
 
 
 class Key(NamedTuple):
@@ -90,10 +95,12 @@ class CallPickler(PayloadPickler):
         local_locks: bool = False,
         beside: Beside | None = None,
         lend: Callable[[int], Any] | None = None,
+        known: KnownInheritance | None = None,
     ) -> None:
         super().__init__(file, beside)
         self.file = file
         self._lend = lend
+        self._known = known
         self.lends = False
         self.entries = entries
         self.local_locks = local_locks
@@ -104,6 +111,11 @@ class CallPickler(PayloadPickler):
 
     def by_reference(self, home: Home) -> bool:
         if home.kind is Kind.IMPORTABLE:
+            return True
+        if self._known is not None and self._known.has(home):
+            inherited = vars(sys.modules[MAIN])[home.root]
+            for name in self._known.replaced_for(inherited):
+                self.mentions[Key(MAIN, name)] = None
             return True
         key = Key(home.module, home.root)
         if key in self.entries:
@@ -120,7 +132,9 @@ class CallPickler(PayloadPickler):
     def found_globals(self, home: Home, names: tuple[str, ...]) -> None:
         namespace = vars(sys.modules[home.module])
         for name in names:
-            if name in namespace and name not in STANDARD_DUNDERS:
+            if name not in namespace or name in STANDARD_DUNDERS:
+                continue
+            if self._known is None or not self._known.has(home._replace(qualname=name)):
                 self.mentions[Key(home.module, name)] = None
 
     def found_own_class(self, identity: str) -> None:
@@ -141,11 +155,16 @@ class CallPickler(PayloadPickler):
         if self.local_locks and (kind := _kind_of_lock(obj)):
             self.replaced_locks = True
             return rebuild.make_lock, (kind,)
+        if self._known is not None and type(obj).__module__ == _SEMAPHORES:
+            self.trail.append(obj)
+            number = self._known.number_of(obj)
+            if number is not None:
+                return rebuild.inherited_semaphore, (number,)
         return super().reducer_override(obj)
 
 
 def _kind_of_lock(obj: object) -> str | None:
-    module = sys.modules.get("multiprocessing.synchronize")
+    module = sys.modules.get(_SEMAPHORES)
     if module is not None and type(obj) in (module.Lock, module.RLock):
         from mirai_executor._payload.common.inherited import is_nameless
 
@@ -161,11 +180,17 @@ class Table:
     Args:
         local_locks: Replace locks of multiprocessing that can only be inherited by forking.
         lend: Lends a descriptor, if the payload will be sent.
+        known: What daemons have by a fork, if they come that way.
     """
 
     def __init__(
-        self, *, local_locks: bool = False, lend: Callable[[int], Any] | None = None
+        self,
+        *,
+        local_locks: bool = False,
+        lend: Callable[[int], Any] | None = None,
+        known: KnownInheritance | None = None,
     ) -> None:
+        self._known = known
         self.replaced_locks = False
         self.lends = False
         self.trail: tuple[object, ...] = ()  # of the pickler that has failed last
@@ -188,7 +213,9 @@ class Table:
         made: list[CallPickler] = []
 
         def pickler(file: Any, beside: Beside | None) -> CallPickler:
-            made.append(CallPickler(file, entries, self._local_locks, beside, self._lend))
+            made.append(
+                CallPickler(file, entries, self._local_locks, beside, self._lend, self._known)
+            )
             return made[-1]
 
         try:
