@@ -4,7 +4,7 @@ import signal
 import weakref
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from ._host import Host, Limits, Settings, is_exiting
+from ._host import Host, Limits, is_exiting
 from ._submitting import Submitter
 
 if TYPE_CHECKING:
@@ -20,16 +20,19 @@ class HostOwner(Submitter):
     """An executor that has a host of its own; views have that of another.
 
     Args:
-        settings: Those of the host, which starts now if daemons connect by themselves.
+        host: Runs its tasks.
+        name: Its name, for people.
         most: How many daemons may run, or have been requested.
         launching: Requests daemons that connect by themselves; None where the host starts them.
     """
 
-    def __init__(self, settings: Settings, most: int, launching: "Launching | None") -> None:
-        super().__init__(Host(settings), Limits())
+    def __init__(
+        self, host: Host, name: str | None, most: int, launching: "Launching | None"
+    ) -> None:
+        super().__init__(host, Limits())
         self._most = most
         self._launching = launching
-        self._name = settings.name
+        self._name = name
         self._is_shut_down = False
         # An executor that is dropped lets accepted work finish, and leaves nothing behind.
         weakref.finalize(self, self._host.shutdown, cancel_queued=False).atexit = False
