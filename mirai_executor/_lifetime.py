@@ -1,6 +1,7 @@
 """Starts the host of an executor, shows what it is doing, and ends it."""
 
 import signal
+import sys
 import weakref
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -29,7 +30,7 @@ class HostOwner(Submitter):
     def __init__(
         self, host: Host, name: str | None, most: int, launching: "Launching | None"
     ) -> None:
-        super().__init__(host, Limits())
+        super().__init__(host, Limits(cancel_on_interrupt=_is_in_ipython()))
         self._most = most
         self._launching = launching
         self._name = name
@@ -121,7 +122,25 @@ class HostOwner(Submitter):
         """
         return self._host.story()
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def cancel_all(self) -> None:
+        """Cancel all queued and running tasks; the executor goes on. Returns at once.
+
+        Safe from any thread. The futures are cancelled within moments, those with
+        ``cancel_running=False`` as well. Running tasks are stopped as by ``future.cancel()``.
+
+        Example:
+            >>> import time
+            >>> with MiraiExecutor(2) as executor:
+            ...     future = executor.submit(time.sleep, 3600)
+            ...     executor.cancel_all()
+            ...     executor.submit(abs, -1).result(), future.cancelled()
+            (1, True)
+        """
+        self._host.cancel_all()
+
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, cancel_running: bool = False
+    ) -> None:
         """Accept no more tasks, and end the daemons when those already submitted have finished.
 
         Safe from any thread, and may be called more than once. Where daemons connect to a ``url``,
@@ -132,6 +151,7 @@ class HostOwner(Submitter):
             wait: Whether to return only when the daemons have ended. In a callback of a future, it
                 never waits.
             cancel_futures: Whether to cancel tasks that have not started.
+            cancel_running: Whether to cancel these, and stop those that are running.
 
         Example:
             >>> executor = MiraiExecutor(2)
@@ -141,7 +161,9 @@ class HostOwner(Submitter):
             1024
         """
         self._is_shut_down = True
-        self._host.shutdown(cancel_queued=cancel_futures)
+        self._host.shutdown(
+            cancel_queued=cancel_futures or cancel_running, cancel_running=cancel_running
+        )
         if wait:
             self._host.join()
             if self._launching is not None:
@@ -219,3 +241,10 @@ class HostOwner(Submitter):
             self._check_not_shut_down()
         if self._host.is_broken and (error := self._host.launch_error) is not None:
             raise error
+
+
+def _is_in_ipython() -> bool:
+    """Tell whether this is IPython, or a notebook: its interrupts end cells, not programs."""
+    ipython = sys.modules.get("IPython")  # whoever runs in it has imported it
+    find = getattr(ipython, "get_ipython", None)
+    return find is not None and find() is not None

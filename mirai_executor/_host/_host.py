@@ -345,6 +345,12 @@ class Host(HostThread):
         if self._has_started and (last := self._abandoned):
             self._put(lambda: self._with_loop(lambda loop: loop.cancel_until(last)))
 
+    def cancel_all(self) -> None:
+        """Stop all tasks that have been submitted, queued or running. Returns at once."""
+        if self._has_started:
+            last = self.next_id()
+            self._put(lambda: self._with_loop(lambda loop: loop.cancel_until(last)))
+
     def close_entrance(self) -> None:
         """Let no daemon in any more. Returns at once."""
         if self._has_started and self._settings.entrance is not None:
