@@ -122,6 +122,33 @@ class HostOwner(Submitter):
         """
         return self._host.story()
 
+    def restart(self) -> None:
+        """Replace all daemons, as after the edit of a module. Returns at once.
+
+        Running tasks finish where they are. Tasks that have not begun run on new daemons, which
+        import all modules anew, and run the initializer and the calls of :meth:`everywhere` first.
+        Safe from any thread.
+
+        Raises:
+            RuntimeError: The executor has been shut down, or has a ``url``: the daemons that
+                connect there are not its own to replace.
+
+        Example:
+            >>> import os
+            >>> with MiraiExecutor(1) as executor:
+            ...     before = executor.submit(os.getpid).result()
+            ...     executor.restart()
+            ...     executor.submit(os.getpid).result() == before
+            False
+        """
+        self._check_open()
+        if self._launching is not None:
+            raise RuntimeError(
+                "restart() needs daemons that the executor starts by itself, not a url; have "
+                "those reload a module with everywhere(), or start others"
+            )
+        self._host.restart()
+
     def cancel_all(self) -> None:
         """Cancel all queued and running tasks; the executor goes on. Returns at once.
 

@@ -105,6 +105,10 @@ class DaemonLost(Record):
     started: tuple[TaskId, ...] = ()
 
 
+class RestartRequested(Record):
+    """No daemon of now is to get another task: others take their places."""
+
+
 class InitializerFailed(Record):
     """The daemon cannot be used, and has been let go."""
 
@@ -165,6 +169,7 @@ Event = (
     | DaemonsAdded
     | DaemonReady
     | LeaveRequested
+    | RestartRequested
     | DaemonLost
     | InitializerFailed
     | LaunchFailed

@@ -12,8 +12,9 @@ Where daemons come from elsewhere, ``_door`` lets them in, ``_remote`` is one of
 from mirai_executor._lazily import door
 from mirai_executor._waiting import Moment
 
-from ._host import Host, Share, is_exiting
+from ._host import Host, is_exiting
 from ._settings import Entrance, Limits, Settings
+from ._share import Share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

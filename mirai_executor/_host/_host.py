@@ -12,6 +12,7 @@ from mirai_executor._core import (
     BroadcastId,
     CancelRequested,
     DaemonsAdded,
+    RestartRequested,
     ShutdownRequested,
     TaskId,
 )
@@ -21,6 +22,7 @@ from mirai_executor.errors import LaunchError
 from . import _registry
 from ._host_thread import HostThread
 from ._settings import Limits
+from ._share import Share
 
 if TYPE_CHECKING:
     import subprocess
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from ._questions import HostView
     from ._settings import Settings
 
-__all__ = ["Host", "Share", "is_exiting"]
+__all__ = ["Host", "is_exiting"]
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -219,6 +221,16 @@ class Host(HostThread):
         self._check_usable()
         self._put(DaemonsAdded(count))
 
+    def restart(self) -> None:
+        """Have other daemons run what has not begun, with modules as they are now."""
+        self._check_usable()
+        if self._encoder is not None:
+            self._encoder.forget_files()
+        if self._spawner is not None:
+            self._spawner.renew()
+        if self._has_started:
+            self._put(RestartRequested())
+
     def expect_daemons(
         self,
         count: int,
@@ -381,18 +393,6 @@ class Host(HostThread):
             self._loop.forget()
         elif self._spawner is not None:
             self._spawner.forget()
-
-
-class Share:
-    """What one daemon has to do for ``everywhere``, to be cancelled."""
-
-    def __init__(self, host: Host, daemon: DaemonId, broadcast: BroadcastId) -> None:
-        self._host, self._daemon, self._broadcast = host, daemon, broadcast
-        self.owns_this_thread = host.owns_this_thread
-
-    def cancel(self, _: TaskId, *, running: bool) -> None:
-        """Stop it; with ``running`` also if it runs. Safe from any thread."""
-        self._host.cancel_share(self._daemon, self._broadcast, running=running)
 
 
 def is_exiting() -> bool:

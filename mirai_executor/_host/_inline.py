@@ -26,9 +26,10 @@ from mirai_executor._payload.host import CallEncoder, decode_value
 from mirai_executor.errors import LaunchError
 
 from ._daemon import HOST_NAME
-from ._host import Host, Share
+from ._host import Host
 from ._questions import DaemonRow, HostView
 from ._settings import Limits
+from ._share import Share
 from ._store import Store
 
 if TYPE_CHECKING:
@@ -165,6 +166,12 @@ class InlineHost(Host):
         self._check_usable()
         if (error := self._prepared()) is not None:
             raise error
+
+    def restart(self) -> None:
+        """Run the initializer again before the next task."""
+        self._check_usable()
+        self._has_begun = self._is_ready = False
+        self._why_broken = None
 
     def add_daemons(self, count: int) -> None:
         """Do nothing: this process is the only one."""

@@ -58,6 +58,7 @@ class Spawner:
         self._server: ForkServer | None = None  # which is asked, or will be
         self._servers: list[ForkServer] = []  # that one, and those that wait for their daemons
         self._stderr: tuple[int, int] | None = None  # of the first daemon, if it is prepared
+        self._generation = object()  # of its servers
         self._may_fork = (
             no_fork is not None and has_pidfds()
         )  # who forks a daemon cannot wait for its end
@@ -89,6 +90,10 @@ class Spawner:
         with contextlib.suppress(OSError, LaunchError):
             self._stderr = self.stderr_pipe()
             self._start_server(conditions, self._stderr[1])
+
+    def renew(self) -> None:
+        """Have a new server fork the next daemons. Safe from any thread."""
+        self._generation = object()
 
     def stderr_pipe(self) -> tuple[int, int]:
         """Return both ends of a pipe for the standard error of the next daemon."""
@@ -212,7 +217,7 @@ class Spawner:
         except OSError:
             return None
         output = (stdout.st_dev, stdout.st_ino, stdout.st_rdev)  # it makes of a terminal its own
-        return command, dict(os.environb), inherited, _share(), output
+        return command, dict(os.environb), inherited, _share(), output, self._generation
 
 
 def _stderr_pipe() -> tuple[int, int]:
