@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ._arguments import check_callable, check_count, check_map, check_options, check_seconds
-from ._host import Host, Limits, Share
+from ._host import Host, Limits
 from .futures import MiraiFuture
 
 if TYPE_CHECKING:
     from typing import TypedDict, Unpack
 
+    from ._host import Share
     from ._lifetime import HostOwner
 
     class TaskOptions(TypedDict, total=False):
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         retries: int
         cancel_running: bool
         cancel_on_interrupt: bool
+        post_mortem: bool
 
 
 __all__ = ["ExecutorView", "Submitter"]
@@ -98,6 +100,8 @@ class Submitter(Executor):
             cancel_running=limits.cancel_running,
             cancel_on_interrupt=limits.cancel_on_interrupt,
         )
+        if limits.post_mortem:
+            fn = _post_mortem(fn)
         host.submit(id_, future, fn, args, kwargs, limits)
         return future
 
@@ -240,9 +244,11 @@ class Submitter(Executor):
                 None for no limit), ``run_timeout`` (seconds that it may run; None for no limit),
                 ``retries`` (how often it is run again if its daemon is lost; exceptions of the
                 task are never retried), ``cancel_running`` (whether ``future.cancel()`` stops a
-                task that is running), and ``cancel_on_interrupt`` (whether a KeyboardInterrupt
-                that strikes while ``result()``, ``exception()`` or a ``map`` waits cancels that
-                future, or the rest of the map; by default only in IPython and notebooks).
+                task that is running), ``cancel_on_interrupt`` (whether a KeyboardInterrupt that
+                strikes while ``result()``, ``exception()`` or a ``map`` waits cancels that future,
+                or the rest of the map; by default only in IPython and notebooks), and
+                ``post_mortem`` (whether an exception that a function raises gets a note with the
+                variables of its frames, at most 200 characters of each, and 50 of each frame).
 
         Raises:
             TypeError: There is no such option, or a limit is not a number.
@@ -265,7 +271,7 @@ class Submitter(Executor):
     def _new_future(self) -> MiraiFuture[Any]:
         return self._share_future(self._host)
 
-    def _share_future(self, share: Share | Host) -> MiraiFuture[Any]:
+    def _share_future(self, share: "Share | Host") -> MiraiFuture[Any]:
         limits = self._limits
         return MiraiFuture(
             self._host.next_id(),
@@ -322,3 +328,10 @@ def _submitter(
         return executor.submit(fn, *args)  # by its public name: tqdm replaces it on the instance
 
     return submit_next
+
+
+def _post_mortem(fn: Callable[..., T]) -> Callable[..., T]:
+    from ._payload.common.postmortem import PostMortem  # which few ask for
+
+    wrapped: Any = PostMortem(fn)
+    return wrapped  # type: ignore[no-any-return]  # it can be called as fn can

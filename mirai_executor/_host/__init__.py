@@ -14,14 +14,14 @@ from mirai_executor._waiting import Moment
 
 from ._host import Host, is_exiting
 from ._settings import Entrance, Limits, Settings
-from ._share import Share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._inline import InlineHost
     from ._questions import HostView as HostView
+    from ._share import Share
 else:  # what only some executors need
-    __getattr__ = door(__name__, {"_inline": ("InlineHost",)})
+    __getattr__ = door(__name__, {"_inline": ("InlineHost",), "_share": ("Share",)})
 
 __all__ = [
     "Entrance",

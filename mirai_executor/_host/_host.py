@@ -22,7 +22,6 @@ from mirai_executor.errors import LaunchError
 from . import _registry
 from ._host_thread import HostThread
 from ._settings import Limits
-from ._share import Share
 
 if TYPE_CHECKING:
     import subprocess
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from ._outcomes import OpenFuture
     from ._questions import HostView
     from ._settings import Settings
+    from ._share import Share
 
 __all__ = ["Host", "is_exiting"]
 
@@ -147,9 +147,8 @@ class Host(HostThread):
 
     def _accept(self, fields: tuple[Any, ...]) -> None:
         """Queue a task that has the fields of an OpenTask."""
-        self._put(
-            tuple.__new__(self._open_task, fields)
-        )  # at a third of the cost of OpenTask(...)
+        # At a third of the cost of OpenTask(...).
+        self._put(tuple.__new__(self._open_task, fields))
         if fields[0] >= self._next_turn:
             self._give_turn(fields[0])
 
@@ -186,6 +185,8 @@ class Host(HostThread):
         limits: Limits,
         new_future: Callable[[Share], F],
     ) -> list[F]:
+        from ._share import Share  # many use no broadcast
+
         id_ = BroadcastId(self.next_id())
 
         def future_of(daemon: DaemonId) -> F:
@@ -359,9 +360,8 @@ class Host(HostThread):
 
     def cancel_all(self) -> None:
         """Stop all tasks that have been submitted, queued or running. Returns at once."""
-        if self._has_started:
-            last = self.next_id()
-            self._put(lambda: self._with_loop(lambda loop: loop.cancel_until(last)))
+        self.abandon()
+        self.cancel_abandoned()
 
     def close_entrance(self) -> None:
         """Let no daemon in any more. Returns at once."""

@@ -81,6 +81,8 @@ class InlineHost(Host):
         limits: Limits = _NO_LIMITS,
     ) -> None:
         """Run a call. Whatever it ends in, ends in the future."""
+        if limits.post_mortem:  # its exceptions have their frames
+            fn = getattr(fn, "__wrapped__", fn)
         self._carry_out(task, future, lambda: _copied_call(fn, args, kwargs))
 
     def submit_source(

@@ -63,6 +63,7 @@ class Limits(Record):
         retries: How often it may run again after its daemon was lost.
         cancel_running: Whether ``cancel()`` also stops it while it runs.
         cancel_on_interrupt: Whether a KeyboardInterrupt that strikes who waits for it cancels it.
+        post_mortem: Whether an exception that it raises tells of the variables of its frames.
     """
 
     timeout: float | None = None
@@ -70,3 +71,4 @@ class Limits(Record):
     retries: int = 0
     cancel_running: bool = True
     cancel_on_interrupt: bool = False
+    post_mortem: bool = False

@@ -105,6 +105,8 @@ def test_an_error_is_the_one_that_was_raised_with_its_frames(inline: MiraiExecut
     assert error.__cause__ is None
     assert error.__traceback__ is not None
     assert error.__traceback__.tb_frame.f_locals == {"seen": 3}
+    told = inline.with_options(post_mortem=True).submit(fail, 4).exception()
+    assert not hasattr(told, "__notes__"), "it has its frames"
     assert inline.submit(sys.exit, 3).exception().args == (3,)  # type: ignore[union-attr]  # it has
 
 
