@@ -9,6 +9,7 @@ __all__ = [
     "check_elsewhere",
     "check_launcher",
     "check_map",
+    "check_mode",
     "check_options",
     "check_ordering",
     "check_pool",
@@ -174,6 +175,20 @@ def check_ordering(ordering: object) -> None:
     """
     if ordering not in ("bounded", "strict"):
         raise ValueError(f'ordering must be "bounded" or "strict", not {ordering!r}')
+
+
+def check_mode(mode: object, url: object, remote: object) -> None:
+    """Require one of the ways to run tasks.
+
+    Raises:
+        ValueError: There is no such mode, or it has no use for daemons from elsewhere.
+    """
+    if mode not in ("daemons", "inline"):
+        raise ValueError(f'mode must be "daemons" or "inline", not {mode!r}')
+    if mode == "inline" and not (url is None and remote is None):
+        raise ValueError(
+            'mode="inline" runs tasks in this process, without daemons: leave out url and remote'
+        )
 
 
 def check_elsewhere(

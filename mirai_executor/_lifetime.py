@@ -1,10 +1,11 @@
 """Starts the host of an executor, shows what it is doing, and ends it."""
 
 import signal
+import sys
 import weakref
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from ._host import Host, Limits, Settings, is_exiting
+from ._host import Host, Limits, is_exiting
 from ._submitting import Submitter
 
 if TYPE_CHECKING:
@@ -20,16 +21,19 @@ class HostOwner(Submitter):
     """An executor that has a host of its own; views have that of another.
 
     Args:
-        settings: Those of the host, which starts now if daemons connect by themselves.
+        host: Runs its tasks.
+        name: Its name, for people.
         most: How many daemons may run, or have been requested.
         launching: Requests daemons that connect by themselves; None where the host starts them.
     """
 
-    def __init__(self, settings: Settings, most: int, launching: "Launching | None") -> None:
-        super().__init__(Host(settings), Limits())
+    def __init__(
+        self, host: Host, name: str | None, most: int, launching: "Launching | None"
+    ) -> None:
+        super().__init__(host, Limits(cancel_on_interrupt=_is_in_ipython()))
         self._most = most
         self._launching = launching
-        self._name = settings.name
+        self._name = name
         self._is_shut_down = False
         # An executor that is dropped lets accepted work finish, and leaves nothing behind.
         weakref.finalize(self, self._host.shutdown, cancel_queued=False).atexit = False
@@ -118,7 +122,52 @@ class HostOwner(Submitter):
         """
         return self._host.story()
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def restart(self) -> None:
+        """Replace all daemons, as after the edit of a module. Returns at once.
+
+        Running tasks finish where they are. Tasks that have not begun run on new daemons, which
+        import all modules anew, and run the initializer and the calls of :meth:`everywhere` first.
+        Safe from any thread.
+
+        Raises:
+            RuntimeError: The executor has been shut down, or has a ``url``: the daemons that
+                connect there are not its own to replace.
+
+        Example:
+            >>> import os
+            >>> with MiraiExecutor(1) as executor:
+            ...     before = executor.submit(os.getpid).result()
+            ...     executor.restart()
+            ...     executor.submit(os.getpid).result() == before
+            False
+        """
+        self._check_open()
+        if self._launching is not None:
+            raise RuntimeError(
+                "restart() needs daemons that the executor starts by itself, not a url; have "
+                "those reload a module with everywhere(), or start others"
+            )
+        self._host.restart()
+
+    def cancel_all(self) -> None:
+        """Cancel all queued and running tasks; the executor goes on. Returns at once.
+
+        Safe from any thread. The futures are cancelled within moments, those with
+        ``cancel_running=False`` as well. Running tasks are stopped as by ``future.cancel()``.
+
+        Example:
+            >>> import time
+            >>> with MiraiExecutor(2) as executor:
+            ...     future = executor.submit(time.sleep, 3600)
+            ...     executor.cancel_all()
+            ...     executor.submit(abs, -1).result(), future.cancelled()
+            (1, True)
+        """
+        self._host.cancel_all()
+
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, cancel_running: bool = False
+    ) -> None:
         """Accept no more tasks, and end the daemons when those already submitted have finished.
 
         Safe from any thread, and may be called more than once. Where daemons connect to a ``url``,
@@ -129,6 +178,7 @@ class HostOwner(Submitter):
             wait: Whether to return only when the daemons have ended. In a callback of a future, it
                 never waits.
             cancel_futures: Whether to cancel tasks that have not started.
+            cancel_running: Whether to cancel these, and stop those that are running.
 
         Example:
             >>> executor = MiraiExecutor(2)
@@ -138,7 +188,9 @@ class HostOwner(Submitter):
             1024
         """
         self._is_shut_down = True
-        self._host.shutdown(cancel_queued=cancel_futures)
+        self._host.shutdown(
+            cancel_queued=cancel_futures or cancel_running, cancel_running=cancel_running
+        )
         if wait:
             self._host.join()
             if self._launching is not None:
@@ -216,3 +268,10 @@ class HostOwner(Submitter):
             self._check_not_shut_down()
         if self._host.is_broken and (error := self._host.launch_error) is not None:
             raise error
+
+
+def _is_in_ipython() -> bool:
+    """Tell whether this is IPython, or a notebook: its interrupts end cells, not programs."""
+    ipython = sys.modules.get("IPython")  # whoever runs in it has imported it
+    find = getattr(ipython, "get_ipython", None)
+    return find is not None and find() is not None

@@ -62,16 +62,24 @@ class MapResults(Iterator[T], Generic[T]):
             raise StopIteration
         try:
             return self._result()
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self.close(interrupted=isinstance(error, KeyboardInterrupt))
             raise
 
-    def close(self) -> None:
-        """Cancel the tasks that have not started; the running ones go on, as in the standard."""
+    def close(self, *, interrupted: bool = False) -> None:
+        """Cancel the tasks that have not started; the running ones go on, as in the standard.
+
+        Args:
+            interrupted: Whether a KeyboardInterrupt is the reason: then the running ones are
+                stopped, too, if they were submitted so.
+        """
         self._submit_next = None
         while self._futures:
             future = self._futures.pop()
-            getattr(future, "cancel_queued", future.cancel)()
+            if interrupted and getattr(future, "_cancels_on_interrupt", False):
+                future.cancel()
+            else:
+                getattr(future, "cancel_queued", future.cancel)()
 
     def __del__(self) -> None:
         # One that was never looked at is a way to submit, and forget: its tasks run.

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DaemonStatus", "Info", "Status"]
 
+_MOST_ROWS = 20  # that are shown: a repr of hundreds of daemons would be read by nobody
+
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
@@ -34,9 +36,11 @@ class DaemonStatus:
     tasks: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Status:
     """A snapshot of an executor, returned by :meth:`MiraiExecutor.status`. Immutable.
+
+    Its ``repr`` has a line for each daemon, of 20 at most; notebooks show a table.
 
     Attributes:
         connections: How many daemons are connected.
@@ -57,6 +61,8 @@ class Status:
         ...     status.connections, status.completed, len(status.rows)
         [1, 2, 3]
         (1, 3, 1)
+        >>> MiraiExecutor(2).status()
+        <Status: 0 daemons connected; tasks: 0 awaiting, 0 executing, 0 completed>
     """
 
     connections: int
@@ -78,6 +84,43 @@ class Status:
             True
         """
         return self.daemons
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  pid {row.pid} on {row.host}: {row.state}, {row.tasks} tasks done"
+            for row in self.rows[:_MOST_ROWS]
+        ]
+        return "\n".join([f"<Status: {self._summary()}>", *lines, *self._rest()])
+
+    def _repr_html_(self) -> str:
+        """Return a table, which notebooks show."""
+        from html import escape  # few run in a notebook
+
+        heads = "".join(f"<th>{head}</th>" for head in ("pid", "host", "state", "tasks done"))
+        rows = [
+            f"<tr><td>{row.pid}</td><td>{escape(row.host)}</td><td>{escape(row.state)}</td>"
+            f"<td>{row.tasks}</td></tr>"
+            for row in self.rows[:_MOST_ROWS]
+        ]
+        table = f"<table><tr>{heads}</tr>{''.join(rows)}</table>" if rows else ""
+        rest = "".join(f"<p>{line.strip()}</p>" for line in self._rest())
+        return f"<p>{escape(self._summary())}</p>{table}{rest}"
+
+    def _summary(self) -> str:
+        parts = [
+            f"{self.connections} {'daemon' if self.connections == 1 else 'daemons'} connected",
+            f"tasks: {self.awaiting} awaiting, {self.executing} executing, "
+            f"{self.completed} completed",
+        ]
+        if self.url is not None:
+            parts.append(f"at {self.url}")
+        if self.refused:
+            parts.append(f"{self.refused} connections refused")
+        return "; ".join(parts)
+
+    def _rest(self) -> list[str]:
+        left_out = len(self.rows) - _MOST_ROWS
+        return [f"  and {left_out} more"] if left_out > 0 else []
 
     @classmethod
     def of(cls, view: "HostView | None", url: str | None) -> Self:

@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ._arguments import check_callable, check_count, check_map, check_options, check_seconds
-from ._host import Host, Limits, Share
+from ._host import Host, Limits
 from .futures import MiraiFuture
 
 if TYPE_CHECKING:
     from typing import TypedDict, Unpack
 
+    from ._host import Share
     from ._lifetime import HostOwner
 
     class TaskOptions(TypedDict, total=False):
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         run_timeout: float | None
         retries: int
         cancel_running: bool
+        cancel_on_interrupt: bool
+        post_mortem: bool
 
 
 __all__ = ["ExecutorView", "Submitter"]
@@ -91,7 +94,14 @@ class Submitter(Executor):
             check_callable("submit", fn, "; code as a string goes to submit_source()")
         host, limits = self._host, self._limits
         id_ = host.next_id()
-        future: MiraiFuture[T] = MiraiFuture(id_, host, cancel_running=limits.cancel_running)
+        future: MiraiFuture[T] = MiraiFuture(
+            id_,
+            host,
+            cancel_running=limits.cancel_running,
+            cancel_on_interrupt=limits.cancel_on_interrupt,
+        )
+        if limits.post_mortem:
+            fn = _post_mortem(fn)
         host.submit(id_, future, fn, args, kwargs, limits)
         return future
 
@@ -233,8 +243,12 @@ class Submitter(Executor):
             **options: Any of ``timeout`` (seconds from submission until the task must be finished;
                 None for no limit), ``run_timeout`` (seconds that it may run; None for no limit),
                 ``retries`` (how often it is run again if its daemon is lost; exceptions of the
-                task are never retried), and ``cancel_running`` (whether ``future.cancel()`` stops
-                a task that is running).
+                task are never retried), ``cancel_running`` (whether ``future.cancel()`` stops a
+                task that is running), ``cancel_on_interrupt`` (whether a KeyboardInterrupt that
+                strikes while ``result()``, ``exception()`` or a ``map`` waits cancels that future,
+                or the rest of the map; by default only in IPython and notebooks), and
+                ``post_mortem`` (whether an exception that a function raises gets a note with the
+                variables of its frames, at most 200 characters of each, and 50 of each frame).
 
         Raises:
             TypeError: There is no such option, or a limit is not a number.
@@ -255,12 +269,16 @@ class Submitter(Executor):
         return ExecutorView(self._root(), limits)
 
     def _new_future(self) -> MiraiFuture[Any]:
-        host = self._host
-        return MiraiFuture(host.next_id(), host, cancel_running=self._limits.cancel_running)
+        return self._share_future(self._host)
 
-    def _share_future(self, share: Share) -> MiraiFuture[Any]:
-        cancel_running = self._limits.cancel_running
-        return MiraiFuture(self._host.next_id(), share, cancel_running=cancel_running)
+    def _share_future(self, share: "Share | Host") -> MiraiFuture[Any]:
+        limits = self._limits
+        return MiraiFuture(
+            self._host.next_id(),
+            share,
+            cancel_running=limits.cancel_running,
+            cancel_on_interrupt=limits.cancel_on_interrupt,
+        )
 
     def __reduce__(self) -> Any:
         # Libraries pickle their executor along with a task (lmfit, mystic, tornado).
@@ -280,7 +298,9 @@ class ExecutorView(Submitter):
     def _max_workers(self) -> int:
         return self._executor._max_workers
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, cancel_running: bool = False
+    ) -> None:
         """Do nothing: the daemons belong to the executor that this is a view of."""
 
     def _root(self) -> "HostOwner":
@@ -308,3 +328,10 @@ def _submitter(
         return executor.submit(fn, *args)  # by its public name: tqdm replaces it on the instance
 
     return submit_next
+
+
+def _post_mortem(fn: Callable[..., T]) -> Callable[..., T]:
+    from ._payload.common.postmortem import PostMortem  # which few ask for
+
+    wrapped: Any = PostMortem(fn)
+    return wrapped  # type: ignore[no-any-return]  # it can be called as fn can

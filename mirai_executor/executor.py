@@ -9,13 +9,14 @@ from ._arguments import (
     check_count,
     check_elsewhere,
     check_launcher,
+    check_mode,
     check_ordering,
     check_pool,
     check_seconds,
     check_times,
 )
 from ._core import Policy
-from ._host import Settings
+from ._host import Host, Settings
 from ._lifetime import HostOwner
 from ._place import fair_share, usable_cpus
 from ._submitting import ExecutorView
@@ -77,6 +78,10 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         ordering: ``"strict"`` starts tasks exactly in the order of submission: a task is sent only
             to a daemon that is free. By default (``"bounded"``), short tasks are sent together,
             and tasks that are known to take microseconds may overtake ones submitted just before.
+        mode: ``"inline"`` runs each task in this process, when it is submitted, so that debuggers,
+            profilers and coverage work. Arguments and results are copied, and what could not be
+            pickled fails, as with daemons; exceptions keep their frames. Limits of time and
+            options that are about daemons have no effect then.
         url: The address, or list of addresses, to which daemons connect, as returned by
             :func:`host_url` or :func:`local_url`. The executor then starts no daemons by itself;
             any number of them can connect, and they can come and go at any time. Daemons that end
@@ -123,6 +128,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         name: str | None = None,
         python: str | None = None,
         ordering: Literal["bounded", "strict"] = "bounded",
+        mode: Literal["daemons", "inline"] = "daemons",
         url: str | Sequence[str] | None = None,
         remote: "Launcher | None" = None,
         tls: "Source | tuple[Source, Source] | None" = None,
@@ -137,6 +143,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_ordering(ordering)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
+        check_mode(mode, url, remote)
         is_open = url is not None or remote is not None
         forking = None
         if mp_context is not None or (initargs and "multiprocessing.synchronize" in sys.modules):
@@ -179,7 +186,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             heartbeat=heartbeat,
             forking=forking,
         )
-        super().__init__(settings, most, launching)
+        super().__init__(_host_for(mode, settings), name, most, launching)
         if launching is not None:
             launching.begin(self._host, most, self._check_not_shut_down)
 
@@ -402,3 +409,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         name = f" {self._name!r}" if self._name else ""
         state = " shut down" if self._is_shut_down else ""
         return f"<MiraiExecutor{name} max_workers={self._max_workers}{state}>"
+
+
+def _host_for(mode: str, settings: Settings) -> Host:
+    if mode == "daemons":
+        return Host(settings)
+    from ._host import InlineHost  # which few ask for
+
+    return InlineHost(settings)

@@ -68,6 +68,7 @@ class MiraiFuture(Future[T], Generic[T]):
     # Most futures wait in large numbers: what they have no use for yet, stands here for all.
 
     _cancel_running = True
+    _cancels_on_interrupt = False
     _begun: str | None = None  # RUNNING or CANCELLED
     _end: _End | None = None
     _first_decoded: _End | None = None  # of the outcome that a daemon has sent
@@ -77,12 +78,19 @@ class MiraiFuture(Future[T], Generic[T]):
     _callbacks: "list[functools.partial[object]] | None" = None
 
     def __init__(  # the base class's would make much that nobody may ever ask for
-        self, id_: TaskId, canceller: Canceller, *, cancel_running: bool = True
+        self,
+        id_: TaskId,
+        canceller: Canceller,
+        *,
+        cancel_running: bool = True,
+        cancel_on_interrupt: bool = False,
     ) -> None:
         self._id = id_
         self._canceller = canceller
         if not cancel_running:
             self._cancel_running = False
+        if cancel_on_interrupt:
+            self._cancels_on_interrupt = True
 
     @property
     def id(self) -> TaskId:
@@ -351,11 +359,16 @@ class MiraiFuture(Future[T], Generic[T]):
 
     def _wait(self, timeout: float | None) -> bool:
         if self._end is None:
-            if (timeout is None or timeout > 0) and self._canceller.owns_this_thread():
-                raise RuntimeError(IN_A_CALLBACK)
-            moment = self.__dict__.setdefault("_moment", Moment())
-            if self._end is None:  # else there may be none any more
-                moment.wait(timeout)
+            try:
+                if (timeout is None or timeout > 0) and self._canceller.owns_this_thread():
+                    raise RuntimeError(IN_A_CALLBACK)
+                moment = self.__dict__.setdefault("_moment", Moment())
+                if self._end is None:  # else there may be none any more
+                    moment.wait(timeout)
+            except KeyboardInterrupt:
+                if self._cancels_on_interrupt:
+                    self.cancel()
+                raise
         return self._end is not None
 
     def _decoded(self, end: _End) -> _End:

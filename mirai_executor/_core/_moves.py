@@ -136,6 +136,11 @@ class Moves:
         self._rest(daemon, now)
         return []
 
+    def release_idle(self, now: float) -> list[Command]:
+        """Give those that were free something that has come up for them."""
+        idle = list(self._fleet.idle.values())
+        return [command for daemon in idle for command in self.release(daemon, now)]
+
     def _rest(self, daemon: Daemon, now: float) -> None:
         self._fleet.idle[daemon.id] = daemon
         timeout = daemon.idle_timeout
@@ -316,10 +321,22 @@ class Moves:
         self._redeal(daemon)
         return self.recall(daemon)
 
+    def replace_all(self, now: float) -> list[Command]:
+        """Let every daemon go as soon as it is free, for others to come when they are needed."""
+        commands: list[Command] = []
+        for daemon in self._fleet.usable():
+            commands += [*self.ask_to_leave(daemon), *self.release(daemon, now)]
+        return commands
+
     def dismiss(self, daemon: Daemon, now: float) -> list[Command]:
         """Let a free daemon end by itself."""
         self.let_leave(daemon, now)
         return [DismissDaemon(daemon.id)]
+
+    def dismiss_idle(self, count: int, now: float) -> list[Command]:
+        """Let so many free daemons end, the longest idle first."""
+        idle = list(self._fleet.idle.values())[:count]
+        return [command for daemon in idle for command in self.dismiss(daemon, now)]
 
     def let_leave(self, daemon: Daemon, now: float) -> None:
         """Note that a daemon has been let go."""
@@ -335,6 +352,11 @@ class Moves:
         self._fleet.retire(daemon, DaemonState.KILLED)
         self._redeal(daemon)
         return [KillDaemon(daemon.id, overdue)]
+
+    def kill_all(self) -> list[Command]:
+        """End every daemon, whatever they do."""
+        daemons = self._fleet.daemons.values()
+        return [command for daemon in daemons for command in self.kill(daemon)]
 
     def _redeal(self, daemon: Daemon) -> None:
         """Direct mode: what was dealt to a daemon that ends goes back to the front."""

@@ -53,6 +53,7 @@ from .messages import (
     LaunchRefused,
     LeaveRequested,
     Policy,
+    RestartRequested,
     ResultsArrived,
     ShutdownRequested,
     SurplusFound,
@@ -342,8 +343,10 @@ class Dispatcher:
         return ()
 
     def _surplus_found(self, event: SurplusFound, now: float) -> Iterable[Command]:
-        surplus = list(self._fleet.idle.values())[: event.count]
-        return [command for it in surplus for command in self._moves.dismiss(it, now)]
+        return self._moves.dismiss_idle(event.count, now)
+
+    def _restart_requested(self, event: RestartRequested, now: float) -> Iterable[Command]:
+        return () if self._ending.closing else self._moves.replace_all(now)
 
     def _everywhere_requested(self, event: EverywhereRequested, now: float) -> Iterable[Command]:
         if self._ending.cancelling:
@@ -354,9 +357,8 @@ class Dispatcher:
         replaced = self._fleet.note_broadcast(event.broadcast, broadcast)
         if not self._ending.closing:
             self._fleet.want(self._fleet.max_daemons, now)
-        idle = list(self._fleet.idle.values())
         commands = self._moves.forget_broadcasts(replaced)
-        commands += [c for daemon in idle for c in self._moves.release(daemon, now)]
+        commands += self._moves.release_idle(now)
         commands += self._matching.launch(now)
         for daemon in self._fleet.usable():
             daemon.awaited = event.broadcast
@@ -374,7 +376,7 @@ class Dispatcher:
 
     def _kill_requested(self, event: KillRequested, now: float) -> Iterable[Command]:
         commands = self._matching.stop(ShutdownRequested(cancel_queued=True), 0, now)
-        return commands + [c for it in self._fleet.daemons.values() for c in self._moves.kill(it)]
+        return [*commands, *self._moves.kill_all()]
 
     # By type, as functools.singledispatchmethod would, at a fifth of its cost.
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, float], Iterable[Command]]]] = {
@@ -388,6 +390,7 @@ class Dispatcher:
         DaemonsAdded: _daemons_added,
         DaemonReady: _daemon_ready,
         LeaveRequested: _leave_requested,
+        RestartRequested: _restart_requested,
         DaemonLost: _daemon_lost,
         InitializerFailed: _initializer_failed,
         LaunchFailed: _launch_failed,

@@ -111,6 +111,10 @@ class LaunchRefused(Record):
     daemon: DaemonId
 
 
+class RestartRequested(Record):
+    """No daemon of now is to get another task: others take their places."""
+
+
 class InitializerFailed(Record):
     """The daemon cannot be used, and has been let go."""
 
@@ -171,6 +175,7 @@ Event = (
     | DaemonsAdded
     | DaemonReady
     | LeaveRequested
+    | RestartRequested
     | DaemonLost
     | LaunchRefused
     | InitializerFailed

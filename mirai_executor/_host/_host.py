@@ -12,6 +12,7 @@ from mirai_executor._core import (
     BroadcastId,
     CancelRequested,
     DaemonsAdded,
+    RestartRequested,
     ShutdownRequested,
     TaskId,
 )
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from ._outcomes import OpenFuture
     from ._questions import HostView
     from ._settings import Settings
+    from ._share import Share
 
-__all__ = ["Host", "Share", "is_exiting"]
+__all__ = ["Host", "is_exiting"]
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -145,9 +147,8 @@ class Host(HostThread):
 
     def _accept(self, fields: tuple[Any, ...]) -> None:
         """Queue a task that has the fields of an OpenTask."""
-        self._put(
-            tuple.__new__(self._open_task, fields)
-        )  # at a third of the cost of OpenTask(...)
+        # At a third of the cost of OpenTask(...).
+        self._put(tuple.__new__(self._open_task, fields))
         if fields[0] >= self._next_turn:
             self._give_turn(fields[0])
 
@@ -184,6 +185,8 @@ class Host(HostThread):
         limits: Limits,
         new_future: Callable[[Share], F],
     ) -> list[F]:
+        from ._share import Share  # many use no broadcast
+
         id_ = BroadcastId(self.next_id())
 
         def future_of(daemon: DaemonId) -> F:
@@ -218,6 +221,16 @@ class Host(HostThread):
         """Start so many daemons more. Returns at once."""
         self._check_usable()
         self._put(DaemonsAdded(count))
+
+    def restart(self) -> None:
+        """Have other daemons run what has not begun, with modules as they are now."""
+        self._check_usable()
+        if self._encoder is not None:
+            self._encoder.forget_files()
+        if self._spawner is not None:
+            self._spawner.renew()
+        if self._has_started:
+            self._put(RestartRequested())
 
     def expect_daemons(
         self,
@@ -345,6 +358,11 @@ class Host(HostThread):
         if self._has_started and (last := self._abandoned):
             self._put(lambda: self._with_loop(lambda loop: loop.cancel_until(last)))
 
+    def cancel_all(self) -> None:
+        """Stop all tasks that have been submitted, queued or running. Returns at once."""
+        self.abandon()
+        self.cancel_abandoned()
+
     def close_entrance(self) -> None:
         """Let no daemon in any more. Returns at once."""
         if self._has_started and self._settings.entrance is not None:
@@ -377,18 +395,6 @@ class Host(HostThread):
             self._spawner.forget()
         elif self._template is not None:
             self._template.server.forget()
-
-
-class Share:
-    """What one daemon has to do for ``everywhere``, to be cancelled."""
-
-    def __init__(self, host: Host, daemon: DaemonId, broadcast: BroadcastId) -> None:
-        self._host, self._daemon, self._broadcast = host, daemon, broadcast
-        self.owns_this_thread = host.owns_this_thread
-
-    def cancel(self, _: TaskId, *, running: bool) -> None:
-        """Stop it; with ``running`` also if it runs. Safe from any thread."""
-        self._host.cancel_share(self._daemon, self._broadcast, running=running)
 
 
 def is_exiting() -> bool:

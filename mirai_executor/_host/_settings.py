@@ -82,9 +82,13 @@ class Limits(Record):
         run_timeout: Seconds from the start of its execution.
         retries: How often it may run again after its daemon was lost.
         cancel_running: Whether ``cancel()`` also stops it while it runs.
+        cancel_on_interrupt: Whether a KeyboardInterrupt that strikes who waits for it cancels it.
+        post_mortem: Whether an exception that it raises tells of the variables of its frames.
     """
 
     timeout: float | None = None
     run_timeout: float | None = None
     retries: int = 0
     cancel_running: bool = True
+    cancel_on_interrupt: bool = False
+    post_mortem: bool = False

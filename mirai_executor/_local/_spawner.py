@@ -66,6 +66,7 @@ class Spawner:
         self.lifeline = Lifeline()
         self.pages = Pages()
         self._stderr: tuple[int, int] | None = None  # of the first daemon, if it is prepared
+        self._generation = object()  # of its servers
         self._may_fork = (
             no_fork is not None and has_pidfds()
         )  # who forks a daemon cannot wait for its end
@@ -97,6 +98,10 @@ class Spawner:
         with contextlib.suppress(OSError, LaunchError):
             self._stderr = self.stderr_pipe()
             self._start_server(conditions, self._stderr[1])
+
+    def renew(self) -> None:
+        """Have a new server fork the next daemons. Safe from any thread."""
+        self._generation = object()
 
     def stderr_pipe(self) -> tuple[int, int]:
         """Return both ends of a pipe for the standard error of the next daemon."""
@@ -228,7 +233,7 @@ class Spawner:
         except OSError:
             return None
         output = (stdout.st_dev, stdout.st_ino, stdout.st_rdev)  # it makes of a terminal its own
-        return command, dict(os.environb), inherited, _share(), output
+        return command, dict(os.environb), inherited, _share(), output, self._generation
 
 
 class Lifeline:

@@ -79,7 +79,14 @@ def collect(x: Any) -> Any:
         ...     collect({n: executor.submit(pow, n, 2) for n in (2, 3)})
         {2: 4, 3: 9}
     """
-    return _replaced(list(x) if isinstance(x, Iterator) else x, Future.result, lambda value: value)
+    found = list(x) if isinstance(x, Iterator) else x
+    try:
+        return _replaced(found, Future.result, lambda value: value)
+    except KeyboardInterrupt:
+        for future in reversed(list(_futures_in(found))):  # queued ones first: none is to start
+            if getattr(future, "_cancels_on_interrupt", False):
+                future.cancel()
+        raise
 
 
 def race(futures: Iterable[Future[Any]]) -> int:

@@ -51,6 +51,7 @@ from mirai_executor._core import (
     RecallTasks,
     ReportShortage,
     ResolveTasks,
+    RestartRequested,
     SendBroadcast,
     SendTasks,
     ShutdownRequested,
@@ -583,6 +584,13 @@ class DispatcherMachine(RuleBasedStateMachine):
         daemon = self.pick(data, lambda d: True)
         daemon.asked_to_leave = True
         self.tell(LeaveRequested(daemon.id))
+
+    @rule()
+    def restart(self) -> None:
+        if not self.world.closing:
+            for daemon in self.world.having("starting", "ready"):
+                daemon.asked_to_leave = True
+        self.tell(RestartRequested())
 
     @precondition(lambda self: self.may_end and self.world.having("starting"))
     @rule()

@@ -39,6 +39,7 @@ from mirai_executor._core import (
     LeaveRequested,
     Policy,
     ReportShortage,
+    RestartRequested,
     SendBroadcast,
     SendTasks,
     ShutdownRequested,
@@ -984,6 +985,43 @@ def test_a_daemon_that_asks_to_leave_before_it_is_ready_gets_no_task(
     submit(dispatcher, T1)
     assert dispatcher.handle(LeaveRequested(A), 0) == []
     assert dispatcher.handle(DaemonReady(A), 1) == [DismissDaemon(A), LaunchDaemon(B)]
+
+
+def test_a_restart_replaces_each_daemon_once_it_is_free(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(3)
+    start(dispatcher, 2)
+    submit(dispatcher, T1)
+    assert dispatcher.handle(RestartRequested(), 1) == [DismissDaemon(A)], "B is busy"
+    assert submit(dispatcher, T2, now=1) == [LaunchDaemon(C)]
+    assert dispatcher.handle(DaemonReady(C), 2) == [SendTasks(C, (T2,))]
+    assert dispatcher.handle(result_arrived(B, T1), 3) == [resolve(T1), DismissDaemon(B)]
+    assert dispatcher.handle(DaemonLost(B), 4) == []
+
+
+def test_a_daemon_that_was_on_its_way_before_a_restart_gets_no_task(
+    dispatch: Dispatch,
+) -> None:
+    dispatcher = dispatch(1)
+    assert submit(dispatcher, T1) == [LaunchDaemon(A)]
+    assert dispatcher.handle(RestartRequested(), 1) == []
+    assert dispatcher.handle(DaemonReady(A), 2) == [DismissDaemon(A)]
+    assert dispatcher.handle(DaemonLost(A), 3) == [LaunchDaemon(B)]
+
+
+def test_new_daemons_make_the_calls_that_all_have_made(single: Dispatcher) -> None:
+    single.handle(EverywhereRequested(SETUP), 0)
+    single.handle(BroadcastAnswered(A, SETUP), 1)
+    assert single.handle(RestartRequested(), 2) == [DismissDaemon(A)]
+    single.handle(DaemonLost(A), 3)
+    assert submit(single, T1, now=4) == [LaunchDaemon(B)]
+    assert single.handle(DaemonReady(B), 5) == [SendBroadcast(B, SETUP)]
+
+
+def test_a_restart_does_not_hold_up_a_shutdown(single: Dispatcher) -> None:
+    submit(single, T1)
+    single.handle(ShutdownRequested(), 1)
+    assert single.handle(RestartRequested(), 2) == []
+    assert single.handle(result_arrived(A, T1), 3) == [resolve(T1), DismissDaemon(A)]
 
 
 def test_a_spoilt_daemon_is_replaced_not_reused(single: Dispatcher) -> None:

@@ -20,6 +20,7 @@ from mirai_executor._core import (
     Policy,
     RecallTasks,
     ResolveTasks,
+    RestartRequested,
     ResultsArrived,
     SendBroadcast,
     SendTasks,
@@ -257,6 +258,16 @@ def test_what_is_taken_back_goes_to_the_front_of_the_queue() -> None:
             assert isinstance(command, SendTasks)
             order += command.tasks
     assert order == list(ids(2, 20))
+
+
+def test_a_restart_takes_back_what_has_not_begun() -> None:
+    dispatcher = proven(1)
+    submit(dispatcher, ids(1, 3))
+    assert dispatcher.handle(RestartRequested(), 0) == [RecallTasks(A)]
+    assert dispatcher.handle(TasksReturned(A, ids(2, 3)), 0) == []
+    assert finish(dispatcher, A, ids(1, 1)) == [DismissDaemon(A)]
+    assert dispatcher.handle(DaemonLost(A), 0) == [LaunchDaemon(B)]
+    assert dispatcher.handle(DaemonReady(B), 0) == [SendTasks(B, ids(2, 3))]
 
 
 def test_a_cancelled_task_that_has_not_begun_never_does() -> None:

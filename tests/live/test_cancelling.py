@@ -388,6 +388,33 @@ def test_a_future_cancelled_at_the_host_is_cancelled_for_asyncio_too(bell: Bell)
         asyncio.run(main(executor))
 
 
+# All at once
+
+
+def test_cancel_all_ends_what_runs_and_waits_and_the_executor_goes_on(bell: Bell) -> None:
+    with running() as executor:
+        pid = pid_of(executor)
+        view = executor.with_options(cancel_running=False)
+        busy = view.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        queued = [executor.submit(mischief.answer) for _ in range(3)]
+        bell.wait()
+        executor.cancel_all()
+        for future in (busy, *queued):
+            wait([future], SOON)
+            assert_cancelled(future)
+        assert pid_of(executor) == pid
+
+
+def test_shutdown_with_cancel_running_waits_for_no_task(bell: Bell) -> None:
+    with running() as executor:
+        busy = executor.submit(mischief.ring_and, bell.path, mischief.sleep_long)
+        queued = executor.submit(mischief.answer)
+        bell.wait()
+        executor.shutdown(cancel_running=True)
+        assert_cancelled(busy)
+        assert_cancelled(queued)
+
+
 # cancel_running=False
 
 

@@ -37,6 +37,8 @@ def executor() -> Iterator[Any]:
         ({"start_timeout": None}, TypeError, "start_timeout must be positive"),
         ({"cancel_grace": -1}, ValueError, "cancel_grace must be zero or positive"),
         ({"heartbeat": 0}, ValueError, "heartbeat must be positive"),
+        ({"mode": "threads"}, ValueError, 'mode must be "daemons" or "inline", not \'threads\''),
+        ({"mode": "inline", "url": "tcp://127.0.0.1:0"}, ValueError, "leave out url and remote"),
         ({"ordering": "random"}, ValueError, "\"strict\", not 'random'"),
         ({"remote": "node7"}, TypeError, r"ssh_config\(\).*not be 'node7'"),
         ({"url": "tcp://x"}, ValueError, "'tcp://x' has no port"),

@@ -9,12 +9,15 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, InvalidStateError, _base
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 import mirai_executor
+from mirai_executor import MiraiExecutor, collect
 from mirai_executor._core import TaskId
+from mirai_executor._map import MapResults
 from mirai_executor.futures import MiraiFuture
 
 PATIENCE = 30.0
@@ -471,3 +474,63 @@ def test_a_future_is_told_to_run_as_one_of_the_standard_library() -> None:
     assert not future.set_running_or_notify_cancel()
     assert concurrent.futures.wait([future], 0).done == {future}
     assert done == [future]
+
+
+# cancel_on_interrupt
+
+
+class Interrupted:
+    """Has whoever waits struck by a KeyboardInterrupt, and notes what is cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[int] = []
+
+    def cancel(self, task: TaskId, *, running: bool) -> None:
+        if running:
+            self.cancelled.append(task)
+
+    def owns_this_thread(self) -> bool:
+        raise KeyboardInterrupt
+
+    def futures(self, *, cancel: bool = True) -> list[MiraiFuture[int]]:
+        return [MiraiFuture(TaskId(n), self, cancel_on_interrupt=cancel) for n in range(3)]
+
+
+WAITS: dict[str, Callable[[list[MiraiFuture[int]]], object]] = {
+    "result": lambda futures: futures[0].result(),
+    "exception": lambda futures: futures[0].exception(),
+    "map": lambda futures: next(MapResults(iter([*futures, None]).__next__, None, None)),
+    "collect": collect,
+}
+CANCELLED = {"result": {0}, "exception": {0}, "map": {0, 1, 2}, "collect": {0, 1, 2}}
+
+
+@pytest.mark.parametrize("way", WAITS)
+def test_an_interrupt_cancels_what_was_waited_for_if_that_is_asked_for(way: str) -> None:
+    struck = Interrupted()
+    futures = struck.futures()
+    with pytest.raises(KeyboardInterrupt):
+        WAITS[way](futures)
+    assert set(struck.cancelled) == CANCELLED[way]
+    assert {future.id for future in futures if future.cancelled()} == CANCELLED[way]
+
+
+@pytest.mark.parametrize("way", WAITS)
+def test_an_interrupt_stops_nothing_that_runs_unless_that_is_asked_for(way: str) -> None:
+    struck = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        WAITS[way](struck.futures(cancel=False))
+    assert struck.cancelled == []
+
+
+@pytest.mark.parametrize("shell", [None, object()])
+def test_interrupts_cancel_by_default_where_ipython_runs(
+    shell: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ipython: Any = ModuleType("IPython")
+    ipython.get_ipython = lambda: shell
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    with MiraiExecutor(mode="inline") as executor:
+        assert executor.submit(abs, -1)._cancels_on_interrupt is (shell is not None)
+        view = executor.with_options(cancel_on_interrupt=False)
+        assert not view.submit(abs, -1)._cancels_on_interrupt

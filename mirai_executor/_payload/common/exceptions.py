@@ -9,6 +9,7 @@ from types import MemberDescriptorType, WrapperDescriptorType
 from typing import Any, NamedTuple
 
 __all__ = [
+    "POST_MORTEM",
     "State",
     "Words",
     "fill_exception",
@@ -21,6 +22,9 @@ __all__ = [
     "reduces_itself",
     "slots",
 ]
+
+# An attribute: what was taken down of the frames of an exception, until it is pickled.
+POST_MORTEM = "_mirai_post_mortem"
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 # AttributeError.obj and NameError.obj hold the whole object that lacked the name.

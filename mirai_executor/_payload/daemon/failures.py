@@ -10,6 +10,7 @@ do::
     4  RemoteError: the name of its class, its text, its traceback as text
 """
 
+import contextlib
 import functools
 import pickle
 import traceback
@@ -36,13 +37,18 @@ def encode_error(error: BaseException) -> bytes:
     """Turn what a task raised into bytes that load. Raises no Exception, whatever the error is."""
     _hint_at_missing_name(error)
     _trim_ours(error)
+    variables: str = error.__dict__.pop(exceptions.POST_MORTEM, "")
     text = _formatted(error)
+    if variables:
+        with contextlib.suppress(TypeError):  # its __notes__ are something else
+            BaseException.add_note(error, variables)
     for steps in _STEPS:
         inner = _loadable(error, steps)
         if inner is not None:
             break
     else:
         inner = b""
+        text += variables
     return pickle.dumps((inner, _name(error), _shown(error), text), PROTOCOL)
 
 

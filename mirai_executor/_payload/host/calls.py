@@ -121,6 +121,10 @@ class CallEncoder:
             self._captures = LargeCaptures()
         self._captures.note(fn, value.nbytes, names)
 
+    def forget_files(self) -> None:
+        """Take the files of modules as they are now for what daemons import."""
+        self._functions.forget_files()
+
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
         """Return the function as it is now, pickled for any number of calls.
 

@@ -10,10 +10,12 @@
 """
 
 import functools
+import os
 import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from time import monotonic
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +28,11 @@ from mirai_executor._payload.common.entries import (
     NameEntry,
     digest_of,
 )
-from mirai_executor._payload.common.places import registered_by_value, what_is_known_of_modules
+from mirai_executor._payload.common.places import (
+    MAIN,
+    registered_by_value,
+    what_is_known_of_modules,
+)
 from mirai_executor._payload.common.plain import is_imported
 
 if TYPE_CHECKING:
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["FunctionCache", "Pickled", "Taken", "pickle_function"]
 
 MOST_MET = 1024
+_BETWEEN_LOOKS = 1.0  # seconds
 
 
 class Pickled(NamedTuple):
@@ -55,10 +62,48 @@ class _Known(NamedTuple):
     size: int
 
 
+class _File:
+    """The file of a module whose functions daemons find by name: they import it once.
+
+    Attributes:
+        next_look: When to see whether it has changed.
+    """
+
+    def __init__(self, module: str, path: str) -> None:
+        self._module = module
+        self._path = path
+        self.next_look = monotonic() + _BETWEEN_LOOKS
+        self._seen = self._found()
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)  # noqa: PTH116 - pathlib takes milliseconds
+        except (OSError, ValueError):
+            return None
+        return status.st_mtime_ns, status.st_size
+
+    def look(self, stacklevel: int) -> None:
+        """Warn, once for each change of it; ``stacklevel`` is that of the line that submits."""
+        self.next_look = monotonic() + _BETWEEN_LOOKS
+        before, self._seen = self._seen, self._found()
+        if self._seen in (None, before):
+            return
+        import warnings
+
+        warnings.warn(
+            f"{self._path} has changed since the first task of {self._module!r}: daemons that "
+            "have imported it go on with the old version; call restart() of the executor after "
+            "you have reloaded it here",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
+
+
 class _Named:
     """A function that daemons find by name, and what that was seen from."""
 
-    def __init__(self, fn: FunctionType) -> None:
+    def __init__(self, fn: FunctionType, file: _File | None) -> None:
+        self.file = file
         self._known_of_modules = what_is_known_of_modules()
         self._module: ModuleType = sys.modules[fn.__module__]
         self._names = vars(self._module)
@@ -99,6 +144,7 @@ class FunctionCache:
         # lock could be met again by a finalizer that submits.
         self._known: OrderedDict[FunctionType, _Known] = OrderedDict()
         self._named: OrderedDict[FunctionType, _Named] = OrderedDict()
+        self._files: dict[str, _File | None] = {}  # by module; None for one without
         # By id, with plain weak references: those of a WeakKeyDictionary run Python at the end of
         # each function, where a KeyboardInterrupt would be lost.
         self._met: OrderedDict[int, _Met] = OrderedDict()
@@ -109,6 +155,8 @@ class FunctionCache:
             return Pickled(fn, ())
         named = self._named.get(fn)
         if named is not None and named.is_still(fn):
+            if (file := named.file) is not None and monotonic() > file.next_look:
+                file.look(6)
             return named.pickled
         known = self._known.get(fn)
         if known is None or not known.proof.holds():
@@ -121,10 +169,25 @@ class FunctionCache:
 
     def _name(self, fn: FunctionType) -> Pickled:
         """Return the bytes of a name. What it means there, the daemon looks up for each call."""
-        self._named[fn] = named = _Named(fn)
+        file = self._file_of(sys.modules[fn.__module__])
+        if file is not None and monotonic() > file.next_look:  # a reloaded function, perhaps
+            file.look(7)
+        self._named[fn] = named = _Named(fn, file)
         if len(self._named) > entries.MOST_FUNCTIONS:
             self._named.popitem(last=False)
         return named.pickled
+
+    def _file_of(self, module: ModuleType) -> _File | None:
+        name = module.__name__
+        if name not in self._files:
+            path = None if name == MAIN else getattr(module, "__file__", None)
+            self._files[name] = _File(name, path) if isinstance(path, str) else None
+        return self._files[name]
+
+    def forget_files(self) -> None:
+        """Take the files of modules as they will be found next."""
+        self._files.clear()
+        self._named.clear()
 
     def _learn(self, fn: FunctionType) -> Pickled | None:
         self._known.pop(fn, None)

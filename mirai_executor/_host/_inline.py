@@ -1,0 +1,289 @@
+"""Runs tasks in this process, by the thread that submits them, in place of daemons.
+
+::
+
+    submit ─► all of the call is pickled, as for a daemon ─► what cannot be pickled fails
+           ─► its arguments are copied ─► the function runs ─► its result is copied ─► the future
+
+So a debugger stops in the function itself, and profilers and coverage see it; what is lost on the
+way to a daemon and back is lost here as well.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from bdb import BdbQuit
+from functools import partial
+from types import FunctionType
+from typing import TYPE_CHECKING, TypeVar
+
+from mirai_executor._arena import whole
+from mirai_executor._core import BroadcastId, DaemonId
+from mirai_executor._payload.common.source import Brought, run_source
+from mirai_executor._payload.daemon import encode_value
+from mirai_executor._payload.host import CallEncoder, decode_value
+from mirai_executor.errors import LaunchError
+
+from ._daemon import HOST_NAME
+from ._host import Host
+from ._questions import DaemonRow, HostView
+from ._settings import Limits
+from ._share import Share
+from ._store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from mirai_executor._core import TaskId
+    from mirai_executor._payload.common.buffers import Value
+
+    from ._outcomes import OpenFuture
+    from ._settings import Settings
+
+    F = TypeVar("F", bound=OpenFuture)
+
+__all__ = ["InlineHost"]
+
+T = TypeVar("T")
+
+_NO_LIMITS = Limits()
+_NO_DAEMON = DaemonId(0)
+# They run as themselves: to a debugger, a copy would be another one.
+_FUNCTIONS = (FunctionType, type)
+# They leave submit(): one who interrupts a task, or quits its debugger, wants no next task to run.
+_ENDS_ALL = (KeyboardInterrupt, BdbQuit)
+
+
+class InlineHost(Host):
+    """A host without thread and daemons. Every method is safe from any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._store = Store(shared=False)
+        # So that it runs once. Held meanwhile, and again by the same thread: it may submit tasks.
+        self._initializing = threading.RLock()
+        self._has_begun = self._is_ready = False
+        self._why_broken: LaunchError | None = None
+        self._executing: dict[TaskId, None] = {}
+        self._completed: dict[int, int] = {}  # by each thread, which counts without a lock
+
+    # Tasks
+
+    def submit(
+        self,
+        task: TaskId,
+        future: OpenFuture,
+        fn: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: Limits = _NO_LIMITS,
+    ) -> None:
+        """Run a call. Whatever it ends in, ends in the future."""
+        if limits.post_mortem:  # its exceptions have their frames
+            fn = getattr(fn, "__wrapped__", fn)
+        self._carry_out(task, future, lambda: _copied_call(fn, args, kwargs))
+
+    def submit_source(
+        self,
+        task: TaskId,
+        future: OpenFuture,
+        source: str,
+        variables: Mapping[str, object],
+        limits: Limits = _NO_LIMITS,
+    ) -> None:
+        """Run code. A SyntaxError is raised at once; all else ends in the future."""
+        CallEncoder().check_source(source)
+        self._carry_out(task, future, lambda: _copied_source(source, variables, persist=False))
+
+    def _carry_out(
+        self, task: TaskId, future: OpenFuture, prepare: Callable[[], Callable[[], object]]
+    ) -> None:
+        self._check_usable()
+        if (why_not := self._prepared()) is not None:
+            future.set_exception(why_not)
+            return
+        future.start()
+        self._executing[task] = None
+        try:
+            value = encode_value(prepare()(), out_of_band=True)
+            outcome = partial(future.set_outcome, _decoded, value, failed=False)
+        except _ENDS_ALL:
+            raise
+        except BaseException as error:  # raised where the result is asked for
+            outcome = partial(future.set_exception, _without_ours(error))
+        finally:
+            del self._executing[task]
+            thread = threading.get_ident()
+            self._completed[thread] = self._completed.get(thread, 0) + 1
+        outcome()
+
+    def take(self, fn: Callable[..., T]) -> Callable[..., T]:
+        """Return the function itself: that is what runs."""
+        return fn
+
+    def cancel(self, task: TaskId, *, running: bool) -> None:
+        """Do nothing: whoever has a future has one that has ended."""
+
+    # Daemons
+
+    def everywhere(
+        self,
+        fn: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: Limits,
+        new_future: Callable[[Share], F],
+    ) -> list[F]:
+        """Run a call once, here."""
+        future = new_future(Share(self, _NO_DAEMON, BroadcastId(0)))
+        self._carry_out(self.next_id(), future, lambda: _copied_call(fn, args, kwargs))
+        return [future]
+
+    def everywhere_source(
+        self,
+        source: str,
+        variables: Mapping[str, object],
+        limits: Limits,
+        new_future: Callable[[Share], F],
+    ) -> list[F]:
+        """Run code once, in the ``__main__`` of this process."""
+        CallEncoder().check_source(source)
+        future = new_future(Share(self, _NO_DAEMON, BroadcastId(0)))
+        self._carry_out(
+            self.next_id(), future, lambda: _copied_source(source, variables, persist=True)
+        )
+        return [future]
+
+    def cancel_share(self, daemon: DaemonId, broadcast: BroadcastId, *, running: bool) -> None:
+        """Do as :meth:`cancel`."""
+
+    def wait_ready(self, count: int, timeout: float | None) -> None:
+        """Run the initializer, unless it has run.
+
+        Raises:
+            LaunchError: It has raised an exception.
+        """
+        self._check_usable()
+        if (error := self._prepared()) is not None:
+            raise error
+
+    def restart(self) -> None:
+        """Run the initializer again before the next task."""
+        self._check_usable()
+        self._has_begun = self._is_ready = False
+        self._why_broken = None
+
+    def add_daemons(self, count: int) -> None:
+        """Do nothing: this process is the only one."""
+
+    def _prepared(self) -> LaunchError | None:
+        """Run the initializer before all else; return why nothing can run, if so."""
+        if not self._is_ready:
+            with self._initializing:
+                if not self._has_begun:
+                    self._has_begun = True
+                    try:
+                        self._initialize()
+                        self._is_ready = True
+                    finally:
+                        self._has_begun = self._is_ready  # else it was interrupted
+        return self.launch_error
+
+    def _initialize(self) -> None:
+        initializer, initargs = self._settings.initializer, self._settings.initargs
+        if initializer is None:
+            return
+        try:
+            CallEncoder().encode(initializer, initargs, {}, local_locks=True, lasting=True)
+        except Exception as error:
+            self._why_broken = LaunchError(
+                f"the initializer or its arguments cannot be sent to daemons: {error}"
+            )
+            self._why_broken.__cause__ = error
+            return
+        try:
+            initializer(*initargs)
+        except _ENDS_ALL:
+            raise
+        except BaseException as error:  # a reason not to run any task, as on a daemon
+            self._why_broken = LaunchError(
+                f"the initializer failed: {type(error).__name__}: {error}"
+            )
+            self._why_broken.__cause__ = error
+
+    # What others ask
+
+    @property
+    def connections(self) -> int:
+        """How many processes run tasks: this one, once it is ready."""
+        return int(self._is_ready and self._why_broken is None)
+
+    def view(self) -> HostView | None:
+        """Return a frozen picture; None as long as nothing has run."""
+        if not self._is_ready:
+            return None
+        executing, completed = len(self._executing), sum(list(self._completed.values()))
+        state = "busy" if executing else "ready"
+        rows = (DaemonRow(os.getpid(), HOST_NAME, state, completed),) * self.connections
+        return HostView(
+            awaiting=0,
+            executing=executing,
+            completed=completed,
+            connections=self.connections,
+            cumulative=self.connections,
+            daemons=rows,
+        )
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the initializer has failed."""
+        return self._why_broken is not None
+
+    @property
+    def launch_error(self) -> LaunchError | None:
+        """What the initializer has failed with."""
+        if (known := self._why_broken) is None:
+            return None
+        error = LaunchError(*known.args)
+        error.__cause__ = known.__cause__
+        return error
+
+
+def _without_ours(error: BaseException) -> BaseException:
+    """Have the traceback of what a task has raised begin with the task."""
+    trace = error.__traceback__
+    return error.with_traceback(None if trace is None else trace.tb_next)
+
+
+def _copied_call(
+    fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[], object]:
+    """Return a call of copies; what could not be sent to a daemon raises the same error."""
+    CallEncoder().encode(fn, args, kwargs, lasting=True, out_of_band=True)
+    if isinstance(fn, _FUNCTIONS):
+        args, kwargs = _copy((args, kwargs))
+    else:
+        fn, args, kwargs = _copy((fn, args, kwargs))
+    return partial(fn, *args, **kwargs)
+
+
+def _copied_source(
+    source: str, variables: Mapping[str, object], *, persist: bool
+) -> Callable[[], object]:
+    CallEncoder().encode_checked(source, variables)
+    return partial(run_source, source, _copy(dict(variables)), Brought(), persist=persist)
+
+
+def _copy(obj: T) -> T:
+    copied: T = _decoded(encode_value(obj, out_of_band=True))
+    return copied
+
+
+def _decoded(value: Value) -> Any:
+    """Return the object, which shares no memory with the one that was encoded."""
+    views: Any = value.buffers  # no lists: nothing is apart
+    return decode_value(
+        value.blob, [whole(view) if view.readonly else bytearray(view) for view in views]
+    )
