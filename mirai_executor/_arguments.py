@@ -8,6 +8,7 @@ __all__ = [
     "check_count",
     "check_elsewhere",
     "check_launcher",
+    "check_logging",
     "check_map",
     "check_options",
     "check_ordering",
@@ -174,6 +175,16 @@ def check_ordering(ordering: object) -> None:
     """
     if ordering not in ("bounded", "strict"):
         raise ValueError(f'ordering must be "bounded" or "strict", not {ordering!r}')
+
+
+def check_logging(logging: object) -> None:
+    """Require a choice of whether tasks log here.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not (logging is None or isinstance(logging, bool)):
+        raise TypeError(f"logging must be True, False or None, not {logging!r}")
 
 
 def check_elsewhere(

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mirai_executor._core import Policy
+    from mirai_executor._payload.host import Call
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
     from mirai_executor.launchers import LocalLauncher
 
-__all__ = ["Entrance", "Limits", "Settings"]
+    from ._log_relay import LogRelay
+
+__all__ = ["Entrance", "Limits", "Settings", "Setup"]
 
 
 class Entrance(Record):
@@ -52,6 +55,21 @@ class Settings(Record):
     name: str | None = None
     entrance: Entrance | None = None  # where daemons come in by themselves
     heartbeat: float = 5.0  # seconds between their signs of life
+    logging: bool | None = None  # whether tasks log here; None: if the user has configured it
+
+
+class Setup(Record):
+    """What each daemon is told when it greets.
+
+    Args:
+        initializer: The call that it makes before its first task.
+        cleanup: Whether it cleans up after each task.
+        log: Takes what its tasks log; None leaves that to the daemon.
+    """
+
+    initializer: Call | None
+    cleanup: bool
+    log: LogRelay | None
 
 
 class Limits(Record):
