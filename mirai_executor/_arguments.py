@@ -8,6 +8,7 @@ __all__ = [
     "check_count",
     "check_elsewhere",
     "check_launcher",
+    "check_logging",
     "check_map",
     "check_mode",
     "check_options",
@@ -189,6 +190,16 @@ def check_mode(mode: object, url: object, remote: object) -> None:
         raise ValueError(
             'mode="inline" runs tasks in this process, without daemons: leave out url and remote'
         )
+
+
+def check_logging(logging: object) -> None:
+    """Require a choice of whether tasks log here.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not (logging is None or isinstance(logging, bool)):
+        raise TypeError(f"logging must be True, False or None, not {logging!r}")
 
 
 def check_elsewhere(

@@ -9,6 +9,7 @@ from ._arguments import (
     check_count,
     check_elsewhere,
     check_launcher,
+    check_logging,
     check_mode,
     check_ordering,
     check_pool,
@@ -72,6 +73,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         cancel_grace: Seconds that a task has to stop after it was cancelled or has timed out;
             after that, its daemon is killed and replaced.
         output: Whether what tasks print appears on this process's standard streams.
+        logging: Whether what tasks log is handled by the loggers of this process; by default, if
+            the root logger has a handler when the first task is submitted.
         name: A name for the executor's threads, shown in debuggers and logs.
         python: The Python interpreter that runs the daemons, of the same minor version as this
             one; by default, the one that runs this process.
@@ -125,6 +128,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         start_timeout: float = 60.0,
         cancel_grace: float = 2.0,
         output: bool = True,
+        logging: bool | None = None,
         name: str | None = None,
         python: str | None = None,
         ordering: Literal["bounded", "strict"] = "bounded",
@@ -142,6 +146,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_ordering(ordering)
+        check_logging(logging)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
         check_mode(mode, url, remote)
         is_open = url is not None or remote is not None
@@ -185,6 +190,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             entrance=None if launching is None else launching.reception.entrance,
             heartbeat=heartbeat,
             forking=forking,
+            logging=logging,
         )
         super().__init__(_host_for(mode, settings), name, most, launching)
         if launching is not None:

@@ -20,6 +20,7 @@ from mirai_executor._transport import Link
 from ._store import Store
 
 if TYPE_CHECKING:
+    from ._log_relay import Records
     from ._open_task import OpenTask
 
 __all__ = ["HOST_NAME", "Daemon", "LocalDaemon"]
@@ -52,6 +53,7 @@ class Daemon(abc.ABC):
         max_tasks: Tasks after which it is to be let go; None leaves that to the host.
         idle_time: Seconds without a task after which it is to be let go; likewise.
         cleanup: Whether it is to clean up after each task; likewise.
+        records: Take in what its tasks log; None if that is not relayed.
     """
 
     is_elsewhere = False
@@ -60,6 +62,7 @@ class Daemon(abc.ABC):
     max_tasks: int | None = None
     idle_time: float | None = None
     cleanup: bool | None = None
+    records: "Records | None" = None
 
     def __init__(self, link: Link, exchange: LateExchange | None = None) -> None:
         self.link = link
@@ -109,11 +112,14 @@ class Daemon(abc.ABC):
         return None
 
     def accept(self, frame: _wire.Frame) -> tuple[TaskId, ...] | None:
-        """Take in a frame that only a keeper sends; return tasks that come back with it.
+        """Take in a log record, or what only a keeper sends; return tasks that come back with it.
 
         Raises:
             WireError: It has no keeper, or keepers do not send such frames.
         """
+        if self.records is not None and isinstance(frame, _wire.LogPiece):
+            self.records.take(frame)
+            return None
         raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a daemon")
 
     # Sending

@@ -36,6 +36,7 @@ from . import _registry
 from ._daemon import Daemon, LocalDaemon
 from ._losses import Losses
 from ._open_task import OpenTask
+from ._settings import Setup
 from ._start_up import StartUp
 from ._store import Store, Trimmer
 
@@ -65,8 +66,7 @@ class Fleet:
 
     Args:
         spawner: Starts them.
-        initializer: The call that each makes before its first task.
-        cleanup: Whether they clean up after each task.
+        setup: What each is told.
         reactor: Tells when a descriptor is readable, and when it is time.
         listener: Is told what happens to them.
         post: Has the host thread call something soon; safe from any thread.
@@ -80,16 +80,14 @@ class Fleet:
     def __init__(
         self,
         spawner: Spawner,
-        initializer: Call | None,
-        cleanup: bool,
+        setup: Setup,
         reactor: Reactor,
         listener: Listener,
         post: Post,
         store: Store,
         terms: _wire.Attend,
     ) -> None:
-        self._spawner = spawner
-        self._terms = terms
+        self._spawner, self._terms = spawner, terms
         self._heartbeat: Heartbeat | None = None  # None as long as no daemon has been elsewhere
         self._reactor = reactor
         self._listener = listener
@@ -101,7 +99,7 @@ class Fleet:
         self._stops: Stops[tuple[DaemonId, TaskId]] = Stops(reactor, self._insist)
         self.losses = Losses()
         self._start_up = StartUp(
-            spawner, self._relay, store, initializer, cleanup, self._daemons, self.losses, self
+            spawner, self._relay, store, setup, self._daemons, self.losses, self
         )
         self._signal: int = signal.SIGKILL
         self._commands: Commands | None = None  # as long as there has been none

@@ -16,6 +16,7 @@ from mirai_executor._waiting import Answer, Moment
 from mirai_executor.errors import ForkedExecutorError, LaunchError
 
 from . import _registry
+from ._settings import Setup
 from ._store import Store
 
 if TYPE_CHECKING:
@@ -226,13 +227,12 @@ class HostThread:
 
                 # Before any daemon starts: it notices what changes of the path they are to learn.
                 self._encoding()
-            settings, initializer = self._settings, self._encoded_initializer()
+            settings, setup = self._settings, self._prepared_setup()
             with _registry.no_fork:
                 self._loop = loop = Loop(
                     settings.policy,
                     spawner,
-                    cleanup=settings.cleanup,
-                    initializer=initializer,
+                    setup=setup,
                     inbox=self._inbox,
                     store=self._store,
                     entrance=settings.entrance,
@@ -268,6 +268,15 @@ class HostThread:
         if self._settings.policy.launches:
             spawner.prepare()
         return spawner
+
+    def _prepared_setup(self) -> Setup:
+        settings, log = self._settings, None
+        if _logs_here(settings.logging):
+            with _registry.no_fork:
+                from ._log_relay import LogRelay  # few programs configure logging
+
+            log = LogRelay()
+        return Setup(self._encoded_initializer(), settings.cleanup, log)
 
     def _encoded_initializer(self) -> _payload.Call | None:
         settings = self._settings
@@ -337,6 +346,13 @@ def _as_failure(error: BaseException, loop: Loop | None) -> LaunchError:
             exc_info=error,
         )
     return as_launch_error(error)
+
+
+def _logs_here(wanted: bool | None) -> bool:
+    """Tell whether tasks are to log here: by default, if the user has configured logging."""
+    if wanted is not None:
+        return wanted
+    return any(not isinstance(it, logging.NullHandler) for it in logging.root.handlers)
 
 
 def _importing_main() -> bool:

@@ -67,7 +67,7 @@ from ._tasks import OpenTasks, results_of
 if TYPE_CHECKING:
     from ._broadcasts import Broadcasts
     from ._elsewhere import Elsewhere
-    from ._settings import Entrance, Limits
+    from ._settings import Entrance, Limits, Setup
 
 _BATCH = 256  # items of the inbox between two looks at the links
 _NO_OUTCOMES: Mapping[TaskId, _wire.WireOutcome] = {}
@@ -82,8 +82,7 @@ class Loop:
     Args:
         policy: How the dispatcher treats its daemons.
         spawner: Starts them.
-        cleanup: Whether daemons clean up after each task.
-        initializer: The call that each daemon makes before its first task.
+        setup: What each of them is told.
         inbox: Where other threads put items; then they wake the ``reactor``, if it is asleep.
         store: Keeps the large buffers of tasks.
         entrance: Where daemons may come in by themselves; None if they may not.
@@ -101,8 +100,7 @@ class Loop:
         policy: Policy,
         spawner: Spawner,
         *,
-        cleanup: bool,
-        initializer: _payload.Call | None,
+        setup: Setup,
         inbox: collections.deque[Item],
         store: Store,
         entrance: Entrance | None = None,
@@ -113,13 +111,12 @@ class Loop:
         self.reactor = Reactor(inbox, self._take_in, keeps_gil=True)
         self._inbox = inbox
         self._store = store
+        self._log = setup.log
         self._dispatcher = Dispatcher(policy)
         # Futures to resolve, which runs callbacks of the user: after every send is out.
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
-        self._fleet = Fleet(
-            spawner, initializer, cleanup, self.reactor, self, self._post, store, terms
-        )
+        self._fleet = Fleet(spawner, setup, self.reactor, self, self._post, store, terms)
         self.launch_error, self.story = self._fleet.losses.launch_error, self._dispatcher.story
         self._awaiting = ReadyQuestions(self._dispatcher, self.launch_error)
         self._tasks = OpenTasks(self._fleet, store, inbox.append, self._ended.append)
@@ -279,6 +276,8 @@ class Loop:
                 assert_never(command)
 
     def _resolve_ended(self) -> None:
+        if self._ended and self._log is not None:
+            self._log.settle()
         while self._ended:
             self._ended.popleft()()
         if self._awaiting.questions:
@@ -356,6 +355,8 @@ class Loop:
         if self._elsewhere is not None:
             self._elsewhere.close()
         self._fleet.close()
+        if self._log is not None:
+            self._log.close()
         shares = [] if self._broadcasts is None else self._broadcasts.take_all()
         for future in (*self._tasks.take_all(), *shares):
             set_exception(future, _end_error(failure))

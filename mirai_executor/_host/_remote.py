@@ -66,6 +66,8 @@ class RemoteDaemon(Daemon):
                 return self._accept_returned(frame)
             case _wire.Ended():
                 self._end = frame
+            case _wire.LogPiece():
+                return super().accept(frame)
             case _:
                 raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a keeper")
         return None

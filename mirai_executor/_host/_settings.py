@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from mirai_executor._core import Policy
-    from mirai_executor._payload.host import Inheritance
+    from mirai_executor._payload.host import Call, Inheritance
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
     from mirai_executor.launchers import LocalLauncher
 
+    from ._log_relay import LogRelay
+
     # It gets the socket at which it is asked, its lifeline, and what it has from its host.
     BecomeTemplate = Callable[[int, int, Inheritance], NoReturn]
 
-__all__ = ["Entrance", "Forking", "Limits", "Settings"]
+__all__ = ["Entrance", "Forking", "Limits", "Settings", "Setup"]
 
 
 class Entrance(Record):
@@ -72,6 +74,21 @@ class Settings(Record):
     entrance: Entrance | None = None  # where daemons come in by themselves
     heartbeat: float = 5.0  # seconds between their signs of life
     forking: Forking | None = None  # None if no daemon is ever a fork of this process
+    logging: bool | None = None  # whether tasks log here; None: if the user has configured it
+
+
+class Setup(Record):
+    """What each daemon is told when it greets.
+
+    Args:
+        initializer: The call that it makes before its first task.
+        cleanup: Whether it cleans up after each task.
+        log: Takes what its tasks log; None leaves that to the daemon.
+    """
+
+    initializer: Call | None
+    cleanup: bool
+    log: LogRelay | None
 
 
 class Limits(Record):

@@ -10,13 +10,14 @@ from mirai_executor import _wire
 from mirai_executor._core import DaemonId, DaemonLost, Event, InitializerFailed, LaunchRefused
 from mirai_executor._forking import ServerLostError
 from mirai_executor._local import Relay, Spawner, as_launch_error, lacks_room
-from mirai_executor._payload.host import Call, encode_plain
+from mirai_executor._payload.host import encode_plain
 from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._daemon import HOST_NAME, Daemon, LocalDaemon
 from ._losses import Losses
 from ._outcomes import decode_apart
+from ._settings import Setup
 from ._store import Store
 
 __all__ = ["StartUp"]
@@ -41,8 +42,7 @@ class StartUp:
         spawner: Starts their processes.
         relay: Takes over their standard error.
         store: Keeps the large buffers of tasks.
-        initializer: The call that each makes before its first task.
-        cleanup: Whether they clean up after each task.
+        setup: What each is told.
         daemons: Those of the executor; new ones are added.
         losses: Is told why none can be started.
         fleet: Is told what happens to them.
@@ -53,8 +53,7 @@ class StartUp:
         spawner: Spawner,
         relay: Relay,
         store: Store,
-        initializer: Call | None,
-        cleanup: bool,
+        setup: Setup,
         daemons: dict[DaemonId, Daemon],
         losses: Losses,
         fleet: Members,
@@ -62,8 +61,7 @@ class StartUp:
         self._spawner = spawner
         self._relay = relay
         self._store = store
-        self._initializer = initializer
-        self._cleanup = cleanup
+        self._setup = setup
         self._daemons = daemons
         self._losses = losses
         self._fleet = fleet
@@ -126,10 +124,14 @@ class StartUp:
         daemon.has_greeted = True
         daemon.slot = self._free_slot()
         daemon.link.largest = sys.maxsize
-        cleanup = self._cleanup if daemon.cleanup is None else daemon.cleanup
-        setup = (daemon.preparation(), self._initializer, cleanup)
-        if self._initializer is not None:
-            daemon.note_names(self._initializer.names)
+        initializer, log = self._setup.initializer, self._setup.log
+        cleanup = self._setup.cleanup if daemon.cleanup is None else daemon.cleanup
+        if initializer is not None:
+            daemon.note_names(initializer.names)
+        if log is not None:
+            daemon.records = log.records_of_daemon()
+        levels = None if log is None else log.levels
+        setup = (daemon.preparation(), initializer, cleanup, levels)
         self._fleet.send(id_, _wire.Init(encode_plain(setup)))
         self.launch_held()
 

@@ -157,6 +157,21 @@ class Link:
         except OSError as error:
             raise LinkClosedError(str(error)) from error
 
+    def send_at_once(self, frame: bytes) -> bool:
+        """Send a short frame if the other side has room for it; False if that is to be awaited.
+
+        Only over two pipes, which take it as a whole or not at all, whatever strikes meanwhile.
+
+        Raises:
+            LinkClosedError: The other side is gone.
+        """
+        pipes = self._open_socket()
+        assert isinstance(pipes, Pipes)  # noqa: S101 - for the type checker
+        try:
+            return pipes.send_at_once(_LENGTH.pack(len(frame)) + frame)
+        except OSError as error:
+            raise LinkClosedError(str(error)) from error
+
     def flush(self) -> None:
         """Send as much as the kernel takes of what is kept."""
         outbox = self._outbox

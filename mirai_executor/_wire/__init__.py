@@ -7,6 +7,7 @@
       | <------------- Init (preparation) ---- |
       | -- Ready, or InitFailed -------------> |
       | <------------- Tasks, Broadcast ------ |
+      | -- LogPiece -------------------------> |
       | -- Outcomes, BroadcastOutcome -------> |
       | -- Leaving (wants to go) ------------> |
       | <------------- Leave (may go) -------- |
@@ -48,6 +49,7 @@ from ._frames import (
     InitFailed,
     Leave,
     Leaving,
+    LogPiece,
     Outcomes,
     Ready,
     Status,
@@ -74,6 +76,7 @@ __all__ = [
     "Kill",
     "Leave",
     "Leaving",
+    "LogPiece",
     "Name",
     "Outcomes",
     "Ready",

@@ -14,6 +14,7 @@ from ._frames import (
     InitFailed,
     Leave,
     Leaving,
+    LogPiece,
     Outcomes,
     Ready,
     Tasks,
@@ -43,6 +44,7 @@ Frame = (
     | Broadcast
     | Outcomes
     | BroadcastOutcome
+    | LogPiece
     | Joined
     | Attend
     | Beat

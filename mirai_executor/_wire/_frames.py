@@ -35,6 +35,7 @@ __all__ = [
     "InitFailed",
     "Leave",
     "Leaving",
+    "LogPiece",
     "Outcomes",
     "Ready",
     "Status",
@@ -43,13 +44,14 @@ __all__ = [
     "WireTask",
 ]
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 
 _HELLO = struct.Struct("<HIBBB")
 BATCH = struct.Struct("<II")  # how many there are, and how many arenas are released
 # With the number of large buffers, and the length of the payload.
 _TASK = struct.Struct("<QIIQ")
 _OUTCOME = struct.Struct("<QBBIQQ")
+_LOG_PIECE = struct.Struct("<QQB")
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number
 # A frame of one, which has nothing beside it, as a single row: its kind, BATCH, and the above.
 # Most frames are that where tasks come one at a time, and reading it takes two thirds of the time.
@@ -321,3 +323,29 @@ class BroadcastOutcome(Record):
     def read(cls, reader: Reader) -> Self:
         broadcast, status, _, _, _, size = reader.unpack(_OUTCOME)
         return cls(broadcast, Status(status), reader.take(size))
+
+
+class LogPiece(Record):
+    """A log record of a task, or a part of one.
+
+    Args:
+        number: Rises from piece to piece; one that comes again was sent twice.
+        lost: How many records the daemon has had to drop so far.
+        more: The next piece belongs to the same record.
+        piece: Bytes of the pickled record; none if the frame only says how many were dropped.
+    """
+
+    KIND = 22
+    number: int
+    lost: int
+    more: bool
+    piece: Bytes
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _LOG_PIECE.pack(self.number, self.lost, self.more)
+        yield from pack_block(self.piece)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        number, lost, more = reader.unpack(_LOG_PIECE)
+        return cls(number, lost, bool(more), bytes(reader.block()))

@@ -39,6 +39,7 @@ class Interrupts:
         self._put_off = False  # an interrupt, until the results are sent
         self.hit_import = False  # for good
         self.has_struck = False  # since the window was opened
+        self.task = 0  # the last one for which it was
         self._handlers = {int(signal.SIGINT): self._on_interrupt, STOP_SIGNAL: self._on_stop}
 
     def install(self) -> None:
@@ -58,9 +59,14 @@ class Interrupts:
     def enter(self, task: int) -> bool:
         """Open the window for a task; False if it has been stopped before it began."""
         # In this order: a stop that comes in between finds the window open.
-        self._running = task
+        self._running = self.task = task
         self.has_struck = False
         return not self._page.must_stop(task)
+
+    @property
+    def may_send(self) -> bool:
+        """Whether user code runs, and nothing else is being sent: no frame is cut in two then."""
+        return self._running != 0 and not self._sending
 
     def leave(self) -> None:
         """Close the window."""

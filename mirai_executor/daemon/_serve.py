@@ -18,21 +18,24 @@ from collections.abc import Sequence
 from mirai_executor import _wire
 from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._payload import daemon as _payload
-from mirai_executor._payload.daemon import Namespace
+from mirai_executor._payload.daemon import Namespace, Preparation
 from mirai_executor._tickets import Tickets
 from mirai_executor._transport import Link, LinkClosedError
-from mirai_executor._typing import Any
+from mirai_executor._typing import TYPE_CHECKING, Any
 from mirai_executor._version import __version__
 from mirai_executor._wire import Bytes, Name, Status
 from mirai_executor.errors import MiraiInterrupt, PayloadError
 
 from . import _streams
-from ._child import Child
+from ._child import Child, process_name
 from ._cleanup import Snapshot
 from ._imports import watch_imports
 from ._interrupts import Interrupts
 from ._latches import Latch
 from ._memory import Memory
+
+if TYPE_CHECKING:
+    from ._log_sender import LogSender
 
 _INITIALIZER = 1 << 63  # its id; those of tasks and broadcasts are one sequence
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
@@ -57,6 +60,7 @@ class Daemon:
         self._begun = page.begun
         self._namespace: Namespace
         self._snapshot: Snapshot | None = None
+        self._logs: LogSender | None = None  # None: what tasks log is not the host's business
         self._cleanup_failed = False
         self._leaving = False
 
@@ -114,15 +118,19 @@ class Daemon:
             self._send(_wire.Outcomes((), released))
 
     def _send(self, frame: _wire.Frame) -> None:
+        if self._logs is not None:
+            self._logs.flush()  # what a task has logged comes before its outcome
         self._link.send(*_wire.pieces(frame))
 
     # The life of a daemon
 
     def _initialize(self, setup: Any) -> None:
-        preparation, initializer, cleanup = setup
+        preparation, initializer, cleanup, logging = setup
         latch = Latch() if cleanup else None
         self._namespace = Namespace(preparation)
         self._child.introduce(preparation)
+        if logging is not None:
+            self._relay_logs(logging, preparation, now=cleanup)
         if initializer is not None:
             table = self._receive_names([Name(*entry) for entry in initializer.names])
             status, payload, _ = self._attempt(_INITIALIZER, table, initializer.blob, persist=True)
@@ -136,6 +144,18 @@ class Daemon:
             self._namespace.on_sys_path = self._snapshot.keep_path
             watch_imports(self._snapshot.begin_import, self._snapshot.end_import)
         self._send(_wire.Ready())
+
+    def _relay_logs(
+        self, logging: _payload.LogLevels, preparation: Preparation, *, now: bool
+    ) -> None:
+        from ._log_sender import LogSender  # few hosts have configured logging
+
+        name = process_name(preparation)
+        self._logs = LogSender(self._link, self._interrupts, name)
+        self._logs.begin(logging)
+        if now or logging.captures_warnings:
+            # The snapshot must have it; and a warning may come before anybody imports it.
+            import logging as _  # noqa: F401
 
     def _run_all(self, tasks: Sequence[_wire.WireTask]) -> bool:
         """Run the tasks of a frame, as far as the host does not have them back.

@@ -46,6 +46,7 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(_wire.Broadcast, ids, names, payloads),
     st.builds(_wire.Outcomes, st.lists(outcomes, max_size=5).map(tuple), released),
     st.builds(_wire.BroadcastOutcome, ids, statuses, payloads),
+    st.builds(_wire.LogPiece, ids, ids, st.booleans(), payloads),
     st.builds(
         _wire.Joined,
         st.integers(0, 2**32 - 1),

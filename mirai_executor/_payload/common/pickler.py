@@ -157,7 +157,9 @@ class PayloadPickler(pickle.Pickler):
             travelling = self._travelling.setdefault(id(namespace), _dunders(namespace))
             return travelling, _values(function, names)
         if home.kind is Kind.IMPORTABLE:
-            return home.module, None
+            # No names of the source: pytest has rewritten its asserts, which daemons do not.
+            made = tuple(name for name in names if name.startswith("@"))
+            return home.module, _values(function, made) if made else None
         self.found_globals(home, names)
         return (None if home.kind is Kind.MAIN else (home.module, _dunders(namespace))), None
 

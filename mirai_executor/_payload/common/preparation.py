@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mirai_executor._payload.common.places import MAIN
 from mirai_executor._typing import NamedTuple
 
-__all__ = ["Preparation", "host_sys_path"]
+__all__ = ["LogLevels", "Preparation", "host_sys_path"]
 
 # Programs whose main file is not the user's (as in multiprocessing.spawn).
 _NOT_THE_USERS = frozenset({"__main__.py", "ipython.py", "ipython3.py"})
@@ -91,6 +91,34 @@ class Preparation(NamedTuple):
             host=process.name,
             host_pid=os.getpid(),
             identity=(*getattr(process, "_identity", ()), slot),
+        )
+
+
+class LogLevels(NamedTuple):
+    """What of the host's logging decides which log records of tasks a daemon sends to it.
+
+    ``root`` is the level of the root logger, ``named`` has those of the other loggers that have
+    one, and ``disabled`` is that of ``logging.disable()``.
+    """
+
+    root: int
+    named: tuple[tuple[str, int], ...]
+    disabled: int
+    captures_warnings: bool
+
+    @staticmethod
+    def of_this_process() -> "LogLevels":
+        """Describe this process, as the host."""
+        import logging  # a host has it
+        import warnings
+
+        loggers = list(logging.root.manager.loggerDict.items())  # other threads may add to them
+        levels = [(name, getattr(logger, "level", 0)) for name, logger in loggers]
+        return LogLevels(
+            root=logging.root.level,
+            named=tuple((name, level) for name, level in levels if level),
+            disabled=logging.root.manager.disable,
+            captures_warnings=getattr(warnings.showwarning, "__module__", "") == "logging",
         )
 
 

@@ -2,7 +2,7 @@
 
 from mirai_executor._lazily import door
 from mirai_executor._payload.common.pickles import decode_plain
-from mirai_executor._payload.common.preparation import Preparation
+from mirai_executor._payload.common.preparation import LogLevels, Preparation
 from mirai_executor._payload.daemon.outcomes import encode_value
 from mirai_executor._typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ else:  # what only some tasks need, or a host that shares memory does not
     )
 
 __all__ = [
+    "LogLevels",
     "Namespace",
     "Preparation",
     "decode_plain",

@@ -3,7 +3,7 @@
 from mirai_executor._lazily import door
 from mirai_executor._payload.common.entries import Call, NameEntry
 from mirai_executor._payload.common.pickles import encode_plain
-from mirai_executor._payload.common.preparation import Preparation
+from mirai_executor._payload.common.preparation import LogLevels, Preparation
 from mirai_executor._payload.host.outcomes import NO_NUMBER, decode_number, decode_value
 from mirai_executor._payload.host.sent import Sent
 from mirai_executor._typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ __all__ = [
     "CallEncoder",
     "Inheritance",
     "KnownInheritance",
+    "LogLevels",
     "NameEntry",
     "Preparation",
     "Sent",
