@@ -8,6 +8,7 @@ __all__ = [
     "check_count",
     "check_elsewhere",
     "check_launcher",
+    "check_main",
     "check_map",
     "check_options",
     "check_ordering",
@@ -174,6 +175,16 @@ def check_ordering(ordering: object) -> None:
     """
     if ordering not in ("bounded", "strict"):
         raise ValueError(f'ordering must be "bounded" or "strict", not {ordering!r}')
+
+
+def check_main(main: object) -> None:
+    """Require one of the ways in which daemons come by the main module.
+
+    Raises:
+        ValueError: There is no such way.
+    """
+    if main not in ("auto", "import", "value"):
+        raise ValueError(f'main must be "auto", "import" or "value", not {main!r}')
 
 
 def check_elsewhere(

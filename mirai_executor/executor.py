@@ -9,6 +9,7 @@ from ._arguments import (
     check_count,
     check_elsewhere,
     check_launcher,
+    check_main,
     check_ordering,
     check_pool,
     check_seconds,
@@ -89,6 +90,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         heartbeat: Seconds between signs of life of daemons that connect to a ``url``. A daemon
             that has been silent for four of them is considered lost; a daemon waits for its host
             for twelve.
+        main: How daemons come by what your script defines. ``"auto"`` has them import the script,
+            once and before the first task that needs it, if it has an
+            ``if __name__ == "__main__":``; functions, classes and global variables that have
+            changed since then are sent by value, as all are without one. ``"import"`` has them
+            import it even so, and ``"value"`` never.
 
     Raises:
         TypeError: ``initializer`` is not callable, or another argument has the wrong type.
@@ -127,12 +133,18 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         tls_cert: "Source | None" = None,
         tls_minimum: Literal["1.2", "1.3"] = "1.3",
         heartbeat: float = 5.0,
+        main: Literal["auto", "import", "value"] = "auto",
     ) -> None:
         if sys.platform == "win32":
             raise RuntimeError("mirai_executor runs on Linux and macOS; on Windows, use WSL")
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_ordering(ordering)
+        check_main(main)
+        if main == "import":
+            from ._payload.host import main_file  # which decides it otherwise when it is needed
+
+            main_file(main)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
         is_open = url is not None or remote is not None
         # Where daemons come by themselves: how many were asked for.
@@ -168,6 +180,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             name,
             entrance=None if launching is None else launching.reception.entrance,
             heartbeat=heartbeat,
+            main=main,
         )
         super().__init__(settings, most, launching)
         if launching is not None:

@@ -91,9 +91,8 @@ class HostThread:
             )
         if on_daemon() and _importing_main():
             raise RuntimeError(
-                "an executor was used while a daemon was importing the host's main module to "
-                "look up a name; move the code that starts the program below "
-                '`if __name__ == "__main__":`'
+                "an executor was used while a daemon was importing the host's main module; move "
+                'the code that starts the program below `if __name__ == "__main__":`'
             )
         if self._finished:
             raise self._end_error()
@@ -264,7 +263,7 @@ class HostThread:
             from ._open_task import OpenTask, kind_of
 
             self._open_task, self._kind_of = OpenTask, kind_of  # before there is an encoder
-            self._encoder = _payload.CallEncoder()
+            self._encoder = _payload.CallEncoder(main=self._settings.main)
         return self._encoder
 
     # Its end

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mirai_executor._core import Policy
+    from mirai_executor._payload.host import Mode
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
     from mirai_executor.launchers import LocalLauncher
@@ -52,6 +53,7 @@ class Settings(Record):
     name: str | None = None
     entrance: Entrance | None = None  # where daemons come in by themselves
     heartbeat: float = 5.0  # seconds between their signs of life
+    main: Mode = "auto"  # whether daemons import the main module
 
 
 class Limits(Record):

@@ -38,6 +38,7 @@ def executor() -> Iterator[Any]:
         ({"cancel_grace": -1}, ValueError, "cancel_grace must be zero or positive"),
         ({"heartbeat": 0}, ValueError, "heartbeat must be positive"),
         ({"ordering": "random"}, ValueError, "\"strict\", not 'random'"),
+        ({"main": "spawn"}, ValueError, 'main must be "auto", "import" or "value", not'),
         ({"remote": "node7"}, TypeError, r"ssh_config\(\).*not be 'node7'"),
         ({"url": "tcp://x"}, ValueError, "'tcp://x' has no port"),
         ({"url": "x"}, ValueError, "'x' has no scheme"),

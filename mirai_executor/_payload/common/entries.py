@@ -11,8 +11,10 @@ except ImportError:
     from hashlib import blake2b
 
 __all__ = [
+    "DIGEST_SIZE",
     "FUNCTION",
     "FUNCTIONS",
+    "MAIN_FILE",
     "MOST_BYTES",
     "MOST_FUNCTIONS",
     "MULTIPROCESSING",
@@ -24,15 +26,19 @@ __all__ = [
     "Call",
     "Latest",
     "NameEntry",
+    "Own",
     "digest_of",
     "new_seal",
 ]
 
 PROTOCOL = 5
 MULTIPROCESSING = "multiprocessing.reduction"  # where programs register how types are pickled
-SYS_PATH = "sys.path"  # the reserved name of the table
+SYS_PATH = "sys.path"  # a reserved name of the table
+MAIN_FILE = "<main file>"  # likewise: the file that daemons import as their ``__main__``
 # The first byte of an entry that says why a name did not come; a pickle begins with 0x80.
 UNAVAILABLE = b"!"
+# That of an entry that begins with a fingerprint: the daemon's own stays if it has the same.
+_OWN = b"="
 # Those for the function of a call, as the last entry: itself, pickled, or where it is found
 # ("module:name").
 FUNCTION = "<function>"
@@ -40,7 +46,7 @@ NAMED = "<named function>"
 FUNCTIONS = (FUNCTION, NAMED)
 MOST_FUNCTIONS = 256  # that a daemon keeps
 MOST_BYTES = 32 << 20  # of all of these
-_DIGEST_SIZE = 16
+DIGEST_SIZE = 16  # bytes
 
 
 # Where all the types are defined whose instances reducers.py takes apart by themselves.
@@ -87,12 +93,37 @@ class Call(NamedTuple):
 
 def new_seal(blob: bytes) -> blake2b:
     """Return the beginning of a digest."""
-    return blake2b(blob, digest_size=_DIGEST_SIZE)
+    return blake2b(blob, digest_size=DIGEST_SIZE)
 
 
 def digest_of(blob: bytes) -> bytes:
     """Return the digest of bytes that refer to nothing else."""
     return new_seal(blob).digest()
+
+
+class Own(NamedTuple):
+    """What an entry says of the value that a daemon has by importing the host's main module.
+
+    ``fingerprint`` is that of the host's value; ``identity``, of a class, the id by which the
+    host speaks of it.
+    """
+
+    fingerprint: bytes
+    identity: str = ""
+
+    def mark(self, blob: bytes) -> bytes:
+        """Return the bytes of an entry, with this before them."""
+        identity = self.identity.encode()
+        return b"".join([_OWN, self.fingerprint, bytes([len(identity)]), identity, blob])
+
+    @staticmethod
+    def split(blob: bytes) -> "tuple[Own | None, bytes]":
+        """Return what an entry begins with, if that is in it, and the rest."""
+        if not blob.startswith(_OWN):
+            return None, blob
+        start = len(_OWN) + DIGEST_SIZE
+        end = start + 1 + blob[start]
+        return Own(blob[len(_OWN) : start], blob[start + 1 : end].decode()), blob[end:]
 
 
 class Latest:

@@ -8,14 +8,14 @@ from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mirai_executor._payload.daemon.failures import encode_error
-    from mirai_executor._payload.daemon.lastresort import importing_main
+    from mirai_executor._payload.daemon.mainimport import importing_main
     from mirai_executor._payload.daemon.namespace import Namespace
 else:  # what only some tasks need, or a host that shares memory does not
     __getattr__ = door(
         __name__,
         {
             "failures": ("encode_error",),
-            "lastresort": ("importing_main",),
+            "mainimport": ("importing_main",),
             "namespace": ("Namespace",),
         },
     )

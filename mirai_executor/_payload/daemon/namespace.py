@@ -23,21 +23,25 @@ from mirai_executor._payload.common.buffers import Buffer, taken_apart
 from mirai_executor._payload.common.entries import (
     FUNCTION,
     FUNCTIONS,
-    MOST_FUNCTIONS,
+    MAIN_FILE,
     SYS_PATH,
     UNAVAILABLE,
+    Own,
 )
 from mirai_executor._payload.common.places import MAIN
 from mirai_executor._payload.common.preparation import Preparation
 from mirai_executor._payload.common.source import Brought, run_source
-from mirai_executor._payload.daemon.kept import Kept
+from mirai_executor._payload.daemon.kept import Kept, find_named
 from mirai_executor._payload.daemon.process import (
     forget_where_modules_were,
     make_main,
     prepare_process,
 )
-from mirai_executor._typing import Any, NoReturn
+from mirai_executor._typing import TYPE_CHECKING, Any, NoReturn
 from mirai_executor.errors import PayloadError
+
+if TYPE_CHECKING:
+    from mirai_executor._payload.daemon.mainimport import MainImport
 
 __all__ = ["Namespace", "current"]
 
@@ -80,8 +84,7 @@ class Namespace:
         self._functions = Kept()
         self._table: Sequence[tuple[str, bytes]] | None = None  # all of it is applied
         self._function_entry: tuple[str, bytes] | None = None  # of that table
-        self._main_imported = False
-        self._main_failed = ""
+        self._imported: MainImport | None = None
         sys.modules[MAIN] = sys.modules[_MP_MAIN] = self.module
         rebuild.held_modules = {}
         current = self
@@ -180,7 +183,7 @@ class Namespace:
 
     def _function(self, kind: str, digest: bytes) -> Any:
         blob = self._functions[digest]
-        return pickle.loads(blob) if kind == FUNCTION else _find(blob)
+        return pickle.loads(blob) if kind == FUNCTION else find_named(blob)
 
     def find(self, name: str) -> object:
         """Return a global of ``__main__`` by name, as a payload or ``getattr`` asks for it."""
@@ -224,6 +227,9 @@ class Namespace:
         try:
             if SYS_PATH in self._pending:  # first: the others may need it to be imported
                 self._apply_sys_path(self._pending[SYS_PATH])
+            if MAIN_FILE in self._pending:  # then that: it has the names before they are applied
+                self._import_main(self._bytes_of(MAIN_FILE, self._pending[MAIN_FILE]))
+                self._settle(MAIN_FILE)
             while self._pending:
                 self._apply_next()
         finally:
@@ -251,13 +257,17 @@ class Namespace:
         """Set one name of the table. Nothing is noted unless it succeeds."""
         digest = self._pending.pop(entry)
         namespace, name = self._namespace_of(entry)
-        if entry not in self._applied and name in namespace:
+        own, blob = Own.split(self._bytes_of(entry, digest))
+        is_missing, imported = blob.startswith(UNAVAILABLE), self._imported
+        if (
+            entry not in self._applied
+            and name in namespace
+            and (imported is None or imported.keeps(name, own, is_missing))
+        ):
             self._note(entry, digest)
             return
-        blob = self._bytes_of(entry, digest)
-        if blob.startswith(UNAVAILABLE):
-            if entry in self._applied:
-                namespace.pop(name, None)
+        if is_missing:
+            namespace.pop(name, None)
             self.missing_because[name] = blob[len(UNAVAILABLE) :].decode()
         else:
             value = self._unpickle(entry, blob)
@@ -289,6 +299,8 @@ class Namespace:
         self._applied[entry] = digest
         if ":" not in entry:
             self._host_names.add(entry)
+        if self._imported is not None:
+            self._imported.forget(entry)
         # Of older values, too: the host sends again what it goes back to.
         kept = self._received.get(entry, {})
         for old in list(kept):
@@ -309,31 +321,29 @@ class Namespace:
         forget_where_modules_were()
         if self.on_sys_path is not None:
             self.on_sys_path(list(path))
-        del self._pending[SYS_PATH]
-        self._applied[SYS_PATH] = digest
-        self._received.pop(SYS_PATH, None)
+        self._settle(SYS_PATH)
 
-    def _import_main(self) -> None:
-        from mirai_executor._payload.common.wording import describe  # hardly ever
-        from mirai_executor._payload.daemon import lastresort
+    def _settle(self, reserved: str) -> None:
+        self._applied[reserved] = self._pending.pop(reserved)
+        self._received.pop(reserved, None)
 
-        if self._main_imported or lastresort.importing_main():
-            return
-        try:
-            added = lastresort.fill_gaps(vars(self.module), self._preparation)
-            self._host_names |= added
-            self._brought |= added
-        except (Exception, SystemExit) as error:  # the user's whole script runs
-            self._main_failed = describe(error)
-        self._main_imported = True
+    def _import_main(self, file: bytes | None = None) -> None:
+        """Import the host's main module: this file; or, without one, only to fill gaps."""
+        if self._imported is None:
+            from mirai_executor._payload.daemon.mainimport import MainImport  # not for all
+
+            self._imported = MainImport(self.module, self._preparation)
+        added = self._imported.fill_gaps() if file is None else self._imported.carry_out(file)
+        self._host_names |= added
+        self._brought |= added
 
     def _why_not(self, name: str) -> str:
         text = f"module '__main__' has no attribute {name!r}"
         if reason := self.missing_because.get(name):
             text += f" on this daemon: the host's value cannot be pickled ({reason})"
-        elif self._main_failed:
+        elif self._imported is not None and self._imported.failure:
             text += " on this daemon, and importing the host's main module failed "
-            text += f"({self._main_failed})"
+            text += f"({self._imported.failure})"
         return text
 
 
@@ -363,30 +373,6 @@ def _fail_to_load(what: str, error: Exception) -> NoReturn:
     from mirai_executor._payload.common.wording import describe  # as above
 
     raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error
-
-
-def _find(where: bytes) -> object:
-    """Return what a module has by a name at this moment, as pickle would, at less cost."""
-    module, names = _parts(where)
-    found: Any = None
-    try:
-        found = sys.modules[module]
-        spec = found.__spec__
-        is_there = spec is None or not spec._initializing  # noqa: SLF001 - as the import itself does
-    except (KeyError, AttributeError):
-        is_there = False
-    if not is_there:  # or another thread is about to import it, and has to be waited for
-        __import__(module)
-        found = sys.modules[module]
-    for name in names:
-        found = getattr(found, name)
-    return found
-
-
-@functools.lru_cache(MOST_FUNCTIONS)
-def _parts(where: bytes) -> tuple[str, list[str]]:
-    module, _, name = where.decode().partition(":")
-    return module, name.split(".")
 
 
 def _call(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:

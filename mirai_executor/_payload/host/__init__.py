@@ -11,13 +11,22 @@ from mirai_executor._typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mirai_executor._payload.host.calls import CallEncoder
     from mirai_executor._payload.host.failures import decode_error
+    from mirai_executor._payload.host.mainfile import Mode, main_file
 else:  # what only some tasks need
-    __getattr__ = door(__name__, {"calls": ("CallEncoder",), "failures": ("decode_error",)})
+    __getattr__ = door(
+        __name__,
+        {
+            "calls": ("CallEncoder",),
+            "failures": ("decode_error",),
+            "mainfile": ("Mode", "main_file"),
+        },
+    )
 
 __all__ = [
     "NO_NUMBER",
     "Call",
     "CallEncoder",
+    "Mode",
     "NameEntry",
     "Preparation",
     "Sent",
@@ -25,4 +34,5 @@ __all__ = [
     "decode_number",
     "decode_value",
     "encode_plain",
+    "main_file",
 ]

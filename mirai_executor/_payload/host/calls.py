@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import ast
 
     from mirai_executor._payload.host.large import LargeCaptures
+    from mirai_executor._payload.host.mainfile import MainFile, Mode
     from mirai_executor._payload.host.table import Failure
 
 __all__ = ["CallEncoder"]
@@ -29,11 +30,14 @@ class CallEncoder:
 
     Args:
         sys_path: The import path that the daemons were prepared with; the current one if absent.
+        main: Whether daemons import the main module: ``"auto"`` if it has a guard.
     """
 
-    def __init__(self, sys_path: list[str] | None = None) -> None:
+    def __init__(self, sys_path: list[str] | None = None, *, main: "Mode" = "value") -> None:
         self._prepared_path = host_sys_path() if sys_path is None else list(sys_path)
-        self._functions = FunctionCache()
+        self._mode: Mode = main
+        self._main: MainFile | None = None  # if it is known
+        self._functions = FunctionCache(self._find_main)
         self._captures: LargeCaptures | None = None
         self._path_seen = sys.path.copy()
         # Once it differed it is sent for good: a daemon may have the path of any moment between.
@@ -95,6 +99,16 @@ class CallEncoder:
         names = _merged(taken.entries, names) if taken else names
         return Call(value.blob, path + names, value.buffers)
 
+    def _find_main(self) -> "MainFile | None":
+        """Return the main module's file, if daemons import it; decided when first asked for."""
+        if self._mode != "value" and self._main is None:
+            from mirai_executor._payload.host.mainfile import main_file  # with ast: for names only
+
+            self._main = main_file(self._mode)
+            if self._main is None:
+                self._mode = "value"
+        return self._main
+
     def _note(self, fn: object, value: Value, names: tuple[NameEntry, ...]) -> None:
         """Warn of a function that is large and is pickled anew at each call."""
         if self._captures is None:
@@ -110,7 +124,7 @@ class CallEncoder:
         """
         if _is_plain(fn):
             return fn
-        pickled = pickle_function(fn)
+        pickled = pickle_function(fn, self._find_main)
         taken: Any = fn if pickled is None else Taken(fn, pickled)
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
@@ -123,7 +137,7 @@ class CallEncoder:
         from mirai_executor._payload.host.table import Table
 
         loan = Loan(lasting=lasting)
-        table = Table(local_locks=local_locks, lend=loan.lend)
+        table = Table(local_locks=local_locks, lend=loan.lend, main=self._find_main)
         try:
             pickled = table.pickle(call, None, **how)
         except BaseException as error:

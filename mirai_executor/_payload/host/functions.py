@@ -30,6 +30,7 @@ from mirai_executor._payload.common.places import registered_by_value, what_is_k
 from mirai_executor._payload.common.plain import is_imported
 
 if TYPE_CHECKING:
+    from mirai_executor._payload.host.mainfile import MainFile
     from mirai_executor._payload.host.proof import Proof
 
 __all__ = ["FunctionCache", "Pickled", "Taken", "pickle_function"]
@@ -87,9 +88,13 @@ class FunctionCache:
     Functions are held strongly, a bounded number of them: weak references would keep none that
     calls itself, for what its proof refers to is the function. What a proof keeps alive beside
     functions and modules cannot be more than what was pickled, and that is bounded, too.
+
+    Args:
+        main: Finds the main module's file, if daemons import it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, main: "Callable[[], MainFile | None]") -> None:
+        self._main = main
         # No lock: each step is one operation of a C dict, and a lost race costs a pickle more. A
         # lock could be met again by a finalizer that submits.
         self._known: OrderedDict[FunctionType, _Known] = OrderedDict()
@@ -134,8 +139,8 @@ class FunctionCache:
         if proof is None:
             return None
         # Another thread may change it just now, and change it back: twice alike, or not at all.
-        pickled = pickle_function(fn)
-        if pickled is None or not proof.holds() or pickle_function(fn) != pickled:
+        pickled = pickle_function(fn, self._main)
+        if pickled is None or not proof.holds() or pickle_function(fn, self._main) != pickled:
             return None
         if not proof.holds():
             return None
@@ -161,11 +166,13 @@ class FunctionCache:
         )
 
 
-def pickle_function(fn: Callable[..., object]) -> Pickled | None:
+def pickle_function(
+    fn: Callable[..., object], main: "Callable[[], MainFile | None]"
+) -> Pickled | None:
     """Pickle a function by itself; None if that fails: the call will say why."""
     from mirai_executor._payload.host.table import Table  # not for functions with a name
 
-    table = Table()
+    table = Table(main=main)
     try:
         pickled = table.pickle(fn)
     except Exception:

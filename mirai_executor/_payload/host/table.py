@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.buffers import Beside, Value, dump_value
@@ -27,6 +27,9 @@ from mirai_executor._payload.common.pickler import PayloadPickler
 from mirai_executor._payload.common.places import MAIN, Home, Kind
 from mirai_executor._payload.common.wording import describe
 from mirai_executor._record import Record
+
+if TYPE_CHECKING:
+    from mirai_executor._payload.host.mainfile import MainFile
 
 __all__ = ["CallPickler", "Failure", "Key", "Table"]
 
@@ -97,6 +100,7 @@ class CallPickler(PayloadPickler):
         self.identity = ""
         self.needs: dict[Need, None] = {}
         self.mentions: dict[Key, None] = {}
+        self.refers_to_main = False
 
     def by_reference(self, home: Home) -> bool:
         if home.kind is Kind.IMPORTABLE:
@@ -113,6 +117,7 @@ class CallPickler(PayloadPickler):
         return self.entry.text if self.entry == Key(home.module, home.root) else None
 
     def found_globals(self, home: Home, names: tuple[str, ...]) -> None:
+        self.refers_to_main |= home.kind is Kind.MAIN
         namespace = vars(sys.modules[home.module])
         for name in names:
             if name in namespace and name not in STANDARD_DUNDERS:
@@ -139,6 +144,10 @@ class CallPickler(PayloadPickler):
         return super().reducer_override(obj)
 
 
+def _needs_main(needs: Iterable[Need]) -> bool:
+    return any(need.key.module == MAIN for need in needs)
+
+
 def _kind_of_lock(obj: object) -> str | None:
     module = sys.modules.get("multiprocessing.synchronize")
     if module is not None and type(obj) in (module.Lock, module.RLock):
@@ -156,16 +165,23 @@ class Table:
     Args:
         local_locks: Replace locks of multiprocessing that can only be inherited by forking.
         lend: Lends a descriptor, if the payload will be sent.
+        main: Finds the main module's file, if daemons import it.
     """
 
     def __init__(
-        self, *, local_locks: bool = False, lend: Callable[[int], Any] | None = None
+        self,
+        *,
+        local_locks: bool = False,
+        lend: Callable[[int], Any] | None = None,
+        main: Callable[[], MainFile | None] = lambda: None,
     ) -> None:
         self.replaced_locks = False
         self.lends = False
         self.trail: tuple[object, ...] = ()  # of the pickler that has failed last
         self._local_locks = local_locks
         self._lend = lend
+        self._find_main = main
+        self._main: MainFile | None = None
         self._waiting: dict[Key, None] = {}
         self._entries: dict[Key, Pickled | Failure] = {}
 
@@ -192,6 +208,8 @@ class Table:
         last = made[-1]
         self.replaced_locks |= last.replaced_locks
         self.lends |= last.lends
+        if self._main is None and (last.refers_to_main or _needs_main(last.needs)):
+            self._main = self._find_main()
         for key in (*(need.key for need in last.needs), *last.mentions):
             if key not in self._entries:
                 self._waiting.setdefault(key)
@@ -208,9 +226,13 @@ class Table:
         """Return why one of these names cannot travel, if so."""
         for key, _ in needs:
             entry = self._entries.get(key)
-            if isinstance(entry, Failure):
+            if isinstance(entry, Failure) and not self._is_imported(key):
                 return entry
         return None
+
+    def _is_imported(self, key: Key) -> bool:
+        """Tell whether daemons have something by this name of their own."""
+        return self._main is not None and key.module == MAIN and self._main.binds(key.name)
 
     def entries(self) -> tuple[NameEntry, ...]:
         """Return the table, in the order in which the modules got their names.
@@ -222,7 +244,14 @@ class Table:
             wanted = {key.name for key in self._entries if key.module == module}
             names = [name for name in list(vars(sys.modules[module])) if name in wanted]
             found += (self._entry(Key(module, name)) for name in names)
-        return tuple(found)
+        if self._main is None:
+            return tuple(found)
+        return tuple(self._main.marked(found, self._identities()))
+
+    def _identities(self) -> dict[str, str]:
+        """Return the ids of the classes of the table."""
+        entries = self._entries.items()
+        return {key.text: each.identity for key, each in entries if isinstance(each, Pickled)}
 
     def _entry(self, key: Key) -> NameEntry:
         entry = self._entries[key]
