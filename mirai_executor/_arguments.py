@@ -9,6 +9,7 @@ __all__ = [
     "check_elsewhere",
     "check_launcher",
     "check_logging",
+    "check_main",
     "check_map",
     "check_mode",
     "check_options",
@@ -200,6 +201,16 @@ def check_logging(logging: object) -> None:
     """
     if not (logging is None or isinstance(logging, bool)):
         raise TypeError(f"logging must be True, False or None, not {logging!r}")
+
+
+def check_main(main: object) -> None:
+    """Require one of the ways in which daemons come by the main module.
+
+    Raises:
+        ValueError: There is no such way.
+    """
+    if main not in ("auto", "import", "value"):
+        raise ValueError(f'main must be "auto", "import" or "value", not {main!r}')
 
 
 def check_elsewhere(

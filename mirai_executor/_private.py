@@ -61,7 +61,8 @@ NEEDED = {
         Names(
             "cloudpickle.cloudpickle",
             "_BUILTIN_TYPE_NAMES _DYNAMIC_CLASS_TRACKER_BY_ID _builtin_type _class_setstate "
-            "_decompose_typevar _dynamic_class_reduce _make_skeleton_class _make_typevar",
+            "_decompose_typevar _dynamic_class_reduce _lookup_class_or_track _make_skeleton_class "
+            "_make_typevar",
             "tests/unit/test_payload_main.py",
         ),
         Names("cloudpickle.Pickler", "_dispatch_table", "tests/unit/test_payload_functions.py"),

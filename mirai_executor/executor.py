@@ -10,6 +10,7 @@ from ._arguments import (
     check_elsewhere,
     check_launcher,
     check_logging,
+    check_main,
     check_mode,
     check_ordering,
     check_pool,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._daemon_options import DaemonKeywords
+    from ._host import Forking
     from ._launching import Launching
     from ._reception import Password, Source
     from .launchers import Launcher
@@ -100,6 +102,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         heartbeat: Seconds between signs of life of daemons that connect to a ``url``. A daemon
             that has been silent for four of them is considered lost; a daemon waits for its host
             for twelve.
+        main: How daemons come by what your script defines. ``"auto"`` has them import the script,
+            once and before the first task that needs it, if it has an
+            ``if __name__ == "__main__":``; functions, classes and global variables that have
+            changed since then are sent by value, as all are without one. ``"import"`` has them
+            import it even so, and ``"value"`` never.
 
     Raises:
         TypeError: ``initializer`` is not callable, or another argument has the wrong type.
@@ -140,6 +147,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         tls_cert: "Source | None" = None,
         tls_minimum: Literal["1.2", "1.3"] = "1.3",
         heartbeat: float = 5.0,
+        main: Literal["auto", "import", "value"] = "auto",
     ) -> None:
         if sys.platform == "win32":
             raise RuntimeError("mirai_executor runs on Linux and macOS; on Windows, use WSL")
@@ -147,15 +155,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_ordering(ordering)
         check_logging(logging)
+        _check_main(main)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
         check_mode(mode, url, remote)
         is_open = url is not None or remote is not None
-        forking = None
-        if mp_context is not None or (initargs and "multiprocessing.synchronize" in sys.modules):
-            from . import _contexts
-
-            options = {"python": python, "url": url, "remote": remote}
-            forking = _contexts.forking(mp_context, options)
+        forking = _forking(mp_context, initargs, {"python": python, "url": url, "remote": remote})
         # Where daemons come by themselves: how many were asked for.
         least = int(remote is not None) if is_open else usable_cpus()
         most = least if max_workers is None else max_workers
@@ -190,6 +194,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             entrance=None if launching is None else launching.reception.entrance,
             heartbeat=heartbeat,
             forking=forking,
+            main=main,
             logging=logging,
         )
         super().__init__(_host_for(mode, settings), name, most, launching)
@@ -415,6 +420,22 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         name = f" {self._name!r}" if self._name else ""
         state = " shut down" if self._is_shut_down else ""
         return f"<MiraiExecutor{name} max_workers={self._max_workers}{state}>"
+
+
+def _check_main(main: str) -> None:
+    check_main(main)
+    if main == "import":
+        from ._payload.host import main_file  # else it is looked for when it is needed
+
+        main_file(main)
+
+
+def _forking(context: Any, initargs: object, options: dict[str, object]) -> "Forking | None":
+    if context is None and not (initargs and "multiprocessing.synchronize" in sys.modules):
+        return None
+    from . import _contexts  # which most have no use for
+
+    return _contexts.forking(context, options)
 
 
 def _host_for(mode: str, settings: Settings) -> Host:

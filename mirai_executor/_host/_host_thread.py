@@ -95,9 +95,8 @@ class HostThread:
             )
         if on_daemon() and _importing_main():
             raise RuntimeError(
-                "an executor was used while a daemon was importing the host's main module to "
-                "look up a name; move the code that starts the program below "
-                '`if __name__ == "__main__":`'
+                "an executor was used while a daemon was importing the host's main module; move "
+                'the code that starts the program below `if __name__ == "__main__":`'
             )
         if self._finished:
             raise self._end_error()
@@ -302,7 +301,9 @@ class HostThread:
 
             self._open_task, self._kind_of = OpenTask, kind_of  # before there is an encoder
             known = None if self._template is None else self._template.known
-            self._encoder = _payload.CallEncoder(known=known)
+            # What is forked from this process has its main module already.
+            main = self._settings.main if known is None else "value"
+            self._encoder = _payload.CallEncoder(main=main, known=known)
         return self._encoder
 
     # Its end

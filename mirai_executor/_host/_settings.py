@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from mirai_executor._core import Policy
-    from mirai_executor._payload.host import Call, Inheritance
+    from mirai_executor._payload.host import Call, Inheritance, Mode
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
     from mirai_executor.launchers import LocalLauncher
@@ -74,6 +74,7 @@ class Settings(Record):
     entrance: Entrance | None = None  # where daemons come in by themselves
     heartbeat: float = 5.0  # seconds between their signs of life
     forking: Forking | None = None  # None if no daemon is ever a fork of this process
+    main: Mode = "auto"  # whether daemons import the main module
     logging: bool | None = None  # whether tasks log here; None: if the user has configured it
 
 

@@ -40,6 +40,7 @@ def executor() -> Iterator[Any]:
         ({"mode": "threads"}, ValueError, 'mode must be "daemons" or "inline", not \'threads\''),
         ({"mode": "inline", "url": "tcp://127.0.0.1:0"}, ValueError, "leave out url and remote"),
         ({"ordering": "random"}, ValueError, "\"strict\", not 'random'"),
+        ({"main": "spawn"}, ValueError, 'main must be "auto", "import" or "value", not'),
         ({"remote": "node7"}, TypeError, r"ssh_config\(\).*not be 'node7'"),
         ({"url": "tcp://x"}, ValueError, "'tcp://x' has no port"),
         ({"url": "x"}, ValueError, "'x' has no scheme"),

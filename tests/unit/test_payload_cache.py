@@ -23,7 +23,7 @@ from mirai_executor._payload.common import entries as entries_module
 from mirai_executor._payload.common import plain as plain_module
 from mirai_executor._payload.common.entries import FUNCTION, NAMED
 from mirai_executor._payload.daemon import encode_value
-from mirai_executor._payload.daemon.kept import find_named
+from mirai_executor._payload.daemon import kept as kept_module
 from mirai_executor._payload.host import Call, CallEncoder, Sent, decode_value
 from mirai_executor._payload.host import functions as functions_module
 from mirai_executor._payload.host import proof as proof_module
@@ -256,12 +256,12 @@ def test_a_function_that_is_changed_and_changed_back_while_it_is_pickled_is_not_
     def get() -> bool:
         return flag
 
-    def pickled_meanwhile(fn: Any) -> Any:
+    def pickled_meanwhile(*args: Any) -> Any:
         nonlocal flag, times
         times += 1
         flag = times == 1
         try:
-            return pickle_function(fn)
+            return pickle_function(*args)
         finally:
             flag = False
 
@@ -337,12 +337,12 @@ def test_a_name_is_found_in_a_module_that_has_to_be_imported(
 ) -> None:
     where = f"{module.__name__}:{module.job.__qualname__}".encode()
     monkeypatch.delitem(sys.modules, module.__name__)
-    found = find_named(where)
+    found = kept_module.find_named(where)
     assert found is sys.modules[module.__name__].job
-    assert find_named(where) is found
+    assert kept_module.find_named(where) is found
     del sys.modules[module.__name__].job
     with pytest.raises(AttributeError):
-        find_named(where)
+        kept_module.find_named(where)
 
 
 def test_a_name_is_waited_for_while_another_thread_imports_its_module(
@@ -369,7 +369,7 @@ answer = 42
 
     monkeypatch.setattr(builtins, "__import__", wait_for_import)
     try:
-        found: Any = find_named(b"slow_to_come:f")
+        found: Any = kept_module.find_named(b"slow_to_come:f")
         assert found() == 42
     finally:
         GO_ON.set()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirai_executor._payload.host import CallEncoder
+from mirai_executor._payload.host import CallEncoder, mainfile
 from unit.test_payload_driver import (  # type: ignore[import-not-found,unused-ignore]  # tests/ is on the path
     host_environment,
     run_host,
@@ -718,3 +718,121 @@ def test_a_name_that_was_set_at_a_daemon_stays_and_those_that_share_with_it_arri
     script = "A = [1]\nB = {'a': A}\nC = [A]\ndef see(): return A, B, B['a'] is C[0]\n"
     last = "d.source('A = 5', persist=True)\nprint(d.call(see), d.call(see))"
     assert in_main(script, last) == "(5, {'a': [1]}, True) (5, {'a': [1]}, True)\n"
+
+
+# With a main module that daemons import
+
+
+def imported(script: str, last: str) -> str:
+    """Do as :func:`in_main`, with a daemon that imports the script."""
+    body = "\n".join("        " + line for line in last.strip("\n").splitlines())
+    guarded = f'\nif __name__ == "__main__":\n    with Daemon(main="auto") as d:\n{body}\n'
+    return run_host(script + guarded)
+
+
+OWN_AND_CHANGED = """
+import threading
+events = []
+LOCK = threading.Lock()
+number, items, nothing = 1, [1], None
+def plain(): return LOCK is not None, number
+def redefined(): return "as it was"
+def patched(x=1): return x
+class Kept:
+    n = 1
+    gone = True
+class Patched:
+    def method(self): return 1
+kept = Kept()
+class Unpicklable:
+    lock = threading.Lock()
+    n = 1
+def look():
+    return (plain(), redefined(), patched(), Kept.n, hasattr(Kept, "gone"), type(kept) is Kept,
+            Patched().method(), number, tuple(items), nothing, Unpicklable.n)
+def own(): return look() and LOCK.locked()
+def other(): return "other", number
+"""
+
+
+def test_what_the_host_has_changed_since_the_import_is_the_hosts() -> None:
+    last = """
+Patched.method = lambda self: 2
+patched.__defaults__ = (2,)
+number, items = 2, items + [2]
+def redefined(): return "as it is"
+print(d.call(look) == look(), look())
+Kept.n, nothing = 3, "something"
+del Kept.gone
+print(d.call(look) == look(), look())
+Kept.n, number = 1, 1
+redefined = other
+print(d.call(look) == look(), look())
+print(d.call(redefined), d.call(other))
+"""
+    assert imported(OWN_AND_CHANGED, last).splitlines() == [
+        "True ((True, 2), 'as it is', 2, 1, True, True, 2, 2, (1, 2), None, 1)",
+        "True ((True, 2), 'as it is', 2, 3, False, True, 2, 2, (1, 2), 'something', 1)",
+        "True ((True, 1), ('other', 1), 2, 1, False, True, 2, 1, (1, 2), 'something', 1)",
+        "('other', 1) ('other', 1)",
+    ]
+
+
+def test_what_cannot_travel_is_the_daemons_own_unless_the_host_has_changed_it() -> None:
+    last = """
+print(d.call(own))
+Unpicklable.n = 2
+print(type(d.error(look)).__name__)
+LOCK = open(__file__)
+print(type(d.error(plain)).__name__)
+LOCK.close()
+"""
+    assert imported(OWN_AND_CHANGED, last) == "False\nNameError\nNameError\n"
+
+
+def test_what_was_set_at_the_daemon_stays_over_the_import_and_after_it() -> None:
+    script = """
+before = within = after = "of the script"
+def initialize():
+    global within
+    within = "of the initializer"
+def read(): return before, within, after
+"""
+    last = """
+d.source("before = 'of everywhere'", persist=True)
+d.call(initialize)
+d.source("after = 'of everywhere'", persist=True)
+print(d.call(read))
+before = within = after = "of the host"
+print(d.call(read))
+"""
+    assert imported(script, last).splitlines() == [
+        "('of everywhere', 'of the initializer', 'of everywhere')",
+        "('of the host', 'of the host', 'of the host')",
+    ]
+
+
+@pytest.mark.parametrize("change", ["write_text('1 / 0')", "unlink()"])
+def test_a_file_that_is_another_one_now_is_not_imported(change: str) -> None:
+    script = "import threading\nfrom pathlib import Path\nLOCK = threading.Lock()\n"
+    script += "def f(x): return x + 1\ndef g(): return LOCK\n"
+    last = f"call = d.encoder.encode(f, (1,), {{}})\nPath(__file__).{change}\n"
+    last += "print(d.finish(call), type(d.error(g)).__name__)"
+    assert imported(script, last) == "2 NameError\n"
+
+
+@pytest.mark.parametrize(
+    ("guard", "is_one"),
+    [
+        ("if __name__ == '__main__': pass", True),
+        ("if '__main__' == __name__: pass", True),
+        ("if __name__ == '__main__' and sys.argv: pass", True),
+        ("if __name__ != '__main__': pass", False),
+        ("if __name__ == '__main__' or sys.argv: pass", False),
+        ("def f():\n if __name__ == '__main__': pass", False),
+    ],
+)
+def test_a_guard_is_found_however_it_is_written(guard: str, is_one: bool) -> None:
+    found = mainfile._parse(f"import sys\nx = 1\n{guard}\n".encode(), "script.py")
+    assert bool(found.guards) is is_one
+    assert {"sys", "x"} <= (found.bound or set())

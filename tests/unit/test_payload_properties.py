@@ -145,3 +145,8 @@ if __name__ == "__main__":
 
 def test_no_call_ever_sees_a_stale_value() -> None:
     assert run_host(REBINDS) == "never\n"
+
+
+def test_no_call_ever_sees_a_stale_value_of_a_script_that_was_imported() -> None:
+    script = REBINDS.replace("Daemon()", 'Daemon(main="auto")')
+    assert run_host(script.replace("max_examples=60", "max_examples=20")) == "never\n"

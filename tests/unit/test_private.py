@@ -29,7 +29,7 @@ NEEDED = [
 ]
 LISTED = [*(needed for room in _private.NEEDED.values() for needed in room), *_private.OPTIONAL]
 # Private by their spelling alone: documented, or made to be used by others.
-PROMISED = {"os._exit", "sys._getframe", "sys._is_gil_enabled"}
+PROMISED = {"os._exit", "sys._current_frames", "sys._getframe", "sys._is_gil_enabled"}
 
 IMPORTS = """
 import importlib, sys

@@ -3,7 +3,10 @@
 from collections import OrderedDict
 
 from mirai_executor._payload.common.buffers import Large
-from mirai_executor._typing import NamedTuple
+from mirai_executor._typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 try:
     from _blake2 import blake2b  # hashlib brings OpenSSL along, which takes milliseconds
@@ -11,8 +14,10 @@ except ImportError:
     from hashlib import blake2b
 
 __all__ = [
+    "DIGEST_SIZE",
     "FUNCTION",
     "FUNCTIONS",
+    "MAIN_FILE",
     "MOST_BYTES",
     "MOST_FUNCTIONS",
     "MULTIPROCESSING",
@@ -25,6 +30,7 @@ __all__ = [
     "Call",
     "Latest",
     "NameEntry",
+    "Own",
     "digest_of",
     "names_in",
     "new_seal",
@@ -32,9 +38,12 @@ __all__ = [
 
 PROTOCOL = 5
 MULTIPROCESSING = "multiprocessing.reduction"  # where programs register how types are pickled
-SYS_PATH = "sys.path"  # the reserved name of the table
+SYS_PATH = "sys.path"  # a reserved name of the table
+MAIN_FILE = "<main file>"  # likewise: the file that daemons import as their ``__main__``
 # The first byte of an entry that says why a name did not come; a pickle begins with 0x80.
 UNAVAILABLE = b"!"
+# That of an entry that begins with a fingerprint: the daemon's own stays if it has the same.
+_OWN = b"="
 # Those for the function of a call, as the last entry: itself, pickled, or where it is found
 # ("module:name").
 FUNCTION = "<function>"
@@ -42,7 +51,7 @@ NAMED = "<named function>"
 FUNCTIONS = (FUNCTION, NAMED)
 MOST_FUNCTIONS = 256  # that a daemon keeps
 MOST_BYTES = 32 << 20  # of all of these
-_DIGEST_SIZE = 16
+DIGEST_SIZE = 16  # bytes
 
 
 # Where all the types are defined whose instances reducers.py takes apart by themselves.
@@ -90,7 +99,7 @@ class Call(NamedTuple):
 
 def new_seal(blob: bytes) -> blake2b:
     """Return the beginning of a digest."""
-    return blake2b(blob, digest_size=_DIGEST_SIZE)
+    return blake2b(blob, digest_size=DIGEST_SIZE)
 
 
 def digest_of(blob: bytes) -> bytes:
@@ -129,7 +138,40 @@ class Applied:
             self._names[entry] = (digest, entry)
             return
         for i, name in enumerate(names_in(entry)):
-            self._names[name] = (digest[i * _DIGEST_SIZE : (i + 1) * _DIGEST_SIZE], digest)
+            self._names[name] = (digest[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE], digest)
+
+
+class Own(NamedTuple):
+    """What an entry says of a value that a daemon has by importing the host's main module.
+
+    ``fingerprint`` is that of the host's value; ``identity``, of a class, the id by which the
+    host speaks of it.
+    """
+
+    fingerprint: bytes
+    identity: str = ""
+
+    @staticmethod
+    def mark(own: "Sequence[Own]", blob: bytes) -> bytes:
+        """Return the bytes of an entry, with this before them, for each of its names."""
+        marks = [_OWN]
+        for fingerprint, identity in own:
+            text = identity.encode()
+            marks += (fingerprint, bytes([len(text)]), text)
+        return b"".join([*marks, blob])
+
+    @staticmethod
+    def split(blob: bytes, count: int) -> "tuple[list[Own | None], bytes]":
+        """Return what an entry begins with for each of its names, if anything; and the rest."""
+        if not blob.startswith(_OWN):
+            return [None] * count, blob
+        found: list[Own | None] = []
+        end = len(_OWN)
+        for _ in range(count):
+            start, text = end + DIGEST_SIZE, end + DIGEST_SIZE + 1
+            fingerprint, end = blob[end:start], text + blob[start]
+            found.append(Own(fingerprint, blob[text:end].decode()))
+        return found, blob[end:]
 
 
 class Latest:

@@ -26,6 +26,7 @@ __all__ = [
     "reduce_class",
     "registered_by_value",
     "set_class_state",
+    "track_class",
     "tracker_id",
 ]
 
@@ -79,6 +80,11 @@ def class_tracked_as(identity: str) -> type | None:
     """Return the class that this process knows under an id, if it is alive."""
     found: type | None = _private._DYNAMIC_CLASS_TRACKER_BY_ID.get(identity)  # noqa: SLF001 - see above
     return found
+
+
+def track_class(cls: type, arguments: tuple[Any, ...]) -> None:
+    """Have a class be the one that constructor arguments ask for."""
+    _private._lookup_class_or_track(tracker_id(arguments), cls)  # noqa: SLF001 - see above
 
 
 def _check_shape() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mirai_executor._payload.common.places import MAIN
 from mirai_executor._typing import NamedTuple
 
-__all__ = ["LogLevels", "Preparation", "host_sys_path"]
+__all__ = ["LogLevels", "Preparation", "host_sys_path", "main_script"]
 
 # Programs whose main file is not the user's (as in multiprocessing.spawn).
 _NOT_THE_USERS = frozenset({"__main__.py", "ipython.py", "ipython3.py"})
@@ -125,6 +125,13 @@ class LogLevels(NamedTuple):
 def host_sys_path() -> list[str]:
     """Return ``sys.path`` with '' replaced by the working directory that it stands for."""
     return [_cwd() if entry == "" else str(entry) for entry in sys.path]
+
+
+def main_script() -> str | None:
+    """Return the file of this process's main module, if it is one that can be imported."""
+    this = Preparation.of_this_process()
+    is_script = this.main_path is not None or this.main_name is not None
+    return _script(this.main_file) if is_script else None
 
 
 def _script(file: str | None) -> str | None:

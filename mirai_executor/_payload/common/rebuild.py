@@ -33,6 +33,7 @@ __all__ = [
     "held_module",
     "held_modules",
     "import_module",
+    "imported_classes",
     "inheritance",
     "inherited_semaphore",
     "itself",
@@ -67,6 +68,11 @@ held_modules: dict[str, ModuleType] | None = None
 
 # At a daemon that was forked from its host, what it has from there.
 inheritance: "Inheritance | None" = None
+
+
+# At a daemon, its own classes of a main module that it has imported, by the ids under which the
+# host speaks of them. Once the host changes one, it is changed in place: its instances stay so.
+imported_classes: dict[str, Any] = {}
 
 
 def main_module() -> ModuleType:
@@ -185,6 +191,9 @@ def make_class(
     make: Callable[..., type], arguments: tuple[Any, ...], qualname: str, entry: str | None
 ) -> type:
     """Make a class without its attributes, or find the one made before; then ``fill_class``."""
+    if imported_classes and (own := imported_classes.pop(arguments[-2], None)) is not None:
+        _hooks().track_class(own, arguments)
+        _filled[own] = frozenset(name for name in vars(own) if not name.startswith("__"))
     made = make(*arguments)
     if made.__qualname__ != qualname:
         made.__qualname__ = qualname  # cloudpickle makes them all top-level ones

@@ -8,7 +8,7 @@ from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mirai_executor._payload.daemon.failures import encode_error
-    from mirai_executor._payload.daemon.lastresort import importing_main
+    from mirai_executor._payload.daemon.mainimport import importing_main
     from mirai_executor._payload.daemon.namespace import Namespace
     from mirai_executor._payload.daemon.process import inherit
 else:  # what only some tasks need, or a host that shares memory does not
@@ -16,7 +16,7 @@ else:  # what only some tasks need, or a host that shares memory does not
         __name__,
         {
             "failures": ("encode_error",),
-            "lastresort": ("importing_main",),
+            "mainimport": ("importing_main",),
             "namespace": ("Namespace",),
             "process": ("inherit",),
         },

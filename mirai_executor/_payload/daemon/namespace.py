@@ -17,7 +17,7 @@ import functools
 import importlib
 import io
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from mirai_executor._payload.common import pickles as pickle
@@ -26,9 +26,11 @@ from mirai_executor._payload.common.buffers import Buffer, taken_apart
 from mirai_executor._payload.common.entries import (
     FUNCTION,
     FUNCTIONS,
+    MAIN_FILE,
     SYS_PATH,
     UNAVAILABLE,
     Applied,
+    Own,
     names_in,
 )
 from mirai_executor._payload.common.places import MAIN
@@ -40,8 +42,11 @@ from mirai_executor._payload.daemon.process import (
     make_main,
     prepare_process,
 )
-from mirai_executor._typing import Any, NoReturn
+from mirai_executor._typing import TYPE_CHECKING, Any, NoReturn
 from mirai_executor.errors import PayloadError
+
+if TYPE_CHECKING:
+    from mirai_executor._payload.daemon.mainimport import MainImport
 
 __all__ = ["Namespace", "current"]
 
@@ -85,9 +90,7 @@ class Namespace:
         self._functions = Kept()
         self._table: Sequence[tuple[str, bytes]] | None = None  # all of it is applied
         self._function_entry: tuple[str, bytes] | None = None  # of that table
-        # With a fork came all that there is.
-        self._main_imported = rebuild.inheritance is not None
-        self._main_failed = ""
+        self._imported: MainImport | None = None
         sys.modules[MAIN] = sys.modules[_MP_MAIN] = self.module
         rebuild.held_modules = {} if rebuild.inheritance is None else dict(sys.modules)
         current = self
@@ -234,6 +237,9 @@ class Namespace:
         try:
             if SYS_PATH in self._pending:  # first: the others may need it to be imported
                 self._apply_sys_path(self._pending[SYS_PATH])
+            if MAIN_FILE in self._pending:  # then that: it has the names before they are applied
+                self._import_main(self._bytes_of(MAIN_FILE, self._pending[MAIN_FILE]))
+                self._settle(MAIN_FILE)
             while self._pending:
                 self._apply_next()
         finally:
@@ -260,28 +266,37 @@ class Namespace:
     def _apply_entry(self, entry: str) -> None:
         """Set the names of an entry. Nothing is noted unless it succeeds."""
         digest = self._pending.pop(entry)
-        names = [name for name in names_in(entry) if not self._is_set_here(name)]
-        blob = self._bytes_of(entry, digest) if names else b""
-        if blob.startswith(UNAVAILABLE):
+        names = names_in(entry)
+        own, blob = Own.split(self._bytes_of(entry, digest), len(names))
+        is_missing = blob.startswith(UNAVAILABLE)
+        changed = self._changed(dict(zip(names, own, strict=True)), is_missing)
+        if changed and is_missing:
             self._lack(entry, blob[len(UNAVAILABLE) :].decode())
-        elif names:
+        elif changed:
             values = self._unpickle(entry, blob)
-            for name, value in values.items():
-                if name in names:
-                    self._set(name, value)
+            for name in changed:
+                self._set(name, values[name])
         self._note(entry, digest)
 
-    def _is_set_here(self, entry: str) -> bool:
-        namespace, name = self._namespace_of(entry)
-        return name in namespace and not self._came_from_host(entry)
+    def _changed(self, names: Mapping[str, Own | None], is_missing: bool) -> list[str]:
+        """Return those names of an entry that do not stay as they are here."""
+        changed = [name for name in names if not self._stays(name, names[name], is_missing)]
+        if changed and len(changed) < len(names) and self._imported is not None:
+            # What they share has to be the same for all that are the host's.
+            as_imported = self._imported.has_as_imported
+            changed = [name for name in names if name in changed or as_imported(name)]
+        return changed
 
-    def _came_from_host(self, entry: str) -> bool:
-        return entry in self._applied or rebuild.has_inherited(entry)
+    def _stays(self, entry: str, own: Own | None, is_missing: bool) -> bool:
+        namespace, name = self._namespace_of(entry)
+        if name not in namespace or entry in self._applied or rebuild.has_inherited(entry):
+            return False
+        imported = None if ":" in entry else self._imported
+        return imported is None or imported.keeps(name, own, is_missing)
 
     def _lack(self, entry: str, reason: str) -> None:
         namespace, name = self._namespace_of(entry)
-        if self._came_from_host(entry):
-            namespace.pop(name, None)
+        namespace.pop(name, None)
         self.missing_because[name] = reason
 
     def _set(self, entry: str, value: object) -> None:
@@ -315,7 +330,11 @@ class Namespace:
 
     def _note(self, entry: str, digest: bytes) -> None:
         self._applied.note(entry, digest)
-        self._host_names.update(name for name in names_in(entry) if ":" not in name)
+        names = names_in(entry)
+        self._host_names.update(name for name in names if ":" not in name)
+        if self._imported is not None:
+            for name in names:
+                self._imported.forget(name)
         # Of older values, too: the host sends again what it goes back to.
         kept = self._received.get(entry, {})
         for old in list(kept):
@@ -336,31 +355,31 @@ class Namespace:
         forget_where_modules_were()
         if self.on_sys_path is not None:
             self.on_sys_path(list(path))
-        del self._pending[SYS_PATH]
-        self._applied.note(SYS_PATH, digest)
-        self._received.pop(SYS_PATH, None)
+        self._settle(SYS_PATH)
 
-    def _import_main(self) -> None:
-        from mirai_executor._payload.common.wording import describe  # hardly ever
-        from mirai_executor._payload.daemon import lastresort
+    def _settle(self, reserved: str) -> None:
+        self._applied.note(reserved, self._pending.pop(reserved))
+        self._received.pop(reserved, None)
 
-        if self._main_imported or lastresort.importing_main():
-            return
-        try:
-            added = lastresort.fill_gaps(vars(self.module), self._preparation)
-            self._host_names |= added
-            self._brought |= added
-        except (Exception, SystemExit) as error:  # the user's whole script runs
-            self._main_failed = describe(error)
-        self._main_imported = True
+    def _import_main(self, file: bytes | None = None) -> None:
+        """Import the host's main module: this file; or, without one, only to fill gaps."""
+        if rebuild.inheritance is not None:
+            return  # with a fork came all that there is
+        if self._imported is None:
+            from mirai_executor._payload.daemon.mainimport import MainImport  # not for all
+
+            self._imported = MainImport(self.module, self._preparation)
+        added = self._imported.fill_gaps() if file is None else self._imported.carry_out(file)
+        self._host_names |= added
+        self._brought |= added
 
     def _why_not(self, name: str) -> str:
         text = f"module '__main__' has no attribute {name!r}"
         if reason := self.missing_because.get(name):
             text += f" on this daemon: the host's value cannot be pickled ({reason})"
-        elif self._main_failed:
+        elif self._imported is not None and self._imported.failure:
             text += " on this daemon, and importing the host's main module failed "
-            text += f"({self._main_failed})"
+            text += f"({self._imported.failure})"
         return text
 
 

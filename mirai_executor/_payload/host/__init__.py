@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         KnownInheritance,
         only_forks_share,
     )
+    from mirai_executor._payload.host.mainfile import Mode, main_file
 else:  # what only some tasks need, and only some daemons
     __getattr__ = door(
         __name__,
@@ -23,6 +24,7 @@ else:  # what only some tasks need, and only some daemons
             "calls": ("CallEncoder",),
             "failures": ("decode_error",),
             "inherit": ("Inheritance", "KnownInheritance", "only_forks_share"),
+            "mainfile": ("Mode", "main_file"),
         },
     )
 
@@ -33,6 +35,7 @@ __all__ = [
     "Inheritance",
     "KnownInheritance",
     "LogLevels",
+    "Mode",
     "NameEntry",
     "Preparation",
     "Sent",
@@ -40,5 +43,6 @@ __all__ = [
     "decode_number",
     "decode_value",
     "encode_plain",
+    "main_file",
     "only_forks_share",
 ]

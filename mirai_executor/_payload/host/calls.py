@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.large import LargeCaptures
+    from mirai_executor._payload.host.mainfile import MainFile, Mode
     from mirai_executor._payload.host.table import Failure
 
 __all__ = ["CallEncoder"]
@@ -37,15 +38,22 @@ class CallEncoder:
 
     Args:
         sys_path: The import path that the daemons were prepared with; the current one if absent.
+        main: Whether daemons import the main module: ``"auto"`` if it has a guard.
         known: What the daemons have by a fork, if they come that way.
     """
 
     def __init__(
-        self, sys_path: list[str] | None = None, known: "KnownInheritance | None" = None
+        self,
+        sys_path: list[str] | None = None,
+        *,
+        main: "Mode" = "value",
+        known: "KnownInheritance | None" = None,
     ) -> None:
         self._inherited = known
         self._prepared_path = host_sys_path() if sys_path is None else list(sys_path)
-        self._functions = FunctionCache(known)
+        self._mode: Mode = main
+        self._main: MainFile | None = None  # if it is known
+        self._functions = FunctionCache(self._find_main, known)
         self._captures: LargeCaptures | None = None
         self._path_seen = sys.path.copy()
         # Once it differed it is sent for good: a daemon may have the path of any moment between.
@@ -113,6 +121,16 @@ class CallEncoder:
 
         return Call(pickle.dumps((rebuild.run_inherited, (), {}), PROTOCOL), ())
 
+    def _find_main(self) -> "MainFile | None":
+        """Return the main module's file, if daemons import it; decided when first asked for."""
+        if self._mode != "value" and self._main is None:
+            from mirai_executor._payload.host.mainfile import main_file  # with ast: for names only
+
+            self._main = main_file(self._mode)
+            if self._main is None:
+                self._mode = "value"
+        return self._main
+
     def _note(self, fn: object, value: Value, names: tuple[NameEntry, ...]) -> None:
         """Warn of a function that is large and is pickled anew at each call."""
         if self._captures is None:
@@ -132,7 +150,7 @@ class CallEncoder:
         """
         if _is_plain(fn):
             return fn
-        pickled = pickle_function(fn, self._inherited)
+        pickled = pickle_function(fn, self._find_main, self._inherited)
         taken: Any = fn if pickled is None else Taken(fn, pickled)
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
@@ -145,7 +163,9 @@ class CallEncoder:
         from mirai_executor._payload.host.table import Table
 
         loan = Loan(lasting=lasting)
-        table = Table(local_locks=local_locks, lend=loan.lend, known=self._inherited)
+        table = Table(
+            local_locks=local_locks, lend=loan.lend, known=self._inherited, main=self._find_main
+        )
         try:
             pickled = table.pickle(call, **how)
         except BaseException as error:

@@ -37,6 +37,7 @@ from mirai_executor._payload.common.plain import is_imported
 
 if TYPE_CHECKING:
     from mirai_executor._payload.host.inherit import KnownInheritance
+    from mirai_executor._payload.host.mainfile import MainFile
     from mirai_executor._payload.host.proof import Proof
 
 __all__ = ["FunctionCache", "Pickled", "Taken", "pickle_function"]
@@ -135,10 +136,14 @@ class FunctionCache:
     functions and modules cannot be more than what was pickled, and that is bounded, too.
 
     Args:
+        main: Finds the main module's file, if daemons import it.
         known: What daemons have by a fork, if they come that way.
     """
 
-    def __init__(self, known: "KnownInheritance | None" = None) -> None:
+    def __init__(
+        self, main: "Callable[[], MainFile | None]", known: "KnownInheritance | None" = None
+    ) -> None:
+        self._main = main
         self._inherited = known
         # No lock: each step is one operation of a C dict, and a lost race costs a pickle more. A
         # lock could be met again by a finalizer that submits.
@@ -202,10 +207,10 @@ class FunctionCache:
         if proof is None:
             return None
         # Another thread may change it just now, and change it back: twice alike, or not at all.
-        pickled = pickle_function(fn, self._inherited)
+        pickled = pickle_function(fn, self._main, self._inherited)
         if pickled is None or not proof.holds():
             return None
-        if pickle_function(fn, self._inherited) != pickled:
+        if pickle_function(fn, self._main, self._inherited) != pickled:
             return None
         if not proof.holds():
             return None
@@ -232,12 +237,14 @@ class FunctionCache:
 
 
 def pickle_function(
-    fn: Callable[..., object], known: "KnownInheritance | None" = None
+    fn: Callable[..., object],
+    main: "Callable[[], MainFile | None]",
+    known: "KnownInheritance | None" = None,
 ) -> Pickled | None:
     """Pickle a function by itself; None if that fails: the call will say why."""
     from mirai_executor._payload.host.table import Table  # not for functions with a name
 
-    table = Table(known=known)
+    table = Table(main=main, known=known)
     try:
         pickled = table.pickle(fn)
     except Exception:

@@ -33,6 +33,7 @@ from mirai_executor._record import Record
 
 if TYPE_CHECKING:
     from mirai_executor._payload.host.inherit import KnownInheritance
+    from mirai_executor._payload.host.mainfile import MainFile
 
 __all__ = ["CallPickler", "Failure", "Key", "Table"]
 
@@ -108,6 +109,7 @@ class CallPickler(PayloadPickler):
         self.identity = ""
         self.needs: dict[Need, None] = {}
         self.mentions: dict[Key, None] = {}
+        self.refers_to_main = False
 
     def by_reference(self, home: Home) -> bool:
         if home.kind is Kind.IMPORTABLE:
@@ -130,6 +132,7 @@ class CallPickler(PayloadPickler):
         return key.text if key in self.entries else None
 
     def found_globals(self, home: Home, names: tuple[str, ...]) -> None:
+        self.refers_to_main |= home.kind is Kind.MAIN
         namespace = vars(sys.modules[home.module])
         for name in names:
             if name not in namespace or name in STANDARD_DUNDERS:
@@ -163,6 +166,10 @@ class CallPickler(PayloadPickler):
         return super().reducer_override(obj)
 
 
+def _needs_main(needs: Iterable[Need]) -> bool:
+    return any(need.key.module == MAIN for need in needs)
+
+
 def _kind_of_lock(obj: object) -> str | None:
     module = sys.modules.get(_SEMAPHORES)
     if module is not None and type(obj) in (module.Lock, module.RLock):
@@ -181,6 +188,7 @@ class Table:
         local_locks: Replace locks of multiprocessing that can only be inherited by forking.
         lend: Lends a descriptor, if the payload will be sent.
         known: What daemons have by a fork, if they come that way.
+        main: Finds the main module's file, if daemons import it.
     """
 
     def __init__(
@@ -189,6 +197,7 @@ class Table:
         local_locks: bool = False,
         lend: Callable[[int], Any] | None = None,
         known: KnownInheritance | None = None,
+        main: Callable[[], MainFile | None] = lambda: None,
     ) -> None:
         self._known = known
         self.replaced_locks = False
@@ -196,6 +205,8 @@ class Table:
         self.trail: tuple[object, ...] = ()  # of the pickler that has failed last
         self._local_locks = local_locks
         self._lend = lend
+        self._find_main = main
+        self._main: MainFile | None = None
         self._waiting: dict[Key, None] = {}
         self._entries: dict[Key, Pickled | Failure] = {}
         self._met: dict[Key, Met] = {}  # of names that may share something
@@ -228,6 +239,8 @@ class Table:
             self._met[entries[0]] = Met(obj, last, last.file)
         self.replaced_locks |= last.replaced_locks
         self.lends |= last.lends
+        if self._main is None and (last.refers_to_main or _needs_main(last.needs)):
+            self._main = self._find_main()
         for key in (*(need.key for need in last.needs), *last.mentions):
             if key not in self._entries:
                 self._waiting.setdefault(key)
@@ -258,9 +271,13 @@ class Table:
         """Return why one of these names cannot travel, if so."""
         for key, _ in needs:
             entry = self._entries.get(key)
-            if isinstance(entry, Failure):
+            if isinstance(entry, Failure) and not self._is_imported(key):
                 return entry
         return None
+
+    def _is_imported(self, key: Key) -> bool:
+        """Tell whether daemons have something by this name of their own."""
+        return self._main is not None and key.module == MAIN and self._main.binds(key.name)
 
     def entries(self) -> tuple[NameEntry, ...]:
         """Return the table, in the order in which the modules got their names.
@@ -276,6 +293,8 @@ class Table:
                 parts = [self._entry(each) for each in keys]
                 name, digest = ",".join(e.name for e in parts), b"".join(e.digest for e in parts)
                 found.append(NameEntry(name, digest, joint.blob))
+        if self._main is not None:
+            found = self._main.marked(found, self._identities())
         return tuple(found)
 
     def _ordered(self) -> list[Key]:
@@ -285,6 +304,11 @@ class Table:
             names = [name for name in list(vars(sys.modules[module])) if name in wanted]
             found += (Key(module, name) for name in names)
         return found
+
+    def _identities(self) -> dict[str, str]:
+        """Return the ids of the classes of the table."""
+        entries = self._entries.items()
+        return {key.text: each.identity for key, each in entries if isinstance(each, Pickled)}
 
     def _entry(self, key: Key) -> NameEntry:
         entry = self._entries[key]

@@ -1,0 +1,234 @@
+"""Live: what daemons see of a script with a guard, as they import it."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirai_executor import MiraiExecutor
+
+PATIENCE = 60.0  # seconds that no passing test waits
+
+
+def printed_by(folder: Path, text: str, *arguments: str, name: str = "program.py") -> str:
+    """Run a program as a process of its own; return what it has printed."""
+    program = folder / name
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(textwrap.dedent(text))
+    done = subprocess.run(
+        [sys.executable, *(arguments or [str(program)])],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+        cwd=folder,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+AS_SPAWN = """
+    import contextvars, copyreg, ctypes, decimal, functools, json, multiprocessing, threading
+    import warnings
+    from concurrent.futures import ProcessPoolExecutor
+    from mirai_executor import MiraiExecutor
+
+    decimal.getcontext().prec = 7
+    __version__ = "1.5"
+    LOCK, LOCAL, VARIABLE = threading.Lock(), threading.local(), contextvars.ContextVar("v")
+    LOCAL.value = 5
+    VARIABLE.set(6)
+    MISSING = object()
+
+    class Registered:
+        def __init__(self, n): self.n = n
+    copyreg.pickle(Registered, lambda it: (Registered, (it.n + 1,)))
+
+    class Base:
+        kinds = {}
+        def __init_subclass__(cls, /, name, **others):
+            super().__init_subclass__(**others)
+            Base.kinds[name] = cls
+    class Derived(Base, name="derived"): pass
+
+    class Meta(type):
+        def __new__(meta, name, bases, body):
+            body["named"] = [each for each in body if not each.startswith("_")]
+            return super().__new__(meta, name, bases, body)
+    class WithBody(metaclass=Meta):
+        x = 1
+        def method(self): pass
+
+    class Structure(ctypes.Structure):
+        _fields_ = [("n", ctypes.c_int)]
+
+    class Locked:
+        lock = threading.Lock()
+        def work(self):
+            with self.lock: return type(self).__name__
+
+    def locked(function):
+        lock = threading.Lock()
+        @functools.wraps(function)
+        def wrapped(*args):
+            with lock: return function(*args)
+        return wrapped
+
+    def of_the_context(): return decimal.getcontext().prec
+    def by_name(): return globals()["of_the_context"](), eval("of_the_context")(), __version__
+    def with_a_lock():
+        with LOCK: return LOCAL.value, VARIABLE.get()
+    def default(x=MISSING, lock=LOCK): return x is MISSING, lock is LOCK
+    def registered(it): return it.n
+    def keyword(): return Base.kinds["derived"] is Derived, Derived in Base.__subclasses__()
+    def body(): return WithBody.named
+    def structure(): return Structure(5).n
+    def method(it): return it.work()
+    @locked
+    def decorated(n): return n + 1
+    def annotated(x: "Derived") -> "Base": pass
+    def hints():
+        import typing
+        return typing.get_type_hints(annotated)["x"] is Derived
+    @functools.lru_cache
+    def cached(n): return n, cached.cache_info().misses
+    def initialize():
+        global state
+        state = "set"
+    def of_the_initializer(): return state
+
+    CALLS = [
+        (of_the_context,), (by_name,), (with_a_lock,), (default,), (registered, Registered(1)),
+        (keyword,), (body,), (structure,), (method, Locked()), (decorated, 1), (hints,),
+        (cached, 3), (of_the_initializer,),
+    ]
+    spawn = multiprocessing.get_context("spawn")
+
+    if __name__ == "__main__":
+        found = {call[0].__name__: [] for call in CALLS}
+        for make in (functools.partial(ProcessPoolExecutor, mp_context=spawn), MiraiExecutor):
+            with make(1, initializer=initialize) as executor:
+                for call in CALLS:
+                    found[call[0].__name__].append(executor.submit(*call).result())
+        print(json.dumps(found))
+"""
+KINDS = [
+    *("of_the_context", "by_name", "with_a_lock", "default", "registered", "keyword", "body"),
+    *("structure", "method", "decorated", "hints", "cached", "of_the_initializer"),
+]
+
+
+@pytest.fixture(scope="module")
+def as_spawn(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[Any]]:
+    """What each function returned, in a child of spawn and at a daemon."""
+    found: dict[str, list[Any]] = json.loads(printed_by(tmp_path_factory.mktemp("main"), AS_SPAWN))
+    assert list(found) == KINDS
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_daemon_sees_of_a_guarded_script_what_a_child_of_spawn_sees(
+    kind: str, as_spawn: Mapping[str, list[Any]]
+) -> None:
+    there, here = as_spawn[kind]
+    assert here == there
+
+
+def test_an_import_that_fails_is_the_error_of_each_task_that_needs_it(tmp_path: Path) -> None:
+    program = """
+        import os, sys, traceback
+        from mirai_executor import MiraiExecutor
+        if __name__ == "__mp_main__":
+            match os.environ["HOW"]:
+                case "raise": raise KeyError("of the script")
+                case "exit": sys.exit("bye")
+                case "use": MiraiExecutor(1).submit(abs, 1)
+        def f(): return "fine"
+        if __name__ == "__main__":
+            for how in ("raise", "exit", "use"):
+                os.environ["HOW"] = how
+                with MiraiExecutor(1) as executor:
+                    for _ in range(2):
+                        error = executor.submit(f).exception()
+                        text = "".join(traceback.format_exception(error))
+                        said = str(error).split("; move")[0].split(" importing the")[0]
+                        print(type(error).__name__, said, __file__ in text)
+                    print('main="value"' in str(error), executor.submit(abs, -1).result())
+            with MiraiExecutor(1, main="value") as executor:
+                print(executor.submit(f).result())
+    """
+    printed = printed_by(tmp_path, program)
+    *lines, last = printed.splitlines()
+    failed = "PayloadError importing the host's main module failed"
+    assert last == "fine"
+    assert lines == [
+        *[f"{failed} (KeyError: 'of the script') True"] * 2,
+        "True 1",
+        *[f"{failed} (SystemExit: bye) True"] * 2,
+        "True 1",
+        *[f"{failed} (RuntimeError: an executor was used while a daemon was True"] * 2,
+        "True 1",
+    ]
+
+
+def test_what_the_import_has_set_up_outlives_cleanup_and_only_names_need_it(
+    tmp_path: Path,
+) -> None:
+    program = """
+        import os, warnings
+        from mirai_executor import MiraiExecutor
+        if __name__ == "__mp_main__":
+            os.environ["SET_UP"] = "yes"
+            warnings.simplefilter("ignore", BytesWarning)
+        def f(): return os.environ.get("SET_UP"), warnings.filters[0][2] is BytesWarning
+        if __name__ == "__main__":
+            with MiraiExecutor(1, cleanup=True) as executor:
+                print(executor.submit(os.getenv, "SET_UP").result())
+                print(executor.submit_source("__import__('os').getenv('SET_UP')").result())
+                print(executor.submit(f).result(), executor.submit(f).result())
+                print(executor.submit(os.getenv, "SET_UP").result())
+    """
+    assert printed_by(tmp_path, program) == "None\nNone\n('yes', True) ('yes', True)\nyes\n"
+
+
+def test_a_module_that_is_run_by_name_is_imported_with_its_package(tmp_path: Path) -> None:
+    program = """
+        import threading
+        from mirai_executor import MiraiExecutor
+        from . import other
+        LOCK = threading.Lock()
+        def f():
+            with LOCK: return other.__name__, __package__
+        if __name__ == "__main__":
+            with MiraiExecutor(1) as executor:
+                print(executor.submit(f).result())
+    """
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "other.py").touch()
+    printed = printed_by(tmp_path, program, "-m", "package.program", name="package/program.py")
+    assert printed == "('package.other', 'package')\n"
+
+
+def test_an_executor_outside_of_the_guard_has_no_daemon_import_it(tmp_path: Path) -> None:
+    program = """
+        from mirai_executor import MiraiExecutor
+        def f(): return "fine"
+        if __name__ == "__main__":
+            print("guarded")
+        with MiraiExecutor(1) as executor:
+            print(executor.submit(f).result())
+    """
+    assert printed_by(tmp_path, program) == "guarded\nfine\n"
+
+
+def test_what_is_no_script_cannot_be_imported() -> None:
+    with pytest.raises(ValueError, match='main="import" needs a main module that is a script'):
+        MiraiExecutor(1, main="import")
