@@ -20,6 +20,7 @@ from mirai_executor._core import (
 from mirai_executor.errors import TaskTimeoutError
 
 from ._outcomes import Ended, OpenFuture, resolve_all, set_exception
+from ._store import BULKY, Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,12 +78,22 @@ class OpenTasks:
         calls = []
         for id_ in command.tasks:
             task = self.open[id_]
-            if task.future.start():
-                calls.append(task)
-            else:  # cancelled a moment ago: as good as answered
+            if task.future.start() and (type(task.buffers) is not Deferred or self._copy(task)):
+                calls.append(self.open[id_])
+            else:  # cancelled a moment ago, or in an error: as good as answered
                 self._put(ResultsArrived(command.daemon, {id_: None}))
         if calls:
             self._fleet.send_tasks(command.daemon, calls)
+
+    def _copy(self, task: OpenTask) -> bool:
+        """Copy the deferred buffers of a task; False if that ends it in an error."""
+        try:
+            buffers = self._store.copy(task.task, task.buffers, task.limits.retries)
+        except Exception as error:  # there is not enough memory
+            self._end_later(functools.partial(set_exception, task.future, error))
+            return False
+        self.open[task.task] = task._replace(buffers=buffers)
+        return True
 
     def resolve(self, command: ResolveTasks, outcomes: Mapping[TaskId, _wire.WireOutcome]) -> None:
         """End the futures of tasks as these have ended; those of which nobody knows, cancelled."""
@@ -90,7 +101,7 @@ class OpenTasks:
         pop, outcome_of = self.open.pop, outcomes.get
         for id_ in command.tasks:
             task = pop(id_)
-            if task.buffers:
+            if task.buffers or len(task.blob) > BULKY:
                 self._let_go(task)
             ended.append((task.future, outcome_of(id_)))
         self._end_later(functools.partial(resolve_all, ended))
@@ -98,7 +109,7 @@ class OpenTasks:
     def fail(self, command: FailTask) -> None:
         """End the future of a task that has no outcome of its own."""
         task = self.open.pop(command.task)
-        if task.buffers:
+        if task.buffers or len(task.blob) > BULKY:
             self._let_go(task)
         if command.failure is Failure.CANCELLED:
             self._end_later(task.future.end_cancelled)
@@ -107,8 +118,9 @@ class OpenTasks:
         self._end_later(lambda: set_exception(task.future, error))
 
     def _let_go(self, task: OpenTask) -> None:
-        self._store.let_go(task.buffers)
-        self._fleet.rest_later()
+        self._store.let_go(task.task, task.buffers)
+        if task.buffers:
+            self._fleet.rest_later()
 
     def _error_of(self, command: FailTask, task: OpenTask) -> Exception:
         name, limits = f"task {command.task}", task.limits
