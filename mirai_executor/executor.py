@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from ._arguments import (
     check_count,
     check_elsewhere,
+    check_flag,
     check_launcher,
     check_ordering,
     check_pool,
@@ -133,6 +134,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_ordering(ordering)
+        for word, flag in (("dispatcher", dispatcher), ("cleanup", cleanup), ("output", output)):
+            check_flag(word, flag)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
         is_open = url is not None or remote is not None
         # Where daemons come by themselves: how many were asked for.
