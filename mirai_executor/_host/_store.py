@@ -12,7 +12,7 @@ from mirai_executor._arena import Buffer, LateExchange, Place, size_of, whole
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
 _KEEP_WARM = 1.0  # seconds until memory that is free is given back
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
-_BUDGET = 64 << 20  # bytes that may be copied for tasks at their submission
+_BUDGET = 64 << 20  # bytes that may be copied for tasks at their submission; decision 28
 
 BULKY = 1 << 16  # bytes from which on a pickle counts; the pickler writes pieces of that size
 
@@ -41,14 +41,17 @@ class Store:
 
     Args:
         shared: Whether its daemons are on this machine; else everything travels in frames.
+
+    Attributes:
+        copied: How many bytes were copied, or pickled, for each open task for which they are many.
     """
 
     def __init__(self, *, shared: bool = True) -> None:
         self.is_shared = shared and _arena.available()  # by its daemons
         self._pools: dict[None, _arena.Pool] = {}  # the pool, once there is something for it
-        # How many bytes were copied for which task. If a KeyboardInterrupt strikes before that is
-        # queued, the entry stays: then a little less is copied at submission.
-        self._copied: dict[int, int] = {}
+        # If a KeyboardInterrupt strikes before a task is queued, its entry stays: then a little
+        # less is copied at submission.
+        self.copied: dict[int, int] = {}
         self._latest: Sequence[bytes] = ()  # of the pickles that were deferred
 
     def _pool(self) -> "_arena.Pool":
@@ -77,16 +80,18 @@ class Store:
         """
         places = self._places_of_shared(buffers)
         size = len(blob) + _size_of_own(buffers, places)
-        if size > BULKY:
-            if sum(list(self._copied.values())) >= _BUDGET:
-                return self._defer(blob, buffers)
-            self._copied[task] = size
-        return blob, self._copy(buffers, places, retries)
+        if size <= BULKY:
+            return blob, self._copy(buffers, places, retries)
+        if sum(list(self.copied.values())) >= _BUDGET:
+            return self._defer(blob, buffers)
+        copies = self._copy(buffers, places, retries)
+        self.copied[task] = size
+        return blob, copies
 
     def copy(self, task: int, buffers: tuple[Any, ...], retries: int) -> tuple[Buffer, ...]:
         """Copy the large buffers of a call, now that it is about to be sent."""
         places = self._places_of_shared(buffers)
-        self._copied[task] = _size_of_own(buffers, places)
+        self.copied[task] = _size_of_own(buffers, places)
         return self._copy(buffers, places, retries)
 
     def _places_of_shared(
@@ -138,8 +143,8 @@ class Store:
 
     def let_go(self, task: int, buffers: Sequence[Buffer]) -> None:
         """Give back what a task that has ended had of copies."""
-        self._copied.pop(task, None)
-        if not self._copied:
+        self.copied.pop(task, None)
+        if not self.copied:
             self._latest = ()
         if buffers and (pool := self._made) is not None:
             pool.release({buffer[0] for buffer in buffers if isinstance(buffer, tuple)})
