@@ -5,8 +5,10 @@ from typing import Any
 
 __all__ = [
     "check_callable",
+    "check_callback",
     "check_count",
     "check_elsewhere",
+    "check_flag",
     "check_launcher",
     "check_logging",
     "check_main",
@@ -17,6 +19,7 @@ __all__ = [
     "check_pool",
     "check_seconds",
     "check_times",
+    "check_wait",
 ]
 
 
@@ -45,6 +48,26 @@ def check_seconds(name: str, value: Any, *, optional: bool = False, zero: bool =
         raise TypeError(wanted) from None
     if not (seconds > 0 or (zero and seconds == 0)):  # NaN is neither
         raise ValueError(wanted)
+
+
+def check_wait(timeout: Any) -> None:
+    """Require how long to wait, as the standard library takes it: negative is not at all.
+
+    Raises:
+        TypeError: It is not a number.
+    """
+    if timeout is not None and not hasattr(type(timeout), "__float__"):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r:.60}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Require True or False, or what is as clearly one of them: the text "no" counts as true.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if value is None or not hasattr(type(value), "__bool__"):
+        raise TypeError(f"{name} must be True or False, not {value!r:.60}")
 
 
 def check_count(name: str, value: Any, least: int = 0, *, optional: bool = False) -> None:
@@ -92,10 +115,22 @@ def check_callable(call: str, fn: object, also: str = "") -> None:
     Raises:
         TypeError: It cannot be called, as the result of ``f(x)`` in ``submit(f(x))`` cannot.
     """
+    if callable(fn):
+        return
+    how = "" if isinstance(fn, str) else f": write {call}(f, x), not {call}(f(x))"
+    raise TypeError(f"{call}() takes a function and its arguments{also}{how}; got {fn!r:.60}")
+
+
+def check_callback(fn: object) -> None:
+    """Require what a future can call at its end.
+
+    Raises:
+        TypeError: It cannot be called, as the result of ``print(x)`` cannot.
+    """
     if not callable(fn):
         raise TypeError(
-            f"{call}() takes a function and its arguments{also}: write {call}(f, x), "
-            f"not {call}(f(x)); got {fn!r:.60}"
+            "add_done_callback() takes a function, which is called with the future: write "
+            f"add_done_callback(f), not add_done_callback(f(x)); got {fn!r:.60}"
         )
 
 
@@ -127,17 +162,26 @@ def check_pool(
     if isinstance(max_workers, str):
         hint = "; did you mean url=?" if "://" in max_workers else ""
         raise TypeError(f"max_workers must be an integer or None, not {max_workers!r}{hint}")
-    if max_workers is not None and max_workers <= 0:
+    if hasattr(type(max_workers), "__index__") and max_workers <= 0:  # type: ignore[operator]
         raise ValueError("max_workers must be greater than 0")
     check_count("max_workers", max_workers, optional=True)
+    if isinstance(initializer, str):
+        hint = "; code as a string goes to everywhere()"
+        raise TypeError(f"initializer must be a callable, not {initializer!r:.60}{hint}")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
-    if isinstance(initargs, str) or not hasattr(initargs, "__iter__"):
+    if isinstance(initargs, (str, bytes, dict, set)) or not hasattr(initargs, "__iter__"):
         raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r:.60}")
     check_count("max_tasks_per_child", max_tasks, 1, optional=True)
 
 
-def check_map(fn: object, timeout: float | None, chunksize: int, buffersize: int | None) -> None:
+def check_map(
+    fn: object,
+    iterables: Iterable[object],
+    timeout: float | None,
+    chunksize: int,
+    buffersize: int | None,
+) -> None:
     """Require what ``map`` takes, with the messages of the standard library.
 
     Raises:
@@ -145,8 +189,13 @@ def check_map(fn: object, timeout: float | None, chunksize: int, buffersize: int
         ValueError: A size is smaller than 1.
     """
     check_callable("map", fn)
-    if timeout is not None and not hasattr(type(timeout), "__float__"):
-        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    for it in iterables:
+        if not (hasattr(type(it), "__iter__") or hasattr(type(it), "__getitem__")):
+            raise TypeError(
+                "map() takes iterables of arguments: write map(f, [x]), not map(f, x); "
+                f"{it!r:.60} is not iterable"
+            )
+    check_wait(timeout)
     check_count("chunksize", chunksize, 1)
     if buffersize is not None and not isinstance(buffersize, int):
         raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")

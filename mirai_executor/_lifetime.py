@@ -52,6 +52,8 @@ class HostOwner(Submitter):
         tasks read the same, read-only memory. The memory is freed soon after the last reference to
         it is gone, in this process and in the arguments of tasks. Buffers smaller than 192 KiB are
         copied as usual, and so are objects that are not buffers, such as columns of strings.
+        However many tasks wait, what they read is in memory once, and it can no longer change:
+        arrays that are not shared are copied late if too many of them wait (:meth:`submit`).
 
         Args:
             obj: An array, or anything else that can be pickled. It may be changed afterwards; the

@@ -6,7 +6,14 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ._arguments import check_callable, check_count, check_map, check_options, check_seconds
+from ._arguments import (
+    check_callable,
+    check_count,
+    check_flag,
+    check_map,
+    check_options,
+    check_seconds,
+)
 from ._host import Host, Limits
 from .futures import MiraiFuture
 
@@ -63,9 +70,13 @@ class Submitter(Executor):
         """Schedule ``fn(*args, **kwargs)`` to run on a daemon, and return its future at once.
 
         Safe from any thread, and from callbacks of futures. Every keyword argument belongs to
-        ``fn``; set limits, such as a timeout, with :meth:`with_options`. The arguments may be
-        changed as soon as this returns: the task does not see it. In a long burst of submissions,
-        a call takes 20 µs longer now and then, so that the host thread can send tasks.
+        ``fn``; set limits, such as a timeout, with :meth:`with_options`. In a long burst of
+        submissions, a call takes 20 µs longer now and then, for the host thread to send tasks.
+
+        The arguments are pickled now, and may be changed as soon as this returns: the task does
+        not see it. Only while tasks that have not ended hold copies of more than 64 MiB, arrays of
+        192 KiB or more are copied later, when the task is sent to a daemon, and must not be
+        changed before. An array for many tasks is best passed through :meth:`MiraiExecutor.share`.
 
         Args:
             fn: The function. Lambdas, closures, and functions of scripts and notebooks work.
@@ -165,7 +176,8 @@ class Submitter(Executor):
             there; in place of a StopIteration, a RuntimeError that it has caused.
 
         Raises:
-            TypeError: ``fn`` is not callable, or a size is not an integer.
+            TypeError: ``fn`` is not callable, an argument is not iterable, or a size is not an
+                integer.
             ValueError: ``chunksize`` or ``buffersize`` is smaller than 1.
             TimeoutError: Raised by the iterator when ``timeout`` has passed. Tasks that have not
                 started are then cancelled, as they are when the iterator is dropped.
@@ -177,7 +189,7 @@ class Submitter(Executor):
         """
         from ._map import MapResults, chunks, flatten, run_chunk, run_items  # many use no map
 
-        check_map(fn, timeout, chunksize, buffersize)
+        check_map(fn, iterables, timeout, chunksize, buffersize)
         if chunksize == 1:
             calls = zip(*iterables, strict=False)
             return MapResults(_submitter(self, fn, calls), buffersize, timeout)
@@ -266,6 +278,7 @@ class Submitter(Executor):
         check_seconds("timeout", limits.timeout, optional=True)
         check_seconds("run_timeout", limits.run_timeout, optional=True)
         check_count("retries", limits.retries)
+        check_flag("cancel_running", limits.cancel_running)
         return ExecutorView(self._root(), limits)
 
     def _new_future(self) -> MiraiFuture[Any]:

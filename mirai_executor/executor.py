@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from ._arguments import (
     check_count,
     check_elsewhere,
+    check_flag,
     check_launcher,
     check_logging,
     check_main,
@@ -156,6 +157,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_ordering(ordering)
         check_logging(logging)
         _check_main(main)
+        for word, flag in (("dispatcher", dispatcher), ("cleanup", cleanup), ("output", output)):
+            check_flag(word, flag)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
         check_mode(mode, url, remote)
         is_open = url is not None or remote is not None
@@ -422,7 +425,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         return f"<MiraiExecutor{name} max_workers={self._max_workers}{state}>"
 
 
-def _check_main(main: str) -> None:
+def _check_main(main: Literal["auto", "import", "value"]) -> None:
     check_main(main)
     if main == "import":
         from ._payload.host import main_file  # else it is looked for when it is needed

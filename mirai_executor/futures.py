@@ -9,6 +9,7 @@ from threading import get_ident
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from . import _private
+from ._arguments import check_callback, check_wait
 from ._core import TaskId
 from ._host import Moment
 from ._mailbox import IN_A_CALLBACK, OVER, Audience, AudienceAttribute, How
@@ -286,7 +287,11 @@ class MiraiFuture(Future[T], Generic[T]):
         """Have a function called with this future once it has ended, on the host thread.
 
         Where it has ended already, the function is called at once, on this thread.
+
+        Raises:
+            TypeError: ``fn`` is not callable.
         """
+        check_callback(fn)
         if self._end is None:
             # Equal to nothing else: it is found again without calling any code of the user.
             callback = functools.partial(fn)
@@ -359,6 +364,7 @@ class MiraiFuture(Future[T], Generic[T]):
 
     def _wait(self, timeout: float | None) -> bool:
         if self._end is None:
+            check_wait(timeout)
             try:
                 if (timeout is None or timeout > 0) and self._canceller.owns_this_thread():
                     raise RuntimeError(IN_A_CALLBACK)

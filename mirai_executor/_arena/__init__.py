@@ -20,7 +20,16 @@ from mirai_executor._lazily import door
 from mirai_executor._typing import TYPE_CHECKING
 
 from ._late import LateExchange
-from ._memory import ArenaError, Buffer, Place, available, physical_memory, whole, writable
+from ._memory import (
+    ArenaError,
+    Buffer,
+    Place,
+    available,
+    physical_memory,
+    size_of,
+    whole,
+    writable,
+)
 
 if TYPE_CHECKING:
     from ._channel import Channel
@@ -53,6 +62,7 @@ __all__ = [
     "Shared",
     "available",
     "physical_memory",
+    "size_of",
     "whole",
     "writable",
 ]

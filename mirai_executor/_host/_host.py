@@ -22,6 +22,7 @@ from mirai_executor.errors import LaunchError
 from . import _registry
 from ._host_thread import HostThread
 from ._settings import Limits
+from ._store import BULKY, Deferred
 
 if TYPE_CHECKING:
     import subprocess
@@ -45,6 +46,7 @@ else:  # a bound that is text takes milliseconds on Python 3.15, which imports a
     F = TypeVar("F")
 
 _NO_LIMITS = Limits()
+_NO_BUFFERS: tuple[Any, ...] = ()
 
 
 class Host(HostThread):
@@ -92,14 +94,16 @@ class Host(HostThread):
                 out_of_band=True,
                 apart=self._store.is_shared,
             )
-            # The user's memory is his again when this returns.
-            buffers = self._store.keep(large, limits.retries) if large else ()
+            kind, buffers = self._kind_of(fn, args), _NO_BUFFERS
+            if large or len(blob) > BULKY:
+                blob, buffers = self._store.take(task, blob, large, limits.retries)
+                kind = None if type(buffers) is Deferred else kind  # that travels alone
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the user's own __reduce__ may raise any
             future.set_exception(error)
         else:
-            self._accept((task, future, limits, self._kind_of(fn, args), blob, names, buffers))
+            self._accept((task, future, limits, kind, blob, names, buffers))
 
     def share(self, obj: T) -> T:
         """Return a copy whose large buffers lie where daemons can look at them."""
@@ -132,13 +136,16 @@ class Host(HostThread):
         encoder = self._encoding()
         encoder.check_source(source)
         try:
-            call = encoder.encode_checked(source, variables)
+            blob, names, _ = encoder.encode_checked(source, variables)
+            buffers = _NO_BUFFERS
+            if len(blob) > BULKY:
+                blob, buffers = self._store.take(task, blob, (), limits.retries)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # as in submit
             future.set_exception(error)
         else:
-            self._accept((task, future, limits, None, call.blob, call.names, ()))
+            self._accept((task, future, limits, None, blob, names, buffers))
 
     def cancel(self, task: TaskId, *, running: bool) -> None:
         """Stop a task; with ``running`` also one that a daemon holds."""

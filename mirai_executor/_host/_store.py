@@ -2,10 +2,11 @@
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 from mirai_executor import _arena
-from mirai_executor._arena import Buffer, LateExchange, Place, whole
+from mirai_executor._arena import Buffer, LateExchange, Place, size_of, whole
 
 if TYPE_CHECKING:
     from mirai_executor._reactor import Reactor, Timer
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
 _KEEP_WARM = 1.0  # seconds until memory that is free is given back
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
+_BUDGET = 64 << 20  # bytes that may be copied for tasks at their submission; decision 28
+
+BULKY = 1 << 16  # bytes from which on a pickle counts; the pickler writes pieces of that size
 
 
 class Lasting(Place):
@@ -27,16 +31,30 @@ class Lasting(Place):
         return self
 
 
+class Deferred(tuple[Any, ...]):
+    """The large buffers of a call that are to be copied when it is sent.
+
+    They are views of the user's own memory, and pickles in pieces.
+    """
+
+
 class Store:
     """The memory that a host fills, for all its daemons. Any thread.
 
     Args:
         shared: Whether its daemons are on this machine; else everything travels in frames.
+
+    Attributes:
+        copied: How many bytes were copied, or pickled, for each open task for which they are many.
     """
 
     def __init__(self, *, shared: bool = True) -> None:
         self.is_shared = shared and _arena.available()  # by its daemons
         self._pools: dict[None, _arena.Pool] = {}  # the pool, once there is something for it
+        # If a KeyboardInterrupt strikes before a task is queued, its entry stays: then a little
+        # less is copied at submission.
+        self.copied: dict[int, int] = {}
+        self._latest: Sequence[bytes] = ()  # of the pickles that were deferred
 
     def _pool(self) -> "_arena.Pool":
         if (pool := self._made) is not None:
@@ -48,30 +66,89 @@ class Store:
     def _made(self) -> "_arena.Pool | None":
         return self._pools.get(None)
 
-    def keep(
-        self, buffers: "Sequence[memoryview | list[bytes]]", retries: int
+    def take(
+        self, task: int, blob: bytes, buffers: Sequence[memoryview | list[bytes]], retries: int
+    ) -> tuple[bytes, tuple[Buffer, ...] | Deferred]:
+        """Copy what is large in a call, or defer that if too much has been copied already.
+
+        Args:
+            task: Its task.
+            blob: Its pickle; if that is empty, it is the last of the buffers.
+            buffers: Its large buffers.
+            retries: How often the task may run again.
+
+        Returns:
+            The pickle, and the buffers that the task has from now on.
+        """
+        places = self._places_of_shared(buffers)
+        size = len(blob) + _size_of_own(buffers, places)
+        if size <= BULKY:
+            return blob, self._copy(buffers, places, retries)
+        if sum(list(self.copied.values())) >= _BUDGET:
+            return self._defer(blob, buffers)
+        copies = self._copy(buffers, places, retries)
+        self.copied[task] = size
+        return blob, copies
+
+    def copy(self, task: int, buffers: tuple[Any, ...], retries: int) -> tuple[Buffer, ...]:
+        """Copy the large buffers of a call, now that it is about to be sent."""
+        places = self._places_of_shared(buffers)
+        self.copied[task] = _size_of_own(buffers, places)
+        return self._copy(buffers, places, retries)
+
+    def _places_of_shared(
+        self, buffers: "Sequence[memoryview | list[bytes]]"
+    ) -> list[Place | None]:
+        if not self.is_shared or (pool := self._made) is None:
+            return [None] * len(buffers)
+        return [None if isinstance(it, list) else pool.locate(it) for it in buffers]
+
+    def _copy(
+        self,
+        buffers: "Sequence[memoryview | list[bytes]]",
+        shared: Sequence[Place | None],
+        retries: int,
     ) -> tuple[Buffer, ...]:
-        """Copy the large buffers of a task.
+        """Copy those that are not shared.
 
         What is to be sent a second time must not lie where the first daemon may have written to
         it, so the buffers of tasks that may be retried stay in this process, and each daemon
         gets a copy of them.
         """
-        if not self.is_shared:
-            return tuple(map(whole, buffers))
-        pool = self._pool()
-        kept = [None if isinstance(it, list) else pool.locate(it) for it in buffers]
-        own = [it for it, place in zip(buffers, kept, strict=True) if place is None]
-        places = None if retries else pool.place(own)
+        own = [it for it, place in zip(buffers, shared, strict=True) if place is None]
+        places = None if retries or not own or not self.is_shared else self._pool().place(own)
         copied: Iterator[Buffer] = iter(places) if places else map(whole, own)
         return tuple(
             next(copied) if place is None else Lasting.of(place, it)
-            for it, place in zip(buffers, kept, strict=True)
+            for it, place in zip(buffers, shared, strict=True)
         )
 
-    def let_go(self, buffers: Sequence[Buffer]) -> None:
-        """Give back what :meth:`keep` has returned: their task has ended."""
-        if (pool := self._made) is not None:
+    def _defer(
+        self, blob: bytes, buffers: Sequence[memoryview | list[bytes]]
+    ) -> tuple[bytes, Deferred]:
+        """Keep views of the user's memory, and of a pickle what differs from the one before.
+
+        A pickle is made at once, and may be as large as what it was made from. But calls that
+        are submitted by the hundred often have the same objects: in most pieces, their pickles
+        are equal, and then each piece is kept only once.
+        """
+        if not blob and isinstance(pieces := buffers[-1], list):
+            buffers = buffers[:-1]
+        elif len(blob) > BULKY:
+            pieces = [blob[at : at + BULKY] for at in range(0, len(blob), BULKY)]
+            blob = b""
+        else:
+            return blob, Deferred(map(_resizable_copied, buffers))
+        pairs = zip_longest(pieces, self._latest[: len(pieces)])
+        self._latest = pieces = [old if new == old else new for new, old in pairs]
+        return blob, Deferred((*map(_resizable_copied, buffers), pieces))
+
+    def let_go(self, task: int, buffers: Sequence[Buffer]) -> None:
+        """Give back what a task that has ended had of copies."""
+        self.copied.pop(task, None)
+        if not self.copied:
+            self._latest = ()
+        if buffers and (pool := self._made) is not None:
             pool.release({buffer[0] for buffer in buffers if isinstance(buffer, tuple)})
 
     def share(self, buffers: Sequence[memoryview]) -> tuple[memoryview, ...]:
@@ -107,6 +184,19 @@ class Store:
         """Let go of everything; in a forked child, of what is the parent's."""
         if (pool := self._made) is not None:
             pool.close()
+
+
+def _resizable_copied(buffer: "memoryview | list[bytes]") -> "memoryview | list[bytes]":
+    # While there is a view of it, a bytearray cannot change its size.
+    if isinstance(buffer, memoryview) and isinstance(buffer.obj, bytearray):
+        return [bytes(buffer)]
+    return buffer
+
+
+def _size_of_own(
+    buffers: "Sequence[memoryview | list[bytes]]", shared: Sequence[Place | None]
+) -> int:
+    return sum(size_of(it) for it, place in zip(buffers, shared, strict=True) if place is None)
 
 
 class Trimmer:

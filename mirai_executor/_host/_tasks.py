@@ -20,6 +20,7 @@ from mirai_executor._core import (
 from mirai_executor.errors import TaskTimeoutError
 
 from ._outcomes import Ended, OpenFuture, resolve_all, set_exception
+from ._store import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,19 +79,36 @@ class OpenTasks:
         for id_ in command.tasks:
             task = self.open[id_]
             if task.future.start():
-                calls.append(task)
-            else:  # cancelled a moment ago: as good as answered
-                self._put(ResultsArrived(command.daemon, {id_: None}))
+                if not task.buffers:
+                    calls.append(task)
+                    continue
+                if (copied := self._with_copies(task)) is not None:
+                    calls.append(copied)
+                    continue
+            # Cancelled a moment ago, or ended by an error: as good as answered.
+            self._put(ResultsArrived(command.daemon, {id_: None}))
         if calls:
             self._fleet.send_tasks(command.daemon, calls)
+
+    def _with_copies(self, task: OpenTask) -> OpenTask | None:
+        """Copy the buffers of a task if they are deferred; None if that ends it in an error."""
+        if type(task.buffers) is not Deferred:
+            return task
+        try:
+            buffers = self._store.copy(task.task, task.buffers, task.limits.retries)
+        except Exception as error:  # there is not enough memory
+            self._end_later(functools.partial(set_exception, task.future, error))
+            return None
+        self.open[task.task] = task = task._replace(buffers=buffers)
+        return task
 
     def resolve(self, command: ResolveTasks, outcomes: Mapping[TaskId, _wire.WireOutcome]) -> None:
         """End the futures of tasks as these have ended; those of which nobody knows, cancelled."""
         ended: Ended = collections.deque()
-        pop, outcome_of = self.open.pop, outcomes.get
+        pop, outcome_of, copied = self.open.pop, outcomes.get, self._store.copied
         for id_ in command.tasks:
             task = pop(id_)
-            if task.buffers:
+            if task.buffers or (copied and id_ in copied):
                 self._let_go(task)
             ended.append((task.future, outcome_of(id_)))
         self._end_later(functools.partial(resolve_all, ended))
@@ -98,7 +116,7 @@ class OpenTasks:
     def fail(self, command: FailTask) -> None:
         """End the future of a task that has no outcome of its own."""
         task = self.open.pop(command.task)
-        if task.buffers:
+        if task.buffers or task.task in self._store.copied:
             self._let_go(task)
         if command.failure is Failure.CANCELLED:
             self._end_later(task.future.end_cancelled)
@@ -107,8 +125,9 @@ class OpenTasks:
         self._end_later(lambda: set_exception(task.future, error))
 
     def _let_go(self, task: OpenTask) -> None:
-        self._store.let_go(task.buffers)
-        self._fleet.rest_later()
+        self._store.let_go(task.task, task.buffers)
+        if task.buffers:
+            self._fleet.rest_later()
 
     def _error_of(self, command: FailTask, task: OpenTask) -> Exception:
         name, limits = f"task {command.task}", task.limits

@@ -127,7 +127,7 @@ def everywhere(
         ...     mirai("limit + 1").result()
         11
     """
-    _check_call(fn_or_source, args)
+    _check_call("everywhere", fn_or_source, args)
     return executor_for().everywhere(fn_or_source, *args, **kwargs)
 
 
@@ -137,19 +137,19 @@ def _submit(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> MiraiFuture[Any]:
-    _check_call(fn_or_source, args)
+    _check_call("mirai", fn_or_source, args)
     if isinstance(fn_or_source, str):
         return executor.submit_source(fn_or_source, **kwargs)
     return executor.submit(fn_or_source, *args, **kwargs)
 
 
-def _check_call(fn_or_source: object, args: tuple[Any, ...]) -> None:
+def _check_call(call: str, fn_or_source: object, args: tuple[Any, ...]) -> None:
     if isinstance(fn_or_source, str):
         if args:
-            raise TypeError("code takes keyword arguments only: write mirai('f(x)', f=f, x=1)")
+            raise TypeError(f"code takes keyword arguments only: write {call}('f(x)', f=f, x=1)")
     elif not callable(fn_or_source):
         # `mirai(f(x))` has called f already; a daemon could not tell.
         raise TypeError(
-            f"mirai() takes a function and its arguments, or code as a string: write mirai(f, x) "
-            f"or mirai('f(x)', f=f, x=x), not mirai(f(x)); got {fn_or_source!r:.60}"
+            f"{call}() takes a function and its arguments, or code as a string: write "
+            f"{call}(f, x) or {call}('f(x)', f=f, x=x), not {call}(f(x)); got {fn_or_source!r:.60}"
         )

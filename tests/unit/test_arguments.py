@@ -9,7 +9,8 @@ from typing import Any, assert_type
 import pytest
 
 import mirai_executor
-from mirai_executor import MiraiExecutor
+from mirai_executor import MiraiExecutor, MiraiFuture
+from mirai_executor._core import TaskId
 from mirai_executor.executor import ExecutorView
 
 API: Any = mirai_executor  # untyped: type checkers find most of these
@@ -26,11 +27,17 @@ def executor() -> Iterator[Any]:
     ("options", "error", "message"),
     [
         ({"max_workers": "2"}, TypeError, "max_workers must be an integer or None, not '2'"),
+        ({"max_workers": [2]}, TypeError, r"max_workers must be an integer or None, not \[2\]"),
         ({"max_workers": 2.5}, TypeError, "max_workers must be an integer or None, not 2.5"),
         ({"max_workers": "tcp://a:1"}, TypeError, "did you mean url="),
         ({"max_tasks_per_child": 1.5}, TypeError, "max_tasks_per_child must be an integer"),
         ({"initargs": 5}, TypeError, "initargs must be a tuple of arguments, not 5"),
         ({"initargs": "abc"}, TypeError, "initargs must be a tuple of arguments, not 'abc'"),
+        ({"initargs": {"x": 1}}, TypeError, "initargs must be a tuple of arguments, not {'x': 1}"),
+        ({"initializer": "import x"}, TypeError, "a callable, not 'import x'; .*everywhere"),
+        ({"cleanup": "no"}, TypeError, "cleanup must be True or False, not 'no'"),
+        ({"dispatcher": None}, TypeError, "dispatcher must be True or False, not None"),
+        ({"output": "file"}, TypeError, "output must be True or False, not 'file'"),
         ({"idle_time": "5"}, TypeError, "idle_time must be positive, or None"),
         ({"idle_time": -5}, ValueError, "idle_time must be positive, or None"),
         ({"start_timeout": math.nan}, ValueError, "start_timeout must be positive .*not nan"),
@@ -68,6 +75,7 @@ def test_a_wrong_option_of_an_executor_is_named(
         ({"timeout": True}, TypeError, "timeout must be positive, or None .*not True"),
         ({"retries": None}, TypeError, "retries must be an integer, not None"),
         ({"retries": -1}, ValueError, "retries must be >= 0, not -1"),
+        ({"cancel_running": "no"}, TypeError, "cancel_running must be True or False, not 'no'"),
     ],
 )
 def test_a_wrong_option_of_a_task_is_named(
@@ -99,9 +107,11 @@ def test_numbers_of_any_type_and_endless_times_are_taken(executor: Any) -> None:
 
 CALLS: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda e: e.submit(5), TypeError, r"write submit\(f, x\), not submit\(f\(x\)\); got 5"),
-    (lambda e: e.submit("1 + 1"), TypeError, "submit_source"),
+    (lambda e: e.submit("1 + 1"), TypeError, r"goes to submit_source\(\); got '1 \+ 1'"),
     (lambda e: e.submit_source(abs), TypeError, "Python code as a string"),
     (lambda e: e.map(5, [1]), TypeError, r"map\(\) takes a function"),
+    (lambda e: e.map("abs(x)", [1]), TypeError, r"map\(\) takes a function .*got 'abs\(x\)'"),
+    (lambda e: e.map(abs, 5), TypeError, r"write map\(f, \[x\]\), not map\(f, x\); 5 is not"),
     (lambda e: e.map(abs, [1], chunksize=0), ValueError, "chunksize must be >= 1, not 0"),
     (lambda e: e.map(abs, [1], chunksize="2"), TypeError, "chunksize must be an integer"),
     (lambda e: e.map(abs, [1], timeout="2"), TypeError, "timeout must be a number .*not '2'"),
@@ -113,6 +123,8 @@ CALLS: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda e: e.launch_remote(1), RuntimeError, r"url=host_url\(tls=True\)"),
     (lambda e: e.launch_remote(1, "node7"), TypeError, "not be 'node7'"),
     (lambda e: e.adapt(0, 2), RuntimeError, "needs an executor with a url"),
+    (lambda _: API.mirai(5), TypeError, r"not mirai\(f\(x\)\); got 5"),
+    (lambda _: API.everywhere(None), TypeError, r"not everywhere\(f\(x\)\); got None"),
     (lambda _: API.daemons("x"), TypeError, "n must be an integer, .*not 'x'"),
     (lambda _: API.daemons("tcp://a:1"), TypeError, "did you mean url="),
     (lambda _: API.daemons(-1), ValueError, "n must be >= 0, not -1"),
@@ -164,3 +176,19 @@ def test_a_wrong_option_of_a_daemon_that_connects_is_named(
             open_.adapt(0, 1, **options)
         with pytest.raises(ValueError, match="minimum"):
             open_.adapt(2, 1)
+
+
+OF_FUTURES: list[tuple[Callable[[Any], object], str]] = [
+    (lambda future: future.result("5"), "timeout must be a number of seconds or None, not '5'"),
+    (lambda future: future.exception([5]), r"timeout must be a number .*not \[5\]"),
+    (lambda future: future.add_done_callback(None), r"not add_done_callback\(f\(x\)\); got None"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), OF_FUTURES)
+def test_a_wrong_argument_of_a_future_is_named(
+    call: Callable[[Any], object], message: str
+) -> None:
+    host: Any = None  # nobody is asked
+    with pytest.raises(TypeError, match=message):
+        call(MiraiFuture(TaskId(1), host))

@@ -14,6 +14,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.losses = self
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **_: self.calls.append((name, args))
@@ -27,7 +28,7 @@ class LoopOfNothing(Loop):
         self._fleet: Any = self.asked
         self._tasks: Any = self.asked
         self._broadcasts: Any = self.asked
-        self._dispatcher: Any = SimpleNamespace(is_broken=False, is_closing=False)
+        self._dispatcher: Any = SimpleNamespace(is_broken=False, is_closing=False, ready_count=0)
         self._elsewhere = None
 
 

@@ -495,6 +495,15 @@ def test_a_future_or_task_of_asyncio_is_named_likewise_and_a_coroutine_with_what
     )
 
 
+def test_a_generator_is_named_with_what_to_do_instead() -> None:
+    with pytest.raises(PayloadError) as caught:
+        encode_value([1, (n for n in (1, 2))])
+    assert str(caught.value) == (
+        "cannot pickle result[1] (a generator object): a generator cannot leave its process; make "
+        "a list of it, and send that"
+    )
+
+
 def test_what_user_code_raises_while_it_is_pickled_is_the_error() -> None:
     class Refuses:
         def __init__(self, error: BaseException) -> None:

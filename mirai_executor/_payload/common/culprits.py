@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from operator import is_, length_hint
-from types import CoroutineType, FunctionType, MethodType, ModuleType
+from types import CoroutineType, FunctionType, GeneratorType, MethodType, ModuleType
 
 from mirai_executor._payload.common import annotations
 from mirai_executor._payload.common.buffers import ATOMS
@@ -87,6 +87,8 @@ def _advice(obj: object) -> str:
             "a daemon calls functions, and awaits nothing; pass it a function that calls "
             "asyncio.run()"
         )
+    if isinstance(obj, GeneratorType):
+        return "a generator cannot leave its process; make a list of it, and send that"
     return ""
 
 
