@@ -119,6 +119,12 @@ def test_the_default_is_whether_the_host_has_configured_logging(
     assert bool(collector.records) is expected
 
 
+def test_a_daemon_whose_tasks_do_not_log_does_not_import_logging() -> None:
+    with running(logging=True) as executor:
+        loaded = executor.submit(eval, "'logging' in __import__('sys').modules").result()
+    assert loaded is False
+
+
 def test_what_is_neither_a_choice_nor_the_default_is_refused() -> None:
     with pytest.raises(TypeError, match="logging must be True, False or None, not 'INFO'"):
         MiraiExecutor(1, logging="INFO")  # type: ignore[arg-type] # on purpose
