@@ -188,7 +188,8 @@ class Reactor:
         Returns:
             Whether that moment has passed.
         """
-        deadline = min(until, self.next_deadline())
+        # The host's hot way: it often has no timer, and nothing that was let go.
+        deadline = min(until, self.next_deadline()) if self._timers else until
         if keys := self._wait(deadline, is_burst):
             self._call(keys)
         if self._inbox:
@@ -229,7 +230,8 @@ class Reactor:
     def _call(self, ready: list[selectors.SelectorKey]) -> None:
         # No name holds what was called: an error that is decoded in here holds this frame, for as
         # long as a user keeps it, and would keep the waker's descriptors open.
-        self._dropped.clear()
+        if self._dropped:
+            self._dropped.clear()
         while ready and not self.has_stopped:
             if ready[0].fd in self._dropped:
                 del ready[0]
