@@ -33,27 +33,23 @@ def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     sys.modules.pop(NAME, None)
 
 
-def begin() -> None:
-    os.environ["BEGUN"] = "1"
-
-
 def module() -> Any:
     found: ModuleType = importlib.import_module(NAME)
     return found
 
 
 def test_new_daemons_import_what_has_changed_and_begin_as_the_first_ones_did(
-    edit: Callable[[int], None],
+    edit: Callable[[int], None], tmp_path: Path
 ) -> None:
     edit(1)
-    with running(2, initializer=begin) as executor:
+    with running(initializer=os.chdir, initargs=(tmp_path,)) as executor:
         executor.everywhere("ready = 7")
         before = executor.status().rows
         assert executor.submit(module().number).result(SOON) == 1
         edit(22)
         executor.restart()
         assert executor.submit(module().number).result(SOON) == 22
-        assert executor.submit(os.getenv, "BEGUN").result(SOON) == "1"
+        assert executor.submit(os.getcwd).result(SOON) == str(tmp_path)
         assert executor.submit_source("ready").result(SOON) == 7
         pid = executor.submit(os.getpid).result(SOON)
         assert pid not in {row.pid for row in before}
