@@ -7,6 +7,7 @@ interpreter are in ``test_lifecycle`` and ``test_exit``, exact error texts in ``
 import asyncio
 import concurrent.futures
 import contextlib
+import linecache
 import multiprocessing
 import os
 import pickle
@@ -495,3 +496,30 @@ def test_environment_variables_reach_daemons(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("MIRAI_TEST_VARIABLE", "set")
     with MiraiExecutor(1) as executor:
         assert executor.submit(os.getenv, "MIRAI_TEST_VARIABLE").result(SECONDS) == "set"
+
+
+@pytest.mark.parametrize("way", ["submit", "with_options", "asyncio"])
+def test_a_warning_of_a_large_capture_names_the_line_that_submits(
+    executor: MiraiExecutor, way: str
+) -> None:
+    large = bytearray(2 << 20)
+
+    def size() -> int:
+        return len(large)
+
+    async def wait_for_it() -> None:
+        await asyncio.get_running_loop().run_in_executor(executor, size)  # here
+
+    def submit() -> None:
+        if way == "submit":
+            executor.submit(size)  # here
+        elif way == "with_options":
+            executor.with_options(retries=1).submit(size)  # here
+        else:
+            asyncio.run(wait_for_it())
+
+    submit()
+    with pytest.warns(RuntimeWarning, match="is pickled again for each task") as caught:
+        submit()
+    (warning,) = caught
+    assert linecache.getline(warning.filename, warning.lineno).endswith("  # here\n")

@@ -314,10 +314,12 @@ def _error_of(failure: "Failure") -> BaseException:
 def _warn_of_local_locks() -> None:
     import warnings
 
+    from mirai_executor._payload.host.callers import stacklevel
+
     warnings.warn(
         "a lock of multiprocessing's fork context can only be inherited by forking: each daemon "
         "gets a lock of its own, which does not exclude other processes; to share one, make it "
         "with multiprocessing.get_context('spawn')",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=stacklevel(),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from mirai_executor._payload.common.culprits import parts_of_function
 from mirai_executor._payload.common.entries import NameEntry
 from mirai_executor._payload.common.pickler import dump
+from mirai_executor._payload.host.callers import stacklevel
 from mirai_executor._payload.host.table import CallPickler
 
 __all__ = ["LargeCaptures"]
@@ -53,5 +54,5 @@ def _warn(fn: FunctionType, names: list[str]) -> None:
         f"{LARGE >> 20} MiB that may change: {', '.join(names)}; pass large data as arguments, "
         "or load it on the daemons with an initializer",
         RuntimeWarning,
-        stacklevel=8,  # the line that submits
+        stacklevel=stacklevel(),  # the line that submits
     )
