@@ -455,12 +455,13 @@ def lock_of_tqdm() -> None:
     pytest.importorskip("tqdm").tqdm.get_lock()
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of each fork, since 3.12
 @pytest.mark.usefixtures("lock_of_tqdm")
 def test_tqdm_maps_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
     concurrent_tqdm = pytest.importorskip("tqdm.contrib.concurrent")
     monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)  # a thread of its own
-    # Its lock is of the default context: before Python 3.14 of fork, which daemons cannot share.
-    can_share = multiprocessing.get_start_method() != "fork"
+    # Its lock is of the default context: before Python 3.14 of fork, for which daemons are forked.
+    can_share = multiprocessing.get_start_method() != "fork" or not elsewhere.is_chosen()
     warned = pytest.warns(RuntimeWarning, match="lock")
     with contextlib.nullcontext() if can_share else warned:
         results = concurrent_tqdm._executor_map(

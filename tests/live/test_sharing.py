@@ -134,6 +134,13 @@ def report(number: int) -> None:
     progress.put((os.getpid(), number))
 
 
+# The default one is fork before Python 3.14: then daemons are forked, which 3.12 and 3.13 warn of.
+with_contexts = pytest.mark.parametrize(
+    "context", [SPAWN, multiprocessing], ids=["spawn", "default"]
+)
+forks = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
+
 def test_initargs_reach_replacements_and_what_is_put_last_is_not_lost() -> None:
     queue = SPAWN.Queue()
     with MiraiExecutor(1, None, keep, (queue,)) as executor:
@@ -158,8 +165,10 @@ def speak(number: int) -> None:
     logging.getLogger("tasks").info("task %d", number)
 
 
-def test_the_recipe_of_logging_for_several_processes_works() -> None:
-    queue = SPAWN.Queue()
+@forks
+@with_contexts
+def test_the_recipe_of_logging_for_several_processes_works(context: Any) -> None:
+    queue = context.Queue()
     heard: list[str] = []
     enough = threading.Event()
 
@@ -178,6 +187,19 @@ def test_the_recipe_of_logging_for_several_processes_works() -> None:
     assert sorted(heard) == [f"task {n}" for n in range(10)]
     queue.close()
     queue.join_thread()
+
+
+def count(times: int) -> None:
+    add(progress, times)
+
+
+@forks
+@with_contexts
+def test_daemons_count_their_progress_in_a_value_of_their_initializer(context: Any) -> None:
+    counter = context.Value("i", 0)
+    with MiraiExecutor(2, None, keep, (counter,)) as executor:
+        list(executor.map(count, [50] * 20))
+    assert counter.value == 1000
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
