@@ -274,7 +274,8 @@ def test_a_status_is_a_frozen_picture() -> None:
     [
         ("submit", "(self, fn, /, *args, **kwargs)"),
         ("map", "(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None)"),
-        ("shutdown", "(self, wait=True, *, cancel_futures=False)"),
+        # The last keyword is ours; all others are as there.
+        ("shutdown", "(self, wait=True, *, cancel_futures=False, cancel_running=False)"),
         ("terminate_workers", "(self)"),
         ("kill_workers", "(self)"),
     ],
