@@ -232,7 +232,8 @@ class Table:
         try:
             value = dump_value(pickler, obj, out_of_band=out_of_band, apart=apart)
         except BaseException:
-            self.trail = tuple(made[-1].trail)
+            # A KeyboardInterrupt may have struck before there was one, or all of it.
+            self.trail = tuple(getattr(made[-1], "trail", ())) if made else ()
             raise
         last = made[-1]
         if len(entries) == 1 and may_share(obj):
