@@ -301,6 +301,12 @@ class Fleet:
             for daemon in self.daemons.values()
         )
 
+    @property
+    def lacks_room(self) -> bool:
+        """Whether the system had no room for one that was tried again, and none is on its way."""
+        shortage = self.shortage
+        return shortage is not None and self.has_no_room and shortage.pause > _FIRST_PAUSE
+
     def note_shortage(self, id_: DaemonId, now: float) -> float | None:
         """Note that there was no room for a daemon.
 

@@ -167,7 +167,7 @@ class Dispatcher:
 
     def falls_short_of(self, count: int) -> bool:
         """Tell whether the system has no room for so many daemons, as far as is known."""
-        return self._fleet.has_no_room and self._fleet.usable_count < count
+        return self._fleet.lacks_room and self._fleet.usable_count < count
 
     def targets_of(self, broadcast: BroadcastId) -> tuple[DaemonId, ...]:
         """Return the daemons, those still starting included, that have yet to answer it."""

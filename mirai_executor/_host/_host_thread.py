@@ -57,6 +57,7 @@ class HostThread:
         self._loop: Loop | None = None
         self._spawner: Spawner | None = None  # that of the loop
         self._encoder: _payload.CallEncoder | None = None
+        self._encoders: dict[None, _payload.CallEncoder] = {}  # that one
         self._turn = self._next_turn = _FEW  # of the host thread: after so many submissions
         # What comes from other machines shares no memory with this one.
         self._store = Store(shared=settings.entrance is None)
@@ -303,7 +304,10 @@ class HostThread:
             known = None if self._template is None else self._template.known
             # What is forked from this process has its main module already.
             main = self._settings.main if known is None else "value"
-            self._encoder = _payload.CallEncoder(main=main, known=known)
+            made = _payload.CallEncoder(main=main, known=known)
+            # In one step: another thread may come here, too, and what one encoder has lent, as for
+            # an initializer, ends with it.
+            self._encoder = self._encoders.setdefault(None, made)
         return self._encoder
 
     # Its end

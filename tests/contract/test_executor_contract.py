@@ -642,7 +642,8 @@ def test_the_signatures_are_those_of_the_standard_library(kind: str, method: str
     expected = {
         "submit": "(self, fn, /, *args, **kwargs)",
         "map": "(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None)",
-        "shutdown": "(self, wait=True, *, cancel_futures=False)",
+        # Two keywords, where the standard library has one.
+        "shutdown": "(self, wait=True, *, cancel_futures=False, cancel_running=False)",
     }
     signature = inspect.signature(getattr(mirai_executor_type(), method))
     bare = signature.replace(

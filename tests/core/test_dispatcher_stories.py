@@ -562,8 +562,11 @@ def test_a_lack_of_room_is_told_once_a_daemon_is_there_that_goes_on(dispatch: Di
     dispatcher = dispatch()
     assert dispatcher.handle(DaemonsRequested(2), 0) == [LaunchDaemon(A), LaunchDaemon(B)]
     assert dispatcher.handle(LaunchRefused(B), 0) == []
-    assert dispatcher.falls_short_of(2)
+    assert not dispatcher.falls_short_of(2)  # that may have been a moment
     assert dispatcher.handle(DaemonReady(A), 0.5) == [ReportShortage()]
+    assert dispatcher.expire(1) == [LaunchDaemon(C)]
+    assert dispatcher.handle(LaunchRefused(C), 1) == []
+    assert dispatcher.falls_short_of(2)
 
 
 def test_a_lack_of_room_fails_what_waits_if_there_is_no_daemon_at_all(dispatch: Dispatch) -> None:

@@ -22,6 +22,7 @@ from mirai_executor._payload.common import hooks
 from mirai_executor._payload.common import places as payload_places
 from mirai_executor._payload.daemon import decode_plain
 from mirai_executor._payload.host import CallEncoder, Preparation, encode_plain
+from mirai_executor._payload.host import table as table_module
 from mirai_executor.errors import PayloadError
 from unit.test_payload_driver import run_host
 
@@ -43,6 +44,17 @@ def test_an_importable_function_of_numbers_costs_a_few_microseconds() -> None:
     timer = timeit.Timer(lambda: encoder.encode(fn, (1, 2), {}), timer=time.process_time)
     seconds = min(timer.repeat(number=1000, repeat=20))
     assert seconds / 1000 < 20e-6  # about three, on a quiet machine
+
+
+def test_an_interrupt_before_there_is_a_pickler_is_no_error_of_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(table_module, "CallPickler", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        encode(lambda: None)
 
 
 LOCK = threading.Lock()

@@ -33,6 +33,27 @@ __all__ = ["CallEncoder"]
 T = TypeVar("T")
 
 
+class MainFinder:
+    """Finds the main module's file, if daemons import it; decides that when first asked.
+
+    Args:
+        mode: Whether daemons import it: ``"auto"`` if it has a guard.
+    """
+
+    def __init__(self, mode: "Mode") -> None:
+        self._mode: Mode = mode
+        self._file: MainFile | None = None  # if it is known
+
+    def __call__(self) -> "MainFile | None":
+        if self._mode != "value" and self._file is None:
+            from mirai_executor._payload.host.mainfile import main_file  # with ast: for names only
+
+            self._file = main_file(self._mode)
+            if self._file is None:
+                self._mode = "value"
+        return self._file
+
+
 class CallEncoder:
     """Turns calls into bytes, for one executor. Any thread may encode at any time.
 
@@ -51,8 +72,7 @@ class CallEncoder:
     ) -> None:
         self._inherited = known
         self._prepared_path = host_sys_path() if sys_path is None else list(sys_path)
-        self._mode: Mode = main
-        self._main: MainFile | None = None  # if it is known
+        self._find_main = MainFinder(main)
         self._functions = FunctionCache(self._find_main, known)
         self._captures: LargeCaptures | None = None
         self._path_seen = sys.path.copy()
@@ -120,16 +140,6 @@ class CallEncoder:
         from mirai_executor._payload.common import rebuild
 
         return Call(pickle.dumps((rebuild.run_inherited, (), {}), PROTOCOL), ())
-
-    def _find_main(self) -> "MainFile | None":
-        """Return the main module's file, if daemons import it; decided when first asked for."""
-        if self._mode != "value" and self._main is None:
-            from mirai_executor._payload.host.mainfile import main_file  # with ast: for names only
-
-            self._main = main_file(self._mode)
-            if self._main is None:
-                self._mode = "value"
-        return self._main
 
     def _note(self, fn: object, value: Value, names: tuple[NameEntry, ...]) -> None:
         """Warn of a function that is large and is pickled anew at each call."""
