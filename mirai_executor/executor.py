@@ -56,7 +56,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         max_workers: The largest number of daemons to run at once. By default, the number of
             processors that this process may use: the smallest of its affinity mask, the CPU quota
             of its control group, and ``PYTHON_CPU_COUNT``.
-        mp_context: A context of :mod:`multiprocessing`. With that of the start method ``fork``,
+        mp_context: A context of ``multiprocessing``. With that of the start method ``fork``,
             daemons are forks of this process as it is when the first task is submitted. With any
             other, and by default, they are fresh Python interpreters; but if ``initargs`` hold
             objects of a fork context, daemons are forked, too.
