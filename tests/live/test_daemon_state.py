@@ -197,8 +197,10 @@ def test_cleanup_takes_a_dozen_kinds_of_changes_back_and_leaves_all_others(
             executor.submit(change).result({SOON})
             print(*executor.submit(what_is_changed).result({SOON}), sep=",")
     """)
-    # The tracer that is left prints at the exit of the daemon, too.
-    assert set(printed_by(tmp_path, program).splitlines()[0].split(",")) == left
+    lines = printed_by(tmp_path, program).splitlines()
+    # The tracer that is left prints at the exit of the daemon, too, perhaps before the host does.
+    [names] = [line for line in lines if not line.startswith("<frame")]
+    assert set(names.split(",")) == left
 
 
 @pytest.mark.parametrize("cleanup", [False, True])
