@@ -30,8 +30,19 @@ from budget import budget as budget
 from budget import pytest_terminal_summary as pytest_terminal_summary
 
 WATCHED_FOLDERS = ("tests/live/", "tests/contract/")
-# Docs, and the core, which is logic alone: the oldest and the newest Python run them.
-FOLDERS_FOR_ONCE = ("tests/core/", "tests/docs/")
+# What .ci/run does on the oldest and the newest Python, and not on those in between: docs, the
+# core, which is logic alone, and what links, processes and the system decide, no interpreter.
+FOR_ONCE = (
+    *("tests/core/", "tests/docs/"),
+    *("tests/live/test_adapting.py", "tests/live/test_arrays.py", "tests/live/test_cancelling.py"),
+    *("tests/live/test_crashes.py", "tests/live/test_demo.py", "tests/live/test_door.py"),
+    *("tests/live/test_elsewhere.py", "tests/live/test_frames.py", "tests/live/test_launching.py"),
+    *("tests/live/test_parity_defects.py", "tests/live/test_post_mortem.py"),
+    *("tests/live/test_pytest.py", "tests/live/test_queued_bytes.py"),
+    *("tests/live/test_resources.py", "tests/live/test_restarts.py"),
+    *("tests/live/test_stand_ins.py", "tests/live/test_story.py", "tests/live/test_timeouts.py"),
+    "tests/live/test_websockets.py",
+)
 SECONDS_TO_LET_GO = 5.0
 # What a program of ours opens by itself; plain files belong to pytest and to the imports.
 OWNED_DESCRIPTORS = ("socket:", "pipe:", "/memfd:", "anon_inode:")
@@ -71,7 +82,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         path = item.path.relative_to(config.rootpath).as_posix()
         if path.startswith(WATCHED_FOLDERS):
             item.add_marker("live")
-        if path.startswith(FOLDERS_FOR_ONCE):
+        if path.startswith(FOR_ONCE):
             item.add_marker("once")
         if config.getoption("--transport") is not None:
             skip_if_the_same(item)
