@@ -84,7 +84,7 @@ def test_a_value_takes_one_line_of_at_most_200_characters(value: object, shown: 
 
 def test_no_more_of_a_value_is_looked_at_than_is_shown() -> None:
     watched = Watched(dict.fromkeys(range(1000), 0))
-    Watched.__name__ = "dict"  # by which reprlib goes
+    Watched.__name__, Watched.__module__ = "dict", "builtins"  # by which reprlib goes
     raised_by(fail, watched)
     assert 0 < watched.looked_at < 10
 
