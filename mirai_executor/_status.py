@@ -103,7 +103,7 @@ class Status:
             for row in self.rows[:_MOST_ROWS]
         ]
         table = f"<table><tr>{heads}</tr>{''.join(rows)}</table>" if rows else ""
-        rest = "".join(f"<p>{line.strip()}</p>" for line in self._rest())
+        rest = "".join(f"<p>{escape(line.strip())}</p>" for line in self._rest())
         return f"<p>{escape(self._summary())}</p>{table}{rest}"
 
     def _summary(self) -> str:
@@ -120,7 +120,8 @@ class Status:
 
     def _rest(self) -> list[str]:
         left_out = len(self.rows) - _MOST_ROWS
-        return [f"  and {left_out} more"] if left_out > 0 else []
+        lines = [f"  and {left_out} more"] if left_out > 0 else []
+        return [*lines, f"  no room for more: {self.shortage}"] if self.shortage else lines
 
     @classmethod
     def of(cls, view: "HostView | None", url: str | None) -> Self:

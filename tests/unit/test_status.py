@@ -26,6 +26,12 @@ def test_a_status_shows_twenty_daemons_and_says_how_many_more_there_are() -> Non
     assert status._repr_html_().endswith("<p>and 70 more</p>")
 
 
+def test_a_status_says_why_there_are_fewer_daemons_than_there_should_be() -> None:
+    status = Status(1, None, 5, 1, 3, (BUSY,), shortage=f"see ulimit {SCRIPT}")
+    assert repr(status).endswith(f"\n  no room for more: see ulimit {SCRIPT}")
+    assert status._repr_html_().endswith("<p>no room for more: see ulimit &lt;script&gt;</p>")
+
+
 def test_a_notebook_shows_a_table_in_which_names_are_text() -> None:
     html = Status(1, SCRIPT, 0, 0, 0, (DaemonStatus(1, SCRIPT, SCRIPT, 0),))._repr_html_()
     assert (html.count("<table>"), html.count("<tr>")) == (1, 2)
