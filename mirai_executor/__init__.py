@@ -21,7 +21,7 @@ they are first used, since a daemon needs few of them.
 
 import sys
 
-from ._lazily import door
+from ._lazily import lazy_imports
 from ._version import __version__
 
 TYPE_CHECKING = False  # what typing says, which takes milliseconds to import
@@ -113,7 +113,7 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = ["__version__", *_ROOM_OF]  # all of them strings
 
 if not TYPE_CHECKING:  # to type checkers, a name that does not exist is to be an error
-    _open = door(__name__, _ROOMS)
+    _open = lazy_imports(__name__, _ROOMS)
 
     def __getattr__(name):
         """Import a public name from its room, if there can be one on this system."""

@@ -2,7 +2,7 @@
 
 ::
 
-    MiraiExecutor ──► Launching ── plan ──► Reception ──► [Submission] ── launch() ──► daemons
+    MiraiExecutor ──► Launching ── plan ──► Listening ──► [Submission] ── launch() ──► daemons
                           └── so many are to come ──► Host
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ._core import ScalePolicy
 from ._daemon_options import DaemonKeywords
-from ._reception import Here, Password, Reception, Source
+from ._listening import Here, Listening, Password, Source
 from .errors import LaunchError
 from .launchers import Launcher, Submission
 from .launchers import launch as launch_all
@@ -33,17 +33,17 @@ def listen(
     tls_password: Password | None,
     tls_cert: Source | None,
     tls_minimum: str,
-) -> Reception:
+) -> Listening:
     """Listen where an executor's daemons are to connect; by default, with TLS."""
     urls = host_url(tls=True) if url is None else url
-    return Reception(urls, tls, tls_password, tls_cert, tls_minimum)
+    return Listening(urls, tls, tls_password, tls_cert, tls_minimum)
 
 
 class Launching:
     """Requests the daemons of one executor. From :meth:`begin` on, safe from any thread.
 
     Args:
-        reception: Where they connect, and what they must know.
+        listening: Where they connect, and what they must know.
         remote: How they are started, unless a request says otherwise.
         python: The interpreter of those on this machine.
         output: Whether what their tasks print appears, unless a request says otherwise.
@@ -52,9 +52,9 @@ class Launching:
     _host: "Host"  # once there is one
 
     def __init__(
-        self, reception: Reception, remote: Launcher | None, python: str | None, output: bool
+        self, listening: Listening, remote: Launcher | None, python: str | None, output: bool
     ) -> None:
-        self.reception = reception
+        self.listening = listening
         self._remote = remote
         self._python = python
         self._output = output
@@ -75,7 +75,7 @@ class Launching:
         try:
             self._first = self._plan(self._remote, n, {})
         except BaseException:
-            self.reception.entrance.close()
+            self.listening.listen_config.close()
             raise
 
     def begin(self, host: "Host", n: int, check_wanted: Callable[[], None]) -> None:
@@ -143,7 +143,7 @@ class Launching:
 
     def commands(self, n: int, options: DaemonKeywords) -> list[str]:
         """Return what starts daemons when it is pasted into shells elsewhere."""
-        return self.reception.shell_commands(self._python, n, **options)
+        return self.listening.shell_commands(self._python, n, **options)
 
     def adapt(
         self,
@@ -174,7 +174,7 @@ class Launching:
     def _plan(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[Submission]:
         """Return what is to be run; ValueError or TypeError if that cannot work."""
         options = {"output": self._output, **options}
-        return self.reception.plan(launcher, n, **options)
+        return self.listening.plan(launcher, n, **options)
 
     def _launch(self, submissions: Sequence[Submission], n: int, *, stay: bool) -> list[str]:
         launched = launch_all(submissions)

@@ -1,4 +1,4 @@
-"""Lets the door of a room open onto a module only when somebody asks for a name of it.
+"""Has a package import a module of its own only when somebody asks for a name of it.
 
 What a program never uses costs it nothing then: to import a small module takes a third of a
 millisecond, and some bring others that take ten.
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-__all__ = ["door"]
+__all__ = ["lazy_imports"]
 
 
-def door(package: str, rooms: "Mapping[str, Iterable[str]]") -> "Callable[[str], Any]":
+def lazy_imports(package: str, rooms: "Mapping[str, Iterable[str]]") -> "Callable[[str], Any]":
     """Return the ``__getattr__`` of a package.
 
     Args:

@@ -88,7 +88,7 @@ class HostOwner(Submitter):
         """
         from ._status import Status  # dataclasses take milliseconds to make
 
-        url = None if self._launching is None else self._launching.reception.urls[0]
+        url = None if self._launching is None else self._launching.listening.urls[0]
         return Status.of(self._host.view(), url)
 
     def info(self) -> "Info":

@@ -18,7 +18,7 @@ from concurrent.futures import _base
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from ._host import Moment
+from ._host import OneShotEvent
 
 if TYPE_CHECKING:
     from .futures import MiraiFuture
@@ -90,7 +90,7 @@ class Mailbox:
         self._news: collections.deque[tuple[Any, How]] = collections.deque()
         self._has_error = False
         self._is_set: bool = waiter.event.is_set()
-        self._sleep: Moment | None = None
+        self._sleep: OneShotEvent | None = None
 
     def tell(self, future: Any, how: How) -> None:
         """Put in how a future has ended; from any thread."""
@@ -129,7 +129,7 @@ class Mailbox:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._read():
             # In place before the last look: what comes later wakes it.
-            self._sleep = sleep = Moment()
+            self._sleep = sleep = OneShotEvent()
             if self._is_set or self._is_worth_it():
                 continue
             left = None if deadline is None else deadline - time.monotonic()

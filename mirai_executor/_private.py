@@ -150,7 +150,7 @@ OPTIONAL = (
     Names(
         "_signal",
         "getitimer getsignal pthread_sigmask set_wakeup_fd setitimer signal",
-        "tests/unit/test_latches.py",
+        "tests/unit/test_dirty_flag.py",
     ),
     # Without it, named tuples find their fields in Python.
     Names("_collections", "_tuplegetter", "tests/unit/test_typing.py"),

@@ -33,7 +33,7 @@ class Deadline:
         return max(0.0, self._when - time.monotonic())
 
 
-class Moment:
+class OneShotEvent:
     """Something that comes once, and that any thread can wait for."""
 
     def __init__(self) -> None:
@@ -64,11 +64,11 @@ class Moment:
         return self.has_come
 
 
-class Answer(Generic[T]):
+class Reply(Generic[T]):
     """What one thread asks another for; that one sets it, once."""
 
     def __init__(self) -> None:
-        self.given = Moment()
+        self.given = OneShotEvent()
         self._value: T
         self._error: BaseException | None = None
 

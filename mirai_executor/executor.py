@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ._daemon_options import DaemonKeywords
     from ._host import Forking
     from ._launching import Launching
-    from ._reception import Password, Source
+    from ._listening import Password, Source
     from .launchers import Launcher
 
 __all__ = ["ExecutorView", "MiraiExecutor"]
@@ -184,8 +184,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         if is_open:
             from . import _launching  # which most have no use for
 
-            reception = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum)
-            launching = _launching.Launching(reception, remote, python, output)
+            listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum)
+            launching = _launching.Launching(listening, remote, python, output)
             launching.plan_first(most)
         settings = Settings(
             policy,
@@ -194,7 +194,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             initializer,
             tuple(initargs),
             name,
-            entrance=None if launching is None else launching.reception.entrance,
+            listen_config=None if launching is None else launching.listening.listen_config,
             heartbeat=heartbeat,
             forking=forking,
             main=main,
@@ -213,7 +213,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             ...     executor.url.startswith("tcp://127.0.0.1:")
             True
         """
-        return None if self._launching is None else self._launching.reception.urls[0]
+        return None if self._launching is None else self._launching.listening.urls[0]
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -224,7 +224,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             ...     executor.urls
             ()
         """
-        return () if self._launching is None else self._launching.reception.urls
+        return () if self._launching is None else self._launching.listening.urls
 
     def wait_ready(self, timeout: float | None = None, *, count: int | None = None) -> None:
         """Start all daemons, and wait until they are connected.

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 from . import _private
 from ._arguments import check_callback, check_wait
 from ._core import TaskId
-from ._host import Moment
+from ._host import OneShotEvent
 from ._mailbox import IN_A_CALLBACK, OVER, Audience, AudienceAttribute, How
 from .errors import CODE_CANCELLED, MiraiError
 
@@ -74,7 +74,7 @@ class MiraiFuture(Future[T], Generic[T]):
     _end: _End | None = None
     _first_decoded: _End | None = None  # of the outcome that a daemon has sent
     _is_told = False  # that it was cancelled
-    _moment: Moment | None = None  # of the end, for those who wait for it
+    _moment: OneShotEvent | None = None  # of the end, for those who wait for it
     _audience: Audience | None = None  # for wait() and as_completed()
     _callbacks: "list[functools.partial[object]] | None" = None
 
@@ -368,7 +368,7 @@ class MiraiFuture(Future[T], Generic[T]):
             try:
                 if (timeout is None or timeout > 0) and self._canceller.owns_this_thread():
                     raise RuntimeError(IN_A_CALLBACK)
-                moment = self.__dict__.setdefault("_moment", Moment())
+                moment = self.__dict__.setdefault("_moment", OneShotEvent())
                 if self._end is None:  # else there may be none any more
                     moment.wait(timeout)
             except KeyboardInterrupt:

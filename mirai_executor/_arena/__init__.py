@@ -16,7 +16,7 @@ stay warm. Only descriptors travel, and each only once to each peer: ``/proc``, 
 size of ``/dev/shm`` do not matter. An ``Exchange`` is all of this for one peer.
 """
 
-from mirai_executor._lazily import door
+from mirai_executor._lazily import lazy_imports
 from mirai_executor._typing import TYPE_CHECKING
 
 from ._late import LateExchange
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ._receiver import Receiver
     from ._sender import Sender
 else:  # not before the first large buffer
-    __getattr__ = door(
+    __getattr__ = lazy_imports(
         __name__,
         {
             "_channel": ("Channel",),

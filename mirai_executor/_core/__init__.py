@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirai_executor._lazily import door
+from mirai_executor._lazily import lazy_imports
 
 from .messages import (
     BroadcastAnswered,
@@ -19,7 +19,6 @@ from .messages import (
     DaemonView,
     DismissDaemon,
     DispatcherView,
-    EntranceClosed,
     Event,
     EverywhereRequested,
     FailBroadcast,
@@ -35,6 +34,7 @@ from .messages import (
     LaunchFailed,
     LaunchRefused,
     LeaveRequested,
+    ListeningEnded,
     Policy,
     RecallTasks,
     ReportShortage,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .dispatcher import Dispatcher
     from .scaling import Change, Load, ScalePolicy, Scaler
 else:
-    __getattr__ = door(
+    __getattr__ = lazy_imports(
         __name__,
         {
             "dispatcher": ("Dispatcher",),
@@ -80,7 +80,6 @@ __all__ = [
     "DismissDaemon",
     "Dispatcher",
     "DispatcherView",
-    "EntranceClosed",
     "Event",
     "EverywhereRequested",
     "FailBroadcast",
@@ -96,6 +95,7 @@ __all__ = [
     "LaunchFailed",
     "LaunchRefused",
     "LeaveRequested",
+    "ListeningEnded",
     "Load",
     "Policy",
     "RecallTasks",

@@ -33,7 +33,7 @@ class Ending(Mutable):
     closing: bool = False  # once no task is open, the daemons go
     cancelling: bool = False  # what has not begun will not begin
     hurried: bool = False  # nor does it wait for whoever takes long to come
-    entrance_is_closed: bool = False  # none comes any more but those that are launched
+    listening_has_ended: bool = False  # none comes any more but those that are launched
 
 
 class Matching:
@@ -61,7 +61,7 @@ class Matching:
         """Give idle daemons work, start those that are missing, and close when all is done."""
         commands: list[Command] = []
         queue, idle = self._tasks.queue, self._fleet.idle
-        if queue and (self._ending.cancelling or self._ending.entrance_is_closed):
+        if queue and (self._ending.cancelling or self._ending.listening_has_ended):
             commands += self._drop_what_will_not_begin(now)
         if self._policy.direct:
             commands += self.launch(now)

@@ -133,7 +133,7 @@ class Moves:
         if daemon.dealt:
             frame = self._frames.fill(daemon, daemon.dealt, len(daemon.dealt))
             return [self.send(daemon, frame, now)]
-        self._rest(daemon, now)
+        self._go_idle(daemon, now)
         return []
 
     def release_idle(self, now: float) -> list[Command]:
@@ -141,7 +141,7 @@ class Moves:
         idle = list(self._fleet.idle.values())
         return [command for daemon in idle for command in self.release(daemon, now)]
 
-    def _rest(self, daemon: Daemon, now: float) -> None:
+    def _go_idle(self, daemon: Daemon, now: float) -> None:
         self._fleet.idle[daemon.id] = daemon
         timeout = daemon.idle_timeout
         if timeout is not None:
@@ -159,7 +159,7 @@ class Moves:
         daemon.recalling = daemon.delayed = True
         return [RecallTasks(daemon.id)]
 
-    def hurry(self, daemon: Daemon) -> list[Command]:
+    def recall_overdue(self, daemon: Daemon) -> list[Command]:
         """A frame is overdue: what waits behind the task that runs may run elsewhere."""
         running = self._tasks.open.get(next(iter(daemon.held)))
         if running is not None:
@@ -200,7 +200,7 @@ class Moves:
             case AlarmKind.RUN_TIMEOUT:
                 return self.fail(alarm.task, Failure.RUN_TIMED_OUT, now)
             case AlarmKind.OVERDUE:
-                return self.hurry(self._fleet.daemons[alarm.daemon])
+                return self.recall_overdue(self._fleet.daemons[alarm.daemon])
             case AlarmKind.IDLE:
                 return self.dismiss(self._fleet.daemons[alarm.daemon], now)
             case AlarmKind.SHARE | AlarmKind.SHARE_RUN:

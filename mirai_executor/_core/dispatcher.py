@@ -13,7 +13,7 @@ it returns, in order. ::
 A task's end and a daemon's release are two facts: a task that was cancelled has ended, yet the
 daemon goes on holding it until it answers, and gets no other task before that.
 
-The books are kept next door: ``_tasks`` (which wait, in which order), ``_fleet`` (how far each
+The books are kept beside it: ``_tasks`` (which wait, in which order), ``_fleet`` (how far each
 daemon has come) and ``_alarms`` (what has to happen when). ``_moves`` keeps them in step, and
 ``_matching`` brings tasks and daemons together once all that has happened is known.
 """
@@ -42,7 +42,6 @@ from .messages import (
     DaemonsRequested,
     DaemonState,
     DispatcherView,
-    EntranceClosed,
     Event,
     EverywhereRequested,
     FailTask,
@@ -52,6 +51,7 @@ from .messages import (
     LaunchFailed,
     LaunchRefused,
     LeaveRequested,
+    ListeningEnded,
     Policy,
     RestartRequested,
     ResultsArrived,
@@ -107,7 +107,7 @@ class Dispatcher:
         return self.handle_all((event,), now)
 
     def handle_all(self, events: Collection[Event], now: float) -> list[Command]:
-        """Take in what has happened at once; all events come through this door.
+        """Take in what has happened at once; all events come in here.
 
         What waits is looked at only when all is known, so that frames can be filled.
         """
@@ -289,7 +289,7 @@ class Dispatcher:
         if not self._ending.closing:
             self._fleet.max_daemons += event.count
             self._fleet.want(self._fleet.usable_count + event.count, now)
-        if not (self._policy.launches or self._ending.entrance_is_closed):
+        if not (self._policy.launches or self._ending.listening_has_ended):
             self._fleet.broken = False  # they are on their way
             self._fleet.missing += event.count
         return ()
@@ -338,8 +338,8 @@ class Dispatcher:
             return ()
         return self._moves.give_up() if event.for_good else self._moves.fail_waiting()
 
-    def _entrance_closed(self, event: EntranceClosed, now: float) -> Iterable[Command]:
-        self._ending.entrance_is_closed = True
+    def _listening_ended(self, event: ListeningEnded, now: float) -> Iterable[Command]:
+        self._ending.listening_has_ended = True
         return ()
 
     def _surplus_found(self, event: SurplusFound, now: float) -> Iterable[Command]:
@@ -395,7 +395,7 @@ class Dispatcher:
         InitializerFailed: _initializer_failed,
         LaunchFailed: _launch_failed,
         LaunchRefused: _launch_refused,
-        EntranceClosed: _entrance_closed,
+        ListeningEnded: _listening_ended,
         SurplusFound: _surplus_found,
         EverywhereRequested: _everywhere_requested,
         ShutdownRequested: _shutdown_requested,

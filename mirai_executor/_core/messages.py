@@ -130,7 +130,7 @@ class LaunchFailed(Record):
     for_good: bool = True
 
 
-class EntranceClosed(Record):
+class ListeningEnded(Record):
     """From now on, no daemon comes by itself."""
 
 
@@ -180,7 +180,7 @@ Event = (
     | LaunchRefused
     | InitializerFailed
     | LaunchFailed
-    | EntranceClosed
+    | ListeningEnded
     | SurplusFound
     | EverywhereRequested
     | ShutdownRequested

@@ -2,18 +2,18 @@
 
 ``_host`` is what can be asked of it, ``_host_thread`` runs ``_loop`` on a thread of its own, and
 ``_outcomes`` brings what it learns into the futures; ``_fleet`` has the daemons, of which
-``_daemon`` is one, ``_start_up`` brings them to work, ``_losses`` is how they were lost, and
+``_daemon`` is one, ``_start_up`` brings them to work, ``_loss_reports`` is how they were lost, and
 ``_registry`` what happens at the end of the process and at a fork.
-Where daemons come from elsewhere, ``_door`` lets them in, ``_remote`` is one of them,
-``_commands`` are those that have started them, and ``_elastic`` asks for more.
+Where daemons come from elsewhere, ``_acceptor`` lets them in, ``_remote`` is one of them,
+``_launch_processes`` are those that have started them, and ``_autoscaler`` asks for more.
 ``_inline`` runs tasks without daemons, in this process, and ``_template`` forks daemons from it.
 """
 
-from mirai_executor._lazily import door
-from mirai_executor._waiting import Moment
+from mirai_executor._lazily import lazy_imports
+from mirai_executor._waiting import OneShotEvent
 
 from ._host import Host, is_exiting
-from ._settings import Entrance, Forking, Limits, Settings
+from ._settings import Forking, Limits, ListenConfig, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from ._questions import HostView as HostView
     from ._share import Share
 else:  # what only some executors need
-    __getattr__ = door(__name__, {"_inline": ("InlineHost",), "_share": ("Share",)})
+    __getattr__ = lazy_imports(__name__, {"_inline": ("InlineHost",), "_share": ("Share",)})
 
 __all__ = [
-    "Entrance",
     "Forking",
     "Host",
     "InlineHost",
     "Limits",
-    "Moment",
+    "ListenConfig",
+    "OneShotEvent",
     "Settings",
     "Share",
     "is_exiting",

@@ -130,10 +130,10 @@ class Broadcasts:
         if command.failure is Failure.CANCELLED:
             self._end_later(future.end_cancelled)
             return
-        if not self._fleet.losses.is_lost(command.daemon):  # it was dropped by a shutdown
+        if not self._fleet.loss_reports.is_lost(command.daemon):  # it was dropped by a shutdown
             self._end_later(future.end_cancelled)
             return
-        error = self._fleet.losses.lost_error(
+        error = self._fleet.loss_reports.lost_error(
             command.daemon, "before it had finished everywhere()"
         )
         self._end_later(lambda: set_exception(future, error))

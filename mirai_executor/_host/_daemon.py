@@ -181,7 +181,7 @@ class Daemon(abc.ABC):
         """Ask the daemon to stop this task, and no other."""
 
     @abc.abstractmethod
-    def insist(self) -> None:
+    def resend_stop(self) -> None:
         """Have it look once more at what has to stop, and send the results that it has in hand."""
 
     @abc.abstractmethod
@@ -207,7 +207,7 @@ class Daemon(abc.ABC):
             blob = encode_error(error)
             return outcome._replace(status=_wire.Status.ERROR, payload=blob, buffers=())
 
-    def rest(self) -> None:
+    def trim(self) -> None:
         """Tell it which memory is not used any more; LinkClosedError if it is gone."""
         if self.exchange is not None and not self.dismissed:
             released = self.exchange.take_released()

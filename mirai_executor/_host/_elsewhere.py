@@ -9,18 +9,18 @@ from mirai_executor._core import (
     Command,
     DaemonsAdded,
     Dispatcher,
-    EntranceClosed,
     Event,
     FailTask,
     Failure,
     LaunchFailed,
+    ListeningEnded,
     Load,
     SurplusFound,
 )
 from mirai_executor.errors import LaunchError
 
-from ._door import Door
-from ._elastic import Elastic
+from ._acceptor import Acceptor
+from ._autoscaler import Autoscaler
 
 if TYPE_CHECKING:
     import subprocess
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mirai_executor._reactor import Reactor, Timer
 
     from ._fleet import Fleet
-    from ._settings import Entrance
+    from ._settings import ListenConfig
 
 __all__ = ["Elsewhere"]
 
@@ -41,7 +41,7 @@ class Elsewhere:
     """What a host does about daemons that it does not start. For the host thread only.
 
     Args:
-        entrance: Where they come in.
+        listen_config: Where they come in.
         reactor: Tells when a descriptor is ready, and when it is time.
         fleet: Takes them on.
         dispatcher: Tells how many there are, and what there is to do.
@@ -51,7 +51,7 @@ class Elsewhere:
 
     def __init__(
         self,
-        entrance: Entrance,
+        listen_config: ListenConfig,
         reactor: Reactor,
         fleet: Fleet,
         dispatcher: Dispatcher,
@@ -62,25 +62,25 @@ class Elsewhere:
         self._dispatcher = dispatcher
         self._handle = handle
         self._reactor = reactor
-        self._door: Door | None = Door(entrance, reactor, fleet.admit)
+        self._acceptor: Acceptor | None = Acceptor(listen_config, reactor, fleet.admit)
         self._start_timeout = start_timeout
-        self._closing: Timer | None = None  # the door, at the latest then
-        self._elastic: Elastic | None = None  # until somebody calls adapt()
+        self._closing: Timer | None = None  # the acceptor, at the latest then
+        self._autoscaler: Autoscaler | None = None  # until somebody calls adapt()
 
     @property
     def refused(self) -> int:
         """How many connections were refused."""
-        return 0 if self._door is None else self._door.refused
+        return 0 if self._acceptor is None else self._acceptor.refused
 
     def look(self) -> None:
-        """Close the door, if that is wanted, once nobody is on the way; at every turn."""
+        """Close the acceptor, if that is wanted, once nobody is on the way; at every turn."""
         if self._closing is not None and not self._fleet.awaits_daemons:
             self.close_now()
 
     def look_soon(self) -> None:
         """Take note that there may be more to do, or less."""
-        if self._elastic is not None:
-            self._elastic.look_soon()
+        if self._autoscaler is not None:
+            self._autoscaler.look_soon()
 
     # Asking for daemons
 
@@ -93,7 +93,7 @@ class Elsewhere:
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""
-        self._fleet.losses.why_none = error
+        self._fleet.loss_reports.why_none = error
         self._handle(LaunchFailed())
 
     def adapt(self, scaler: Scaler, launch: Callable[[int], None]) -> None:
@@ -103,17 +103,17 @@ class Elsewhere:
             scaler: Decides how many.
             launch: Asks for so many, on another thread.
         """
-        if self._elastic is None:
-            self._elastic = Elastic(
+        if self._autoscaler is None:
+            self._autoscaler = Autoscaler(
                 self._load, lambda n: self._handle(SurplusFound(n)), self._reactor
             )
-        self._elastic.begin(scaler, launch)
+        self._autoscaler.begin(scaler, launch)
 
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
         """Take in that daemons that a scaler asked for will not come."""
         scaler.refuse(count, self._reactor.now())
         _LOG.warning("%d requested daemons will not start: %s", count, error)
-        self._fleet.losses.why_none = error
+        self._fleet.loss_reports.why_none = error
         if scaler.is_refused:
             self._handle(LaunchFailed(for_good=False))
         self.look_soon()
@@ -132,21 +132,21 @@ class Elsewhere:
         failed = [c for c in commands if type(c) is FailTask and c.failure is Failure.BROKEN]
         if not failed:
             return
-        seconds, losses = self._start_timeout, self._fleet.losses
-        if losses.why_none is None:
-            losses.why_none = LaunchError(f"no daemon has connected for {seconds:g} s")
+        seconds, reports = self._start_timeout, self._fleet.loss_reports
+        if reports.why_none is None:
+            reports.why_none = LaunchError(f"no daemon has connected for {seconds:g} s")
         _LOG.warning(
             "%d tasks fail after they have waited for a daemon for the last %g s: %s",
             len(failed),
             seconds,
-            losses.why_none,
+            reports.why_none,
         )
 
     # Closing
 
     def close_soon(self) -> None:
         """Let no daemon in any more but those on their way; what none can take any more, ends."""
-        if self._door is not None:
+        if self._acceptor is not None:
             if self._closing is not None:
                 self._closing.cancel()
             self._closing = self._reactor.call_in(self._start_timeout, self.close_now)
@@ -157,16 +157,16 @@ class Elsewhere:
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
-        if self._door is None:
+        if self._acceptor is None:
             return
-        self._door.close()
-        self._door = None
+        self._acceptor.close()
+        self._acceptor = None
         why = "no daemon is connected, and none can connect any more"
-        self._fleet.losses.why_none = LaunchError(why)
-        self._handle(EntranceClosed())
+        self._fleet.loss_reports.why_none = LaunchError(why)
+        self._handle(ListeningEnded())
 
     def close(self) -> None:
         """Leave nothing behind."""
-        if self._door is not None:
-            self._door.close()
-        self._elastic = self._door = None
+        if self._acceptor is not None:
+            self._acceptor.close()
+        self._autoscaler = self._acceptor = None

@@ -34,14 +34,14 @@ from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._daemon import Daemon, LocalDaemon
-from ._losses import Losses
+from ._loss_reports import LossReports
 from ._open_task import OpenTask
 from ._settings import Setup
 from ._start_up import StartUp
 from ._store import Store, Trimmer
 
 if TYPE_CHECKING:
-    from ._commands import Commands
+    from ._launch_processes import LaunchProcesses
     from ._remote import Heartbeat
 
 _LOG = logging.getLogger("mirai_executor")
@@ -94,15 +94,15 @@ class Fleet:
         self._post = post
         self._relay = Relay(aloud=spawner.output)
         self._daemons: dict[DaemonId, Daemon] = {}
-        self._trimmer = Trimmer(store, reactor, self._rest)
+        self._trimmer = Trimmer(store, reactor, self._trim)
         self._deaths: DeathWatch[DaemonId] = DeathWatch(reactor, self._bury)
-        self._stops: Stops[tuple[DaemonId, TaskId]] = Stops(reactor, self._insist)
-        self.losses = Losses()
+        self._stops: Stops[tuple[DaemonId, TaskId]] = Stops(reactor, self._resend_stop)
+        self.loss_reports = LossReports()
         self._start_up = StartUp(
-            spawner, self._relay, store, setup, self._daemons, self.losses, self
+            spawner, self._relay, store, setup, self._daemons, self.loss_reports, self
         )
         self._signal: int = signal.SIGKILL
-        self._commands: Commands | None = None  # as long as there has been none
+        self._launch_processes: LaunchProcesses | None = None  # as long as there has been none
 
     # What the dispatcher commands
 
@@ -121,8 +121,8 @@ class Fleet:
             from ._remote import Heartbeat, RemoteDaemon  # which local daemons have no use for
 
         id_ = self._listener.adopt_daemon()
-        if self._commands is not None:
-            self._commands.error = None
+        if self._launch_processes is not None:
+            self._launch_processes.error = None
         daemon = RemoteDaemon(link, address)
         self._daemons[id_] = daemon
         self._listen(id_, daemon)
@@ -163,7 +163,7 @@ class Fleet:
         """Take back what a daemon has not begun, and have it send the results that it has."""
         daemon = self._daemons[id_]
         tasks = daemon.take_back()
-        daemon.insist()
+        daemon.resend_stop()
         if tasks is not None:
             self.report_soon(TasksReturned(id_, tasks))
 
@@ -256,7 +256,7 @@ class Fleet:
 
     def _on_outcomes(self, id_: DaemonId, daemon: Daemon, frame: _wire.Outcomes) -> None:
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
-            self.rest_later()
+            self.trim_later()
             daemon.exchange.release(frame.released)
         sent: dict[int, None] = daemon.sent  # type: ignore[assignment]  # TaskId(...) takes its time
         outcomes: Sequence[_wire.WireOutcome] = frame.outcomes
@@ -266,7 +266,7 @@ class Fleet:
             if outcome.buffers:
                 have_buffers = True
         if have_buffers:
-            self.rest_later()
+            self.trim_later()
             outcomes = [daemon.with_views(it) if it.buffers else it for it in outcomes]
         self._listener.on_results(id_, outcomes)
 
@@ -286,22 +286,22 @@ class Fleet:
 
     # How daemons end
 
-    def rest_later(self) -> None:
+    def trim_later(self) -> None:
         """Give memory back once no large buffer has come or gone for a while."""
         self._trimmer.put_off()
 
-    def _rest(self) -> bool:
+    def _trim(self) -> bool:
         """Tell daemons which memory is free now; return whether some of theirs is in use here."""
         for daemon in self._daemons.values():
-            self._do_send(daemon, daemon.rest)
+            self._do_send(daemon, daemon.trim)
         return any(daemon.is_borrowing for daemon in self._daemons.values())
 
-    def _insist(self, stop: tuple[DaemonId, TaskId]) -> bool:
+    def _resend_stop(self, stop: tuple[DaemonId, TaskId]) -> bool:
         id_, task = stop
         daemon = self._daemons.get(id_)
         if daemon is None or (task not in daemon.sent and task != daemon.broadcast):
             return False
-        daemon.insist()
+        daemon.resend_stop()
         return True
 
     def _bury(self, id_: DaemonId) -> None:
@@ -318,33 +318,41 @@ class Fleet:
         begun = daemon.begun()
         with _registry.no_fork:
             stderr = daemon.close()
-        with self.losses.reporting(id_, daemon, stderr):
+        with self.loss_reports.reporting(id_, daemon, stderr):
             self._listener.handle(DaemonLost(id_, begun))
         self._start_up.launch_held()
-        if not self._daemons and self._commands is not None and self._commands.error is not None:
+        if (
+            not self._daemons
+            and self._launch_processes is not None
+            and self._launch_processes.error is not None
+        ):
             # When the command ended, its daemons seemed to be there still.
-            self._on_command_failed(self._commands.error)
+            self._on_command_failed(self._launch_processes.error)
 
     def _on_command_failed(self, error: LaunchError) -> None:
         """Take in that the last command which may bring daemons has ended, and not well."""
-        self.losses.why_none = error
+        self.loss_reports.why_none = error
         self._listener.handle(LaunchFailed())
 
     # What others ask
 
     def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]", *, stay: bool) -> None:
         """See to commands that have started daemons, until they end, or this host if they stay."""
-        if self._commands is None:
+        if self._launch_processes is None:
             with _registry.no_fork:
-                from ._commands import Commands  # which local daemons have no use for
+                from ._launch_processes import (
+                    LaunchProcesses,
+                )  # which local daemons have no use for
 
-            self._commands = Commands(self._reactor, self._relay, self._on_command_failed)
-        self._commands.keep(processes, stay=stay)
+            self._launch_processes = LaunchProcesses(
+                self._reactor, self._relay, self._on_command_failed
+            )
+        self._launch_processes.keep(processes, stay=stay)
 
     @property
     def awaits_daemons(self) -> bool:
         """Whether a command runs whose daemons may still come, or come again after a crash."""
-        return bool(self._commands)
+        return bool(self._launch_processes)
 
     def rows(self) -> Iterator[tuple[DaemonId, int, str]]:
         """Yield the daemons that have a process, or wait for it: its id, and its machine."""
@@ -366,12 +374,12 @@ class Fleet:
             with _registry.no_fork:
                 daemon.close()
         self._daemons.clear()
-        if self._commands is not None:
-            self._commands.close()
+        if self._launch_processes is not None:
+            self._launch_processes.close()
         self._spawner.close()
         self._relay.close()
         # Which refer to this.
-        del self._listener, self._post, self._commands, self._deaths, self._heartbeat
+        del self._listener, self._post, self._launch_processes, self._deaths, self._heartbeat
         del self._stops, self._trimmer
         self._start_up.close()
 

@@ -16,7 +16,7 @@ from mirai_executor._core import (
     ShutdownRequested,
     TaskId,
 )
-from mirai_executor._waiting import Answer
+from mirai_executor._waiting import Reply
 from mirai_executor.errors import LaunchError
 
 from . import _registry
@@ -218,7 +218,7 @@ class Host(HostThread):
             raise RuntimeError(
                 "wait_ready() would wait for itself in a callback of a future; call it elsewhere"
             )
-        ready: Answer[None] = Answer()
+        ready: Reply[None] = Reply()
         self._ask(lambda loop: loop.when_ready(count, ready))
         if not ready.given.wait(timeout):
             raise TimeoutError(f"{count} daemons were not ready after {timeout} s")
@@ -370,9 +370,9 @@ class Host(HostThread):
         self.abandon()
         self.cancel_abandoned()
 
-    def close_entrance(self) -> None:
+    def stop_listening(self) -> None:
         """Let no daemon in any more. Returns at once."""
-        if self._has_started and self._settings.entrance is not None:
+        if self._has_started and self._settings.listen_config is not None:
             self._put(lambda: self._with_loop(lambda loop: loop.elsewhere.close_soon()))
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
@@ -393,8 +393,8 @@ class Host(HostThread):
         """In a forked child: this host belongs to the parent."""
         self._forked = True
         self._store.close()
-        if self._settings.entrance is not None:
-            for listener in self._settings.entrance.listeners:
+        if self._settings.listen_config is not None:
+            for listener in self._settings.listen_config.listeners:
                 listener.close()
         if self._loop is not None:
             self._loop.forget()

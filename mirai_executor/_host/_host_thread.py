@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._place import on_daemon
-from mirai_executor._waiting import Answer, Moment
+from mirai_executor._waiting import OneShotEvent, Reply
 from mirai_executor.errors import ForkedExecutorError, LaunchError
 
 from . import _registry
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ._loop import Item, Loop
     from ._open_task import OpenTask
     from ._questions import HostView
-    from ._settings import Entrance, Settings
+    from ._settings import ListenConfig, Settings
     from ._template import Template
 
 __all__ = ["HostThread"]
@@ -60,27 +60,27 @@ class HostThread:
         self._encoders: dict[None, _payload.CallEncoder] = {}  # that one
         self._turn = self._next_turn = _FEW  # of the host thread: after so many submissions
         # What comes from other machines shares no memory with this one.
-        self._store = Store(shared=settings.entrance is None)
+        self._store = Store(shared=settings.listen_config is None)
         self._threads: list[threading.Thread | None] = []  # None once it has ended
         self._can_join = True
         self._owner = threading.Lock()  # taken for good by the one thread that runs the loop
-        self._owned = Moment()
-        self._ended = Moment()
+        self._owned = OneShotEvent()
+        self._ended = OneShotEvent()
         self._failure: LaunchError | None = None
         self._finished = False
         self._template: Template | None = None  # of daemons that are forks of this process
         self._no_template: OSError | None = None  # why there is none, if there should be
         self._last_view: HostView | None = None
         self._forked = False
-        if settings.entrance is not None:
-            self._open(settings.entrance)
+        if settings.listen_config is not None:
+            self._open(settings.listen_config)
 
-    def _open(self, entrance: Entrance) -> None:
-        """Start at once: somebody may knock."""
+    def _open(self, listen_config: ListenConfig) -> None:
+        """Start at once: somebody may connect."""
         try:
             self._check_usable()
         except BaseException:
-            entrance.close()
+            listen_config.close()
             raise
         self._start()
 
@@ -131,7 +131,7 @@ class HostThread:
         self._check_usable()
         if self.owns_this_thread() and self._loop is not None:
             return question(self._loop)
-        answer: Answer[T] = Answer()
+        answer: Reply[T] = Reply()
 
         def give() -> None:
             try:
@@ -235,7 +235,7 @@ class HostThread:
                     setup=setup,
                     inbox=self._inbox,
                     store=self._store,
-                    entrance=settings.entrance,
+                    listen_config=settings.listen_config,
                     heartbeat=settings.heartbeat,
                 )
             loop.run()
@@ -247,8 +247,8 @@ class HostThread:
         finally:
             self._finished = True
             try:
-                if self._settings.entrance is not None:
-                    self._settings.entrance.close()
+                if self._settings.listen_config is not None:
+                    self._settings.listen_config.close()
                 self._drain()
             finally:
                 self._ended.come()

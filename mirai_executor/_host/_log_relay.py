@@ -18,7 +18,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from mirai_executor._payload import host as _payload
-from mirai_executor._waiting import Moment
+from mirai_executor._waiting import OneShotEvent
 
 if TYPE_CHECKING:
     from mirai_executor import _wire
@@ -40,10 +40,10 @@ class LogRelay:
 
     def __init__(self) -> None:
         self.levels = _payload.LogLevels.of_this_process()
-        self._queue: queue.SimpleQueue[bytes | str | Moment | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[bytes | str | OneShotEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._taken = self._handled = self._dropped = 0
-        self._late: Moment | None = None  # comes when all is handled that was not in time
+        self._late: OneShotEvent | None = None  # comes when all is handled that was not in time
 
     def records_of_daemon(self) -> Records:
         """Return what takes in the frames of one daemon."""
@@ -79,7 +79,7 @@ class LogRelay:
         """Wait a little until all is handled; not again before what was late has been."""
         if self._taken == self._handled or not (self._late is None or self._late.has_come):
             return
-        settled = Moment()
+        settled = OneShotEvent()
         self._queue.put(settled)
         self._late = None if settled.wait(_PATIENCE) else settled
 
@@ -99,7 +99,7 @@ class LogRelay:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            if isinstance(item, Moment):
+            if isinstance(item, OneShotEvent):
                 item.come()
                 continue
             try:

@@ -53,7 +53,7 @@ from mirai_executor._core import (
 from mirai_executor._local import Spawner
 from mirai_executor._payload import host as _payload
 from mirai_executor._reactor import Reactor
-from mirai_executor._waiting import Answer
+from mirai_executor._waiting import Reply
 
 from . import _registry
 from ._daemon import LocalDaemon
@@ -67,7 +67,7 @@ from ._tasks import OpenTasks, results_of
 if TYPE_CHECKING:
     from ._broadcasts import Broadcasts
     from ._elsewhere import Elsewhere
-    from ._settings import Entrance, Limits, Setup
+    from ._settings import Limits, ListenConfig, Setup
 
 _BATCH = 256  # items of the inbox between two looks at the links
 _NO_OUTCOMES: Mapping[TaskId, _wire.WireOutcome] = {}
@@ -85,7 +85,7 @@ class Loop:
         setup: What each of them is told.
         inbox: Where other threads put items; then they wake the ``reactor``, if it is asleep.
         store: Keeps the large buffers of tasks.
-        entrance: Where daemons may come in by themselves; None if they may not.
+        listen_config: Where daemons may come in by themselves; None if they may not.
         heartbeat: Seconds between the signs of life of such daemons.
 
     Attributes:
@@ -103,7 +103,7 @@ class Loop:
         setup: Setup,
         inbox: collections.deque[Item],
         store: Store,
-        entrance: Entrance | None = None,
+        listen_config: ListenConfig | None = None,
         heartbeat: float = 5.0,
     ) -> None:
         self.is_broken = False
@@ -117,16 +117,19 @@ class Loop:
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
         self._fleet = Fleet(spawner, setup, self.reactor, self, self._post, store, terms)
-        self.launch_error, self.story = self._fleet.losses.launch_error, self._dispatcher.story
+        self.launch_error, self.story = (
+            self._fleet.loss_reports.launch_error,
+            self._dispatcher.story,
+        )
         self._awaiting = ReadyQuestions(self._dispatcher, self.launch_error)
         self._tasks = OpenTasks(self._fleet, store, inbox.append, self._ended.append)
         self._broadcasts: Broadcasts | None = None  # until somebody calls everywhere()
         self._elsewhere: Elsewhere | None = None
-        if entrance is not None:
+        if listen_config is not None:
             from ._elsewhere import Elsewhere  # with TLS, which local daemons have no use for
 
             self._elsewhere = Elsewhere(
-                entrance,
+                listen_config,
                 self.reactor,
                 self._fleet,
                 self._dispatcher,
@@ -138,7 +141,7 @@ class Loop:
 
     @property
     def elsewhere(self) -> Elsewhere:
-        """What it does about daemons that come by themselves; only with an entrance."""
+        """What it does about daemons that come by themselves; only where the host listens."""
         assert self._elsewhere is not None
         return self._elsewhere
 
@@ -250,7 +253,7 @@ class Loop:
                 case FailTask():
                     self._tasks.fail(command)
                 case ReportShortage():
-                    self._fleet.losses.report_shortage(self.ready_count)
+                    self._fleet.loss_reports.report_shortage(self.ready_count)
                 case SendBroadcast() | FailBroadcast() | InterruptBroadcast() | ForgetBroadcast():
                     self._its_broadcasts().carry_out(command)
                 case _:
@@ -312,7 +315,7 @@ class Loop:
 
     # Questions
 
-    def when_ready(self, count: int, answer: Answer[None]) -> None:
+    def when_ready(self, count: int, answer: Reply[None]) -> None:
         """Start so many daemons, and answer once they are ready, or none can be."""
         # In one step: a daemon whose end is noticed in between would have counted as ready for
         # the request, and be missing ever after.
@@ -322,7 +325,9 @@ class Loop:
     def view(self) -> HostView:
         """Return a frozen picture."""
         refused = 0 if self._elsewhere is None else self._elsewhere.refused
-        return picture(self._dispatcher, self._fleet.rows(), refused, self._fleet.losses.shortage)
+        return picture(
+            self._dispatcher, self._fleet.rows(), refused, self._fleet.loss_reports.shortage
+        )
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""

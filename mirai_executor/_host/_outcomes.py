@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from mirai_executor import _wire
 from mirai_executor._payload import host as _payload
-from mirai_executor._waiting import Answer
+from mirai_executor._waiting import Reply
 
 __all__ = [
     "Ended",
@@ -86,7 +86,7 @@ def decode_apart(payload: _wire.Bytes) -> BaseException:
     The traceback of an error holds the frames in which it was decoded, and these the thread: who
     keeps the error would keep the host thread from being seen as gone.
     """
-    answer: Answer[BaseException] = Answer()
+    answer: Reply[BaseException] = Reply()
     try:
         _thread.start_new_thread(lambda: answer.set_result(decode_error(payload)), ())
     except RuntimeError:  # the system grants none

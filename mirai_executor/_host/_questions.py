@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mirai_executor._core import DaemonId, Dispatcher
-    from mirai_executor._waiting import Answer
+    from mirai_executor._waiting import Reply
 
 __all__ = ["DaemonRow", "HostView", "ReadyQuestions", "picture"]
 
@@ -85,7 +85,7 @@ class ReadyQuestions:
     def __init__(self, dispatcher: Dispatcher, launch_error: Callable[[], Exception]) -> None:
         self._dispatcher = dispatcher
         self._launch_error = launch_error
-        self.questions: list[tuple[int, Answer[None]]] = []
+        self.questions: list[tuple[int, Reply[None]]] = []
 
     def answer(self) -> None:
         """Answer those for which it is time."""

@@ -91,7 +91,7 @@ class RemoteDaemon(Daemon):
         """Ask the daemon to stop this task, and no other; its keeper sees to it."""
         self._tell(_wire.Stop(task))
 
-    def insist(self) -> None:
+    def resend_stop(self) -> None:
         """Do nothing: its keeper insists."""
 
     def take_back(self) -> None:

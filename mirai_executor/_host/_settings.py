@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     # It gets the socket at which it is asked, its lifeline, and what it has from its host.
     BecomeTemplate = Callable[[int, int, Inheritance], NoReturn]
 
-__all__ = ["Entrance", "Forking", "Limits", "Settings", "Setup"]
+__all__ = ["Forking", "Limits", "ListenConfig", "Settings", "Setup"]
 
 
-class Entrance(Record):
+class ListenConfig(Record):
     """Where daemons come in, and what they have to prove.
 
     Args:
@@ -71,7 +71,7 @@ class Settings(Record):
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     name: str | None = None
-    entrance: Entrance | None = None  # where daemons come in by themselves
+    listen_config: ListenConfig | None = None  # where daemons come in by themselves
     heartbeat: float = 5.0  # seconds between their signs of life
     forking: Forking | None = None  # None if no daemon is ever a fork of this process
     main: Mode = "auto"  # whether daemons import the main module

@@ -15,7 +15,7 @@ from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._daemon import HOST_NAME, Daemon, LocalDaemon
-from ._losses import Losses
+from ._loss_reports import LossReports
 from ._outcomes import decode_apart
 from ._settings import Setup
 from ._store import Store
@@ -55,7 +55,7 @@ class StartUp:
         store: Store,
         setup: Setup,
         daemons: dict[DaemonId, Daemon],
-        losses: Losses,
+        losses: LossReports,
         fleet: Members,
     ) -> None:
         self._spawner = spawner
@@ -63,7 +63,7 @@ class StartUp:
         self._store = store
         self._setup = setup
         self._daemons = daemons
-        self._losses = losses
+        self._loss_reports = losses
         self._fleet = fleet
         self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
 
@@ -80,7 +80,7 @@ class StartUp:
                 daemon = self._start()
                 self._daemons[id_] = daemon
         except (LaunchError, OSError) as error:
-            self._losses.why_none = as_launch_error(error)
+            self._loss_reports.why_none = as_launch_error(error)
             refused = lacks_room(error)
             self._fleet.report_soon(LaunchRefused(id_) if refused else DaemonLost(id_))
             return
@@ -137,7 +137,7 @@ class StartUp:
 
     def _refuse(self, id_: DaemonId, daemon: Daemon, why: str) -> None:
         """End a daemon that cannot work here, nor could any other of this interpreter."""
-        self._losses.note_misfit(why, daemon)
+        self._loss_reports.note_misfit(why, daemon)
         daemon.kill()
         self._fleet.report(InitializerFailed(id_))
         self.launch_held()
@@ -152,7 +152,7 @@ class StartUp:
     def fail(self, id_: DaemonId, daemon: Daemon, frame: _wire.InitFailed) -> None:
         """Let a daemon go whose initializer has failed."""
         cause = decode_apart(frame.payload)
-        self._losses.note_initializer(cause, daemon)
+        self._loss_reports.note_initializer(cause, daemon)
         if daemon.is_elsewhere:
             what = f"{type(cause).__name__}: {cause}"
             _LOG.warning(

@@ -205,13 +205,13 @@ class Trimmer:
     Args:
         store: Has what is free.
         reactor: Tells when it is time.
-        rest: Tells daemons; returns whether memory of theirs may be in use here.
+        trim: Tells daemons; returns whether memory of theirs may be in use here.
     """
 
-    def __init__(self, store: Store, reactor: "Reactor", rest: Callable[[], bool]) -> None:
+    def __init__(self, store: Store, reactor: "Reactor", trim: Callable[[], bool]) -> None:
         self._store = store
         self._reactor = reactor
-        self._rest = rest
+        self._trim_daemons = trim
         self._pause = _KEEP_WARM
         self._timer: Timer | None = None
 
@@ -226,7 +226,7 @@ class Trimmer:
     def _trim(self) -> None:
         """Give back what is free, and come again while something is in use."""
         self._store.trim()
-        is_borrowing = self._rest()
+        is_borrowing = self._trim_daemons()
         # Nothing tells when the user drops an array; looking ever more seldom is enough.
         if is_borrowing or self._store.is_sharing:
             self._pause *= 2

@@ -127,7 +127,7 @@ class OpenTasks:
     def _let_go(self, task: OpenTask) -> None:
         self._store.let_go(task.task, task.buffers)
         if task.buffers:
-            self._fleet.rest_later()
+            self._fleet.trim_later()
 
     def _error_of(self, command: FailTask, task: OpenTask) -> Exception:
         name, limits = f"task {command.task}", task.limits
@@ -140,8 +140,8 @@ class OpenTasks:
                 f"{name} timed out: it ran for more than {limits.run_timeout} s"
             )
         if command.failure is Failure.DAEMON_LOST and command.daemon is not None:
-            return self._fleet.losses.lost_error(command.daemon, f"while it ran {name}")
-        return self._fleet.losses.launch_error()
+            return self._fleet.loss_reports.lost_error(command.daemon, f"while it ran {name}")
+        return self._fleet.loss_reports.launch_error()
 
 
 def results_of(

@@ -4,11 +4,11 @@
 is what forks the later ones; ``_relay`` takes over its standard error, ``_deaths`` tells of its
 end, ``_ends`` describes that, and ``_stops`` decides when a task is asked again to stop.
 
-The door opens onto each module by itself: a host has the first interpreter start, which takes
+Each module is imported when it is asked for: a host has the first interpreter start, which takes
 longest, before it imports the rest.
 """
 
-from mirai_executor._lazily import door
+from mirai_executor._lazily import lazy_imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ._stops import Stops
     from ._template import TemplateSpawner, fork_server
 else:
-    __getattr__ = door(
+    __getattr__ = lazy_imports(
         __name__,
         {
             "_deaths": ("LAST_FRAMES", "DeathWatch", "has_ended", "has_pidfds", "watch"),

@@ -138,7 +138,7 @@ class DaemonProcess:
         """Tell whether it has ended; its number stays its own."""
         return has_ended(self.process)
 
-    def insist(self) -> None:
+    def resend_stop(self) -> None:
         """Have it look once more at what has to stop, and send the results that it has in hand."""
         self._signal(os.kill, STOP_SIGNAL)
 
@@ -150,7 +150,7 @@ class DaemonProcess:
         """Ask the daemon to stop this task, and no other."""
         self._ends_badly = True
         self.page.stop(task)
-        self.insist()
+        self.resend_stop()
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """End the daemon, and all that its tasks have started."""

@@ -44,9 +44,9 @@ class Stops(Generic[K]):
             timer.cancel()
 
     def _wait(self, task: K, pause: float) -> None:
-        self.asked[task] = self._reactor.call_in(pause, lambda: self._insist(task, pause))
+        self.asked[task] = self._reactor.call_in(pause, lambda: self._resend_stop(task, pause))
 
-    def _insist(self, task: K, pause: float) -> None:
+    def _resend_stop(self, task: K, pause: float) -> None:
         if self._ask(task):
             self._wait(task, 2 * pause)
         else:

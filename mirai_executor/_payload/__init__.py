@@ -8,6 +8,6 @@
     decode_value  ◄────── blob ────────────────── encode_value
     decode_error  ◄────── blob ────────────────── encode_error
 
-Each side has a door of its own, ``host`` and ``daemon``, and loads nothing of the other's. What a
+Each side is a package, ``host`` and ``daemon``, and loads nothing of the other's. What a
 payload names is in ``common``, where both find it.
 """

@@ -30,7 +30,7 @@ class Listener(Protocol):
     url: Url
 
     def fileno(self) -> int:
-        """Return the descriptor, readable when somebody knocks."""
+        """Return the descriptor, readable when somebody connects."""
 
     def accept(self) -> tuple[socket.socket, str] | None:
         """Return a connection and where it comes from, or None. Neither it nor this blocks.
@@ -39,7 +39,7 @@ class Listener(Protocol):
             OSError: This process has no descriptor free.
         """
 
-    def hears(self, host: str) -> bool:
+    def covers(self, host: str) -> bool:
         """Tell whether what listens at all addresses does so at this one, too."""
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class SocketListener:
         self._owner = os.getpid()
 
     def fileno(self) -> int:
-        """Return the descriptor, readable when somebody knocks."""
+        """Return the descriptor, readable when somebody connects."""
         return self._socket.fileno()
 
     def accept(self) -> tuple[socket.socket, str] | None:
@@ -81,10 +81,10 @@ class SocketListener:
                 raise
             return None  # an error of that one connection, as accept(2) says
         connection.setblocking(False)
-        _hurry(connection)
+        _send_at_once(connection)
         return connection, str(address[0]) if isinstance(address, tuple) else "this machine"
 
-    def hears(self, host: str) -> bool:
+    def covers(self, host: str) -> bool:
         """Tell whether what listens at all addresses does so at this one, too."""
         return ":" not in host or self._socket.family == socket.AF_INET6
 
@@ -186,11 +186,11 @@ def dial(
             raise
         return connection
     connection = socket.create_connection((url.socket_host, url.port), timeout)
-    _hurry(connection)
+    _send_at_once(connection)
     return connection
 
 
-def _hurry(connection: socket.socket) -> None:
+def _send_at_once(connection: socket.socket) -> None:
     """Send small frames at once."""
     if connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -90,7 +90,7 @@ class WebSocketListener:
         self._pump.start()
 
     def fileno(self) -> int:
-        """Return the descriptor, readable when somebody knocks."""
+        """Return the descriptor, readable when somebody connects."""
         return self._door.fileno()
 
     def accept(self) -> tuple[socket.socket, str] | None:
@@ -116,7 +116,7 @@ class WebSocketListener:
         here.setblocking(False)
         return here, peer[0]
 
-    def hears(self, host: str) -> bool:
+    def covers(self, host: str) -> bool:
         """Tell whether what listens at all addresses does so at this one, too."""
         return ":" not in host or self._hears_ipv6
 

@@ -17,8 +17,8 @@ before, all of that kind returns to the snapshot.
 
 Most tasks leave nothing, so ``restore`` begins with a look at all that it would restore. To ask
 the system for what only it knows, or to compare the whole environment, takes almost as long as a
-short task; there, a :class:`Latch` tells whether there is anything to see. What C code has changed
-behind its back is seen by the next look that does not go by it.
+short task; there, a :class:`DirtyFlag` tells whether there is anything to see. What C code has
+changed behind its back is seen by the next look that does not go by it.
 
 Each kind is a trace, in ``_traces`` and beside it; only that of the names of ``__main__``, which
 knows of the host, is here.
@@ -35,7 +35,7 @@ from types import ModuleType
 from mirai_executor._typing import Final, TypeAlias
 from mirai_executor.errors import MiraiError
 
-from ._latches import Latch
+from ._dirty_flag import DirtyFlag
 from ._signal_traces import Signals, Timers
 from ._stream_trace import Streams
 from ._traces import (
@@ -78,7 +78,7 @@ class Snapshot:
 
     Args:
         main: The namespace that tasks live in.
-        latch: Has watched since before the first code of a user; without one, all is looked at
+        flag: Has watched since before the first code of a user; without one, all is looked at
             after each task.
         untouched: Signals whose handlers are the daemon's own. Nothing moves them: neither a task
             nor, with :meth:`retake`, an initializer; nor are they ever left blocked.
@@ -87,11 +87,11 @@ class Snapshot:
     def __init__(
         self,
         main: ModuleType,
-        latch: Latch | None = None,
+        flag: DirtyFlag | None = None,
         *,
         untouched: frozenset[int] = frozenset(),
     ) -> None:
-        self._latch = latch
+        self._dirty_flag = flag
         self._globals = _Globals(main)
         self._environment = Environment()
         self._directory = WorkingDirectory()
@@ -139,29 +139,29 @@ class Snapshot:
                 with contextlib.suppress(Exception):  # it comes back after the task
                     trace.take()
 
-    def restore(self, host_names: AbstractSet[str], *, by_latch: bool = False) -> None:
+    def restore(self, host_names: AbstractSet[str], *, by_flag: bool = False) -> None:
         """Undo what a task changed, except for the globals in ``host_names``.
 
         Args:
             host_names: Belong to the tasks.
-            by_latch: Take the latch's word for what takes long to look at.
+            by_flag: Take the flag's word for what takes long to look at.
 
         Raises:
             CleanupError: Some of it could not be undone; all the rest was. The daemon must leave.
         """
         self._globals.host_names = host_names
-        if (latch := self._latch) is not None:
-            by_latch = by_latch and not latch.is_open
-            latch.is_open = False  # before the look: a thread may do something behind its back
+        if (flag := self._dirty_flag) is not None:
+            by_flag = by_flag and not flag.is_set
+            flag.is_set = False  # before the look: a thread may do something behind its back
         try:
-            if self._is_unchanged() and (by_latch or self._is_rest_unchanged()):
+            if self._is_unchanged() and (by_flag or self._is_rest_unchanged()):
                 return
         except BaseException:  # noqa: S110 - something is gone, or a task's handler has raised
             pass
         _go_through(self._restores)
 
     def _is_unchanged(self) -> bool:
-        """Tell whether there is nothing to restore of what no latch watches."""
+        """Tell whether there is nothing to restore of what no flag watches."""
         return (
             self._globals.is_unchanged()
             and os.environ is self._environment.mapping

@@ -25,7 +25,7 @@ class Memory:
         self._exchange: _arena.LateExchange | None = None
         self._pool: _arena.Pool | None = None
         self.is_shared = False  # by the host
-        self.patience: float | None = None  # seconds until rest() has something to do
+        self.patience: float | None = None  # seconds until trim() has something to do
         if channel < 0:
             return
         if not _arena.available():
@@ -76,7 +76,7 @@ class Memory:
             return ()
         return self._exchange.take_released()
 
-    def rest(self) -> tuple[int, ...] | None:
+    def trim(self) -> tuple[int, ...] | None:
         """Give what is free back to the system; ``patience`` has passed without any work.
 
         Returns:

@@ -29,9 +29,9 @@ from mirai_executor.errors import MiraiInterrupt, PayloadError
 from . import _streams
 from ._child import Child, process_name
 from ._cleanup import Snapshot
+from ._dirty_flag import DirtyFlag
 from ._imports import watch_imports
 from ._interrupts import Interrupts
-from ._latches import Latch
 from ._memory import Memory
 
 if TYPE_CHECKING:
@@ -109,12 +109,12 @@ class Daemon:
     def _receive(self) -> bytes | bytearray | memoryview:
         """Wait for the next frame."""
         while (patience := self._memory.patience) is not None and not self._link.wait(patience):
-            self._rest()
+            self._trim()
         return self._link.receive() or b""
 
-    def _rest(self) -> None:
+    def _trim(self) -> None:
         """Let go of what is not used, when no work has come for a while."""
-        if (released := self._memory.rest()) is not None:
+        if (released := self._memory.trim()) is not None:
             self._send(_wire.Outcomes((), released))
 
     def _send(self, frame: _wire.Frame) -> None:
@@ -126,7 +126,7 @@ class Daemon:
 
     def _initialize(self, setup: Any) -> None:
         preparation, initializer, cleanup, logging = setup
-        latch = Latch() if cleanup else None
+        flag = DirtyFlag() if cleanup else None
         self._namespace = Namespace(preparation)
         self._child.introduce(preparation)
         if logging is not None:
@@ -137,10 +137,10 @@ class Daemon:
             if status is not Status.VALUE:
                 self._send(_wire.InitFailed(payload))
                 return
-        if latch is not None:
+        if flag is not None:
             self._interrupts.install()  # the initializer may have taken them
             ours = frozenset({signal.SIGINT, STOP_SIGNAL})
-            self._snapshot = Snapshot(self._namespace.module, latch, untouched=ours)
+            self._snapshot = Snapshot(self._namespace.module, flag, untouched=ours)
             self._namespace.on_sys_path = self._snapshot.keep_path
             watch_imports(self._snapshot.begin_import, self._snapshot.end_import)
         self._send(_wire.Ready())
@@ -165,7 +165,7 @@ class Daemon:
         """
         last = tasks[-1] if tasks else None
         held_since = 0
-        by_latch = False
+        by_flag = False
         for task in tasks:
             id_, names, call, lent = task
             if names is not None:
@@ -186,12 +186,12 @@ class Daemon:
             del fields, payload, buffers
             if task is last or leaving or ended - held_since > _HOLD:
                 self._send_results()
-            by_latch = task is not last and ended - begun < _BRIEF
-            self._restore(by_latch=by_latch)
+            by_flag = task is not last and ended - begun < _BRIEF
+            self._restore(by_flag=by_flag)
             if task is not last and (leaving or self._cleanup_failed):
                 return False  # its results are sent
         self._send_results()  # before the first task of the next frame
-        if by_latch:  # those behind the last one have been taken back
+        if by_flag:  # those behind the last one have been taken back
             self._restore()
         self._interrupts.install()
         return True
@@ -215,7 +215,7 @@ class Daemon:
         self._send(_wire.BroadcastOutcome(frame.broadcast, status, payload))
         self._restore(retake=True)
 
-    def _restore(self, *, by_latch: bool = False, retake: bool = False) -> None:
+    def _restore(self, *, by_flag: bool = False, retake: bool = False) -> None:
         """Clean up after user code; a daemon that cannot is spoilt, and asks to leave."""
         try:
             if self._snapshot is None:
@@ -223,7 +223,7 @@ class Daemon:
             elif retake:
                 self._snapshot.retake()
             else:  # our handlers included
-                self._snapshot.restore(self._namespace.host_names, by_latch=by_latch)
+                self._snapshot.restore(self._namespace.host_names, by_flag=by_flag)
         except BaseException:  # whatever it was: it must not reach the next task
             import traceback  # hardly ever
 

@@ -4,7 +4,7 @@ import faulthandler
 import signal
 
 # signal.getsignal makes an enum member of what it finds: 34 µs for all signals, and 1.5 µs here.
-# None of these is watched by a latch: a look by itself opens none.
+# None of these is watched by a flag: a look by itself opens none.
 from _signal import (  # type: ignore[import-not-found]  # typeshed leaves it out
     getitimer,
     getsignal,

@@ -19,7 +19,7 @@ A cancelled task raises the standard ``concurrent.futures.CancelledError``; its 
 
 from __future__ import annotations
 
-from mirai_executor._lazily import door
+from mirai_executor._lazily import lazy_imports
 
 try:
     from _pickle import PicklingError  # the same, without the milliseconds of pickle
@@ -52,7 +52,7 @@ CODE_CONNECTION_RESET = 19
 CODE_CANCELLED = 20
 
 # Their base is ProcessPoolExecutor's, and brings much that a daemon never needs.
-__getattr__ = door(__name__, {"_broken": ("DaemonLostError", "LaunchError")})
+__getattr__ = lazy_imports(__name__, {"_broken": ("DaemonLostError", "LaunchError")})
 
 
 class MiraiError(Exception):

@@ -86,7 +86,7 @@ class Session:
         self._is_spoilt = self._was_killed = False
         self._is_overdue = False  # the host has given it up
         # As the host has for its own daemons.
-        self._stops: Stops[int] = Stops(self._reactor, self._insist)
+        self._stops: Stops[int] = Stops(self._reactor, self._resend_stop)
         self._beat = _FIRST_BEAT
         self._next_beat = self._reactor.call_in(_FIRST_BEAT, self._on_beat)
         self._silent_since = self._reactor.now()
@@ -198,7 +198,7 @@ class Session:
                 returned = self._daemon.take_back()
                 self._open -= len(returned)
                 self.begun -= len(returned)
-                self._daemon.insist()
+                self._daemon.resend_stop()
                 self._say(_wire.Returned(returned))
             case _wire.Kill(signum, overdue):
                 self._was_killed, self._is_overdue = True, overdue
@@ -292,8 +292,8 @@ class Session:
 
     # Time
 
-    def _insist(self, _: int) -> bool:
-        self._daemon.insist()
+    def _resend_stop(self, _: int) -> bool:
+        self._daemon.resend_stop()
         return True
 
     def _on_beat(self) -> None:

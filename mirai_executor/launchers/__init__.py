@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from mirai_executor._lazily import door
+from mirai_executor._lazily import lazy_imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ._remote import RemoteConfig, remote_config
     from ._ssh import Remote, SshConfig, ssh_config
 else:
-    __getattr__ = door(
+    __getattr__ = lazy_imports(
         __name__,
         {
             "_cluster": ("ClusterConfig", "Scheduler", "cluster_config"),

@@ -36,7 +36,7 @@ def test_a_thousand_daemons_work_through_a_hundred_thousand_tasks() -> None:
     with contextlib.ExitStack() as stack, MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
         assert executor.url is not None
         assert executor._launching is not None
-        secret = executor._launching.reception.credentials.secret.text
+        secret = executor._launching.listening.credentials.secret.text
         port = str(Url.parse(executor.url).port)
         crowd = [
             stack.enter_context(

@@ -32,7 +32,6 @@ from mirai_executor._core import (
     DaemonsRequested,
     DismissDaemon,
     Dispatcher,
-    EntranceClosed,
     Event,
     EverywhereRequested,
     FailBroadcast,
@@ -47,6 +46,7 @@ from mirai_executor._core import (
     LaunchDaemon,
     LaunchFailed,
     LeaveRequested,
+    ListeningEnded,
     Policy,
     RecallTasks,
     ReportShortage,
@@ -612,9 +612,9 @@ class DispatcherMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.world.policy.launches and self.may_end)
     @rule()
-    def close_the_entrance(self) -> None:
+    def stop_listening(self) -> None:
         self.world.is_closed = True
-        self.tell(EntranceClosed())
+        self.tell(ListeningEnded())
 
     @rule(kind=st.integers(0, 7))
     def say_something_void(self, kind: int) -> None:

@@ -21,7 +21,6 @@ from mirai_executor._core import (
     DismissDaemon,
     Dispatcher,
     DispatcherView,
-    EntranceClosed,
     Event,
     EverywhereRequested,
     FailBroadcast,
@@ -37,6 +36,7 @@ from mirai_executor._core import (
     LaunchFailed,
     LaunchRefused,
     LeaveRequested,
+    ListeningEnded,
     Policy,
     ReportShortage,
     RestartRequested,
@@ -809,15 +809,15 @@ def test_a_shutdown_waits_for_daemons_that_were_asked_for_unless_it_is_hurried(
 def test_once_no_daemon_can_come_any_more_nothing_waits_for_one(dispatch: Dispatch) -> None:
     open_to_all = dispatch(1, launches=False)
     submit(open_to_all, T1)
-    assert open_to_all.handle(EntranceClosed(), 1) == [FailTask(T1, Failure.BROKEN)]
+    assert open_to_all.handle(ListeningEnded(), 1) == [FailTask(T1, Failure.BROKEN)]
 
 
-def test_who_is_there_when_the_entrance_closes_does_what_waits(dispatch: Dispatch) -> None:
+def test_who_is_there_when_listening_ends_does_what_waits(dispatch: Dispatch) -> None:
     open_to_all = dispatch(1, launches=False)
     daemon = open_to_all.adopt_daemon(0)
     open_to_all.handle(DaemonReady(daemon), 0)
     submit(open_to_all, T1, T2, T3)
-    assert open_to_all.handle(EntranceClosed(), 1) == []
+    assert open_to_all.handle(ListeningEnded(), 1) == []
     assert open_to_all.handle(result_arrived(daemon, T1), 2) == [
         resolve(T1),
         SendTasks(daemon, (T2,)),

@@ -67,7 +67,7 @@ def ring_and_wait(path: Path, variables: Sequence[str]) -> None:
 def secret_of(executor: MiraiExecutor) -> str:
     launching = executor._launching
     assert launching is not None
-    return launching.reception.credentials.secret.text
+    return launching.listening.credentials.secret.text
 
 
 def command_lines() -> list[str]:

@@ -31,7 +31,7 @@ from mirai_executor import (
     TaskTimeoutError,
     remote_config,
 )
-from mirai_executor._reception import Here
+from mirai_executor._listening import Here
 from mirai_executor._transport import Link
 from mirai_executor.credentials import (
     DaemonCredentials,
@@ -677,7 +677,7 @@ def test_a_daemon_says_that_the_host_works_otherwise_than_it_was_to() -> None:
     with MiraiExecutor(url=new_url()) as executor:
         assert executor._launching is not None
         assert executor.url is not None
-        credentials = executor._launching.reception.credentials
+        credentials = executor._launching.listening.credentials
         code, said = run_daemon(executor.url, credentials, "--no-dispatcher")
     assert code == 15
     assert "the host works with a dispatcher" in said

@@ -115,7 +115,7 @@ def test_a_daemon_imports_nothing_that_its_first_task_does_not_need(
 def test_a_keeper_imports_nothing_of_the_host_and_nothing_that_pickles() -> None:
     with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
         assert executor._launching is not None
-        credentials = executor._launching.reception.credentials.environment
+        credentials = executor._launching.listening.credentials.environment
         keeper = subprocess.Popen(
             [sys.executable, "-c", KEEPER, executor.urls[0]],
             stdout=subprocess.PIPE,

@@ -23,7 +23,7 @@ pytest.importorskip("pynng", reason="WebSockets need pynng, which has no wheel f
 from live.hosts import run, script
 from live.mischief import Bell, crash, default_timeout, ring
 from mirai_executor import DaemonLostError, MiraiExecutor
-from mirai_executor._host import _door
+from mirai_executor._host import _acceptor
 from mirai_executor._transport import Listener, dial, listen
 from mirai_executor._transport import _pump as pump
 from mirai_executor._transport import _strangers as strangers
@@ -394,7 +394,7 @@ def test_daemons_may_be_asked_to_speak_tls_1_2() -> None:
 def test_a_daemon_says_that_it_does_not_trust_the_certificate() -> None:
     with MiraiExecutor(url="wss://127.0.0.1:0") as executor:
         assert executor._launching is not None
-        environment = executor._launching.reception.credentials.environment
+        environment = executor._launching.listening.credentials.environment
         with MiraiExecutor(url="wss://127.0.0.1:0") as other:
             assert other.url is not None
             daemon = start_daemon(other.url, environment)
@@ -469,10 +469,10 @@ def start_and_sleep(bell: Path) -> None:
 def test_who_does_not_know_the_secret_is_told_so(executor: MiraiExecutor) -> None:
     assert executor._launching is not None
     assert executor.url is not None
-    environment = executor._launching.reception.credentials.environment
+    environment = executor._launching.listening.credentials.environment
     with MiraiExecutor(url="tcp://127.0.0.1:0") as other:
         assert other._launching is not None
-        wrong = {**environment, **other._launching.reception.credentials.environment}
+        wrong = {**environment, **other._launching.listening.credentials.environment}
         daemon = start_daemon(executor.url, wrong)
         _, stderr = daemon.communicate(timeout=SECONDS)
     assert daemon.returncode == 12, stderr
@@ -483,7 +483,7 @@ def test_who_does_not_know_the_secret_is_told_so(executor: MiraiExecutor) -> Non
 def test_a_websocket_that_proves_nothing_is_dropped_and_counted(
     executor: MiraiExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_door, "_PATIENCE", 0.3)
+    monkeypatch.setattr(_acceptor, "_PATIENCE", 0.3)
     assert executor.url is not None
     with connect(Url.parse(executor.url)) as stranger:
         upgrade(stranger)

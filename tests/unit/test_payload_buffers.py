@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mirai_executor._payload.common import buffers as buffers_module
-from mirai_executor._payload.common import plain
+from mirai_executor._payload.common import fast_pickle
 from mirai_executor._payload.common.buffers import OUT_OF_BAND, Large
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._payload.host import Call, CallEncoder, decode_value
@@ -373,7 +373,7 @@ def calls_of_python(fn: Callable[[], object]) -> int:
 @pytest.mark.parametrize("size", [1 << 10, 1 << 17])
 def test_no_python_runs_for_each_object(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take time; and let other threads change what is pickled, when half of it is."""
-    monkeypatch.setattr(plain, "_free", [])  # as many picklers are made for few as for many
+    monkeypatch.setattr(fast_pickle, "_free", [])  # as many picklers are made for few as for many
 
     def encode(total: int) -> None:
         value = [os.urandom(4) * (size // 4) for _ in range(total // size)]

@@ -20,15 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirai_executor._payload.common import entries as entries_module
-from mirai_executor._payload.common import plain as plain_module
+from mirai_executor._payload.common import fast_pickle as plain_module
 from mirai_executor._payload.common.entries import FUNCTION, NAMED
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._payload.daemon import kept as kept_module
 from mirai_executor._payload.host import Call, CallEncoder, Sent, decode_value
 from mirai_executor._payload.host import functions as functions_module
-from mirai_executor._payload.host import proof as proof_module
+from mirai_executor._payload.host import validity as validity_module
 from mirai_executor._payload.host.functions import pickle_function
-from mirai_executor._payload.host.proof import Proof, prove
+from mirai_executor._payload.host.validity import Proof, prove
 from unit.test_payload_driver import run_host
 
 NUMBER = 7
@@ -164,7 +164,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("often", [1, 2, sys.maxsize], ids=["compiled", "later", "looked at"])
 def test_no_change_is_ever_missed(often: int) -> None:
-    compiled = f"from mirai_executor._payload.host import proof; proof._OFTEN = {often}\n"
+    compiled = f"from mirai_executor._payload.host import validity; validity._OFTEN = {often}\n"
     assert run_host(compiled + CHANGES) == "never True 24\n"
 
 
@@ -175,9 +175,9 @@ def test_a_proof_that_is_asked_often_is_compiled_if_that_can_be(
     def forbid(*_: object) -> None:
         raise RuntimeError("no compiling here")
 
-    monkeypatch.setattr(proof_module, "_OFTEN", 5)
+    monkeypatch.setattr(validity_module, "_OFTEN", 5)
     if not compiled:
-        monkeypatch.setattr(proof_module, "compile", forbid, raising=False)
+        monkeypatch.setattr(validity_module, "compile", forbid, raising=False)
     value: Any = 1
 
     def fn() -> Any:
@@ -196,8 +196,8 @@ def test_a_proof_that_is_asked_often_is_compiled_if_that_can_be(
 
 
 def test_a_proof_of_very_much_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof_module, "_OFTEN", 1)
-    proof = proof_of(adder(tuple(adder(n) for n in range(proof_module._FEW))))
+    monkeypatch.setattr(validity_module, "_OFTEN", 1)
+    proof = proof_of(adder(tuple(adder(n) for n in range(validity_module._FEW))))
     assert proof is not None
     assert proof.holds()
     assert "holds" not in vars(proof)

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import pytest
 
 from mirai_executor._payload.common import hooks
-from mirai_executor._payload.common import places as payload_places
+from mirai_executor._payload.common import importable as payload_importable
 from mirai_executor._payload.daemon import decode_plain
 from mirai_executor._payload.host import CallEncoder, Preparation, encode_plain
 from mirai_executor._payload.host import table as table_module
@@ -114,7 +114,7 @@ def looped(obj: object) -> object:
 def test_the_culprit_is_found_wherever_it_is_without_pickling_anything_again(
     arg: object, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirai_executor._payload.common.culprits._fails", None)
+    monkeypatch.setattr("mirai_executor._payload.common.diagnosis._fails", None)
     with pytest.raises(PayloadError) as caught:
         CallEncoder().encode(len, (arg,), {})
     assert str(caught.value).startswith(f"cannot pickle {path} (a _thread.lock object): ")
@@ -314,12 +314,12 @@ def test_a_file_on_the_path_is_importable_and_one_elsewhere_is_not(
     monkeypatch.setattr(sys, "path", [str(tmp_path / "on"), *sys.path])
     monkeypatch.delitem(sys.modules, "some_module_xyz", raising=False)
     module = importlib.import_module("some_module_xyz")
-    assert payload_places.is_importable("some_module_xyz")
+    assert payload_importable.is_importable("some_module_xyz")
     module.__file__ = str(tmp_path / "off" / "some_module_xyz.py")
-    assert not payload_places.is_importable("some_module_xyz")
+    assert not payload_importable.is_importable("some_module_xyz")
     module.__file__ = str(tmp_path / "on" / "some_module_xyz.py")
     monkeypatch.setattr(sys, "path", sys.path[1:])
-    assert not payload_places.is_importable("some_module_xyz")
+    assert not payload_importable.is_importable("some_module_xyz")
     monkeypatch.delitem(sys.modules, "some_module_xyz")
 
 
@@ -329,7 +329,7 @@ def test_a_file_on_the_path_is_importable_and_one_elsewhere_is_not(
 )
 def test_standard_and_installed_modules_are_importable(name: str) -> None:
     pytest.importorskip(name)
-    assert payload_places.is_importable(name)
+    assert payload_importable.is_importable(name)
 
 
 HELD = """

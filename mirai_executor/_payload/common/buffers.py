@@ -18,9 +18,9 @@ __all__ = [
     "BRIEF",
     "LARGE",
     "OUT_OF_BAND",
-    "Beside",
     "Buffer",
     "Large",
+    "OutOfBand",
     "Pieces",
     "Value",
     "dump_value",
@@ -68,7 +68,7 @@ def made_value(blob: bytes, buffers: tuple[Large, ...] = ()) -> Value:
 
 
 def dump_value(
-    make: "Callable[[Any, Beside | None], pickle.Pickler]",
+    make: "Callable[[Any, OutOfBand | None], pickle.Pickler]",
     obj: object,
     *,
     out_of_band: bool = False,
@@ -83,11 +83,11 @@ def dump_value(
         apart: Whether a large pickle may be one of them; only with ``out_of_band``.
     """
     if apart:
-        beside, pieces = Beside(), Pieces()
+        beside, pieces = OutOfBand(), Pieces()
         make(pieces, beside).dump(obj)
         if (value := pieces.settle(tuple(beside))) is not None:
             return value
-    collected = Beside() if out_of_band else None
+    collected = OutOfBand() if out_of_band else None
     file = io.BytesIO()  # left open: whoever made the pickler may go on with it
     make(file, collected).dump(obj)
     return made_value(file.getvalue(), tuple(collected or ()))
@@ -141,7 +141,7 @@ def _size_of(piece: Buffer) -> int:
     return len(piece) if type(piece) is bytes else memoryview(piece).nbytes
 
 
-class Beside(list[memoryview]):
+class OutOfBand(list[memoryview]):
     """Collects the large buffers of one payload, in their order; pickle's ``buffer_callback``.
 
     They are views of the bytes of each, as they lie in memory.

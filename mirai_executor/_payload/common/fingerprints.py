@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from types import CellType, CodeType, FunctionType, MappingProxyType, ModuleType
 
 from mirai_executor._payload.common.entries import DIGEST_SIZE, PROTOCOL, digest_of
-from mirai_executor._payload.common.places import MAIN, value_at
+from mirai_executor._payload.common.importable import MAIN, value_at
 from mirai_executor._typing import Any
 
 __all__ = ["UNKNOWN", "fingerprint_of", "kind_fingerprint"]

@@ -13,8 +13,8 @@ from multiprocessing import util
 from multiprocessing.synchronize import SemLock
 from typing import Any
 
+from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.inherited import is_nameless
-from mirai_executor._payload.common.places import MAIN
 from mirai_executor._private import check
 
 __all__ = ["Inheritance", "nameless_semaphores"]

@@ -19,8 +19,8 @@ from typing import Any
 
 from mirai_executor._payload.common import annotations, exceptions, rebuild
 from mirai_executor._payload.common.entries import PROTOCOL
-from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of, submodules_of
-from mirai_executor._payload.common.places import (
+from mirai_executor._payload.common.fast_pickle import has_no_state
+from mirai_executor._payload.common.importable import (
     FUNCTION_DUNDERS,
     MAIN,
     Home,
@@ -29,7 +29,7 @@ from mirai_executor._payload.common.places import (
     home_of_globals,
     kind_of,
 )
-from mirai_executor._payload.common.plain import has_no_state
+from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of, submodules_of
 from mirai_executor._payload.common.reducers import (
     content_of,
     is_inherited,

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mirai_executor._payload.common.places import MAIN
+from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._typing import NamedTuple
 
 __all__ = ["LogLevels", "Preparation", "host_sys_path", "main_script"]

@@ -4,7 +4,7 @@ import builtins
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 
-from mirai_executor._payload.common.places import MAIN
+from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The daemon's side: the bytes of calls become calls to run, and outcomes bytes."""
 
-from mirai_executor._lazily import door
+from mirai_executor._lazily import lazy_imports
 from mirai_executor._payload.common.pickles import decode_plain
 from mirai_executor._payload.common.preparation import LogLevels, Preparation
 from mirai_executor._payload.daemon.outcomes import encode_value
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mirai_executor._payload.daemon.namespace import Namespace
     from mirai_executor._payload.daemon.process import inherit
 else:  # what only some tasks need, or a host that shares memory does not
-    __getattr__ = door(
+    __getattr__ = lazy_imports(
         __name__,
         {
             "failures": ("encode_error",),

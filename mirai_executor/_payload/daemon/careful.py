@@ -5,11 +5,11 @@ from types import ModuleType
 from typing import Any
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.buffers import Beside, Value, dump_value
-from mirai_executor._payload.common.culprits import explain, said_by_pickle
+from mirai_executor._payload.common.buffers import OutOfBand, Value, dump_value
+from mirai_executor._payload.common.diagnosis import explain, said_by_pickle
+from mirai_executor._payload.common.importable import Home, Kind
 from mirai_executor._payload.common.loans import Loan
 from mirai_executor._payload.common.pickler import PayloadPickler, dump
-from mirai_executor._payload.common.places import Home, Kind
 from mirai_executor._payload.daemon import namespace
 
 __all__ = ["OutcomePickler", "dump_carefully"]
@@ -52,7 +52,7 @@ def dump_carefully(value: object, *, out_of_band: bool, apart: bool) -> Value:
     loan = Loan()
     made: list[OutcomePickler] = []
 
-    def pickler(file: Any, beside: Beside | None) -> OutcomePickler:
+    def pickler(file: Any, beside: OutOfBand | None) -> OutcomePickler:
         made.append(OutcomePickler(file, beside, loan.lend))
         return made[-1]
 

@@ -33,7 +33,7 @@ from mirai_executor._payload.common.entries import (
     Own,
     names_in,
 )
-from mirai_executor._payload.common.places import MAIN
+from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.preparation import Preparation
 from mirai_executor._payload.common.source import Brought, run_source
 from mirai_executor._payload.daemon.kept import Kept, find_named

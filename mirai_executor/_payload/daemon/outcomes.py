@@ -7,7 +7,7 @@ that class's name, one of a class without a name by the id under which the class
 from mirai_executor._payload.common import pickles as pickle
 from mirai_executor._payload.common.buffers import BRIEF, LARGE, Value, is_short
 from mirai_executor._payload.common.entries import PROTOCOL
-from mirai_executor._payload.common.plain import dump_plainly
+from mirai_executor._payload.common.fast_pickle import dump_plainly
 
 __all__ = ["encode_value"]
 

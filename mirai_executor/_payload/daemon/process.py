@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.places import MAIN
+from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.preparation import Preparation
 from mirai_executor._typing import TYPE_CHECKING, Any
 

@@ -1,6 +1,6 @@
 """The host's side: calls become bytes, and the bytes of outcomes values and errors."""
 
-from mirai_executor._lazily import door
+from mirai_executor._lazily import lazy_imports
 from mirai_executor._payload.common.entries import Call, NameEntry
 from mirai_executor._payload.common.pickles import encode_plain
 from mirai_executor._payload.common.preparation import LogLevels, Preparation
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from mirai_executor._payload.host.mainfile import Mode, main_file
 else:  # what only some tasks need, and only some daemons
-    __getattr__ = door(
+    __getattr__ = lazy_imports(
         __name__,
         {
             "calls": ("CallEncoder",),

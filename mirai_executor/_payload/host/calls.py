@@ -15,16 +15,16 @@ from mirai_executor._payload.common.entries import (
     digest_of,
     names_in,
 )
-from mirai_executor._payload.common.plain import dump_plainly, is_imported
+from mirai_executor._payload.common.fast_pickle import dump_plainly, is_imported
 from mirai_executor._payload.common.preparation import host_sys_path
-from mirai_executor._payload.host.functions import FunctionCache, Taken, pickle_function
+from mirai_executor._payload.host.functions import FrozenFunction, FunctionCache, pickle_function
 
 # The rest of the room, with cloudpickle, waits for the first call that needs more than names.
 if TYPE_CHECKING:
     import ast
 
     from mirai_executor._payload.host.inherit import KnownInheritance
-    from mirai_executor._payload.host.large import LargeCaptures
+    from mirai_executor._payload.host.large_captures import LargeCaptures
     from mirai_executor._payload.host.mainfile import MainFile, Mode
     from mirai_executor._payload.host.table import Failure
 
@@ -113,7 +113,7 @@ class CallEncoder:
             blob = pickle.dumps((fn, args, kwargs), PROTOCOL)
             if len(blob) < LARGE:
                 return Call(blob, path)
-        taken = fn.pickled_payload if type(fn) is Taken else None
+        taken = fn.pickled_payload if type(fn) is FrozenFunction else None
         found = taken or self._functions.find(fn)
         if found is not None and not local_locks:
             if are_atoms and found.reference is None:
@@ -144,7 +144,7 @@ class CallEncoder:
     def _note(self, fn: object, value: Value, names: tuple[NameEntry, ...]) -> None:
         """Warn of a function that is large and is pickled anew at each call."""
         if self._captures is None:
-            from mirai_executor._payload.host.large import LargeCaptures
+            from mirai_executor._payload.host.large_captures import LargeCaptures
 
             self._captures = LargeCaptures()
         self._captures.note(fn, value.nbytes, names)
@@ -161,14 +161,14 @@ class CallEncoder:
         if _is_plain(fn):
             return fn
         pickled = pickle_function(fn, self._find_main, self._inherited)
-        taken: Any = fn if pickled is None else Taken(fn, pickled)
+        taken: Any = fn if pickled is None else FrozenFunction(fn, pickled)
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
     def _with_care(
         self, call: tuple[Any, ...], local_locks: bool, lasting: bool, **how: Any
     ) -> tuple[Value, tuple[NameEntry, ...]]:
         """Pickle a call that plain pickle would get wrong; return it and its table."""
-        from mirai_executor._payload.common.culprits import said_by_pickle
+        from mirai_executor._payload.common.diagnosis import said_by_pickle
         from mirai_executor._payload.common.loans import Loan
         from mirai_executor._payload.host.table import Table
 
@@ -294,7 +294,7 @@ def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple
 def _explained(
     call: tuple[Any, ...], trail: tuple[object, ...], error: BaseException
 ) -> BaseException:
-    from mirai_executor._payload.common.culprits import explain
+    from mirai_executor._payload.common.diagnosis import explain
     from mirai_executor._payload.common.pickler import dump
     from mirai_executor._payload.host.table import CallPickler
 
@@ -306,7 +306,7 @@ def _explained(
 
 
 def _error_of(failure: "Failure") -> BaseException:
-    from mirai_executor._payload.common.culprits import explain, said_by_pickle
+    from mirai_executor._payload.common.diagnosis import explain, said_by_pickle
     from mirai_executor._payload.common.pickler import dump
     from mirai_executor._payload.host.table import CallPickler
 

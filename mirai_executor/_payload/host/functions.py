@@ -28,19 +28,19 @@ from mirai_executor._payload.common.entries import (
     NameEntry,
     digest_of,
 )
-from mirai_executor._payload.common.places import (
+from mirai_executor._payload.common.fast_pickle import is_imported
+from mirai_executor._payload.common.importable import (
     MAIN,
     registered_by_value,
     what_is_known_of_modules,
 )
-from mirai_executor._payload.common.plain import is_imported
 
 if TYPE_CHECKING:
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.mainfile import MainFile
-    from mirai_executor._payload.host.proof import Proof
+    from mirai_executor._payload.host.validity import Proof
 
-__all__ = ["FunctionCache", "Pickled", "Taken", "pickle_function"]
+__all__ = ["FrozenFunction", "FunctionCache", "Pickled", "pickle_function"]
 
 MOST_MET = 1024
 _BETWEEN_LOOKS = 1.0  # seconds
@@ -201,7 +201,7 @@ class FunctionCache:
         # that had no proof so often will hardly have one now.
         if times == 1 or times & (times - 1):
             return None
-        from mirai_executor._payload.host.proof import prove  # not for functions with a name
+        from mirai_executor._payload.host.validity import prove  # not for functions with a name
 
         proof = prove(fn)
         if proof is None:
@@ -270,7 +270,7 @@ def _by_name(fn: Any, names: tuple[NameEntry, ...] = ()) -> Pickled:
     return Pickled(None, (*names, NameEntry(NAMED, digest_of(where), where)))
 
 
-class Taken:
+class FrozenFunction:
     """A function as it is now, whatever becomes of it: pickled once, for many calls."""
 
     def __init__(self, fn: Callable[..., object], pickled: Pickled) -> None:

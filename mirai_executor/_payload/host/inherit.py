@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
+from mirai_executor._payload.common.importable import MAIN, Home, Kind
 from mirai_executor._payload.common.inheritance import Inheritance, nameless_semaphores
 from mirai_executor._payload.common.inherited import OnlyInheritedError, is_nameless
 from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of
-from mirai_executor._payload.common.places import MAIN, Home, Kind
 
 __all__ = ["Inheritance", "KnownInheritance", "only_forks_share"]
 

@@ -28,7 +28,7 @@ from mirai_executor._payload.common.entries import (
     names_in,
 )
 from mirai_executor._payload.common.fingerprints import fingerprint_of, kind_fingerprint
-from mirai_executor._payload.common.places import MAIN
+from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.preparation import main_script
 
 __all__ = ["MainFile", "Mode", "main_file"]

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 from mirai_executor._payload.common.buffers import ATOMS
 from mirai_executor._payload.common.entries import PROTOCOL
+from mirai_executor._payload.common.importable import home_of
 from mirai_executor._payload.common.pickler import PayloadPickler, home_of_sentinel
-from mirai_executor._payload.common.places import home_of
 
 __all__ = ["Met", "may_share", "sharing"]
 

@@ -22,11 +22,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.buffers import Beside, Value, dump_value
+from mirai_executor._payload.common.buffers import OutOfBand, Value, dump_value
 from mirai_executor._payload.common.entries import UNAVAILABLE, NameEntry, digest_of, new_seal
+from mirai_executor._payload.common.importable import MAIN, Home, Kind
 from mirai_executor._payload.common.names import STANDARD_DUNDERS
 from mirai_executor._payload.common.pickler import PayloadPickler
-from mirai_executor._payload.common.places import MAIN, Home, Kind
 from mirai_executor._payload.common.wording import describe
 from mirai_executor._payload.host.sharing import Met, may_share, sharing
 from mirai_executor._record import Record
@@ -94,7 +94,7 @@ class CallPickler(PayloadPickler):
         file: Any,
         entries: Collection[Key] = (),
         local_locks: bool = False,
-        beside: Beside | None = None,
+        beside: OutOfBand | None = None,
         lend: Callable[[int], Any] | None = None,
         known: KnownInheritance | None = None,
     ) -> None:
@@ -223,7 +223,7 @@ class Table:
         """Pickle a call, or the value of one or several names; note the names it refers to."""
         made: list[CallPickler] = []
 
-        def pickler(file: Any, beside: Beside | None) -> CallPickler:
+        def pickler(file: Any, beside: OutOfBand | None) -> CallPickler:
             made.append(
                 CallPickler(file, entries, self._local_locks, beside, self._lend, self._known)
             )

@@ -10,12 +10,12 @@ from mirai_executor.errors import DaemonLostError, LaunchError
 
 from ._daemon import Daemon
 
-__all__ = ["Losses"]
+__all__ = ["LossReports"]
 
 _LOG = logging.getLogger("mirai_executor")
 
 
-class Losses:
+class LossReports:
     """Those of one executor. For the host thread only.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 To ask the system for all signal handlers, the timers and the current directory, and to compare the
 whole environment, takes as long as a short task. Python code changes them by a few functions only,
-so these are watched instead: each is called as before, and the latch is open from then on. What is
+so these are watched instead: each is called as before, and the flag is open from then on. What is
 changed without them, by C code or inside ``os.environ``, only looking can tell.
 """
 
@@ -30,17 +30,17 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
 )
 
 
-class Latch:
+class DirtyFlag:
     """Tells whether one of the watched functions has been called.
 
     It watches from its making until :meth:`close`, for the whole process, on any thread.
 
     Attributes:
-        is_open: One has been called since somebody set this to False. At first it is True.
+        is_set: One has been called since somebody set this to False. At first it is True.
     """
 
     def __init__(self) -> None:
-        self.is_open = True
+        self.is_set = True
         self._originals: list[tuple[ModuleType, str, Any]] = []
         for name, modules in _FUNCTIONS:
             original = getattr(modules[0], name)
@@ -54,7 +54,7 @@ class Latch:
     def _watched(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            self.is_open = True
+            self.is_set = True
             return original(*args, **kwargs)
 
         return watched

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from mirai_executor._core import Load, Scaler
     from mirai_executor._reactor import Reactor, Timer
 
-__all__ = ["Elastic"]
+__all__ = ["Autoscaler"]
 
 _PAUSE = 1.0  # seconds between two looks, at least
 
 
-class Elastic:
+class Autoscaler:
     """What ``adapt()`` has set going. For the host thread only.
 
     Args:

@@ -1,4 +1,4 @@
-"""Strangers at the door: nothing of theirs is run, nothing is learned, and nobody is disturbed."""
+"""Strangers who connect: nothing of theirs is run, nothing is learned, and nobody is disturbed."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from mirai_executor import MiraiExecutor, __version__, _wire, ssh_config
-from mirai_executor._host import _door
+from mirai_executor._host import _acceptor
 from mirai_executor.credentials import DaemonHandshake, Opener, Sealer, Secret
 from mirai_executor.urls import Url
 
@@ -54,7 +54,7 @@ def with_a_daemon(scheme: str, folder: Path) -> Iterator[MiraiExecutor]:
         yield made
 
 
-def knock(executor: MiraiExecutor, *, greet: bool = True) -> socket.socket:
+def dial(executor: MiraiExecutor, *, greet: bool = True) -> socket.socket:
     """Connect as a stranger does, who believes any certificate."""
     assert executor.url is not None
     url = Url.parse(executor.url)
@@ -135,7 +135,7 @@ class Bomb:
 )
 def test_garbage_is_cut_off_and_counted(executor: MiraiExecutor, garbage: bytes) -> None:
     before = executor.status().refused
-    with knock(executor) as stranger:
+    with dial(executor) as stranger:
         stranger.sendall(garbage)
         assert is_cut_off(stranger)
     assert refusals(executor, before + 1) == before + 1
@@ -145,7 +145,7 @@ def test_garbage_is_cut_off_and_counted(executor: MiraiExecutor, garbage: bytes)
 def test_nothing_is_unpickled_for_a_stranger(executor: MiraiExecutor, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     bomb = pickle.dumps(Bomb(trace))
-    with knock(executor) as stranger:
+    with dial(executor) as stranger:
         stranger.sendall(framed(bomb) + framed(b"\x10" + bomb))
         assert is_cut_off(stranger)
     assert not trace.exists()
@@ -153,7 +153,7 @@ def test_nothing_is_unpickled_for_a_stranger(executor: MiraiExecutor, tmp_path: 
 
 def test_a_daemon_of_another_executor_is_told_so(executor: MiraiExecutor) -> None:
     handshake = DaemonHandshake(Secret(os.urandom(32)))
-    with knock(executor) as stranger:
+    with dial(executor) as stranger:
         stranger.sendall(framed(handshake.hello()))
         refusal = receive_frame(stranger)
         with pytest.raises(ConnectionError, match="secret"):
@@ -166,13 +166,13 @@ def test_a_daemon_of_another_executor_is_told_so(executor: MiraiExecutor) -> Non
 
 def secret_of(executor: MiraiExecutor) -> Secret:
     assert executor._launching is not None
-    return executor._launching.reception.credentials.secret
+    return executor._launching.listening.credentials.secret
 
 
 def join(executor: MiraiExecutor) -> tuple[socket.socket, DaemonHandshake, list[bytes]]:
     """Come in as a daemon does; return what was sent, too."""
     handshake = DaemonHandshake(secret_of(executor))
-    connection = knock(executor)
+    connection = dial(executor)
     sent = [handshake.hello()]
     connection.sendall(framed(sent[0]))
     while not handshake.is_done:
@@ -185,7 +185,7 @@ def join(executor: MiraiExecutor) -> tuple[socket.socket, DaemonHandshake, list[
 
 def test_a_recorded_handshake_opens_nothing(executor: MiraiExecutor) -> None:
     first, _, sent = join(executor)
-    with first, knock(executor) as stranger:
+    with first, dial(executor) as stranger:
         for frame in sent:
             stranger.sendall(framed(frame))
         # The host answers the first frame: it is a true one, if an old one.
@@ -265,7 +265,7 @@ def test_a_relay_that_changes_a_byte_achieves_nothing(victim: str, position: int
         relay.start()
         daemon = subprocess.Popen(
             [sys.executable, "-m", "mirai_executor", "daemon", relay.url, "--retry", "0"],
-            env={**os.environ, **executor._launching.reception.credentials.environment},
+            env={**os.environ, **executor._launching.listening.credentials.environment},
             stderr=subprocess.PIPE,
         )
         daemon.communicate(timeout=30)
@@ -283,8 +283,8 @@ def test_silent_strangers_are_sent_away_and_nobody_waits_for_them(
     executor: MiraiExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = executor.status().refused
-    monkeypatch.setattr(_door, "_PATIENCE", 0.3)
-    with knock(executor, greet=False) as stranger:
+    monkeypatch.setattr(_acceptor, "_PATIENCE", 0.3)
+    with dial(executor, greet=False) as stranger:
         assert executor.submit(abs, -3).result(SECONDS) == 3
         assert is_cut_off(stranger)
     assert refusals(executor, before + 1) == before + 1
@@ -296,11 +296,11 @@ def test_two_thousand_silent_strangers_keep_no_daemon_out(
     executor = executor_of_its_own
     with contextlib.ExitStack() as crowd:
         for _ in range(2000):
-            crowd.enter_context(knock(executor, greet=False))
+            crowd.enter_context(dial(executor, greet=False))
         assert executor.submit(abs, -3).result(SECONDS) == 3
         executor.launch_local(1)
         executor.wait_ready(30, count=2)
-    assert executor.status().refused >= 2000 - _door._GUESTS
+    assert executor.status().refused >= 2000 - _acceptor._GUESTS
 
 
 @pytest.mark.parametrize("executor_of_its_own", ["tcp"], indirect=True)

@@ -21,8 +21,7 @@ from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, Mod
 from typing import Any
 
 from mirai_executor._payload.common.buffers import ATOMS
-from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of, submodules_asked_for
-from mirai_executor._payload.common.places import (
+from mirai_executor._payload.common.importable import (
     FUNCTION_DUNDERS,
     MAIN,
     Home,
@@ -33,6 +32,7 @@ from mirai_executor._payload.common.places import (
     registered_by_value,
     what_is_known_of_modules,
 )
+from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of, submodules_asked_for
 
 __all__ = ["Proof", "prove"]
 

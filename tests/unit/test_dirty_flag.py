@@ -1,4 +1,4 @@
-"""The functions that a latch watches, by each name under which programs call them."""
+"""The functions that a flag watches, by each name under which programs call them."""
 
 import contextlib
 import ctypes
@@ -12,21 +12,21 @@ from pathlib import Path
 import pytest
 
 from mirai_executor.daemon._cleanup import Snapshot
-from mirai_executor.daemon._latches import Latch
+from mirai_executor.daemon._dirty_flag import DirtyFlag
 
 NONE: frozenset[str] = frozenset()
 
 
 @pytest.fixture
-def latch() -> Iterator[Latch]:
+def flag() -> Iterator[DirtyFlag]:
     """One that is shut. What the tests here change is put back: pytest has a timer of its own."""
     here, handler = Path.cwd(), signal.getsignal(signal.SIGUSR1)
     timer = signal.setitimer(signal.ITIMER_REAL, 0)
     os.environ["LATCHED"] = "0"
-    latch = Latch()
-    latch.is_open = False
-    yield latch
-    latch.close()
+    flag = DirtyFlag()
+    flag.is_set = False
+    yield flag
+    flag.close()
     os.chdir(here)
     os.environ.pop("LATCHED", None)
     signal.signal(signal.SIGUSR1, handler)
@@ -70,21 +70,21 @@ WATCHED: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("name", WATCHED)
-def test_a_watched_function_opens_the_latch(latch: Latch, name: str) -> None:
-    latch.is_open = False  # pytest itself sets a variable of the environment for each test
+def test_a_watched_function_sets_the_flag(flag: DirtyFlag, name: str) -> None:
+    flag.is_set = False  # pytest itself sets a variable of the environment for each test
     WATCHED[name]()
-    assert latch.is_open
+    assert flag.is_set
 
 
-def test_other_functions_leave_it_shut(latch: Latch) -> None:
-    latch.is_open = False
+def test_other_functions_leave_it_shut(flag: DirtyFlag) -> None:
+    flag.is_set = False
     signal.getsignal(signal.SIGUSR1)
     signal.getitimer(signal.ITIMER_REAL)
     Path.cwd().stat()
-    assert not latch.is_open
+    assert not flag.is_set
 
 
-def test_a_watched_function_does_what_it_did(latch: Latch, tmp_path: Path) -> None:
+def test_a_watched_function_does_what_it_did(flag: DirtyFlag, tmp_path: Path) -> None:
     os.chdir(tmp_path)
     assert Path.cwd() == tmp_path
     with pytest.raises(FileNotFoundError):
@@ -95,44 +95,44 @@ def test_a_watched_function_does_what_it_did(latch: Latch, tmp_path: Path) -> No
     assert pickle.loads(pickle.dumps(signal.alarm)) is signal.alarm
 
 
-def test_a_closed_latch_leaves_nothing() -> None:
+def test_a_flag_that_is_closed_leaves_nothing() -> None:
     before = (os.chdir, signal.alarm, signal.signal, frozenset(os.supports_fd))
-    latch = Latch()
+    flag = DirtyFlag()
     assert os.chdir is not before[0]
-    latch.close()
+    flag.close()
     assert (os.chdir, signal.alarm, signal.signal, frozenset(os.supports_fd)) == before
 
 
-def test_a_snapshot_that_goes_by_its_latch_restores_what_a_watched_function_has_changed(
-    latch: Latch, tmp_path: Path
+def test_a_snapshot_that_goes_by_its_flag_restores_what_a_watched_function_has_changed(
+    flag: DirtyFlag, tmp_path: Path
 ) -> None:
-    snapshot = Snapshot(types.ModuleType("main"), latch)
+    snapshot = Snapshot(types.ModuleType("main"), flag)
     here = Path.cwd()
     for _ in range(2):
         os.chdir(tmp_path)
-        snapshot.restore(NONE, by_latch=True)
+        snapshot.restore(NONE, by_flag=True)
         assert Path.cwd() == here
-    snapshot.restore(NONE, by_latch=True)  # what restoring itself has called
-    assert not latch.is_open
+    snapshot.restore(NONE, by_flag=True)  # what restoring itself has called
+    assert not flag.is_set
 
 
-def test_a_snapshot_that_goes_by_its_latch_asks_for_nothing_else(latch: Latch) -> None:
-    snapshot = Snapshot(types.ModuleType("main"), latch)
+def test_a_snapshot_that_goes_by_its_flag_asks_for_nothing_else(flag: DirtyFlag) -> None:
+    snapshot = Snapshot(types.ModuleType("main"), flag)
     here = Path.cwd()
     snapshot.restore(NONE)
     call_libc_chdir()
-    snapshot.restore(NONE, by_latch=True)
+    snapshot.restore(NONE, by_flag=True)
     assert Path.cwd() == Path("/")
     snapshot.restore(NONE)
     assert Path.cwd() == here
 
 
-def test_a_snapshot_that_goes_by_its_latch_looks_at_all_the_rest(latch: Latch) -> None:
+def test_a_snapshot_that_goes_by_its_flag_looks_at_all_the_rest(flag: DirtyFlag) -> None:
     main = types.ModuleType("main")
-    snapshot = Snapshot(main, latch)
+    snapshot = Snapshot(main, flag)
     snapshot.restore(NONE)
     vars(main)["left"] = 1
     os.environ["LEFT_BY_A_TASK"] = "1"
-    snapshot.restore(NONE, by_latch=True)
+    snapshot.restore(NONE, by_flag=True)
     assert "left" not in vars(main)
     assert "LEFT_BY_A_TASK" not in os.environ

@@ -11,8 +11,8 @@ from types import CoroutineType, FunctionType, GeneratorType, MethodType, Module
 
 from mirai_executor._payload.common import annotations
 from mirai_executor._payload.common.buffers import ATOMS
+from mirai_executor._payload.common.importable import Kind, home_of, home_of_globals
 from mirai_executor._payload.common.pickles import PicklingError
-from mirai_executor._payload.common.places import Kind, home_of, home_of_globals
 from mirai_executor._payload.common.wording import describe
 from mirai_executor._typing import Any, NamedTuple
 from mirai_executor.errors import PayloadError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from ._daemon_options import DaemonKeywords, words_for
-from ._host import Entrance
+from ._host import ListenConfig
 from ._transport import listen, rehearse
 from .credentials import (
     Certificate,
@@ -23,7 +23,7 @@ from .credentials import (
 from .launchers import Command, DaemonCommand, Launcher, Submission, Until, shell_command
 from .urls import Url, host_url
 
-__all__ = ["Here", "Reception"]
+__all__ = ["Here", "Listening"]
 
 # As a daemon of this machine is started otherwise: a working directory must not get in the way.
 _PROGRAM = (
@@ -35,7 +35,7 @@ Source = str | Path
 Password = str | bytes | Callable[[], str | bytes]
 
 
-class Reception:
+class Listening:
     """Listens on addresses, and knows what a daemon needs in order to connect.
 
     Args:
@@ -68,7 +68,7 @@ class Reception:
         certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
         # Given where daemons outlive their host, and the next one must know them.
         secret = given_secret(os.environ) or new_secret()
-        self.entrance = Entrance(listen(wanted, certificate), secret, certificate)
+        self.listen_config = ListenConfig(listen(wanted, certificate), secret, certificate)
         self.urls = tuple(str(url) for url in self._dialable())
         self.credentials = DaemonCredentials(
             secret,
@@ -81,14 +81,14 @@ class Reception:
     def _dialable(self) -> list[Url]:
         """Return the addresses as daemons dial them: "*" stands for each of this machine."""
         urls: list[Url] = []
-        for listener in self.entrance.listeners:
+        for listener in self.listen_config.listeners:
             url = listener.url
             if not url.is_wildcard:
                 urls.append(url)
                 continue
             # What an IPv4 socket has not heard cannot be dialled.
             hosts = [Url.parse(own).host for own in host_url()]
-            urls += [url.with_host(host) for host in hosts if listener.hears(host)]
+            urls += [url.with_host(host) for host in hosts if listener.covers(host)]
         return urls
 
     def _warn(self) -> None:
@@ -116,7 +116,7 @@ class Reception:
         submissions = launcher.plan(self.command(**options), count)
         for one in submissions:
             if isinstance(one, Command):
-                self.entrance.files.update(file.path for file in one.files)
+                self.listen_config.files.update(file.path for file in one.files)
         return submissions
 
     def shell_commands(

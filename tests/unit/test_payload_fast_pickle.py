@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirai_executor._payload.common import plain
+from mirai_executor._payload.common import fast_pickle
 
 MODULE = """
 class Thing:
@@ -124,7 +124,7 @@ OFTEN_SENT = [
 @pytest.mark.parametrize("value", OFTEN_SENT, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("apart", [False, True])
 def test_what_is_often_sent_needs_no_care(value: object, apart: bool) -> None:
-    assert plain.dump_plainly(value, out_of_band=True, apart=apart) is not None
+    assert fast_pickle.dump_plainly(value, out_of_band=True, apart=apart) is not None
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -137,27 +137,27 @@ def test_what_was_seen_decides_as_a_look_would(
         for change, name in [(World.become_as_before, ""), *taken]:
             change(world, name)
             for value in world.values:
-                assert plain.dump_plainly(value) == without_memory(value)
+                assert fast_pickle.dump_plainly(value) == without_memory(value)
             for obj in world.objects:
-                assert plain.is_imported(obj) == plain._look({}, obj)
+                assert fast_pickle.is_imported(obj) == fast_pickle._look({}, obj)
     finally:
         world.become_as_before("")
 
 
 def without_memory(value: Any) -> Any:
-    seen, plain._seen = plain._seen, plain._Seen()
+    seen, fast_pickle._seen = fast_pickle._seen, fast_pickle._Seen()
     try:
-        return plain.dump_plainly(value)
+        return fast_pickle.dump_plainly(value)
     finally:
-        plain._seen = seen
+        fast_pickle._seen = seen
 
 
 def test_each_kind_of_value_is_one_that_the_changes_matter_to(module: types.ModuleType) -> None:
     world = World(module)
-    before = [plain.dump_plainly(value) is not None for value in world.values]
+    before = [fast_pickle.dump_plainly(value) is not None for value in world.values]
     assert before == [True, True, True, True, True, False, False]
     world.delete("Thing")
-    after = [plain.dump_plainly(value) is not None for value in world.values]
+    after = [fast_pickle.dump_plainly(value) is not None for value in world.values]
     assert after == [False, False, True, True, False, False, False]
 
 
@@ -165,16 +165,16 @@ def test_a_class_is_looked_at_once(
     module: types.ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value = World(module).values[0]
-    assert plain.dump_plainly(value) is not None
-    monkeypatch.setattr(plain, "_look", lambda *_: pytest.fail("it was looked at again"))
-    assert plain.dump_plainly(value) is not None
+    assert fast_pickle.dump_plainly(value) is not None
+    monkeypatch.setattr(fast_pickle, "_look", lambda *_: pytest.fail("it was looked at again"))
+    assert fast_pickle.dump_plainly(value) is not None
 
 
 def test_no_more_is_kept_than_a_bounded_number(
     module: types.ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain, "_seen", plain._Seen())
-    monkeypatch.setattr(plain, "_MOST_SEEN", 2)
+    monkeypatch.setattr(fast_pickle, "_seen", fast_pickle._Seen())
+    monkeypatch.setattr(fast_pickle, "_MOST_SEEN", 2)
     for name in NAMES * 2:
-        assert plain.is_imported(vars(module)[name])
-        assert 0 < len(plain._seen.now()) <= 2
+        assert fast_pickle.is_imported(vars(module)[name])
+        assert 0 < len(fast_pickle._seen.now()) <= 2

@@ -16,7 +16,7 @@ from mirai_executor._record import Record
 from mirai_executor._waiting import Deadline
 from mirai_executor.errors import LaunchError
 
-__all__ = ["Commands"]
+__all__ = ["LaunchProcesses"]
 
 _LOG = logging.getLogger("mirai_executor")
 _LET_GO = 1.0  # seconds for commands to end by themselves, once their daemons have been let go
@@ -29,7 +29,7 @@ class _Command(Record):
     stays: bool  # when this host ends
 
 
-class Commands:
+class LaunchProcesses:
     """Those of one executor. For the host thread only.
 
     Args:

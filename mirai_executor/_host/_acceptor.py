@@ -29,9 +29,9 @@ from mirai_executor.credentials import (
 )
 
 from . import _registry
-from ._settings import Entrance
+from ._settings import ListenConfig
 
-__all__ = ["Door"]
+__all__ = ["Acceptor"]
 
 _LOG = logging.getLogger("mirai_executor")
 _PATIENCE = 10.0  # seconds that a guest may take to prove the secret
@@ -86,58 +86,60 @@ class _Guest:
         return False
 
 
-class Door:
-    """The listening sockets of one executor, and those who have knocked.
+class Acceptor:
+    """The listening sockets of one executor, and those who have connected.
 
     Args:
-        entrance: Where, and what has to be proved.
+        listen_config: Where, and what has to be proved.
         reactor: Tells when a descriptor is ready, and when it is time.
         admit: Is given the link of each daemon, and where it comes from.
     """
 
     def __init__(
         self,
-        entrance: Entrance,
+        listen_config: ListenConfig,
         reactor: Reactor,
         admit: Callable[[Link, str], None],
     ) -> None:
-        self._entrance = entrance
+        self._listen_config = listen_config
         self._reactor = reactor
         self._admit = admit
         self._guests: dict[int, _Guest] = {}  # by descriptor, in the order of their coming
         self._rest: Timer | None = None  # until the next guest
         self.refused = 0
         self._context = (
-            None if entrance.certificate is None else server_context(entrance.certificate)
+            None
+            if listen_config.certificate is None
+            else server_context(listen_config.certificate)
         )
         self._open()
 
     def _open(self) -> None:
-        for listener in self._entrance.listeners:
+        for listener in self._listen_config.listeners:
             self._reactor.register(
                 listener.fileno(),
                 selectors.EVENT_READ,
-                functools.partial(self._on_knock, listener),
+                functools.partial(self._on_connection, listener),
             )
 
     def _shut(self) -> None:
-        for listener in self._entrance.listeners:
+        for listener in self._listen_config.listeners:
             self._reactor.unregister(listener.fileno())
 
     # Guests
 
-    def _on_knock(self, listener: Listener) -> None:
+    def _on_connection(self, listener: Listener) -> None:
         for _ in range(_KNOCKS):
             # A child that is forked before there is a link would keep the connection open.
             with _registry.no_fork:
                 try:
-                    knock = listener.accept()
+                    connection = listener.accept()
                 except OSError as error:
                     self._on_exhaustion(error)
                     return
-                if knock is None:
+                if connection is None:
                     return
-                self._receive(listener, *knock)
+                self._receive(listener, *connection)
 
     def _on_exhaustion(self, error: OSError) -> None:
         """Make room, or wait for some: looking again at once would only take time."""
@@ -165,7 +167,7 @@ class Door:
                 connection,
                 address,
                 patience,
-                self._entrance.secret,
+                self._listen_config.secret,
                 self._context if url.scheme == "tls+tcp" else None,  # wss has done it already
                 sealed=not url.is_tls and url.scheme != "ipc",
             )
@@ -223,4 +225,4 @@ class Door:
         else:
             self._rest.cancel()
             self._rest = None
-        self._entrance.close()
+        self._listen_config.close()

@@ -11,9 +11,9 @@ import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from mirai_executor._payload.common import pickles as pickle
-from mirai_executor._payload.common.buffers import Beside, Pieces, Value, dump_value, made_value
+from mirai_executor._payload.common.buffers import OutOfBand, Pieces, Value, dump_value, made_value
 from mirai_executor._payload.common.entries import MULTIPROCESSING, PROTOCOL, WITH_CARE
-from mirai_executor._payload.common.places import (
+from mirai_executor._payload.common.importable import (
     Kind,
     kind_of,
     registered_by_value,
@@ -39,7 +39,7 @@ class _PlainPickler(pickle.Pickler):
 
     seen: "_Places"
 
-    def __init__(self, file: Any, beside: Beside | None) -> None:
+    def __init__(self, file: Any, beside: OutOfBand | None) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=beside)
         self.file = file
         self.beside = beside
@@ -68,7 +68,7 @@ class _PlainPickler(pickle.Pickler):
         return NotImplemented
 
 
-def _plain_pickler(file: Any, beside: Beside | None) -> _PlainPickler:
+def _plain_pickler(file: Any, beside: OutOfBand | None) -> _PlainPickler:
     pickler = _PlainPickler(file, beside)
     pickler.seen = _seen.now()
     return pickler
@@ -93,7 +93,7 @@ def _dump_short(obj: object) -> Value | None:
     try:
         pickler = _free.pop()
     except IndexError:
-        pickler = _PlainPickler(Pieces(), Beside())
+        pickler = _PlainPickler(Pieces(), OutOfBand())
     pickler.seen = _seen.now()
     pickler.dump(obj)
     pieces: Pieces = pickler.file

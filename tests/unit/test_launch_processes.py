@@ -14,7 +14,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
-        self.losses = self
+        self.loss_reports = self
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **_: self.calls.append((name, args))
