@@ -71,7 +71,7 @@ class Fleet:
         listener: Is told what happens to them.
         post: Has the host thread call something soon; safe from any thread.
         store: Keeps the large buffers of tasks.
-        terms: What daemons elsewhere are told when they are admitted.
+        terms: What daemons elsewhere are told when they are admitted: the fields of ``Attend``.
 
     Attributes:
         losses: How they were lost, and why none can be started.
@@ -85,7 +85,7 @@ class Fleet:
         listener: Listener,
         post: Post,
         store: Store,
-        terms: _wire.Attend,
+        terms: tuple[float, bool],
     ) -> None:
         self._spawner, self._terms = spawner, terms
         self._heartbeat: Heartbeat | None = None  # None as long as no daemon has been elsewhere
@@ -118,7 +118,10 @@ class Fleet:
     def admit(self, link: Link, address: str) -> None:
         """Take on a daemon that has come by itself."""
         with _registry.no_fork:
-            from ._remote import Heartbeat, RemoteDaemon  # which local daemons have no use for
+            # Which local daemons have no use for.
+            from mirai_executor._wire import Attend
+
+            from ._remote import Heartbeat, RemoteDaemon
 
         id_ = self._listener.adopt_daemon()
         if self._launch_processes is not None:
@@ -126,9 +129,9 @@ class Fleet:
         daemon = RemoteDaemon(link, address)
         self._daemons[id_] = daemon
         self._listen(id_, daemon)
-        self.send(id_, self._terms)
+        self.send(id_, Attend(*self._terms))
         if self._heartbeat is None:
-            self._heartbeat = Heartbeat(self._terms.seconds, self.send, self._bury, self._reactor)
+            self._heartbeat = Heartbeat(self._terms[0], self.send, self._bury, self._reactor)
         self._heartbeat.add(id_, daemon)
         # What came together with the last of the handshake is in the link already.
         self._post(lambda: self._on_link(id_))

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
-from mirai_executor._payload.common.source import Brought, run_source
+from mirai_executor._payload.common.entries import Brought
+from mirai_executor._payload.common.source import run_source
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._payload.host import CallEncoder, decode_value
 from mirai_executor.errors import LaunchError

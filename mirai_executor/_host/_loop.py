@@ -115,7 +115,7 @@ class Loop:
         self._dispatcher = Dispatcher(policy)
         # Futures to resolve, which runs callbacks of the user: after every send is out.
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
-        terms = _wire.Attend(heartbeat, dispatcher=not policy.direct)
+        terms = (heartbeat, not policy.direct)
         self._fleet = Fleet(spawner, setup, self.reactor, self, self._post, store, terms)
         self.launch_error, self.story = (
             self._fleet.loss_reports.launch_error,

@@ -28,6 +28,9 @@ their length in eight bytes. Payloads are opaque here: nothing in this room pick
 ``docs/protocol.md`` lists every field.
 """
 
+from mirai_executor._lazily import lazy_imports
+from mirai_executor._typing import TYPE_CHECKING
+
 from ._codec import (
     Frame,
     count_outcomes,
@@ -57,7 +60,12 @@ from ._frames import (
     WireOutcome,
     WireTask,
 )
-from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
+
+if TYPE_CHECKING:
+    from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
+else:  # which local daemons have no use for
+    _KEEPERS = ("Attend", "Beat", "Ended", "Joined", "Kill", "Recall", "Returned", "Stop")
+    __getattr__ = lazy_imports(__name__, {"_keepers": _KEEPERS})
 
 __all__ = [
     "PROTOCOL_VERSION",

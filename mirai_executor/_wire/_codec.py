@@ -2,7 +2,7 @@
 
 import struct
 
-from mirai_executor._typing import get_args
+from mirai_executor._typing import TYPE_CHECKING, get_args
 
 from ._fields import U8, Bytes, Data, Reader, WireError
 from ._frames import (
@@ -19,7 +19,9 @@ from ._frames import (
     Ready,
     Tasks,
 )
-from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
+
+if TYPE_CHECKING:
+    from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
 
 __all__ = [
     "Frame",
@@ -33,7 +35,7 @@ __all__ = [
     "pieces",
 ]
 
-Frame = (
+_OfDaemons = (
     Hello
     | Init
     | InitFailed
@@ -45,19 +47,16 @@ Frame = (
     | Outcomes
     | BroadcastOutcome
     | LogPiece
-    | Joined
-    | Attend
-    | Beat
-    | Stop
-    | Recall
-    | Kill
-    | Returned
-    | Ended
 )
+if TYPE_CHECKING:
+    Frame = _OfDaemons | Joined | Attend | Beat | Stop | Recall | Kill | Returned | Ended
+else:  # the rest is imported with the first daemon elsewhere
+    Frame = _OfDaemons
 
+_OF_KEEPERS = 32  # the first of their kinds
 _LARGE = 1 << 16  # bytes; to copy fewer takes less than to send them by themselves
 
-_KINDS: dict[int, type[Frame]] = {kind.KIND: kind for kind in get_args(Frame)}
+_KINDS: dict[int, type[Frame]] = {kind.KIND: kind for kind in get_args(_OfDaemons)}
 
 
 def encode(frame: Frame) -> bytes:
@@ -89,7 +88,7 @@ def pieces(frame: Frame) -> list[Bytes]:
 
 def is_for_keeper(data: Data) -> bool:
     """Tell whether a frame is between host and keeper, and none of a daemon's business."""
-    return bool(data) and data[0] >= Joined.KIND
+    return bool(data) and data[0] >= _OF_KEEPERS
 
 
 def is_tasks(data: Data) -> bool:
@@ -123,9 +122,7 @@ def decode(data: Data) -> Frame:
     """
     if not data:
         raise WireError("an empty frame")
-    kind = _KINDS.get(data[0])
-    if kind is None:
-        raise WireError(f"unknown kind of frame: {data[0]}")
+    kind = _KINDS.get(data[0]) or _kind_of_keepers(data[0])
     if (kind is Tasks or kind is Outcomes) and (lone := kind.read_lone(data)) is not None:
         return lone
     reader = Reader(data)
@@ -135,3 +132,13 @@ def decode(data: Data) -> Frame:
         raise WireError(f"a malformed {kind.__name__} frame: {error}") from error
     reader.end()
     return frame
+
+
+def _kind_of_keepers(number: int) -> type[Frame]:
+    """Return the kind of a frame that is none of a daemon's."""
+    if number >= _OF_KEEPERS:
+        from ._keepers import KINDS
+
+        if (kind := KINDS.get(number)) is not None:
+            return kind
+    raise WireError(f"unknown kind of frame: {number}")

@@ -10,7 +10,7 @@ from mirai_executor._typing import Self
 
 from ._fields import U64, Bytes, Empty, Reader, pack_block
 
-__all__ = ["Attend", "Beat", "Ended", "Joined", "Kill", "Recall", "Returned", "Stop"]
+__all__ = ["KINDS", "Attend", "Beat", "Ended", "Joined", "Kill", "Recall", "Returned", "Stop"]
 
 _JOINED = struct.Struct("<IBQd")
 _ATTEND = struct.Struct("<d?")
@@ -152,3 +152,6 @@ class Ended(Record):
 
 def _read_tasks(reader: Reader, count: int) -> tuple[int, ...]:
     return struct.unpack(f"<{count}Q", reader.take(8 * count))
+
+
+KINDS = {kind.KIND: kind for kind in (Joined, Beat, Returned, Ended, Attend, Stop, Recall, Kill)}

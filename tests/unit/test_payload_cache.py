@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 
 from mirai_executor._payload.common import entries as entries_module
 from mirai_executor._payload.common import fast_pickle as plain_module
-from mirai_executor._payload.common.entries import FUNCTION, NAMED
+from mirai_executor._payload.common.entries import FUNCTION, NAMED, find_named
 from mirai_executor._payload.daemon import encode_value
-from mirai_executor._payload.daemon import kept as kept_module
 from mirai_executor._payload.host import Call, CallEncoder, Sent, decode_value
 from mirai_executor._payload.host import functions as functions_module
 from mirai_executor._payload.host import validity as validity_module
@@ -337,12 +336,12 @@ def test_a_name_is_found_in_a_module_that_has_to_be_imported(
 ) -> None:
     where = f"{module.__name__}:{module.job.__qualname__}".encode()
     monkeypatch.delitem(sys.modules, module.__name__)
-    found = kept_module.find_named(where)
+    found = find_named(where)
     assert found is sys.modules[module.__name__].job
-    assert kept_module.find_named(where) is found
+    assert find_named(where) is found
     del sys.modules[module.__name__].job
     with pytest.raises(AttributeError):
-        kept_module.find_named(where)
+        find_named(where)
 
 
 def test_a_name_is_waited_for_while_another_thread_imports_its_module(
@@ -369,7 +368,7 @@ answer = 42
 
     monkeypatch.setattr(builtins, "__import__", wait_for_import)
     try:
-        found: Any = kept_module.find_named(b"slow_to_come:f")
+        found: Any = find_named(b"slow_to_come:f")
         assert found() == 42
     finally:
         GO_ON.set()

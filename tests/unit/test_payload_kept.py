@@ -5,8 +5,7 @@ import random
 import pytest
 
 from mirai_executor._payload.common import entries as entries_module
-from mirai_executor._payload.common.entries import FUNCTION
-from mirai_executor._payload.daemon.kept import Kept
+from mirai_executor._payload.common.entries import FUNCTION, Kept
 from mirai_executor._payload.host import NameEntry, Sent
 from mirai_executor.errors import PayloadError
 

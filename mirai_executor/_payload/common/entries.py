@@ -1,12 +1,30 @@
-"""What both ends know of calls and their tables, and of which functions a daemon keeps."""
+"""What both ends know of calls and their tables, and of which functions a daemon keeps.
 
+The host of a daemon keeps the same count of what the daemon has, and never asks.
+
+::
+
+    host                                      daemon
+    Sent.is_new(entry) ── digest, bytes ────► Kept.receive       the first time
+                       ── digest ───────────► Kept.receive       as long as it is kept
+          │                                        │
+          └────────── Latest: one rule ────────────┘             so both forget the same ones
+
+A daemon keeps the bytes, not the function: each call gets a fresh one, so that what a task does
+to its cells or attributes is gone with the task.
+"""
+
+import functools
+import sys
 from collections import OrderedDict
 
 from mirai_executor._payload.common.buffers import Large
-from mirai_executor._typing import TYPE_CHECKING, NamedTuple
+from mirai_executor._payload.common.importable import MAIN
+from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
+from mirai_executor.errors import PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 try:
     from _blake2 import blake2b  # hashlib brings OpenSSL along, which takes milliseconds
@@ -27,11 +45,15 @@ __all__ = [
     "UNAVAILABLE",
     "WITH_CARE",
     "Applied",
+    "Brought",
     "Call",
+    "Kept",
     "Latest",
     "NameEntry",
     "Own",
+    "Sent",
     "digest_of",
+    "find_named",
     "names_in",
     "new_seal",
 ]
@@ -199,3 +221,89 @@ class Latest:
 
     def _is_too_much(self) -> bool:
         return len(self._sizes) > MOST_FUNCTIONS or self._total > MOST_BYTES
+
+
+class Sent:
+    """What one daemon has of the entries that its host has sent."""
+
+    def __init__(self) -> None:
+        self._names = Applied()
+        self._functions = Latest()
+
+    def is_new(self, entry: NameEntry) -> bool:
+        """Tell whether the daemon lacks the bytes of an entry, and note that it gets them."""
+        name, digest, blob = entry
+        if name in FUNCTIONS:
+            is_new = digest not in self._functions
+            self._functions.use(digest, len(blob))
+        else:
+            is_new = not self._names.has(name, digest)
+            if is_new:
+                self._names.note(name, digest)
+        return is_new
+
+
+class Kept:
+    """The bytes of the functions that a daemon keeps, by digest."""
+
+    def __init__(self) -> None:
+        self._latest = Latest()
+        self._blobs: dict[bytes, bytes] = {}
+
+    def receive(self, digest: bytes, blob: bytes | None) -> None:
+        """Note the function of a call; its bytes are None if they came before."""
+        if blob is not None:
+            self._blobs[digest] = blob
+        if digest in self._blobs:
+            for forgotten in self._latest.use(digest, len(self._blobs[digest])):
+                del self._blobs[forgotten]
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._blobs
+
+    def __getitem__(self, digest: bytes) -> bytes:
+        try:
+            return self._blobs[digest]
+        except KeyError:
+            raise PayloadError("the bytes of the call's function have not arrived") from None
+
+
+def find_named(where: bytes) -> object:
+    """Return what a module has by a name at this moment, as pickle would, at less cost."""
+    module, names = _parts(where)
+    found: Any = None
+    try:
+        found = sys.modules[module]
+        spec = found.__spec__
+        is_there = spec is None or not spec._initializing  # noqa: SLF001 - as the import itself does
+    except (KeyError, AttributeError):
+        is_there = False
+    if not is_there:  # or another thread is about to import it, and has to be waited for
+        __import__(module)
+        found = sys.modules[module]
+    for name in names:
+        found = getattr(found, name)
+    return found
+
+
+@functools.lru_cache(MOST_FUNCTIONS)
+def _parts(where: bytes) -> tuple[str, list[str]]:
+    module, _, name = where.decode().partition(":")
+    return module, name.split(".")
+
+
+class Brought(set[str]):
+    """The names of ``__main__`` that calls have brought from the host.
+
+    Code never sees them: which there are depends on the functions that have run at this daemon.
+    What an initializer or ``everywhere`` has set is no such name, or no longer.
+    """
+
+    def call(self, fn: "Callable[..., object]", *args: Any, **kwargs: Any) -> object:
+        """Call a function whose changes of ``__main__`` are for all tasks to come."""
+        main = vars(sys.modules[MAIN])
+        before = {name: main[name] for name in self & main.keys()}
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            self -= {name for name, value in before.items() if main.get(name, value) is not value}

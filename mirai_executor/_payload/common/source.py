@@ -2,34 +2,18 @@
 
 import builtins
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 
+from mirai_executor._payload.common.entries import Brought
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import ast
 
-__all__ = ["SOURCE_NAME", "Brought", "parse_source", "run_source"]
+__all__ = ["SOURCE_NAME", "parse_source", "run_source"]
 
 SOURCE_NAME = "<mirai>"  # the file name in tracebacks
-
-
-class Brought(set[str]):
-    """The names of ``__main__`` that calls have brought from the host.
-
-    Code never sees them: which there are depends on the functions that have run at this daemon.
-    What an initializer or ``everywhere`` has set is no such name, or no longer.
-    """
-
-    def call(self, fn: Callable[..., object], *args: Any, **kwargs: Any) -> object:
-        """Call a function whose changes of ``__main__`` are for all tasks to come."""
-        main = vars(sys.modules[MAIN])
-        before = {name: main[name] for name in self & main.keys()}
-        try:
-            return fn(*args, **kwargs)
-        finally:
-            self -= {name for name, value in before.items() if main.get(name, value) is not value}
 
 
 class _Main(MutableMapping[str, Any]):

@@ -2,7 +2,7 @@
 
 ::
 
-    receive(name, digest, bytes) ─► kept until a call needs it; a function without a name: kept.py
+    receive(name, digest, bytes) ─► kept until a call needs it; a function without a name: Kept
     decode(call, its names)      ─► name seen with this digest: leave what is there
                                     set here by someone, never seen: leave that, note the digest
                                     otherwise: unpickle and set it, others that it needs first
@@ -17,7 +17,7 @@ import functools
 import importlib
 import io
 import sys
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from mirai_executor._payload.common import pickles as pickle
@@ -30,13 +30,14 @@ from mirai_executor._payload.common.entries import (
     SYS_PATH,
     UNAVAILABLE,
     Applied,
+    Brought,
+    Kept,
     Own,
+    find_named,
     names_in,
 )
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.preparation import Preparation
-from mirai_executor._payload.common.source import Brought, run_source
-from mirai_executor._payload.daemon.kept import Kept, find_named
 from mirai_executor._payload.daemon.process import (
     forget_where_modules_were,
     make_main,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["Namespace", "current"]
 
 _MP_MAIN = "__mp_main__"
+_SOURCE = "mirai_executor._payload.common.source"
 _NOT_YET = object()
 
 # The namespace of this process, once it is a daemon.
@@ -114,22 +116,6 @@ class Namespace:
         elif own is not None and not self._applied.has(name, digest):
             self._received.setdefault(name, {})[digest] = own
 
-    def missing(self, names: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-        """Return those of a call's names whose bytes have to be asked for.
-
-        Bytes are kept until a call applied them, or a later value of the same name.
-        """
-        return [
-            (name, digest)
-            for name, digest in names
-            if not self._applied.has(name, digest) and digest not in self._kept(name)
-        ]
-
-    def _kept(self, name: str) -> Container[bytes]:
-        if name in FUNCTIONS:
-            return self._functions
-        return self._received.get(name, {})
-
     def decode(
         self,
         blob: Buffer,
@@ -168,7 +154,8 @@ class Namespace:
                 fn = self._function(*function)
         except Exception as error:
             _fail_to_load(what, error)
-        if fn is run_source:
+        source = sys.modules.get(_SOURCE)  # imported with the first call of that kind
+        if source is not None and fn is source.run_source:
             kwargs = {"brought": self._brought, "persist": persist}
         elif persist:
             return functools.partial(self._brought.call, fn, *args, **kwargs)

@@ -1,11 +1,10 @@
 """The host's side: calls become bytes, and the bytes of outcomes values and errors."""
 
 from mirai_executor._lazily import lazy_imports
-from mirai_executor._payload.common.entries import Call, NameEntry
+from mirai_executor._payload.common.entries import Call, NameEntry, Sent
 from mirai_executor._payload.common.pickles import encode_plain
 from mirai_executor._payload.common.preparation import LogLevels, Preparation
 from mirai_executor._payload.host.outcomes import NO_NUMBER, decode_number, decode_value
-from mirai_executor._payload.host.sent import Sent
 from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from mirai_executor._payload.common import pickles as pickle
 from mirai_executor._payload.common.buffers import Buffer, taken_apart
 from mirai_executor._payload.common.entries import PROTOCOL
-from mirai_executor._payload.common.wording import describe
 from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
 
@@ -42,6 +41,8 @@ def decode_value(blob: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
         pickled, beside = taken_apart(blob, buffers)
         return pickle.loads(pickled, buffers=beside)
     except Exception as error:
+        from mirai_executor._payload.common.wording import describe  # hardly ever
+
         raise PayloadError(f"cannot unpickle the result: {describe(error)}") from error
 
 
