@@ -179,7 +179,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
         threads = fair_share(most) if self._shares_processors else None
-        launcher = LocalLauncher(python=python, output=output, threads=threads)
+        launcher = LocalLauncher(python, output, threads=threads, cleanup=cleanup)
         launching: Launching | None = None
         if is_open:
             from . import _launching  # which most have no use for

@@ -6,13 +6,74 @@ more than a fair share of the queue. A second frame may wait behind the first on
 daemon need not wait for its host; it is taken back when that turns out to be a mistake.
 """
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from ._durations import Durations
+from mirai_executor._record import Mutable
+
 from ._fleet import Daemon, Fleet
 from ._tasks import Tasks
 from .messages import Policy, TaskId
+
+_PROOF = (
+    3  # tasks of a kind that must have ended before its next ones are expected to be like them
+)
+_MEMORY = 1024  # kinds; the one that was not heard of for longest is forgotten
+_WEIGHT = 0.2  # of the last task in the average
+_FALL = 0.5  # of the average: so far it falls at once where a task is shorter still
+_STIR = 32  # tasks after which a kind counts as heard of
+
+
+class _Known(Mutable):
+    count: int  # tasks that have ended
+    seconds: float  # on average
+
+
+class Durations:
+    """What is known about each kind of task.
+
+    An average that follows the last tasks (exponentially weighted), but jumps up at once: to take
+    a short task for a long one costs a little time, the reverse holds others up. After one task of
+    a second among those of a millisecond, ten of these are needed to believe in them again.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[int, _Known] = OrderedDict()
+
+    def expected(self, kind: int | None) -> float | None:
+        """Return how many seconds a task will take; None if there is no telling."""
+        if kind is None:
+            return None
+        known = self._known.get(kind)
+        return known.seconds if known is not None and known.count >= _PROOF else None
+
+    def note(self, kind: int | None, seconds: float | None) -> None:
+        """Learn from a task that has ended."""
+        if kind is None or seconds is None:
+            return
+        known = self._known.get(kind)
+        if known is None:
+            self._known[kind] = _Known(1, seconds)
+            if len(self._known) > _MEMORY:
+                self._known.popitem(last=False)
+            return
+        known.count += 1
+        if seconds > known.seconds:
+            known.seconds = seconds
+        elif seconds < _FALL * known.seconds:
+            known.seconds *= _FALL
+        else:
+            known.seconds += _WEIGHT * (seconds - known.seconds)
+        if known.count % _STIR == 0:
+            self._known.move_to_end(kind)
+
+    def distrust(self, kind: int | None) -> None:
+        """Forget what was known: a task of this kind takes much longer."""
+        if kind is not None:
+            self._known.pop(kind, None)
+
 
 _RECALL = 400e-6  # seconds: about what it takes to have tasks back and send them elsewhere
 
@@ -31,7 +92,7 @@ class Frames:
         return -(-len(self._tasks.queue) // max(1, self._fleet.ready_count))
 
     def fill(
-        self, daemon: Daemon, queue: "OrderedDict[TaskId, None]", share: int
+        self, daemon: Daemon, queue: OrderedDict[TaskId, None], share: int
     ) -> dict[TaskId, float | None]:
         """Take the next frame for a daemon out of a queue that is not empty.
 

@@ -1,9 +1,9 @@
 """Owns the dispatcher, the links and the open futures of one executor, from any thread's view.
 
 ``_host`` is what can be asked of it, ``_host_thread`` runs ``_loop`` on a thread of its own, and
-``_outcomes`` brings what it learns into the futures; ``_fleet`` has the daemons, of which
-``_daemon`` is one, ``_start_up`` brings them to work, ``_loss_reports`` is how they were lost, and
-``_registry`` what happens at the end of the process and at a fork.
+``_tasks`` brings what it learns into the futures; ``_fleet`` has the daemons, of which
+``_daemon`` is one, ``_start_up`` brings them to work, or says why not, and ``_registry`` is what
+happens at the end of the process and at a fork.
 Where daemons come from elsewhere, ``_acceptor`` lets them in, ``_remote`` is one of them,
 ``_launch_processes`` are those that have started them, and ``_autoscaler`` asks for more.
 ``_inline`` runs tasks without daemons, in this process, and ``_template`` forks daemons from it.

@@ -21,7 +21,7 @@ from mirai_executor._core import (
 )
 from mirai_executor.errors import TaskTimeoutError
 
-from ._outcomes import OpenFuture, decode_error, resolve, set_exception
+from ._tasks import OpenFuture, decode_error, resolve, set_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ from ._store import Store
 
 if TYPE_CHECKING:
     from ._log_relay import Records
-    from ._open_task import OpenTask
+    from ._tasks import OpenTask
 
 __all__ = ["HOST_NAME", "Daemon", "LocalDaemon"]
 

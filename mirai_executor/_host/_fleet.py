@@ -34,11 +34,10 @@ from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._daemon import Daemon, LocalDaemon
-from ._loss_reports import LossReports
-from ._open_task import OpenTask
 from ._settings import Setup
-from ._start_up import StartUp
+from ._start_up import LossReports, StartUp
 from ._store import Store, Trimmer
+from ._tasks import OpenTask
 
 if TYPE_CHECKING:
     from ._launch_processes import LaunchProcesses

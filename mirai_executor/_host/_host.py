@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from mirai_executor._payload import host as _payload
 
     from ._daemon import LocalDaemon
-    from ._outcomes import OpenFuture
     from ._questions import HostView
     from ._settings import Settings
     from ._share import Share
+    from ._tasks import OpenFuture
 
 __all__ = ["Host", "is_exiting"]
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from mirai_executor._payload import host as _payload
 
     from ._loop import Item, Loop
-    from ._open_task import OpenTask
     from ._questions import HostView
     from ._settings import ListenConfig, Settings
+    from ._tasks import OpenTask
     from ._template import Template
 
 __all__ = ["HostThread"]
@@ -298,7 +298,7 @@ class HostThread:
                 self._start()  # what daemons have, need not be sent to them
             from mirai_executor._payload import host as _payload  # cloudpickle takes its time
 
-            from ._open_task import OpenTask, kind_of
+            from ._tasks import OpenTask, kind_of
 
             self._open_task, self._kind_of = OpenTask, kind_of  # before there is an encoder
             known = None if self._template is None else self._template.known
@@ -331,8 +331,7 @@ class HostThread:
         self._store.close()
 
     def _end_unheard(self, item: Item) -> None:
-        from ._open_task import OpenTask
-        from ._outcomes import set_exception
+        from ._tasks import OpenTask, set_exception
 
         if isinstance(item, OpenTask):
             set_exception(item.future, self._end_error())

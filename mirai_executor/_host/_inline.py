@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from mirai_executor._core import TaskId
     from mirai_executor._payload.common.buffers import Value
 
-    from ._outcomes import OpenFuture
     from ._settings import Settings
+    from ._tasks import OpenFuture
 
     F = TypeVar("F", bound=OpenFuture)
 

@@ -58,11 +58,9 @@ from mirai_executor._waiting import Reply
 from . import _registry
 from ._daemon import LocalDaemon
 from ._fleet import Fleet
-from ._open_task import OpenTask
-from ._outcomes import OpenFuture, set_exception
 from ._questions import HostView, ReadyQuestions, picture
 from ._store import Store
-from ._tasks import OpenTasks, results_of
+from ._tasks import OpenFuture, OpenTask, OpenTasks, results_of, set_exception
 
 if TYPE_CHECKING:
     from ._broadcasts import Broadcasts

@@ -1,11 +1,16 @@
-"""Keeps the tasks of a host that have not ended, and their futures."""
+"""Keeps the tasks of a host that have not ended, and ends their futures with the outcomes."""
 
 from __future__ import annotations
 
+import _thread
 import collections
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from concurrent.futures import InvalidStateError
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
+from mirai_executor import _wire
 from mirai_executor._core import (
     DaemonId,
     Event,
@@ -17,21 +22,160 @@ from mirai_executor._core import (
     TaskId,
     TaskSubmitted,
 )
+from mirai_executor._payload import host as _payload
+from mirai_executor._typing import NamedTuple
+from mirai_executor._waiting import Reply
 from mirai_executor.errors import TaskTimeoutError
 
-from ._outcomes import Ended, OpenFuture, resolve_all, set_exception
 from ._store import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mirai_executor import _wire
+    from mirai_executor._core import TaskId
+    from mirai_executor._payload import host as _payload
 
     from ._fleet import Fleet
-    from ._open_task import OpenTask
+    from ._settings import Limits
     from ._store import Store
 
-__all__ = ["OpenTasks", "results_of"]
+__all__ = [
+    "Ended",
+    "OpenFuture",
+    "OpenTask",
+    "OpenTasks",
+    "decode_apart",
+    "decode_error",
+    "kind_of",
+    "resolve",
+    "resolve_all",
+    "results_of",
+    "set_exception",
+]
+
+
+class OpenTask(NamedTuple):
+    """A task on its way: its future, and its call while it may still have to be sent.
+
+    All in one: while thousands of them wait, each object more is one more to collect garbage from.
+    """
+
+    task: TaskId
+    future: OpenFuture
+    limits: Limits
+    kind: int | None
+    blob: bytes
+    names: tuple[_payload.NameEntry, ...]
+    buffers: tuple[_wire.Buffer, ...] = ()
+
+
+def kind_of(fn: Any, args: tuple[Any, ...]) -> int | None:
+    """Return the same number for calls of the same function; None if there is no telling.
+
+    A function that is called with another one, such as the chunks of a ``map``, counts together
+    with that one, and with the length of the list that comes next. By name, not by identity: the
+    functions themselves may be gone when their next call comes, as lambdas are.
+    """
+    if type(fn) is FunctionType and not (args and callable(args[0])):
+        return hash((fn.__module__, fn.__qualname__))  # as below, for most
+    try:
+        if not hasattr(fn, "__qualname__"):
+            fn = getattr(fn, "__wrapped__", fn)
+            while type(fn) is functools.partial:
+                fn, args = fn.func, (*fn.args, *args)
+        if args and callable(args[0]):
+            size = len(args[1]) if len(args) > 1 and type(args[1]) is list else 0
+            return hash((_name_of(fn), _name_of(args[0]), size))
+        return hash(_name_of(fn))
+    except Exception:  # the user's own __getattr__ or __hash__
+        return None
+
+
+def _name_of(fn: Any) -> tuple[Any, Any]:
+    named = fn if hasattr(fn, "__qualname__") else type(fn)
+    return named.__module__, named.__qualname__
+
+
+T = TypeVar("T")
+
+# To look an enum's member up takes as long as a call.
+_SKIPPED, _ERROR = _wire.Status.SKIPPED, _wire.Status.ERROR
+_NO_NUMBER = _payload.NO_NUMBER
+
+
+class OpenFuture(Protocol):
+    """What the host needs of a task's future."""
+
+    def start(self) -> bool: ...
+    def set_outcome(self, decode: Callable[[T], Any], payload: T, *, failed: bool) -> None: ...
+    def set_value(self, value: Any) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+    def end_cancelled(self) -> None: ...
+
+
+Ended: TypeAlias = collections.deque[tuple[OpenFuture, _wire.WireOutcome | None]]
+
+
+def resolve_all(ended: Ended) -> None:
+    """End futures; None for one that was cancelled before it could start."""
+    while ended:  # and not longer: what nobody else holds is to go at once
+        future, outcome = ended.popleft()
+        if outcome is None:
+            future.end_cancelled()
+        else:
+            resolve(future, outcome)
+
+
+def resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:
+    """End a future as its task has ended; who wants its value, decodes it."""
+    views: Any  # in place of where they lie, by now
+    status, payload, views = outcome.status, outcome.payload, outcome.buffers
+    if status is _SKIPPED:
+        future.end_cancelled()
+        return
+    failed = status is _ERROR
+    value = _NO_NUMBER if failed or views else _payload.decode_number(payload)
+    decode: Callable[..., Any] = decode_error if failed else _payload.decode_value
+    if views:
+        decode = functools.partial(decode, buffers=views)
+    try:
+        if value is _NO_NUMBER:
+            future.set_outcome(decode, payload, failed=failed)
+        else:
+            future.set_value(value)
+    except InvalidStateError:  # cancelled in the meantime
+        future.end_cancelled()
+
+
+def decode_error(payload: _wire.Bytes) -> BaseException:
+    """Return the error that a task has ended in, or the one that decoding it ends in."""
+    try:
+        return _payload.decode_error(payload)
+    except BaseException as error:  # the user's own code may raise any
+        return error
+
+
+def decode_apart(payload: _wire.Bytes) -> BaseException:
+    """Return the same, decoded on a thread of its own, which is waited for.
+
+    The traceback of an error holds the frames in which it was decoded, and these the thread: who
+    keeps the error would keep the host thread from being seen as gone.
+    """
+    answer: Reply[BaseException] = Reply()
+    try:
+        _thread.start_new_thread(lambda: answer.set_result(decode_error(payload)), ())
+    except RuntimeError:  # the system grants none
+        return decode_error(payload)
+    return answer.get()
+
+
+def set_exception(future: OpenFuture, error: BaseException) -> None:
+    """End a future in an error, unless it has been cancelled in the meantime."""
+    try:
+        future.set_exception(error)
+    except InvalidStateError:
+        future.end_cancelled()
 
 
 class OpenTasks:

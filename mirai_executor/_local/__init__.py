@@ -1,8 +1,8 @@
 """One daemon process of this machine, as seen by whoever has started it: a host or a keeper.
 
 ``_process`` is that daemon, ``_spawner`` decides where its process comes from, and ``_forkserver``
-is what forks the later ones; ``_relay`` takes over its standard error, ``_deaths`` tells of its
-end, ``_ends`` describes that, and ``_stops`` decides when a task is asked again to stop.
+is what forks the later ones; ``_relay`` takes over its standard error, and ``_ends`` tells of its
+end, and describes it.
 
 Each module is imported when it is asked for: a host has the first interpreter start, which takes
 longest, before it imports the rest.
@@ -12,43 +12,49 @@ from mirai_executor._lazily import lazy_imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._deaths import LAST_FRAMES, DeathWatch, has_ended, has_pidfds, watch
     from ._ends import (
+        LAST_FRAMES,
+        DeathWatch,
         another,
         as_launch_error,
         describe_exit,
+        has_ended,
+        has_pidfds,
         lacks_room,
         last_words,
         memory_hint,
         misfit,
         other_package,
+        watch,
     )
     from ._forkserver import Forked, ForkServer
-    from ._process import DaemonProcess, end_group
+    from ._process import DaemonProcess, Stops, end_group
     from ._relay import Relay, Stream
     from ._spawner import Process, Spawner
-    from ._stops import Stops
     from ._template import TemplateSpawner, fork_server
 else:
     __getattr__ = lazy_imports(
         __name__,
         {
-            "_deaths": ("LAST_FRAMES", "DeathWatch", "has_ended", "has_pidfds", "watch"),
             "_ends": (
+                "LAST_FRAMES",
+                "DeathWatch",
                 "another",
                 "as_launch_error",
                 "describe_exit",
+                "has_ended",
+                "has_pidfds",
                 "lacks_room",
                 "last_words",
                 "memory_hint",
                 "misfit",
                 "other_package",
+                "watch",
             ),
             "_forkserver": ("ForkServer", "Forked"),
-            "_process": ("DaemonProcess", "end_group"),
+            "_process": ("DaemonProcess", "Stops", "end_group"),
             "_relay": ("Relay", "Stream"),
             "_spawner": ("Process", "Spawner"),
-            "_stops": ("Stops",),
             "_template": ("TemplateSpawner", "fork_server"),
         },
     )

@@ -20,11 +20,11 @@ from contextlib import AbstractContextManager
 
 from mirai_executor._forking import Asking, ServerLostError
 from mirai_executor._nameless import is_none_free, reopen
-from mirai_executor._page import Pages
+from mirai_executor._shared import Pages
 from mirai_executor.errors import LaunchError
 from mirai_executor.launchers import LocalLauncher
 
-from ._deaths import has_pidfds
+from ._ends import has_pidfds
 from ._forkserver import Forked, ForkServer
 
 Process = subprocess.Popen[bytes] | Forked

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["main", "serve"]
 
 
-def main(*, first: bool = False) -> None:
+def main(*, first: bool = False, cleanup: bool = False) -> None:
     """Serve the host at the other end of inherited descriptors, named on the command line.
 
     The descriptors are those that the link reads and writes, those of the lifeline, the shared
@@ -23,6 +23,7 @@ def main(*, first: bool = False) -> None:
         first: Whether to leave a fork server behind. Then there are two others on the command
             line: where it is asked, which is also where those of the daemon come from, and its
             own lifeline.
+        cleanup: Whether its daemons clean up after their tasks, as far as that is known.
     """
 
     def become_daemon() -> list[int]:
@@ -34,27 +35,30 @@ def main(*, first: bool = False) -> None:
             sys.argv[1:] = map(str, fds)
         return fds
 
-    serve(become_daemon)
+    serve(become_daemon, cleanup=cleanup)
 
 
-def serve(become_daemon: "Callable[[], Sequence[int]]") -> None:
+def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False) -> None:
     """Serve a host, until it lets this daemon leave.
 
     Args:
         become_daemon: Makes of this process a daemon that has its imports, and returns its
             descriptors, as :func:`main` has them.
+        cleanup: Whether to import what it takes to clean up before that, for all that are forked.
     """
     # What is imported here lives as long as this process. To look for garbage in it takes a
     # quarter of the time of these imports, and most of the time of the exit.
     collects = gc.isenabled()
     gc.disable()
     from mirai_executor import _place
-    from mirai_executor._page import Page
-    from mirai_executor._tickets import Tickets
+    from mirai_executor._shared import Page, Tickets
     from mirai_executor._transport import Link, Pipes
 
-    from . import _child, _forkserver, _lifeline, _memory, _streams  # noqa: F401 - before a fork
+    from . import _child, _forkserver, _memory  # noqa: F401 - before a fork
     from ._serve import Daemon
+
+    if cleanup:
+        from . import _cleanup  # noqa: F401 - as above
 
     gc.freeze()
     if collects:
@@ -63,8 +67,8 @@ def serve(become_daemon: "Callable[[], Sequence[int]]") -> None:
     reads, writes, lifeline, page, tickets, *shared = fds
     for fd in fds:
         os.set_inheritable(fd, False)  # positional in the standard library
-    _lifeline.hold(lifeline)
-    _streams.prepare()
+    _child.hold_lifeline(lifeline)
+    _child.prepare_streams()
     _let_go_of_the_terminal()
     _place.enter_daemon()
     link = Link(Pipes(reads, writes), blocking=True)

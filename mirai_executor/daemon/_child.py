@@ -1,24 +1,132 @@
-"""Makes multiprocessing take this daemon for a child of its host's process, as a worker is.
+"""Sets a process up as a daemon: it ends with its host, never blocks on what it prints, and has
+the place in multiprocessing that a worker has.
 
-A daemon does without multiprocessing until one of its tasks imports it: then is early enough.
+Its life: it holds the read end of a pipe whose only write end is at the host. The kernel closes
+that end when the host ends, however it ends, and sends SIGKILL to the daemon's process group:
+it needs no thread here, and no code that holds the GIL can delay it. (Linux's
+PR_SET_PDEATHSIG would fire when the *thread* ends that started the daemon.) On other systems, and
+where a sandbox forbids it, a thread waits for the end of the pipe.
+
+Its streams: standard error is a pipe to the host. Where the host has stalled and the pipe stays
+full, text is dropped, and the daemon goes on. The descriptor itself does block, as a task's
+children expect of theirs: with O_NONBLOCK, which they would share, one that wrote 8 MB failed,
+though the host read all the time.
+
+Multiprocessing: a daemon does without it until one of its tasks imports it; then is early enough.
 """
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
+import fcntl
+import io
 import os
+import select
+import signal
+import sys
+import threading
 
 from mirai_executor import _place
 from mirai_executor._typing import TYPE_CHECKING
 
-from ._imports import when_imported
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
     from typing import Any
 
     from mirai_executor._payload.daemon import Preparation
 
-__all__ = ["Child", "process_name"]
+__all__ = ["Child", "process_name", "when_imported"]
+
+
+def hold_lifeline(fd: int) -> None:
+    """Tie this process group's life to the pipe. Returns at once, or never if the host is gone."""
+    if not arm_lifeline(fd):
+        threading.Thread(target=_watch, args=(fd,), daemon=True).start()
+    # The host may have ended before the signal was armed.
+    poll = select.poll()
+    poll.register(fd, 0)
+    if poll.poll(0):
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def arm_lifeline(fd: int) -> bool:
+    """Have the kernel end this process group with the pipe; False where it does not do that."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC | fcntl.fcntl(fd, fcntl.F_GETFL))
+    except (AttributeError, OSError):  # F_SETSIG is Linux's
+        return False
+    return True
+
+
+def _watch(fd: int) -> None:
+    os.read(fd, 1)  # returns when the write end closes: nobody ever writes
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+_PIECE = select.PIPE_BUF  # bytes that do not block when written to a pipe that can be written to
+_PATIENCE = 500  # milliseconds for a full pipe to be read
+
+
+class _Lossy(io.RawIOBase):
+    """The raw side of standard error: writes what fits, and drops the rest."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._has_stalled = False
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # any buffer
+        pieces = memoryview(data).cast("B")
+        with contextlib.suppress(BlockingIOError):  # a task has changed the descriptor
+            while pieces and self._can_write():
+                pieces = pieces[os.write(self._fd, pieces[:_PIECE]) :]
+        return len(data)
+
+    def _can_write(self) -> bool:
+        # Once it has stalled, nobody waits again until it is read.
+        self._has_stalled = not self._poll.poll(0 if self._has_stalled else _PATIENCE)
+        return not self._has_stalled
+
+
+def prepare_streams() -> None:
+    """Set up standard error and the dump of Python frames at a crash."""
+    # The handler of a crash writes to descriptor 2 by itself.
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(_Lossy(2)),
+        encoding="utf-8",
+        errors="backslashreplace",
+        write_through=True,
+        line_buffering=True,
+    )
+    sys.__stderr__ = sys.stderr  # type: ignore[misc]  # what the interpreter itself falls back to
+    faulthandler.enable(sys.stderr)
+
+
+def flush_streams() -> None:
+    """Hand on what tasks have printed, whatever they have made of their streams."""
+    # A task has closed or replaced one, or its reader is gone. To suppress that, or to loop over
+    # the two, takes longer than to flush.
+    try:  # noqa: SIM105
+        sys.stdout.flush()
+    except Exception:  # noqa: S110
+        pass
+    try:  # noqa: SIM105
+        sys.stderr.flush()
+    except Exception:  # noqa: S110
+        pass
+
 
 _PROCESS, _TRACKER = "multiprocessing.process", "multiprocessing.resource_tracker"
 
@@ -70,3 +178,52 @@ class Child:
         tracker = module._resource_tracker  # noqa: SLF001 - as multiprocessing's own children do
         if tracker._fd is None:  # noqa: SLF001
             tracker._fd = os.dup(self._tracker)  # noqa: SLF001 - it may close its own
+
+
+def when_imported(steps: dict[str, Callable[[Any], None]]) -> None:
+    """Take a step with each of these modules: now, or as soon as it has been imported."""
+    for name in [name for name in steps if name in sys.modules]:
+        steps.pop(name)(sys.modules[name])
+    if steps:
+        sys.meta_path.insert(0, _Finder(steps))
+
+
+class _Finder:
+    """Finds some modules, as the usual finder does, for their loaders to tell of them."""
+
+    def __init__(self, steps: dict[str, Callable[[Any], None]]) -> None:
+        self._steps = steps
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in self._steps:
+            return None
+        from importlib.machinery import PathFinder
+
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self._steps[name])  # type: ignore[assignment]  # as a loader is
+        return spec
+
+
+class _Loader:
+    """Loads a module, takes a step with it, and leaves no trace of itself."""
+
+    def __init__(self, loader: Any, step: Callable[[Any], None]) -> None:
+        self._loader = loader
+        self._step = step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        made: ModuleType | None = self._loader.create_module(spec)
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._step(module)

@@ -36,6 +36,7 @@ from mirai_executor._typing import Final, TypeAlias
 from mirai_executor.errors import MiraiError
 
 from ._dirty_flag import DirtyFlag
+from ._imports import watch_imports
 from ._signal_traces import Signals, Timers
 from ._stream_trace import Streams
 from ._traces import (
@@ -127,11 +128,15 @@ class Snapshot:
         self._path.saved = list(sys_path)
         self._path.restore()
 
-    def begin_import(self) -> None:
+    def watch_imports(self) -> None:
+        """Let what imports on this thread set up outlive their tasks, from now on."""
+        watch_imports(self._begin_import, self._end_import)
+
+    def _begin_import(self) -> None:
         """Note what is as it was, as an import begins."""
         self._before_import = list(filter(_is_unchanged, self._of_imports))
 
-    def end_import(self) -> None:
+    def _end_import(self) -> None:
         """Make what the import has changed of that a part of the snapshot."""
         before, self._before_import = self._before_import, []
         for trace in before:

@@ -19,7 +19,7 @@ import signal
 from mirai_executor import _place
 from mirai_executor._forking import FORK, IDENTITY, Answering
 
-from . import _lifeline
+from . import _child
 
 
 def branch_off(control: int, lifeline: int) -> list[int]:
@@ -35,13 +35,13 @@ def branch_off(control: int, lifeline: int) -> list[int]:
         The descriptors of the daemon that this process is now.
     """
     end = Answering(control)
-    may_fork = _may_fork(end, {0, 1, 2, control, lifeline}) and _lifeline.arm(lifeline)
+    may_fork = _may_fork(end, {0, 1, 2, control, lifeline}) and _child.arm_lifeline(lifeline)
     if (order := end.next()) is None:
         os._exit(0)  # the host has gone, or has no use for a daemon any more
     fds = order.fds
     child = _fork() if may_fork else -1
     if child > 0:
-        _lifeline.hold(lifeline)
+        _child.hold_lifeline(lifeline)
         fds = _serve(end, child, fds)
         child = 0
     end.close()
@@ -62,7 +62,7 @@ def branch_off_from_host(control: int, lifeline: int) -> list[int]:
         The descriptors of the daemon that this process is now.
     """
     end = Answering(control)
-    _lifeline.arm(lifeline)  # where that is impossible, the end of the socket tells
+    _child.arm_lifeline(lifeline)  # where that is impossible, the end of the socket tells
     _be_quiet()
     fds = _next_request(end)
     child = _fork()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from mirai_executor import _place
-from mirai_executor._page import STOP_SIGNAL, Page
+from mirai_executor._shared import STOP_SIGNAL, Page
 
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 # Its functions that also run when a module is there already; by themselves they change nothing.

@@ -20,7 +20,7 @@ from itertools import count
 from mirai_executor import _wire
 from mirai_executor._typing import TYPE_CHECKING
 
-from ._imports import when_imported
+from ._child import when_imported
 
 if TYPE_CHECKING:
     from mirai_executor._payload.daemon import LogLevels

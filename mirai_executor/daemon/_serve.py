@@ -16,25 +16,23 @@ import time
 from collections.abc import Sequence
 
 from mirai_executor import _wire
-from mirai_executor._page import STOP_SIGNAL, Page
 from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.daemon import Namespace, Preparation
-from mirai_executor._tickets import Tickets
+from mirai_executor._shared import STOP_SIGNAL, Page, Tickets
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._typing import TYPE_CHECKING, Any
 from mirai_executor._version import __version__
 from mirai_executor._wire import Bytes, Name, Status
 from mirai_executor.errors import MiraiInterrupt, PayloadError
 
-from . import _streams
+from . import _child
 from ._child import Child, process_name
-from ._cleanup import Snapshot
-from ._dirty_flag import DirtyFlag
-from ._imports import watch_imports
 from ._interrupts import Interrupts
 from ._memory import Memory
 
 if TYPE_CHECKING:
+    from ._cleanup import Snapshot
+    from ._dirty_flag import DirtyFlag
     from ._log_sender import LogSender
 
 _INITIALIZER = 1 << 63  # its id; those of tasks and broadcasts are one sequence
@@ -126,7 +124,7 @@ class Daemon:
 
     def _initialize(self, setup: Any) -> None:
         preparation, initializer, cleanup, logging = setup
-        flag = DirtyFlag() if cleanup else None
+        flag = _new_latch() if cleanup else None
         self._namespace = Namespace(preparation)
         self._child.introduce(preparation)
         if logging is not None:
@@ -138,12 +136,17 @@ class Daemon:
                 self._send(_wire.InitFailed(payload))
                 return
         if flag is not None:
-            self._interrupts.install()  # the initializer may have taken them
-            ours = frozenset({signal.SIGINT, STOP_SIGNAL})
-            self._snapshot = Snapshot(self._namespace.module, flag, untouched=ours)
-            self._namespace.on_sys_path = self._snapshot.keep_path
-            watch_imports(self._snapshot.begin_import, self._snapshot.end_import)
+            self._take_snapshot(flag)
         self._send(_wire.Ready())
+
+    def _take_snapshot(self, flag: "DirtyFlag") -> None:
+        from ._cleanup import Snapshot  # most daemons do not clean up
+
+        self._interrupts.install()  # the initializer may have taken them
+        ours = frozenset({signal.SIGINT, STOP_SIGNAL})
+        self._snapshot = Snapshot(self._namespace.module, flag, untouched=ours)
+        self._namespace.on_sys_path = self._snapshot.keep_path
+        self._snapshot.watch_imports()
 
     def _relay_logs(
         self, logging: _payload.LogLevels, preparation: Preparation, *, now: bool
@@ -262,7 +265,7 @@ class Daemon:
                 )
             finally:
                 self._interrupts.leave()
-                _streams.flush()
+                _child.flush_streams()
             blob, large = value
             if large:
                 self._end_if_child()
@@ -297,8 +300,14 @@ class Daemon:
             import traceback
 
             traceback.print_exception(error)
-        _streams.flush()
+        _child.flush_streams()
         os._exit(status)
+
+
+def _new_latch() -> "DirtyFlag":
+    from . import _cleanup, _dirty_flag  # noqa: F401 - both in time, before any code of the user
+
+    return _dirty_flag.DirtyFlag()
 
 
 def _interrupted(interrupt: BaseException) -> MiraiInterrupt:

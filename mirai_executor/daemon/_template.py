@@ -21,11 +21,12 @@ import sys
 import threading
 from multiprocessing import process, util
 
-from mirai_executor import _page, _tickets, _transport  # noqa: F401 - a fork may import nothing
+from mirai_executor import _shared, _transport  # noqa: F401 - a fork may import nothing
 from mirai_executor._payload import daemon as _payload
+from mirai_executor._payload.common import source as _source  # noqa: F401 - as above
 from mirai_executor._private import check
 
-from . import _child, _forkserver, _memory, _serve, _streams, serve  # noqa: F401 - as above
+from . import _child, _cleanup, _forkserver, _imports, _memory, _serve, serve  # noqa: F401 - as above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ def _let_go_of_streams() -> None:
     os.close(null)
     stdin: Any = open(0, closefd=False)  # noqa: SIM115 - for good
     stdout: Any = open(1, "w", closefd=False, errors="replace")  # noqa: SIM115 - as above
-    sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]  # as in _streams
-    sys.stdout = sys.__stdout__ = stdout  # type: ignore[misc]  # as in _streams
+    sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]  # as in _child
+    sys.stdout = sys.__stdout__ = stdout  # type: ignore[misc]  # as in _child
 
 
 def _end(code: int) -> NoReturn:
@@ -109,6 +110,6 @@ def _end(code: int) -> NoReturn:
             threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as above
         with contextlib.suppress(BaseException):
             atexit._run_exitfuncs()  # noqa: SLF001 - as above
-        _streams.flush()
+        _child.flush_streams()
     finally:
         os._exit(code)

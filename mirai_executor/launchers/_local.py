@@ -60,12 +60,14 @@ class LocalLauncher(Record):
         stdout: The descriptor at which it appears; None for the host's own.
         threads: How many threads BLAS, OpenMP and their like may start in a daemon, unless the
             user has said so in the environment; None for as many as they want.
+        cleanup: Whether they clean up after their tasks: a fork server then imports that once.
     """
 
     python: str | None = None
     output: bool = True
     stdout: int | None = None
     threads: int | None = None
+    cleanup: bool = False
 
     def __post_init__(self) -> None:
         if self.python is not None and not isinstance(self.python, (str, os.PathLike)):
@@ -80,7 +82,8 @@ class LocalLauncher(Record):
             LaunchError: There is no Python interpreter to run it.
         """
         flags = _flags_of_this_interpreter()
-        program = _PROGRAM.format(home=_HOME, how="first=True" if server else "")
+        how = f"first={bool(server)}, cleanup={self.cleanup}"
+        program = _PROGRAM.format(home=_HOME, how=how)
         return (self._interpreter(), *flags, "-P", "-c", program, *map(str, (*server, *fds)))
 
     def start(

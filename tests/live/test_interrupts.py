@@ -31,7 +31,7 @@ from live.mischief import SOON, running
 from mirai_executor import MiraiExecutor, MiraiInterrupt
 from mirai_executor._core import TaskId
 from mirai_executor._host import Host, Limits, _host_thread
-from mirai_executor._host._open_task import OpenTask
+from mirai_executor._host._tasks import OpenTask
 from mirai_executor.futures import MiraiFuture
 
 # The promise is 2 s. Ending an interpreter takes its time, too, where others use the processors.

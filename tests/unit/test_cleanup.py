@@ -395,10 +395,9 @@ def test_what_an_import_sets_up_stays_and_what_its_task_sets_up_does_not(tmp_pat
     )
     in_a_process(f"""
         import warnings
-        from mirai_executor.daemon._imports import watch_imports
         sys.path.append({str(tmp_path)!r})
         snapshot = Snapshot(main)
-        watch_imports(snapshot.begin_import, snapshot.end_import)
+        snapshot.watch_imports()
         for _ in range(2):
             import outer
             os.environ.update(SHARED="a task's", ADDED="yes")
@@ -420,10 +419,9 @@ def test_what_an_import_changes_where_its_task_had_changed_the_same_is_taken_bac
 ) -> None:
     (tmp_path / "module.py").write_text("import os; os.environ['OF_A_MODULE'] = 'yes'")
     in_a_process(f"""
-        from mirai_executor.daemon._imports import watch_imports
         sys.path.append({str(tmp_path)!r})
         snapshot = Snapshot(main)
-        watch_imports(snapshot.begin_import, snapshot.end_import)
+        snapshot.watch_imports()
         os.environ["OF_A_TASK"] = "yes"
         import module
         snapshot.restore(set())
@@ -436,8 +434,6 @@ def test_a_watched_import_that_fails_has_the_traceback_of_any_other(tmp_path: Pa
     (tmp_path / "needs.py").write_text("import faulty")
     in_a_process(f"""
         import traceback
-        from mirai_executor.daemon._imports import watch_imports
-
         def frames_of(module):
             try:
                 __import__(module)
@@ -447,7 +443,7 @@ def test_a_watched_import_that_fails_has_the_traceback_of_any_other(tmp_path: Pa
         sys.path.append({str(tmp_path)!r})
         plain = frames_of("needs"), frames_of("missing_module")
         snapshot = Snapshot(main)
-        watch_imports(snapshot.begin_import, snapshot.end_import)
+        snapshot.watch_imports()
         sys.argv.pop()
         snapshot.restore(set())
         assert (frames_of("needs"), frames_of("missing_module")) == plain

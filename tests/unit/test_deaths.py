@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from mirai_executor._local import _deaths
+from mirai_executor._local import _ends
 
 PATIENCE = 20.0
 
@@ -31,9 +31,9 @@ def with_pidfds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delattr(os, "pidfd_open")
     if request.param == "refused":
         monkeypatch.setattr(os, "pidfd_open", lambda _: fail(errno.EPERM))
-    _deaths.has_pidfds.cache_clear()
+    _ends.has_pidfds.cache_clear()
     yield request.param == "pidfds"
-    _deaths.has_pidfds.cache_clear()
+    _ends.has_pidfds.cache_clear()
 
 
 def fail(number: int) -> NoReturn:
@@ -55,14 +55,14 @@ def watchers() -> list[threading.Thread]:
 def test_a_descriptor_tells_the_end_of_a_process_that_nobody_has_collected(
     child: "subprocess.Popen[bytes]", with_pidfds: bool
 ) -> None:
-    assert _deaths.has_pidfds() == with_pidfds
-    fd = _deaths.watch(child)
+    assert _ends.has_pidfds() == with_pidfds
+    fd = _ends.watch(child)
     assert not is_readable(fd, 0)
-    assert not _deaths.has_ended(child)
+    assert not _ends.has_ended(child)
     assert len(watchers()) == (0 if with_pidfds else 1)
     child.kill()
     assert is_readable(fd, PATIENCE)
-    assert _deaths.has_ended(child)
+    assert _ends.has_ended(child)
     assert child.returncode is None
     os.kill(child.pid, 0)  # the number is still its own
     assert child.wait() == -signal.SIGKILL
@@ -74,7 +74,7 @@ def test_a_descriptor_tells_the_end_of_a_process_that_nobody_has_collected(
 def test_a_descriptor_tells_the_end_though_a_fork_has_copies_of_all(
     child: "subprocess.Popen[bytes]",
 ) -> None:
-    fd = _deaths.watch(child)
+    fd = _ends.watch(child)
     if (fork := os.fork()) == 0:
         signal.pause()
     try:
@@ -90,21 +90,21 @@ def test_a_descriptor_tells_the_end_though_a_fork_has_copies_of_all(
 def test_the_end_is_told_where_somebody_else_was_first_to_collect_it(
     child: "subprocess.Popen[bytes]",
 ) -> None:
-    fd = _deaths.watch(child)
+    fd = _ends.watch(child)
     child.kill()
     child.wait()
     assert is_readable(fd, PATIENCE)
-    assert _deaths.has_ended(child)
+    assert _ends.has_ended(child)
     os.close(fd)
 
 
 def test_whoever_lets_go_early_is_not_killed_by_the_news(
     child: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_deaths, "has_pidfds", lambda: False)
+    monkeypatch.setattr(_ends, "has_pidfds", lambda: False)
     handler = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        os.close(_deaths.watch(child))
+        os.close(_ends.watch(child))
         (watcher,) = watchers()
         child.kill()
         watcher.join(PATIENCE)
@@ -119,21 +119,21 @@ def test_where_no_thread_starts_one_has_to_look(
     def start(_: threading.Thread) -> NoReturn:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
-    monkeypatch.setattr(_deaths, "has_pidfds", lambda: False)
+    monkeypatch.setattr(_ends, "has_pidfds", lambda: False)
     monkeypatch.setattr(threading.Thread, "start", start)
     before = descriptors()
-    assert _deaths.watch(child) == -1
+    assert _ends.watch(child) == -1
     assert descriptors() == before
-    assert not _deaths.has_ended(child)
+    assert not _ends.has_ended(child)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert _deaths.has_ended(child)
+    assert _ends.has_ended(child)
 
 
 def test_a_system_whose_descriptors_are_used_up_has_pidfds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "pidfd_open", lambda _: fail(errno.EMFILE))
-    _deaths.has_pidfds.cache_clear()
-    assert _deaths.has_pidfds()
-    _deaths.has_pidfds.cache_clear()
+    _ends.has_pidfds.cache_clear()
+    assert _ends.has_pidfds()
+    _ends.has_pidfds.cache_clear()

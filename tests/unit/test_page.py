@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirai_executor import _nameless
-from mirai_executor._page import Page, Pages
+from mirai_executor._shared import Page, Pages
 
 
 @pytest.fixture

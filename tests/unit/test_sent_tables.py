@@ -10,7 +10,7 @@ from mirai_executor import _wire
 from mirai_executor._core import TaskId
 from mirai_executor._host import Limits
 from mirai_executor._host._daemon import Daemon
-from mirai_executor._host._open_task import OpenTask
+from mirai_executor._host._tasks import OpenTask
 from mirai_executor._payload.host import NameEntry
 from mirai_executor._transport import Link
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mirai_executor._local._stops import Stops
+from mirai_executor._local._process import Stops
 from mirai_executor._reactor import Reactor
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mirai_executor._tickets import TicketOffice, Tickets
+from mirai_executor._shared import TicketOffice, Tickets
 
 Sides = tuple[TicketOffice, Tickets]
 

@@ -1,18 +1,28 @@
-"""A page of memory that a host and one local daemon share, for what cannot wait for a frame.
+"""What a host shares with each daemon of its machine beside their link: a page, and tickets.
 
-The host writes which tasks have to stop, before it sends the signal: the daemon's handler looks
-for the task that it runs, so that a late signal stops no other. The daemon writes when it began
-what it runs: should it die of that, its last words are those since then. The cells are aligned
-8-byte words with one writer, so no lock is needed.
+The **page** is memory, for what cannot wait for a frame. The host writes which tasks have to stop,
+before it sends the signal: the daemon's handler looks for the task that it runs, so that a late
+signal stops no other. The daemon writes when it began what it runs: should it die of that, its
+last words are those since then. The cells are aligned 8-byte words with one writer, so no lock is
+needed. A host has the pages of several daemons in one sheet, since each mapping costs it a
+descriptor. A daemon maps its own page only: the descriptor that it inherits stands at where that
+begins.
 
-A host has the pages of several daemons in one sheet, since each mapping costs it a descriptor. A
-daemon maps its own page only: the descriptor that it inherits stands at where that begins.
+The **tickets** decide, once and for all, whether a daemon begins a task or its host takes it back.
+For each task that it sends, the host puts a ticket into a pipe that both of them read. The daemon
+takes it *before* it begins the task; the host takes back all that are left. The kernel hands out
+each ticket once, so nothing ever runs twice, and neither side waits for the other: a task is
+taken back even while the daemon runs code that holds the GIL. When a daemon has died, the tickets
+that are left tell which of its tasks never began. They are in the order of the frames: a daemon
+that finds another task's ticket skips its way to that task, and those in between were taken back.
 """
 
 import mmap
 import os
 import signal
+import struct
 import sys
+from collections.abc import Callable, Sequence
 
 from mirai_executor._typing import Self
 
@@ -152,3 +162,72 @@ class _Sheet:
         self._memory.release()
         self._map.close()
         os.close(self._fd)
+
+
+_TICKET = struct.Struct("<Q")
+_ALL = 4096 * _TICKET.size  # bytes; no more are ever out
+
+
+class TicketOffice:
+    """The host's side: issues tickets, and takes back those that are left.
+
+    Not thread-safe. :meth:`create` makes one with the descriptor for its daemon.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        from mirai_executor import _nowait  # daemons do without it
+
+        self._read_fd = read_fd
+        self._write_fd = write_fd  # often the same
+        self._write: Callable[[int, bytes], int] = _nowait.write
+
+    @classmethod
+    def create(cls) -> tuple["TicketOffice", int]:
+        """Return an office, and a descriptor to hand to the daemon (the caller closes it)."""
+        from mirai_executor._nameless import create_pipe
+
+        theirs, write_fd, read_fd = create_pipe()
+        for fd in (theirs, write_fd, read_fd):
+            os.set_blocking(fd, False)
+        return cls(read_fd, write_fd), theirs
+
+    def issue(self, tasks: Sequence[int]) -> None:
+        """Let the daemon begin these, in this order."""
+        self._write(self._write_fd, struct.pack(f"<{len(tasks)}Q", *tasks))
+
+    def take_back(self) -> tuple[int, ...]:
+        """Return the tasks that the daemon has not begun; it never will."""
+        try:
+            data = os.read(self._read_fd, _ALL)
+        except BlockingIOError:
+            return ()
+        return struct.unpack(f"<{len(data) // _TICKET.size}Q", data)
+
+    def close(self) -> None:
+        """Close the pipe."""
+        for fd in {self._read_fd, self._write_fd}:
+            os.close(fd)
+
+
+class Tickets:
+    """The daemon's side.
+
+    Args:
+        fd: The descriptor that :meth:`TicketOffice.create` returned.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._in_hand = 0  # of a task that comes later
+
+    def take(self, task: int) -> bool:
+        """Take the ticket of a task; False if the host has it back."""
+        if not self._in_hand:
+            try:
+                (self._in_hand,) = _TICKET.unpack(os.read(self._fd, _TICKET.size))
+            except BlockingIOError:
+                return False
+        if self._in_hand != task:
+            return False
+        self._in_hand = 0
+        return True
