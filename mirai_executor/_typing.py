@@ -1,14 +1,30 @@
-"""What the code of daemons needs of ``typing`` when it runs, without the import of it.
+"""What the code of daemons needs of ``typing`` and ``dataclasses``, without their import.
 
-That takes milliseconds, with ``re`` and others, and each new daemon would wait for them. Type
-checkers see the real ones; at run time, annotations may say what they like, as nobody reads them.
-Named tuples are true ones, made without compiling anything until the first is made by a call.
+That of ``typing`` takes milliseconds, with ``re`` and others, and each new daemon would wait for
+it. Type checkers see the real names; at run time, annotations may say what they like, as nobody
+reads them. Named tuples are true ones, made without compiling anything until the first is made by
+a call.
+
+Records are classes that are little more than their fields. A dataclass with slots takes about half
+a millisecond to come into being: the text of six methods is written and compiled, and the class is
+made twice. There are more than forty on the way to the first task. Here they share all methods but
+``__init__``, whose text is compiled for the first instance of a class; most of them never have any
+in a short program.
+
+::
+
+    class Seen(Record):             Seen(3) == Seen(count=3, where="")
+        count: int                  repr: Seen(count=3, where='')
+        where: str = ""             case Seen(count): ...
+
+Type checkers take a ``Record`` for a frozen dataclass; nothing else keeps it from being changed.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any as Any
     from typing import Final as Final
     from typing import Generic as Generic
@@ -18,7 +34,10 @@ if TYPE_CHECKING:
     from typing import Self as Self
     from typing import TypeAlias as TypeAlias
     from typing import TypeVar as TypeVar
+    from typing import dataclass_transform
     from typing import get_args as get_args
+
+    T = TypeVar("T")
 else:
     try:
         from _collections import _tuplegetter
@@ -47,6 +66,10 @@ else:
     def TypeVar(name):  # noqa: N802 - as it is called there
         """Return nothing of interest."""
         return object
+
+    def dataclass_transform(**_):
+        """Return what leaves a class as it is."""
+        return lambda cls: cls
 
     def get_args(union):
         """Return the members of a union."""
@@ -114,11 +137,124 @@ __all__ = [
     "Any",
     "Final",
     "Generic",
+    "Mutable",
     "NamedTuple",
     "NoReturn",
     "Protocol",
+    "Record",
     "Self",
     "TypeAlias",
     "TypeVar",
     "get_args",
+    "made_by",
 ]
+
+
+class _MadeBy:
+    def __init__(self, make: Callable[[], object]) -> None:
+        self.make = make
+
+
+def made_by(*, factory: Callable[[], T]) -> T:
+    """Say that a field begins with what this returns, anew for each instance."""
+    made: Any = _MadeBy(factory)
+    return made  # type: ignore[no-any-return]  # the class takes it away
+
+
+def _begin(self: Any, *args: Any, **kwargs: Any) -> None:
+    """Compile the ``__init__`` of a class, and do what that would have done."""
+    cls: Any = type(self)
+    cls.__init__ = _compiled_init(cls)
+    cls.__init__(self, *args, **kwargs)
+
+
+def _compiled_init(cls: RecordType) -> Any:
+    names: dict[str, Any] = {}
+    parameters, body = [], []
+    for field in cls._fields:
+        default = cls._defaults.get(field, _NOTHING)
+        value = field
+        if isinstance(default, _MadeBy):
+            names[f"_make_{field}"] = default.make
+            value = f"_make_{field}() if {field} is None else {field}"
+            default = None
+        if default is not _NOTHING:
+            names[f"_{field}"] = default
+        parameters.append(field if default is _NOTHING else f"{field}=_{field}")
+        body.append(f" self.{field} = {value}")
+    if hasattr(cls, "__post_init__"):
+        body.append(" self.__post_init__()")
+    text = f"def __init__(self, {', '.join(parameters)}):\n" + ("\n".join(body) or " pass")
+    # Not the text itself: to run that makes Python forget that a KeyboardInterrupt has ended the
+    # process, if one has (run_eval_code_obj in CPython's pythonrun.c).
+    exec(compile(text, "<record>", "exec"), names)  # noqa: S102 - our own words
+    return names["__init__"]
+
+
+_NOTHING: Any = object()
+
+
+def _values(record: Any) -> tuple[Any, ...]:
+    return tuple([getattr(record, field) for field in type(record)._fields])
+
+
+def _shown(record: Any) -> str:
+    fields = zip(type(record)._fields, _values(record), strict=True)
+    return f"{type(record).__qualname__}({', '.join([f'{k}={v!r}' for k, v in fields])})"
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(made_by,))
+class RecordType(type):
+    """Turns annotations into slots, and what they are set to into defaults."""
+
+    _fields: tuple[str, ...]
+    _defaults: dict[str, Any]
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> RecordType:
+        if "__annotate_func__" in namespace or "__annotate__" in namespace:  # Python 3.14
+            raise TypeError(f"{name} needs `from __future__ import annotations` in its module")
+        fields = tuple(namespace.get("__annotations__", ()))
+        defaults = {field: namespace.pop(field) for field in fields if field in namespace}
+        parents = [vars(base) for base in bases if isinstance(base, RecordType)]
+        for parent in reversed(parents):
+            fields = parent["_fields"] + fields
+            defaults = parent["_defaults"] | defaults
+        namespace.update(
+            __slots__=namespace.get("__annotations__", ()),
+            __match_args__=fields,
+            _fields=fields,
+            _defaults=defaults,
+        )
+        namespace.setdefault("__init__", _begin)
+        return super().__new__(cls, name, bases, namespace)
+
+
+@dataclass_transform(frozen_default=False, eq_default=False, field_specifiers=(made_by,))
+class _MutableType(RecordType):
+    """The same; type checkers let fields be set."""
+
+
+class Mutable(metaclass=_MutableType):
+    """Base of what has fields that change, and is equal to itself alone."""
+
+    def __repr__(self) -> str:
+        return _shown(self)
+
+
+class Record(metaclass=RecordType):
+    """Base of what is its values, and equal to another of its class with the same ones."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return _values(self) == _values(other)
+
+    def __hash__(self) -> int:
+        return hash(_values(self))
+
+    def __repr__(self) -> str:
+        return _shown(self)
+
+    def changed(self, **changes: Any) -> Self:
+        """Return another one with these fields instead; TypeError if there is no such field."""
+        return type(self)(**dict(zip(type(self)._fields, _values(self), strict=True)) | changes)

@@ -21,9 +21,9 @@ from ._arguments import (
 from ._core import Policy
 from ._host import Host, Settings
 from ._lifetime import HostOwner
+from ._local import LocalLauncher
 from ._place import fair_share, usable_cpus
 from ._submitting import ExecutorView
-from .launchers import LocalLauncher
 
 if TYPE_CHECKING:
     from typing import Unpack

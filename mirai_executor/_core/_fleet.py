@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from mirai_executor._record import Mutable, made_by
+from mirai_executor._typing import Mutable, made_by
 
 from .messages import BroadcastId, DaemonId, DaemonState, DaemonView, Policy, TaskId
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-from ._alarms import Alarm, AlarmKind
 from ._fleet import Daemon, Fleet
 from ._matching import Ending
-from ._tasks import Tasks
+from ._tasks import Alarm, AlarmKind, Tasks
 from .messages import DaemonState, Policy
 
 

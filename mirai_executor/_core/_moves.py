@@ -5,10 +5,9 @@ Which move to make, and when, is decided by the dispatcher.
 
 from collections.abc import Collection, Iterable, Mapping
 
-from ._alarms import Alarm, AlarmKind, Alarms
 from ._fleet import Daemon, Fleet
-from ._frames import Frames
-from ._tasks import Task, Tasks
+from ._matching import Frames
+from ._tasks import Alarm, AlarmKind, Alarms, Task, Tasks
 from .messages import (
     BroadcastId,
     Command,

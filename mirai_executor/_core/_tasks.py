@@ -1,19 +1,25 @@
-"""Keeps the tasks that have not ended, and in which order they wait.
+"""Keeps the tasks that have not ended, and the moments at which something has to happen.
 
 ::
 
     waiting (in the queue, or dealt to one daemon) <--> held by a daemon --> ended, and forgotten
+
+A moment, an *alarm*, may have become void by the time it comes: its task has ended, say.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import OrderedDict
 from collections.abc import Collection
+from enum import IntEnum
 from itertools import takewhile
 
-from mirai_executor._record import Mutable
+from mirai_executor._typing import Mutable, NamedTuple
 
-from .messages import DaemonId, TaskId
+from ._fleet import Daemon, Fleet
+from .messages import DaemonId, DaemonState, TaskId
 
 
 class Task(Mutable):
@@ -89,3 +95,125 @@ class Tasks:
         else:
             self.queue.pop(id_, None)
         return task
+
+
+_NO_TASK = TaskId(-1)
+_NO_DAEMON = DaemonId(-1)
+
+
+class AlarmKind(IntEnum):
+    """What happens when the alarm rings."""
+
+    TIMEOUT = 0  # a task was not done in time after its submission
+    RUN_TIMEOUT = 1  # a task ran too long
+    GRACE = 2  # a daemon did not let go of a task that was stopped
+    START = 3  # a daemon did not become ready
+    IDLE = 4  # a daemon had no task for long enough
+    LEAVE = 5  # a dismissed daemon did not end
+    OVERDUE = 6  # a frame takes much longer than was expected
+    SHARE = 7  # a daemon's share of a broadcast was not done in time
+    SHARE_RUN = 8  # it ran too long
+    SHARE_GRACE = 9  # it did not stop
+    VAIN = 10  # nobody has come to do what waits
+    ROOM = 11  # the system may have room for another daemon by now
+
+
+class Alarm(NamedTuple):
+    """One of them; they compare by their moment, then in the order of setting."""
+
+    when: float
+    order: int
+    kind: AlarmKind
+    task: TaskId
+    daemon: DaemonId
+    period: int
+
+
+class Alarms:
+    """A heap of alarms; void ones are dropped when they come up, and in bulk when many."""
+
+    def __init__(self, tasks: Tasks, fleet: Fleet) -> None:
+        self._tasks = tasks
+        self._fleet = fleet
+        self._heap: list[Alarm] = []
+        self._count = 0
+        self._sweep_at = 1024
+
+    def set(
+        self,
+        when: float,
+        kind: AlarmKind,
+        task: TaskId = _NO_TASK,
+        daemon: DaemonId = _NO_DAEMON,
+        period: int = 0,
+    ) -> None:
+        """Ring at the moment ``when``, unless void by then."""
+        if when == math.inf:
+            return
+        self._count += 1
+        heapq.heappush(self._heap, Alarm(when, self._count, kind, task, daemon, period))
+        if len(self._heap) > self._sweep_at:
+            self._sweep()
+
+    def next_deadline(self) -> float | None:
+        """Return when the next alarm rings; None for never."""
+        while self._heap and not self._is_pending(self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0].when if self._heap else None
+
+    def pop_due(self, now: float) -> Alarm | None:
+        """Take out the next alarm that should have rung by ``now``."""
+        deadline = self.next_deadline()
+        if deadline is None or deadline > now:
+            return None
+        return heapq.heappop(self._heap)
+
+    def pending(self) -> list[Alarm]:
+        """Return all that may still ring, in no order."""
+        return [alarm for alarm in self._heap if self._is_pending(alarm)]
+
+    def _is_pending(self, alarm: Alarm) -> bool:
+        """Tell whether an alarm still concerns anybody."""
+        if alarm.kind is AlarmKind.TIMEOUT:
+            return alarm.task in self._tasks.open
+        if alarm.kind is AlarmKind.RUN_TIMEOUT:
+            task = self._tasks.open.get(alarm.task)
+            return task is not None and task.daemon == alarm.daemon
+        if alarm.kind is AlarmKind.VAIN:
+            return alarm.period == self._fleet.last_id and not self._fleet.broken
+        if alarm.kind is AlarmKind.ROOM:
+            shortage = self._fleet.shortage
+            return shortage is not None and alarm.when == shortage.until
+        daemon = self._fleet.daemons.get(alarm.daemon)
+        return daemon is not None and _concerns(alarm, daemon)
+
+    def _sweep(self) -> None:
+        # A million tasks with an hour's timeout each must not leave a million void alarms.
+        self._heap = [alarm for alarm in self._heap if self._is_pending(alarm)]
+        heapq.heapify(self._heap)
+        self._sweep_at = 1024 + 2 * len(self._heap)
+
+
+def _concerns(alarm: Alarm, daemon: Daemon) -> bool:
+    match alarm.kind:
+        case AlarmKind.START:
+            return daemon.state is DaemonState.STARTING
+        case AlarmKind.GRACE:
+            return daemon.state is DaemonState.READY and alarm.task in daemon.held
+        case AlarmKind.OVERDUE:
+            busy = daemon.state is DaemonState.READY and not daemon.recalling
+            return busy and len(daemon.held) > 1 and alarm.task in daemon.held
+        case AlarmKind.IDLE:
+            return daemon.is_free and daemon.idle_period == alarm.period
+        case AlarmKind.LEAVE:
+            return daemon.state is DaemonState.LEAVING
+        case AlarmKind.SHARE:
+            runs = daemon.broadcasting and daemon.due[0] == alarm.period
+            return alarm.period in daemon.due and not (runs and daemon.stopping)
+        case AlarmKind.SHARE_RUN | AlarmKind.SHARE_GRACE:
+            runs = daemon.broadcasting and daemon.due[0] == alarm.period
+            stopping = alarm.kind is AlarmKind.SHARE_GRACE
+            is_ready = daemon.state is DaemonState.READY
+            return is_ready and runs and daemon.stopping is stopping
+        case _:
+            return False

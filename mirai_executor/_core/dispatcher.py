@@ -22,12 +22,10 @@ import collections
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, ClassVar
 
-from ._alarms import AlarmKind, Alarms
 from ._fleet import Broadcast, Fleet
-from ._frames import Frames
-from ._matching import Ending, Matching
+from ._matching import Ending, Frames, Matching
 from ._moves import Moves
-from ._tasks import Task, Tasks
+from ._tasks import AlarmKind, Alarms, Task, Tasks
 from .messages import (
     BroadcastAnswered,
     BroadcastCancelRequested,

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NewType
 
-from mirai_executor._record import Record
-from mirai_executor._typing import NamedTuple
+from mirai_executor._typing import NamedTuple, Record
 
 TaskId = NewType("TaskId", int)
 DaemonId = NewType("DaemonId", int)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from mirai_executor._record import Record
+from mirai_executor._typing import Record
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds between two requests after a refusal
 _PATIENCE = 8.0  # the pause after four refusals in a row: what waits has waited for 7 seconds

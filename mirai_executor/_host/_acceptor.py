@@ -17,8 +17,8 @@ import ssl
 import sys
 from collections.abc import Callable
 
-from mirai_executor._reactor import Reactor, Timer
 from mirai_executor._transport import Link, Listener, TlsSocket, server_context
+from mirai_executor._waiting import Reactor, Timer
 from mirai_executor.credentials import (
     LARGEST_FRAME,
     HostHandshake,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mirai_executor._core import Load, Scaler
-    from mirai_executor._reactor import Reactor, Timer
+    from mirai_executor._waiting import Reactor, Timer
 
 __all__ = ["Autoscaler"]
 

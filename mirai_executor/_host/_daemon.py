@@ -14,8 +14,8 @@ from mirai_executor._arena import LateExchange, writable
 from mirai_executor._core import TaskId
 from mirai_executor._local import DaemonProcess, Forked, Relay, Spawner, misfit, other_package
 from mirai_executor._payload.host import Call, NameEntry, Preparation, Sent
-from mirai_executor._reactor import Reactor
 from mirai_executor._transport import Link
+from mirai_executor._waiting import Reactor
 
 from ._store import Store
 

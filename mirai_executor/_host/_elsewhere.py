@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mirai_executor._core import Scaler
-    from mirai_executor._reactor import Reactor, Timer
+    from mirai_executor._waiting import Reactor, Timer
 
     from ._fleet import Fleet
     from ._settings import ListenConfig

@@ -28,8 +28,8 @@ from mirai_executor._core import (
 )
 from mirai_executor._local import DeathWatch, Relay, Spawner, Stops
 from mirai_executor._payload.host import Call
-from mirai_executor._reactor import Reactor
 from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor._waiting import Reactor
 from mirai_executor.errors import LaunchError
 
 from . import _registry

@@ -313,7 +313,7 @@ class Host(HostThread):
         except Exception:
             if not self._finished:
                 raise
-            return self._last_view
+            return None if self._loop is None else self._loop.view()
 
     def story(self) -> str:
         """Return the last events and commands of the dispatcher; "" while there are none."""

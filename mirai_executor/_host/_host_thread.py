@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mirai_executor._payload import host as _payload
 
     from ._loop import Item, Loop
-    from ._questions import HostView
     from ._settings import ListenConfig, Settings
     from ._tasks import OpenTask
     from ._template import Template
@@ -70,7 +69,6 @@ class HostThread:
         self._finished = False
         self._template: Template | None = None  # of daemons that are forks of this process
         self._no_template: OSError | None = None  # why there is none, if there should be
-        self._last_view: HostView | None = None
         self._forked = False
         if settings.listen_config is not None:
             self._open(settings.listen_config)
@@ -239,7 +237,6 @@ class HostThread:
                     heartbeat=settings.heartbeat,
                 )
             loop.run()
-            self._last_view = loop.view()
         except BaseException as error:  # nobody may wait for a thread that is gone
             self._failure = _as_failure(error, self._loop)
             if self._loop is None and self._spawner is not None:

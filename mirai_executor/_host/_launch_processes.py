@@ -11,9 +11,8 @@ import subprocess
 from collections.abc import Callable, Iterable
 
 from mirai_executor._local import Relay, Stream, describe_exit, last_words, watch
-from mirai_executor._reactor import Reactor
-from mirai_executor._record import Record
-from mirai_executor._waiting import Deadline
+from mirai_executor._typing import Record
+from mirai_executor._waiting import Deadline, Reactor
 from mirai_executor.errors import LaunchError
 
 __all__ = ["LaunchProcesses"]

@@ -52,19 +52,18 @@ from mirai_executor._core import (
 )
 from mirai_executor._local import Spawner
 from mirai_executor._payload import host as _payload
-from mirai_executor._reactor import Reactor
-from mirai_executor._waiting import Reply
+from mirai_executor._waiting import Reactor, Reply
 
 from . import _registry
 from ._daemon import LocalDaemon
 from ._fleet import Fleet
-from ._questions import HostView, ReadyQuestions, picture
 from ._store import Store
 from ._tasks import OpenFuture, OpenTask, OpenTasks, results_of, set_exception
 
 if TYPE_CHECKING:
     from ._broadcasts import Broadcasts
     from ._elsewhere import Elsewhere
+    from ._questions import HostView, Ready
     from ._settings import Limits, ListenConfig, Setup
 
 _BATCH = 256  # items of the inbox between two looks at the links
@@ -119,7 +118,7 @@ class Loop:
             self._fleet.loss_reports.launch_error,
             self._dispatcher.story,
         )
-        self._awaiting = ReadyQuestions(self._dispatcher, self.launch_error)
+        self._awaiting: list[Ready] = []  # who waits until so many daemons are ready
         self._tasks = OpenTasks(self._fleet, store, inbox.append, self._ended.append)
         self._broadcasts: Broadcasts | None = None  # until somebody calls everywhere()
         self._elsewhere: Elsewhere | None = None
@@ -173,7 +172,7 @@ class Loop:
 
     def _turn(self) -> None:
         # Last: a thread that is woken here needs the GIL, which is free once this one sleeps.
-        if self._ended or self._awaiting.questions:
+        if self._ended or self._awaiting:
             self._resolve_ended()
             if self._inbox:  # what callbacks have submitted is sent before this thread sleeps
                 self._take_in()
@@ -281,8 +280,10 @@ class Loop:
             self._log.settle()
         while self._ended:
             self._ended.popleft()()
-        if self._awaiting.questions:
-            self._awaiting.answer()
+        if self._awaiting:
+            from ._questions import answer_ready  # which is there
+
+            answer_ready(self._awaiting, self._dispatcher, self.launch_error)
 
     # Broadcasts
 
@@ -317,11 +318,15 @@ class Loop:
         """Start so many daemons, and answer once they are ready, or none can be."""
         # In one step: a daemon whose end is noticed in between would have counted as ready for
         # the request, and be missing ever after.
-        self._awaiting.questions.append((count, answer))
+        with _registry.no_fork:
+            from . import _questions  # noqa: F401 - short programs do not ask
+        self._awaiting.append((count, answer))
         self.handle(DaemonsRequested(count))
 
     def view(self) -> HostView:
         """Return a frozen picture."""
+        from ._questions import picture  # as above
+
         refused = 0 if self._elsewhere is None else self._elsewhere.refused
         return picture(
             self._dispatcher, self._fleet.rows(), refused, self._fleet.loss_reports.shortage
@@ -363,7 +368,8 @@ class Loop:
         shares = [] if self._broadcasts is None else self._broadcasts.take_all()
         for future in (*self._tasks.take_all(), *shares):
             set_exception(future, _end_error(failure))
-        self._awaiting.fail(lambda: _end_error(failure))
+        while self._awaiting:
+            self._awaiting.pop()[1].set_exception(_end_error(failure))
         self.reactor.close()
         # Nothing refers to itself any more: an error that was decoded here holds the frames of
         # this thread, and goes with the last reference to it, not with the next garbage.

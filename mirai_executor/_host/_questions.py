@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mirai_executor._core import DaemonState
-from mirai_executor._record import Record
+from mirai_executor._typing import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from mirai_executor._core import DaemonId, Dispatcher
     from mirai_executor._waiting import Reply
 
-__all__ = ["DaemonRow", "HostView", "ReadyQuestions", "picture"]
+    Ready = tuple[int, Reply[None]]
+
+__all__ = ["DaemonRow", "HostView", "answer_ready", "picture"]
 
 
 class DaemonRow(Record):
@@ -71,37 +73,23 @@ def picture(
     )
 
 
-class ReadyQuestions:
-    """Those who wait until so many daemons are ready. For the host thread only.
+def answer_ready(
+    questions: list[Ready], dispatcher: Dispatcher, launch_error: Callable[[], Exception]
+) -> None:
+    """Answer those who wait until so many daemons are ready, if it is time.
 
     Args:
-        dispatcher: Knows how many are.
+        questions: How many daemons each waits for, and where it waits; those answered are removed.
+        dispatcher: Knows how many are ready.
         launch_error: Says why none can be started.
-
-    Attributes:
-        questions: How many daemons each waits for, and where it waits.
     """
-
-    def __init__(self, dispatcher: Dispatcher, launch_error: Callable[[], Exception]) -> None:
-        self._dispatcher = dispatcher
-        self._launch_error = launch_error
-        self.questions: list[tuple[int, Reply[None]]] = []
-
-    def answer(self) -> None:
-        """Answer those for which it is time."""
-        ready = self._dispatcher.ready_count
-        for entry in list(self.questions):
-            count, answer = entry
-            if self._dispatcher.is_broken or self._dispatcher.falls_short_of(count):
-                answer.set_exception(self._launch_error())
-            elif ready >= count:
-                answer.set_result(None)
-            else:
-                continue
-            self.questions.remove(entry)
-
-    def fail(self, error: Callable[[], Exception]) -> None:
-        """Have all of them end in an error, each in its own."""
-        for _, answer in self.questions:
-            answer.set_exception(error())
-        self.questions.clear()
+    ready = dispatcher.ready_count
+    for entry in list(questions):
+        count, answer = entry
+        if dispatcher.is_broken or dispatcher.falls_short_of(count):
+            answer.set_exception(launch_error())
+        elif ready >= count:
+            answer.set_result(None)
+        else:
+            continue
+        questions.remove(entry)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from mirai_executor import _wire
 from mirai_executor._core import DaemonId, TaskId
 from mirai_executor._payload.host import Preparation
-from mirai_executor._reactor import Reactor, Timer
 from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor._waiting import Reactor, Timer
 
 from ._daemon import Daemon
 

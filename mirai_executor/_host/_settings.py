@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mirai_executor._record import Record, made_by
+from mirai_executor._typing import Record, made_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from mirai_executor._core import Policy
+    from mirai_executor._local import LocalLauncher
     from mirai_executor._payload.host import Call, Inheritance, Mode
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
-    from mirai_executor.launchers import LocalLauncher
 
     from ._log_relay import LogRelay
 

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from mirai_executor import _wire
 from mirai_executor._core import DaemonId, DaemonLost, Event, InitializerFailed, LaunchRefused
-from mirai_executor._forking import ServerLostError
 from mirai_executor._local import (
     Relay,
     Spawner,
@@ -24,6 +23,7 @@ from mirai_executor._local import (
     memory_hint,
 )
 from mirai_executor._payload.host import encode_plain
+from mirai_executor._shared import ServerLostError
 from mirai_executor.errors import DaemonLostError, LaunchError
 
 from . import _registry

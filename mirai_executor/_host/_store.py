@@ -9,7 +9,7 @@ from mirai_executor import _arena
 from mirai_executor._arena import Buffer, LateExchange, Place, size_of, whole
 
 if TYPE_CHECKING:
-    from mirai_executor._reactor import Reactor, Timer
+    from mirai_executor._waiting import Reactor, Timer
 
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
 _KEEP_WARM = 1.0  # seconds until memory that is free is given back
@@ -173,7 +173,10 @@ class Store:
         if not self.is_shared:
             return None
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return LateExchange(self._pool, here.detach()), there.detach()
+        return LateExchange(self._new_exchange, here.detach()), there.detach()
+
+    def _new_exchange(self, channel: int) -> "_arena.Exchange":
+        return _arena.Exchange(self._pool(), _arena.Channel(channel))
 
     def trim(self) -> None:
         """Give what is free back to the system."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mirai_executor._local import fork_server, has_pidfds
 from mirai_executor._payload.host import Inheritance, KnownInheritance, only_forks_share
-from mirai_executor._record import Record
+from mirai_executor._typing import Record
 
 from . import _registry
 

@@ -1,8 +1,8 @@
 """One daemon process of this machine, as seen by whoever has started it: a host or a keeper.
 
-``_process`` is that daemon, ``_spawner`` decides where its process comes from, and ``_forkserver``
-is what forks the later ones; ``_relay`` takes over its standard error, and ``_ends`` tells of its
-end, and describes it.
+``_process`` is that daemon, ``_spawner`` decides where its process comes from, and ``_launcher``
+has the two ways: a fresh interpreter, and a fork of the server that it leaves behind. ``_relay``
+takes over its standard error, and ``_ends`` tells of its end, and describes it.
 
 Each module is imported when it is asked for: a host has the first interpreter start, which takes
 longest, before it imports the rest.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         other_package,
         watch,
     )
-    from ._forkserver import Forked, ForkServer
+    from ._launcher import Forked, ForkServer, LocalLauncher
     from ._process import DaemonProcess, Stops, end_group
     from ._relay import Relay, Stream
     from ._spawner import Process, Spawner
@@ -51,7 +51,7 @@ else:
                 "other_package",
                 "watch",
             ),
-            "_forkserver": ("ForkServer", "Forked"),
+            "_launcher": ("ForkServer", "Forked", "LocalLauncher"),
             "_process": ("DaemonProcess", "Stops", "end_group"),
             "_relay": ("Relay", "Stream"),
             "_spawner": ("Process", "Spawner"),
@@ -65,6 +65,7 @@ __all__ = [
     "DeathWatch",
     "ForkServer",
     "Forked",
+    "LocalLauncher",
     "Process",
     "Relay",
     "Spawner",

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mirai_executor._place import limit_behind
-from mirai_executor._reactor import Reactor, Timer
 from mirai_executor._version import __version__
+from mirai_executor._waiting import Reactor, Timer
 from mirai_executor.errors import LaunchError
 
-from ._forkserver import Forked
+from ._launcher import Forked
 
 if TYPE_CHECKING:
     from mirai_executor import _wire

@@ -19,9 +19,9 @@ from typing import Generic, TypeAlias, TypeVar
 from mirai_executor._core import TaskId
 from mirai_executor._nameless import create_pipe
 from mirai_executor._place import oom_kills
-from mirai_executor._reactor import Reactor, Timer
 from mirai_executor._shared import STOP_SIGNAL, TicketOffice
 from mirai_executor._transport import Link, Pipes
+from mirai_executor._waiting import Reactor, Timer
 
 from ._ends import has_ended, watch
 
@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mirai_executor._arena import LateExchange
 
-    from ._forkserver import Forked
+    from ._launcher import Forked
     from ._relay import Relay
     from ._spawner import Process, Spawner
 

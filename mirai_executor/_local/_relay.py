@@ -10,7 +10,7 @@ import selectors
 import threading
 import time
 
-from mirai_executor._reactor import Reactor
+from mirai_executor._waiting import Reactor
 
 _STALLED = 2.0  # seconds that a shutdown waits for the last lines to be written
 _KEPT = 4096  # bytes of each daemon's last words

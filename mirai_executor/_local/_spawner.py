@@ -18,14 +18,12 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from mirai_executor._forking import Asking, ServerLostError
 from mirai_executor._nameless import is_none_free, reopen
-from mirai_executor._shared import Pages
+from mirai_executor._shared import Asking, Pages, ServerLostError
 from mirai_executor.errors import LaunchError
-from mirai_executor.launchers import LocalLauncher
 
 from ._ends import has_pidfds
-from ._forkserver import Forked, ForkServer
+from ._launcher import Forked, ForkServer, LocalLauncher
 
 Process = subprocess.Popen[bytes] | Forked
 Conditions = tuple[object, ...]

@@ -16,11 +16,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NoReturn
 
-from mirai_executor._forking import Asking, ServerLostError
+from mirai_executor._shared import Asking, ServerLostError
 from mirai_executor.errors import LaunchError
-from mirai_executor.launchers import LocalLauncher
 
-from ._forkserver import ForkOfHost, ForkServer
+from ._launcher import ForkOfHost, ForkServer, LocalLauncher
 from ._spawner import Process, Spawner
 
 _PATIENCE = 60.0  # seconds for an answer: to fork a process with 100 GB takes some of them

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mirai_executor._reactor import Reactor, Timer
+from mirai_executor._waiting import Reactor, Timer
 
 from ._nng import PIECE, Stream, free_stream
 

@@ -22,7 +22,7 @@ from ._pipes import Pipes
 if TYPE_CHECKING:
     import selectors
 
-    from mirai_executor._reactor import Reactor
+    from mirai_executor._waiting import Reactor
     from mirai_executor.credentials import Opener, Sealer
 
     from ._tls import TlsSocket

@@ -5,8 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
-from mirai_executor._record import Record
-from mirai_executor._typing import Any, NamedTuple, Self
+from mirai_executor._typing import Any, NamedTuple, Record, Self
 
 __all__ = [
     "U8",

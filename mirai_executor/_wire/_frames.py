@@ -6,8 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
-from mirai_executor._record import Record
-from mirai_executor._typing import NamedTuple, Self
+from mirai_executor._typing import NamedTuple, Record, Self
 
 from ._fields import (
     U8,

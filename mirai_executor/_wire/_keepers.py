@@ -5,8 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from mirai_executor._record import Record
-from mirai_executor._typing import Self
+from mirai_executor._typing import Record, Self
 
 from ._fields import U64, Bytes, Empty, Reader, pack_block
 

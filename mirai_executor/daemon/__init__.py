@@ -29,9 +29,9 @@ def main(*, first: bool = False, cleanup: bool = False) -> None:
     def become_daemon() -> list[int]:
         fds = list(map(int, sys.argv[1:]))
         if first:
-            from . import _forkserver
+            from ._child import branch_off
 
-            fds = _forkserver.branch_off(*fds)
+            fds = branch_off(*fds)
             sys.argv[1:] = map(str, fds)
         return fds
 
@@ -54,7 +54,7 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     from mirai_executor._shared import Page, Tickets
     from mirai_executor._transport import Link, Pipes
 
-    from . import _child, _forkserver, _memory  # noqa: F401 - before a fork
+    from . import _child, _memory
     from ._serve import Daemon
 
     if cleanup:

@@ -31,13 +31,13 @@ class Memory:
         if not _arena.available():
             os.close(channel)  # so that the host sends its buffers in frames
             return
-        self._exchange = _arena.LateExchange(self._made_pool, channel)
+        self._exchange = _arena.LateExchange(self._new_exchange, channel)
         self.is_shared = True
 
-    def _made_pool(self) -> "_arena.Pool":
+    def _new_exchange(self, channel: int) -> "_arena.Exchange":
         limit = _arena.physical_memory() // _SHARE
         self._pool = pool = _arena.Pool(limit=limit, count=_ARENAS)
-        return pool
+        return _arena.Exchange(pool, _arena.Channel(channel))
 
     def views(self, buffers: Sequence[Buffer]) -> Sequence[memoryview | bytearray]:
         """Return the large buffers of a task; to be called for each task that comes.

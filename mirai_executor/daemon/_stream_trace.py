@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from mirai_executor._record import Record
-from mirai_executor._typing import Any, Final
+from mirai_executor._typing import Any, Final, Record
 
 _STREAMS: Final = {
     "stdin": 0, "stdout": 1, "stderr": 2, "__stdin__": 0, "__stdout__": 1, "__stderr__": 2,

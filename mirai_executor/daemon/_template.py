@@ -26,7 +26,7 @@ from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.common import source as _source  # noqa: F401 - as above
 from mirai_executor._private import check
 
-from . import _child, _cleanup, _forkserver, _imports, _memory, _serve, serve  # noqa: F401 - as above
+from . import _child, _cleanup, _imports, _memory, _serve, serve  # noqa: F401 - as above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def become_template(control: int, lifeline: int, inheritance: Any) -> NoReturn:
 
 
 def _become_daemon(control: int, lifeline: int) -> list[int]:
-    fds = _forkserver.branch_off_from_host(control, lifeline)
+    fds = _child.branch_off_from_host(control, lifeline)
     # As multiprocessing's own children do. What is registered there may be one for each process,
     # as the connection of a proxy to its manager: not earlier, then.
     atexit._clear()  # noqa: SLF001 - as they do; so with the rest

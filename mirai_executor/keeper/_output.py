@@ -11,8 +11,7 @@ import select
 import selectors
 import stat
 
-from mirai_executor._reactor import Reactor
-from mirai_executor._waiting import Deadline
+from mirai_executor._waiting import Deadline, Reactor
 
 __all__ = ["Output"]
 

@@ -17,15 +17,14 @@ from mirai_executor._local import (
     LAST_FRAMES,
     DaemonProcess,
     DeathWatch,
+    LocalLauncher,
     Relay,
     Spawner,
     Stops,
     memory_hint,
 )
-from mirai_executor._reactor import Reactor
 from mirai_executor._transport import Link, LinkClosedError
-from mirai_executor._waiting import Deadline
-from mirai_executor.launchers import LocalLauncher
+from mirai_executor._waiting import Deadline, Reactor
 
 from ._options import Options
 from ._output import Output

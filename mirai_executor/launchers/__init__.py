@@ -6,8 +6,6 @@
          └──────────────────┴──────┬──────────┴──────────────────┘
                                    │ plan(daemon, count)
                         Command, HttpRequest ── launch() ──► daemons elsewhere
-
-    LocalLauncher ──► a daemon here, which inherits its link
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     )
     from ._http import HttpConfig, http_config
     from ._launch import Launched, launch, stop
-    from ._local import LocalLauncher
     from ._remote import RemoteConfig, remote_config
     from ._ssh import Remote, SshConfig, ssh_config
 else:
@@ -49,7 +46,6 @@ else:
             ),
             "_http": ("HttpConfig", "http_config"),
             "_launch": ("Launched", "launch", "stop"),
-            "_local": ("LocalLauncher",),
             "_remote": ("RemoteConfig", "remote_config"),
             "_ssh": ("Remote", "SshConfig", "ssh_config"),
         },
@@ -63,7 +59,6 @@ __all__ = [
     "HttpRequest",
     "Launched",
     "Launcher",
-    "LocalLauncher",
     "PrivateFile",
     "Remote",
     "RemoteConfig",

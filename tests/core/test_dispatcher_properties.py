@@ -58,7 +58,7 @@ from mirai_executor._core import (
     TaskId,
     TaskSubmitted,
 )
-from mirai_executor._core._alarms import AlarmKind
+from mirai_executor._core._tasks import AlarmKind
 
 from .shorthand import result_arrived
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mirai_executor._core._frames import Durations
+from mirai_executor._core._matching import Durations
 
 
 def test_nothing_is_expected_before_three_tasks_have_ended() -> None:

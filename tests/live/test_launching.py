@@ -19,7 +19,7 @@ import pytest
 
 from live.hosts import PATIENCE, run
 from mirai_executor import LaunchError, MiraiExecutor, mirai
-from mirai_executor.launchers import LocalLauncher
+from mirai_executor._local import LocalLauncher
 
 ATTEMPTS = 8  # more than the dispatcher makes, with two at a time, before it gives up
 SOON = 15.0  # seconds for those attempts, on a loaded machine

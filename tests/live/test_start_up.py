@@ -54,6 +54,7 @@ NO_ROOMS_OF_A_KEEPER = ("_arena", "_host", "_payload", "executor", "futures")
 # Beyond those of ProcessPoolExecutor, and of a bare interpreter: what was measured, and a few.
 MOST_AT_A_HOST = 90
 MOST_AT_A_DAEMON = 95
+MOST_OF_OURS = 70  # at a host and its daemon together
 MOST_OF_OURS_AT_A_KEEPER = 58  # the standard library's are others from version to version
 
 # What is imported when Python starts in one environment, and not in another.
@@ -110,6 +111,13 @@ def test_a_daemon_imports_nothing_that_its_first_task_does_not_need(
     _, daemon = modules
     assert daemon & NOT_AT_A_DAEMON == set()
     assert len(daemon) <= MOST_AT_A_DAEMON
+
+
+def test_a_host_and_its_daemon_import_few_of_our_modules(
+    modules: tuple[set[str], set[str]],
+) -> None:
+    ours = {name for name in set.union(*modules) if name.startswith("mirai_executor")}
+    assert len(ours) <= MOST_OF_OURS
 
 
 def test_a_keeper_imports_nothing_of_the_host_and_nothing_that_pickles() -> None:

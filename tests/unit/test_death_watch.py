@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from mirai_executor._local import LAST_FRAMES, DaemonProcess, DeathWatch, Forked
-from mirai_executor._reactor import Reactor
+from mirai_executor._waiting import Reactor
 
 
 class Process(DaemonProcess):

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mirai_executor import _forking
-from mirai_executor._forking import FORK, IDENTITY, REAP, Answering, Asking, ServerLostError
+from mirai_executor import _shared
+from mirai_executor._shared import FORK, IDENTITY, REAP, Answering, Asking, ServerLostError
 
 Sides = tuple[Asking, Answering]
 
@@ -117,7 +117,7 @@ def test_a_server_that_has_ended_is_said_to_be_lost(sides: Sides) -> None:
 def test_a_server_that_does_not_answer_is_said_to_be_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_forking, "_PATIENCE", 0.01)
+    monkeypatch.setattr(_shared, "_PATIENCE", 0.01)
     asking, fd = Asking.create()
     with pytest.raises(ServerLostError):
         asking.fork(())

@@ -14,10 +14,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from mirai_executor import _private
+from mirai_executor._local import LocalLauncher
 from mirai_executor._payload.daemon import encode_error
 from mirai_executor._payload.host import decode_error
 from mirai_executor._version import __version__
-from mirai_executor.launchers import LocalLauncher
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "mirai_executor"

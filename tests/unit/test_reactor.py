@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mirai_executor import _nowait
-from mirai_executor._reactor import Reactor, Timer
+from mirai_executor._waiting import Reactor, Timer
 
 READ = selectors.EVENT_READ
 

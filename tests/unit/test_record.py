@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mirai_executor._record import Mutable, Record, made_by
+from mirai_executor._typing import Mutable, Record, made_by
 
 
 class Place(Record):
@@ -99,7 +99,7 @@ def test_records_survive_pickle_and_copy() -> None:
 
 def test_to_make_records_imports_nothing() -> None:
     program = (
-        "import sys; before = set(sys.modules); import mirai_executor._record;"
+        "import sys; before = set(sys.modules); import mirai_executor._typing;"
         "print(sorted(name for name in set(sys.modules) - before))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mirai_executor._local._process import Stops
-from mirai_executor._reactor import Reactor
+from mirai_executor._waiting import Reactor
 
 
 class World:

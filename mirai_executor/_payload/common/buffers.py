@@ -1,16 +1,15 @@
-"""Decides what travels beside a payload's bytes instead of in them: what is large.
+"""Pickle's half in C, and what travels beside a payload's bytes instead of in them: what is large.
 
-Pickle's protocol 5 hands over each buffer that an object offers (an array's memory, a
-``PickleBuffer``). A small one is cheaper to copy into the stream than to look after. Where memory
-is shared, a pickle that is large itself (many ``bytes``, a long list) goes beside, too: as the
-last of its buffers, in the pieces that the pickler wrote.
+Pickle's half in Python takes milliseconds to import, so everything here is done without it. Its
+protocol 5 hands over each buffer that an object offers (an array's memory, a ``PickleBuffer``). A
+small one is cheaper to copy into the stream than to look after. Where memory is shared, a pickle
+that is large itself (many ``bytes``, a long list) goes beside, too: as the last of its buffers, in
+the pieces that the pickler wrote.
 """
 
 import io
 from collections.abc import Callable, Sequence
 
-from mirai_executor._payload.common import pickles as pickle
-from mirai_executor._payload.common.pickles import PickleBuffer
 from mirai_executor._typing import Any, NamedTuple
 
 __all__ = [
@@ -21,12 +20,36 @@ __all__ = [
     "Buffer",
     "Large",
     "OutOfBand",
+    "PickleBuffer",
+    "Pickler",
+    "PicklingError",
     "Pieces",
+    "Unpickler",
     "Value",
+    "decode_plain",
     "dump_value",
+    "dumps",
+    "encode_plain",
     "is_short",
+    "loads",
     "taken_apart",
 ]
+
+try:
+    from _pickle import PickleBuffer, Pickler, PicklingError, Unpickler, dumps, loads
+except ImportError:  # it is CPython's own
+    from pickle import PickleBuffer, Pickler, PicklingError, Unpickler, dumps, loads
+
+
+def encode_plain(obj: object) -> bytes:
+    """Pickle data of ours, such as a ``Preparation``."""
+    return dumps(obj, 5)
+
+
+def decode_plain(blob: bytes | memoryview) -> Any:
+    """Return what ``encode_plain`` pickled."""
+    return loads(blob)
+
 
 Buffer = bytes | bytearray | memoryview  # what decoding takes
 Large = memoryview | list[bytes]  # what encoding gives; a list: one after the other
@@ -68,7 +91,7 @@ def made_value(blob: bytes, buffers: tuple[Large, ...] = ()) -> Value:
 
 
 def dump_value(
-    make: "Callable[[Any, OutOfBand | None], pickle.Pickler]",
+    make: "Callable[[Any, OutOfBand | None], Pickler]",
     obj: object,
     *,
     out_of_band: bool = False,

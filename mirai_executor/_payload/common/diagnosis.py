@@ -10,9 +10,8 @@ from operator import is_, length_hint
 from types import CoroutineType, FunctionType, GeneratorType, MethodType, ModuleType
 
 from mirai_executor._payload.common import annotations
-from mirai_executor._payload.common.buffers import ATOMS
+from mirai_executor._payload.common.buffers import ATOMS, PicklingError
 from mirai_executor._payload.common.importable import Kind, home_of, home_of_globals
-from mirai_executor._payload.common.pickles import PicklingError
 from mirai_executor._payload.common.wording import describe
 from mirai_executor._typing import Any, NamedTuple
 from mirai_executor.errors import PayloadError

@@ -10,7 +10,7 @@ import copyreg
 import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
-from mirai_executor._payload.common import pickles as pickle
+from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common.buffers import OutOfBand, Pieces, Value, dump_value, made_value
 from mirai_executor._payload.common.entries import MULTIPROCESSING, PROTOCOL, WITH_CARE
 from mirai_executor._payload.common.importable import (

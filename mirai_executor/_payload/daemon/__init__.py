@@ -1,8 +1,8 @@
 """The daemon's side: the bytes of calls become calls to run, and outcomes bytes."""
 
 from mirai_executor._lazily import lazy_imports
-from mirai_executor._payload.common.pickles import decode_plain
-from mirai_executor._payload.common.preparation import LogLevels, Preparation
+from mirai_executor._payload.common.buffers import decode_plain
+from mirai_executor._payload.common.preparation import LogLevels, Preparation, inherit
 from mirai_executor._payload.daemon.outcomes import encode_value
 from mirai_executor._typing import TYPE_CHECKING
 
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from mirai_executor._payload.daemon.failures import encode_error
     from mirai_executor._payload.daemon.mainimport import importing_main
     from mirai_executor._payload.daemon.namespace import Namespace
-    from mirai_executor._payload.daemon.process import inherit
 else:  # what only some tasks need, or a host that shares memory does not
     __getattr__ = lazy_imports(
         __name__,
@@ -18,7 +17,6 @@ else:  # what only some tasks need, or a host that shares memory does not
             "failures": ("encode_error",),
             "mainimport": ("importing_main",),
             "namespace": ("Namespace",),
-            "process": ("inherit",),
         },
     )
 

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from mirai_executor._payload.common import pickles as pickle
+from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.buffers import Buffer, taken_apart
 from mirai_executor._payload.common.entries import (
@@ -37,8 +37,8 @@ from mirai_executor._payload.common.entries import (
     names_in,
 )
 from mirai_executor._payload.common.importable import MAIN
-from mirai_executor._payload.common.preparation import Preparation
-from mirai_executor._payload.daemon.process import (
+from mirai_executor._payload.common.preparation import (
+    Preparation,
     forget_where_modules_were,
     make_main,
     prepare_process,

@@ -1,14 +1,18 @@
 """The host's side: calls become bytes, and the bytes of outcomes values and errors."""
 
 from mirai_executor._lazily import lazy_imports
+from mirai_executor._payload.common.buffers import encode_plain
 from mirai_executor._payload.common.entries import Call, NameEntry, Sent
-from mirai_executor._payload.common.pickles import encode_plain
 from mirai_executor._payload.common.preparation import LogLevels, Preparation
-from mirai_executor._payload.host.outcomes import NO_NUMBER, decode_number, decode_value
+from mirai_executor._payload.host.calls import (
+    NO_NUMBER,
+    CallEncoder,
+    decode_number,
+    decode_value,
+)
 from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mirai_executor._payload.host.calls import CallEncoder
     from mirai_executor._payload.host.failures import decode_error
     from mirai_executor._payload.host.inherit import (
         Inheritance,
@@ -20,7 +24,6 @@ else:  # what only some tasks need, and only some daemons
     __getattr__ = lazy_imports(
         __name__,
         {
-            "calls": ("CallEncoder",),
             "failures": ("decode_error",),
             "inherit": ("Inheritance", "KnownInheritance", "only_forks_share"),
             "mainfile": ("Mode", "main_file"),

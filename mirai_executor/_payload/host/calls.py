@@ -1,12 +1,19 @@
-"""Turns calls into bytes at the host."""
+"""Turns calls into bytes, and the bytes of their results into objects again."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mirai_executor._payload.common import pickles as pickle
-from mirai_executor._payload.common.buffers import BRIEF, LARGE, Value, is_short
+from mirai_executor._payload.common import buffers as pickle
+from mirai_executor._payload.common.buffers import (
+    BRIEF,
+    LARGE,
+    Buffer,
+    Value,
+    is_short,
+    taken_apart,
+)
 from mirai_executor._payload.common.entries import (
     PROTOCOL,
     SYS_PATH,
@@ -18,8 +25,8 @@ from mirai_executor._payload.common.entries import (
 from mirai_executor._payload.common.fast_pickle import dump_plainly, is_imported
 from mirai_executor._payload.common.preparation import host_sys_path
 from mirai_executor._payload.host.functions import FrozenFunction, FunctionCache, pickle_function
+from mirai_executor.errors import PayloadError
 
-# The rest of the room, with cloudpickle, waits for the first call that needs more than names.
 if TYPE_CHECKING:
     import ast
 
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     from mirai_executor._payload.host.mainfile import MainFile, Mode
     from mirai_executor._payload.host.table import Failure
 
-__all__ = ["CallEncoder"]
+__all__ = ["NO_NUMBER", "CallEncoder", "decode_number", "decode_value"]
 
 T = TypeVar("T")
 
@@ -333,3 +340,57 @@ def _warn_of_local_locks() -> None:
         RuntimeWarning,
         stacklevel=stacklevel(),
     )
+
+
+# The pickles of None, booleans and most numbers: how long they are, how they begin, where their
+# one opcode stands, and which it is. What is longer than three bytes stands in a frame.
+_HEAD = b"\x80" + bytes((PROTOCOL,))
+_NUMBERS = {
+    4: (_HEAD, 2, b"N\x88\x89"),
+    5: (_HEAD, 2, b"K"),
+    15: (_HEAD + b"\x95", 11, b"M"),
+    17: (_HEAD + b"\x95", 11, b"J"),
+    21: (_HEAD + b"\x95", 11, b"G"),
+}
+NO_NUMBER = object()
+
+
+def decode_value(blob: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+    """Return the result that a daemon pickled. For the host; any thread.
+
+    Args:
+        blob: Its bytes; empty if they are the last of the buffers.
+        buffers: The bytes of its large buffers, which the value keeps and does not copy; writable
+            if the value is to be.
+
+    Raises:
+        PayloadError: It cannot be unpickled here.
+        BaseException: KeyboardInterrupt or SystemExit, while the user's code ran.
+    """
+    try:
+        if not buffers:
+            return pickle.loads(blob)
+        pickled, beside = taken_apart(blob, buffers)
+        return pickle.loads(pickled, buffers=beside)
+    except Exception as error:
+        from mirai_executor._payload.common.wording import describe  # hardly ever
+
+        raise PayloadError(f"cannot unpickle the result: {describe(error)}") from error
+
+
+def decode_number(blob: bytes | memoryview) -> object:
+    """Return a result that takes no time to decode: a number, a boolean or None.
+
+    Returns:
+        ``NO_NUMBER`` if it is none of these, an integer of more than 32 bits, or no pickle at all.
+    """
+    found = _NUMBERS.get(len(blob))
+    if found is None:
+        return NO_NUMBER
+    head, place, opcodes = found
+    if blob[place] not in opcodes or blob[: len(head)] != head:
+        return NO_NUMBER
+    try:
+        return pickle.loads(blob)
+    except Exception:  # it only looks like one
+        return NO_NUMBER

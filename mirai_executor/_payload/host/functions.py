@@ -19,8 +19,8 @@ from time import monotonic
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common import entries
-from mirai_executor._payload.common import pickles as pickle
 from mirai_executor._payload.common.entries import (
     FUNCTION,
     NAMED,

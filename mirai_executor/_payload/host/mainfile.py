@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, Literal, NamedTuple
 
-from mirai_executor._payload.common import pickles as pickle
+from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common.entries import (
     MAIN_FILE,
     PROTOCOL,

@@ -29,7 +29,7 @@ from mirai_executor._payload.common.names import STANDARD_DUNDERS
 from mirai_executor._payload.common.pickler import PayloadPickler
 from mirai_executor._payload.common.wording import describe
 from mirai_executor._payload.host.sharing import Met, may_share, sharing
-from mirai_executor._record import Record
+from mirai_executor._typing import Record
 
 if TYPE_CHECKING:
     from mirai_executor._payload.host.inherit import KnownInheritance

@@ -1,0 +1,103 @@
+"""The page of the architecture, and the rules of the house, say what the code does."""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+import mirai_executor
+
+PACKAGE = Path(mirai_executor.__file__).parent
+PAGE = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+FILES = sorted(PACKAGE.rglob("*.py"))
+FOR_ALL = {"_lazily", "_typing", "_version", "errors"}  # as the page says below its table
+# Rooms whose parts have rows of their own.
+SIDES = {"_payload.host", "_payload.daemon", "_payload.common"}
+MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_FILES_ON_THE_WAY = 400, 45, 12
+
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PAGE.splitlines()
+    if re.match(r"\| \d \| `", line)
+]
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Yield what of the package a file imports, now or in a function, types included."""
+    inside = ".".join(file.relative_to(PACKAGE.parent).parts[:-1])
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            of = importlib.util.resolve_name("." * node.level + (node.module or ""), inside)
+            for name in node.names:
+                yield f"{of}.{name.name}"
+
+
+def room(dotted: str) -> str:
+    first, *rest = dotted.split(".")
+    side = f"{first}.{rest[0]}" if rest else ""
+    return side if side in SIDES else first
+
+
+def rooms(names: Iterable[str]) -> set[str]:
+    """Return the rooms of these modules, and of names of them."""
+    package = "mirai_executor."
+    found = {room(name.removeprefix(package)) for name in names if name.startswith(package)}
+    return {each for each in found if (PACKAGE / each.replace(".", "/")).is_dir() or known(each)}
+
+
+def known(module: str) -> bool:
+    return (PACKAGE / f"{module}.py").is_file()
+
+
+def room_of(file: Path) -> str:
+    return room(".".join(file.relative_to(PACKAGE).with_suffix("").parts))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1].partition(",")[0].strip("`"))
+def test_the_page_lists_for_each_room_what_it_imports(row: list[str]) -> None:
+    _, names, _, listed = row
+    here = set(re.findall(r"`([\w.]+)`", names))
+    found = {each for file in FILES if room_of(file) in here for each in rooms(imports(file))}
+    said = set(re.findall(r"\b_?[a-z][\w.]*", listed)) - {"nothing"}
+    assert said == found - here - FOR_ALL
+
+
+def test_the_page_has_a_row_for_each_room() -> None:
+    listed = {name for row in ROWS for name in re.findall(r"`([\w.]+)`", row[1])}
+    assert (
+        listed | FOR_ALL == {room_of(file) for file in FILES} - {"__init__", "__main__"} | FOR_ALL
+    )
+
+
+def test_the_way_of_a_task_leads_through_few_files_that_exist() -> None:
+    way = PAGE.partition("## From `submit`")[2].partition("\n## ")[0]
+    steps = re.findall(r"^\d+\. `([\w/]+\.py)`", way, re.MULTILINE)
+    assert len(steps) == len(set(steps)) <= MOST_FILES_ON_THE_WAY
+    for name in re.findall(r"`([\w/]+\.py)`", way):
+        assert (PACKAGE / name).is_file()
+    for file, owner, function in re.findall(r"`([\w/]+\.py)`, `(?:(\w+)\.)?(\w+)`", way):
+        tree = ast.parse((PACKAGE / file).read_text("utf-8"))
+        classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        assert (not owner or owner in classes) and function in functions
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_no_file_and_no_function_is_long(file: Path) -> None:
+    text = file.read_text("utf-8")
+    assert len(text.splitlines()) <= MOST_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            start = node.body[0].lineno if ast.get_docstring(node) is None else None
+            begin = node.lineno if start is None else node.lineno
+            length = (node.end_lineno or begin) - begin + 1 - docstring_lines(node)
+            assert length <= MOST_LINES_OF_A_FUNCTION, node.name
+
+
+def docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    if ast.get_docstring(node) is None:
+        return 0
+    return (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
