@@ -139,10 +139,10 @@ class Here:
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return a command for each daemon."""
         program = _PROGRAM.format(home=_HOME)
-        _, _, _, *words = daemon.argv((self.python,))
+        _, _, _, _, *words = daemon.argv((self.python,))
         command = Command(
             (self.python, "-P", "-c", program, *words),
-            environment=tuple(daemon.environment.items()),
+            environment=(*daemon.environment.items(), ("MIRAI_EXECUTOR_HERE", "1")),
             until=Until.START,
             secret=daemon.secret,
         )

@@ -56,7 +56,7 @@ class DaemonCommand:
         >>> from mirai_executor.launchers import DaemonCommand
         >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
         >>> daemon.argv(["python3"])
-        ('python3', '-m', 'mirai_executor', 'daemon', 'tcp://10.0.0.1:5555')
+        ('python3', '-P', '-m', 'mirai_executor', 'daemon', 'tcp://10.0.0.1:5555')
         >>> list(daemon.environment)
         ['MIRAI_EXECUTOR_SECRET']
     """
@@ -78,7 +78,8 @@ class DaemonCommand:
 
     def argv(self, python: Sequence[str]) -> tuple[str, ...]:
         """Return the command line, without anything that others must not see."""
-        return (*python, "-m", "mirai_executor", "daemon", *self.urls, *self.options)
+        # -P: what lies in the folder where it starts must not be imported, as a random.py there.
+        return (*python, "-P", "-m", "mirai_executor", "daemon", *self.urls, *self.options)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -218,7 +219,7 @@ def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3"
         >>> from mirai_executor.launchers import DaemonCommand, shell_command
         >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
         >>> shell_command(daemon).partition(" ")[2]
-        'python3 -m mirai_executor daemon tcp://10.0.0.1:5555'
+        'python3 -P -m mirai_executor daemon tcp://10.0.0.1:5555'
     """
     words = shlex.join(daemon.argv(words_of(python)))
     return " ".join([*_assignments(daemon.environment), words])

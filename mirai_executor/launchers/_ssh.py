@@ -95,7 +95,7 @@ class SshConfig:
             *self.prologue,
             *exports(daemon),
             # The status is that of Python, or 127 from the shell; it says why by itself.
-            f"{python} -c 'import mirai_executor' </dev/null >&2 || exit",
+            f"{python} -P -c 'import mirai_executor' </dev/null >&2 || exit",
             "pids=",
             f"for number in {numbers}; do",
             f"    {argv} </dev/null >&2 &",

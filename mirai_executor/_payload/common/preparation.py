@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Sequence
 
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._typing import NamedTuple
@@ -53,19 +52,6 @@ class Preparation(NamedTuple):
         if self.main_name is None and os.path.basename(self.main_file or "") == "__main__.py":  # noqa: PTH119
             return f"{self.main_package or ''}.{MAIN}".lstrip(".")  # a package, folder or archive
         return self.main_name
-
-    def path_of(self, host_path: Sequence[str], own_path: Sequence[str]) -> list[str]:
-        """Return ``sys.path`` for a daemon, from the host's and from what it has started with.
-
-        Elsewhere, the user's own folders come first, if they are there; then the libraries of the
-        daemon's interpreter, which fit it; then those of the host's.
-        """
-        if not self.is_elsewhere:
-            return list(host_path)
-        roots = tuple(prefix.rstrip("/") + "/" for prefix in self.prefixes)
-        libraries = [entry for entry in host_path if f"{entry}/".startswith(roots)]
-        users = [entry for entry in host_path if entry not in libraries]
-        return list(dict.fromkeys([*users, *own_path, *libraries]))
 
     @staticmethod
     def of_this_process(slot: int = 1) -> "Preparation":

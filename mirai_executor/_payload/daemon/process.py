@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from mirai_executor._payload.common import rebuild
@@ -15,7 +15,7 @@ from mirai_executor._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mirai_executor._payload.common.inheritance import Inheritance
 
-__all__ = ["forget_where_modules_were", "inherit", "make_main", "prepare_process"]
+__all__ = ["forget_where_modules_were", "inherit", "make_main", "path_of", "prepare_process"]
 
 
 def inherit(what: "Inheritance") -> None:
@@ -56,13 +56,30 @@ def make_main(find: Callable[[str], object], preparation: Preparation) -> Module
 
 def prepare_process(preparation: Preparation) -> None:
     """Take over ``sys.path``, ``sys.argv`` and the working directory, if it exists here."""
-    sys.path[:] = preparation.path_of(preparation.sys_path, sys.path)
+    sys.path[:] = path_of(preparation, preparation.sys_path, sys.path)
     forget_where_modules_were()
     sys.argv = list(preparation.argv)
-    if not preparation.is_elsewhere or _is_where_anything_starts():
+    if not preparation.is_elsewhere or _may_go_where_host_is(preparation.cwd):
         # On another machine it may not exist.
         with contextlib.suppress(OSError):
             os.chdir(preparation.cwd)
+
+
+def path_of(preparation: Preparation, host_path: Sequence[str], own: Sequence[str]) -> list[str]:
+    """Return ``sys.path`` for this daemon, from its host's and from what it has started with."""
+    if not preparation.is_elsewhere:
+        return list(host_path)
+    from mirai_executor._payload.daemon import folders  # not for daemons of the host's machine
+
+    return folders.path_of(preparation, host_path, own)
+
+
+def _may_go_where_host_is(cwd: str) -> bool:
+    if not _is_where_anything_starts():
+        return False
+    from mirai_executor._payload.daemon.folders import may_take
+
+    return may_take(cwd)
 
 
 def _is_where_anything_starts() -> bool:
