@@ -10,6 +10,7 @@ from typing import Unpack
 
 from ._daemon_options import DaemonKeywords, words_for
 from ._host import ListenConfig
+from ._nameless import occupy_streams
 from ._transport import listen, rehearse
 from .credentials import (
     Certificate,
@@ -58,6 +59,7 @@ class Listening:
         tls_cert: Source | None = None,
         tls_minimum: str = "1.3",
     ) -> None:
+        occupy_streams()
         several = not isinstance(urls, str) and hasattr(urls, "__iter__")
         wanted = [Url.parse(url) for url in (urls if several else [urls])]  # type: ignore[arg-type] # parse() checks
         if not wanted:

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from mirai_executor._nameless import occupy_streams
 from mirai_executor._place import on_daemon
 from mirai_executor._waiting import OneShotEvent, Reply
 from mirai_executor.errors import ForkedExecutorError, LaunchError
@@ -183,6 +184,7 @@ class HostThread:
     # Its life
 
     def _start(self) -> None:
+        occupy_streams()
         if self._settings.forking is not None:
             self._fork_template()
         # A KeyboardInterrupt may leave this undone; then the next caller does it again, and of
