@@ -142,13 +142,20 @@ class Here:
         """Return a command for each daemon."""
         program = _PROGRAM.format(home=_HOME)
         _, _, _, _, *words = daemon.argv((self.python,))
-        command = Command(
-            (self.python, "-P", "-c", program, *words),
-            environment=(*daemon.environment.items(), ("MIRAI_EXECUTOR_HERE", "1")),
-            until=Until.START,
-            secret=daemon.secret,
-        )
-        return [command] * count
+        own = {"MIRAI_EXECUTOR_HERE": "1", "MIRAI_EXECUTOR_DAEMONS": str(count)}
+        return [
+            Command(
+                (self.python, "-P", "-c", program, *words),
+                environment=(
+                    *daemon.environment.items(),
+                    *own.items(),
+                    ("MIRAI_EXECUTOR_NUMBER", str(number)),
+                ),
+                until=Until.START,
+                secret=daemon.secret,
+            )
+            for number in range(1, count + 1)
+        ]
 
 
 def _certificate(

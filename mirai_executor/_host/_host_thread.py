@@ -278,7 +278,7 @@ class HostThread:
                 from ._log_relay import LogRelay  # few programs configure logging
 
             log = LogRelay()
-        return Setup(self._encoded_initializer(), settings.cleanup, log)
+        return Setup(self._encoded_initializer(), settings.cleanup, log, settings.environments)
 
     def _encoded_initializer(self) -> _payload.Call | None:
         settings = self._settings

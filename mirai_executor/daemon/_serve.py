@@ -129,6 +129,8 @@ class Daemon:
         flag = DirtyFlag() if cleanup else None
         self._namespace = Namespace(preparation)
         self._child.introduce(preparation)
+        if (preparation.variables or preparation.gpus) and not self._set_environment(preparation):
+            return
         if logging is not None:
             self._relay_logs(logging, preparation, now=cleanup)
         if initializer is not None:
@@ -144,6 +146,16 @@ class Daemon:
             self._namespace.on_sys_path = self._snapshot.keep_path
             watch_imports(self._snapshot.begin_import, self._snapshot.end_import)
         self._send(_wire.Ready())
+
+    def _set_environment(self, preparation: Preparation) -> bool:
+        from ._environment import set_environment  # not for all
+
+        try:
+            set_environment(preparation)
+        except ValueError as error:
+            self._send(_wire.InitFailed(self._encode_error(error)))
+            return False
+        return True
 
     def _relay_logs(
         self, logging: _payload.LogLevels, preparation: Preparation, *, now: bool

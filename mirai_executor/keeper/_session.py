@@ -4,6 +4,7 @@ Everything runs on one thread that waits for five things: frames of the host, fr
 what it prints, its death, and time.
 """
 
+import os
 import selectors
 import signal
 import socket
@@ -22,12 +23,13 @@ from mirai_executor._local import (
     Stops,
     memory_hint,
 )
+from mirai_executor._place import fair_share
 from mirai_executor._reactor import Reactor
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._waiting import Deadline
 from mirai_executor.launchers import LocalLauncher
 
-from ._options import Options
+from ._options import Options, daemons_here
 from ._output import Output
 
 __all__ = ["End", "Session"]
@@ -95,7 +97,10 @@ class Session:
 
     def _start(self) -> DaemonProcess:
         launcher = LocalLauncher(
-            python=sys.executable, output=self._options.output, stdout=self._output.fd
+            python=sys.executable,
+            output=self._options.output,
+            stdout=self._output.fd,
+            threads=fair_share(daemons_here(os.environ)),
         )
         self._spawner = Spawner(launcher)
         try:

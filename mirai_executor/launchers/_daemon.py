@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mirai_executor.credentials import DaemonCredentials
 
 __all__ = [
+    "DAEMONS",
+    "NUMBER",
     "STARTED",
     "Command",
     "DaemonCommand",
@@ -36,6 +38,9 @@ __all__ = [
     "words_of",
 ]
 
+# Variables for each of several daemons that share a machine: its place among them, counted from 1,
+# and how many they are. By these, they divide its GPUs and processors.
+NUMBER, DAEMONS = "MIRAI_EXECUTOR_NUMBER", "MIRAI_EXECUTOR_DAEMONS"
 STARTED = "mirai-executor: daemons started"
 
 

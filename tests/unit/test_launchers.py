@@ -164,7 +164,7 @@ def test_ssh_gets_one_command_for_each_machine_and_the_script_on_its_standard_in
 '/opt/py thon/bin/python' -P -c 'import mirai_executor' </dev/null >&2 || exit
 pids=
 for number in 1 2; do
-    {RUN} </dev/null >&2 &
+    MIRAI_EXECUTOR_NUMBER=$number MIRAI_EXECUTOR_DAEMONS=2 {RUN} </dev/null >&2 &
     pids="$pids $!"
 done
 echo 'mirai-executor: daemons started' >&2

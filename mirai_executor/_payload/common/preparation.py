@@ -20,7 +20,8 @@ class Preparation(NamedTuple):
     ``host`` and ``host_pid`` are the name that multiprocessing has for the host's process, and its
     number on this machine; ``identity`` is how it tells the daemon from its siblings.
     ``prefixes`` are where the host's interpreter has its libraries: empty for a daemon on the same
-    machine, which has the same.
+    machine, which has the same. ``variables`` are added to its environment; ``gpus`` is how many
+    it takes of those that it finds, 0 if it leaves them as they are.
     """
 
     sys_path: tuple[str, ...]
@@ -35,6 +36,8 @@ class Preparation(NamedTuple):
     host_pid: int | None
     identity: tuple[int, ...]
     prefixes: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    gpus: int = 0
 
     def elsewhere(self) -> "Preparation":
         """Return what a daemon on another machine takes over."""
