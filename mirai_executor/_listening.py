@@ -10,6 +10,7 @@ from typing import Unpack
 
 from ._daemon_options import DaemonKeywords, words_for
 from ._host import ListenConfig
+from ._nameless import occupy_streams
 from ._transport import listen, rehearse
 from .credentials import (
     Certificate,
@@ -58,6 +59,7 @@ class Listening:
         tls_cert: Source | None = None,
         tls_minimum: str = "1.3",
     ) -> None:
+        occupy_streams()
         several = not isinstance(urls, str) and hasattr(urls, "__iter__")
         wanted = [Url.parse(url) for url in (urls if several else [urls])]  # type: ignore[arg-type] # parse() checks
         if not wanted:
@@ -139,14 +141,21 @@ class Here:
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return a command for each daemon."""
         program = _PROGRAM.format(home=_HOME)
-        _, _, _, *words = daemon.argv((self.python,))
-        command = Command(
-            (self.python, "-P", "-c", program, *words),
-            environment=tuple(daemon.environment.items()),
-            until=Until.START,
-            secret=daemon.secret,
-        )
-        return [command] * count
+        _, _, _, _, *words = daemon.argv((self.python,))
+        own = {"MIRAI_EXECUTOR_HERE": "1", "MIRAI_EXECUTOR_DAEMONS": str(count)}
+        return [
+            Command(
+                (self.python, "-P", "-c", program, *words),
+                environment=(
+                    *daemon.environment.items(),
+                    *own.items(),
+                    ("MIRAI_EXECUTOR_NUMBER", str(number)),
+                ),
+                until=Until.START,
+                secret=daemon.secret,
+            )
+            for number in range(1, count + 1)
+        ]
 
 
 def _certificate(

@@ -4,6 +4,7 @@ The place of a file is in memory (``memfd``) where Python, the C library or the 
 there and no sandbox forbids it; else in the shared memory of POSIX, or in the temporary folder.
 """
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -15,11 +16,13 @@ __all__ = [
     "create_in_memory",
     "create_pipe",
     "is_none_free",
+    "occupy_streams",
     "reopen",
 ]
 
 ALLOW_SEALING = 2  # MFD_ALLOW_SEALING, and MFD_CLOEXEC: Linux; not every Python has their names
 _CLOEXEC = 1
+_STDERR = 2
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - no name is made there
 _NONE_FREE = (errno.EMFILE, errno.ENFILE)
 
@@ -79,6 +82,18 @@ def create_pipe() -> tuple[int, int, int]:
         os.close(writes)
         raise
     return reads, both, both
+
+
+def occupy_streams() -> None:
+    """Have descriptors 0, 1 and 2 lead nowhere if they lead to nothing.
+
+    Programs are started without them (``>&-``). What is opened next would have their numbers, and
+    whoever prints would write into a link, or into a page.
+    """
+    with contextlib.suppress(OSError):  # none is free: then these are not either
+        while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+            os.set_inheritable(fd, True)
+        os.close(fd)
 
 
 def reopen(fd: int, flags: int) -> int:

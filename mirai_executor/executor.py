@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._daemon_options import DaemonKeywords
-    from ._host import Forking
+    from ._host import Environments, Forking
+    from ._host._environments import Variables
     from ._launching import Launching
     from ._listening import Password, Source
     from .launchers import Launcher
@@ -108,6 +109,15 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             ``if __name__ == "__main__":``; functions, classes and global variables that have
             changed since then are sent by value, as all are without one. ``"import"`` has them
             import it even so, and ``"value"`` never.
+        env: Variables that daemons find in their environment, as a dict; or a function that gets
+            the number of a daemon and returns a dict. Daemons are numbered from 1; one that
+            replaces another has its number. The variables are set before anything of yours is
+            imported, but after Python has started.
+        gpus_per_daemon: How many GPUs each daemon sees; no two of them see the same.
+            ``CUDA_VISIBLE_DEVICES``, or ROCm's variables, are set, from what they hold or else
+            from the devices of the machine. By default, ``max_workers`` is then the number for
+            which there are enough. Elsewhere, the daemons that one launch starts on one machine
+            divide its GPUs.
 
     Raises:
         TypeError: ``initializer`` is not callable, or another argument has the wrong type.
@@ -149,6 +159,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         tls_minimum: Literal["1.2", "1.3"] = "1.3",
         heartbeat: float = 5.0,
         main: Literal["auto", "import", "value"] = "auto",
+        env: "Variables | None" = None,
+        gpus_per_daemon: int | None = None,
     ) -> None:
         if sys.platform == "win32":
             raise RuntimeError("mirai_executor runs on Linux and macOS; on Windows, use WSL")
@@ -163,9 +175,12 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_mode(mode, url, remote)
         is_open = url is not None or remote is not None
         forking = _forking(mp_context, initargs, {"python": python, "url": url, "remote": remote})
+        environments = _environments(env, gpus_per_daemon)
         # Where daemons come by themselves: how many were asked for.
-        least = int(remote is not None) if is_open else usable_cpus()
+        least = int(remote is not None) if is_open else _room_here(environments)
         most = least if max_workers is None else max_workers
+        if environments is not None and not is_open:
+            environments.check(most)
         policy = Policy(
             max_daemons=max(1, most),
             launches=not is_open,
@@ -199,6 +214,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             forking=forking,
             main=main,
             logging=logging,
+            environments=environments,
         )
         super().__init__(_host_for(mode, settings), name, most, launching)
         if launching is not None:
@@ -439,6 +455,19 @@ def _forking(context: Any, initargs: object, options: dict[str, object]) -> "For
     from . import _contexts  # which most have no use for
 
     return _contexts.forking(context, options)
+
+
+def _environments(variables: "Variables | None", gpus: int | None) -> "Environments | None":
+    if variables is None and gpus is None:
+        return None
+    from ._host import Environments  # which most have no use for
+
+    return Environments(variables, gpus)
+
+
+def _room_here(environments: "Environments | None") -> int:
+    cpus = usable_cpus()
+    return cpus if environments is None else environments.default_workers(cpus)
 
 
 def _host_for(mode: str, settings: Settings) -> Host:

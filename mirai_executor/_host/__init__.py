@@ -17,13 +17,22 @@ from ._settings import Forking, Limits, ListenConfig, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._environments import Environments
     from ._inline import InlineHost
     from ._questions import HostView as HostView
     from ._share import Share
 else:  # what only some executors need
-    __getattr__ = lazy_imports(__name__, {"_inline": ("InlineHost",), "_share": ("Share",)})
+    __getattr__ = lazy_imports(
+        __name__,
+        {
+            "_environments": ("Environments",),
+            "_inline": ("InlineHost",),
+            "_share": ("Share",),
+        },
+    )
 
 __all__ = [
+    "Environments",
     "Forking",
     "Host",
     "InlineHost",

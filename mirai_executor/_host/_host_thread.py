@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from mirai_executor._nameless import occupy_streams
 from mirai_executor._place import on_daemon
 from mirai_executor._waiting import OneShotEvent, Reply
 from mirai_executor.errors import ForkedExecutorError, LaunchError
@@ -181,6 +182,7 @@ class HostThread:
     # Its life
 
     def _start(self) -> None:
+        occupy_streams()
         if self._settings.forking is not None:
             self._fork_template()
         # A KeyboardInterrupt may leave this undone; then the next caller does it again, and of
@@ -273,7 +275,7 @@ class HostThread:
                 from ._log_relay import LogRelay  # few programs configure logging
 
             log = LogRelay()
-        return Setup(self._encoded_initializer(), settings.cleanup, log)
+        return Setup(self._encoded_initializer(), settings.cleanup, log, settings.environments)
 
     def _encoded_initializer(self) -> _payload.Call | None:
         settings = self._settings

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
 
+    from ._environments import Environments
     from ._log_relay import LogRelay
 
     # It gets the socket at which it is asked, its lifeline, and what it has from its host.
@@ -76,6 +77,7 @@ class Settings(Record):
     forking: Forking | None = None  # None if no daemon is ever a fork of this process
     main: Mode = "auto"  # whether daemons import the main module
     logging: bool | None = None  # whether tasks log here; None: if the user has configured it
+    environments: Environments | None = None  # what daemons find in theirs; None: what is there
 
 
 class Setup(Record):
@@ -85,11 +87,13 @@ class Setup(Record):
         initializer: The call that it makes before its first task.
         cleanup: Whether it cleans up after each task.
         log: Takes what its tasks log; None leaves that to the daemon.
+        environments: What it finds in its environment, beside what is there.
     """
 
     initializer: Call | None
     cleanup: bool
     log: LogRelay | None
+    environments: Environments | None
 
 
 class Limits(Record):

@@ -234,7 +234,15 @@ class StartUp:
         if log is not None:
             daemon.records = log.records_of_daemon()
         levels = None if log is None else log.levels
-        setup = (daemon.preparation(), initializer, cleanup, levels)
+        preparation = daemon.preparation()
+        if (environments := self._setup.environments) is not None:
+            try:
+                preparation = environments.put_into(preparation, daemon.slot)
+            except Exception as error:  # the user's function may raise any
+                why = f"daemon {daemon.slot} can have no environment: {error!r}"
+                self._refuse(id_, daemon, why)
+                return
+        setup = (preparation, initializer, cleanup, levels)
         self._fleet.send(id_, _wire.Init(encode_plain(setup)))
         self.launch_held()
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from mirai_executor._core import TaskId
-from mirai_executor._nameless import create_pipe
+from mirai_executor._nameless import create_pipe, occupy_streams
 from mirai_executor._place import oom_kills
 from mirai_executor._shared import STOP_SIGNAL, TicketOffice
 from mirai_executor._transport import Link, Pipes
@@ -81,6 +81,7 @@ class DaemonProcess:
     def __init__(
         self, spawner: Spawner, relay: Relay, open_exchange: OpenExchange | None = None
     ) -> None:
+        occupy_streams()  # once more: the program may have closed them meanwhile
         self.is_dead = self.link_is_closed = self.has_greeted = False
         self.dismissed: bool = False
         self._ends_badly = False

@@ -124,9 +124,11 @@ class Daemon:
 
     def _initialize(self, setup: Any) -> None:
         preparation, initializer, cleanup, logging = setup
-        flag = _new_latch() if cleanup else None
+        flag = _new_flag() if cleanup else None
         self._namespace = Namespace(preparation)
         self._child.introduce(preparation)
+        if (preparation.variables or preparation.gpus) and not self._set_environment(preparation):
+            return
         if logging is not None:
             self._relay_logs(logging, preparation, now=cleanup)
         if initializer is not None:
@@ -147,6 +149,16 @@ class Daemon:
         self._snapshot = Snapshot(self._namespace.module, flag, untouched=ours)
         self._namespace.on_sys_path = self._snapshot.keep_path
         self._snapshot.watch_imports()
+
+    def _set_environment(self, preparation: Preparation) -> bool:
+        from ._environment import set_environment  # not for all
+
+        try:
+            set_environment(preparation)
+        except ValueError as error:
+            self._send(_wire.InitFailed(self._encode_error(error)))
+            return False
+        return True
 
     def _relay_logs(
         self, logging: _payload.LogLevels, preparation: Preparation, *, now: bool
@@ -304,7 +316,7 @@ class Daemon:
         os._exit(status)
 
 
-def _new_latch() -> "DirtyFlag":
+def _new_flag() -> "DirtyFlag":
     from . import _cleanup, _dirty_flag  # noqa: F401 - both in time, before any code of the user
 
     return _dirty_flag.DirtyFlag()

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from dataclasses import replace
 
+from mirai_executor._nameless import occupy_streams
 from mirai_executor.credentials import DaemonCredentials
 from mirai_executor.errors import LaunchError
 
@@ -27,6 +28,7 @@ _BACK_AGAIN = 2.0  # seconds to find a host again whose daemon has crashed
 
 def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
     """Serve the host. Returns when this daemon is to end; says why on standard error."""
+    occupy_streams()
     end_at = math.inf
     if options.wall_time is not None:
         # Not all at once: who started together would leave the host alone together.

@@ -1,12 +1,15 @@
 """The options of a daemon that connects, and the meaning of its exit codes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 from mirai_executor._daemon_options import DaemonOptions
 from mirai_executor.urls import Url
 
-__all__ = ["ExitCode", "Options"]
+__all__ = ["ExitCode", "Options", "daemons_here"]
+
+_DAEMONS = "MIRAI_EXECUTOR_DAEMONS"  # as launchers set it
 
 
 class ExitCode(IntEnum):
@@ -33,3 +36,9 @@ class Options(DaemonOptions):
     """
 
     urls: tuple[Url, ...]
+
+
+def daemons_here(environment: Mapping[str, str]) -> int:
+    """Return how many daemons were started side by side on this machine, this one included."""
+    said = environment.get(_DAEMONS, "")
+    return max(1, int(said)) if said.isdecimal() else 1

@@ -4,6 +4,7 @@ Everything runs on one thread that waits for five things: frames of the host, fr
 what it prints, its death, and time.
 """
 
+import os
 import selectors
 import signal
 import socket
@@ -23,10 +24,11 @@ from mirai_executor._local import (
     Stops,
     memory_hint,
 )
+from mirai_executor._place import fair_share
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._waiting import Deadline, Reactor
 
-from ._options import Options
+from ._options import Options, daemons_here
 from ._output import Output
 
 __all__ = ["End", "Session"]
@@ -94,7 +96,10 @@ class Session:
 
     def _start(self) -> DaemonProcess:
         launcher = LocalLauncher(
-            python=sys.executable, output=self._options.output, stdout=self._output.fd
+            python=sys.executable,
+            output=self._options.output,
+            stdout=self._output.fd,
+            threads=fair_share(daemons_here(os.environ)),
         )
         self._spawner = Spawner(launcher)
         try:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mirai_executor.credentials import DaemonCredentials
 
 __all__ = [
+    "DAEMONS",
+    "NUMBER",
     "STARTED",
     "Command",
     "DaemonCommand",
@@ -36,6 +38,9 @@ __all__ = [
     "words_of",
 ]
 
+# Variables for each of several daemons that share a machine: its place among them, counted from 1,
+# and how many they are. By these, they divide its GPUs and processors.
+NUMBER, DAEMONS = "MIRAI_EXECUTOR_NUMBER", "MIRAI_EXECUTOR_DAEMONS"
 STARTED = "mirai-executor: daemons started"
 
 
@@ -56,7 +61,7 @@ class DaemonCommand:
         >>> from mirai_executor.launchers import DaemonCommand
         >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
         >>> daemon.argv(["python3"])
-        ('python3', '-m', 'mirai_executor', 'daemon', 'tcp://10.0.0.1:5555')
+        ('python3', '-P', '-m', 'mirai_executor', 'daemon', 'tcp://10.0.0.1:5555')
         >>> list(daemon.environment)
         ['MIRAI_EXECUTOR_SECRET']
     """
@@ -78,7 +83,8 @@ class DaemonCommand:
 
     def argv(self, python: Sequence[str]) -> tuple[str, ...]:
         """Return the command line, without anything that others must not see."""
-        return (*python, "-m", "mirai_executor", "daemon", *self.urls, *self.options)
+        # -P: what lies in the folder where it starts must not be imported, as a random.py there.
+        return (*python, "-P", "-m", "mirai_executor", "daemon", *self.urls, *self.options)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -218,7 +224,7 @@ def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3"
         >>> from mirai_executor.launchers import DaemonCommand, shell_command
         >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
         >>> shell_command(daemon).partition(" ")[2]
-        'python3 -m mirai_executor daemon tcp://10.0.0.1:5555'
+        'python3 -P -m mirai_executor daemon tcp://10.0.0.1:5555'
     """
     words = shlex.join(daemon.argv(words_of(python)))
     return " ".join([*_assignments(daemon.environment), words])

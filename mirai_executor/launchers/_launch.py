@@ -71,6 +71,7 @@ def launch(submissions: Sequence[Submission], timeout: float = 60.0) -> list[Lau
     """
     if not submissions:
         return []
+    _nameless.occupy_streams()  # the program may have closed them
     started, deadline = _Started(), Deadline(timeout)
     try:
         return _side_by_side(submissions, started, deadline)

@@ -10,6 +10,8 @@ from mirai_executor._arguments import check_count
 from mirai_executor.urls import Url
 
 from ._daemon import (
+    DAEMONS,
+    NUMBER,
     STARTED,
     Command,
     DaemonCommand,
@@ -95,10 +97,10 @@ class SshConfig:
             *self.prologue,
             *exports(daemon),
             # The status is that of Python, or 127 from the shell; it says why by itself.
-            f"{python} -c 'import mirai_executor' </dev/null >&2 || exit",
+            f"{python} -P -c 'import mirai_executor' </dev/null >&2 || exit",
             "pids=",
             f"for number in {numbers}; do",
-            f"    {argv} </dev/null >&2 &",
+            f"    {NUMBER}=$number {DAEMONS}={count} {argv} </dev/null >&2 &",
             '    pids="$pids $!"',
             "done",
             f"echo {shlex.quote(STARTED)} >&2",

@@ -408,7 +408,7 @@ def test_daemons_follow_a_change_of_the_path(
     futures = [executor.submit(answer) for _ in range(8)]
     assert [future.result(SECONDS) for future in futures] == [42] * 8
     path = executor.submit(lambda: sys.path).result(SECONDS)
-    assert path == sys.path or (elsewhere.is_chosen() and path[0] == str(tmp_path))
+    assert path == sys.path or (elsewhere.is_chosen() and str(tmp_path) in path)
     del sys.modules["made_just_now"]
 
 

@@ -3,11 +3,14 @@
 import functools
 import multiprocessing
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_sharer
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,3 +209,35 @@ def test_a_pipe_end_in_a_global_name_is_asked_for_as_an_argument() -> None:
         line = host.line()
     assert line.startswith("NameError 'theirs' is in the host's __main__, but cannot be pickled")
     assert line.endswith("pass it as an argument")
+
+
+CLOSED = """
+import os, sys
+from mirai_executor import MiraiExecutor
+
+def shout(n):
+    for fd in (1, 2):
+        os.write(fd, b"not for the link" * 1000)
+    print("nor this", file=sys.stderr)
+    return bytes(n)
+
+with MiraiExecutor(**({"url": sys.argv[1]} if sys.argv[1] else {"max_workers": 1})) as executor:
+    if executor.url:
+        executor.launch_local(1)
+    sizes = [len(blob) for blob in executor.map(shout, [1, 10, 1_000_000])]
+    os.closerange(0, 3)  # the program does so itself
+    executor.launch_local(1)
+    executor.wait_ready()
+    sizes += [len(blob) for blob in executor.map(shout, [1, 10, 1_000_000] * 3)]
+    with open(sys.argv[2], "w") as file:
+        print(sizes, file=file)
+"""
+
+
+@pytest.mark.parametrize("url", ["", "tcp://127.0.0.1:0"])
+def test_what_is_printed_without_standard_streams_enters_no_link(url: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(CLOSED)
+    closed = 'exec "$@" <&- >&- 2>&-'
+    program = [sys.executable, str(tmp_path / "program.py"), url, str(tmp_path / "sizes")]
+    subprocess.run(["/bin/sh", "-c", closed, "sh", *program], check=True, timeout=2 * SECONDS)
+    assert (tmp_path / "sizes").read_text() == f"{[1, 10, 1_000_000] * 4}\n"

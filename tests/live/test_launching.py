@@ -182,6 +182,36 @@ def test_what_the_environment_says_of_threads_counts(monkeypatch: pytest.MonkeyP
         assert executor.submit(threads).result(PATIENCE) == ["5", None, "3", None]
 
 
+def variables_of(number: int) -> dict[str, str]:
+    if number > 2:
+        raise RuntimeError("only for two")
+    return {"NUMBER": str(number), "OMP_NUM_THREADS": "7"}
+
+
+def look(_: int) -> tuple[str | None, ...]:
+    return tuple(map(os.environ.get, ("NUMBER", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")))
+
+
+def test_each_daemon_finds_its_variables_and_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with MiraiExecutor(env=variables_of, gpus_per_daemon=1) as executor:
+        executor.wait_ready(PATIENCE)
+        found = {future.result(PATIENCE) for future in executor.everywhere(look, 0)}
+    assert found == {("1", "4", "7"), ("2", "5", "7")}
+
+
+@pytest.mark.local_link("the function is asked here as it is elsewhere")
+def test_a_daemon_without_variables_is_one_that_cannot_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(RuntimeError, match="only for two"):
+        MiraiExecutor(3, env=variables_of)
+    with MiraiExecutor(2, env=variables_of) as executor:
+        executor.launch_local(1)
+        with pytest.raises(LaunchError, match=r"daemon 3 can have no environment: .*only for two"):
+            executor.wait_ready(PATIENCE)
+
+
 # Initializers
 
 

@@ -26,7 +26,7 @@ DAEMON = DaemonCommand(
     DaemonCredentials(SECRET, CERTIFICATE, "mirai-0"),
     ("--note", "it's $HOME `id`"),
 )
-WORDS = ["-m", "mirai_executor", "daemon", *DAEMON.urls, *DAEMON.options]
+WORDS = ["-P", "-m", "mirai_executor", "daemon", *DAEMON.urls, *DAEMON.options]
 VARIABLES = [SECRET.text, CERTIFICATE, "mirai-0"]
 
 # Each writes down what it was called with, and runs what a real one would run.
@@ -67,7 +67,7 @@ for job in $(seq 1 "${jobs:-1}"); do env -i PATH="$PATH" RECORDS="$RECORDS" \
     "wrap": 'while [ $# -gt 1 ]; do shift; done; exec /bin/sh -c "$1"\n',
     # python: can import the package, and is a daemon that ends as soon as it was started.
     "fake python": """\
-if [ "$1" = -c ]; then exit 0; fi
+if [ "$2" = -c ]; then exit 0; fi
 printf '%s\\0' "$MIRAI_EXECUTOR_SECRET" "$MIRAI_EXECUTOR_CERTIFICATE" \
 "$MIRAI_EXECUTOR_SERVER_NAME" "$@" > "$RECORDS/$$.daemon"
 echo "daemon says hello" >&2
@@ -139,7 +139,7 @@ def test_machines_are_reached_side_by_side(records: Path, reaped: Reaped) -> Non
 
 def test_the_status_of_a_daemon_over_ssh_is_that_of_ssh(records: Path, reaped: Reaped) -> None:
     (records.parent / "bin" / "fake python").write_text(
-        '#!/bin/sh\n[ "$1" = -c ] || { echo "cannot join" >&2; exit 4; }\n'
+        '#!/bin/sh\n[ "$2" = -c ] || { echo "cannot join" >&2; exit 4; }\n'
     )
     launched = launch(ssh_config("a", python="fake python").plan(DAEMON, 2))
     (process,) = reaped(launched)

@@ -35,7 +35,7 @@ TLS = DaemonCommand(
 )
 HERE = DaemonCommand(("tcp://127.0.0.1:5555",), PLAIN)
 
-RUN = "'/opt/py thon/bin/python' -m mirai_executor daemon tcp://10.0.0.1:5555 --idletime 60"
+RUN = "'/opt/py thon/bin/python' -P -m mirai_executor daemon tcp://10.0.0.1:5555 --idletime 60"
 EXPORTS = f"""\
 {{ set +xv; }} 2>/dev/null
 MIRAI_EXECUTOR_SECRET={SECRET.text}
@@ -126,6 +126,7 @@ def test_a_pasted_command_reaches_the_daemon_as_it_was_meant(
     assert found == [
         SECRET.text,
         certificate,
+        "-P",
         "-m",
         "mirai_executor",
         "daemon",
@@ -160,10 +161,10 @@ def test_ssh_gets_one_command_for_each_machine_and_the_script_on_its_standard_in
         ". ~/.profile\nmodule load gcc\n"
         + EXPORTS
         + f"""\
-'/opt/py thon/bin/python' -c 'import mirai_executor' </dev/null >&2 || exit
+'/opt/py thon/bin/python' -P -c 'import mirai_executor' </dev/null >&2 || exit
 pids=
 for number in 1 2; do
-    {RUN} </dev/null >&2 &
+    MIRAI_EXECUTOR_NUMBER=$number MIRAI_EXECUTOR_DAEMONS=2 {RUN} </dev/null >&2 &
     pids="$pids $!"
 done
 echo 'mirai-executor: daemons started' >&2
@@ -352,7 +353,16 @@ def test_the_secret_may_go_to_a_file_that_the_nodes_share(tmp_path: Path) -> Non
 
 def test_the_daemons_command_takes_the_place_of_the_dot() -> None:
     command = only(remote_config("srun", ["-n", "1", "."], python=PYTHON).plan(DAEMON, 1))
-    words = (PYTHON, "-m", "mirai_executor", "daemon", "tcp://10.0.0.1:5555", "--idletime", "60")
+    words = (
+        PYTHON,
+        "-P",
+        "-m",
+        "mirai_executor",
+        "daemon",
+        "tcp://10.0.0.1:5555",
+        "--idletime",
+        "60",
+    )
     assert command.argv == ("srun", "-n", "1", *words)
     assert command.environment == (("MIRAI_EXECUTOR_SECRET", SECRET.text),)
     assert command.until is Until.EXIT

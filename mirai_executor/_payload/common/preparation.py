@@ -24,6 +24,7 @@ __all__ = [
     "inherit",
     "main_script",
     "make_main",
+    "path_of",
     "prepare_process",
 ]
 
@@ -39,7 +40,8 @@ class Preparation(NamedTuple):
     ``host`` and ``host_pid`` are the name that multiprocessing has for the host's process, and its
     number on this machine; ``identity`` is how it tells the daemon from its siblings.
     ``prefixes`` are where the host's interpreter has its libraries: empty for a daemon on the same
-    machine, which has the same.
+    machine, which has the same. ``variables`` are added to its environment; ``gpus`` is how many
+    it takes of those that it finds, 0 if it leaves them as they are.
     """
 
     sys_path: tuple[str, ...]
@@ -54,6 +56,8 @@ class Preparation(NamedTuple):
     host_pid: int | None
     identity: tuple[int, ...]
     prefixes: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    gpus: int = 0
 
     def elsewhere(self) -> "Preparation":
         """Return what a daemon on another machine takes over."""
@@ -71,19 +75,6 @@ class Preparation(NamedTuple):
         if self.main_name is None and os.path.basename(self.main_file or "") == "__main__.py":  # noqa: PTH119
             return f"{self.main_package or ''}.{MAIN}".lstrip(".")  # a package, folder or archive
         return self.main_name
-
-    def path_of(self, host_path: Sequence[str], own_path: Sequence[str]) -> list[str]:
-        """Return ``sys.path`` for a daemon, from the host's and from what it has started with.
-
-        Elsewhere, the user's own folders come first, if they are there; then the libraries of the
-        daemon's interpreter, which fit it; then those of the host's.
-        """
-        if not self.is_elsewhere:
-            return list(host_path)
-        roots = tuple(prefix.rstrip("/") + "/" for prefix in self.prefixes)
-        libraries = [entry for entry in host_path if f"{entry}/".startswith(roots)]
-        users = [entry for entry in host_path if entry not in libraries]
-        return list(dict.fromkeys([*users, *own_path, *libraries]))
 
     @staticmethod
     def of_this_process(slot: int = 1) -> "Preparation":
@@ -209,13 +200,30 @@ def make_main(find: Callable[[str], object], preparation: Preparation) -> Module
 
 def prepare_process(preparation: Preparation) -> None:
     """Take over ``sys.path``, ``sys.argv`` and the working directory, if it exists here."""
-    sys.path[:] = preparation.path_of(preparation.sys_path, sys.path)
+    sys.path[:] = path_of(preparation, preparation.sys_path, sys.path)
     forget_where_modules_were()
     sys.argv = list(preparation.argv)
-    if not preparation.is_elsewhere or _is_where_anything_starts():
+    if not preparation.is_elsewhere or _may_go_where_host_is(preparation.cwd):
         # On another machine it may not exist.
         with contextlib.suppress(OSError):
             os.chdir(preparation.cwd)
+
+
+def path_of(preparation: Preparation, host_path: Sequence[str], own: Sequence[str]) -> list[str]:
+    """Return ``sys.path`` for this daemon, from its host's and from what it has started with."""
+    if not preparation.is_elsewhere:
+        return list(host_path)
+    from mirai_executor._payload.common import folders  # not for daemons of the host's machine
+
+    return folders.path_of(preparation, host_path, own)
+
+
+def _may_go_where_host_is(cwd: str) -> bool:
+    if not _is_where_anything_starts():
+        return False
+    from mirai_executor._payload.common.folders import may_take
+
+    return may_take(cwd)
 
 
 def _is_where_anything_starts() -> bool:

@@ -213,6 +213,15 @@ def _text_of(path: str) -> bytes | None:
         return None
 
 
+def _may_run(path: str, preparation: Preparation) -> bool:
+    """Tell whether a file that nobody has compared with the host's is to be run."""
+    if not preparation.is_elsewhere:
+        return True
+    from mirai_executor._payload.common.folders import may_take
+
+    return may_take(path)
+
+
 def _code_of_main(preparation: Preparation) -> CodeType | None:
     if preparation.main_name is not None:
         import importlib.util  # for once: every daemon would import it at its start
@@ -224,6 +233,6 @@ def _code_of_main(preparation: Preparation) -> CodeType | None:
             loader.get_code(preparation.main_name) if isinstance(loader, InspectLoader) else None
         )
     path = preparation.main_path
-    if path is None or (text := _text_of(path)) is None:
+    if path is None or not _may_run(path, preparation) or (text := _text_of(path)) is None:
         return None
     return compile(text, path, "exec", dont_inherit=True)

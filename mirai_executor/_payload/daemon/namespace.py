@@ -41,6 +41,7 @@ from mirai_executor._payload.common.preparation import (
     Preparation,
     forget_where_modules_were,
     make_main,
+    path_of,
     prepare_process,
 )
 from mirai_executor._typing import TYPE_CHECKING, Any, NoReturn
@@ -337,7 +338,7 @@ class Namespace:
 
     def _apply_sys_path(self, digest: bytes) -> None:
         host_path = pickle.loads(self._bytes_of(SYS_PATH, digest))
-        path = self._preparation.path_of(host_path, self._own_path)
+        path = path_of(self._preparation, host_path, self._own_path)
         sys.path[:] = path
         forget_where_modules_were()
         if self.on_sys_path is not None:
