@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs/engines.md"
 BLOCKS = re.compile(
     r"^```py\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?", re.MULTILINE | re.DOTALL
 )
-# Of a scheduler and a worker in processes of their own; and of a Ray that is started with the page.
+# A scheduler and a worker in processes of their own. Ray is started by the page itself.
 PROGRAM = """\
 from distributed import LocalCluster
 if __name__ == "__main__":

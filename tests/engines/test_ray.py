@@ -17,12 +17,15 @@ SOON = 60.0  # seconds: a worker of Ray takes some to start
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
-    # Daemons import the package and the tests by the path that pytest has.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init(num_cpus=2, resources={"slot": 1}, include_dashboard=False, log_to_driver=False)
-        yield
-        ray.shutdown()
+    ray.init(
+        num_cpus=2,
+        resources={"slot": 1},
+        object_store_memory=100_000_000,  # bytes
+        include_dashboard=False,
+        log_to_driver=False,
+    )
+    yield
+    ray.shutdown()
 
 
 def keeper_of(executor: MiraiExecutor) -> psutil.Process:
