@@ -50,7 +50,7 @@ def test_resources_limit_the_daemons_and_what_waits_is_taken_back() -> None:
     launcher = ray_config(num_cpus=0.5, resources={"slot": 1})
     with listening() as executor:
         executor.launch_remote(2, launcher)
-        executor.wait_ready(SOON)
+        executor.wait_ready(SOON, count=1)
         assert executor.submit(answer).result(SOON) == 42
         assert executor.info().connections == 1
     with MiraiExecutor(1, url="tcp://127.0.0.1:0", remote=launcher) as executor:
