@@ -61,7 +61,10 @@ if TYPE_CHECKING:
     from .functional import unresolved as unresolved
     from .futures import MiraiFuture as MiraiFuture
     from .launchers import cluster_config as cluster_config
+    from .launchers import dask_config as dask_config
     from .launchers import http_config as http_config
+    from .launchers import kubernetes_config as kubernetes_config
+    from .launchers import ray_config as ray_config
     from .launchers import remote_config as remote_config
     from .launchers import ssh_config as ssh_config
     from .urls import host_url as host_url
@@ -104,7 +107,15 @@ _ROOMS = {
         "unresolved",
     ),
     "futures": ("MiraiFuture",),
-    "launchers": ("cluster_config", "http_config", "remote_config", "ssh_config"),
+    "launchers": (
+        "cluster_config",
+        "dask_config",
+        "http_config",
+        "kubernetes_config",
+        "ray_config",
+        "remote_config",
+        "ssh_config",
+    ),
     "urls": ("host_url", "local_url"),
 }
 _ROOMS_FOR_WINDOWS = ("_place", "errors")  # the others need POSIX

@@ -142,8 +142,8 @@ def check_launcher(remote: object) -> None:
     """
     if remote is not None and not hasattr(remote, "plan"):
         raise TypeError(
-            "remote must come from ssh_config(), cluster_config(), remote_config() or "
-            f"http_config(), not be {remote!r:.60}"
+            "remote must come from ssh_config(), cluster_config(), dask_config() or the like, "
+            f"not be {remote!r:.60}"
         )
 
 

@@ -178,6 +178,6 @@ class Launching:
 
     def _launch(self, submissions: Sequence[Submission], n: int, *, stay: bool) -> list[str]:
         launched = launch_all(submissions)
-        commands = [one.process for one in launched if one.process is not None]
-        self._host.expect_daemons(n, commands, stay=stay)
+        started = [it for one in launched for it in (one.process, one.job) if it is not None]
+        self._host.expect_daemons(n, started, stay=stay)
         return [one.output for one in launched]

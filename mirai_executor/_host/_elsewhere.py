@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mirai_executor._core import Scaler
     from mirai_executor._waiting import Reactor, Timer
+    from mirai_executor.launchers import Job
 
     from ._fleet import Fleet
     from ._settings import ListenConfig
@@ -85,11 +86,11 @@ class Elsewhere:
     # Asking for daemons
 
     def expect_daemons(
-        self, count: int, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool
+        self, count: int, started: Iterable[subprocess.Popen[bytes] | Job], *, stay: bool
     ) -> None:
         """Take in that daemons were asked for; see to the commands for it, until they end."""
         self._handle(DaemonsAdded(count))
-        self._fleet.keep_commands(processes, stay=stay)
+        self._fleet.keep_commands(started, stay=stay)
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""

@@ -40,6 +40,8 @@ from ._store import Store, Trimmer
 from ._tasks import OpenTask
 
 if TYPE_CHECKING:
+    from mirai_executor.launchers import Job
+
     from ._launch_processes import LaunchProcesses
     from ._remote import Heartbeat
 
@@ -338,8 +340,10 @@ class Fleet:
 
     # What others ask
 
-    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]", *, stay: bool) -> None:
-        """See to commands that have started daemons, until they end, or this host if they stay."""
+    def keep_commands(
+        self, started: "Iterable[subprocess.Popen[bytes] | Job]", *, stay: bool
+    ) -> None:
+        """See to commands and jobs, until they end, or this host does if they stay."""
         if self._launch_processes is None:
             with _registry.no_fork:
                 from ._launch_processes import (
@@ -349,7 +353,7 @@ class Fleet:
             self._launch_processes = LaunchProcesses(
                 self._reactor, self._relay, self._on_command_failed
             )
-        self._launch_processes.keep(processes, stay=stay)
+        self._launch_processes.keep(started, stay=stay)
 
     @property
     def awaits_daemons(self) -> bool:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mirai_executor._core import DaemonId, ScalePolicy
     from mirai_executor._payload import host as _payload
+    from mirai_executor.launchers import Job
 
     from ._daemon import LocalDaemon
     from ._questions import HostView
@@ -242,7 +243,7 @@ class Host(HostThread):
     def expect_daemons(
         self,
         count: int,
-        processes: Iterable[subprocess.Popen[bytes]] = (),
+        started: Iterable[subprocess.Popen[bytes] | Job] = (),
         *,
         stay: bool = False,
     ) -> None:
@@ -250,18 +251,18 @@ class Host(HostThread):
 
         Args:
             count: How many.
-            processes: Commands that have started them, and run as long as they do. They are seen
+            started: Commands and jobs that run as long as they do. They are seen
                 to, or ended if this raises.
             stay: Whether those are left alone when this host ends.
         """
-        kept = tuple(processes)
+        kept = tuple(started)
         try:
             self._ask(lambda loop: loop.elsewhere.expect_daemons(count, kept, stay=stay))
         except BaseException:
             from mirai_executor.launchers import stop
 
-            for process in kept:
-                stop(process)
+            for one in kept:
+                stop(one)
             raise
 
     def fail_launch(self, error: LaunchError) -> None:

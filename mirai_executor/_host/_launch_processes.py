@@ -1,4 +1,4 @@
-"""Looks after commands that have started daemons elsewhere and run as long as those do."""
+"""Looks after commands and jobs that have started daemons elsewhere, and run as long."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from mirai_executor._local import Relay, Stream, describe_exit, last_words, watc
 from mirai_executor._typing import Record
 from mirai_executor._waiting import Deadline, Reactor
 from mirai_executor.errors import LaunchError
+from mirai_executor.launchers import Job
+
+from ._jobs import Jobs
 
 __all__ = ["LaunchProcesses"]
 
@@ -51,23 +54,33 @@ class LaunchProcesses:
         self._on_failure = on_failure
         self.error: LaunchError | None = None
         self._commands: dict[int, _Command] = {}  # by process id
+        self._jobs = Jobs(reactor, self._on_job_end)
 
     def __bool__(self) -> bool:
         """Whether one runs whose daemons may still come, or come again after a crash."""
-        return bool(self._commands)
+        return bool(self._commands or self._jobs)
 
-    def keep(self, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool) -> None:
-        """Pass on what they say, until they end, or are left alone by :meth:`close`."""
+    def keep(self, started: Iterable[subprocess.Popen[bytes] | Job], *, stay: bool) -> None:
+        """Pass on what they say, until they end, or are left alone by :meth:`close`.
+
+        A job of an engine is kept in the same way.
+        """
         self.error = None
-        for process in processes:
-            stream = None
-            if process.stderr is not None:
-                stream = self._relay.add(os.dup(process.stderr.fileno()))
-                process.stderr.close()
-            end_fd = watch(process)
-            self._commands[process.pid] = _Command(process, stream, end_fd, stay)
-            if end_fd >= 0:
-                self._watch(end_fd, process.pid)
+        for one in started:
+            if isinstance(one, subprocess.Popen):
+                self._keep_process(one, stay)
+            else:
+                self._jobs.keep(one, stay=stay)
+
+    def _keep_process(self, process: subprocess.Popen[bytes], stay: bool) -> None:
+        stream = None
+        if process.stderr is not None:
+            stream = self._relay.add(os.dup(process.stderr.fileno()))
+            process.stderr.close()
+        end_fd = watch(process)
+        self._commands[process.pid] = _Command(process, stream, end_fd, stay)
+        if end_fd >= 0:
+            self._watch(end_fd, process.pid)
 
     def _watch(self, end_fd: int, pid: int) -> None:
         self._reactor.register(end_fd, selectors.EVENT_READ, lambda: self._on_end(pid))
@@ -81,10 +94,17 @@ class LaunchProcesses:
         words = tuple(map(str, command.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         end = f"{words[0]} {describe_exit(code)}{last_words(said)}"
         _LOG.warning("%s", end)
-        if not self._commands:  # else others may still bring some
-            message = f"no daemon is connected: {end}"
-            self.error = LaunchError(message, command=words, exitcode=code, stderr=said)
-            self._on_failure(self.error)
+        message = f"no daemon is connected: {end}"
+        self._fail(LaunchError(message, command=words, exitcode=code, stderr=said))
+
+    def _on_job_end(self, failure: str | None) -> None:
+        if failure is not None:
+            self._fail(LaunchError(f"no daemon is connected: {failure}", stderr=failure))
+
+    def _fail(self, error: LaunchError) -> None:
+        if not self:  # else others may still bring some
+            self.error = error
+            self._on_failure(error)
 
     def _let_go(self, command: _Command) -> str:
         if command.end_fd >= 0:
@@ -109,3 +129,4 @@ class LaunchProcesses:
                 process.wait()
             self._let_go(command)
         self._commands.clear()
+        self._jobs.close()

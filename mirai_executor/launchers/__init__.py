@@ -3,9 +3,10 @@
 ::
 
     ssh_config(...)  cluster_config(...)  remote_config(...)  http_config(...)
+    dask_config(...)  ray_config(...)  kubernetes_config(...)
          └──────────────────┴──────┬──────────┴──────────────────┘
                                    │ plan(daemon, count)
-                        Command, HttpRequest ── launch() ──► daemons elsewhere
+               Command, HttpRequest, JobRequest ── launch() ──► daemons elsewhere
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
         Until,
         shell_command,
     )
+    from ._dask import DaskConfig, dask_config
     from ._http import HttpConfig, http_config
+    from ._jobs import Job, JobRequest
+    from ._kubernetes import KubernetesConfig, kubernetes_config
     from ._launch import Launched, launch, stop
+    from ._ray import RayConfig, ray_config
     from ._remote import RemoteConfig, remote_config
     from ._ssh import Remote, SshConfig, ssh_config
 else:
@@ -44,8 +49,12 @@ else:
                 "Until",
                 "shell_command",
             ),
+            "_dask": ("DaskConfig", "dask_config"),
             "_http": ("HttpConfig", "http_config"),
+            "_jobs": ("Job", "JobRequest"),
+            "_kubernetes": ("KubernetesConfig", "kubernetes_config"),
             "_launch": ("Launched", "launch", "stop"),
+            "_ray": ("RayConfig", "ray_config"),
             "_remote": ("RemoteConfig", "remote_config"),
             "_ssh": ("Remote", "SshConfig", "ssh_config"),
         },
@@ -55,11 +64,16 @@ __all__ = [
     "ClusterConfig",
     "Command",
     "DaemonCommand",
+    "DaskConfig",
     "HttpConfig",
     "HttpRequest",
+    "Job",
+    "JobRequest",
+    "KubernetesConfig",
     "Launched",
     "Launcher",
     "PrivateFile",
+    "RayConfig",
     "Remote",
     "RemoteConfig",
     "Scheduler",
@@ -67,8 +81,11 @@ __all__ = [
     "Submission",
     "Until",
     "cluster_config",
+    "dask_config",
     "http_config",
+    "kubernetes_config",
     "launch",
+    "ray_config",
     "remote_config",
     "shell_command",
     "ssh_config",

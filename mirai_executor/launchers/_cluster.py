@@ -21,6 +21,7 @@ from ._daemon import (
     lines_of,
     words_of,
 )
+from ._forms import command_line, description
 
 __all__ = ["ClusterConfig", "Scheduler", "cluster_config"]
 
@@ -31,11 +32,14 @@ class Scheduler:
 
     Args:
         prefix: What its lines of options begin with.
-        array: Its option for an array of ``{n}`` jobs; ``{name}`` is the name of the job.
+        array: Its option for an array of ``{n}`` jobs; ``{name}`` is the name of the job. If it
+            is empty, each daemon is submitted by itself.
         asks_for_array: A pattern that finds an array among the user's lines of options.
         shell: A line that makes it run the script with ``/bin/sh``, if the first line does not.
         named: A pattern for the name of the job, if the array is part of that option. What it
             matches is removed from the user's lines, and its group is the name.
+        form: ``"script"`` on standard input, as most schedulers take it; or for a script in a
+            file, a submit ``"description"`` of HTCondor or the ``"words"`` of OAR's command line.
 
     Example:
         >>> from mirai_executor.launchers import Scheduler
@@ -49,10 +53,12 @@ class Scheduler:
     asks_for_array: str
     shell: str = ""
     named: str = ""
+    form: str = "script"
 
 
 SCHEDULERS = {
-    # sbatch(1), qsub(1) of Grid Engine, of PBS Professional and of Torque, bsub(1) of LSF
+    # sbatch(1), qsub(1) of Grid Engine, of PBS Professional and of Torque, bsub(1) of LSF,
+    # condor_submit(1), flux-batch(1), oarsub(1)
     "slurm": Scheduler("#SBATCH", "--array=1-{n}", r"\s(-a|--array)\b"),
     "sge": Scheduler("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
     "pbs": Scheduler("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh"),
@@ -63,8 +69,17 @@ SCHEDULERS = {
         r"\s-J\s+\S+\[",
         named=r"\s-J\s+[\"']?(?P<name>[^\s\"'\[]+)[\"']?(?=\s|$)",
     ),
+    "htcondor": Scheduler("", "queue {n}", r"^queue\b", form="description"),
+    "flux": Scheduler("#flux:", "", r"(?!)"),
+    "oar": Scheduler("#OAR", "--array {n}", r"\s--array\b", form="words"),
 }
-_OF_COMMAND = {"sbatch": "slurm", "bsub": "lsf"}
+_OF_COMMAND = {
+    "sbatch": "slurm",
+    "bsub": "lsf",
+    "condor_submit": "htcondor",
+    "flux": "flux",
+    "oarsub": "oar",
+}
 
 
 @dataclass(frozen=True)
@@ -85,11 +100,14 @@ class ClusterConfig:
         Raises:
             ValueError: The options ask for an array of their own.
         """
-        whole, rest = divmod(checked_count(count), self.largest_array)
-        sizes = [self.largest_array] * whole + ([rest] if rest else [])
+        largest = self.largest_array if self.scheduler.array else 1
+        whole, rest = divmod(checked_count(count), largest)
+        sizes = [largest] * whole + ([rest] if rest else [])
         return [self._submission(daemon, size) for size in sizes]
 
     def _submission(self, daemon: DaemonCommand, size: int) -> Command:
+        if self.scheduler.form != "script":
+            return self._submission_of_file(daemon, size)
         files: tuple[PrivateFile, ...] = ()
         secret = exports(daemon)
         if self.secret_folder is not None:
@@ -106,19 +124,41 @@ class ClusterConfig:
         script = "\n".join(lines).encode()
         return Command(self.command, stdin=script, files=files, secret=daemon.secret)
 
+    def _submission_of_file(self, daemon: DaemonCommand, size: int) -> Command:
+        assert self.secret_folder is not None  # noqa: S101 - cluster_config() has seen to that
+        scheduler, lines = self.scheduler, self._options_for(size)
+        ours = [line for line in lines if line.startswith(scheduler.prefix)]
+        script = [line for line in lines if line not in ours]
+        script += [*self.prologue, *exports(daemon)]
+        script += [f"exec {shlex.join(daemon.argv(self.python))}"]
+        file = _secret_file(self.secret_folder, script)
+        command, stdin = self.command, b""
+        if scheduler.form == "description":
+            command, stdin = (*command, "-"), description(file.path, ours, size)
+        else:
+            array = scheduler.array.format(n=size) if size > 1 else ""
+            command = (*command, *command_line(file.path, scheduler.prefix, ours, array))
+        return Command(command, stdin=stdin, files=(file,), secret=daemon.secret)
+
     def _directives(self, size: int) -> list[str]:
         """Return the lines of options: those that we need first, as schedulers may stop early."""
-        scheduler, lines = self.scheduler, list(self.options)
+        scheduler, lines = self.scheduler, self._options_for(size)
         ours = [scheduler.shell] if scheduler.shell else []
         if size > 1:
-            if any(self._is_option(line, scheduler.asks_for_array) for line in lines):
-                raise ValueError(
-                    "options= asks for an array of jobs, which is how several daemons are "
-                    "started; leave it out, or launch one daemon at a time"
-                )
             name, lines = self._without_name(lines)
             ours.append(scheduler.array.format(n=size, name=name))
         return [*(f"{scheduler.prefix} {option}" for option in ours), *lines]
+
+    def _options_for(self, size: int) -> list[str]:
+        """Return the user's lines, which must not ask for an array if we do."""
+        pattern = self.scheduler.asks_for_array
+        asks = any(self._is_option(line, pattern) for line in self.options)
+        if asks and (size > 1 or self.scheduler.form == "description"):
+            raise ValueError(
+                "options= asks for an array of jobs, which is how several daemons are "
+                "started; leave it out, or launch one daemon at a time"
+            )
+        return list(self.options)
 
     def _is_option(self, line: str, pattern: str) -> bool:
         return line.startswith(self.scheduler.prefix) and bool(re.search(pattern, line))
@@ -148,18 +188,20 @@ def cluster_config(
     """Describe how to start daemons as jobs of a cluster's scheduler. Starts nothing yet.
 
     Args:
-        command: ``"sbatch"`` for Slurm, ``"qsub"`` for SGE, Torque or PBS, ``"bsub"`` for LSF.
+        command: ``"sbatch"`` for Slurm, ``"qsub"`` for SGE, Torque or PBS, ``"bsub"`` for LSF,
+            ``"condor_submit"`` for HTCondor, ``["flux", "batch"]`` for Flux, ``"oarsub"`` for OAR.
         options: Lines for the script of the job, such as ``"#SBATCH --mem=10G"``; they may be
-            followed by lines of shell.
+            followed by lines of shell. For HTCondor, lines of a submit description, such as
+            ``"request_memory = 10G"``.
         python: The Python interpreter on the nodes, or the words of a command that runs it; by
             default, the path of the current one.
         prologue: Lines of shell that prepare the environment, such as ``"module load python"``.
-        scheduler: ``"slurm"``, ``"sge"``, ``"pbs"`` (Professional), ``"torque"`` or ``"lsf"``, if
-            it cannot be determined from the command and the options; or a ``Scheduler`` of your
-            own.
+        scheduler: ``"slurm"``, ``"sge"``, ``"pbs"`` (Professional), ``"torque"``, ``"lsf"``,
+            ``"htcondor"``, ``"flux"`` or ``"oar"``, if it cannot be determined from the command
+            and the options; or a ``Scheduler`` of your own.
         secret_folder: A folder shared by the nodes. The executor's secret is then written to a
             file there that only you can read, instead of into the script, of which schedulers keep
-            copies.
+            copies. HTCondor and OAR take the whole script from there.
         largest_array: How many jobs an array may have (in Slurm, ``MaxArraySize`` minus one).
 
     Returns:
@@ -176,8 +218,15 @@ def cluster_config(
     """
     check_count("largest_array", largest_array, 1)
     words, lines = words_of(command), lines_of(options)
+    if not isinstance(scheduler, Scheduler):
+        scheduler = _told(scheduler, words[0], lines)
+    if scheduler.form != "script" and secret_folder is None:
+        raise ValueError(
+            f"{words[0]} takes the script of a job as a file, which holds the executor's secret: "
+            "pass secret_folder= a folder of yours, which for OAR the nodes share"
+        )
     return ClusterConfig(
-        scheduler if isinstance(scheduler, Scheduler) else _told(scheduler, words[0], lines),
+        scheduler,
         words,
         lines,
         words_of(python or sys.executable),
@@ -204,6 +253,8 @@ def _of_lines(lines: Sequence[str]) -> str | None:
         ("#PBS ", "pbs"),
         ("#SBATCH ", "slurm"),
         ("#BSUB ", "lsf"),
+        ("#flux: ", "flux"),
+        ("#OAR ", "oar"),
     ):
         if any(line.startswith(prefix) for line in lines):
             return name

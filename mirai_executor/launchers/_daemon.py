@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from mirai_executor.urls import Url
 
+from ._jobs import JobRequest
+
 if TYPE_CHECKING:
     from mirai_executor.credentials import DaemonCredentials
 
@@ -185,7 +187,7 @@ class HttpRequest:
     secret: str = field(default="", repr=False)
 
 
-Submission = Command | HttpRequest
+Submission = Command | HttpRequest | JobRequest
 
 
 class Launcher(Protocol):

@@ -18,6 +18,7 @@ from mirai_executor._waiting import Deadline
 from mirai_executor.errors import LaunchError
 
 from ._daemon import STARTED, Command, HttpRequest, PrivateFile, Submission, Until
+from ._jobs import Job, JobRequest, submit
 
 __all__ = ["Launched", "launch", "stop"]
 
@@ -34,23 +35,28 @@ class Launched:
         process: The command, if it runs as long as its daemons; it stalls unless its ``stderr``
             is read.
         output: What the command printed or the service answered, such as the number of a job.
+        job: What an engine has accepted.
     """
 
     process: "subprocess.Popen[bytes] | None" = None
     output: str = ""
+    job: "Job | None" = None
 
 
 @dataclass
 class _Started:
-    """The processes of one launch, and whether no more may be started."""
+    """The processes and jobs of one launch, and whether no more may be started."""
 
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    jobs: "list[Job]" = field(default_factory=list)
     is_over: bool = False
 
     def stop(self) -> None:
         self.is_over = True
         for process in list(self.processes):
             _kill(process)
+        while self.jobs:
+            self.jobs.pop().cancel()
 
     def close(self) -> None:
         """Close what was left to read, once no thread reads it."""
@@ -67,7 +73,8 @@ def launch(submissions: Sequence[Submission], timeout: float = 60.0) -> list[Lau
 
     Raises:
         LaunchError: One failed; the error has its command, exit status and standard error. Then
-            commands that keep running are stopped. Jobs that were accepted stay in their queue.
+            commands that keep running are stopped, and jobs of engines cancelled. Jobs that a
+            command has handed to a queue stay there.
     """
     if not submissions:
         return []
@@ -107,6 +114,8 @@ def _first(failures: Sequence[BaseException]) -> BaseException:
 def _run(submission: Submission, started: _Started, deadline: Deadline) -> Launched:
     if isinstance(submission, HttpRequest):
         return _request(submission, deadline)
+    if isinstance(submission, JobRequest):
+        return _submit(submission, started, deadline)
     for file in submission.files:
         _write(file)
     match submission.until:
@@ -120,6 +129,14 @@ def _run(submission: Submission, started: _Started, deadline: Deadline) -> Launc
                 return Launched(_popen(submission, started, stdin, subprocess.PIPE, stdout=None))
         case unknown:
             assert_never(unknown)
+
+
+def _submit(request: JobRequest, started: _Started, deadline: Deadline) -> Launched:
+    job = submit(request, max(0.1, deadline.left))
+    started.jobs.append(job)
+    if started.is_over:
+        started.stop()
+    return Launched(job=job)
 
 
 def _run_to_its_end(command: Command, started: _Started, deadline: Deadline) -> Launched:
@@ -196,10 +213,13 @@ def _popen(
     return process
 
 
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a command that would run as long as its daemons, and those with it."""
-    _kill(process)
-    _close(process)
+def stop(started: "subprocess.Popen[bytes] | Job") -> None:
+    """End a command or a job that would run as long as its daemons, and those with it."""
+    if isinstance(started, subprocess.Popen):
+        _kill(started)
+        _close(started)
+    else:
+        started.cancel()
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

@@ -55,6 +55,37 @@ QUEUES = {
 }
 
 
+# condor_submit(1), which is told where the script is and sends it along; flux-batch(1); oarsub(1).
+# Each runs jobs as above.
+OTHERS = {
+    "condor_submit": """\
+#!/bin/sh
+test "$1" = - && cat > "$SPOOL/description"
+of() { sed -n "s/^$1 = *//p" "$SPOOL/description"; }
+cp "$(of transfer_input_files)" "$SPOOL"; cd "$SPOOL"
+for job in $(seq 1 "$(sed -n 's/^queue //p' description)"); do
+    setsid env -i PATH=/usr/bin:/bin HOME="$HOME" $(of executable) "./$(of arguments)" \
+        </dev/null >"$SPOOL/out.$job" 2>&1 &
+done
+""",
+    "flux": """\
+#!/bin/sh
+test "$1" = batch || exit
+script=$(mktemp -p "$SPOOL"); cat > "$script"; cd /
+setsid env -i PATH=/usr/bin:/bin HOME="$HOME" /bin/sh "$script" </dev/null >"$script.out" 2>&1 &
+""",
+    "oarsub": """\
+#!/bin/sh
+while [ $# -gt 1 ]; do case "$1" in --array) jobs=$2;; esac; shift; done
+cd /
+for job in $(seq 1 "${jobs:-1}"); do
+    setsid env -i PATH=/usr/bin:/bin HOME="$HOME" /bin/sh -c "$1" \
+        </dev/null >"$SPOOL/out.$job" 2>&1 &
+done
+""",
+}
+
+
 @pytest.fixture
 def bell(tmp_path: Path) -> Iterator[Bell]:
     bell = Bell(tmp_path)
@@ -112,6 +143,25 @@ def test_a_queue_keeps_no_copy_of_a_secret_in_a_file_that_goes_with_the_executor
         assert secret_of(executor) in file.read_text()
         spooled = [copy.read_text() for copy in (tmp_path / "spool").iterdir()]
         assert not any(secret_of(executor) in text for text in spooled)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_a_scheduler_with_a_way_of_its_own_brings_all_daemons(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, folder = tmp_path / "bin" / command, tmp_path / "its files"
+    for needed in (program.parent, tmp_path / "spool", folder):
+        needed.mkdir()
+    program.write_text(OTHERS[command])
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SPOOL", str(tmp_path / "spool"))
+    words = ["flux", "batch"] if command == "flux" else command
+    launcher = cluster_config(words, python=python_words(), secret_folder=folder)
+    with MiraiExecutor(2, url="tls+tcp://127.0.0.1:0", remote=launcher) as executor:
+        assert len(pids(executor, 2)) == 2
+        assert hides_its_secret(executor)
     assert list(folder.iterdir()) == []
 
 

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mirai_executor
-from mirai_executor import cluster_config, http_config, remote_config, ssh_config
+from mirai_executor import (
+    cluster_config,
+    dask_config,
+    http_config,
+    kubernetes_config,
+    ray_config,
+    remote_config,
+    ssh_config,
+)
 from mirai_executor.credentials import DaemonCredentials, Secret
 from mirai_executor.launchers import (
     Command,
@@ -59,6 +67,11 @@ LAUNCHERS: dict[str, Launcher] = {
     "lsf": cluster_config("bsub"),
     "remote": remote_config("srun", ["-n", "1", "."]),
     "http": http_config("https://node:1/jobs", data={"run": ["."]}),
+    "htcondor": cluster_config("condor_submit", secret_folder="/home/me"),
+    "oar": cluster_config("oarsub", secret_folder="/home/me"),
+    "dask": dask_config("tcp://10.0.0.9:8786", resources={"GPU": 1}),
+    "ray": ray_config("auto", runtime_env={"pip": ["numpy"]}),
+    "kubernetes": kubernetes_config("lab:7", pod={"nodeSelector": {"pool": "batch"}}),
 }
 
 
@@ -90,7 +103,18 @@ def test_no_daemons_take_no_submission_and_fewer_are_refused(name: str) -> None:
         LAUNCHERS[name].plan(DAEMON, -1)
 
 
-@pytest.mark.parametrize("name", ["cluster_config", "http_config", "remote_config", "ssh_config"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cluster_config",
+        "dask_config",
+        "http_config",
+        "kubernetes_config",
+        "ray_config",
+        "remote_config",
+        "ssh_config",
+    ],
+)
 def test_a_launcher_is_exported(name: str) -> None:
     assert name in mirai_executor.__all__
     assert getattr(mirai_executor, name).__name__ == name
@@ -310,11 +334,15 @@ def test_more_daemons_than_an_array_may_have_take_more_than_one() -> None:
         ("qsub", "#$ -t 1-100"),
         ("qsub", "#PBS -J 1-100"),
         ("bsub", '#BSUB -J "mine[1-100]"'),
+        ("oarsub", "#OAR --array 100"),
     ],
 )
 def test_an_array_of_the_user_is_for_one_launch(command: str, line: str) -> None:
-    launcher = cluster_config(command, line)
-    assert line in script(launcher.plan(DAEMON, 1))
+    folder = "/home/me" if command == "oarsub" else None
+    launcher = cluster_config(command, line, secret_folder=folder)
+    (alone,) = launcher.plan(DAEMON, 1)
+    assert isinstance(alone, Command)
+    assert line in f"{alone.stdin.decode()} #OAR {' '.join(alone.argv[1:3])}"
     with pytest.raises(ValueError, match="one daemon at a time"):
         launcher.plan(DAEMON, 2)
 
@@ -323,8 +351,8 @@ def test_qsub_belongs_to_more_than_one_scheduler(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("SGE_ROOT", raising=False)
     with pytest.raises(ValueError, match="pass scheduler= one of slurm, sge, pbs, torque, lsf"):
         cluster_config("qsub")
-    with pytest.raises(ValueError, match="from 'oar'"):
-        cluster_config("sbatch", scheduler="oar")
+    with pytest.raises(ValueError, match="from 'cobalt'"):
+        cluster_config("sbatch", scheduler="cobalt")
     monkeypatch.setenv("SGE_ROOT", "/sge")
     assert cluster_config("qsub") == cluster_config("qsub", scheduler="sge")
 
@@ -346,6 +374,67 @@ def test_the_secret_may_go_to_a_file_that_the_nodes_share(tmp_path: Path) -> Non
     assert file.path.parent == tmp_path / "it's"
     assert launcher.plan(DAEMON, 5) != []
     assert only(launcher.plan(DAEMON, 5)).files == command.files  # one file, however often
+
+
+def test_htcondor_gets_a_description_and_the_script_as_a_file_that_travels() -> None:
+    launcher = cluster_config(
+        "condor_submit",
+        'request_memory = 10G\nrequirements = (Arch == "X86_64")',
+        python=PYTHON,
+        prologue="module load python",
+        secret_folder="/home/me/my jobs",
+    )
+    command = only(launcher.plan(DAEMON, 3))
+    (file,) = command.files
+    assert command.argv == ("condor_submit", "-")
+    assert (
+        command.stdin.decode()
+        == f"""\
+universe = vanilla
+executable = /bin/sh
+transfer_executable = false
+should_transfer_files = YES
+transfer_input_files = {file.path}
+arguments = {file.path.name}
+request_memory = 10G
+requirements = (Arch == "X86_64")
+queue 3
+"""
+    )
+    assert file.path.parent == Path("/home/me/my jobs")
+    assert file.text == f"module load python\n{EXPORTS}exec {RUN}\n"
+
+
+def test_flux_has_no_arrays_and_gets_each_daemon_by_itself() -> None:
+    launcher = cluster_config(["flux", "batch"], "#flux: -n1 -c4", python=PYTHON)
+    plan = launcher.plan(DAEMON, 3)
+    assert len(plan) == 3
+    assert only(plan[:1]).argv == ("flux", "batch")
+    assert script(plan[:1]) == f"#!/bin/sh\n#flux: -n1 -c4\n{EXPORTS}exec {RUN}\n"
+
+
+def test_oar_gets_its_options_as_words_and_a_command_that_runs_the_file() -> None:
+    options = "#OAR -l nodes=1/core=4,walltime=1:00:00\n#OAR -p \"gpu='YES'\"\ncd /scratch"
+    launcher = cluster_config("oarsub", options, python=PYTHON, secret_folder="/home/me")
+    command = only(launcher.plan(DAEMON, 3))
+    (file,) = command.files
+    resources = ("-l", "nodes=1/core=4,walltime=1:00:00", "-p", "gpu='YES'")
+    assert command.argv == ("oarsub", "--array", "3", *resources, f"/bin/sh {file.path}")
+    assert command.stdin == b""
+    assert file.text == f"cd /scratch\n{EXPORTS}exec {RUN}\n"
+    assert only(launcher.plan(DAEMON, 1)).argv[1] == "-l"
+
+
+@pytest.mark.parametrize("command", ["condor_submit", "oarsub"])
+def test_a_scheduler_that_takes_a_file_needs_a_folder_for_it(command: str) -> None:
+    with pytest.raises(ValueError, match="secret_folder="):
+        cluster_config(command)
+
+
+def test_a_description_is_not_to_queue_by_itself() -> None:
+    launcher = cluster_config("condor_submit", "queue 5", secret_folder="/home/me")
+    with pytest.raises(ValueError, match="one daemon at a time"):
+        launcher.plan(DAEMON, 1)
 
 
 # Any command

@@ -1,0 +1,80 @@
+"""Looks after daemons that an engine runs as jobs, until they end or the host does."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+
+from mirai_executor._waiting import Deadline, Reactor
+from mirai_executor.launchers import Job
+
+__all__ = ["Jobs"]
+
+_LOG = logging.getLogger("mirai_executor")
+_LET_GO = 1.0  # seconds for jobs to end by themselves, once their daemons have been let go
+_TO_CANCEL = 10.0  # seconds for engines to take back the others
+
+
+class Jobs:
+    """Those of one executor. For the host thread only.
+
+    Args:
+        reactor: Calls what concerns the host thread.
+        on_end: Is called when one has ended, with what it says of a failure, or None.
+    """
+
+    def __init__(self, reactor: Reactor, on_end: Callable[[str | None], None]) -> None:
+        self._reactor = reactor
+        self._on_end = on_end
+        self._numbers = itertools.count()
+        self._jobs: dict[int, Job] = {}  # those that have not ended
+        self._staying: set[int] = set()  # of them, when this host ends
+
+    def __bool__(self) -> bool:
+        """Whether there is one whose daemons may still come, or come again."""
+        return bool(self._jobs)
+
+    def keep(self, job: Job, *, stay: bool) -> None:
+        """Wait for its end, or for that of the host."""
+        number = next(self._numbers)
+        self._jobs[number] = job
+        if stay:
+            self._staying.add(number)
+        # The engine calls on a thread of its own.
+        job.add_done_callback(lambda: self._reactor.put(lambda: self._end(number)))
+
+    def _end(self, number: int) -> None:
+        job = self._jobs.pop(number, None)
+        if job is not None:
+            self._on_end(job.failed())
+
+    def close(self) -> None:
+        """Wait for them to end, which they do as their daemons leave; or cancel them.
+
+        Those that are to stay are left alone.
+        """
+        jobs = [job for number, job in self._jobs.items() if number not in self._staying]
+        self._jobs.clear()
+        deadline = Deadline(_LET_GO)
+        left = [job for job in jobs if not _ends(job, deadline)]
+        threads = [threading.Thread(target=_cancel, args=(job,), daemon=True) for job in left]
+        for thread in threads:
+            thread.start()
+        deadline = Deadline(_TO_CANCEL)
+        for thread in threads:
+            thread.join(deadline.left)
+
+
+def _ends(job: Job, deadline: Deadline) -> bool:
+    ended = threading.Event()
+    job.add_done_callback(ended.set)
+    return ended.wait(deadline.left)
+
+
+def _cancel(job: Job) -> None:
+    try:
+        job.cancel()
+    except Exception as error:
+        _LOG.warning("cannot cancel a job of an engine: %s: %s", type(error).__name__, error)

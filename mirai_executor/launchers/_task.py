@@ -1,0 +1,95 @@
+"""Runs a daemon as a task of an engine: a process beside the engine's worker, and bound to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO
+
+from mirai_executor.errors import LaunchError
+
+__all__ = ["DaemonTask", "run"]
+
+_LAST_WORDS = 4096  # bytes
+_TO_END = 5.0  # seconds for a daemon whose task was cancelled
+# Becomes the daemon. A child of it reads what the worker has open: a line says that the daemon has
+# ended; the end of the pipe without one, that the worker is gone, and takes the daemon along.
+_BOUND = """\
+exec 3<&0 </dev/null
+{ read -r line <&3 || kill "$$"; } >/dev/null 2>&1 &
+exec 3<&-
+exec "$@"
+"""
+
+
+@dataclass(frozen=True)
+class DaemonTask:
+    """What a worker has to know: the secret is no part of its repr, which workers log.
+
+    Args:
+        words: The daemon's command line behind the interpreter.
+        environment: What the daemon must find in its environment.
+        python: The interpreter, or the words that run it; by default, that of the worker.
+    """
+
+    words: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = field(repr=False)
+    python: tuple[str, ...] = ()
+
+
+def run(task: DaemonTask) -> None:
+    """Run a daemon until it ends; if this is interrupted, it ends, too.
+
+    Raises:
+        LaunchError: It could not be started, or has failed; with its last words.
+    """
+    words = (*(task.python or (sys.executable,)), *task.words)
+    process = subprocess.Popen(
+        ("/bin/sh", "-c", _BOUND, "mirai-daemon", *words),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **dict(task.environment)},
+        start_new_session=True,  # a terminal's Ctrl-C is the engine's business
+    )
+    said = bytearray()
+    with _passing_on(process, said):
+        code = process.wait()
+    if code != 0:
+        how = f"was killed by signal {-code}" if code < 0 else f"failed with exit status {code}"
+        text = said.decode("utf-8", "replace").strip()
+        last = f"; last output: {text.splitlines()[-1]}" if text else ""
+        raise LaunchError(f"a daemon {how}{last}", command=words, exitcode=code, stderr=text)
+
+
+@contextlib.contextmanager
+def _passing_on(process: subprocess.Popen[bytes], said: bytearray) -> Iterator[None]:
+    """Copy what it writes to standard error to this process's own, and keep the end of it."""
+    assert process.stdin is not None  # noqa: S101 - for the type checker
+    assert process.stderr is not None  # noqa: S101 - the same
+    thread = threading.Thread(target=_copy, args=(process.stderr, said), daemon=True)
+    thread.start()
+    try:
+        yield
+        with contextlib.suppress(OSError):
+            process.stdin.write(b"\n")
+    finally:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_TO_END)
+        # What a task has left running may hold the stream open for ever.
+        thread.join(1.0)
+
+
+def _copy(stream: IO[bytes], said: bytearray) -> None:
+    with stream:
+        while piece := os.read(stream.fileno(), 65536):
+            said += piece
+            del said[:-_LAST_WORDS]
+            with contextlib.suppress(OSError):
+                os.write(2, piece)

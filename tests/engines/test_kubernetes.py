@@ -1,0 +1,86 @@
+"""Daemons as pods: manifests by the models of the official client, and kubectl as it really is.
+
+What kubectl speaks with is a stand-in, in ``cluster.py``.
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engines.cluster import Cluster, serve
+from live.afar import hides_its_secret, listening, pids, python_words, secret_of
+from live.mischief import answer
+from mirai_executor import LaunchError, MiraiExecutor, kubernetes_config
+from mirai_executor.credentials import DaemonCredentials, Secret
+from mirai_executor.launchers import DaemonCommand, KubernetesConfig
+
+SOON = 60.0  # seconds: kubectl asks a server for all that it can do, at first
+
+
+@pytest.mark.parametrize(("number", "kind"), [(0, "V1Job"), (1, "V1Secret")])
+def test_a_manifest_is_what_the_api_describes(number: int, kind: str) -> None:
+    client = pytest.importorskip("kubernetes.client")
+    daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(Secret(b"s" * 32)))
+    launcher = kubernetes_config(
+        "lab:7", resources={"cpu": 2, "nvidia.com/gpu": 1}, pod={"nodeSelector": {"pool": "x"}}
+    )
+    manifest = json.loads(launcher.manifests(daemon, 3)[number])
+    api = client.ApiClient()
+    # A model refuses what is missing or not allowed, and drops what it does not know.
+    model = api.deserialize(json.dumps(manifest), kind, "application/json")
+    assert api.sanitize_for_serialization(model) == manifest
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    if shutil.which("kubectl") is None:
+        pytest.skip("there is no kubectl here: install kubernetes-client")
+    with serve() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def pods(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KubernetesConfig:
+    """Return a launcher for the cluster, which has no schemata for kubectl to check."""
+    program = tmp_path / "kubectl"
+    program.write_text(
+        '#!/bin/sh\ncase "$1" in create) set -- "$@" --validate=false;; esac\n'
+        f'exec {shutil.which("kubectl")} --server={cluster.url} "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    return kubernetes_config("lab:7", python=python_words(), command=str(program))
+
+
+def test_kubectl_creates_a_job_and_its_secret_and_deletes_them(
+    cluster: Cluster, pods: KubernetesConfig
+) -> None:
+    with listening("tls+tcp://127.0.0.1:0") as executor:
+        executor.launch_remote(2, pods)
+        assert len(pids(executor, 2)) == 2
+        assert executor.submit(answer).result(SOON) == 42
+        assert hides_its_secret(executor)
+        (job,) = cluster.jobs.values()
+        (secret,) = cluster.secrets.values()
+        assert secret_of(executor) not in json.dumps(job)
+        assert secret["stringData"]["MIRAI_EXECUTOR_SECRET"] == secret_of(executor)
+        waiting = ["/bin/sh", "-c", "exec sleep 100"]
+        executor.launch_remote(1, dataclasses.replace(pods, python=tuple(waiting)))
+        (other,) = cluster.jobs.keys() - {job["metadata"]["name"]}
+    assert f"DELETE {other}" in cluster.seen
+    assert other not in cluster.secrets
+
+
+def test_tasks_fail_with_the_reason_of_a_job_that_fails(
+    cluster: Cluster, pods: KubernetesConfig
+) -> None:
+    failing = kubernetes_config("lab:7", python="/bin/false", command=pods.command)
+    with MiraiExecutor(1, url="tcp://127.0.0.1:0", remote=failing) as executor:
+        error = executor.submit(answer).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "has failed: BackoffLimitExceeded: as it is" in str(error)

@@ -1,0 +1,327 @@
+"""Engines that are called: what they are asked for, and what becomes of it, without any."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirai_executor import LaunchError, dask_config, kubernetes_config, ray_config
+from mirai_executor.credentials import DaemonCredentials, Secret
+from mirai_executor.launchers import DaemonCommand, JobRequest, launch
+from mirai_executor.launchers._futures import FuturesJob
+from mirai_executor.launchers._task import DaemonTask, run
+
+SECRET = Secret(b"s" * 32)
+DAEMON = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(SECRET))
+
+
+class Engine:
+    """Makes futures, which the test ends."""
+
+    def __init__(self) -> None:
+        self.futures: list[Future[None]] = []
+        self.closed = 0
+
+    def start(self) -> Future[None]:
+        self.futures.append(Future())
+        return self.futures[-1]
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def job(self, count: int, failure: Callable[[Any], str | None] = lambda _: "") -> FuturesJob:
+        return FuturesJob(
+            "engine", self.start, count, cancel=Future.cancel, failure=failure, close=self.close
+        )
+
+
+def test_a_job_of_futures_has_ended_when_all_of_them_have() -> None:
+    engine, ends = Engine(), list[None]()
+    job = engine.job(2)
+    job.add_done_callback(lambda: ends.append(None))
+    engine.futures[1].set_result(None)
+    assert (ends, engine.closed) == ([], 0)
+    engine.futures[0].set_result(None)
+    assert (ends, engine.closed, job.failed()) == ([None], 1, None)
+    job.add_done_callback(lambda: ends.append(None))  # too late for the end, and called at once
+    assert len(ends) == 2
+
+
+def test_a_failure_is_told_at_once_and_kept_and_the_engines_own_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    words: list[str | None] = [None, "no licence"]
+    engine = Engine()
+    job = engine.job(1, lambda _: words.pop(0))
+    engine.futures[0].set_result(None)
+    assert len(engine.futures) == 2
+    assert (job.failed(), engine.closed) == (None, 0)
+    with caplog.at_level(logging.WARNING, "mirai_executor"):
+        engine.futures[1].set_result(None)
+    assert job.failed() == "engine: no licence"
+    assert caplog.messages == ["engine: no licence"]
+
+
+def test_what_is_cancelled_is_no_failure_and_not_tried_again() -> None:
+    engine = Engine()
+    job = engine.job(2, lambda _: None)
+    job.cancel()
+    assert [future.cancelled() for future in engine.futures] == [True, True]
+    assert (job.failed(), engine.closed) == (None, 1)
+
+
+def refuse(timeout: float, secret: str) -> Any:
+    raise OSError(f"quota, {secret}, {timeout:.0f}")
+
+
+def test_an_engine_that_refuses_is_a_launch_error_without_the_secret() -> None:
+    request = JobRequest("my engine", refuse, (SECRET.text,), SECRET.text)
+    with pytest.raises(LaunchError, match=r"my engine has not taken.*quota, \*\*\*, 60") as caught:
+        launch([request])
+    assert caught.value.command == ("my engine",)
+
+
+def test_a_job_is_cancelled_if_another_part_of_its_launch_fails() -> None:
+    engine = Engine()
+    requests = [
+        JobRequest("good", lambda _: engine.job(1)),
+        JobRequest("bad", refuse, ("x",)),
+    ]
+    with pytest.raises(LaunchError, match="bad has not taken"):
+        launch(requests)
+    assert [future.cancelled() for future in engine.futures] == [True]
+
+
+# What runs beside an engine's worker
+
+
+def task(words: str, **environment: str) -> DaemonTask:
+    return DaemonTask(("-c", words), tuple(environment.items()), ("/bin/sh",))
+
+
+def test_a_task_runs_the_daemon_with_its_environment_and_the_interpreter_of_its_worker() -> None:
+    run(task('test "$TOKEN" = 17', TOKEN="17"))
+    run(DaemonTask(("-c", f"import sys; assert sys.executable == {sys.executable!r}"), ()))
+
+
+def test_a_daemon_that_fails_is_an_error_with_its_last_words(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(LaunchError, match="exit status 3; last output: no licence") as caught:
+        run(task("echo no licence >&2; exit 3"))
+    assert (caught.value.exitcode, caught.value.stderr) == (3, "no licence")
+    assert "no licence" in capfd.readouterr().err
+
+
+def test_a_daemon_ends_with_the_worker_beside_which_it_runs(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    # The daemon keeps the FIFO open as long as it lives; its worker is killed.
+    words = f"exec 9>{fifo}; echo begun >&9; exec sleep 100"
+    worker = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from mirai_executor.launchers._task import *; "
+            f"run(DaemonTask(('-c', {words!r}), (), ('/bin/sh',)))",
+        ],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    with fifo.open() as end:
+        assert end.readline() == "begun\n"
+        worker.kill()
+        worker.wait()
+        assert end.read() == ""
+
+
+def test_a_task_that_is_interrupted_ends_its_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+    waiting = subprocess.Popen.wait
+
+    def wait(self: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        if not processes:
+            processes.append(self)
+            raise KeyboardInterrupt
+        return waiting(self, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        run(task("exec sleep 100"))
+    assert processes[0].returncode == -15
+
+
+# The functions
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: dask_config(17), TypeError, "the address of a scheduler"),
+        (lambda: dask_config(""), ValueError, "empty"),
+        (lambda: dask_config("tcp://a:1", resources=["GPU"]), TypeError, "must be a dict"),  # type: ignore[arg-type]
+        (lambda: ray_config(num_cpus=-1), ValueError, "num_cpus must be >= 0"),
+        (lambda: ray_config(num_gpus="1"), TypeError, "num_gpus must be a number"),  # type: ignore[arg-type]
+        (lambda: ray_config(runtime_env="x"), TypeError, "runtime_env must be a dict"),  # type: ignore[arg-type]
+        (lambda: kubernetes_config(7), TypeError, "image must be a string"),  # type: ignore[arg-type]
+        (lambda: kubernetes_config("a", namespace=""), ValueError, "empty"),
+        (lambda: kubernetes_config("a", pod=["x"]), TypeError, "pod must be a dict"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_work_is_refused_at_the_call(
+    make: Callable[[], object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_a_client_is_used_by_itself_and_must_not_be_asynchronous() -> None:
+    class Client:
+        asynchronous = False
+        scheduler = type("Scheduler", (), {"address": "tcp://10.0.0.9:8786"})
+
+        def submit(self) -> None: ...
+
+    (request,) = dask_config(Client()).plan(DAEMON, 1)
+    assert isinstance(request, JobRequest)
+    assert request.name == "Dask at tcp://10.0.0.9:8786"
+    Client.asynchronous = True
+    with pytest.raises(ValueError, match="asynchronous"):
+        dask_config(Client())
+
+
+@pytest.mark.parametrize(
+    ("launcher", "module"),
+    [(dask_config("tcp://a:1"), "distributed"), (ray_config(), "ray")],
+)
+def test_an_engine_that_is_not_installed_is_named(
+    launcher: Any, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(LaunchError, match=r'pip install "mirai-executor\[(dask|ray)\]"'):
+        launch(launcher.plan(DAEMON, 1))
+
+
+# Kubernetes
+
+
+def test_a_manifest_has_a_pod_for_each_daemon_and_no_secret_in_it() -> None:
+    launcher = kubernetes_config("lab:7", resources={"cpu": 2}, prologue=". /venv/bin/activate")
+    job_text, secret_text = launcher.manifests(DAEMON, 3)
+    assert SECRET.text not in job_text
+    job, secret = json.loads(job_text), json.loads(secret_text)
+    assert (job["spec"]["parallelism"], job["spec"]["completions"]) == (3, 3)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == [
+        "/bin/sh",
+        "-c",
+        ". /venv/bin/activate\nexec python3 -m mirai_executor daemon tcp://10.0.0.1:5555",
+    ]
+    assert container["envFrom"] == [{"secretRef": {"name": "{name}"}}]
+    assert container["resources"] == {"requests": {"cpu": "2"}, "limits": {"cpu": "2"}}
+    assert secret["stringData"] == {"MIRAI_EXECUTOR_SECRET": SECRET.text}
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == "{uid}"
+
+
+def test_fields_of_the_user_are_merged_into_the_pod() -> None:
+    more = {
+        "nodeSelector": {"pool": "batch"},
+        "restartPolicy": "OnFailure",
+        "containers": [{"name": "daemon", "tty": True}, {"name": "beside", "image": "b"}],
+    }
+    job, _ = kubernetes_config("lab:7", pod=more).manifests(DAEMON, 1)
+    pod = json.loads(job)["spec"]["template"]["spec"]
+    assert (pod["nodeSelector"], pod["restartPolicy"]) == ({"pool": "batch"}, "OnFailure")
+    ours, beside = pod["containers"]
+    assert (ours["image"], ours["tty"]) == ("lab:7", True)
+    assert beside == {"name": "beside", "image": "b"}
+
+
+KUBECTL = """\
+#!/bin/sh
+echo "$*" >> "$RECORDS/calls"
+case "$1" in
+create) cat >> "$RECORDS/manifests"; echo >> "$RECORDS/manifests"
+    case "$*" in *json*) echo '{"metadata": {"uid": "u-17"}}';; esac
+    test ! -e "$RECORDS/refuse" || { echo "exceeded quota" >&2; rm "$RECORDS/refuse"; exit 1; } ;;
+get) case "$*" in
+    *--watch*) test -s "$RECORDS/conditions" || exec sleep 100
+        head -n 1 "$RECORDS/conditions"; sed -i 1d "$RECORDS/conditions" ;;
+    *) cat "$RECORDS/exists" ;;
+    esac ;;
+delete) : > "$RECORDS/exists" ;;
+esac
+"""
+
+
+@pytest.fixture
+def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder in which a stand-in for kubectl writes things down."""
+    (tmp_path / "kubectl").write_text(KUBECTL)
+    (tmp_path / "kubectl").chmod(0o755)
+    (tmp_path / "exists").write_text("job\n")
+    (tmp_path / "conditions").touch()  # each line is what a watch sees until it is cut off
+    monkeypatch.setenv("RECORDS", str(tmp_path))
+    monkeypatch.setattr("mirai_executor.launchers._kubectl._PAUSE", 0.01)
+    return tmp_path
+
+
+def created(kubectl: Path) -> Any:
+    launcher = kubernetes_config("lab:7", command=str(kubectl / "kubectl"))
+    (launched,) = launch(launcher.plan(DAEMON, 2))
+    assert launched.job is not None
+    return launched.job
+
+
+def test_a_job_is_created_with_its_secret_and_deleted_when_it_is_cancelled(kubectl: Path) -> None:
+    job = created(kubectl)
+    job_made, secret_made = map(json.loads, (kubectl / "manifests").read_text().splitlines())
+    name = job_made["metadata"]["name"]
+    assert secret_made["metadata"]["name"] == name
+    assert secret_made["metadata"]["ownerReferences"][0]["uid"] == "u-17"
+    job.cancel()
+    calls = (kubectl / "calls").read_text()
+    assert f"delete job {name} --ignore-not-found --wait=false" in calls
+    assert SECRET.text not in calls
+    assert job.failed() is None
+
+
+@pytest.mark.parametrize(
+    ("conditions", "failed"),
+    [
+        (["Failed=True:BackoffLimitExceeded: too many;"], "BackoffLimitExceeded: too many"),
+        (["", "Suspended=False:x: y;Complete=True:: ;"], None),
+    ],
+)
+def test_the_end_of_a_job_is_told_with_its_reason_though_a_watch_is_cut_off(
+    kubectl: Path, conditions: list[str], failed: str | None
+) -> None:
+    (kubectl / "conditions").write_text("".join(f"{line}\n" for line in conditions))
+    job, ended = created(kubectl), threading.Event()
+    job.add_done_callback(ended.set)
+    assert ended.wait(20)
+    assert job.failed() is None if failed is None else job.failed().endswith(failed)
+
+
+def test_a_job_that_somebody_deletes_has_failed(kubectl: Path) -> None:
+    (kubectl / "exists").write_text("")
+    (kubectl / "conditions").write_text("\n")
+    job, ended = created(kubectl), threading.Event()
+    job.add_done_callback(ended.set)
+    assert ended.wait(20)
+    assert job.failed().endswith("has been deleted")
+
+
+def test_what_kubectl_refuses_is_a_launch_error_with_its_words(kubectl: Path) -> None:
+    (kubectl / "refuse").touch()
+    with pytest.raises(LaunchError, match="create failed: exceeded quota"):
+        created(kubectl)
+    with pytest.raises(LaunchError, match="cannot run /nowhere"):
+        launch(kubernetes_config("a", command="/nowhere").plan(DAEMON, 1))
