@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mirai_executor._record import Record, made_by
+from mirai_executor._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
     from typing import NoReturn
 
     from mirai_executor._core import Policy
     from mirai_executor._payload.host import Call, Inheritance, Mode
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
-    from mirai_executor.launchers import LocalLauncher
+    from mirai_executor.launchers import LocalLauncher, PrivateFiles
 
     from ._log_relay import LogRelay
 
@@ -38,14 +37,14 @@ class ListenConfig(Record):
     listeners: Sequence[Listener]
     secret: Secret
     certificate: Certificate | None = None
-    files: set[Path] = made_by(factory=set)
+    files: PrivateFiles | None = None
 
     def close(self) -> None:
         """Stop listening, and leave no file behind."""
         for listener in self.listeners:
             listener.close()
-        while self.files:
-            self.files.pop().unlink(missing_ok=True)
+        if self.files is not None:
+            self.files.close()
 
 
 class Forking(Record):

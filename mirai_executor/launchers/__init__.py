@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Until,
         shell_command,
     )
+    from ._files import PrivateFiles
     from ._http import HttpConfig, http_config
     from ._launch import Launched, launch, stop
     from ._local import LocalLauncher
@@ -47,6 +48,7 @@ else:
                 "Until",
                 "shell_command",
             ),
+            "_files": ("PrivateFiles",),
             "_http": ("HttpConfig", "http_config"),
             "_launch": ("Launched", "launch", "stop"),
             "_local": ("LocalLauncher",),
@@ -65,6 +67,7 @@ __all__ = [
     "Launcher",
     "LocalLauncher",
     "PrivateFile",
+    "PrivateFiles",
     "Remote",
     "RemoteConfig",
     "Scheduler",

@@ -5,11 +5,9 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, assert_never
 from urllib.parse import urlsplit
 
@@ -17,7 +15,8 @@ from mirai_executor import _nameless
 from mirai_executor._waiting import Deadline
 from mirai_executor.errors import LaunchError
 
-from ._daemon import STARTED, Command, HttpRequest, PrivateFile, Submission, Until
+from ._daemon import STARTED, Command, HttpRequest, Submission, Until
+from ._files import write
 
 __all__ = ["Launched", "launch", "stop"]
 
@@ -107,7 +106,7 @@ def _run(submission: Submission, started: _Started, deadline: Deadline) -> Launc
     if isinstance(submission, HttpRequest):
         return _request(submission, deadline)
     for file in submission.files:
-        _write(file)
+        write(file)
     match submission.until:
         case Until.EXIT:
             return _run_to_its_end(submission, started, deadline)
@@ -249,17 +248,6 @@ def _tail(file: IO[bytes]) -> str:
 
 def _text(data: bytes) -> str:
     return data[-_LAST_WORDS:].decode("utf-8", "replace")
-
-
-def _write(file: PrivateFile) -> None:
-    """Put the file there, whole and readable to this user alone, or as it was."""
-    try:
-        number, name = tempfile.mkstemp(dir=file.path.parent, prefix=".mirai-")
-        with os.fdopen(number, "w") as out:
-            out.write(file.text)
-        Path(name).replace(file.path)
-    except OSError as error:
-        raise LaunchError(f"cannot write {file.path}: {error}") from error
 
 
 def _request(request: HttpRequest, deadline: Deadline) -> Launched:

@@ -371,6 +371,21 @@ def test_the_file_of_an_address_is_this_users_and_goes(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_the_file_of_an_address_is_this_users_without_a_umask_that_other_threads_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = tmp_path / "door", []
+    before = os.umask(0)
+    try:
+        monkeypatch.setattr(os, "umask", asked.append)
+        with MiraiExecutor(url=f"ipc://{path}"):
+            assert path.stat().st_mode & 0o777 == 0o600
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert asked == []
+
+
 def test_a_file_that_a_killed_host_has_left_is_used_again(tmp_path: Path) -> None:
     path = tmp_path / "door"
     with socket.socket(socket.AF_UNIX) as dead:

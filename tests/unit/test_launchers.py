@@ -276,11 +276,12 @@ GOLDEN = {
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_scheduler_gets_one_array_of_jobs(name: str) -> None:
     launcher, directives = GOLDEN[name]
+    launcher = dataclasses.replace(launcher, secret_folder=None)
     assert script(launcher.plan(DAEMON, 3)) == f"#!/bin/sh\n{directives}{EXPORTS}exec {RUN}\n"
 
 
 def test_a_single_daemon_is_no_array() -> None:
-    launcher = cluster_config("bsub", '#BSUB -J "mine"', python=PYTHON)
+    launcher = cluster_config("bsub", '#BSUB -J "mine"', python=PYTHON, secret_folder=None)
     assert script(launcher.plan(DAEMON, 1)) == (
         f'#!/bin/sh\n#BSUB -J "mine"\n{EXPORTS}exec {RUN}\n'
     )
@@ -335,16 +336,32 @@ def test_a_new_scheduler_is_a_few_fields() -> None:
     assert script(launcher.plan(DAEMON, 2)).startswith("#!/bin/sh\n#MINE --many 2\n#MINE --big\n")
 
 
-def test_the_secret_may_go_to_a_file_that_the_nodes_share(tmp_path: Path) -> None:
-    launcher = cluster_config(secret_folder=tmp_path / "it's", python=PYTHON)
+@pytest.mark.parametrize("folder", ["it's", None])
+def test_the_secret_goes_to_a_file_that_the_nodes_share(
+    folder: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    launcher = cluster_config(secret_folder=tmp_path / folder) if folder else cluster_config()
     command = only(launcher.plan(DAEMON, 2))
     (file,) = command.files
     assert SECRET.text in file.text
     assert SECRET.text not in command.stdin.decode()
     assert SECRET.text not in repr(command)
-    assert file.path.parent == tmp_path / "it's"
+    assert file.path.parent == tmp_path / (folder or ".mirai-executor")
     assert launcher.plan(DAEMON, 5) != []
     assert only(launcher.plan(DAEMON, 5)).files == command.files  # one file, however often
+    other = dataclasses.replace(DAEMON, urls=("tcp://10.0.0.1:5556",))
+    assert only(launcher.plan(other, 2)).files != command.files  # one of its own for each executor
+
+
+def test_who_has_no_home_has_to_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def expanduser(_: Path) -> Path:
+        raise RuntimeError("could not determine home directory")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    with pytest.raises(ValueError, match="pass secret_folder="):
+        cluster_config()
+    assert cluster_config(secret_folder=None).secret_folder is None
 
 
 # Any command
