@@ -23,6 +23,7 @@ from ._store import Store
 __all__ = ["StartUp"]
 
 _LOG = logging.getLogger("mirai_executor")
+_LONGEST_ERROR = 1000  # characters in a line of the log
 
 
 class Members(Protocol):
@@ -154,7 +155,9 @@ class StartUp:
         cause = decode_apart(frame.payload)
         self._loss_reports.note_initializer(cause, daemon)
         if daemon.is_elsewhere:
-            what = f"{type(cause).__name__}: {cause}"
+            from mirai_executor._texts import printable  # which local daemons have no use for
+
+            what = printable(f"{type(cause).__name__}: {cause}", _LONGEST_ERROR)
             _LOG.warning(
                 "the initializer failed on %s, whose daemon leaves: %s", daemon.host, what
             )

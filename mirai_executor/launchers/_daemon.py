@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from mirai_executor.urls import Url
 
@@ -33,6 +34,7 @@ __all__ = [
     "exports",
     "lines_of",
     "shell_command",
+    "without_query",
     "words_of",
 ]
 
@@ -164,8 +166,9 @@ class HttpRequest:
 
     Args:
         method: The method, such as ``"POST"``.
-        url: Where to send it, ``http://`` or ``https://``. Redirects are not followed.
-        headers: Pairs of name and value.
+        url: Where to send it, ``http://`` or ``https://``. Redirects are not followed. Messages
+            and the ``repr`` leave its query out.
+        headers: Pairs of name and value; values are not part of messages or of the ``repr``.
         body: What to send.
         secret: A text that messages must not show.
 
@@ -180,6 +183,14 @@ class HttpRequest:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes = field(default=b"", repr=False)
     secret: str = field(default="", repr=False)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(method={self.method!r}, url={self.place!r})"
+
+    @property
+    def place(self) -> str:
+        """Return the address without the part that may hold a key."""
+        return without_query(self.url)
 
 
 Submission = Command | HttpRequest
@@ -255,6 +266,11 @@ def _reading(name: str, file: Path) -> str:
         "machine does not share that folder, see secret_folder="
     )
     return f"[ -O {path} ] && IFS= read -r {name} <{path} || {{ echo {why} >&2; exit 2; }}"
+
+
+def without_query(url: str) -> str:
+    """Return an address as messages may show it: services are given keys behind the "?"."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 def words_of(words: str | Sequence[str]) -> tuple[str, ...]:

@@ -374,7 +374,7 @@ def test_the_file_of_an_address_is_this_users_and_goes(tmp_path: Path) -> None:
 def test_the_file_of_an_address_is_this_users_without_a_umask_that_other_threads_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, asked = tmp_path / "door", []
+    path, asked = tmp_path / "door", list[int]()
     before = os.umask(0)
     try:
         monkeypatch.setattr(os, "umask", asked.append)

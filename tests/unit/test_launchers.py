@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -470,4 +471,52 @@ def test_a_secret_is_not_sent_over_plain_http_unless_asked() -> None:
 def test_an_address_that_would_show_a_password_is_refused() -> None:
     with pytest.raises(ValueError, match="use token=") as refused:
         http_config("https://me:hidden@node/jobs")
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a/b c", "https://a/?key=hidden words", "https://a:99999/", "https://a/ü?key=hidden"],
+)
+def test_an_http_address_has_the_characters_of_one_and_shows_no_key(url: str) -> None:
+    with pytest.raises(ValueError, match="invalid address") as refused:
+        http_config(url)
+    assert "hidden" not in str(refused.value)
+
+
+BROKEN = "s3cr3t\r\nX-Evil: 1"
+BAD_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
+    "header": ({"headers": {"X-Key": BROKEN}}, "the header X-Key contains a character"),
+    "number": ({"headers": {"X-Key": 17}}, "the header X-Key must be a string, not int"),
+    "name": ({"headers": {"X Key:": "s3cr3t"}}, "the name of a header must consist of letters"),
+    "token": ({"token": BROKEN}, "token contains a character"),
+    "bytes": ({"token": b"s3cr3t"}, "token must be a string, not bytes"),
+    "cookie": ({"cookie": "s3cr3t\u20ac"}, "cookie contains a character"),
+    "called": ({"token": lambda: BROKEN}, "token contains a character"),
+    "dict": ({"headers": ["s3cr3t"]}, "headers must be a dict of names and values, not list"),
+    "method": ({"method": "GET /"}, "method must consist of letters"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_HEADERS)
+def test_what_no_header_can_have_is_refused_without_being_quoted(case: str) -> None:
+    options, why = BAD_HEADERS[case]
+    with pytest.raises((TypeError, ValueError), match=why) as refused:
+        http_config("https://node", **options).plan(DAEMON, 1)
+    assert "s3cr3t" not in str(refused.value)
+
+
+def test_a_token_may_end_in_a_line_break_as_files_do() -> None:
+    for token in ("s3cr3t\n", lambda: " s3cr3t\r\n"):
+        found = request(http_config("https://node", token=token).plan(DAEMON, 1))
+        assert dict(found.headers)["Authorization"] == "Bearer s3cr3t"
+
+
+def test_the_key_in_an_address_is_not_shown() -> None:
+    launcher = http_config("https://node/jobs?key=hidden#hidden")
+    found = request(launcher.plan(DAEMON, 1))
+    assert "hidden" in found.url
+    assert "hidden" not in f"{launcher!r} {found!r}"
+    with pytest.raises(ValueError, match="not encrypted") as refused:
+        http_config("http://node/jobs?key=hidden")
     assert "hidden" not in str(refused.value)
