@@ -126,6 +126,14 @@ class Launching:
         stay = options.get("autoexit") == "never"
         return self._launch(self._plan(launcher, n, options), n, stay=stay)
 
+    def _request_later(self, launcher: Launcher, n: int, options: DaemonKeywords) -> None:
+        """Do the same where nobody waits for an error of a launcher, such as one of its token."""
+        try:
+            submissions = self._plan(launcher, n, options)
+        except Exception as error:
+            raise LaunchError(f"cannot plan daemons: {type(error).__name__}: {error}") from error
+        self._launch(submissions, n, stay=options.get("autoexit") == "never")
+
     def launch_here(self, n: int, options: DaemonKeywords) -> None:
         """Start daemons on this machine."""
         # This process listens already: who finds nobody there, comes too late for good.
@@ -163,7 +171,7 @@ class Launching:
             if alive is None or this is None:
                 return
             if not alive._is_shut_down:  # noqa: SLF001 - it has this object, which asks it
-                this.request(launcher, count, options)
+                this._request_later(launcher, count, options)  # noqa: SLF001 - this is one, too
 
         self._host.adapt(policy, launch)
 

@@ -21,7 +21,15 @@ from .credentials import (
     make_certificate,
     new_secret,
 )
-from .launchers import Command, DaemonCommand, Launcher, Submission, Until, shell_command
+from .launchers import (
+    Command,
+    DaemonCommand,
+    Launcher,
+    PrivateFiles,
+    Submission,
+    Until,
+    shell_command,
+)
 from .urls import Url, host_url
 
 __all__ = ["Here", "Listening"]
@@ -70,7 +78,10 @@ class Listening:
         certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
         # Given where daemons outlive their host, and the next one must know them.
         secret = given_secret(os.environ) or new_secret()
-        self.listen_config = ListenConfig(listen(wanted, certificate), secret, certificate)
+        self._files = PrivateFiles()
+        self.listen_config = ListenConfig(
+            listen(wanted, certificate), secret, certificate, self._files
+        )
         self.urls = tuple(str(url) for url in self._dialable())
         self.credentials = DaemonCredentials(
             secret,
@@ -117,8 +128,8 @@ class Listening:
         """Return what has to be run for so many daemons; files are removed at the end."""
         submissions = launcher.plan(self.command(**options), count)
         for one in submissions:
-            if isinstance(one, Command):
-                self.listen_config.files.update(file.path for file in one.files)
+            for file in one.files if isinstance(one, Command) else ():
+                self._files.keep(file.path)
         return submissions
 
     def shell_commands(

@@ -69,6 +69,7 @@ class Daemon(abc.ABC):
         self.exchange = exchange
         self.sent: dict[TaskId, None] = {}
         self.broadcast: int | None = None
+        self.owes_initializer = False  # whether it has still to say how that has ended
         self.is_dead = self.link_is_closed = self.dismissed = False
         self.waits_to_send = False
         self.has_greeted = False

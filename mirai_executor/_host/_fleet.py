@@ -242,6 +242,8 @@ class Fleet:
     def _on_frame(self, id_: DaemonId, daemon: Daemon, frame: _wire.Frame) -> None:
         match frame:
             case _wire.BroadcastOutcome():
+                if frame.broadcast != daemon.broadcast:  # what nobody asked for is not unpickled
+                    raise _wire.WireError("an outcome of everywhere() that it was not asked for")
                 daemon.broadcast = None
                 outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
                 event = BroadcastAnswered(id_, BroadcastId(frame.broadcast))
@@ -249,6 +251,7 @@ class Fleet:
             case _wire.Hello():
                 self._greet(id_, daemon, frame)
             case _wire.Ready():
+                daemon.owes_initializer = False
                 self._listener.handle(DaemonReady(id_, daemon.max_tasks, daemon.idle_time))
             case _wire.Leaving():
                 self._listener.handle(LeaveRequested(id_))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from mirai_executor import _wire
 from mirai_executor._core import DaemonId, TaskId
 from mirai_executor._payload.host import Preparation
+from mirai_executor._texts import printable
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._waiting import Reactor, Timer
 
@@ -18,6 +19,7 @@ __all__ = ["Heartbeat", "RemoteDaemon"]
 _LOG = logging.getLogger("mirai_executor")
 _MISSED = 4  # beats until a daemon elsewhere is taken for lost
 
+_LAST_WORDS = 4096  # characters
 _BEFORE_HELLO = 1 << 16  # bytes: of these frames, only an early end says more than its name
 
 
@@ -51,6 +53,15 @@ class RemoteDaemon(Daemon):
         """How it has ended, as its keeper has said; None if that was cut off."""
         return None if self._end is None else self._end.code
 
+    def misfit(self, hello: _wire.Hello) -> str:
+        """Return why nothing like it can work for this process: nothing, as others may.
+
+        Raises:
+            WireError: It cannot.
+        """
+        version = printable(hello.version)
+        return super().misfit(_wire.Hello(hello.pid, hello.python, version, hello.protocol))
+
     def preparation(self) -> Preparation:
         """Return what it has to know of this process before it can read a call."""
         return Preparation.of_this_process(self.slot).elsewhere()
@@ -73,7 +84,7 @@ class RemoteDaemon(Daemon):
         return None
 
     def _join(self, frame: _wire.Joined) -> None:
-        self._pid, self.host, self.cleanup = frame.pid, frame.host, frame.cleanup
+        self._pid, self.host, self.cleanup = frame.pid, printable(frame.host), frame.cleanup
         self.max_tasks, self.idle_time = frame.max_tasks, frame.idle_time
 
     def has_been_silent(self, now: float, patience: float) -> bool:
@@ -131,7 +142,7 @@ class RemoteDaemon(Daemon):
     def close(self) -> str:
         """Let go of it, and return the last lines of its standard error."""
         self.link.close()
-        return "" if self._end is None else self._end.stderr
+        return "" if self._end is None else printable(self._end.stderr, _LAST_WORDS, keep="\n\t")
 
     def forget(self) -> None:
         """In a forked child: nothing, as links close themselves there."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mirai_executor._typing import Record, made_by
+from mirai_executor._typing import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
     from typing import NoReturn
 
     from mirai_executor._core import Policy
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from mirai_executor._payload.host import Call, Inheritance, Mode
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
+    from mirai_executor.launchers import PrivateFiles
 
     from ._environments import Environments
     from ._log_relay import LogRelay
@@ -39,14 +39,14 @@ class ListenConfig(Record):
     listeners: Sequence[Listener]
     secret: Secret
     certificate: Certificate | None = None
-    files: set[Path] = made_by(factory=set)
+    files: PrivateFiles | None = None
 
     def close(self) -> None:
         """Stop listening, and leave no file behind."""
         for listener in self.listeners:
             listener.close()
-        while self.files:
-            self.files.pop().unlink(missing_ok=True)
+        if self.files is not None:
+            self.files.close()
 
 
 class Forking(Record):

@@ -126,6 +126,7 @@ def _describe_end(daemon: Daemon) -> str:
 
 
 _LOG = logging.getLogger("mirai_executor")
+_LONGEST_ERROR = 1000  # characters in a line of the log
 
 
 class Members(Protocol):
@@ -231,6 +232,7 @@ class StartUp:
         cleanup = self._setup.cleanup if daemon.cleanup is None else daemon.cleanup
         if initializer is not None:
             daemon.note_names(initializer.names)
+            daemon.owes_initializer = True
         if log is not None:
             daemon.records = log.records_of_daemon()
         levels = None if log is None else log.levels
@@ -261,11 +263,20 @@ class StartUp:
         return next(slot for slot in itertools.count(1) if slot not in taken)
 
     def fail(self, id_: DaemonId, daemon: Daemon, frame: _wire.InitFailed) -> None:
-        """Let a daemon go whose initializer has failed."""
+        """Let a daemon go whose initializer has failed.
+
+        Raises:
+            WireError: It was to run none, or has run it already.
+        """
+        if not daemon.owes_initializer:
+            raise _wire.WireError("the error of an initializer that it was not asked to run")
+        daemon.owes_initializer = False
         cause = decode_apart(frame.payload)
         self._loss_reports.note_initializer(cause, daemon)
         if daemon.is_elsewhere:
-            what = f"{type(cause).__name__}: {cause}"
+            from mirai_executor._texts import printable  # which local daemons have no use for
+
+            what = printable(f"{type(cause).__name__}: {cause}", _LONGEST_ERROR)
             _LOG.warning(
                 "the initializer failed on %s, whose daemon leaves: %s", daemon.host, what
             )

@@ -43,11 +43,10 @@ def _listening_file(path: str) -> socket.socket:
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX)
     try:
-        before = os.umask(0o177)  # for this user alone
-        try:
-            listening.bind(path)
-        finally:
-            os.umask(before)
+        listening.bind(path)
+        # For this user alone. Nobody can connect before it listens; and a umask would be that of
+        # all threads.
+        Path(path).chmod(0o600)
         listening.listen(_BACKLOG)
         listening.setblocking(False)
     except BaseException:

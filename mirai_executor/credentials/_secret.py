@@ -1,5 +1,6 @@
 """Makes the secret that an executor shares with its daemons, and carries it to them."""
 
+import itertools
 import re
 import secrets
 from collections.abc import Mapping, MutableMapping
@@ -55,10 +56,24 @@ def given_secret(environment: Mapping[str, str]) -> Secret | None:
     """Return the secret that the environment has for a host; None if there is none.
 
     Raises:
-        ValueError: It is not a secret. The message does not quote it.
+        ValueError: It is not a secret, or one that can be guessed. The message does not quote it.
     """
     text = environment.get(_SECRET, "")
-    return Secret.from_text(text) if text else None
+    if not text:
+        return None
+    secret = Secret.from_text(text)
+    if _is_guessable(secret.key):
+        raise ValueError(
+            f"{_SECRET} is no random number, so others could guess it; make one by "
+            'python -c "import secrets; print(secrets.token_hex(32))"'
+        )
+    return secret
+
+
+def _is_guessable(key: bytes) -> bool:
+    """Tell whether bytes repeat themselves, or count, as no random ones in 10**14 do."""
+    steps = {(after - before) % 256 for before, after in itertools.pairwise(key)}
+    return min(len(set(key)), len(steps)) < _SIZE // 2
 
 
 @dataclass(frozen=True)

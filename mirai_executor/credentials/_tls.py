@@ -1,6 +1,7 @@
 """Makes the certificate of a listener, or loads one that an authority has signed.
 
-``cryptography`` is imported only when one of these is called. No key is written to a file.
+``cryptography`` is imported only when one of these is called. No key is written to a file with a
+name.
 """
 
 import ipaddress

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         shell_command,
     )
     from ._dask import DaskConfig, dask_config
+    from ._files import PrivateFiles
     from ._http import HttpConfig, http_config
     from ._jobs import Job, JobRequest
     from ._kubernetes import KubernetesConfig, kubernetes_config
@@ -50,6 +51,7 @@ else:
                 "shell_command",
             ),
             "_dask": ("DaskConfig", "dask_config"),
+            "_files": ("PrivateFiles",),
             "_http": ("HttpConfig", "http_config"),
             "_jobs": ("Job", "JobRequest"),
             "_kubernetes": ("KubernetesConfig", "kubernetes_config"),
@@ -73,6 +75,7 @@ __all__ = [
     "Launched",
     "Launcher",
     "PrivateFile",
+    "PrivateFiles",
     "RayConfig",
     "Remote",
     "RemoteConfig",

@@ -80,6 +80,7 @@ _OF_COMMAND = {
     "flux": "flux",
     "oarsub": "oar",
 }
+_SECRET_FOLDER = "~/.mirai-executor"  # noqa: S105 - home folders are what nodes usually share
 
 
 @dataclass(frozen=True)
@@ -108,16 +109,13 @@ class ClusterConfig:
     def _submission(self, daemon: DaemonCommand, size: int) -> Command:
         if self.scheduler.form != "script":
             return self._submission_of_file(daemon, size)
-        files: tuple[PrivateFile, ...] = ()
-        secret = exports(daemon)
-        if self.secret_folder is not None:
-            file = _secret_file(self.secret_folder, secret)
-            files, secret = (file,), [f". {shlex.quote(str(file.path))}"]
+        folder = self.secret_folder
+        files = () if folder is None else (_secret_file(folder, daemon),)
         lines = [
             "#!/bin/sh",
             *self._directives(size),
             *self.prologue,
-            *secret,
+            *exports(daemon, files[0].path if files else None),
             f"exec {shlex.join(daemon.argv(self.python))}",
             "",
         ]
@@ -131,7 +129,8 @@ class ClusterConfig:
         script = [line for line in lines if line not in ours]
         script += [*self.prologue, *exports(daemon)]
         script += [f"exec {shlex.join(daemon.argv(self.python))}"]
-        file = _secret_file(self.secret_folder, script)
+        text = "\n".join([*script, ""])
+        file = _file(self.secret_folder, text, text)
         command, stdin = self.command, b""
         if scheduler.form == "description":
             command, stdin = (*command, "-"), description(file.path, ours, size)
@@ -182,7 +181,7 @@ def cluster_config(
     python: str | Sequence[str] | None = None,
     prologue: str | Sequence[str] = (),
     scheduler: str | Scheduler | None = None,
-    secret_folder: str | Path | None = None,
+    secret_folder: str | Path | None = _SECRET_FOLDER,
     largest_array: int = 1000,
 ) -> ClusterConfig:
     """Describe how to start daemons as jobs of a cluster's scheduler. Starts nothing yet.
@@ -199,9 +198,10 @@ def cluster_config(
         scheduler: ``"slurm"``, ``"sge"``, ``"pbs"`` (Professional), ``"torque"``, ``"lsf"``,
             ``"htcondor"``, ``"flux"`` or ``"oar"``, if it cannot be determined from the command
             and the options; or a ``Scheduler`` of your own.
-        secret_folder: A folder shared by the nodes. The executor's secret is then written to a
-            file there that only you can read, instead of into the script, of which schedulers keep
-            copies. HTCondor and OAR take the whole script from there.
+        secret_folder: A folder shared by the nodes, to which nobody else can write. The executor's
+            secret is written to a file there that only you can read, and that goes with the
+            executor. None writes it into the script, of which schedulers keep copies. HTCondor and
+            OAR take the whole script from there.
         largest_array: How many jobs an array may have (in Slurm, ``MaxArraySize`` minus one).
 
     Returns:
@@ -231,7 +231,7 @@ def cluster_config(
         lines,
         words_of(python or sys.executable),
         lines_of(prologue),
-        None if secret_folder is None else Path(secret_folder).expanduser().absolute(),
+        None if secret_folder is None else _folder(secret_folder),
         largest_array,
     )
 
@@ -261,7 +261,21 @@ def _of_lines(lines: Sequence[str]) -> str | None:
     return "sge" if "SGE_ROOT" in os.environ else None
 
 
-def _secret_file(folder: Path, lines: Sequence[str]) -> PrivateFile:
-    """Name the file by what it holds: one for an executor, however often it launches."""
-    text = "\n".join([*lines, ""])
-    return PrivateFile(folder / f"mirai-{hashlib.sha256(text.encode()).hexdigest()[:16]}.sh", text)
+def _folder(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:  # this user has no home
+        raise ValueError(
+            f"cannot find {path}: {error}; pass secret_folder= a folder that the nodes share"
+        ) from error
+
+
+def _secret_file(folder: Path, daemon: DaemonCommand) -> PrivateFile:
+    return _file(folder, "\n".join([daemon.secret, *daemon.urls]), f"{daemon.secret}\n")
+
+
+def _file(folder: Path, known: str, text: str) -> PrivateFile:
+    """Name the file after what makes it differ: one, however often an executor launches."""
+    name = f"mirai-{hashlib.sha256(known.encode()).hexdigest()[:16]}"
+    is_ours = folder == Path(_SECRET_FOLDER).expanduser()
+    return PrivateFile(folder / name, text, makes_folder=is_ours)

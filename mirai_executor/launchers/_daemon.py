@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from mirai_executor.urls import Url
 
@@ -37,6 +38,7 @@ __all__ = [
     "exports",
     "lines_of",
     "shell_command",
+    "without_query",
     "words_of",
 ]
 
@@ -122,8 +124,10 @@ class PrivateFile:
     """A file to write before a command runs, readable only by this user.
 
     Args:
-        path: Where; a file that is there already is replaced.
+        path: Where; a file that is there already is replaced. Others must not be able to write to
+            the folder.
         text: What; it is not part of the ``repr``.
+        makes_folder: Whether to make the folder if it is missing.
 
     Example:
         >>> from pathlib import Path
@@ -134,6 +138,7 @@ class PrivateFile:
 
     path: Path
     text: str = field(repr=False)
+    makes_folder: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -169,8 +174,9 @@ class HttpRequest:
 
     Args:
         method: The method, such as ``"POST"``.
-        url: Where to send it, ``http://`` or ``https://``. Redirects are not followed.
-        headers: Pairs of name and value.
+        url: Where to send it, ``http://`` or ``https://``. Redirects are not followed. Messages
+            and the ``repr`` leave its query out.
+        headers: Pairs of name and value; values are not part of messages or of the ``repr``.
         body: What to send.
         secret: A text that messages must not show.
 
@@ -185,6 +191,14 @@ class HttpRequest:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes = field(default=b"", repr=False)
     secret: str = field(default="", repr=False)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(method={self.method!r}, url={self.place!r})"
+
+    @property
+    def place(self) -> str:
+        """Return the address without the part that may hold a key."""
+        return without_query(self.url)
 
 
 Submission = Command | HttpRequest | JobRequest
@@ -232,17 +246,39 @@ def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3"
     return " ".join([*_assignments(daemon.environment), words])
 
 
-def exports(daemon: DaemonCommand) -> list[str]:
+def exports(daemon: DaemonCommand, secret_file: Path | None = None) -> list[str]:
     """Return the lines of a shell script that set the daemon's environment.
 
     A script may have been told to print what it runs; that stops before the secret.
+
+    Args:
+        daemon: What the daemon must know.
+        secret_file: Where the script finds the secret; None to write it into the script.
     """
-    assignments = _assignments(daemon.environment)
-    return [
-        "{ set +xv; } 2>/dev/null",
-        *assignments,
-        f"export {' '.join(daemon.environment)}",
-    ]
+    environment = daemon.environment
+    lines = ["{ set +xv; } 2>/dev/null"]
+    if secret_file is not None:
+        (name,) = (name for name, value in environment.items() if value == daemon.secret)
+        lines.append(_reading(name, secret_file))
+        environment = {
+            name: value for name, value in environment.items() if value != daemon.secret
+        }
+    return [*lines, *_assignments(environment), f"export {' '.join(daemon.environment)}"]
+
+
+def _reading(name: str, file: Path) -> str:
+    """Return a line that reads a variable from a file of this user, and runs none of it."""
+    path = shlex.quote(str(file))
+    why = shlex.quote(
+        f"mirai-executor: cannot read the secret in {file}: the executor has ended, or this "
+        "machine does not share that folder, see secret_folder="
+    )
+    return f"[ -O {path} ] && IFS= read -r {name} <{path} || {{ echo {why} >&2; exit 2; }}"
+
+
+def without_query(url: str) -> str:
+    """Return an address as messages may show it: services are given keys behind the "?"."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 def words_of(words: str | Sequence[str]) -> tuple[str, ...]:

@@ -5,25 +5,26 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, assert_never
-from urllib.parse import urlsplit
 
 from mirai_executor import _nameless
+from mirai_executor._texts import hide, printable
 from mirai_executor._waiting import Deadline
 from mirai_executor.errors import LaunchError
 
-from ._daemon import STARTED, Command, HttpRequest, PrivateFile, Submission, Until
+from ._daemon import STARTED, Command, HttpRequest, Submission, Until
+from ._files import write
+from ._http import confidential_parts
 from ._jobs import Job, JobRequest, submit
 
 __all__ = ["Launched", "launch", "stop"]
 
 _SIDE_BY_SIDE = 32
 _LAST_WORDS = 4096  # bytes
+_LAST_LINE = 1000  # characters
 _STARTED = STARTED.encode()
 
 
@@ -106,6 +107,9 @@ def _side_by_side(
 
 def _first(failures: Sequence[BaseException]) -> BaseException:
     error = failures[0]
+    if isinstance(error, Exception) and not isinstance(error, LaunchError):
+        cause, error = error, LaunchError(f"cannot start daemons: {type(error).__name__}: {error}")
+        error.__cause__ = cause
     if len(failures) > 1 and isinstance(error, LaunchError):
         error.args = (f"{error} (and {len(failures) - 1} more like it)",)
     return error
@@ -117,7 +121,7 @@ def _run(submission: Submission, started: _Started, deadline: Deadline) -> Launc
     if isinstance(submission, JobRequest):
         return _submit(submission, started, deadline)
     for file in submission.files:
-        _write(file)
+        write(file)
     match submission.until:
         case Until.EXIT:
             return _run_to_its_end(submission, started, deadline)
@@ -150,7 +154,7 @@ def _run_to_its_end(command: Command, started: _Started, deadline: Deadline) -> 
             raise _failure(command, None, "did not finish in time", _tail(err)) from None
         if code != 0:
             raise _failure(command, code, _exit(code), _tail(err) or _tail(out))
-        return Launched(output=_tail(out))
+        return Launched(output=hide(_tail(out), [command.secret]))
 
 
 def _run_until_started(command: Command, started: _Started, deadline: Deadline) -> Launched:
@@ -160,7 +164,8 @@ def _run_until_started(command: Command, started: _Started, deadline: Deadline) 
     for piece in _pieces(process, deadline):
         said += piece
         if _STARTED in said:
-            return Launched(process, _text(said.partition(_STARTED)[2].lstrip(b"\r\n")))
+            rest = _text(said.partition(_STARTED)[2].lstrip(b"\r\n"))
+            return Launched(process, hide(rest, [command.secret]))
         said = said[-_LAST_WORDS:]
     code = process.poll()
     if code is None:  # its time is over, or it has closed the stream
@@ -239,15 +244,17 @@ def _exit(code: int) -> str:
 
 
 def _failure(command: Command, code: int | None, why: str, stderr: str) -> LaunchError:
-    def clean(text: str) -> str:
-        return text.replace(command.secret, "***") if command.secret else text
-
-    said = clean(stderr).strip()
+    said = hide(stderr, [command.secret])
+    last = (
+        f"; last output: {printable(said.strip().splitlines()[-1], _LAST_LINE)}"
+        if said.strip()
+        else ""
+    )
     return LaunchError(
-        f"{command.argv[0]} {why}{f'; last output: {said.splitlines()[-1]}' if said else ''}",
-        command=tuple(map(clean, command.argv)),
+        f"{command.argv[0]} {why}{last}",
+        command=tuple(hide(word, [command.secret]) for word in command.argv),
         exitcode=code,
-        stderr=clean(stderr),
+        stderr=said,
     )
 
 
@@ -272,27 +279,19 @@ def _text(data: bytes) -> str:
     return data[-_LAST_WORDS:].decode("utf-8", "replace")
 
 
-def _write(file: PrivateFile) -> None:
-    """Put the file there, whole and readable to this user alone, or as it was."""
-    try:
-        number, name = tempfile.mkstemp(dir=file.path.parent, prefix=".mirai-")
-        with os.fdopen(number, "w") as out:
-            out.write(file.text)
-        Path(name).replace(file.path)
-    except OSError as error:
-        raise LaunchError(f"cannot write {file.path}: {error}") from error
-
-
 def _request(request: HttpRequest, deadline: Deadline) -> Launched:
     from ._urllib import send  # it imports http and ssl
 
-    plain = urlsplit(request.url)._replace(query="", fragment="").geturl()
+    confidential = confidential_parts(request)
     try:
-        return Launched(output=send(request, max(0.1, deadline.left)))
-    except (OSError, ValueError) as error:
-        said = getattr(error, "body", "").replace(request.secret, "***")
-        raise LaunchError(
-            f"{request.method} {plain} failed: {error}",
-            command=(request.method, plain),
-            stderr=said,
-        ) from error
+        return Launched(output=hide(send(request, deadline), confidential))
+    except Exception as error:
+        # Whatever a service may send, and http.client think of it.
+        why = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        failure = LaunchError(
+            f"{request.method} {request.place} failed: "
+            f"{printable(hide(why, confidential), _LAST_LINE)}",
+            command=(request.method, request.place),
+            stderr=hide(getattr(error, "body", ""), confidential),
+        )
+    raise failure  # not from the other, which may quote what is confidential

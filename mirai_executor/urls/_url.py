@@ -25,7 +25,10 @@ _HINTS = {
 }
 _PARTS = re.compile(r"(?P<host>\[[^\]]*\]|[^:/\[\]]*)(?P<port>:[^/]*)?(?P<path>/.*)?")
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-_PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@%-]*")
+# Those of RFC 3986 that mean nothing to a shell, as users paste addresses.
+_PATH = re.compile(r"/([A-Za-z0-9/._~+,=:@-]|%[0-9A-Fa-f]{2})*")
+# What inet_aton(3) takes for an IPv4 address, and a reader might not: 0x7f000001, 127.1.
+_NUMBERS = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]*)(\.(0[xX][0-9A-Fa-f]*|[0-9]*))*")
 # sun_path of unix(7) has 108 bytes, the last of them NUL; NNG refuses what is longer.
 LONGEST_FILE = 107
 _LONGEST_NAME = 253  # RFC 1035
@@ -162,8 +165,11 @@ def _checked_host(host: str, text: str) -> str:
         return host
     if not _NAME.fullmatch(host) or len(host) > _LONGEST_NAME:
         raise ValueError(f"{text!r}: {host!r} is neither a host name nor an IP address")
-    if re.fullmatch(r"[0-9.]+", host):
-        raise ValueError(f"{text!r}: {host} is not an IPv4 address")
+    if _NUMBERS.fullmatch(host):
+        raise ValueError(
+            f"{text!r}: {host} is not an IPv4 address, which is four decimal numbers such as "
+            "192.168.1.71"
+        )
     return host
 
 

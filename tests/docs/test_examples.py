@@ -72,7 +72,11 @@ def test_the_examples_of_a_page_print_what_it_shows(page: Path, tmp_path: Path) 
     run = subprocess.run(
         [sys.executable, "-W", "error", path],
         cwd=tmp_path,
-        env={**os.environ, "PATH": f"{STAND_INS}{os.pathsep}{os.environ['PATH']}"},
+        env={
+            **os.environ,
+            "HOME": str(tmp_path),  # where cluster_config() puts secrets
+            "PATH": f"{STAND_INS}{os.pathsep}{os.environ['PATH']}",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -49,6 +49,16 @@ def test_readme_links_every_page_of_the_docs() -> None:
     assert others <= links_of(README)
 
 
+def test_each_promise_about_security_names_tests_that_exist() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    promises = re.findall(r"^\| .* \| .* \| (.*) \|$", text, re.MULTILINE)[1:]
+    assert len(promises) > 10
+    for tests in promises:
+        assert re.fullmatch(r"`tests/\S+::test_\w+`(, `tests/\S+::test_\w+`)*", tests), tests
+    for path, name in set(re.findall(r"`(tests/\S+)::(test_\w+)`", text)):
+        assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.MULTILINE), name
+
+
 @pytest.mark.parametrize("page", DECISIONS, ids=name_of)
 def test_a_decision_says_why_what_it_gained_what_it_costs_and_where_it_is(page: Path) -> None:
     title, *rest = page.read_text().split("\n")

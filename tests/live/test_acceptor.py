@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -371,6 +371,21 @@ def test_the_file_of_an_address_is_this_users_and_goes(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_the_file_of_an_address_is_this_users_without_a_umask_that_other_threads_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = tmp_path / "door", list[int]()
+    before = os.umask(0)
+    try:
+        monkeypatch.setattr(os, "umask", asked.append)
+        with MiraiExecutor(url=f"ipc://{path}"):
+            assert path.stat().st_mode & 0o777 == 0o600
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert asked == []
+
+
 def test_a_file_that_a_killed_host_has_left_is_used_again(tmp_path: Path) -> None:
     path = tmp_path / "door"
     with socket.socket(socket.AF_UNIX) as dead:
@@ -415,15 +430,85 @@ def test_a_launcher_that_does_not_fit_the_address_is_refused_at_once() -> None:
         executor.adapt(0, 1, remote=tunnel)
 
 
+class Impostor:
+    """Knows the secret, and says what it likes."""
+
+    def __init__(self, executor: MiraiExecutor) -> None:
+        self.connection, handshake, _ = join(executor)
+        assert handshake.keys is not None
+        self._sealer, self._opener = (
+            Sealer(handshake.keys.to_host),
+            Opener(handshake.keys.to_daemon),
+        )
+
+    def __enter__(self) -> "Impostor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def say(self, *frames: _wire.Frame) -> None:
+        for frame in frames:
+            data = _wire.encode(frame)
+            self.connection.sendall(framed(data + self._sealer.seal(data)))
+
+    def greet(self, host: str = "elsewhere", version: str = __version__) -> list[_wire.Frame]:
+        """Come in as keepers do; return what the host says."""
+        self.say(_wire.Joined(1, host), _wire.Hello(1, sys.version_info[:3], version))
+        return [_wire.decode(self._opener.open(receive_frame(self.connection))) for _ in range(2)]
+
+
 @pytest.mark.parametrize("executor", ["tcp"], indirect=True, scope="module")
 def test_a_daemon_of_another_patch_version_is_welcome(executor: MiraiExecutor) -> None:
-    connection, handshake, _ = join(executor)
-    assert handshake.keys is not None
-    sealer, opener = Sealer(handshake.keys.to_host), Opener(handshake.keys.to_daemon)
-    newer = f"{__version__}.post1"
-    with connection:
-        for frame in (_wire.Joined(1, "elsewhere"), _wire.Hello(1, sys.version_info[:3], newer)):
-            data = _wire.encode(frame)
-            connection.sendall(framed(data + sealer.seal(data)))
-        received = [_wire.decode(opener.open(receive_frame(connection))) for _ in range(2)]
+    with Impostor(executor) as daemon:
+        received = daemon.greet(version=f"{__version__}.post1")
     assert [type(frame) for frame in received] == [_wire.Attend, _wire.Init]
+
+
+FORGED = "node7\n2026-01-01 CRITICAL forged\x1b[2J" + "x" * 40_000
+
+
+@pytest.mark.parametrize("executor", ["tcp"], indirect=True, scope="module")
+def test_what_a_daemon_says_forges_no_line_of_the_log(
+    executor: MiraiExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Impostor(executor) as daemon:
+        daemon.greet(host=FORGED)
+        (host,) = {row.host for row in executor.status().rows} - {socket.gethostname()}
+        assert host.startswith("node7\\n2026-01-01 CRITICAL forged\\x1b[2Jxxx")
+        assert len(host) == 256
+    with Impostor(executor) as daemon:
+        daemon.say(_wire.Joined(1, "a"), _wire.Hello(1, (3, 11, 0), FORGED, protocol=99))
+        assert is_cut_off(daemon.connection)
+    assert "daemon 1 was disconnected" in caplog.text
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+    assert max(len(record.getMessage()) for record in caplog.records) < 1000
+
+
+UNASKED: dict[str, Callable[[bytes], _wire.Frame]] = {
+    "initializer": _wire.InitFailed,
+    "broadcast": lambda payload: _wire.BroadcastOutcome(1, _wire.Status.ERROR, payload),
+    "task": lambda payload: _wire.Outcomes(
+        (_wire.WireOutcome(1, _wire.Status.ERROR, False, payload),)
+    ),
+}
+
+
+@pytest.mark.parametrize("executor", ["tcp"], indirect=True, scope="module")
+@pytest.mark.parametrize("ready", [False, True])
+@pytest.mark.parametrize("kind", UNASKED)
+def test_what_no_daemon_was_asked_for_is_not_unpickled_and_breaks_nothing(
+    executor: MiraiExecutor, kind: str, ready: bool, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+    with Impostor(executor) as daemon:
+        daemon.greet()
+        if ready:
+            daemon.say(_wire.Ready())
+        daemon.say(UNASKED[kind](pickle.dumps(Bomb(trace))))
+        if kind == "task":  # it may have been taken back, so it is no offence
+            daemon.say(_wire.Stop(1))  # but this is, which only hosts say
+        assert is_cut_off(daemon.connection)
+    # A task may be on its way to the impostor while the host notices its end.
+    assert executor.with_options(retries=1).submit(abs, -3).result(SECONDS) == 3
+    assert not trace.exists()

@@ -496,7 +496,7 @@ def test_with_autoexit_never_a_daemon_serves_the_next_host_and_the_one_after(
 def test_with_autoexit_never_a_daemon_that_a_host_has_launched_outlives_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MIRAI_EXECUTOR_SECRET", "5a" * 32)
+    monkeypatch.setenv("MIRAI_EXECUTOR_SECRET", new_secret().text)
     url = f"ipc://{tmp_path / 'door'}"
     code = f"""
         executor = MiraiExecutor(url={url!r})

@@ -135,7 +135,7 @@ def test_a_queue_keeps_no_copy_of_a_secret_in_a_file_that_goes_with_the_executor
     queue: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "shared"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     launcher = cluster_config("qsub", scheduler=queue, python=python_words(), secret_folder=folder)
     with MiraiExecutor(2, url="tls+tcp://127.0.0.1:0", remote=launcher) as executor:
         assert len(pids(executor, 2)) == 2

@@ -1,5 +1,7 @@
 """The handshake and the seal: who is admitted, and that nothing sent back, again or changed is."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -341,6 +343,30 @@ def test_a_host_takes_the_secret_that_its_environment_has() -> None:
     assert given_secret({"MIRAI_EXECUTOR_SECRET": secret.text}) == secret
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         given_secret({"MIRAI_EXECUTOR_SECRET": "too short"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0" * 64,
+        "5a" * 32,
+        "0123456789abcdef" * 4,
+        bytes(range(32)).hex(),
+        bytes(range(0, 256, 8)).hex(),
+    ],
+)
+def test_a_host_takes_no_secret_that_others_could_guess(text: str) -> None:
+    with pytest.raises(
+        ValueError, match="is no random number, so others could guess it"
+    ) as refused:
+        given_secret({"MIRAI_EXECUTOR_SECRET": text})
+    assert text not in str(refused.value)
+
+
+@given(st.randoms(use_true_random=True))
+def test_a_host_takes_any_secret_that_is_random(random: Random) -> None:
+    text = random.randbytes(32).hex()
+    assert given_secret({"MIRAI_EXECUTOR_SECRET": text}) == Secret.from_text(text)
 
 
 def test_the_bytes_on_the_wire_are_those_of_protocol_1() -> None:

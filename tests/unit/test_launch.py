@@ -88,6 +88,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("RECORDS", str(tmp_path / "records"))
+    monkeypatch.setenv("HOME", str(tmp_path))  # where cluster_config() puts secrets
     return tmp_path / "records"
 
 
@@ -185,7 +186,7 @@ def test_a_scheduler_runs_the_script_for_each_job_of_the_array(
 
 def test_a_job_may_find_the_secret_in_a_file_of_this_user_alone(records: Path) -> None:
     folder = records / "it's shared"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     launcher = cluster_config(python="fake python", secret_folder=folder)
     for _ in range(2):
         launch(launcher.plan(DAEMON, 2))

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -301,11 +302,12 @@ GOLDEN = {
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_scheduler_gets_one_array_of_jobs(name: str) -> None:
     launcher, directives = GOLDEN[name]
+    launcher = dataclasses.replace(launcher, secret_folder=None)
     assert script(launcher.plan(DAEMON, 3)) == f"#!/bin/sh\n{directives}{EXPORTS}exec {RUN}\n"
 
 
 def test_a_single_daemon_is_no_array() -> None:
-    launcher = cluster_config("bsub", '#BSUB -J "mine"', python=PYTHON)
+    launcher = cluster_config("bsub", '#BSUB -J "mine"', python=PYTHON, secret_folder=None)
     assert script(launcher.plan(DAEMON, 1)) == (
         f'#!/bin/sh\n#BSUB -J "mine"\n{EXPORTS}exec {RUN}\n'
     )
@@ -364,16 +366,32 @@ def test_a_new_scheduler_is_a_few_fields() -> None:
     assert script(launcher.plan(DAEMON, 2)).startswith("#!/bin/sh\n#MINE --many 2\n#MINE --big\n")
 
 
-def test_the_secret_may_go_to_a_file_that_the_nodes_share(tmp_path: Path) -> None:
-    launcher = cluster_config(secret_folder=tmp_path / "it's", python=PYTHON)
+@pytest.mark.parametrize("folder", ["it's", None])
+def test_the_secret_goes_to_a_file_that_the_nodes_share(
+    folder: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    launcher = cluster_config(secret_folder=tmp_path / folder) if folder else cluster_config()
     command = only(launcher.plan(DAEMON, 2))
     (file,) = command.files
     assert SECRET.text in file.text
     assert SECRET.text not in command.stdin.decode()
     assert SECRET.text not in repr(command)
-    assert file.path.parent == tmp_path / "it's"
+    assert file.path.parent == tmp_path / (folder or ".mirai-executor")
     assert launcher.plan(DAEMON, 5) != []
     assert only(launcher.plan(DAEMON, 5)).files == command.files  # one file, however often
+    other = dataclasses.replace(DAEMON, urls=("tcp://10.0.0.1:5556",))
+    assert only(launcher.plan(other, 2)).files != command.files  # one of its own for each executor
+
+
+def test_who_has_no_home_has_to_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def expanduser(_: Path) -> Path:
+        raise RuntimeError("could not determine home directory")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    with pytest.raises(ValueError, match="pass secret_folder="):
+        cluster_config()
+    assert cluster_config(secret_folder=None).secret_folder is None
 
 
 def test_htcondor_gets_a_description_and_the_script_as_a_file_that_travels() -> None:
@@ -552,4 +570,52 @@ def test_a_secret_is_not_sent_over_plain_http_unless_asked() -> None:
 def test_an_address_that_would_show_a_password_is_refused() -> None:
     with pytest.raises(ValueError, match="use token=") as refused:
         http_config("https://me:hidden@node/jobs")
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a/b c", "https://a/?key=hidden words", "https://a:99999/", "https://a/ü?key=hidden"],
+)
+def test_an_http_address_has_the_characters_of_one_and_shows_no_key(url: str) -> None:
+    with pytest.raises(ValueError, match="invalid address") as refused:
+        http_config(url)
+    assert "hidden" not in str(refused.value)
+
+
+BROKEN = "s3cr3t\r\nX-Evil: 1"
+BAD_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
+    "header": ({"headers": {"X-Key": BROKEN}}, "the header X-Key contains a character"),
+    "number": ({"headers": {"X-Key": 17}}, "the header X-Key must be a string, not int"),
+    "name": ({"headers": {"X Key:": "s3cr3t"}}, "the name of a header must consist of letters"),
+    "token": ({"token": BROKEN}, "token contains a character"),
+    "bytes": ({"token": b"s3cr3t"}, "token must be a string, not bytes"),
+    "cookie": ({"cookie": "s3cr3t\u20ac"}, "cookie contains a character"),
+    "called": ({"token": lambda: BROKEN}, "token contains a character"),
+    "dict": ({"headers": ["s3cr3t"]}, "headers must be a dict of names and values, not list"),
+    "method": ({"method": "GET /"}, "method must consist of letters"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_HEADERS)
+def test_what_no_header_can_have_is_refused_without_being_quoted(case: str) -> None:
+    options, why = BAD_HEADERS[case]
+    with pytest.raises((TypeError, ValueError), match=why) as refused:
+        http_config("https://node", **options).plan(DAEMON, 1)
+    assert "s3cr3t" not in str(refused.value)
+
+
+def test_a_token_may_end_in_a_line_break_as_files_do() -> None:
+    for token in ("s3cr3t\n", lambda: " s3cr3t\r\n"):
+        found = request(http_config("https://node", token=token).plan(DAEMON, 1))
+        assert dict(found.headers)["Authorization"] == "Bearer s3cr3t"
+
+
+def test_the_key_in_an_address_is_not_shown() -> None:
+    launcher = http_config("https://node/jobs?key=hidden#hidden")
+    found = request(launcher.plan(DAEMON, 1))
+    assert "hidden" in found.url
+    assert "hidden" not in f"{launcher!r} {found!r}"
+    with pytest.raises(ValueError, match="not encrypted") as refused:
+        http_config("http://node/jobs?key=hidden")
     assert "hidden" not in str(refused.value)

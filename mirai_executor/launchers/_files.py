@@ -1,0 +1,124 @@
+"""Writes the files that hold a secret where nobody else can replace them, and removes them again.
+
+::
+
+    host ─── a pipe ──► sh, which waits for its end, then removes the file
+
+The shell outlives a host that is killed, which cannot remove anything itself.
+"""
+
+import os
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+from mirai_executor.errors import LaunchError
+
+from ._daemon import PrivateFile
+
+__all__ = ["PrivateFiles", "write"]
+
+# While a file is written, it has a dot and more behind its name.
+_SWEEP = 'while read -r _; do :; done; rm -f -- "$1" "$1".*'
+
+
+class PrivateFiles:
+    """The files of one executor. They are gone when it ends, and when this process is killed."""
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+        self._sweepers: dict[Path, subprocess.Popen[bytes] | None] = {}
+
+    def keep(self, path: Path) -> None:
+        """See to the removal of a file that is about to be written. Safe from any thread."""
+        if path in self._sweepers:
+            return
+        sweeper = _sweeper(path)
+        if self._sweepers.setdefault(path, sweeper) is not sweeper and sweeper is not None:
+            _dismiss(sweeper)  # another thread was faster
+
+    def close(self) -> None:
+        """Remove them all; a forked child leaves them alone."""
+        if os.getpid() != self._owner:
+            return
+        while self._sweepers:
+            path, sweeper = self._sweepers.popitem()
+            path.unlink(missing_ok=True)
+            if sweeper is not None:
+                _dismiss(sweeper)
+
+
+def _sweeper(path: Path) -> "subprocess.Popen[bytes] | None":
+    try:
+        return subprocess.Popen(
+            ("/bin/sh", "-c", _SWEEP, "sh", str(path)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,  # what kills the host with its group spares it
+        )
+    except OSError:  # then only an orderly end removes the file
+        return None
+
+
+def _dismiss(sweeper: "subprocess.Popen[bytes]") -> None:
+    # A forked child may hold the pipe, too: its end would not come when it is closed here.
+    sweeper.kill()
+    sweeper.wait()
+    if sweeper.stdin is not None:
+        sweeper.stdin.close()
+
+
+def write(file: PrivateFile) -> None:
+    """Put the file there, whole and readable to this user alone, or leave all as it was.
+
+    Raises:
+        LaunchError: It cannot be written, or others could put one of their own in its place.
+    """
+    folder = file.path.parent
+    try:
+        if file.makes_folder:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        _check(folder)
+        number, name = tempfile.mkstemp(dir=folder, prefix=f"{file.path.name}.")
+        try:
+            with os.fdopen(number, "w") as out:
+                out.write(file.text)
+            Path(name).replace(file.path)
+        except BaseException:  # a full disk, or Ctrl-C
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise LaunchError(f"cannot write {file.path}: {error}") from error
+
+
+def _check(folder: Path) -> None:
+    """Refuse a folder in which another user could replace a file, as the StrictModes of ssh do.
+
+    Raises:
+        LaunchError: It belongs to somebody else, or others may write to it or to one above it, up
+            to the home folder.
+    """
+    place, home = folder.resolve(strict=True), _home()
+    for one in (place, *place.parents):
+        found = one.stat()
+        if found.st_uid not in (0, os.geteuid()):
+            why = "belongs to another user"
+        elif found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            why = f"may be written to by others (chmod go-w {one})"
+        elif one == home:
+            return
+        else:
+            continue
+        raise LaunchError(
+            f"cannot keep a secret in {folder}: {one} {why}; choose another secret_folder"
+        )
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home().resolve()
+    except RuntimeError:  # this user has none
+        return None
