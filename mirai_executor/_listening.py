@@ -68,7 +68,7 @@ class Listening:
         certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
         # Given where daemons outlive their host, and the next one must know them.
         secret = given_secret(os.environ) or new_secret()
-        self.listen_config = ListenConfig(listen(wanted, certificate), secret, certificate)
+        self.listen_config = ListenConfig(listen(wanted), secret, certificate)
         self.urls = tuple(str(url) for url in self._dialable())
         self.credentials = DaemonCredentials(
             secret,

@@ -6,8 +6,8 @@
     other threads: put, wake ────┼──► turn ──► callbacks, one at a time
     time passes: call_at ────────┘
 
-A host, a keeper, the relay of standard error and the pump of WebSockets each run one. Everything
-here is for the thread that runs it, but for what says otherwise.
+A host, a keeper and the relay of standard error each run one. Everything here is for the thread
+that runs it, but for what says otherwise.
 """
 
 import collections

@@ -2,8 +2,8 @@
 
 ::
 
-    connection ─► (TLS) ─► handshake ─► admitted: a link
-                   └─── too late, too much, wrong ──► dropped, and counted
+    connection ─► (TLS) ─► (WebSocket) ─► handshake ─► admitted: a link
+                                  └─── too late, too much, wrong ──► dropped, and counted
 
 Nothing of what a guest sends is unpickled, and a frame of his has at most 512 bytes. It all runs
 on the host thread, which never waits for a guest.
@@ -18,7 +18,14 @@ import sys
 from collections.abc import Callable
 
 from mirai_executor._reactor import Reactor, Timer
-from mirai_executor._transport import Link, Listener, TlsSocket, server_context
+from mirai_executor._transport import (
+    WEBSOCKETS,
+    Link,
+    Listener,
+    TlsSocket,
+    WebSocket,
+    server_context,
+)
 from mirai_executor.credentials import (
     LARGEST_FRAME,
     HostHandshake,
@@ -27,6 +34,7 @@ from mirai_executor.credentials import (
     Sealer,
     Secret,
 )
+from mirai_executor.urls import Url
 
 from . import _registry
 from ._settings import ListenConfig
@@ -46,18 +54,24 @@ class _Guest:
     def __init__(
         self,
         connection: socket.socket,
+        url: Url,
         address: str,
         patience: Timer,
         secret: Secret,
         context: ssl.SSLContext | None,
-        *,
-        sealed: bool,
     ) -> None:
         self.address = address
         self.patience = patience
-        self.sealed = sealed
-        self._tls = None if context is None else TlsSocket(connection, context)
-        self.link = Link(self._tls or connection, blocking=False)
+        self._sealed = not url.is_tls and url.scheme != "ipc"
+        self._layers: list[TlsSocket | WebSocket] = []  # that have not shaken hands yet
+        stream: socket.socket | TlsSocket = connection
+        if url.is_tls and context is not None:
+            stream = TlsSocket(connection, context)
+            self._layers.append(stream)
+        self._websocket = WebSocket(stream, url.path) if url.scheme in WEBSOCKETS else None
+        if self._websocket is not None:
+            self._layers.append(self._websocket)
+        self.link = Link(self._websocket or stream, blocking=False)
         self.link.largest = LARGEST_FRAME
         self._handshake = HostHandshake(secret)
 
@@ -65,12 +79,13 @@ class _Guest:
         """Take in what has come; True once the secret is proved.
 
         Raises:
-            ssl.SSLWantReadError, ssl.SSLWantWriteError: It goes on once that can be done.
+            BlockingIOError, ssl.SSLWantReadError: It goes on once something has come.
+            ssl.SSLWantWriteError: It goes on once something can be sent.
             OSError: It is no daemon of ours.
         """
-        if self._tls is not None:
-            self._tls.shake_hands()
-            self._tls = None
+        while self._layers:
+            self._layers[0].shake_hands()
+            del self._layers[0]
         while (frame := self.link.receive()) is not None:
             try:
                 self.link.send(self._handshake.receive(bytes(frame)))
@@ -80,7 +95,9 @@ class _Guest:
                 raise
             if (keys := self._handshake.keys) is not None:
                 self.link.largest = sys.maxsize
-                if self.sealed:
+                if self._websocket is not None:
+                    self._websocket.trust()
+                if self._sealed:
                     self.link.seal(Sealer(keys.to_daemon), Opener(keys.to_host))
                 return True
         return False
@@ -158,18 +175,17 @@ class Acceptor:
     def _receive(self, listener: Listener, connection: socket.socket, address: str) -> None:
         if len(self._guests) >= _GUESTS:
             self._drop(next(iter(self._guests)), "too many connections wait to authenticate")
-        url = listener.url
         fd = connection.fileno()
         late = "it did not authenticate in time"
         patience = self._reactor.call_in(_PATIENCE, lambda: self._drop(fd, late))
         try:
             self._guests[fd] = _Guest(
                 connection,
+                listener.url,
                 address,
                 patience,
                 self._listen_config.secret,
-                self._context if url.scheme == "tls+tcp" else None,  # wss has done it already
-                sealed=not url.is_tls and url.scheme != "ipc",
+                self._context,
             )
         except OSError as error:  # gone already
             patience.cancel()
@@ -182,8 +198,9 @@ class Acceptor:
         guest = self._guests[fd]
         try:
             if not guest.go_on():
+                self._await(fd, selectors.EVENT_READ)
                 return
-        except ssl.SSLWantReadError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             self._await(fd, selectors.EVENT_READ)
         except ssl.SSLWantWriteError:
             self._await(fd, selectors.EVENT_WRITE)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from mirai_executor._transport import Link, LinkClosedError, TlsSocket, client_context, dial
+from mirai_executor._transport import Link, LinkClosedError, dial
 from mirai_executor._waiting import Deadline
 from mirai_executor.credentials import (
     LARGEST_FRAME,
@@ -92,19 +92,13 @@ def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -
 
 def _connect(url: Url, credentials: DaemonCredentials) -> Link:
     trust, name = credentials.certificate, credentials.server_name
-    connection = dial(url, _PATIENCE, trust, name, credentials.tls_minimum)
-    link = None
+    stream = dial(url, _PATIENCE, trust, name, credentials.tls_minimum)
+    link = Link(stream, blocking=True)
     try:
-        tls = None
-        if url.scheme == "tls+tcp":  # wss has done it already
-            context = client_context(trust, credentials.tls_minimum)
-            tls = TlsSocket(connection, context, name or url.host)
-            tls.shake_hands()
-        link = Link(tls or connection, blocking=True)
-        (tls or connection).settimeout(_PATIENCE)
+        stream.settimeout(_PATIENCE)
         _prove(link, credentials, sealed=not url.is_tls and url.scheme != "ipc")
     except BaseException:
-        (link or connection).close()
+        link.close()
         raise
     link.stop_blocking()
     return link

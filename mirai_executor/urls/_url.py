@@ -26,7 +26,7 @@ _HINTS = {
 _PARTS = re.compile(r"(?P<host>\[[^\]]*\]|[^:/\[\]]*)(?P<port>:[^/]*)?(?P<path>/.*)?")
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@%-]*")
-# sun_path of unix(7) has 108 bytes, the last of them NUL; NNG refuses what is longer.
+# sun_path of unix(7) has 108 bytes, the last of them NUL.
 LONGEST_FILE = 107
 _LONGEST_NAME = 253  # RFC 1035
 
