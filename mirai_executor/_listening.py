@@ -107,7 +107,10 @@ class Listening:
             TypeError: There is no such option, or a value has the wrong type.
             ValueError: A value is out of range.
         """
-        return DaemonCommand(self.urls, self.credentials, words_for(options))
+        token = self.listen_config.secret.new_token()
+        return DaemonCommand(
+            self.urls, replace(self.credentials, secret=token), words_for(options)
+        )
 
     def plan(
         self, launcher: Launcher, count: int, **options: Unpack[DaemonKeywords]

@@ -28,11 +28,11 @@ from mirai_executor._transport import (
 )
 from mirai_executor.credentials import (
     LARGEST_FRAME,
+    NO_CERTIFICATE,
     HostHandshake,
     Opener,
     ProtocolError,
     Sealer,
-    Secret,
 )
 from mirai_executor.urls import Url
 
@@ -57,7 +57,7 @@ class _Guest:
         url: Url,
         address: str,
         patience: Timer,
-        secret: Secret,
+        listen_config: ListenConfig,
         context: ssl.SSLContext | None,
     ) -> None:
         self.address = address
@@ -73,7 +73,11 @@ class _Guest:
             self._layers.append(self._websocket)
         self.link = Link(self._websocket or stream, blocking=False)
         self.link.largest = LARGEST_FRAME
-        self._handshake = HostHandshake(secret)
+        shown = listen_config.certificate if url.is_tls else None
+        self._handshake = HostHandshake(
+            listen_config.secret,
+            certificate=NO_CERTIFICATE if shown is None else shown.digest,
+        )
 
     def go_on(self) -> bool:
         """Take in what has come; True once the secret is proved.
@@ -180,12 +184,7 @@ class Acceptor:
         patience = self._reactor.call_in(_PATIENCE, lambda: self._drop(fd, late))
         try:
             self._guests[fd] = _Guest(
-                connection,
-                listener.url,
-                address,
-                patience,
-                self._listen_config.secret,
-                self._context,
+                connection, listener.url, address, patience, self._listen_config, self._context
             )
         except OSError as error:  # gone already
             patience.cancel()

@@ -82,6 +82,11 @@ class WebSocket:
             raise ConnectionError("the other side does not read")
         self._at = end
 
+    @property
+    def certificate(self) -> bytes | None:
+        """What :class:`TlsSocket` has; None without TLS."""
+        return getattr(self._stream, "certificate", None)
+
     def trust(self) -> None:
         """Let the other side send as much as it likes: it has been admitted."""
         self._allowance = math.inf

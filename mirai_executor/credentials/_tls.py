@@ -5,10 +5,12 @@
 
 import ipaddress
 import secrets
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +57,12 @@ class Certificate:
     server_name: str
     authority: str
     tls_minimum: TlsVersion = TlsVersion.TLS_1_3
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the listener's own certificate, by which both sides know it."""
+        _, _, text, *_ = self.certificate.split("-----")
+        return sha256(b64decode(text)).digest()
 
 
 def make_certificate() -> Certificate:
