@@ -9,6 +9,7 @@ Nothing of what a guest sends is unpickled, and a frame of his has at most 512 b
 on the host thread, which never waits for a guest.
 """
 
+import errno
 import functools
 import logging
 import selectors
@@ -37,13 +38,13 @@ from mirai_executor.credentials import (
 from mirai_executor.urls import Url
 
 from . import _registry
+from ._guests import Refusals, is_reserved, most_guests, network_of, who_goes
 from ._settings import ListenConfig
 
 __all__ = ["Acceptor"]
 
 _LOG = logging.getLogger("mirai_executor")
 _PATIENCE = 10.0  # seconds that a guest may take to prove the secret
-_GUESTS = 128  # at once; who comes then takes the place of the one who has been here longest
 _KNOCKS = 32  # that are answered between two looks at the daemons
 _REST = 0.5  # seconds until the next guest, when this process has no descriptor left
 
@@ -61,6 +62,7 @@ class _Guest:
         context: ssl.SSLContext | None,
     ) -> None:
         self.address = address
+        self.network = network_of(address)
         self.patience = patience
         self._sealed = not url.is_tls and url.scheme != "ipc"
         self._layers: list[TlsSocket | WebSocket] = []  # that have not shaken hands yet
@@ -78,6 +80,11 @@ class _Guest:
             listen_config.secret,
             certificate=NO_CERTIFICATE if shown is None else shown.digest,
         )
+
+    @property
+    def has_greeted(self) -> bool:
+        """Whether its Hello was right; it may be that of another one, overheard."""
+        return self._handshake.peer is not None
 
     def go_on(self) -> bool:
         """Take in what has come; True once the secret is proved.
@@ -127,13 +134,18 @@ class Acceptor:
         self._admit = admit
         self._guests: dict[int, _Guest] = {}  # by descriptor, in the order of their coming
         self._rest: Timer | None = None  # until the next guest
-        self.refused = 0
+        self._refusals = Refusals(reactor)
         self._context = (
             None
             if listen_config.certificate is None
             else server_context(listen_config.certificate)
         )
         self._open()
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused, or dropped."""
+        return self._refusals.count
 
     def _open(self) -> None:
         for listener in self._listen_config.listeners:
@@ -160,12 +172,17 @@ class Acceptor:
                     return
                 if connection is None:
                     return
+                if is_reserved(knock[0].fileno()):
+                    knock[0].close()
+                    why = "the last file descriptors of this process are not for guests"
+                    self._on_exhaustion(OSError(errno.EMFILE, why))
+                    return
                 self._receive(listener, *connection)
 
     def _on_exhaustion(self, error: OSError) -> None:
         """Make room, or wait for some: looking again at once would only take time."""
         if self._guests:
-            self._drop(next(iter(self._guests)), error)
+            self._drop(who_goes(self._guests), error)
             return
         if self._rest is None:
             _LOG.warning("no daemon can connect at the moment: %s", error)
@@ -177,8 +194,8 @@ class Acceptor:
         self._open()
 
     def _receive(self, listener: Listener, connection: socket.socket, address: str) -> None:
-        if len(self._guests) >= _GUESTS:
-            self._drop(next(iter(self._guests)), "too many connections wait to authenticate")
+        while len(self._guests) >= most_guests():
+            self._drop(who_goes(self._guests), "too many connections wait to authenticate")
         fd = connection.fileno()
         late = "it did not authenticate in time"
         patience = self._reactor.call_in(_PATIENCE, lambda: self._drop(fd, late))
@@ -189,7 +206,7 @@ class Acceptor:
         except OSError as error:  # gone already
             patience.cancel()
             connection.close()
-            self._count(address, error)
+            self._refusals.note(address, error)
             return
         self._reactor.register(fd, selectors.EVENT_READ, lambda: self._on_guest(fd))
 
@@ -215,7 +232,7 @@ class Acceptor:
     def _drop(self, fd: int, why: object) -> None:
         guest = self._take_out(fd)
         guest.link.close()
-        self._count(guest.address, why)
+        self._refusals.note(guest.address, why)
 
     def _take_out(self, fd: int) -> _Guest:
         guest = self._guests.pop(fd)
@@ -223,19 +240,13 @@ class Acceptor:
         self._reactor.unregister(fd)
         return guest
 
-    def _count(self, address: str, why: object) -> None:
-        self.refused += 1
-        if isinstance(why, ProtocolError):
-            _LOG.warning("a connection from %s was refused: %s", address, why)
-        else:
-            _LOG.debug("a connection from %s was dropped: %s", address, why)
-
     # Ends
 
     def close(self) -> None:
         """Let nobody in any more."""
         for fd in list(self._guests):
             self._take_out(fd).link.close()
+        self._refusals.close()
         if self._rest is None:
             self._shut()
         else:
