@@ -79,9 +79,7 @@ class Listening:
         # Given where daemons outlive their host, and the next one must know them.
         secret = given_secret(os.environ) or new_secret()
         self._files = PrivateFiles()
-        self.listen_config = ListenConfig(
-            listen(wanted, certificate), secret, certificate, self._files
-        )
+        self.listen_config = ListenConfig(listen(wanted), secret, certificate, self._files)
         self.urls = tuple(str(url) for url in self._dialable())
         self.credentials = DaemonCredentials(
             secret,
@@ -120,7 +118,10 @@ class Listening:
             TypeError: There is no such option, or a value has the wrong type.
             ValueError: A value is out of range.
         """
-        return DaemonCommand(self.urls, self.credentials, words_for(options))
+        token = self.listen_config.secret.new_token()
+        return DaemonCommand(
+            self.urls, replace(self.credentials, secret=token), words_for(options)
+        )
 
     def plan(
         self, launcher: Launcher, count: int, **options: Unpack[DaemonKeywords]

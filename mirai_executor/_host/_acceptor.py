@@ -2,13 +2,14 @@
 
 ::
 
-    connection ─► (TLS) ─► handshake ─► admitted: a link
-                   └─── too late, too much, wrong ──► dropped, and counted
+    connection ─► (TLS) ─► (WebSocket) ─► handshake ─► admitted: a link
+                                  └─── too late, too much, wrong ──► dropped, and counted
 
 Nothing of what a guest sends is unpickled, and a frame of his has at most 512 bytes. It all runs
 on the host thread, which never waits for a guest.
 """
 
+import errno
 import functools
 import logging
 import selectors
@@ -17,25 +18,33 @@ import ssl
 import sys
 from collections.abc import Callable
 
-from mirai_executor._transport import Link, Listener, TlsSocket, server_context
+from mirai_executor._transport import (
+    WEBSOCKETS,
+    Link,
+    Listener,
+    TlsSocket,
+    WebSocket,
+    server_context,
+)
 from mirai_executor._waiting import Reactor, Timer
 from mirai_executor.credentials import (
     LARGEST_FRAME,
+    NO_CERTIFICATE,
     HostHandshake,
     Opener,
     ProtocolError,
     Sealer,
-    Secret,
 )
+from mirai_executor.urls import Url
 
 from . import _registry
+from ._guests import Refusals, is_reserved, most_guests, network_of, who_goes
 from ._settings import ListenConfig
 
 __all__ = ["Acceptor"]
 
 _LOG = logging.getLogger("mirai_executor")
 _PATIENCE = 10.0  # seconds that a guest may take to prove the secret
-_GUESTS = 128  # at once; who comes then takes the place of the one who has been here longest
 _KNOCKS = 32  # that are answered between two looks at the daemons
 _REST = 0.5  # seconds until the next guest, when this process has no descriptor left
 
@@ -46,31 +55,48 @@ class _Guest:
     def __init__(
         self,
         connection: socket.socket,
+        url: Url,
         address: str,
         patience: Timer,
-        secret: Secret,
+        listen_config: ListenConfig,
         context: ssl.SSLContext | None,
-        *,
-        sealed: bool,
     ) -> None:
         self.address = address
+        self.network = network_of(address)
         self.patience = patience
-        self.sealed = sealed
-        self._tls = None if context is None else TlsSocket(connection, context)
-        self.link = Link(self._tls or connection, blocking=False)
+        self._sealed = not url.is_tls and url.scheme != "ipc"
+        self._layers: list[TlsSocket | WebSocket] = []  # that have not shaken hands yet
+        stream: socket.socket | TlsSocket = connection
+        if url.is_tls and context is not None:
+            stream = TlsSocket(connection, context)
+            self._layers.append(stream)
+        self._websocket = WebSocket(stream, url.path) if url.scheme in WEBSOCKETS else None
+        if self._websocket is not None:
+            self._layers.append(self._websocket)
+        self.link = Link(self._websocket or stream, blocking=False)
         self.link.largest = LARGEST_FRAME
-        self._handshake = HostHandshake(secret)
+        shown = listen_config.certificate if url.is_tls else None
+        self._handshake = HostHandshake(
+            listen_config.secret,
+            certificate=NO_CERTIFICATE if shown is None else shown.digest,
+        )
+
+    @property
+    def has_greeted(self) -> bool:
+        """Whether its Hello was right; it may be that of another one, overheard."""
+        return self._handshake.peer is not None
 
     def go_on(self) -> bool:
         """Take in what has come; True once the secret is proved.
 
         Raises:
-            ssl.SSLWantReadError, ssl.SSLWantWriteError: It goes on once that can be done.
+            BlockingIOError, ssl.SSLWantReadError: It goes on once something has come.
+            ssl.SSLWantWriteError: It goes on once something can be sent.
             OSError: It is no daemon of ours.
         """
-        if self._tls is not None:
-            self._tls.shake_hands()
-            self._tls = None
+        while self._layers:
+            self._layers[0].shake_hands()
+            del self._layers[0]
         while (frame := self.link.receive()) is not None:
             try:
                 self.link.send(self._handshake.receive(bytes(frame)))
@@ -80,7 +106,9 @@ class _Guest:
                 raise
             if (keys := self._handshake.keys) is not None:
                 self.link.largest = sys.maxsize
-                if self.sealed:
+                if self._websocket is not None:
+                    self._websocket.trust()
+                if self._sealed:
                     self.link.seal(Sealer(keys.to_daemon), Opener(keys.to_host))
                 return True
         return False
@@ -106,13 +134,18 @@ class Acceptor:
         self._admit = admit
         self._guests: dict[int, _Guest] = {}  # by descriptor, in the order of their coming
         self._rest: Timer | None = None  # until the next guest
-        self.refused = 0
+        self._refusals = Refusals(reactor)
         self._context = (
             None
             if listen_config.certificate is None
             else server_context(listen_config.certificate)
         )
         self._open()
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused, or dropped."""
+        return self._refusals.count
 
     def _open(self) -> None:
         for listener in self._listen_config.listeners:
@@ -139,12 +172,17 @@ class Acceptor:
                     return
                 if connection is None:
                     return
+                if is_reserved(connection[0].fileno()):
+                    connection[0].close()
+                    why = "the last file descriptors of this process are not for guests"
+                    self._on_exhaustion(OSError(errno.EMFILE, why))
+                    return
                 self._receive(listener, *connection)
 
     def _on_exhaustion(self, error: OSError) -> None:
         """Make room, or wait for some: looking again at once would only take time."""
         if self._guests:
-            self._drop(next(iter(self._guests)), error)
+            self._drop(who_goes(self._guests), error)
             return
         if self._rest is None:
             _LOG.warning("no daemon can connect at the moment: %s", error)
@@ -156,25 +194,19 @@ class Acceptor:
         self._open()
 
     def _receive(self, listener: Listener, connection: socket.socket, address: str) -> None:
-        if len(self._guests) >= _GUESTS:
-            self._drop(next(iter(self._guests)), "too many connections wait to authenticate")
-        url = listener.url
+        while len(self._guests) >= most_guests():
+            self._drop(who_goes(self._guests), "too many connections wait to authenticate")
         fd = connection.fileno()
         late = "it did not authenticate in time"
         patience = self._reactor.call_in(_PATIENCE, lambda: self._drop(fd, late))
         try:
             self._guests[fd] = _Guest(
-                connection,
-                address,
-                patience,
-                self._listen_config.secret,
-                self._context if url.scheme == "tls+tcp" else None,  # wss has done it already
-                sealed=not url.is_tls and url.scheme != "ipc",
+                connection, listener.url, address, patience, self._listen_config, self._context
             )
         except OSError as error:  # gone already
             patience.cancel()
             connection.close()
-            self._count(address, error)
+            self._refusals.note(address, error)
             return
         self._reactor.register(fd, selectors.EVENT_READ, lambda: self._on_guest(fd))
 
@@ -182,8 +214,9 @@ class Acceptor:
         guest = self._guests[fd]
         try:
             if not guest.go_on():
+                self._await(fd, selectors.EVENT_READ)
                 return
-        except ssl.SSLWantReadError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             self._await(fd, selectors.EVENT_READ)
         except ssl.SSLWantWriteError:
             self._await(fd, selectors.EVENT_WRITE)
@@ -199,7 +232,7 @@ class Acceptor:
     def _drop(self, fd: int, why: object) -> None:
         guest = self._take_out(fd)
         guest.link.close()
-        self._count(guest.address, why)
+        self._refusals.note(guest.address, why)
 
     def _take_out(self, fd: int) -> _Guest:
         guest = self._guests.pop(fd)
@@ -207,19 +240,13 @@ class Acceptor:
         self._reactor.unregister(fd)
         return guest
 
-    def _count(self, address: str, why: object) -> None:
-        self.refused += 1
-        if isinstance(why, ProtocolError):
-            _LOG.warning("a connection from %s was refused: %s", address, why)
-        else:
-            _LOG.debug("a connection from %s was dropped: %s", address, why)
-
     # Ends
 
     def close(self) -> None:
         """Let nobody in any more."""
         for fd in list(self._guests):
             self._take_out(fd).link.close()
+        self._refusals.close()
         if self._rest is None:
             self._shut()
         else:

@@ -3,7 +3,7 @@
 A local daemon inherits the ends of two pipes: they have no address, so nobody else can connect to
 them, and nothing is left to clean up. Daemons elsewhere dial a :class:`Listener`. Over any
 connected stream, :class:`Link` carries frames; ``_tls`` makes one of a TLS connection, and
-``_tunnel`` one of a WebSocket.
+``_websocket`` one of a WebSocket.
 """
 
 from mirai_executor._typing import TYPE_CHECKING, Any
@@ -12,16 +12,18 @@ from ._pipes import Pipes
 from ._stream import Link, LinkClosedError
 
 if TYPE_CHECKING:
-    from ._sockets import Listener, dial, listen
-    from ._tls import TlsSocket, client_context, rehearse, server_context
+    from ._sockets import WEBSOCKETS, Listener, dial, listen
+    from ._tls import TlsSocket, rehearse, server_context
+    from ._websocket import WebSocket
 
 __all__ = [
+    "WEBSOCKETS",
     "Link",
     "LinkClosedError",
     "Listener",
     "Pipes",
     "TlsSocket",
-    "client_context",
+    "WebSocket",
     "dial",
     "listen",
     "rehearse",
@@ -32,7 +34,8 @@ __all__ = [
 _FAR = {
     "Listener": "_sockets",
     "TlsSocket": "_tls",
-    "client_context": "_tls",
+    "WEBSOCKETS": "_sockets",
+    "WebSocket": "_websocket",
     "dial": "_sockets",
     "listen": "_sockets",
     "rehearse": "_tls",

@@ -1,4 +1,4 @@
-"""Listens at addresses, and dials them; for WebSockets, ``_tunnel`` does."""
+"""Listens at addresses, and dials them."""
 
 import contextlib
 import errno
@@ -6,54 +6,33 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Protocol
 
-from mirai_executor.credentials import Certificate, TlsVersion
-from mirai_executor.errors import LaunchError
+from mirai_executor._waiting import Deadline
+from mirai_executor.credentials import TlsVersion
 from mirai_executor.urls import Url
 
 from ._listening import listening_socket
+from ._tls import TlsSocket, client_context
+from ._websocket import WebSocket, dial_websocket
 
-__all__ = ["Listener", "dial", "listen"]
+__all__ = ["WEBSOCKETS", "Listener", "dial", "listen"]
 
-_WEBSOCKETS = ("ws", "wss")
+WEBSOCKETS = ("ws", "wss")  # schemes
 
-
-class Listener(Protocol):
-    """What listens at one address.
-
-    Attributes:
-        url: The address, with the port that was found.
-    """
-
-    url: Url
-
-    def fileno(self) -> int:
-        """Return the descriptor, readable when somebody connects."""
-
-    def accept(self) -> tuple[socket.socket, str] | None:
-        """Return a connection and where it comes from, or None. Neither it nor this blocks.
-
-        Raises:
-            OSError: This process has no descriptor free.
-        """
-
-    def covers(self, host: str) -> bool:
-        """Tell whether what listens at all addresses does so at this one, too."""
-
-    def close(self) -> None:
-        """Stop listening. Connections that were accepted stay."""
+Stream = socket.socket | TlsSocket | WebSocket
 
 
-class SocketListener:
-    """A :class:`Listener` that is a socket.
+class Listener:
+    """Listens at one address.
 
     Args:
         url: The address; port 0 for a free one.
 
     Raises:
         OSError: Listening failed.
+
+    Attributes:
+        url: The address, with the port that was found.
     """
 
     def __init__(self, url: Url) -> None:
@@ -98,12 +77,11 @@ class SocketListener:
                     path.unlink()
 
 
-def listen(urls: Sequence[Url], certificate: Certificate | None = None) -> list[Listener]:
+def listen(urls: Sequence[Url]) -> list[Listener]:
     """Listen at all of some addresses; those that ask for any port share one, if they can.
 
     Args:
-        urls: The addresses.
-        certificate: What is shown at wss addresses; at others, who accepts has to do so.
+        urls: The addresses. TLS and WebSockets are up to the caller.
 
     Raises:
         OSError: Listening on one of them failed; the message names it.
@@ -114,11 +92,11 @@ def listen(urls: Sequence[Url], certificate: Certificate | None = None) -> list[
         for url in urls:
             shared = url.with_port(port) if url.scheme != "ipc" and not url.port else url
             try:
-                listeners.append(_listen(shared, certificate))
+                listeners.append(_listen(shared))
             except OSError:
                 if shared == url:
                     raise
-                listeners.append(_listen(url, certificate))  # somebody else has that port there
+                listeners.append(_listen(url))  # somebody else has that port there
             port = port or listeners[-1].url.port
     except BaseException:
         for listener in listeners:
@@ -127,28 +105,11 @@ def listen(urls: Sequence[Url], certificate: Certificate | None = None) -> list[
     return listeners
 
 
-def _listen(url: Url, certificate: Certificate | None) -> Listener:
+def _listen(url: Url) -> Listener:
     try:
-        if url.scheme not in _WEBSOCKETS:
-            return SocketListener(url)
-        listener: Listener = _tunnels(url).WebSocketListener(url, certificate)
+        return Listener(url)
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {url}: {error.strerror or error}") from error
-    return listener
-
-
-def _tunnels(url: Url) -> ModuleType:
-    """Return what only WebSockets need."""
-    try:
-        from . import _tunnel
-    except ModuleNotFoundError as error:
-        if error.name != "pynng":
-            raise
-        raise LaunchError(
-            f"{url} needs pynng: pip install pynng (where Python has no build of it, as 3.15 has "
-            "none yet, that takes CMake and a C compiler; tls+tcp:// needs no pynng)"
-        ) from error
-    return _tunnel
 
 
 def dial(
@@ -157,25 +118,36 @@ def dial(
     authority: str = "",
     server_name: str = "",
     tls_minimum: TlsVersion = TlsVersion.TLS_1_3,
-) -> socket.socket:
-    """Return a connection to an address; it blocks, for up to ``timeout`` seconds in each call.
+) -> Stream:
+    """Return a connection to an address, with TLS and as a WebSocket where it says so. It blocks.
 
     Args:
         url: The address.
-        timeout: Seconds.
-        authority: Who is trusted at wss addresses, as PEM; elsewhere, TLS is up to the caller.
-        server_name: What the certificate has to bear there; empty for the host of the address.
-        tls_minimum: The oldest version of TLS that is spoken there.
+        timeout: Seconds for all of it.
+        authority: The certificates that are trusted, as PEM; empty for those of the system.
+        server_name: What the certificate has to bear; empty for the host of the address.
+        tls_minimum: The oldest version of TLS that is spoken.
 
     Raises:
         OSError: Nobody listens there, or the address cannot be used on this machine.
-        LaunchError: It is a WebSocket, and pynng is not installed.
+        ssl.SSLCertVerificationError: Somebody else listens there.
     """
-    if url.scheme in _WEBSOCKETS:
-        tunnel: socket.socket = _tunnels(url).dial_websocket(
-            url, timeout, authority, server_name, tls_minimum
-        )
-        return tunnel
+    deadline = Deadline(timeout)
+    connection = _connect(url, timeout)
+    stream: socket.socket | TlsSocket = connection
+    try:
+        if url.is_tls:
+            context = client_context(authority, tls_minimum)
+            connection.settimeout(deadline.left)
+            stream = TlsSocket(connection, context, server_name or url.host)
+            stream.shake_hands()
+        return dial_websocket(stream, url, deadline) if url.scheme in WEBSOCKETS else stream
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _connect(url: Url, timeout: float) -> socket.socket:
     if url.scheme == "ipc":
         connection = socket.socket(socket.AF_UNIX)
         try:

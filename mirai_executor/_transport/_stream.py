@@ -21,13 +21,15 @@ from ._pipes import Pipes
 
 if TYPE_CHECKING:
     import selectors
+    from typing import TypeAlias
 
     from mirai_executor._waiting import Reactor
     from mirai_executor.credentials import Opener, Sealer
 
     from ._tls import TlsSocket
+    from ._websocket import WebSocket
 
-    Connection = _socket.socket | Pipes | TlsSocket
+    Connection: TypeAlias = _socket.socket | Pipes | TlsSocket | WebSocket
 
 Bytes = bytes | bytearray | memoryview
 

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import tempfile
+from hashlib import sha256
 
 from mirai_executor import _nameless
 from mirai_executor.credentials import Certificate, TlsVersion
@@ -50,6 +51,11 @@ class TlsSocket:
             OSError: It has failed.
         """
         self._tls.do_handshake()
+
+    @property
+    def certificate(self) -> bytes:
+        """The SHA-256 of the certificate that the other side has shown; at a daemon."""
+        return sha256(self._tls.getpeercert(binary_form=True) or b"").digest()
 
     def fileno(self) -> int:
         """Return the descriptor, to wait for."""

@@ -10,20 +10,23 @@ Nothing here touches a socket, pickles, or writes a secret anywhere.
 
 from ._handshake import (
     LARGEST_FRAME,
+    NO_CERTIFICATE,
     DaemonHandshake,
     HostHandshake,
     Peer,
     ProtocolError,
     SessionKeys,
     VersionMismatchError,
+    WrongCertificateError,
     WrongSecretError,
 )
 from ._seal import Opener, Sealer
-from ._secret import DaemonCredentials, Secret, given_secret, new_secret
+from ._secret import DaemonCredentials, Secret, Token, TokenId, given_secret, new_secret
 from ._tls import Certificate, TlsVersion, load_certificate, make_certificate
 
 __all__ = [
     "LARGEST_FRAME",
+    "NO_CERTIFICATE",
     "Certificate",
     "DaemonCredentials",
     "DaemonHandshake",
@@ -35,7 +38,10 @@ __all__ = [
     "Secret",
     "SessionKeys",
     "TlsVersion",
+    "Token",
+    "TokenId",
     "VersionMismatchError",
+    "WrongCertificateError",
     "WrongSecretError",
     "given_secret",
     "load_certificate",

@@ -3,16 +3,19 @@
 ::
 
     daemon                                          host
-      | -- Hello (versions, 32 random bytes) -------> |   proves the secret, though not freshly
-      | <-- Challenge (versions, 32 random bytes) --- |   proves it, for this Hello
-      | -- Proof -----------------------------------> |   proves it, for this Challenge
+      | -- Hello (versions, 32 random bytes, -------> |   proves the token, though not freshly
+      |           which token it has)                 |
+      | <-- Challenge (versions, 32 random bytes, --- |   proves it, for this Hello
+      |                certificate that it shows)     |
+      | -- Proof (certificate that it was shown) ---> |   proves it, for this Challenge
       | <-- Welcome --------------------------------- |   the daemon is admitted
       :                                               :
       | <-- Refused (why) --- or ------- Refused ---> |   instead of the next frame
 
 A frame is a head (magic, kind, protocol), a body of fixed size, and an HMAC-SHA256 under a key
-made from the secret, over the name of the frame and all frames so far. So a frame means something
-in one place of one conversation only: sent back, sent again or changed, it is worth nothing.
+made from the token, over the name of the frame and all frames so far. So a frame means something
+in one place of one conversation only: sent back, sent again or changed, it is worth nothing. That
+both name the same certificate proves that nobody stands between them with another one.
 Head and HMAC, Hello's and Refused's, are the same in every protocol to come.
 
 Both are machines without a socket or a clock: frames go in, frames and errors come out. A frame
@@ -24,6 +27,7 @@ import re
 import secrets
 import struct
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import sha256
@@ -31,10 +35,11 @@ from typing import ClassVar, NamedTuple, Self
 
 from mirai_executor._version import __version__
 
-from ._secret import Secret
+from ._secret import Secret, Token, TokenId
 
 __all__ = [
     "LARGEST_FRAME",
+    "NO_CERTIFICATE",
     "PROTOCOL",
     "DaemonHandshake",
     "HostHandshake",
@@ -42,15 +47,18 @@ __all__ = [
     "ProtocolError",
     "SessionKeys",
     "VersionMismatchError",
+    "WrongCertificateError",
     "WrongSecretError",
 ]
 
 PROTOCOL = 1
+NO_CERTIFICATE = bytes(32)  # in place of the SHA-256 of one, where there is no TLS
 LARGEST_FRAME = 512  # bytes; before it is admitted, a peer has no reason to send more
 
 _MAGIC = b"MIRA"
 _HEAD = struct.Struct("<4sBH")
 _VERSIONS = struct.Struct("<BB32s32s")  # Python's two numbers, version of the package, nonce
+_TOKEN = struct.Struct("<QI")  # behind the versions of a Hello: launch and member
 _NONCE_SIZE = 32
 _MAC_SIZE = 32
 _VERSION = re.compile(r"[0-9]+\.[0-9]+[0-9A-Za-z.+!-]{0,28}")
@@ -74,6 +82,10 @@ class WrongSecretError(ProtocolError):
 
 class VersionMismatchError(ProtocolError):
     """The other end knows the secret, but is of a version that does not fit."""
+
+
+class WrongCertificateError(ProtocolError):
+    """Somebody between host and daemon shows another certificate than the host's."""
 
 
 class _Kind(IntEnum):
@@ -123,8 +135,9 @@ class _Handshake:
     _ROLE: ClassVar[str]
     _OTHER: ClassVar[str]
 
-    def __init__(self, secret: Secret, me: Peer | None = None, nonce: bytes | None = None) -> None:
-        self._key = hmac.digest(secret.key, b"mirai-executor handshake", "sha256")
+    def __init__(self, me: Peer | None, nonce: bytes | None, certificate: bytes) -> None:
+        self._key = b""  # once it is known which token the daemon has
+        self._certificate = certificate
         self._me = me or Peer.this_process()
         self._nonce = nonce or secrets.token_bytes(_NONCE_SIZE)
         self._said = b""  # all frames so far, each of a known size
@@ -136,6 +149,9 @@ class _Handshake:
     def is_done(self) -> bool:
         """Say whether the other side has proved the secret, and :attr:`keys` are there."""
         return self.keys is not None
+
+    def _use(self, token: Token) -> None:
+        self._key = hmac.digest(token.key, b"mirai-executor handshake", "sha256")
 
     def _mac(self, kind: int, role: str, head_and_body: bytes) -> bytes:
         context = b"%b %d " % (role.encode(), kind) + sha256(self._said).digest()
@@ -191,10 +207,27 @@ class _Handshake:
         host, daemon = (self._me, peer) if self._ROLE == "host" else (peer, self._me)
         if (why := _mismatch(host, daemon)) is None:
             return peer
+        raise VersionMismatchError(why, self._refusal(data, why))
+
+    def _refusal(self, data: bytes, why: str) -> bytes:
+        """Return what answers a proved frame, and says why."""
         said, self._said = self._said, self._said + data
         reply = self._frame(_Kind.REFUSED, why.encode("ascii", "replace"))
         self._said = said
-        raise VersionMismatchError(why, reply)
+        return reply
+
+    def _check_certificate(self, found: bytes, data: bytes) -> None:
+        """Require that both sides speak of one certificate.
+
+        Raises:
+            WrongCertificateError: They do not; its reply tells the other side the same.
+        """
+        if not hmac.compare_digest(found, self._certificate):
+            why = (
+                "the certificate that the daemon was shown is not the host's: somebody between "
+                "them has another one, and would read everything"
+            )
+            raise WrongCertificateError(why, self._refusal(data, why))
 
     def _agree(self) -> None:
         """Derive the keys from the whole conversation, both nonces in it."""
@@ -213,12 +246,27 @@ class HostHandshake(_Handshake):
         secret: The secret of the executor.
         me: What this side is; by default what this process is.
         nonce: 32 bytes never used before; random by default.
+        certificate: The SHA-256 of the certificate that it shows.
+        revoked: Tokens of daemons that are not let in again.
+
+    Attributes:
+        token: Which token the daemon has, once it has proved it.
     """
 
     _ROLE, _OTHER = "host", "daemon"
 
-    def __init__(self, secret: Secret, me: Peer | None = None, nonce: bytes | None = None) -> None:
-        super().__init__(secret, me, nonce)
+    def __init__(
+        self,
+        secret: Secret,
+        me: Peer | None = None,
+        nonce: bytes | None = None,
+        certificate: bytes = NO_CERTIFICATE,
+        revoked: Collection[TokenId] = (),
+    ) -> None:
+        super().__init__(me, nonce, certificate)
+        self._secret = secret
+        self._revoked = revoked
+        self.token = TokenId(0, 0)
         self._expected = _Kind.HELLO
 
     def receive(self, data: bytes) -> bytes:
@@ -234,16 +282,29 @@ class HostHandshake(_Handshake):
         return self._welcome(data)
 
     def _challenge(self, data: bytes) -> bytes:
-        frame = self._read_proved(data, _VERSIONS.size)
-        self.peer = self._fitting_peer(frame, data)
+        token = self._token_of(data)
+        self._use(self._secret.token(*token))
+        frame = self._read_proved(data, _VERSIONS.size + _TOKEN.size)
+        peer = self._fitting_peer(frame, data)
+        if token in self._revoked:
+            raise WrongSecretError("a daemon that was dismissed has come back", self._unproved())
+        self.peer, self.token = peer, token
         self._said += data
-        answer = self._frame(_Kind.CHALLENGE, self._versions())
+        answer = self._frame(_Kind.CHALLENGE, self._versions() + self._certificate)
         self._said += answer
         self._expected = _Kind.PROOF
         return answer
 
+    def _token_of(self, data: bytes) -> TokenId:
+        """Return which token a Hello names, in any protocol; who sent it has not proved it yet."""
+        place = _HEAD.size + _VERSIONS.size
+        if len(data) < place + _TOKEN.size + _MAC_SIZE:
+            return TokenId(0, 0)
+        return TokenId(*_TOKEN.unpack_from(data, place))
+
     def _welcome(self, data: bytes) -> bytes:
-        self._read_proved(data, 0)
+        frame = self._read_proved(data, len(NO_CERTIFICATE))
+        self._check_certificate(frame.body, data)
         self._said += data
         answer = self._frame(_Kind.WELCOME)
         self._said += answer
@@ -254,25 +315,41 @@ class HostHandshake(_Handshake):
         return WrongSecretError(
             "the other side does not know this executor's secret: it is a daemon of another "
             "executor, or not a daemon at all",
-            # The daemon cannot check it, and concludes the same.
-            self._frame(_Kind.REFUSED, b"wrong secret"),
+            self._unproved(),
         )
+
+    def _unproved(self) -> bytes:
+        """Return a refusal without an HMAC: the daemon could not check it, and concludes the same.
+
+        A stranger would get one by which to know this executor again, or to try out secrets.
+        """
+        head = _HEAD.pack(_MAGIC, _Kind.REFUSED, self._me.protocol)
+        return head + b"wrong secret" + bytes(_MAC_SIZE)
 
 
 class DaemonHandshake(_Handshake):
     """The daemon's side. Send :meth:`hello`, then feed it what the host sends.
 
     Args:
-        secret: The secret that the daemon was given.
+        secret: The token that the daemon was given; or the secret of the executor itself.
         me: What this side is; by default what this process is.
         nonce: 32 bytes never used before; random by default.
+        certificate: The SHA-256 of the certificate that it was shown.
     """
 
     _ROLE, _OTHER = "daemon", "host"
 
-    def __init__(self, secret: Secret, me: Peer | None = None, nonce: bytes | None = None) -> None:
-        super().__init__(secret, me, nonce)
-        self._hello = self._frame(_Kind.HELLO, self._versions())
+    def __init__(
+        self,
+        secret: Secret | Token,
+        me: Peer | None = None,
+        nonce: bytes | None = None,
+        certificate: bytes = NO_CERTIFICATE,
+    ) -> None:
+        super().__init__(me, nonce, certificate)
+        token = secret.token() if isinstance(secret, Secret) else secret
+        self._use(token)
+        self._hello = self._frame(_Kind.HELLO, self._versions() + _TOKEN.pack(*token.id))
         self._said = self._hello
         self._expected = _Kind.CHALLENGE
 
@@ -296,10 +373,12 @@ class DaemonHandshake(_Handshake):
         return None
 
     def _prove(self, data: bytes) -> bytes:
-        frame = self._read_proved(data, _VERSIONS.size)
-        self.peer = self._fitting_peer(frame, data)
+        frame = self._read_proved(data, _VERSIONS.size + len(NO_CERTIFICATE))
+        peer = self._fitting_peer(frame, data)
+        self._check_certificate(frame.body[_VERSIONS.size :], data)
+        self.peer = peer
         self._said += data
-        answer = self._frame(_Kind.PROOF)
+        answer = self._frame(_Kind.PROOF, self._certificate)
         self._said += answer
         self._expected = _Kind.WELCOME
         return answer

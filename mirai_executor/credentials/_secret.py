@@ -1,17 +1,20 @@
 """Makes the secret that an executor shares with its daemons, and carries it to them."""
 
+import hmac
 import itertools
 import re
 import secrets
+import struct
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 from ._tls import TlsVersion
 
-__all__ = ["DaemonCredentials", "Secret", "given_secret", "new_secret"]
+__all__ = ["DaemonCredentials", "Secret", "Token", "TokenId", "given_secret", "new_secret"]
 
 _SIZE = 32
+_U64, _U32 = struct.Struct("<Q"), struct.Struct("<I")
 _SECRET = "MIRAI_EXECUTOR_SECRET"  # noqa: S105 - the name of a variable
 _CERTIFICATE = "MIRAI_EXECUTOR_CERTIFICATE"
 _SERVER_NAME = "MIRAI_EXECUTOR_SERVER_NAME"
@@ -45,6 +48,66 @@ class Secret:
     def text(self) -> str:
         """Return the secret in letters and digits, for an environment variable or a file."""
         return self.key.hex()
+
+    def token(self, launch: int = 0, member: int = 0) -> "Token":
+        """Return the token of a launch, or of one of its daemons."""
+        key = hmac.digest(self.key, b"mirai-executor launch " + _U64.pack(launch), "sha256")
+        of_launch = Token(key, TokenId(launch, 0))
+        return of_launch.member(member) if member else of_launch
+
+    def new_token(self) -> "Token":
+        """Return a token for daemons that are asked for now."""
+        return self.token(launch=secrets.randbits(64) or 1)
+
+
+class TokenId(NamedTuple):
+    """Which token of an executor it is.
+
+    Args:
+        launch: A random number for all daemons that were asked for at once; 0 for whoever has the
+            secret itself.
+        member: The number of one of them, from 1 on; 0 for a token that several may have.
+    """
+
+    launch: int
+    member: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """What daemons of one launch, or one of them, have in place of the secret.
+
+    The host derives it again from its number. Whoever has one can neither derive the secret nor
+    another launch's token from it, and so cannot pose as the host to daemons that have another.
+    """
+
+    key: bytes = field(repr=False)
+    id: TokenId
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Return the token that :attr:`text` was made from.
+
+        Raises:
+            ValueError: It is not such a text. The message does not quote it.
+        """
+        found = re.fullmatch(rf"([0-9a-f]{{16}})-([0-9a-f]{{8}})-([0-9a-f]{{{2 * _SIZE}}})", text)
+        if found is None:
+            raise ValueError(
+                f"{_SECRET} must be {2 * _SIZE} hexadecimal digits, in lower case, or what "
+                f"launch_remote() returned (got {len(text)} characters)"
+            )
+        return cls(bytes.fromhex(found[3]), TokenId(int(found[1], 16), int(found[2], 16)))
+
+    @property
+    def text(self) -> str:
+        """Return the token in digits, letters and dashes, for the environment or a file."""
+        return f"{self.id.launch:016x}-{self.id.member:08x}-{self.key.hex()}"
+
+    def member(self, number: int) -> Self:
+        """Return the token of one daemon of this launch."""
+        key = hmac.digest(self.key, b"mirai-executor daemon " + _U32.pack(number), "sha256")
+        return type(self)(key, TokenId(self.id.launch, number))
 
 
 def new_secret() -> Secret:
@@ -81,13 +144,13 @@ class DaemonCredentials:
     """What a daemon needs to prove itself, and to recognise its host; it travels as environment.
 
     Args:
-        secret: The secret of the executor.
+        secret: The token that daemons have in place of the executor's secret; or that itself.
         certificate: The PEM text that it trusts, where the address is one of TLS.
         server_name: The name that the host's certificate bears.
         tls_minimum: The oldest version of TLS that it speaks.
     """
 
-    secret: Secret
+    secret: Secret | Token
     certificate: str = field(default="", repr=False)
     server_name: str = ""
     tls_minimum: TlsVersion = TlsVersion.TLS_1_3
@@ -107,7 +170,8 @@ class DaemonCredentials:
                 "launcher, or with the whole command that launch_remote() returned"
             )
         oldest = TlsVersion(minimum) if minimum else TlsVersion.TLS_1_3
-        return cls(Secret.from_text(secret), certificate, server_name, oldest)
+        known = Token.from_text(secret) if "-" in secret else Secret.from_text(secret)
+        return cls(known, certificate, server_name, oldest)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -6,10 +6,12 @@ name.
 
 import ipaddress
 import secrets
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,6 @@ __all__ = ["Certificate", "TlsVersion", "load_certificate", "make_certificate"]
 _BACKDATED = timedelta(days=1)
 _VALID = timedelta(days=3650)
 _PEM = "-----BEGIN "
-_KEYS = "EC or RSA"
 
 Password = str | bytes | Callable[[], str | bytes] | None
 
@@ -57,6 +58,12 @@ class Certificate:
     server_name: str
     authority: str
     tls_minimum: TlsVersion = TlsVersion.TLS_1_3
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the listener's own certificate, by which both sides know it."""
+        _, _, text, *_ = self.certificate.split("-----")
+        return sha256(b64decode(text)).digest()
 
 
 def make_certificate() -> Certificate:
@@ -186,12 +193,10 @@ def _read_key(text: str, name: str, password: Password) -> "PrivateKeyTypes":
         raise ValueError(f"the key in {name} is encrypted; pass tls_password=")
     word = _password_bytes(password) if is_encrypted else None
     try:
-        key = load_pem_private_key(block, word)
+        return load_pem_private_key(block, word)
     except Exception as error:  # ValueError, TypeError, UnsupportedAlgorithm: all mean the same
         why = "the password is wrong, or the key is damaged" if is_encrypted else str(error)
         raise ValueError(f"the key in {name} cannot be read: {why}") from error
-    _check_kind(key, name)
-    return key
 
 
 def _key_block(text: str, name: str) -> bytes:
@@ -211,16 +216,6 @@ def _key_block(text: str, name: str) -> bytes:
 def _password_bytes(password: Password) -> bytes | None:
     word = password() if callable(password) else password
     return word.encode() if isinstance(word, str) else word
-
-
-def _check_kind(key: "PrivateKeyTypes", name: str) -> None:
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
-    # Mbed TLS, which NNG brings, refuses Ed25519 with nothing but "Cryptographic error".
-    if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
-        raise ValueError(  # noqa: TRY004 - what the file holds is a value
-            f"the key in {name} is of a kind that the TLS library does not support; use {_KEYS}"
-        )
 
 
 def _check_dates(certificate: "x509.Certificate", name: str) -> None:

@@ -1,21 +1,24 @@
 """Finds the host at one of its addresses, and proves itself to it."""
 
 import random
+import select
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from mirai_executor._transport import Link, LinkClosedError, TlsSocket, client_context, dial
+from mirai_executor._transport import Link, LinkClosedError, dial
 from mirai_executor._waiting import Deadline
 from mirai_executor.credentials import (
     LARGEST_FRAME,
+    NO_CERTIFICATE,
     DaemonCredentials,
     DaemonHandshake,
     Opener,
     ProtocolError,
     Sealer,
     VersionMismatchError,
+    WrongCertificateError,
     WrongSecretError,
 )
 from mirai_executor.urls import Url
@@ -53,10 +56,14 @@ _FINAL: tuple[tuple[type[Exception], ExitCode, str], ...] = (
         ExitCode.UNTRUSTED,
         "this is not the host that the daemon was started for",
     ),
+    (WrongCertificateError, ExitCode.UNTRUSTED, "somebody stands between daemon and host"),
 )
+_BY_ANYBODY = (WrongSecretError, ssl.SSLCertVerificationError)  # who needs no secret to say so
 
 
-def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -> Link:
+def connect(
+    urls: Sequence[Url], credentials: DaemonCredentials, retry: float, *, stays: bool = False
+) -> Link:
     """Return a link to the host, which has proved itself and admitted us.
 
     Tries each address in turn, then all of them again after ever longer pauses, a random part of
@@ -66,6 +73,7 @@ def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -
         urls: The addresses of the host, best first.
         credentials: What proves who is who.
         retry: For how many seconds to go on when nobody answers.
+        stays: Whether to go on, too, when a stranger answers, whose place the host may take.
 
     Raises:
         NotConnectedError: No host answered in time, or only wrong ones did.
@@ -80,51 +88,59 @@ def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -
             except OSError as error:
                 failures[url] = error
         text = "; ".join(f"{url}: {_describe(error)}" for url, error in failures.items())
-        for kind, code, what in _FINAL:
-            if any(isinstance(error, kind) for error in failures.values()):
-                raise NotConnectedError(code, f"{what}: {text}")
         rest = deadline.left
-        if not rest:
-            raise NotConnectedError(ExitCode.UNREACHABLE, f"cannot reach the host: {text}")
+        if not rest or _is_final(failures.values(), stays=stays):
+            raise _not_connected(failures.values(), text)
         time.sleep(min(rest, pause * random.uniform(0.5, 1.0)))  # noqa: S311 - to spread, not to hide
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+def _is_final(failures: Collection[Exception], *, stays: bool) -> bool:
+    """Tell whether no further round will change anything."""
+    kinds = tuple(kind for kind, _, _ in _FINAL)
+    final = [error for error in failures if isinstance(error, kinds)]
+    if any(not isinstance(error, _BY_ANYBODY) for error in final):
+        return True
+    # The host may still be behind another address, or come back to this one.
+    return bool(final) and not stays and len(final) == len(failures)
+
+
+def _not_connected(failures: Collection[Exception], text: str) -> NotConnectedError:
+    for kind, code, what in _FINAL:
+        if any(isinstance(error, kind) for error in failures):
+            return NotConnectedError(code, f"{what}: {text}")
+    return NotConnectedError(ExitCode.UNREACHABLE, f"cannot reach the host: {text}")
+
+
 def _connect(url: Url, credentials: DaemonCredentials) -> Link:
     trust, name = credentials.certificate, credentials.server_name
-    connection = dial(url, _PATIENCE, trust, name, credentials.tls_minimum)
-    link = None
+    deadline = Deadline(_PATIENCE)
+    stream = dial(url, _PATIENCE, trust, name, credentials.tls_minimum)
+    shown = getattr(stream, "certificate", None) or NO_CERTIFICATE
+    handshake = DaemonHandshake(credentials.secret, certificate=shown)
+    link = Link(stream, blocking=False)
     try:
-        tls = None
-        if url.scheme == "tls+tcp":  # wss has done it already
-            context = client_context(trust, credentials.tls_minimum)
-            tls = TlsSocket(connection, context, name or url.host)
-            tls.shake_hands()
-        link = Link(tls or connection, blocking=True)
-        (tls or connection).settimeout(_PATIENCE)
-        _prove(link, credentials, sealed=not url.is_tls and url.scheme != "ipc")
+        _prove(link, handshake, deadline, sealed=not url.is_tls and url.scheme != "ipc")
     except BaseException:
-        (link or connection).close()
+        link.close()
         raise
-    link.stop_blocking()
     return link
 
 
-def _prove(link: Link, credentials: DaemonCredentials, *, sealed: bool) -> None:
+def _prove(link: Link, handshake: DaemonHandshake, deadline: Deadline, *, sealed: bool) -> None:
     """Go through the handshake.
 
     Raises:
         OSError: It has failed.
     """
-    handshake = DaemonHandshake(credentials.secret)
     link.largest = LARGEST_FRAME
     try:
         link.send(handshake.hello())
         while not handshake.is_done:
             frame = link.receive()
             if frame is None:
-                raise LinkClosedError("no answer in time")
-            if (answer := handshake.receive(bytes(frame))) is not None:
+                _await(link, deadline)
+            elif (answer := handshake.receive(bytes(frame))) is not None:
                 link.send(answer)
     except ProtocolError as error:
         if error.reply is not None:
@@ -133,6 +149,15 @@ def _prove(link: Link, credentials: DaemonCredentials, *, sealed: bool) -> None:
     link.largest = sys.maxsize
     if sealed and (keys := handshake.keys) is not None:
         link.seal(Sealer(keys.to_host), Opener(keys.to_daemon))
+
+
+def _await(link: Link, deadline: Deadline) -> None:
+    """Wait until there is more to read, or to send; the deadline is for all that comes."""
+    poll = select.poll()
+    poll.register(link.fileno(), select.POLLIN | (select.POLLOUT if link.has_more_to_send else 0))
+    if not deadline.left or not poll.poll(1000 * deadline.left):
+        raise LinkClosedError("no answer in time")
+    link.flush()
 
 
 def _describe(error: Exception) -> str:

@@ -79,7 +79,7 @@ class _Keeper:
         retry = self._options.retry
         if self.was_connected:
             retry = self._patience() if self._stays else _BACK_AGAIN
-        link = connect(self._options.urls, self._credentials, retry)
+        link = connect(self._options.urls, self._credentials, retry, stays=self._stays)
         self.was_connected = True
         with contextlib.closing(link):
             session = Session(link, self._rest_of_options(), self._end_at)

@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _PATH = re.compile(r"/([A-Za-z0-9/._~+,=:@-]|%[0-9A-Fa-f]{2})*")
 # What inet_aton(3) takes for an IPv4 address, and a reader might not: 0x7f000001, 127.1.
 _NUMBERS = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]*)(\.(0[xX][0-9A-Fa-f]*|[0-9]*))*")
-# sun_path of unix(7) has 108 bytes, the last of them NUL; NNG refuses what is longer.
+# sun_path of unix(7) has 108 bytes, the last of them NUL.
 LONGEST_FILE = 107
 _LONGEST_NAME = 253  # RFC 1035
 

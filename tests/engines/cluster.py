@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         self.cluster.seen.append(f"GET {parts.path}")
-        discovery = {
+        discovery: dict[str, Any] = {
             **_DISCOVERY,
             "/api/v1": _resources("v1", "secrets", "Secret"),
             "/apis/batch/v1": _resources("batch/v1", "jobs", "Job"),

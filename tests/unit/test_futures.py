@@ -223,7 +223,6 @@ def test_the_package_makes_no_lock_that_is_not_accounted_for() -> None:
         "_host/_registry.py: threading.RLock()",  # the main thread takes it in C, around a fork
         "_local/_relay.py: threading.Lock()",  # of the relay thread and the host thread
         "_waiting.py: threading.Lock()",  # each of one thread, and others only release it
-        "_transport/_tunnel.py: threading.Event()",  # who closes a listener waits for its thread
     }
 
 

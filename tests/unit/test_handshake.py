@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mirai_executor.credentials import (
     LARGEST_FRAME,
+    NO_CERTIFICATE,
     DaemonCredentials,
     DaemonHandshake,
     HostHandshake,
@@ -18,7 +19,10 @@ from mirai_executor.credentials import (
     Secret,
     SessionKeys,
     TlsVersion,
+    Token,
+    TokenId,
     VersionMismatchError,
+    WrongCertificateError,
     WrongSecretError,
     given_secret,
     new_secret,
@@ -31,13 +35,15 @@ HERE = Peer((3, 12), "0.1.0")
 # Computed by hand from docs/protocol.md, not by the code under test.
 GOLDEN = [
     "4d495241010100030c302e312e300000000000000000000000000000000000000000000000000000"
-    "0064646464646464646464646464646464646464646464646464646464646464643ca7eb956e547f"
-    "6caec1d5cf35efefd65a0b3a7126a86a455a61a1c684bd43fe",
+    "00646464646464646464646464646464646464646464646464646464646464646407000000000000"
+    "00030000001eb5b96bf33a99b569c6ab4ba17322bd3b5a4c67cd0eda3424e8986015568b55",
     "4d495241020100030c302e312e300000000000000000000000000000000000000000000000000000"
-    "006868686868686868686868686868686868686868686868686868686868686868e3d702eca6056d"
-    "5065963caa532f8f9b0bf5adee44f46628c9a132be8a42f88e",
-    "4d49524103010074e27dff53d00d851ca233aa67ab0ad276835760e3171f720e23531492b2770d",
-    "4d495241040100595b1cc52348c88536fecf2c248e2d1460277d144a7596ff889f4e25a8ef29cd",
+    "00686868686868686868686868686868686868686868686868686868686868686863636363636363"
+    "63636363636363636363636363636363636363636363636363abe30434014979b1d38aa4643cbb64"
+    "85f8164f24ed7de78830ebd75ec836d8a4",
+    "4d49524103010063636363636363636363636363636363636363636363636363636363636363638c"
+    "d62901b7eb84dd6dd883d22a94c3ab871a9e6796856444b1cda448cc0ca789",
+    "4d495241040100cc6d7a8cfb79b745d488671d686933a85920e18dd6c25da5539bff4acc0befe1",
 ]
 GOLDEN_SEALED = "6672616d659d005e9bd3e772e11e1d61b21c8fd1d99a1fc9a9f273d2c06b0494ab261584b3"
 
@@ -202,10 +208,79 @@ def test_with_different_secrets_neither_side_admits_the_other() -> None:
     assert (one.is_done, other.is_done) == (False, False)
 
 
+def test_a_refusal_of_a_wrong_hello_tells_nothing_of_the_executor() -> None:
+    replies = set()
+    for secret in (SECRET, OTHER_SECRET):
+        with pytest.raises(WrongSecretError) as refused:
+            host(secret).receive(daemon(Secret(b"x" * 32)).hello())
+        replies.add(refused.value.reply)
+    assert len(replies) == 1
+
+
+@pytest.mark.parametrize("shown", [b"r" * 32, NO_CERTIFICATE])
+def test_who_shows_another_certificate_is_found_out_by_both_sides(shown: bytes) -> None:
+    one = HostHandshake(SECRET, certificate=b"c" * 32)
+    other = DaemonHandshake(SECRET, certificate=shown)
+    with pytest.raises(WrongCertificateError, match="somebody between them") as at_daemon:
+        other.receive(one.receive(other.hello()))
+    assert at_daemon.value.reply is not None
+    with pytest.raises(ProtocolError, match="somebody between them"):
+        one.receive(at_daemon.value.reply)
+    # And a daemon that does not mind is found out by the host.
+    one, other = HostHandshake(SECRET, certificate=b"c" * 32), DaemonHandshake(SECRET)
+    other._check_certificate = lambda found, data: None  # type: ignore[method-assign] # careless
+    proof = other.receive(one.receive(other.hello()))
+    assert proof is not None
+    with pytest.raises(WrongCertificateError):
+        one.receive(proof)
+    assert (one.is_done, other.is_done) == (False, False)
+
+
+def test_the_host_knows_every_token_and_which_one_it_is() -> None:
+    launch = SECRET.new_token()
+    assert launch.id != SECRET.new_token().id
+    for token in (SECRET.token(), launch, launch.member(1), launch.member(2)):
+        one = host()
+        converse(one, DaemonHandshake(token, HERE))
+        assert one.token == token.id
+        assert Token.from_text(token.text) == token
+        assert token.text not in repr(token)
+        assert SECRET.text not in token.text
+
+
+def test_a_token_under_another_number_is_worth_nothing() -> None:
+    token = SECRET.new_token().member(1)
+    for other in (TokenId(token.id.launch, 2), TokenId(token.id.launch, 0), TokenId(0, 0)):
+        with pytest.raises(WrongSecretError):
+            host().receive(DaemonHandshake(Token(token.key, other), HERE).hello())
+
+
+def test_a_daemon_cannot_pose_as_the_host_of_another_one() -> None:
+    launch = SECRET.new_token()
+    mine, victim = launch.member(1), DaemonHandshake(launch.member(2), HERE)
+    impostor = host()
+    impostor._use(mine)
+    impostor._said = victim.hello()
+    challenge = impostor._frame(2, impostor._versions() + NO_CERTIFICATE)  # type: ignore[arg-type] # the wire's number
+    with pytest.raises(WrongSecretError):
+        victim.receive(challenge)
+
+
+def test_a_token_that_was_revoked_admits_nobody() -> None:
+    token = SECRET.new_token().member(1)
+    one, other = HostHandshake(SECRET, HERE, revoked={token.id}), DaemonHandshake(token, HERE)
+    with pytest.raises(WrongSecretError, match="was dismissed") as refused:
+        one.receive(other.hello())
+    assert one.peer is None
+    with pytest.raises(WrongSecretError):
+        other.receive(refused.value.reply or b"")
+
+
 def test_a_host_without_the_secret_gets_no_proof() -> None:
     impostor = host(OTHER_SECRET)
     victim = daemon()
     # As an impostor would that skips its own check.
+    impostor._use(OTHER_SECRET.token())
     impostor._said = victim.hello()
     challenge = impostor._frame(2, impostor._versions())  # type: ignore[arg-type] # the wire's number
     with pytest.raises(WrongSecretError) as refused:
@@ -269,7 +344,7 @@ def test_patch_versions_fit_and_what_is_no_version_is_a_protocol_error() -> None
 
 def test_a_hello_of_a_later_protocol_is_answered_though_its_body_is_unknown() -> None:
     other = daemon(me=Peer((3, 12), "9.0", 7))
-    for body in (b"", b"\xff" * 300):
+    for body in (b"", b"\xff" * 66 + bytes(12) + b"\xff" * 300):
         other._said = b""
         hello = other._frame(1, body)  # type: ignore[arg-type] # the wire's number
         with pytest.raises(VersionMismatchError, match="protocol 7"):
@@ -313,6 +388,7 @@ def test_neither_secrets_nor_keys_are_in_a_repr() -> None:
 def test_what_a_daemon_needs_travels_as_environment_and_is_taken_out_there() -> None:
     for credentials in (
         DaemonCredentials(SECRET),
+        DaemonCredentials(SECRET.token(2**64 - 1, 2**32 - 1)),
         DaemonCredentials(SECRET, "-----BEGIN\n", "mirai-0"),
         DaemonCredentials(SECRET, tls_minimum=TlsVersion.TLS_1_2),
     ):
@@ -370,7 +446,11 @@ def test_a_host_takes_any_secret_that_is_random(random: Random) -> None:
 
 
 def test_the_bytes_on_the_wire_are_those_of_protocol_1() -> None:
-    frames = converse(host(), daemon())
+    shown = b"c" * 32
+    frames = converse(
+        HostHandshake(SECRET, HERE, b"h" * 32, shown),
+        DaemonHandshake(SECRET.token(7, 3), HERE, b"d" * 32, shown),
+    )
     assert [frame.hex() for frame in frames] == GOLDEN
     versions = b"\x03\x0c" + b"0.1.0".ljust(32, b"\0")
     assert frames[0].startswith(b"MIRA\x01\x01\x00" + versions + b"d" * 32)

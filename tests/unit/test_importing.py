@@ -31,14 +31,10 @@ for name in [name for name in dir(os) if name.startswith(("sched_", "SCHED_"))]:
     "epoll": "del selectors.EpollSelector; selectors.DefaultSelector = selectors.PollSelector",
 }
 EVERYTHING = """
-import importlib, pkgutil, sys
+import importlib, pkgutil
 for module in pkgutil.walk_packages(mirai_executor.__path__, "mirai_executor."):
     if module.name != "mirai_executor.__main__":
-        try:
-            importlib.import_module(module.name)
-        except ModuleNotFoundError as error:
-            if error.name != "pynng" or sys.version_info < (3, 15):  # which has no wheel of it
-                raise
+        importlib.import_module(module.name)
 for name in mirai_executor.__all__:
     getattr(mirai_executor, name)
 print("imported")
