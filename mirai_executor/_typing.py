@@ -2,14 +2,14 @@
 
 That of ``typing`` takes milliseconds, with ``re`` and others, and each new daemon would wait for
 it. Type checkers see the real names; at run time, annotations may say what they like, as nobody
-reads them. Named tuples are true ones, made without compiling anything until the first is made by
-a call.
+reads them. Named tuples are true ones, made without compiling anything before there are
+some.
 
 Records are classes that are little more than their fields. A dataclass with slots takes about half
 a millisecond to come into being: the text of six methods is written and compiled, and the class is
 made twice. There are more than forty on the way to the first task. Here they share all methods but
-``__init__``, whose text is compiled for the first instance of a class; most of them never have any
-in a short program.
+``__init__``, whose text is compiled once a class has some instances; most never do in a short
+program.
 
 ::
 
@@ -84,12 +84,15 @@ else:
 
         def __new__(cls, *args, **kwargs):
             owner = next(base for base in cls.__mro__ if "_fields" in vars(base))
+            if _is_rare(owner):
+                values = _bound(owner, owner._fields, owner._field_defaults, args, kwargs)
+                return tuple.__new__(cls, values)
             names = {f"_{field}": value for field, value in owner._field_defaults.items()}
             names["_new"] = tuple.__new__
             parameters = [f"{f}=_{f}" if f"_{f}" in names else f for f in owner._fields]
             values = "".join(f"{field}, " for field in owner._fields)
             text = f"lambda cls, {', '.join(parameters)}: _new(cls, ({values}))"
-            # Compiled first: see _record.
+            # Compiled first: see _compiled_init.
             made = eval(compile(text, "<tuple>", "eval"), names)  # noqa: S307 - our own words
             made.__name__ = made.__qualname__ = "__new__"
             owner.__new__ = staticmethod(made)
@@ -161,9 +164,53 @@ def made_by(*, factory: Callable[[], T]) -> T:
     return made  # type: ignore[no-any-return]  # the class takes it away
 
 
+# The first text that a process compiles takes it 2 ms, in which Python makes the types of its ast.
+# Short programs make no more than a few instances of each class: they do without.
+_RARE = 8
+_made: dict[type, int] = {}
+
+
+def _is_rare(cls: type) -> bool:
+    """Count the instances of a class; True for the first few."""
+    _made[cls] = count = _made.get(cls, 0) + 1
+    return count <= _RARE
+
+
+def _bound(
+    cls: type,
+    fields: tuple[str, ...],
+    defaults: dict[str, Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> list[Any]:
+    """Return the value of each field, as a call with these arguments sets them."""
+    given = dict(zip(fields, args, strict=False)) | kwargs
+    lacking = [field for field in fields if field not in given and field not in defaults]
+    if lacking or len(given) < len(args) + len(kwargs) or not given.keys() <= set(fields):
+        raise TypeError(
+            f"{cls.__qualname__} has the fields {', '.join(fields)}, and was called with "
+            f"{len(args)} values and the names {', '.join(kwargs) or '-'}"
+        )
+    values = []
+    for field in fields:
+        default = defaults.get(field)
+        value = given.get(field, default)
+        if isinstance(default, _MadeBy) and (value is None or value is default):
+            value = default.make()
+        values.append(value)
+    return values
+
+
 def _begin(self: Any, *args: Any, **kwargs: Any) -> None:
-    """Compile the ``__init__`` of a class, and do what that would have done."""
+    """Set the fields of an instance; when one after the other comes, compile what does that."""
     cls: Any = type(self)
+    if _is_rare(cls):
+        values = _bound(cls, cls._fields, cls._defaults, args, kwargs)
+        for field, value in zip(cls._fields, values, strict=True):
+            setattr(self, field, value)
+        if hasattr(cls, "__post_init__"):
+            self.__post_init__()
+        return
     cls.__init__ = _compiled_init(cls)
     cls.__init__(self, *args, **kwargs)
 

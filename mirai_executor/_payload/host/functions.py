@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common import entries
@@ -34,6 +34,7 @@ from mirai_executor._payload.common.importable import (
     registered_by_value,
     what_is_known_of_modules,
 )
+from mirai_executor._typing import NamedTuple
 
 if TYPE_CHECKING:
     from mirai_executor._payload.host.inherit import KnownInheritance
