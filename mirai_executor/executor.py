@@ -14,6 +14,7 @@ from ._arguments import (
     check_main,
     check_mode,
     check_ordering,
+    check_output,
     check_pool,
     check_seconds,
     check_times,
@@ -75,7 +76,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             that connects to a ``url``, they start when it has authenticated.
         cancel_grace: Seconds that a task has to stop after it was cancelled or has timed out;
             after that, its daemon is killed and replaced.
-        output: Whether what tasks print appears on this process's standard streams.
+        output: Whether what tasks print appears on this process's standard streams. True has
+            daemons inherit standard output, but where ``sys.stdout`` is not that, as in tests and
+            some notebooks, it passes on what they print, which appears there before their futures
+            are done. ``"inherit"`` and ``"relay"`` do one of the two in any case, and ``"tagged"``
+            puts the pid of the daemon before each line, also of standard error.
         logging: Whether what tasks log is handled by the loggers of this process; by default, if
             the root logger has a handler when the first task is submitted.
         name: A name for the executor's threads, shown in debuggers and logs.
@@ -135,7 +140,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         idle_time: float | None = None,
         start_timeout: float = 60.0,
         cancel_grace: float = 2.0,
-        output: bool = True,
+        output: "bool | Literal['inherit', 'relay', 'tagged']" = True,
         logging: bool | None = None,
         name: str | None = None,
         python: str | None = None,
@@ -157,11 +162,12 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_ordering(ordering)
         check_logging(logging)
         _check_main(main)
-        for word, flag in (("dispatcher", dispatcher), ("cleanup", cleanup), ("output", output)):
+        for word, flag in (("dispatcher", dispatcher), ("cleanup", cleanup)):
             check_flag(word, flag)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
         check_mode(mode, url, remote)
         is_open = url is not None or remote is not None
+        check_output(output, is_open=is_open)
         forking = _forking(mp_context, initargs, {"python": python, "url": url, "remote": remote})
         # Where daemons come by themselves: how many were asked for.
         least = int(remote is not None) if is_open else usable_cpus()
@@ -179,13 +185,13 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
         threads = fair_share(most) if self._shares_processors else None
-        launcher = LocalLauncher(python=python, output=output, threads=threads)
+        launcher = LocalLauncher(python=python, output=output is not False, threads=threads)
         launching: Launching | None = None
         if is_open:
             from . import _launching  # which most have no use for
 
             listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum)
-            launching = _launching.Launching(listening, remote, python, output)
+            launching = _launching.Launching(listening, remote, python, output is True)
             launching.plan_first(most)
         settings = Settings(
             policy,
@@ -199,6 +205,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             forking=forking,
             main=main,
             logging=logging,
+            output=output,
         )
         super().__init__(_host_for(mode, settings), name, most, launching)
         if launching is not None:
@@ -407,7 +414,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
     @property
     def _processes(self) -> Any:  # type: ignore[override]  # as above
         """What ProcessPoolExecutor calls by this name: programs that monitor it look at it."""
-        from ._workers import Worker, Workers
+        from ._host import Worker
+        from ._workers import Workers
 
         daemons = self._host.local_daemons()
         workers = {each.pid: Worker(each, self._host.call_soon) for each in daemons}

@@ -17,11 +17,14 @@ from ._settings import Forking, Limits, ListenConfig, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._daemon import Worker
     from ._inline import InlineHost
     from ._questions import HostView as HostView
     from ._share import Share
 else:  # what only some executors need
-    __getattr__ = lazy_imports(__name__, {"_inline": ("InlineHost",), "_share": ("Share",)})
+    __getattr__ = lazy_imports(
+        __name__, {"_daemon": ("Worker",), "_inline": ("InlineHost",), "_share": ("Share",)}
+    )
 
 __all__ = [
     "Forking",
@@ -32,5 +35,6 @@ __all__ = [
     "OneShotEvent",
     "Settings",
     "Share",
+    "Worker",
     "is_exiting",
 ]

@@ -9,7 +9,7 @@ from mirai_executor._record import Record, made_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-    from typing import NoReturn
+    from typing import Literal, NoReturn, TypeAlias
 
     from mirai_executor._core import Policy
     from mirai_executor._payload.host import Call, Inheritance, Mode
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ._log_relay import LogRelay
 
+    Output: TypeAlias = bool | Literal["inherit", "relay", "tagged"]
     # It gets the socket at which it is asked, its lifeline, and what it has from its host.
     BecomeTemplate = Callable[[int, int, Inheritance], NoReturn]
 
@@ -76,6 +77,7 @@ class Settings(Record):
     forking: Forking | None = None  # None if no daemon is ever a fork of this process
     main: Mode = "auto"  # whether daemons import the main module
     logging: bool | None = None  # whether tasks log here; None: if the user has configured it
+    output: Output = True  # how what tasks print comes here, if it does
 
 
 class Setup(Record):

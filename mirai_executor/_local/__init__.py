@@ -1,8 +1,9 @@
 """One daemon process of this machine, as seen by whoever has started it: a host or a keeper.
 
 ``_process`` is that daemon, ``_spawner`` decides where its process comes from, and ``_forkserver``
-is what forks the later ones; ``_relay`` takes over its standard error, ``_deaths`` tells of its
-end, ``_ends`` describes that, and ``_stops`` decides when a task is asked again to stop.
+is what forks the later ones; ``_relay`` takes over its standard error, and ``_output``, where need
+be, its standard output; ``_deaths`` tells of its end, ``_ends`` describes that, and ``_stops``
+decides when a task is asked again to stop.
 
 Each module is imported when it is asked for: a host has the first interpreter start, which takes
 longest, before it imports the rest.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         other_package,
     )
     from ._forkserver import Forked, ForkServer
+    from ._output import OutputRelay, relay_for
     from ._process import DaemonProcess, end_group
     from ._relay import Relay, Stream
     from ._spawner import Process, Spawner
@@ -45,6 +47,7 @@ else:
                 "other_package",
             ),
             "_forkserver": ("ForkServer", "Forked"),
+            "_output": ("OutputRelay", "relay_for"),
             "_process": ("DaemonProcess", "end_group"),
             "_relay": ("Relay", "Stream"),
             "_spawner": ("Process", "Spawner"),
@@ -59,6 +62,7 @@ __all__ = [
     "DeathWatch",
     "ForkServer",
     "Forked",
+    "OutputRelay",
     "Process",
     "Relay",
     "Spawner",
@@ -77,5 +81,6 @@ __all__ = [
     "memory_hint",
     "misfit",
     "other_package",
+    "relay_for",
     "watch",
 ]
