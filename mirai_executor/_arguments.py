@@ -16,6 +16,7 @@ __all__ = [
     "check_mode",
     "check_options",
     "check_ordering",
+    "check_output",
     "check_pool",
     "check_seconds",
     "check_times",
@@ -250,6 +251,31 @@ def check_logging(logging: object) -> None:
     """
     if not (logging is None or isinstance(logging, bool)):
         raise TypeError(f"logging must be True, False or None, not {logging!r}")
+
+
+def check_output(output: object, *, is_open: bool) -> None:
+    """Require a choice of where what tasks print appears.
+
+    Args:
+        output: What was given.
+        is_open: Whether daemons connect to the executor, which print where they were started.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: There is no such word, or it has no use for such daemons.
+    """
+    if isinstance(output, bool):
+        return
+    wanted = f'output must be True, False, "inherit", "relay" or "tagged", not {output!r:.60}'
+    if not isinstance(output, str):
+        raise TypeError(wanted)
+    if output not in ("inherit", "relay", "tagged"):
+        raise ValueError(wanted)
+    if is_open:
+        raise ValueError(
+            f"with a url or remote, output must be True or False, not {output!r}: what tasks "
+            "print appears where their daemons were started"
+        )
 
 
 def check_main(main: object) -> None:

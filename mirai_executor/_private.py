@@ -120,6 +120,8 @@ OPTIONAL = (
     Names(
         "multiprocessing.process", "_ParentProcess _parent_process", "tests/live/test_kinship.py"
     ),
+    # Without it, multiprocessing does not count daemons among the host's active children.
+    Names("multiprocessing.process", "_children", "tests/live/test_kinship.py"),
     # Without it, multiprocessing's resources that a task makes end with their daemon.
     Names("multiprocessing.resource_tracker", "_resource_tracker", "tests/live/test_kinship.py"),
     # Without it, what an import in a task has set up is taken back after the task.

@@ -1,56 +1,10 @@
 """Shows the daemons of an executor to programs that look into a ``ProcessPoolExecutor``."""
 
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
 
-__all__ = ["Local", "Worker", "Workers"]
+from ._host import Worker
 
-
-class Local(Protocol):
-    """A daemon of this machine, as its host has it."""
-
-    slot: int
-
-    @property
-    def pid(self) -> int: ...
-    @property
-    def exitcode(self) -> int | None: ...
-    def kill(self, signum: int) -> None: ...
-
-
-class Worker:
-    """One daemon, as far as it is like a ``multiprocessing.Process``.
-
-    Args:
-        daemon: The daemon.
-        soon: Has the host thread call something.
-    """
-
-    def __init__(self, daemon: Local, soon: Callable[[Callable[[], None]], None]) -> None:
-        self.pid = daemon.pid
-        self.name = f"MiraiDaemon-{daemon.slot}"
-        self._daemon = daemon
-        self._soon = soon
-
-    @property
-    def exitcode(self) -> int | None:
-        """How it has ended; None while it lives."""
-        return self._daemon.exitcode
-
-    def is_alive(self) -> bool:
-        return self.exitcode is None
-
-    def terminate(self) -> None:
-        """Send it SIGTERM, unless it has ended. Does not wait."""
-        self._soon(lambda: self._daemon.kill(signal.SIGTERM))
-
-    def kill(self) -> None:
-        """Send it SIGKILL, unless it has ended. Does not wait."""
-        self._soon(lambda: self._daemon.kill(signal.SIGKILL))
-
-    def __repr__(self) -> str:
-        return f"<Worker {self.name} pid={self.pid} exitcode={self.exitcode}>"
+__all__ = ["Workers"]
 
 
 class Workers(int, Mapping[int, Worker]):

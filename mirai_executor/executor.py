@@ -14,6 +14,7 @@ from ._arguments import (
     check_main,
     check_mode,
     check_ordering,
+    check_output,
     check_pool,
     check_seconds,
     check_times,
@@ -76,7 +77,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             that connects to a ``url``, they start when it has authenticated.
         cancel_grace: Seconds that a task has to stop after it was cancelled or has timed out;
             after that, its daemon is killed and replaced.
-        output: Whether what tasks print appears on this process's standard streams.
+        output: Whether what tasks print appears on this process's standard streams. True has
+            daemons inherit standard output, but where ``sys.stdout`` is not that, as in tests and
+            some notebooks, it passes on what they print, which appears there before their futures
+            are done. ``"inherit"`` and ``"relay"`` do one of the two in any case, and ``"tagged"``
+            puts the pid of the daemon before each line, also of standard error.
         logging: Whether what tasks log is handled by the loggers of this process; by default, if
             the root logger has a handler when the first task is submitted.
         name: A name for the executor's threads, shown in debuggers and logs.
@@ -145,7 +150,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         idle_time: float | None = None,
         start_timeout: float = 60.0,
         cancel_grace: float = 2.0,
-        output: bool = True,
+        output: "bool | Literal['inherit', 'relay', 'tagged']" = True,
         logging: bool | None = None,
         name: str | None = None,
         python: str | None = None,
@@ -166,14 +171,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             raise RuntimeError("mirai_executor runs on Linux and macOS; on Windows, use WSL")
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
-        check_ordering(ordering)
-        check_logging(logging)
-        _check_main(main)
-        for word, flag in (("dispatcher", dispatcher), ("cleanup", cleanup), ("output", output)):
-            check_flag(word, flag)
+        _check_choices(ordering, logging, main, {"dispatcher": dispatcher, "cleanup": cleanup})
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
         check_mode(mode, url, remote)
         is_open = url is not None or remote is not None
+        check_output(output, is_open=is_open)
         forking = _forking(mp_context, initargs, {"python": python, "url": url, "remote": remote})
         environments = _environments(env, gpus_per_daemon)
         # Where daemons come by themselves: how many were asked for.
@@ -194,13 +196,13 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
         threads = fair_share(most) if self._shares_processors else None
-        launcher = LocalLauncher(python, output, threads=threads, cleanup=cleanup)
+        launcher = LocalLauncher(python, output is not False, threads=threads, cleanup=cleanup)
         launching: Launching | None = None
         if is_open:
             from . import _launching  # which most have no use for
 
             listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum)
-            launching = _launching.Launching(listening, remote, python, output)
+            launching = _launching.Launching(listening, remote, python, output is True)
             launching.plan_first(most)
         settings = Settings(
             policy,
@@ -215,6 +217,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             main=main,
             logging=logging,
             environments=environments,
+            output=output,
         )
         super().__init__(_host_for(mode, settings), name, most, launching)
         if launching is not None:
@@ -423,7 +426,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
     @property
     def _processes(self) -> Any:  # type: ignore[override]  # as above
         """What ProcessPoolExecutor calls by this name: programs that monitor it look at it."""
-        from ._workers import Worker, Workers
+        from ._host import Worker
+        from ._workers import Workers
 
         daemons = self._host.local_daemons()
         workers = {each.pid: Worker(each, self._host.call_soon) for each in daemons}
@@ -441,8 +445,17 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         return f"<MiraiExecutor{name} max_workers={self._max_workers}{state}>"
 
 
-def _check_main(main: Literal["auto", "import", "value"]) -> None:
+def _check_choices(
+    ordering: object,
+    logging: object,
+    main: Literal["auto", "import", "value"],
+    flags: dict[str, object],
+) -> None:
+    check_ordering(ordering)
+    check_logging(logging)
     check_main(main)
+    for word, flag in flags.items():
+        check_flag(word, flag)
     if main == "import":
         from ._payload.host import main_file  # else it is looked for when it is needed
 

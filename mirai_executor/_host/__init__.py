@@ -17,6 +17,7 @@ from ._settings import Forking, Limits, ListenConfig, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._daemon import Worker
     from ._environments import Environments
     from ._inline import InlineHost
     from ._questions import HostView as HostView
@@ -25,6 +26,7 @@ else:  # what only some executors need
     __getattr__ = lazy_imports(
         __name__,
         {
+            "_daemon": ("Worker",),
             "_environments": ("Environments",),
             "_inline": ("InlineHost",),
             "_share": ("Share",),
@@ -41,5 +43,6 @@ __all__ = [
     "OneShotEvent",
     "Settings",
     "Share",
+    "Worker",
     "is_exiting",
 ]

@@ -6,8 +6,9 @@ A :class:`LocalDaemon` is a process of this machine besides; one elsewhere is in
 import abc
 import signal
 import socket
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from multiprocessing import process
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mirai_executor import _wire
 from mirai_executor._arena import LateExchange, writable
@@ -17,15 +18,19 @@ from mirai_executor._payload.host import Call, NameEntry, Preparation, Sent
 from mirai_executor._transport import Link
 from mirai_executor._waiting import Reactor
 
+from . import _registry
 from ._store import Store
 
 if TYPE_CHECKING:
     from ._log_relay import Records
     from ._tasks import OpenTask
 
-__all__ = ["HOST_NAME", "Daemon", "LocalDaemon"]
+__all__ = ["HOST_NAME", "Daemon", "LocalDaemon", "Worker"]
 
+_UNKNOWN = 255
 _LIGHT = 1 << 16  # bytes of a table, which its daemon here keeps beyond the tasks that have it
+
+Soon: TypeAlias = Callable[[Callable[[], None]], None]
 
 HOST_NAME = socket.gethostname()
 
@@ -54,6 +59,7 @@ class Daemon(abc.ABC):
         idle_time: Seconds without a task after which it is to be let go; likewise.
         cleanup: Whether it is to clean up after each task; likewise.
         records: Take in what its tasks log; None if that is not relayed.
+        is_relayed: This process passes on what it prints.
     """
 
     is_elsewhere = False
@@ -63,6 +69,7 @@ class Daemon(abc.ABC):
     idle_time: float | None = None
     cleanup: bool | None = None
     records: "Records | None" = None
+    is_relayed = False
 
     def __init__(self, link: Link, exchange: LateExchange | None = None) -> None:
         self.link = link
@@ -112,6 +119,9 @@ class Daemon(abc.ABC):
         """Note that it has been heard of, or has ended without; return the process it now has."""
         return None
 
+    def introduce(self, soon: "Soon") -> None:  # noqa: B027 - what is elsewhere is no child of this one
+        """Show it to multiprocessing as a child of this process, if it is one."""
+
     def accept(self, frame: _wire.Frame) -> tuple[TaskId, ...] | None:
         """Take in a log record, or what only a keeper sends; return tasks that come back with it.
 
@@ -122,6 +132,9 @@ class Daemon(abc.ABC):
             self.records.take(frame)
             return None
         raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a daemon")
+
+    def settle_output(self) -> None:  # noqa: B027 - what is elsewhere prints there
+        """Wait a little until what it has printed is passed on."""
 
     # Sending
 
@@ -260,6 +273,7 @@ class LocalDaemon(DaemonProcess, Daemon):
     """
 
     def __init__(self, spawner: Spawner, relay: Relay, store: Store) -> None:
+        self._worker: Worker | None = None  # until it has its place
         DaemonProcess.__init__(self, spawner, relay, store.exchange)
         Daemon.__init__(self, self.link, self.exchange)
 
@@ -270,6 +284,17 @@ class LocalDaemon(DaemonProcess, Daemon):
     def settle(self, spawner: Spawner) -> Forked | None:
         """Note that it has been heard of, or has ended without; return the process it now has."""
         return spawner.settle(self.process)
+
+    def introduce(self, soon: "Soon") -> None:
+        """Show it to multiprocessing as a child of this process."""
+        self._worker = Worker(self, soon)
+        _children().add(self._worker)
+
+    def reap(self) -> None:
+        """Collect the exit status of a daemon that has ended."""
+        super().reap()
+        _children().discard(self._worker)
+        self._worker = None  # which refers to this
 
     def take_back(self) -> tuple[TaskId, ...]:
         """Return the tasks that it has not begun, and never will."""
@@ -282,6 +307,65 @@ class LocalDaemon(DaemonProcess, Daemon):
         """Return the tasks that it had begun and not answered; it takes back all others."""
         self.take_back()
         return tuple(self.sent)
+
+
+class Worker:
+    """A daemon of this machine, as far as it is like a ``multiprocessing.Process``.
+
+    Safe from any thread.
+
+    Args:
+        daemon: The daemon, which has its place.
+        soon: Has the host thread call something.
+    """
+
+    daemon = False  # as a worker of ProcessPoolExecutor
+
+    def __init__(self, daemon: LocalDaemon, soon: "Soon") -> None:
+        self.pid = self.ident = daemon.pid
+        self.name = f"MiraiDaemon-{daemon.slot}"
+        self._local = daemon
+        self._soon = soon
+
+    @property
+    def exitcode(self) -> int | None:
+        """How it has ended; None while it lives."""
+        code = self._local.exitcode
+        # As multiprocessing says it of a child whose status died with a fork server.
+        return _UNKNOWN if code is None and self._local.ended.has_come else code
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has ended; at the end of the program, the executor does so itself."""
+        if not (_registry.is_exiting and timeout is None):
+            self._local.ended.wait(timeout)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, unless it has ended. Does not wait."""
+        self._soon(lambda: self._local.kill(signal.SIGTERM))
+
+    def kill(self) -> None:
+        """Send it SIGKILL, unless it has ended. Does not wait."""
+        self._soon(lambda: self._local.kill(signal.SIGKILL))
+
+    @property
+    def _popen(self) -> "Worker":
+        """What multiprocessing asks whether it has ended."""
+        return self
+
+    def poll(self) -> int | None:
+        return self.exitcode
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name} pid={self.pid} exitcode={self.exitcode}>"
+
+
+def _children() -> set[Any]:
+    """Return what ``multiprocessing.active_children`` looks at."""
+    found: set[Any] = getattr(process, "_children", set())
+    return found
 
 
 def _is_light(table: tuple[NameEntry, ...]) -> bool:

@@ -93,7 +93,7 @@ class Fleet:
         self._reactor = reactor
         self._listener = listener
         self._post = post
-        self._relay = Relay(aloud=spawner.output)
+        self._relay = Relay(spawner.write_stderr)
         self._daemons: dict[DaemonId, Daemon] = {}
         self._trimmer = Trimmer(store, reactor, self._trim)
         self._deaths: DeathWatch[DaemonId] = DeathWatch(reactor, self._bury)
@@ -245,6 +245,7 @@ class Fleet:
                 if frame.broadcast != daemon.broadcast:  # what nobody asked for is not unpickled
                     raise _wire.WireError("an outcome of everywhere() that it was not asked for")
                 daemon.broadcast = None
+                daemon.settle_output()
                 outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
                 event = BroadcastAnswered(id_, BroadcastId(frame.broadcast))
                 self._listener.on_broadcast_answered(event, outcome)
@@ -272,6 +273,8 @@ class Fleet:
             sent.pop(outcome.task, None)
             if outcome.buffers:
                 have_buffers = True
+        if daemon.is_relayed:
+            daemon.settle_output()
         if have_buffers:
             self.trim_later()
             outcomes = [daemon.with_views(it) if it.buffers else it for it in outcomes]
@@ -282,6 +285,8 @@ class Fleet:
             with _registry.no_fork:
                 self._deaths.replace(id_, forked)
         self._start_up.greet(id_, daemon, hello)
+        if daemon.slot:
+            daemon.introduce(self._post)
 
     def report(self, event: Event) -> None:
         """Tell the dispatcher what has happened."""

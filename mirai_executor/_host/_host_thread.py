@@ -7,6 +7,7 @@ import collections
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from mirai_executor._local import Spawner
+    from mirai_executor._local import OutputRelay, Spawner
     from mirai_executor._payload import host as _payload
 
     from ._loop import Item, Loop
@@ -39,6 +40,7 @@ T = TypeVar("T")
 _LOG = logging.getLogger("mirai_executor")
 _FEW, _MANY = 16, 256  # submissions of a burst until the host thread is let run again
 _MOMENT = 20e-6  # seconds
+_STDOUT = 1
 _AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 
 
@@ -255,18 +257,28 @@ class HostThread:
     def _prepared_spawner(self) -> Spawner:
         if self._no_template is not None:
             raise self._no_template
+        output = self._output_relay()
         if (template := self._template) is not None:
             from mirai_executor._local import TemplateSpawner
 
             launcher, no_fork = self._settings.launcher, _registry.no_fork
-            self._spawner = forking = TemplateSpawner(launcher, no_fork, template.server)
+            self._spawner = forking = TemplateSpawner(launcher, no_fork, template.server, output)
             return forking
         from mirai_executor._local import Spawner  # not before the first task
 
-        self._spawner = spawner = Spawner(self._settings.launcher, _registry.no_fork)
+        self._spawner = spawner = Spawner(self._settings.launcher, _registry.no_fork, output)
         if self._settings.policy.launches:
             spawner.prepare()
         return spawner
+
+    def _output_relay(self) -> OutputRelay | None:
+        """Return what passes on what daemons print; None if they inherit standard output."""
+        wanted = self._settings.output
+        if wanted is False or wanted == "inherit" or (wanted is True and _prints_to_descriptor()):
+            return None
+        from mirai_executor._local import relay_for  # which most have no use for
+
+        return relay_for(wanted)
 
     def _prepared_setup(self) -> Setup:
         settings, log = self._settings, None
@@ -356,6 +368,18 @@ def _logs_here(wanted: bool | None) -> bool:
     if wanted is not None:
         return wanted
     return any(not isinstance(it, logging.NullHandler) for it in logging.root.handlers)
+
+
+def _prints_to_descriptor() -> bool:
+    """Tell whether what is written to descriptor 1 arrives where ``print`` writes to."""
+    stdout: Any = sys.stdout
+    # ipykernel reads from the descriptor by itself, and knows best which cell is running.
+    if stdout is None or getattr(stdout, "watch_fd_thread", None) is not None:
+        return True
+    try:
+        return bool(stdout.fileno() == _STDOUT)
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def _importing_main() -> bool:

@@ -75,7 +75,7 @@ class LaunchProcesses:
     def _keep_process(self, process: subprocess.Popen[bytes], stay: bool) -> None:
         stream = None
         if process.stderr is not None:
-            stream = self._relay.add(os.dup(process.stderr.fileno()))
+            stream = self._relay.add(os.dup(process.stderr.fileno()), process.pid)
             process.stderr.close()
         end_fd = watch(process)
         self._commands[process.pid] = _Command(process, stream, end_fd, stay)

@@ -8,7 +8,7 @@ from mirai_executor._typing import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn
+    from typing import Literal, NoReturn, TypeAlias
 
     from mirai_executor._core import Policy
     from mirai_executor._local import LocalLauncher
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._environments import Environments
     from ._log_relay import LogRelay
 
+    Output: TypeAlias = bool | Literal["inherit", "relay", "tagged"]
     # It gets the socket at which it is asked, its lifeline, and what it has from its host.
     BecomeTemplate = Callable[[int, int, Inheritance], NoReturn]
 
@@ -78,6 +79,7 @@ class Settings(Record):
     main: Mode = "auto"  # whether daemons import the main module
     logging: bool | None = None  # whether tasks log here; None: if the user has configured it
     environments: Environments | None = None  # what daemons find in theirs; None: what is there
+    output: Output = True  # how what tasks print comes here, if it does
 
 
 class Setup(Record):

@@ -2,7 +2,8 @@
 
 ``_process`` is that daemon, ``_spawner`` decides where its process comes from, and ``_launcher``
 has the two ways: a fresh interpreter, and a fork of the server that it leaves behind. ``_relay``
-takes over its standard error, and ``_ends`` tells of its end, and describes it.
+takes over its standard error, and ``_output``, where need be, its standard output; ``_ends`` tells
+of its end, and describes it.
 
 Each module is imported when it is asked for: a host has the first interpreter start, which takes
 longest, before it imports the rest.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         watch,
     )
     from ._launcher import Forked, ForkServer, LocalLauncher
+    from ._output import OutputRelay, relay_for
     from ._process import DaemonProcess, Stops, end_group
     from ._relay import Relay, Stream
     from ._spawner import Process, Spawner
@@ -52,6 +54,7 @@ else:
                 "watch",
             ),
             "_launcher": ("ForkServer", "Forked", "LocalLauncher"),
+            "_output": ("OutputRelay", "relay_for"),
             "_process": ("DaemonProcess", "Stops", "end_group"),
             "_relay": ("Relay", "Stream"),
             "_spawner": ("Process", "Spawner"),
@@ -66,6 +69,7 @@ __all__ = [
     "ForkServer",
     "Forked",
     "LocalLauncher",
+    "OutputRelay",
     "Process",
     "Relay",
     "Spawner",
@@ -84,5 +88,6 @@ __all__ = [
     "memory_hint",
     "misfit",
     "other_package",
+    "relay_for",
     "watch",
 ]

@@ -97,7 +97,12 @@ class LocalLauncher(Record):
         return (self._interpreter(), *flags, "-P", "-c", program, *map(str, (*server, *fds)))
 
     def start(
-        self, fds: Sequence[int], stderr: int, server: Sequence[int] = ()
+        self,
+        fds: Sequence[int],
+        stderr: int,
+        server: Sequence[int] = (),
+        *,
+        stdout: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start one daemon, in a process group of its own. Returns before it is ready.
 
@@ -105,16 +110,18 @@ class LocalLauncher(Record):
             fds: The descriptors of link, lifeline and page, which it inherits.
             stderr: The descriptor that becomes its standard error.
             server: Those of the fork server that it leaves behind, if it is to.
+            stdout: The descriptor that becomes its standard output; None for that of the launcher.
 
         Raises:
             LaunchError: The interpreter could not be run; it carries the command.
         """
         command = self.command(fds, server)
+        stdout = self.stdout if stdout is None else stdout
         try:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=self.stdout if self.output else subprocess.DEVNULL,
+                stdout=stdout if self.output else subprocess.DEVNULL,
                 stderr=stderr,
                 pass_fds=(*server, *fds),
                 env=self.environment(),

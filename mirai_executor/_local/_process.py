@@ -21,7 +21,7 @@ from mirai_executor._nameless import create_pipe, occupy_streams
 from mirai_executor._place import oom_kills
 from mirai_executor._shared import STOP_SIGNAL, TicketOffice
 from mirai_executor._transport import Link, Pipes
-from mirai_executor._waiting import Reactor, Timer
+from mirai_executor._waiting import OneShotEvent, Reactor, Timer
 
 from ._ends import has_ended, watch
 
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from mirai_executor._arena import LateExchange
 
     from ._launcher import Forked
-    from ._relay import Relay
-    from ._spawner import Process, Spawner
+    from ._output import OutputRelay
+    from ._relay import Relay, Stream
+    from ._spawner import Process, Spawner, Streams
 
 __all__ = ["DaemonProcess", "Stops", "end_group"]
 
@@ -63,6 +64,8 @@ class DaemonProcess:
         link_is_closed: Nothing more will come.
         has_greeted: Before that, it can have sent nothing that counts.
         dismissed: It was told to leave.
+        ended: Comes when its exit status has been collected.
+        is_relayed: This process passes on what it prints.
         command: What has started it.
         end_fd: A descriptor that is readable once it has ended; -1 where nothing can tell.
 
@@ -73,6 +76,7 @@ class DaemonProcess:
 
     command: tuple[str, ...]
     exchange: LateExchange | None
+    is_relayed = False
     has_greeted: bool
     is_dead: bool
     link: Link
@@ -84,6 +88,7 @@ class DaemonProcess:
         occupy_streams()  # once more: the program may have closed them meanwhile
         self.is_dead = self.link_is_closed = self.has_greeted = False
         self.dismissed: bool = False
+        self.ended = OneShotEvent()
         self._ends_badly = False
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             here, link_fds = _open_link(ours, theirs)
@@ -99,21 +104,25 @@ class DaemonProcess:
             self.exchange, channel_fds = _exchange(open_exchange, ours, theirs)
             if self.exchange is not None:
                 channel_fds = (*channel_fds, *_tracker(theirs))
-            stderr_out, stderr_in = spawner.stderr_pipe()
-            ours.callback(os.close, stderr_out)
-            theirs.callback(os.close, stderr_in)
+            streams = spawner.streams()
+            for fd in streams.ends(0):
+                ours.callback(os.close, fd)
+            for fd in streams.ends(1):
+                theirs.callback(os.close, fd)
             fds = (*link_fds, lifeline_fd, page_fd, tickets_fd, *channel_fds)
-            self._start(spawner, fds, stderr_in, ours)
+            self._start(spawner, fds, streams, ours)
             self.link = Link(here, blocking=False)
             ours.pop_all()
         self.command = tuple(map(str, self.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
-        self._relay, self._stderr = relay, relay.add(stderr_out)
+        self._relay, self._stderr = relay, relay.add(streams.stderr[0], self.pid)
+        self._printing = _add(spawner.output, streams.stdout[0], self.pid)
+        self.is_relayed = self._printing is not None
 
     def _start(
-        self, spawner: Spawner, fds: Sequence[int], stderr: int, ours: contextlib.ExitStack
+        self, spawner: Spawner, fds: Sequence[int], streams: Streams, ours: contextlib.ExitStack
     ) -> None:
         self._is_reaped = False
-        self.process: Process = spawner.start(fds, stderr)
+        self.process: Process = spawner.start(fds, streams)
         self._oom_kills = oom_kills()  # while it comes into being
         ours.callback(spawner.settle, self.process)  # or others would wait for a server
         ours.callback(self.reap)
@@ -176,6 +185,9 @@ class DaemonProcess:
             OSError: This process has no descriptor free; the daemon has none to be watched by.
         """
         self.process = process
+        self._stderr.pid = process.pid
+        if self._printing is not None:
+            self._printing[1].pid = process.pid
         os.close(self.end_fd)
         self.end_fd = -1
         self.end_fd = os.pidfd_open(self.pid)  # without them, nothing is forked
@@ -190,6 +202,7 @@ class DaemonProcess:
             self.kill()
         self.process.wait()
         self._is_reaped = True
+        self.ended.come()
 
     def close(self) -> str:
         """Let go of everything, and return the last lines that its last task led to on stderr."""
@@ -201,7 +214,16 @@ class DaemonProcess:
             self.exchange.close()
         if self.end_fd >= 0:
             os.close(self.end_fd)
+        if self._printing is not None:
+            relay, stream = self._printing
+            relay.finish(stream)
         return self._relay.finish(self._stderr, begun)
+
+    def settle_output(self) -> None:
+        """Wait a little until what it has printed is passed on."""
+        if self._printing is not None:
+            relay, stream = self._printing
+            relay.settle(stream)
 
     def forget(self) -> None:
         """In a forked child: let go of what would keep the daemon from noticing its host's end."""
@@ -233,6 +255,15 @@ def _open_link(
         with contextlib.suppress(AttributeError, OSError):
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, capacity)
     return here, (their_reads, their_writes)
+
+
+def _add(
+    output: OutputRelay | None, stdout: int | None, pid: int
+) -> tuple[OutputRelay, Stream] | None:
+    """Have what a daemon prints passed on, if it has a pipe for that."""
+    if output is None or stdout is None:
+        return None
+    return output, output.add(stdout, pid)
 
 
 def _exchange(

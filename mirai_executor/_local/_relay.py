@@ -1,6 +1,7 @@
 """Passes on what daemons write to their standard error, and keeps the last of it.
 
 A thread of its own, because this process's standard error may stall, and dispatching must not.
+Standard output is passed on in the same way, by another thread, where it has to be (``_output``).
 """
 
 import collections
@@ -9,6 +10,8 @@ import os
 import selectors
 import threading
 import time
+from collections.abc import Callable
+from typing import TypeAlias
 
 from mirai_executor._waiting import Reactor
 
@@ -18,11 +21,16 @@ _LAST_WORDS = 1 << 20  # bytes that are read for them at its end: what its pipe 
 
 
 class Stream:
-    """The standard error of one daemon."""
+    """The standard error of one daemon, or its standard output.
 
-    def __init__(self, fd: int) -> None:
+    Attributes:
+        pid: The daemon's.
+    """
+
+    def __init__(self, fd: int, pid: int) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
+        self.pid = pid
         self._tail: collections.deque[tuple[int, bytes]] = collections.deque()  # when it came
         self._size = 0  # of all that
         # Guards the tail and the order of reads: the relay and the host both read a dying stream.
@@ -59,18 +67,32 @@ class Stream:
         return str(words[-_KEPT:], "utf-8", "replace")
 
 
+def write_to_stderr(_: Stream, data: bytes) -> None:
+    """Write what a daemon has written to this process's descriptor 2."""
+    while data:
+        try:
+            data = data[os.write(2, data) :]
+        except OSError:  # closed, or it would block: nobody listens
+            return
+
+
+# Passes on what a daemon has written; b"" tells that nothing more will come.
+Write: TypeAlias = "Callable[[Stream, bytes], None]"
+
+
 class Relay:
     """Reads all daemons' streams on one thread, which runs while there are any.
 
     Args:
-        aloud: Whether to write what is read to this process's descriptor 2.
+        write: Passes on what is read; None drops it.
+        name: That of the thread.
     """
 
-    def __init__(self, *, aloud: bool) -> None:
-        self._aloud = aloud
+    def __init__(self, write: "Write | None" = write_to_stderr, name: str = "mirai-relay") -> None:
+        self._write = write
         self._reactor = Reactor()
         self._thread: threading.Thread | None = threading.Thread(
-            target=self._reactor.run, name="mirai-relay", daemon=True
+            target=self._reactor.run, name=name, daemon=True
         )
         try:
             self._thread.start()
@@ -79,9 +101,9 @@ class Relay:
             # passed on at their end then, by the host thread.
             self._thread = None
 
-    def add(self, fd: int) -> Stream:
-        """Take over the read end of a daemon's standard error."""
-        stream = Stream(fd)
+    def add(self, fd: int, pid: int) -> Stream:
+        """Take over the read end of a daemon's stream."""
+        stream = Stream(fd, pid)
         if self._thread is not None:
             self._reactor.put(lambda: self._listen(stream))
         return stream
@@ -90,7 +112,7 @@ class Relay:
         """Let go of a stream whose daemon is dead.
 
         Args:
-            stream: Its standard error.
+            stream: The stream.
             since: A moment, as of ``time.perf_counter_ns``.
 
         Returns:
@@ -111,7 +133,7 @@ class Relay:
         """Pass on what has come, and end the thread."""
         if self._thread is not None:
             self._reactor.put(self._reactor.stop)
-            # Where this process's standard error has stalled, a shutdown must not stall with it.
+            # Where what it writes to has stalled, a shutdown must not stall with it.
             self._thread.join(_STALLED)
         if self._thread is None or not self._thread.is_alive():
             self._thread = None  # threading counts it as left behind while somebody refers to it
@@ -124,21 +146,17 @@ class Relay:
 
     def _hear(self, stream: Stream) -> None:
         if data := stream.read():
-            self._say(data)
+            self._say(stream, data)
         elif data == b"":
             self._reactor.unregister(stream.fd)
 
     def _remove(self, stream: Stream, rest: bytes) -> None:
-        self._say(rest)
+        self._say(stream, rest)
+        self._say(stream, b"")
         with contextlib.suppress(KeyError):  # at its end already, or without a thread
             self._reactor.unregister(stream.fd)
         stream.close()
 
-    def _say(self, data: bytes) -> None:
-        if not self._aloud:
-            return
-        while data:
-            try:
-                data = data[os.write(2, data) :]
-            except OSError:  # closed, or it would block: nobody listens
-                return
+    def _say(self, stream: Stream, data: bytes) -> None:
+        if self._write is not None:
+            self._write(stream, data)

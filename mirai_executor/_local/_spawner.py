@@ -20,10 +20,15 @@ from contextlib import AbstractContextManager
 
 from mirai_executor._nameless import is_none_free, reopen
 from mirai_executor._shared import Asking, Pages, ServerLostError
+from mirai_executor._typing import TYPE_CHECKING, NamedTuple
 from mirai_executor.errors import LaunchError
 
 from ._ends import has_pidfds
 from ._launcher import Forked, ForkServer, LocalLauncher
+
+if TYPE_CHECKING:
+    from ._output import OutputRelay
+    from ._relay import Write
 
 Process = subprocess.Popen[bytes] | Forked
 Conditions = tuple[object, ...]
@@ -38,7 +43,7 @@ _PROC = "/proc/thread-self"
 _STDOUT = 1
 # Bytes that a daemon may write while its host is stalled. Linux grants a user 64 MiB in all pipes,
 # and from then on two pages for each, also to programs that know nothing of us.
-_STDERR_CAPACITY = 1 << 18
+_CAPACITY = 1 << 18
 
 
 class Spawner:
@@ -48,31 +53,43 @@ class Spawner:
         launcher: Starts fresh interpreters.
         no_fork: Held while descriptors are closed which a forked child of this process would have
             to know. None: later daemons are no forks either, as where there is a single one.
+        output: Passes on what daemons print; None if they inherit this process's standard output.
 
     Attributes:
+        output: As given.
         lifeline: Ties daemons to this process.
         pages: What it shares with them.
     """
 
     def __init__(
-        self, launcher: LocalLauncher, no_fork: AbstractContextManager[object] | None = None
+        self,
+        launcher: LocalLauncher,
+        no_fork: AbstractContextManager[object] | None = None,
+        output: "OutputRelay | None" = None,
     ) -> None:
         self._launcher = launcher
+        self.output = output
         self._no_fork = contextlib.nullcontext() if no_fork is None else no_fork
         self._server: ForkServer | None = None  # which is asked, or will be
         self._servers: list[ForkServer] = []  # that one, and those that wait for their daemons
         self.lifeline = Lifeline()
         self.pages = Pages()
-        self._stderr: tuple[int, int] | None = None  # of the first daemon, if it is prepared
+        self._streams: Streams | None = None  # of the first daemon, if it is prepared
         self._generation = object()  # of its servers
         self._may_fork = (
             no_fork is not None and has_pidfds()
         )  # who forks a daemon cannot wait for its end
 
     @property
-    def output(self) -> bool:
-        """Whether what daemons print appears at this process's standard streams."""
-        return self._launcher.output
+    def write_stderr(self) -> "Write | None":
+        """What passes on what daemons write to standard error; None if nobody is to see it."""
+        if not self._launcher.output:
+            return None
+        if self.output is not None:
+            return self.output.write_stderr
+        from ._relay import write_to_stderr  # the first process has started by now
+
+        return write_to_stderr
 
     @property
     def awaits_server(self) -> bool:
@@ -94,26 +111,30 @@ class Spawner:
         if conditions is None:
             return
         with contextlib.suppress(OSError, LaunchError):
-            self._stderr = self.stderr_pipe()
-            self._start_server(conditions, self._stderr[1])
+            self._streams = self.streams()
+            self._start_server(conditions, self._streams)
 
     def renew(self) -> None:
         """Have a new server fork the next daemons. Safe from any thread."""
         self._generation = object()
 
-    def stderr_pipe(self) -> tuple[int, int]:
-        """Return both ends of a pipe for the standard error of the next daemon."""
-        if self._stderr is not None:
-            ends, self._stderr = self._stderr, None
-            return ends
-        return _stderr_pipe()
+    def streams(self) -> "Streams":
+        """Return the pipes for the standard streams of the next daemon.
 
-    def start(self, fds: Sequence[int], stderr: int) -> Process:
+        Raises:
+            OSError: No descriptor is free.
+        """
+        if self._streams is not None:
+            prepared, self._streams = self._streams, None
+            return prepared
+        return Streams.create(with_stdout=self.output is not None)
+
+    def start(self, fds: Sequence[int], streams: "Streams") -> Process:
         """Start a process in a process group of its own. Returns before the daemon is ready.
 
         Args:
             fds: The descriptors that it inherits.
-            stderr: The descriptor that becomes its standard error, from :meth:`stderr_pipe`.
+            streams: Its standard streams, from :meth:`streams`.
 
         Raises:
             LaunchError: The interpreter could not be run; it carries the command.
@@ -125,15 +146,15 @@ class Spawner:
             server.retire()
             self._server = server = None
         if conditions is None:
-            return self._launcher.start(fds, stderr)
+            return self._launcher.start(fds, streams.stderr[1], stdout=streams.stdout[1])
         if server is None:
-            server = self._start_server(conditions, stderr)
+            server = self._start_server(conditions, streams)
         if server is not None and server.is_waiting:
             server.order(fds)
             return server.process  # type: ignore[return-value]  # a template waits for nobody
-        if server is not None and server.is_ready and (forked := self._fork(server, fds, stderr)):
+        if server is not None and server.is_ready and (forked := self._fork(server, fds, streams)):
             return forked
-        return self._launcher.start(fds, stderr)
+        return self._launcher.start(fds, streams.stderr[1], stdout=streams.stdout[1])
 
     def settle(self, process: Process) -> Forked | None:
         """Take note that a daemon has been heard of, or has ended without.
@@ -160,9 +181,11 @@ class Spawner:
                 server.end()
             elif not server.has_ended:
                 server.let_go()
-        for fd in self._stderr or ():
-            os.close(fd)
-        self._stderr = None
+        if self._streams is not None:
+            self._streams.close()
+            self._streams = None
+        if self.output is not None:
+            self.output.close()
         with self._no_fork:
             self.lifeline.cut()
         self.pages.close()
@@ -175,7 +198,7 @@ class Spawner:
                 server.forget()
             server.process.returncode = 0  # it is no child of this process: nothing to wait for
 
-    def _start_server(self, conditions: Conditions, stderr: int) -> ForkServer | None:
+    def _start_server(self, conditions: Conditions, streams: "Streams") -> ForkServer | None:
         """Start a fresh interpreter that waits for its first daemon; None without descriptors."""
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             try:
@@ -187,7 +210,8 @@ class Spawner:
                 theirs.callback(os.close, lifeline_fd)
             except OSError:
                 return None
-            process = self._launcher.start((), stderr, (control, lifeline_fd))
+            stdout, stderr = streams.stdout[1], streams.stderr[1]
+            process = self._launcher.start((), stderr, (control, lifeline_fd), stdout=stdout)
             self._server = server = ForkServer(
                 process, asking, lifeline, conditions, self._no_fork
             )
@@ -198,17 +222,17 @@ class Spawner:
             asking.tell_identity(process.pid)
         return server
 
-    def _fork(self, server: ForkServer, fds: Sequence[int], stderr: int) -> Forked | None:
+    def _fork(self, server: ForkServer, fds: Sequence[int], streams: "Streams") -> Forked | None:
         """Have the server fork a daemon; None if it cannot for now."""
         try:
             with contextlib.ExitStack() as stack:
                 cwd = os.open(".", os.O_PATH | os.O_DIRECTORY)
                 stack.callback(os.close, cwd)
-                stdout = _STDOUT
+                stdout = _STDOUT if streams.stdout[1] is None else streams.stdout[1]
                 if not self._launcher.output:
                     stdout = os.open(os.devnull, os.O_RDWR)
                     stack.callback(os.close, stdout)
-                return server.fork((stderr, stdout, cwd, *fds), self._command(fds))
+                return server.fork((streams.stderr[1], stdout, cwd, *fds), self._command(fds))
         except ServerLostError:
             self._server = None
             server.end()
@@ -227,10 +251,11 @@ class Spawner:
             status = _read("status").splitlines()
             inherited = [line for line in status if line.startswith(_INHERITED)]
             inherited += [_read(name) for name in ("limits", "cgroup")]
-            stdout = os.fstat(_STDOUT)
+            stdout = None if self.output is not None else os.fstat(_STDOUT)
         except OSError:
             return None
-        output = (stdout.st_dev, stdout.st_ino, stdout.st_rdev)  # it makes of a terminal its own
+        # A fresh interpreter makes of a terminal its own.
+        output = None if stdout is None else (stdout.st_dev, stdout.st_ino, stdout.st_rdev)
         return command, dict(os.environb), inherited, _share(), output, self._generation
 
 
@@ -267,11 +292,48 @@ class Lifeline:
         self._ends.clear()
 
 
-def _stderr_pipe() -> tuple[int, int]:
+class Streams(NamedTuple):
+    """Both ends of the pipes that are a daemon's standard streams.
+
+    Args:
+        stderr: Those of standard error.
+        stdout: Those of standard output; Nones if this process's is inherited.
+    """
+
+    stderr: tuple[int, int]
+    stdout: tuple[int, int] | tuple[None, None] = (None, None)
+
+    @classmethod
+    def create(cls, *, with_stdout: bool) -> "Streams":
+        """Open them.
+
+        Raises:
+            OSError: No descriptor is free.
+        """
+        stderr = _pipe()
+        if not with_stdout:
+            return cls(stderr)
+        try:
+            return cls(stderr, _pipe())
+        except OSError:
+            cls(stderr).close()
+            raise
+
+    def ends(self, side: int) -> list[int]:
+        """Return the descriptors of this process (0), or of the daemon (1)."""
+        return [fd for fd in (self.stderr[side], self.stdout[side]) if fd is not None]
+
+    def close(self) -> None:
+        """Close all ends."""
+        for fd in (*self.ends(0), *self.ends(1)):
+            os.close(fd)
+
+
+def _pipe() -> tuple[int, int]:
     read_end, write_end = os.pipe()
     # Linux only; or the user's quota of pipe memory is used up.
     with contextlib.suppress(AttributeError, OSError):
-        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _STDERR_CAPACITY)
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _CAPACITY)
     return read_end, write_end
 
 

@@ -14,13 +14,16 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mirai_executor._shared import Asking, ServerLostError
 from mirai_executor.errors import LaunchError
 
 from ._launcher import ForkOfHost, ForkServer, LocalLauncher
-from ._spawner import Process, Spawner
+from ._spawner import Process, Spawner, Streams
+
+if TYPE_CHECKING:
+    from ._output import OutputRelay
 
 _PATIENCE = 60.0  # seconds for an answer: to fork a process with 100 GB takes some of them
 
@@ -33,6 +36,7 @@ class TemplateSpawner(Spawner):
         no_fork: Held while descriptors are closed which a forked child of this process would have
             to know.
         template: What is forked.
+        output: Passes on what daemons print; None if they inherit this process's standard output.
     """
 
     def __init__(
@@ -40,15 +44,16 @@ class TemplateSpawner(Spawner):
         launcher: LocalLauncher,
         no_fork: AbstractContextManager[object],
         template: ForkServer,
+        output: "OutputRelay | None" = None,
     ) -> None:
-        super().__init__(launcher, no_fork)
+        super().__init__(launcher, no_fork, output)
         self._server: ForkServer | None = template
         self._servers.append(template)
 
     def prepare(self) -> None:
         """Do nothing: the template is ready."""
 
-    def start(self, fds: Sequence[int], stderr: int) -> Process:
+    def start(self, fds: Sequence[int], streams: Streams) -> Process:
         """Start a process in a process group of its own. Returns before the daemon is ready.
 
         Raises:
@@ -58,7 +63,7 @@ class TemplateSpawner(Spawner):
         forked, template = None, self._server
         if template is not None and not template.has_ended:
             with contextlib.suppress(ServerLostError):
-                forked = self._fork(template, fds, stderr)
+                forked = self._fork(template, fds, streams)
         if forked is not None:
             return forked
         why = "no process can be forked"

@@ -70,7 +70,7 @@ class Session:
         self._link = link
         self._options = options
         self._reactor = Reactor()
-        self._relay = Relay(aloud=True)
+        self._relay = Relay()
         self._output = Output(self._reactor)
         self._daemon = self._start()
         self._watch(self._link, self._on_host)

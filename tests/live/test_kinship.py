@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -122,6 +123,46 @@ def test_who_takes_the_place_of_another_daemon_has_its_number() -> None:
         found = [executor.submit(who).result(PATIENCE) for _ in range(3)]
     assert [each[:-1] for each in found] == [named(1)] * 3
     assert len({each[-1] for each in found}) == 3
+
+
+def test_multiprocessing_counts_daemons_among_the_active_children_of_the_host() -> None:
+    with running(2) as executor:
+        executor.everywhere(abs, -1)
+        children = sorted(multiprocessing.active_children(), key=lambda child: child.name)
+        assert [child.name for child in children] == ["MiraiDaemon-1", "MiraiDaemon-2"]
+        assert {child.pid for child in children} == set(executor._processes)
+        assert all(child.is_alive() for child in children)
+        first, second = children
+        first.join(0)  # it lives
+        assert (first.exitcode, first.daemon) == (None, False)
+        first.terminate()
+        first.join(PATIENCE)
+        assert (first.is_alive(), first.exitcode) == (False, -signal.SIGTERM)
+        assert first not in multiprocessing.active_children()
+        second.kill()
+        second.join(PATIENCE)
+        assert second.exitcode == -signal.SIGKILL
+        executor.wait_ready(PATIENCE)
+        assert len(multiprocessing.active_children()) == 2
+    assert multiprocessing.active_children() == []
+
+
+def test_an_executor_that_is_left_open_does_not_hold_up_the_end_of_its_program() -> None:
+    ended = run(
+        """
+        import atexit, multiprocessing
+        atexit.register(lambda: say(*[child.exitcode for child in children]))
+        executor = MiraiExecutor(1)
+        executor.submit(abs, -1).result()
+        children = multiprocessing.active_children()
+        if os.fork() == 0:  # to which they belong as little as processes do
+            say(multiprocessing.active_children())
+            os._exit(0)
+        os.wait()
+        say(len(children))
+        """
+    )
+    assert (ended.code, ended.out, ended.err) == (0, "[]\n1\n0\n", "")
 
 
 def test_processes_and_daemons_that_a_task_starts_are_named_after_its_daemon() -> None:

@@ -37,7 +37,17 @@ def executor() -> Iterator[Any]:
         ({"initializer": "import x"}, TypeError, "a callable, not 'import x'; .*everywhere"),
         ({"cleanup": "no"}, TypeError, "cleanup must be True or False, not 'no'"),
         ({"dispatcher": None}, TypeError, "dispatcher must be True or False, not None"),
-        ({"output": "file"}, TypeError, "output must be True or False, not 'file'"),
+        (
+            {"output": "file"},
+            ValueError,
+            'output must be True, False, "inherit", "relay" or "tagged"',
+        ),
+        ({"output": 1}, TypeError, "output must be True, False"),
+        (
+            {"output": "relay", "url": "tcp://127.0.0.1:0"},
+            ValueError,
+            "with a url or remote, output",
+        ),
         ({"idle_time": "5"}, TypeError, "idle_time must be positive, or None"),
         ({"idle_time": -5}, ValueError, "idle_time must be positive, or None"),
         ({"start_timeout": math.nan}, ValueError, "start_timeout must be positive .*not nan"),

@@ -14,6 +14,7 @@ import timeit
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import pytest
@@ -118,6 +119,34 @@ def test_the_culprit_is_found_wherever_it_is_without_pickling_anything_again(
     with pytest.raises(PayloadError) as caught:
         CallEncoder().encode(len, (arg,), {})
     assert str(caught.value).startswith(f"cannot pickle {path} (a _thread.lock object): ")
+
+
+@pytest.mark.parametrize(
+    "arg",
+    [
+        [*range(20_000), [LOCK], *range(20_000)],
+        [[*range(20_000)], {n: str(n) for n in range(10_000)}, [LOCK]],
+        ({*range(20_000)}, (*map(float, range(20_000)), LOCK)),
+    ],
+    ids=["list", "several", "tuple"],
+)
+def test_no_code_runs_for_each_number_that_lies_beside_a_culprit(arg: object) -> None:
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(PayloadError, match="lock object"):
+            CallEncoder().encode(len, (arg,), {})
+    finally:
+        sys.settrace(before)
+    assert count < 20_000
 
 
 def test_what_makes_a_culprit_while_it_is_pickled_is_named() -> None:

@@ -5,7 +5,7 @@ import functools
 import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
+from itertools import compress, repeat
 from operator import is_, length_hint
 from types import CoroutineType, FunctionType, GeneratorType, MethodType, ModuleType
 
@@ -131,12 +131,9 @@ def _path_to(target: object, parts: dict[str, Any]) -> str | None:
     waiting = collections.deque([_Some([list(parts.values())], None)])
     while waiting and len(seen) < _MOST_SEEN:
         some = waiting.popleft()
-        found = _parts_of(some.objects)
+        found = _without_atoms(_parts_of(some.objects))
         if any(map(is_, found, repeat(target))):
             return _in_words(target, some, list(parts))
-        if set(map(type, found)) <= ATOMS:
-            continue
-        found = [obj for obj in found if type(obj) not in ATOMS]
         new = dict(zip(map(id, found), found, strict=True))
         for known in seen.keys() & new.keys():
             del new[known]
@@ -146,6 +143,19 @@ def _path_to(target: object, parts: dict[str, Any]) -> str | None:
             _Some(objects[i : i + _AT_ONCE], some) for i in range(0, len(objects), _AT_ONCE)
         )
     return None
+
+
+def _without_atoms(objects: list[Any]) -> list[Any]:
+    """Leave numbers, texts and the like out, which hold nothing and can all be pickled."""
+    kept: list[Any] = []
+    for i in range(0, len(objects), _AT_ONCE):
+        some = objects[i : i + _AT_ONCE]
+        kinds = set(map(type, some))
+        if kinds.isdisjoint(ATOMS):
+            kept += some
+        elif others := kinds - ATOMS:
+            kept += compress(some, map(others.__contains__, map(type, some)))
+    return kept
 
 
 def _parts_of(objects: list[Any]) -> list[Any]:
@@ -191,37 +201,35 @@ def _travels_by_name(obj: object) -> bool:
 
 def _in_words(target: object, some: _Some, names: list[str]) -> str:
     """Say how one gets to an object that is a part of some others."""
-    steps: list[tuple[Any, object]] = []
+    steps: list[tuple[Any, int, object]] = []
     level: _Some | None = some
     while level is not None:
-        holder = next(obj for obj in level.objects if _holds(obj, target))
-        steps.append((holder, target))
+        places = ((obj, _place_in(obj, target)) for obj in level.objects)
+        holder, place = next((obj, place) for obj, place in places if place is not None)
+        steps.append((holder, place, target))
         target, level = holder, level.above
-    parts, part = steps.pop()
-    path = names[_index_of(parts, part)]
-    for step, (holder, part) in enumerate(reversed(steps)):
+    _, place, _ = steps.pop()
+    path = names[place]
+    for step, (holder, place, part) in enumerate(reversed(steps)):
         if step == _DEEPEST:
             return f"{path}…"
-        path = _step(path, holder, part)
+        path = _step(path, holder, place, part)
     return path
 
 
-def _holds(obj: object, part: object) -> bool:
-    parts = gc.get_referents(obj) if type(obj) in _PLAIN else _parts_of([obj])
-    return any(map(is_, parts, repeat(part)))
+def _place_in(obj: Any, part: object) -> int | None:
+    """Return where an object is among the parts of another one; None if it is not."""
+    if type(obj) not in (list, tuple):
+        obj = gc.get_referents(obj) if type(obj) in _PLAIN else _parts_of([obj])
+    rest = iter(obj)
+    return len(obj) - length_hint(rest) - 1 if any(map(is_, rest, repeat(part))) else None
 
 
-def _step(path: str, holder: Any, part: object) -> str:
+def _step(path: str, holder: Any, place: int, part: object) -> str:
     # Not by all its children, of which each would be put into words.
     if type(holder) in (list, tuple):
-        return f"{path}[{_index_of(holder, part)}]"
+        return f"{path}[{place}]"
     return next((words for words, child in _children(path, holder) if child is part), path)
-
-
-def _index_of(holder: Sequence[object], part: object) -> int:
-    rest = iter(holder)
-    any(map(is_, rest, repeat(part)))
-    return len(holder) - length_hint(rest) - 1
 
 
 def _children(path: str, obj: object) -> Iterator[tuple[str, object]]:
