@@ -14,11 +14,10 @@ import logging
 import selectors
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 
 from mirai_executor._reactor import Reactor, Timer
-from mirai_executor._transport import Link, Listener, TlsSocket, server_context
+from mirai_executor._transport import FarLink, Link, Listener, TlsSocket, server_context
 from mirai_executor.credentials import (
     LARGEST_FRAME,
     HostHandshake,
@@ -61,8 +60,8 @@ class _Guest:
         self.link.largest = LARGEST_FRAME
         self._handshake = HostHandshake(secret)
 
-    def go_on(self) -> bool:
-        """Take in what has come; True once the secret is proved.
+    def go_on(self) -> FarLink | None:
+        """Take in what has come; return a link to a daemon once the secret is proved.
 
         Raises:
             ssl.SSLWantReadError, ssl.SSLWantWriteError: It goes on once that can be done.
@@ -79,11 +78,9 @@ class _Guest:
                     self.link.send(error.reply)
                 raise
             if (keys := self._handshake.keys) is not None:
-                self.link.largest = sys.maxsize
-                if self.sealed:
-                    self.link.seal(Sealer(keys.to_daemon), Opener(keys.to_host))
-                return True
-        return False
+                seals = (Sealer(keys.to_daemon), Opener(keys.to_host)) if self.sealed else ()
+                return FarLink(self.link, *seals)
+        return None
 
 
 class Acceptor:
@@ -99,7 +96,7 @@ class Acceptor:
         self,
         listen_config: ListenConfig,
         reactor: Reactor,
-        admit: Callable[[Link, str], None],
+        admit: Callable[[FarLink, str], None],
     ) -> None:
         self._listen_config = listen_config
         self._reactor = reactor
@@ -181,8 +178,7 @@ class Acceptor:
     def _on_guest(self, fd: int) -> None:
         guest = self._guests[fd]
         try:
-            if not guest.go_on():
-                return
+            link = guest.go_on()
         except ssl.SSLWantReadError:
             self._await(fd, selectors.EVENT_READ)
         except ssl.SSLWantWriteError:
@@ -190,8 +186,9 @@ class Acceptor:
         except OSError as error:
             self._drop(fd, error)
         else:
-            self._take_out(fd)
-            self._admit(guest.link, guest.address)
+            if link is not None:
+                self._take_out(fd)
+                self._admit(link, guest.address)
 
     def _await(self, fd: int, event: int) -> None:
         self._reactor.modify(fd, event, lambda: self._on_guest(fd))

@@ -2,8 +2,8 @@
 
 A local daemon inherits the ends of two pipes: they have no address, so nobody else can connect to
 them, and nothing is left to clean up. Daemons elsewhere dial a :class:`Listener`. Over any
-connected stream, :class:`Link` carries frames; ``_tls`` makes one of a TLS connection, and
-``_tunnel`` one of a WebSocket.
+connected stream, :class:`Link` carries frames, and :class:`FarLink` once the other side has proved
+who it is; ``_tls`` makes a stream of a TLS connection, and ``_tunnel`` one of a WebSocket.
 """
 
 from mirai_executor._typing import TYPE_CHECKING, Any
@@ -12,15 +12,18 @@ from ._pipes import Pipes
 from ._stream import Link, LinkClosedError
 
 if TYPE_CHECKING:
+    from ._far import FarLink, Waiting
     from ._sockets import Listener, dial, listen
     from ._tls import TlsSocket, client_context, rehearse, server_context
 
 __all__ = [
+    "FarLink",
     "Link",
     "LinkClosedError",
     "Listener",
     "Pipes",
     "TlsSocket",
+    "Waiting",
     "client_context",
     "dial",
     "listen",
@@ -30,6 +33,8 @@ __all__ = [
 
 # What only links to other machines need, and a local daemon's start should not wait for.
 _FAR = {
+    "FarLink": "_far",
+    "Waiting": "_far",
     "Listener": "_sockets",
     "TlsSocket": "_tls",
     "client_context": "_tls",

@@ -51,6 +51,15 @@ class TlsSocket:
         """
         self._tls.do_handshake()
 
+    @property
+    def family(self) -> int:
+        """The family of its addresses."""
+        return self._tls.family
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        """Set an option of the socket below."""
+        self._tls.setsockopt(level, option, value)
+
     def fileno(self) -> int:
         """Return the descriptor, to wait for."""
         return self._tls.fileno()

@@ -30,9 +30,9 @@ their length in eight bytes. Payloads are opaque here: nothing in this room pick
 
 from ._codec import (
     Frame,
-    count_outcomes,
     decode,
     encode,
+    ended_tasks,
     is_for_keeper,
     is_leave,
     is_leaving,
@@ -88,9 +88,9 @@ __all__ = [
     "WireError",
     "WireOutcome",
     "WireTask",
-    "count_outcomes",
     "decode",
     "encode",
+    "ended_tasks",
     "is_for_keeper",
     "is_leave",
     "is_leaving",

@@ -2,11 +2,17 @@
 
 import random
 import ssl
-import sys
 import time
 from collections.abc import Sequence
 
-from mirai_executor._transport import Link, LinkClosedError, TlsSocket, client_context, dial
+from mirai_executor._transport import (
+    FarLink,
+    Link,
+    LinkClosedError,
+    TlsSocket,
+    client_context,
+    dial,
+)
 from mirai_executor._waiting import Deadline
 from mirai_executor.credentials import (
     LARGEST_FRAME,
@@ -56,7 +62,7 @@ _FINAL: tuple[tuple[type[Exception], ExitCode, str], ...] = (
 )
 
 
-def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -> Link:
+def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -> FarLink:
     """Return a link to the host, which has proved itself and admitted us.
 
     Tries each address in turn, then all of them again after ever longer pauses, a random part of
@@ -90,7 +96,7 @@ def connect(urls: Sequence[Url], credentials: DaemonCredentials, retry: float) -
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _connect(url: Url, credentials: DaemonCredentials) -> Link:
+def _connect(url: Url, credentials: DaemonCredentials) -> FarLink:
     trust, name = credentials.certificate, credentials.server_name
     connection = dial(url, _PATIENCE, trust, name, credentials.tls_minimum)
     link = None
@@ -102,16 +108,14 @@ def _connect(url: Url, credentials: DaemonCredentials) -> Link:
             tls.shake_hands()
         link = Link(tls or connection, blocking=True)
         (tls or connection).settimeout(_PATIENCE)
-        _prove(link, credentials, sealed=not url.is_tls and url.scheme != "ipc")
+        return _prove(link, credentials, sealed=not url.is_tls and url.scheme != "ipc")
     except BaseException:
         (link or connection).close()
         raise
-    link.stop_blocking()
-    return link
 
 
-def _prove(link: Link, credentials: DaemonCredentials, *, sealed: bool) -> None:
-    """Go through the handshake.
+def _prove(link: Link, credentials: DaemonCredentials, *, sealed: bool) -> FarLink:
+    """Go through the handshake; return what goes on from there.
 
     Raises:
         OSError: It has failed.
@@ -130,9 +134,9 @@ def _prove(link: Link, credentials: DaemonCredentials, *, sealed: bool) -> None:
         if error.reply is not None:
             link.send(error.reply)
         raise
-    link.largest = sys.maxsize
-    if sealed and (keys := handshake.keys) is not None:
-        link.seal(Sealer(keys.to_host), Opener(keys.to_daemon))
+    keys = handshake.keys
+    seals = (Sealer(keys.to_host), Opener(keys.to_daemon)) if sealed and keys is not None else ()
+    return FarLink(link, *seals)
 
 
 def _describe(error: Exception) -> str:
