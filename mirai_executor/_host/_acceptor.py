@@ -15,11 +15,11 @@ import logging
 import selectors
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 
 from mirai_executor._transport import (
     WEBSOCKETS,
+    FarLink,
     Link,
     Listener,
     TlsSocket,
@@ -86,8 +86,8 @@ class _Guest:
         """Whether its Hello was right; it may be that of another one, overheard."""
         return self._handshake.peer is not None
 
-    def go_on(self) -> bool:
-        """Take in what has come; True once the secret is proved.
+    def go_on(self) -> FarLink | None:
+        """Take in what has come; return a link to a daemon once the secret is proved.
 
         Raises:
             BlockingIOError, ssl.SSLWantReadError: It goes on once something has come.
@@ -105,13 +105,11 @@ class _Guest:
                     self.link.send(error.reply)
                 raise
             if (keys := self._handshake.keys) is not None:
-                self.link.largest = sys.maxsize
                 if self._websocket is not None:
                     self._websocket.trust()
-                if self._sealed:
-                    self.link.seal(Sealer(keys.to_daemon), Opener(keys.to_host))
-                return True
-        return False
+                seals = (Sealer(keys.to_daemon), Opener(keys.to_host)) if self._sealed else ()
+                return FarLink(self.link, *seals)
+        return None
 
 
 class Acceptor:
@@ -127,7 +125,7 @@ class Acceptor:
         self,
         listen_config: ListenConfig,
         reactor: Reactor,
-        admit: Callable[[Link, str], None],
+        admit: Callable[[FarLink, str], None],
     ) -> None:
         self._listen_config = listen_config
         self._reactor = reactor
@@ -213,9 +211,7 @@ class Acceptor:
     def _on_guest(self, fd: int) -> None:
         guest = self._guests[fd]
         try:
-            if not guest.go_on():
-                self._await(fd, selectors.EVENT_READ)
-                return
+            link = guest.go_on()
         except (BlockingIOError, ssl.SSLWantReadError):
             self._await(fd, selectors.EVENT_READ)
         except ssl.SSLWantWriteError:
@@ -223,8 +219,9 @@ class Acceptor:
         except OSError as error:
             self._drop(fd, error)
         else:
-            self._take_out(fd)
-            self._admit(guest.link, guest.address)
+            if link is not None:
+                self._take_out(fd)
+                self._admit(link, guest.address)
 
     def _await(self, fd: int, event: int) -> None:
         self._reactor.modify(fd, event, lambda: self._on_guest(fd))

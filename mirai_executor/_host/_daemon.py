@@ -190,6 +190,10 @@ class Daemon(abc.ABC):
     def issue(self, tasks: Sequence[TaskId]) -> None:
         """Let the daemon begin these, once they come, in this order."""
 
+    def withdraw(self, _: TaskId) -> bool:
+        """Send no more of a task, which it will never see; False if that is too late."""
+        return False
+
     @abc.abstractmethod
     def interrupt(self, task: TaskId) -> None:
         """Ask the daemon to stop this task, and no other."""

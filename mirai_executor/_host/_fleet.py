@@ -28,7 +28,7 @@ from mirai_executor._core import (
 )
 from mirai_executor._local import DeathWatch, Relay, Spawner, Stops
 from mirai_executor._payload.host import Call
-from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor._transport import FarLink, LinkClosedError
 from mirai_executor._waiting import Reactor
 from mirai_executor.errors import LaunchError
 
@@ -116,7 +116,7 @@ class Fleet:
         self._listen(id_, daemon)
         self._deaths.add(id_, daemon)
 
-    def admit(self, link: Link, address: str) -> None:
+    def admit(self, link: FarLink, address: str) -> None:
         """Take on a daemon that has come by itself."""
         with _registry.no_fork:
             # Which local daemons have no use for.
@@ -181,7 +181,11 @@ class Fleet:
         daemon = self._daemons[id_]
         if task not in daemon.sent and task != daemon.broadcast:
             return
-        daemon.interrupt(task)
+        if daemon.withdraw(task):
+            never = _wire.WireOutcome(task, _wire.Status.SKIPPED, leaving=False, payload=b"")
+            self._post(lambda: self._listener.on_results(id_, [never]))
+            return
+        self._do_send(daemon, lambda: daemon.interrupt(task))
         if not daemon.is_elsewhere:  # else its keeper sees to it
             self._stops.add((id_, task))
 
@@ -198,7 +202,7 @@ class Fleet:
         if (daemon := self._daemons.get(id_)) is None:
             return
         end = daemon.give_up if overdue else daemon.kill
-        end(self._signal)
+        self._do_send(daemon, lambda: end(self._signal))
         self._deaths.limit(id_, _LINK_LOST)
 
     def use_signal(self, signum: int) -> None:

@@ -4,15 +4,19 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from mirai_executor import _wire
 from mirai_executor._core import DaemonId, TaskId
-from mirai_executor._payload.host import Preparation
+from mirai_executor._payload.host import NameEntry, Preparation
 from mirai_executor._texts import printable
-from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor._transport import FarLink, LinkClosedError, Waiting
 from mirai_executor._waiting import Reactor, Timer
 
 from ._daemon import Daemon
+
+if TYPE_CHECKING:
+    from ._tasks import OpenTask
 
 __all__ = ["Heartbeat", "RemoteDaemon"]
 
@@ -33,13 +37,17 @@ class RemoteDaemon(Daemon):
 
     is_elsewhere = True
 
-    def __init__(self, link: Link, address: str) -> None:
+    link: FarLink
+
+    def __init__(self, link: FarLink, address: str) -> None:
         super().__init__(link)
-        # A length that was changed on its way would have the host wait for a frame without end.
         link.largest = _BEFORE_HELLO
         self.host = address  # until it says its name
         self._pid = 0
         self._issued = 0  # tasks that were ever sent
+        # The last one, if the daemon knows all names of its call, and it went alone.
+        self._last: tuple[TaskId, Waiting] | None = None
+        self._brings_names = False
         self._end: _wire.Ended | None = None
         self._silent_since: float | None = None
 
@@ -98,9 +106,42 @@ class RemoteDaemon(Daemon):
         """Count them: its keeper issues tickets for what comes, and says how much has."""
         self._issued += len(tasks)
 
+    def send(self, frame: _wire.Frame) -> None:
+        """Send a frame; LinkClosedError if the daemon is gone."""
+        if type(frame) is _wire.Beat:
+            self.link.send_first(*_wire.pieces(frame))
+        else:
+            super().send(frame)
+
+    def send_tasks(self, calls: "Sequence[OpenTask]") -> None:
+        """Send calls, to be run in this order; LinkClosedError if the daemon is gone."""
+        self._brings_names = False
+        self._last = None
+        super().send_tasks(calls)
+        if len(calls) == 1 and not self._brings_names and (waits := self.link.last) is not None:
+            self._last = calls[0].task, waits
+
+    def new_names(self, names: Sequence[NameEntry]) -> tuple[_wire.Name, ...]:
+        """Return the table of a call, with the bytes of those names that the daemon lacks."""
+        found = super().new_names(names)
+        self._brings_names = any(name.blob is not None for name in found)
+        return found
+
+    def withdraw(self, task: TaskId) -> bool:
+        """Send no more of a task; False if that is too late, or others build on it."""
+        if self._last is None or self._last[0] != task or not self.link.withdraw(self._last[1]):
+            return False
+        self._last = self._table = None
+        self._issued -= 1
+        self.sent.pop(task, None)
+        return True
+
     def interrupt(self, task: TaskId) -> None:
         """Ask the daemon to stop this task, and no other; its keeper sees to it."""
-        self._tell(_wire.Stop(task))
+        if task == self.broadcast:
+            self._tell(_wire.Stop(task))
+        else:
+            self._tell_first(_wire.Stop(task, self._issued))
 
     def resend_stop(self) -> None:
         """Do nothing: its keeper insists."""
@@ -117,15 +158,19 @@ class RemoteDaemon(Daemon):
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Have its keeper end it."""
-        self._tell(_wire.Kill(signum))
+        self._tell_first(_wire.Kill(signum))
 
     def give_up(self, _: int = signal.SIGKILL) -> None:
         """Have its keeper end it, and start no other in its place."""
-        self._tell(_wire.Kill(signal.SIGKILL, overdue=True))
+        self._tell_first(_wire.Kill(signal.SIGKILL, overdue=True))
 
     def _tell(self, frame: _wire.Frame) -> None:
         with contextlib.suppress(LinkClosedError):  # that is reported where it is read
             self.send(frame)
+
+    def _tell_first(self, frame: _wire.Frame) -> None:
+        with contextlib.suppress(LinkClosedError):
+            self.link.send_first(*_wire.pieces(frame))
 
     def begun(self) -> tuple[TaskId, ...]:
         """Return the tasks that it may have begun.

@@ -2,8 +2,8 @@
 
 A local daemon inherits the ends of two pipes: they have no address, so nobody else can connect to
 them, and nothing is left to clean up. Daemons elsewhere dial a :class:`Listener`. Over any
-connected stream, :class:`Link` carries frames; ``_tls`` makes one of a TLS connection, and
-``_websocket`` one of a WebSocket.
+connected stream, :class:`Link` carries frames, and :class:`FarLink` once the other side has proved
+who it is; ``_tls`` makes a stream of a TLS connection, and ``_websocket`` one of a WebSocket.
 """
 
 from mirai_executor._typing import TYPE_CHECKING, Any
@@ -12,17 +12,20 @@ from ._pipes import Pipes
 from ._stream import Link, LinkClosedError
 
 if TYPE_CHECKING:
+    from ._far import FarLink, Waiting
     from ._sockets import WEBSOCKETS, Listener, dial, listen
     from ._tls import TlsSocket, rehearse, server_context
     from ._websocket import WebSocket
 
 __all__ = [
     "WEBSOCKETS",
+    "FarLink",
     "Link",
     "LinkClosedError",
     "Listener",
     "Pipes",
     "TlsSocket",
+    "Waiting",
     "WebSocket",
     "dial",
     "listen",
@@ -32,6 +35,8 @@ __all__ = [
 
 # What only links to other machines need, and a local daemon's start should not wait for.
 _FAR = {
+    "FarLink": "_far",
+    "Waiting": "_far",
     "Listener": "_sockets",
     "TlsSocket": "_tls",
     "WEBSOCKETS": "_sockets",

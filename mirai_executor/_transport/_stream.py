@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from mirai_executor._waiting import Reactor
-    from mirai_executor.credentials import Opener, Sealer
 
     from ._tls import TlsSocket
     from ._websocket import WebSocket
@@ -75,8 +74,6 @@ class Link:
         self._socket.setblocking(blocking)
         if not blocking:
             self._do_not_wait()
-        self._sealer: Sealer | None = None
-        self._opener: Opener | None = None
         self.heard = False
         self.largest = sys.maxsize
         self._blocking = blocking
@@ -96,16 +93,6 @@ class Link:
     def _fileno_to_write(self) -> int:
         connection = self._open_socket()
         return getattr(connection, "fileno_to_write", connection.fileno)()
-
-    def seal(self, sealer: "Sealer", opener: "Opener") -> None:
-        """From now on, seal each frame that is sent, and open each that comes."""
-        self._sealer, self._opener = sealer, opener
-
-    def stop_blocking(self) -> None:
-        """From now on, never wait."""
-        self._blocking = False
-        self._open_socket().setblocking(False)
-        self._do_not_wait()
 
     def _do_not_wait(self) -> None:
         """Choose the calls that return at once; with the GIL in hand, if they can."""
@@ -139,8 +126,6 @@ class Link:
         Raises:
             LinkClosedError: The other side is gone.
         """
-        if self._sealer is not None:
-            pieces = (*pieces, self._sealer.seal(*pieces))
         size = sum(map(len, pieces))
         pieces = (_LENGTH.pack(size), *pieces)
         if size < _PIECE:
@@ -248,11 +233,11 @@ class Link:
                         self._is_drained = False
                         return None
                     frame = self._take()
-            return frame if self._opener is None else self._opener.open(memoryview(frame))
         except BlockingIOError:
             return None
         except OSError as error:
             raise LinkClosedError(str(error)) from error
+        return frame
 
     def _take(self) -> bytes | None:
         """Read what has come; return it if it is one frame, as nearly always."""
@@ -335,6 +320,13 @@ class Link:
             self._socket.close()
             self._socket = self._made_poll = None
         self._outbox.clear()
+
+    def give_away(self) -> "tuple[Connection, deque[memoryview], bytearray]":
+        """Return the connection, what it has not sent, and what has come, for another to go on."""
+        connection = self._open_socket()
+        _links.discard(self)
+        self._socket = self._made_poll = None
+        return connection, self._outbox, self._read
 
     def _open_socket(self) -> "Connection":
         if self._socket is None:

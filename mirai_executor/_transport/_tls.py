@@ -57,6 +57,15 @@ class TlsSocket:
         """The SHA-256 of the certificate that the other side has shown; at a daemon."""
         return sha256(self._tls.getpeercert(binary_form=True) or b"").digest()
 
+    @property
+    def family(self) -> int:
+        """The family of its addresses."""
+        return self._tls.family
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        """Set an option of the socket below."""
+        self._tls.setsockopt(level, option, value)
+
     def fileno(self) -> int:
         """Return the descriptor, to wait for."""
         return self._tls.fileno()

@@ -93,6 +93,15 @@ class WebSocket:
 
     # As a socket has it
 
+    @property
+    def family(self) -> int:
+        """The family of its addresses."""
+        return self._stream.family
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        """Set an option of the socket below."""
+        self._stream.setsockopt(level, option, value)
+
     def fileno(self) -> int:
         """Return the descriptor, to wait for."""
         return self._stream.fileno()

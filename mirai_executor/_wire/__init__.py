@@ -33,9 +33,9 @@ from mirai_executor._typing import TYPE_CHECKING
 
 from ._codec import (
     Frame,
-    count_outcomes,
     decode,
     encode,
+    ended_tasks,
     is_for_keeper,
     is_leave,
     is_leaving,
@@ -96,9 +96,9 @@ __all__ = [
     "WireError",
     "WireOutcome",
     "WireTask",
-    "count_outcomes",
     "decode",
     "encode",
+    "ended_tasks",
     "is_for_keeper",
     "is_leave",
     "is_leaving",

@@ -6,7 +6,6 @@ from mirai_executor._typing import TYPE_CHECKING, get_args
 
 from ._fields import U8, Bytes, Data, Reader, WireError
 from ._frames import (
-    BATCH,
     Broadcast,
     BroadcastOutcome,
     Hello,
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Frame",
-    "count_outcomes",
     "decode",
     "encode",
+    "ended_tasks",
     "is_for_keeper",
     "is_leave",
     "is_leaving",
@@ -106,12 +105,11 @@ def is_leaving(data: Data) -> bool:
     return bool(data) and data[0] == Leaving.KIND
 
 
-def count_outcomes(data: Data) -> int:
-    """Return how many tasks have ended, by a frame from a daemon."""
-    if not data or data[0] != Outcomes.KIND or len(data) <= BATCH.size:
-        return 0
-    count, _ = BATCH.unpack_from(data, 1)
-    return int(count)
+def ended_tasks(data: Data) -> list[int]:
+    """Return the tasks that have ended, by a frame from a daemon."""
+    if not data or data[0] != Outcomes.KIND:
+        return []
+    return Outcomes.read_tasks(Reader(data))
 
 
 def decode(data: Data) -> Frame:

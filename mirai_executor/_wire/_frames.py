@@ -43,7 +43,7 @@ __all__ = [
     "WireTask",
 ]
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 
 _HELLO = struct.Struct("<HIBBB")
 BATCH = struct.Struct("<II")  # how many there are, and how many arenas are released
@@ -279,6 +279,13 @@ class Outcomes(Record):
             return None
         payload = own(data, start)
         return cls((_tuple(WireOutcome, (task, known, leaving != 0, payload, nanoseconds, ())),))
+
+    @staticmethod
+    def read_tasks(reader: Reader) -> list[int]:
+        """Read no more than which tasks have ended."""
+        count, released = reader.unpack(BATCH)
+        reader.take(8 * released)
+        return [row[0] for row in reader.rows(_OUTCOME, count)]
 
     def parts(self) -> list[Bytes]:
         parts: list[Bytes] = [BATCH.pack(len(self.outcomes), len(self.released))]

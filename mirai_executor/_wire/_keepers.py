@@ -13,6 +13,7 @@ __all__ = ["KINDS", "Attend", "Beat", "Ended", "Joined", "Kill", "Recall", "Retu
 
 _JOINED = struct.Struct("<IBQd")
 _ATTEND = struct.Struct("<d?")
+_STOP = struct.Struct("<QQ")
 _KILL = struct.Struct("<B?")
 _ENDED = struct.Struct("<iQI")  # exit code, tasks received, tasks that never began
 _NEVER = -1.0  # for seconds
@@ -71,17 +72,21 @@ class Beat(Empty):
 
 
 class Stop(Record):
-    """A task has to stop."""
+    """A task has to stop; ``sent`` have been sent so far, of which some may still be on their way.
+
+    It overtakes them, so the task itself may come later. A broadcast's does not, and has zero.
+    """
 
     KIND = 41
     task: int
+    sent: int = 0
 
     def parts(self) -> Iterator[Bytes]:
-        yield U64.pack(self.task)
+        yield _STOP.pack(self.task, self.sent)
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        return cls(*reader.unpack(U64))
+        return cls(*reader.unpack(_STOP))
 
 
 class Recall(Empty):

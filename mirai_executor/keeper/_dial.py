@@ -3,11 +3,10 @@
 import random
 import select
 import ssl
-import sys
 import time
 from collections.abc import Collection, Sequence
 
-from mirai_executor._transport import Link, LinkClosedError, dial
+from mirai_executor._transport import FarLink, Link, LinkClosedError, dial
 from mirai_executor._waiting import Deadline
 from mirai_executor.credentials import (
     LARGEST_FRAME,
@@ -63,7 +62,7 @@ _BY_ANYBODY = (WrongSecretError, ssl.SSLCertVerificationError)  # who needs no s
 
 def connect(
     urls: Sequence[Url], credentials: DaemonCredentials, retry: float, *, stays: bool = False
-) -> Link:
+) -> FarLink:
     """Return a link to the host, which has proved itself and admitted us.
 
     Tries each address in turn, then all of them again after ever longer pauses, a random part of
@@ -112,7 +111,7 @@ def _not_connected(failures: Collection[Exception], text: str) -> NotConnectedEr
     return NotConnectedError(ExitCode.UNREACHABLE, f"cannot reach the host: {text}")
 
 
-def _connect(url: Url, credentials: DaemonCredentials) -> Link:
+def _connect(url: Url, credentials: DaemonCredentials) -> FarLink:
     trust, name = credentials.certificate, credentials.server_name
     deadline = Deadline(_PATIENCE)
     stream = dial(url, _PATIENCE, trust, name, credentials.tls_minimum)
@@ -120,15 +119,14 @@ def _connect(url: Url, credentials: DaemonCredentials) -> Link:
     handshake = DaemonHandshake(credentials.secret, certificate=shown)
     link = Link(stream, blocking=False)
     try:
-        _prove(link, handshake, deadline, sealed=not url.is_tls and url.scheme != "ipc")
+        return _prove(link, handshake, deadline, sealed=not url.is_tls and url.scheme != "ipc")
     except BaseException:
         link.close()
         raise
-    return link
 
 
-def _prove(link: Link, handshake: DaemonHandshake, deadline: Deadline, *, sealed: bool) -> None:
-    """Go through the handshake.
+def _prove(link: Link, handshake: DaemonHandshake, deadline: Deadline, *, sealed: bool) -> FarLink:
+    """Go through the handshake; return what goes on from there.
 
     Raises:
         OSError: It has failed.
@@ -146,9 +144,9 @@ def _prove(link: Link, handshake: DaemonHandshake, deadline: Deadline, *, sealed
         if error.reply is not None:
             link.send(error.reply)
         raise
-    link.largest = sys.maxsize
-    if sealed and (keys := handshake.keys) is not None:
-        link.seal(Sealer(keys.to_host), Opener(keys.to_daemon))
+    keys = handshake.keys
+    seals = (Sealer(keys.to_host), Opener(keys.to_daemon)) if sealed and keys is not None else ()
+    return FarLink(link, *seals)
 
 
 def _await(link: Link, deadline: Deadline) -> None:

@@ -9,7 +9,7 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 from mirai_executor import _wire
@@ -25,7 +25,7 @@ from mirai_executor._local import (
     memory_hint,
 )
 from mirai_executor._place import fair_share
-from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor._transport import FarLink, Link, LinkClosedError
 from mirai_executor._waiting import Deadline, Reactor
 
 from ._options import Options, daemons_here
@@ -37,7 +37,10 @@ _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
 _LEAVE = 10.0  # seconds for a daemon to end that was told to; as long as the host gives local ones
 _MISSED = 12  # beats until the host is taken for lost: it may be busy in code that holds its lock
+_SHORT = 1 << 16  # bytes of outcomes that may go before others
 _FIRST_BEAT = 5.0  # seconds, until the host has said how often
+
+Data = bytes | bytearray | memoryview
 
 
 class End(Enum):
@@ -66,7 +69,7 @@ class Session:
         LaunchError: The daemon could not be started.
     """
 
-    def __init__(self, link: Link, options: Options, end_at: float) -> None:
+    def __init__(self, link: FarLink, options: Options, end_at: float) -> None:
         self._link = link
         self._options = options
         self._reactor = Reactor()
@@ -81,7 +84,9 @@ class Session:
         self._is_leaving = False  # the host has let the daemon go
         self._host_closes = False  # that was because its executor ends
         self._wants_to_leave = self._host_is_gone = False
-        self._open = 0  # tasks that the daemon has, and has not answered
+        self._open: set[int] = set()  # tasks that the daemon has, and has not answered
+        # Those that were to stop before they had come, and how many had been sent then.
+        self._stopped_early: dict[int, int] = {}
         self.begun = self._received = 0  # the latter: tasks that have ever come
         # It has said that it has to leave; the host has killed it.
         self._is_spoilt = self._was_killed = False
@@ -139,10 +144,10 @@ class Session:
     def _watch(self, link: Link, callback: Callable[[], None]) -> None:
         self._reactor.register(link.fileno(), selectors.EVENT_READ, callback)
 
-    def _send(self, link: Link, data: bytes | bytearray | memoryview) -> None:
+    def _send(self, link: Link, data: Data, send: Callable[[Data], None] | None = None) -> None:
         """Send a frame; if the other side is gone, its own way of ending says so."""
         try:
-            link.send(data)
+            (send or link.send)(data)
         except LinkClosedError:
             return
         link.follow(self._reactor)
@@ -150,6 +155,10 @@ class Session:
     def _say(self, frame: _wire.Frame) -> None:
         if not self._host_is_gone:
             self._send(self._link, _wire.encode(frame))
+
+    def _say_first(self, frame: _wire.Frame) -> None:
+        if not self._host_is_gone:
+            self._send(self._link, _wire.encode(frame), self._link.send_first)
 
     # The host
 
@@ -165,7 +174,7 @@ class Session:
         except (LinkClosedError, _wire.WireError):
             self._lose_host()
 
-    def _on_host_frame(self, data: bytes | bytearray | memoryview) -> None:
+    def _on_host_frame(self, data: Data) -> None:
         if _wire.is_tasks(data):
             self._pass_tasks(data)
         elif not _wire.is_for_keeper(data):
@@ -176,15 +185,21 @@ class Session:
         else:
             self._obey(_wire.decode(data))
 
-    def _pass_tasks(self, data: bytes | bytearray | memoryview) -> None:
+    def _pass_tasks(self, data: Data) -> None:
         frame = _wire.decode(data)
         assert isinstance(frame, _wire.Tasks)  # noqa: S101 - for the type checker
-        ids = [TaskId(task.task) for task in frame.tasks]
-        self._received += len(ids)
+        self._received += len(frame.tasks)
+        early = self._stopped_early
+        ids = [TaskId(task.task) for task in frame.tasks if task.task not in early]
         self._daemon.issue(ids)  # what has no ticket is not begun
         self.begun += len(ids)
-        self._open += len(ids)
+        self._open.update(ids)
         self._send(self._daemon.link, data)
+        if early:
+            for task in frame.tasks:
+                early.pop(task.task, None)
+            # What has not come by now had been answered before.
+            self._stopped_early = {t: sent for t, sent in early.items() if sent > self._received}
 
     def _obey(self, frame: _wire.Frame) -> None:
         match frame:
@@ -195,12 +210,11 @@ class Session:
                     self._finish(End.WRONG_MODE)
             case _wire.Beat():
                 pass
-            case _wire.Stop(task):
-                self._daemon.interrupt(TaskId(task))
-                self._stops.add(task)
+            case _wire.Stop(task, sent):
+                self._stop(task, sent)
             case _wire.Recall():
                 returned = self._daemon.take_back()
-                self._open -= len(returned)
+                self._open.difference_update(returned)
                 self.begun -= len(returned)
                 self._daemon.resend_stop()
                 self._say(_wire.Returned(returned))
@@ -209,6 +223,16 @@ class Session:
                 self._daemon.kill(signum)
             case _:
                 raise _wire.WireError(f"unexpected {type(frame).__name__} frame from the host")
+
+    def _stop(self, task: int, sent: int) -> None:
+        """Stop a task, or see to it that it never begins; the answer of that one is ours."""
+        if task in self._open or sent <= self._received:
+            self._daemon.interrupt(TaskId(task))
+            self._stops.add(task)
+            return
+        self._stopped_early[task] = sent
+        skipped = _wire.WireOutcome(task, _wire.Status.SKIPPED, leaving=False, payload=b"")
+        self._say_first(_wire.Outcomes((skipped,)))
 
     def _lose_host(self) -> None:
         """Do what was asked for in case that the host is gone."""
@@ -219,7 +243,7 @@ class Session:
         if self._is_leaving:
             return  # it may be first to close
         if self._options.autoexit == "finish" and self._open:
-            self._open -= len(self._daemon.take_back())
+            self._open.difference_update(self._daemon.take_back())
         if self._options.autoexit != "finish" or not self._open:
             self._finish(End.CUT_OFF)
 
@@ -234,31 +258,33 @@ class Session:
                 self._daemon.link.follow(self._reactor)
             while (data := self._daemon.link.receive()) is not None:
                 self._on_daemon_frame(data)
-        except LinkClosedError:
+        except (LinkClosedError, _wire.WireError):
             self._daemon.link.leave(self._reactor)
             self._daemon.link_is_closed = True
             self._deaths.note_link_closed(None, _LEAVE if self._is_leaving else LAST_FRAMES)
 
-    def _on_daemon_frame(self, data: bytes | bytearray | memoryview) -> None:
+    def _on_daemon_frame(self, data: Data) -> None:
         self._daemon.has_greeted = True
         self._output.pass_on()  # what tasks print appears before they end
-        if count := _wire.count_outcomes(data):
-            self._open -= count
-        if self._stops.asked:
-            self._note_stopped(data)
+        ended = _wire.ended_tasks(data)
+        self._open.difference_update(ended)
+        is_awaited = bool(self._stops.asked) and self._note_stopped(data, ended)
         self._is_spoilt = self._is_spoilt or _wire.is_leaving(data)
         if not self._host_is_gone:
-            self._send(self._link, data)
+            # The host has the daemon do something else once it knows that the task has stopped.
+            send = self._link.send_first if is_awaited else self._link.send
+            self._send(self._link, data, send)
         elif not self._open:
             self._finish(End.CUT_OFF)
 
-    def _note_stopped(self, data: bytes | bytearray | memoryview) -> None:
-        frame = _wire.decode(data)
-        if isinstance(frame, _wire.Outcomes):
-            for outcome in frame.outcomes:
-                self._stops.discard(outcome.task)
-        elif isinstance(frame, _wire.BroadcastOutcome):
+    def _note_stopped(self, data: Data, ended: Sequence[int]) -> bool:
+        """Note what has stopped as it was to; return whether to tell the host of that first."""
+        stopped = self._stops.asked.keys() & set(ended)
+        if not ended and isinstance(frame := _wire.decode(data), _wire.BroadcastOutcome):
             self._stops.discard(frame.broadcast)
+        for task in stopped:
+            self._stops.discard(task)
+        return bool(stopped) and len(data) < _SHORT
 
     def _ask_to_leave(self) -> None:
         if not self._wants_to_leave:
@@ -275,7 +301,9 @@ class Session:
         stderr = self._daemon.close() + memory_hint(self._daemon.has_run_out_of_memory)
         self._is_closed = True
         self._output.pass_on()
-        self._say(_wire.Ended(code, self._received, unbegun, stderr))
+        # Those that were answered early count as received: the host waits for them no more.
+        received = self._received + len(self._stopped_early)
+        self._say(_wire.Ended(code, received, unbegun, stderr))
         self._finish(self._kind_of_end(code))
 
     def _kind_of_end(self, code: int) -> End:
@@ -311,7 +339,7 @@ class Session:
         if now - self._silent_since > _MISSED * self._beat:
             self._lose_host()
         elif not self._link.has_more_to_send:  # what is on its way will do
-            self._say(_wire.Beat())
+            self._say_first(_wire.Beat())
 
     # Ends
 

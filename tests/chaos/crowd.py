@@ -11,7 +11,7 @@ from typing import Any
 
 from mirai_executor import _wire
 from mirai_executor._payload import daemon as _payload
-from mirai_executor._transport import Link, LinkClosedError
+from mirai_executor._transport import FarLink, Link, LinkClosedError
 from mirai_executor._version import __version__
 from mirai_executor.credentials import DaemonHandshake, Opener, Sealer, Secret
 
@@ -24,20 +24,20 @@ class Simulated:
     def __init__(self, port: int, secret: Secret) -> None:
         connection = socket.create_connection(("127.0.0.1", port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.link = Link(connection, blocking=True)
+        link = Link(connection, blocking=True)
         handshake = DaemonHandshake(secret)
-        self.link.send(handshake.hello())
+        link.send(handshake.hello())
         while not handshake.is_done:
-            frame = self.link.receive()
+            frame = link.receive()
             assert frame is not None
             answer = handshake.receive(bytes(frame))
             if answer is not None:
-                self.link.send(answer)
-        assert handshake.keys is not None
-        self.link.seal(Sealer(handshake.keys.to_host), Opener(handshake.keys.to_daemon))
+                link.send(answer)
+        keys = handshake.keys
+        assert keys is not None
+        self.link = FarLink(link, Sealer(keys.to_host), Opener(keys.to_daemon))
         self.say(_wire.Joined(os.getpid(), "crowd"))
         self.say(_wire.Hello(os.getpid(), sys.version_info[:3], __version__))
-        self.link.stop_blocking()
 
     def say(self, frame: _wire.Frame) -> None:
         self.link.send(_wire.encode(frame))

@@ -136,8 +136,8 @@ def test_a_keeper_can_tell_frames_apart_by_their_first_byte(frame: Frame) -> Non
     assert _wire.is_for_keeper(encoded) == isinstance(frame, keepers)
     assert _wire.is_tasks(encoded) == isinstance(frame, _wire.Tasks)
     assert _wire.is_leave(encoded) == isinstance(frame, _wire.Leave)
-    ended = len(frame.outcomes) if isinstance(frame, _wire.Outcomes) else 0
-    assert _wire.count_outcomes(encoded) == ended
+    outcomes = frame.outcomes if isinstance(frame, _wire.Outcomes) else ()
+    assert _wire.ended_tasks(encoded) == [outcome.task for outcome in outcomes]
 
 
 @given(st.binary(max_size=300))

@@ -1,0 +1,71 @@
+"""Daemons behind a line that is long, thin, or both."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from live.afar import listening
+from live.mischief import SOON
+from live.slow import Line
+from mirai_executor import MiraiExecutor, TaskTimeoutError
+from mirai_executor.urls import Url
+
+pytestmark = [pytest.mark.transports, pytest.mark.own_url, pytest.mark.once]
+
+MBIT = 125_000.0  # bytes a second
+LONG = 2_000_000  # bytes, which take 16 s at 1 Mbit/s
+SHORT = 250_000  # bytes, which take 2 s
+
+
+@contextlib.contextmanager
+def behind(
+    count: int, *, rate: float = 1e9, delay: float = 0.02, **options: Any
+) -> Iterator[MiraiExecutor]:
+    """Make an executor whose daemons are all at the other end of such a line."""
+    with contextlib.ExitStack() as stack:
+        executor = stack.enter_context(listening(**options))
+        assert executor.url is not None
+        assert executor._launching is not None
+        line = Line(Url.parse(executor.url).port, rate=rate, delay=delay)
+        words = ["-m", "mirai_executor", "daemon", f"tcp://127.0.0.1:{line.port}"]
+        secret = executor._launching.listening.credentials.environment
+        keepers = [
+            subprocess.Popen([sys.executable, *words], env={**os.environ, **secret})
+            for _ in range(count)
+        ]
+        try:
+            executor.wait_ready(SOON, count=count)
+            yield executor
+        finally:
+            executor.kill_workers()
+            line.close()
+            for keeper in keepers:
+                keeper.wait(SOON)
+
+
+@pytest.mark.parametrize("knows_function", [True, False])
+@pytest.mark.parametrize("way", ["cancel", "timeout"])
+def test_a_stop_overtakes_the_call_that_is_to_stop_and_costs_no_daemon(
+    way: str, knows_function: bool
+) -> None:
+    with behind(1, rate=MBIT, cancel_grace=0.5, heartbeat=0.2) as executor:
+        pid = executor.submit(os.getpid).result(SOON)
+        if knows_function:  # then the rest of the call need not be sent
+            executor.submit(len, b"").result(SOON)
+        data = os.urandom(LONG if knows_function else SHORT)
+        if way == "timeout":
+            upload = executor.with_options(timeout=0.3).submit(len, data)
+            with pytest.raises(TaskTimeoutError):
+                upload.result(SOON)
+        else:
+            upload = executor.submit(len, data)
+            while not upload.running():
+                time.sleep(1e-3)
+            assert upload.cancel()
+        assert executor.submit(os.getpid).result(8) == pid
