@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
+from mirai_executor._waiting import OneShotEvent
 from mirai_executor.errors import LaunchError
 
 __all__ = ["KubernetesJob", "submit"]
@@ -58,7 +59,7 @@ class KubernetesJob:
         self._command = command
         self._job = job
         self._failed: str | None = None
-        self._is_cancelled = threading.Event()
+        self._is_cancelled = OneShotEvent()
         self._watch: subprocess.Popen[bytes] | None = None
         self._done: Future[None] = Future()
         self._thread = threading.Thread(target=self._follow, name="mirai-kubectl", daemon=True)
@@ -66,7 +67,7 @@ class KubernetesJob:
 
     def _follow(self) -> None:
         try:
-            while not self._is_cancelled.is_set() and not self._sees_its_end():
+            while not self._is_cancelled.has_come and not self._sees_its_end():
                 # The watch was cut off, as API servers do from time to time.
                 self._is_cancelled.wait(_PAUSE)
         finally:
@@ -82,7 +83,7 @@ class KubernetesJob:
                     if self._has_ended(line.decode("utf-8", "replace").strip()):
                         return True
             words = ("get", "job", self._job, "--ignore-not-found", "-o", "name")
-            if self._is_cancelled.is_set() or _run(self._command, words, _PATIENCE):
+            if self._is_cancelled.has_come or _run(self._command, words, _PATIENCE):
                 return False
         except LaunchError:  # the server does not answer: perhaps it will
             return False
@@ -100,7 +101,7 @@ class KubernetesJob:
 
     def cancel(self) -> None:
         """Delete the Job, and with it its pods and its Secret."""
-        self._is_cancelled.set()
+        self._is_cancelled.come()
         if self._watch is not None:
             self._watch.kill()
         _delete(self._command, self._job)

@@ -222,7 +222,7 @@ def test_a_manifest_has_a_pod_for_each_daemon_and_no_secret_in_it() -> None:
     assert container["command"] == [
         "/bin/sh",
         "-c",
-        ". /venv/bin/activate\nexec python3 -m mirai_executor daemon tcp://10.0.0.1:5555",
+        ". /venv/bin/activate\nexec python3 -P -m mirai_executor daemon tcp://10.0.0.1:5555",
     ]
     assert container["envFrom"] == [{"secretRef": {"name": "{name}"}}]
     assert container["resources"] == {"requests": {"cpu": "2"}, "limits": {"cpu": "2"}}

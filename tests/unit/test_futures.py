@@ -219,6 +219,7 @@ def test_the_package_makes_no_lock_that_is_not_accounted_for() -> None:
     }
     assert found == {
         "_host/_host_thread.py: threading.Lock()",  # the host thread's own, never waited for
+        "_host/_jobs.py: threading.Event()",  # of the host thread and one of an engine
         "_host/_inline.py: threading.RLock()",  # of threads that submit, where there is no other
         "_host/_registry.py: threading.RLock()",  # the main thread takes it in C, around a fork
         "_local/_relay.py: threading.Lock()",  # of the relay thread and the host thread

@@ -424,7 +424,9 @@ queue 3
 
 
 def test_flux_has_no_arrays_and_gets_each_daemon_by_itself() -> None:
-    launcher = cluster_config(["flux", "batch"], "#flux: -n1 -c4", python=PYTHON)
+    launcher = cluster_config(
+        ["flux", "batch"], "#flux: -n1 -c4", python=PYTHON, secret_folder=None
+    )
     plan = launcher.plan(DAEMON, 3)
     assert len(plan) == 3
     assert only(plan[:1]).argv == ("flux", "batch")
@@ -446,7 +448,7 @@ def test_oar_gets_its_options_as_words_and_a_command_that_runs_the_file() -> Non
 @pytest.mark.parametrize("command", ["condor_submit", "oarsub"])
 def test_a_scheduler_that_takes_a_file_needs_a_folder_for_it(command: str) -> None:
     with pytest.raises(ValueError, match="secret_folder="):
-        cluster_config(command)
+        cluster_config(command, secret_folder=None)
 
 
 def test_a_description_is_not_to_queue_by_itself() -> None:

@@ -22,9 +22,9 @@ from mirai_executor._transport import (
     LinkClosedError,
     Pipes,
     TlsSocket,
-    client_context,
     server_context,
 )
+from mirai_executor._transport._tls import client_context
 from mirai_executor.credentials import TlsVersion, make_certificate
 
 SIZES = [0, 1, 7, 8, 9, 65_527, 65_528, 65_535, 65_536, 65_537, 200_000, 3_000_000]

@@ -11,7 +11,10 @@ import stat
 import sys
 from collections.abc import Sequence
 
-from mirai_executor._payload.common.preparation import Preparation
+from mirai_executor._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mirai_executor._payload.common.preparation import Preparation
 
 __all__ = ["is_ours", "may_take", "path_of"]
 
@@ -23,7 +26,7 @@ _MOST_LINKS = 40  # as many as Linux follows
 _told: set[str] = set()
 
 
-def path_of(preparation: Preparation, host_path: Sequence[str], own: Sequence[str]) -> list[str]:
+def path_of(preparation: "Preparation", host_path: Sequence[str], own: Sequence[str]) -> list[str]:
     """Return ``sys.path`` for a daemon elsewhere, from the host's and its own.
 
     Its own folders come first, then the user's, then those of the host's interpreter. What is left
