@@ -71,6 +71,12 @@ def check_flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be True or False, not {value!r:.60}")
 
 
+def check_flags(**flags: object) -> None:
+    """Require booleans, each named in the message."""
+    for name, value in flags.items():
+        check_flag(name, value)
+
+
 def check_count(name: str, value: Any, least: int = 0, *, optional: bool = False) -> None:
     """Require an integer that is not too small.
 
@@ -217,6 +223,22 @@ def check_times(
     check_seconds("start_timeout", start_timeout)
     check_seconds("cancel_grace", cancel_grace, zero=True)
     check_seconds("heartbeat", heartbeat)
+
+
+def check_ways(
+    ordering: object, mode: object, logging: object, elsewhere: tuple[object, object]
+) -> None:
+    """Require one of the orders of tasks, of the ways to run them, and of where they log.
+
+    Args:
+        ordering: How strictly tasks come first in, first out.
+        mode: Where they run.
+        logging: Whether they log here.
+        elsewhere: What only daemons from elsewhere have a use for.
+    """
+    check_ordering(ordering)
+    check_logging(logging)
+    check_mode(mode, *elsewhere)
 
 
 def check_ordering(ordering: object) -> None:

@@ -47,12 +47,21 @@ class Launching:
         remote: How they are started, unless a request says otherwise.
         python: The interpreter of those on this machine.
         output: Whether what their tasks print appears, unless a request says otherwise.
+        first: How many are wanted when the executor is made. If that cannot work, nobody listens.
+
+    Raises:
+        TypeError, ValueError: The launcher cannot start so many.
     """
 
     _host: "Host"  # once there is one
 
     def __init__(
-        self, listening: Listening, remote: Launcher | None, python: str | None, output: bool
+        self,
+        listening: Listening,
+        remote: Launcher | None,
+        python: str | None,
+        output: bool,
+        first: int,
     ) -> None:
         self.listening = listening
         self._remote = remote
@@ -61,15 +70,11 @@ class Launching:
         self._first: list[Submission] = []
         self._thread: threading.Thread | None = None
         self._failure: LaunchError | None = None
+        self._plan_first(first)
 
     # When the executor is made
 
-    def plan_first(self, n: int) -> None:
-        """Note what is to be run for the first daemons; if that cannot work, stop listening.
-
-        Raises:
-            TypeError, ValueError: The launcher cannot start so many.
-        """
+    def _plan_first(self, n: int) -> None:
         if self._remote is None:
             return
         try:

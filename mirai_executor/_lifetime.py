@@ -3,16 +3,27 @@
 import signal
 import sys
 import weakref
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from ._host import Host, Limits, is_exiting
+from ._arguments import check_main
+from ._host import Host, Limits, Settings, is_exiting
+from ._place import usable_cpus
 from ._submitting import Submitter
 
 if TYPE_CHECKING:
+    from ._host import Environments, Forking
+    from ._host._environments import Variables
     from ._launching import Launching
     from ._status import Info, Status
 
-__all__ = ["HostOwner"]
+__all__ = [
+    "HostOwner",
+    "check_main_file",
+    "environments_for",
+    "forking_for",
+    "host_for",
+    "room_here",
+]
 
 T = TypeVar("T")
 
@@ -44,6 +55,28 @@ class HostOwner(Submitter):
         if self._launching is None:
             return self._most
         return max(1, self._most, self._host.connections)
+
+    @property
+    def url(self) -> str | None:
+        """The address to which daemons connect, the best one of several; None without a ``url``.
+
+        Example:
+            >>> with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
+            ...     executor.url.startswith("tcp://127.0.0.1:")
+            True
+        """
+        return None if self._launching is None else self._launching.listening.urls[0]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All addresses to which daemons can connect, best first.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.urls
+            ()
+        """
+        return () if self._launching is None else self._launching.listening.urls
 
     def share(self, obj: T, /) -> T:
         """Return a copy of an object whose large arrays are in memory shared with all daemons.
@@ -256,6 +289,11 @@ class HostOwner(Submitter):
         self._is_shut_down = True
         self._host.abort()
 
+    def _finish_launch(self) -> None:
+        """Wait until the first daemons have been requested from a launcher, if there is one."""
+        if self._launching is not None:
+            self._launching.finish()
+
     def _root(self) -> Self:
         return self
 
@@ -277,3 +315,45 @@ def _is_in_ipython() -> bool:
     ipython = sys.modules.get("IPython")  # whoever runs in it has imported it
     find = getattr(ipython, "get_ipython", None)
     return find is not None and find() is not None
+
+
+def check_main_file(main: Literal["auto", "import", "value"]) -> None:
+    """Check the argument, and that there is a file if daemons are to import it in any case."""
+    check_main(main)
+    if main == "import":
+        from ._payload.host import main_file  # else it is looked for when it is needed
+
+        main_file(main)
+
+
+def forking_for(context: Any, initargs: object, **options: object) -> "Forking | None":
+    """Return how daemons are forked from this process; None if they never are."""
+    if context is None and not (initargs and "multiprocessing.synchronize" in sys.modules):
+        return None
+    from . import _contexts  # which most have no use for
+
+    return _contexts.forking(context, options)
+
+
+def environments_for(variables: "Variables | None", gpus: int | None) -> "Environments | None":
+    """Return what daemons find in their environments; None for what is in that of this process."""
+    if variables is None and gpus is None:
+        return None
+    from ._host import Environments  # which most have no use for
+
+    return Environments(variables, gpus)
+
+
+def room_here(environments: "Environments | None") -> int:
+    """Return how many daemons there are by default on this machine."""
+    cpus = usable_cpus()
+    return cpus if environments is None else environments.default_workers(cpus)
+
+
+def host_for(mode: str, settings: Settings) -> Host:
+    """Return what runs the tasks: a host of daemons, or this process."""
+    if mode == "daemons":
+        return Host(settings)
+    from ._host import InlineHost  # which few ask for
+
+    return InlineHost(settings)

@@ -12,18 +12,26 @@ thread calls a waiter::
 """
 
 import collections
+import functools
 import time
 import weakref
+from collections.abc import Callable
 from concurrent.futures import _base
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from ._core import TaskId
 from ._host import OneShotEvent
 
 if TYPE_CHECKING:
     from .futures import MiraiFuture
 
-__all__ = ["IN_A_CALLBACK", "OVER", "Audience", "AudienceAttribute", "How"]
+__all__ = ["CANCELLED_END", "IN_A_CALLBACK", "Audience", "Canceller", "End", "How", "LookedInto"]
+
+# How a task has ended: what decodes the outcome (None if it is decoded), the outcome, and whether
+# that is an exception.
+End: TypeAlias = tuple[Callable[[Any], Any] | None, Any, bool]
+CANCELLED_END: End = (None, None, True)
 
 OVER = (_base.CANCELLED_AND_NOTIFIED, _base.FINISHED)  # the standard library waits for the others
 
@@ -36,8 +44,10 @@ IN_A_CALLBACK = (
 How: TypeAlias = Literal["add_result", "add_exception", "add_cancelled"]
 
 
-class Ender(Protocol):
-    """Whoever ends a future: the host of its executor."""
+class Canceller(Protocol):
+    """Whom a future tells that its task is to be stopped, and who ends it: the host."""
+
+    def cancel(self, task: TaskId, *, running: bool) -> None: ...
 
     def owns_this_thread(self) -> bool:
         """Tell whether only the thread that asks could end the future."""
@@ -63,7 +73,7 @@ class Direct:
 
     def __init__(self, waiter: Any) -> None:
         self.due = 0
-        self.enders: dict[Ender, None] = {}
+        self.enders: dict[Canceller, None] = {}
         self._waiter = waiter
 
     def tell(self, future: Any, how: How) -> None:
@@ -82,7 +92,7 @@ class Mailbox:
 
     def __init__(self, waiter: Any) -> None:
         self.due = 0
-        self.enders: dict[Ender, None] = {}
+        self.enders: dict[Canceller, None] = {}
         self._waiter = weakref.ref(waiter)  # which holds this
         # wait() for all: nothing but the last is worth waking up for, or an error.
         self._is_patient = hasattr(waiter, "num_pending_calls")
@@ -245,3 +255,55 @@ def _take_in(waiter: Any, future: "MiraiFuture[Any]") -> None:
     waiter.finished_futures.append(future)
     if due == 0 or (waiter.stop_on_exception and future._how() == "add_exception"):
         waiter.event.set()
+
+
+class LookedInto:
+    """What the standard library's functions see inside of a future.
+
+    So does the base class if a method of it is called by name. To them, and to type checkers, the
+    properties are attributes.
+    """
+
+    _audience: Audience | None
+    _begun: str | None
+    _end: Any
+    _is_told: bool
+    _current_state: Callable[[], str]
+    _decoded: Callable[[Any], tuple[Any, Any, bool]]
+    cancelled: Callable[[], bool]
+    done: Callable[[], bool]
+    end_cancelled: Callable[[], None]
+    start: Callable[[], bool]
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Do as the standard library's; the host itself uses :meth:`start`."""
+        if self._end is CANCELLED_END and not self._is_told:
+            self.end_cancelled()
+            return False
+        if (state := self._current_state()) != _base.PENDING:
+            raise RuntimeError(f"Future in unexpected state: {state}")
+        return self.start()
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """Tell asyncio whether it is done, or cancelled, and how it has ended; since 3.14."""
+        return self.done(), self.cancelled(), self._result, self._exception
+
+    def _outcome(self, *, failed: bool) -> Any:
+        if (end := self._end) is None or end is CANCELLED_END:
+            return None
+        _, outcome, has_failed = self._decoded(end)
+        return outcome if has_failed == failed else None
+
+    def _seen_state(self) -> str:
+        if self._end is None:
+            return self._begun or _base.PENDING
+        state = self._current_state()
+        if state in OVER and self._audience is not None:
+            self._audience.seen_by.add(get_ident())
+        return state
+
+    _result: Any = property(functools.partial(_outcome, failed=False))
+    _exception: BaseException | None = property(functools.partial(_outcome, failed=True))  # type: ignore[assignment]
+    _state: str = property(_seen_state)  # type: ignore[assignment]
+    _condition: Any = AudienceAttribute()
+    _waiters: list[Any] = AudienceAttribute()  # type: ignore[assignment]

@@ -1,6 +1,5 @@
 """``MiraiExecutor``: a drop-in ``ProcessPoolExecutor`` whose workers are mirai daemons."""
 
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -8,29 +7,32 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from ._arguments import (
     check_count,
     check_elsewhere,
-    check_flag,
+    check_flags,
     check_launcher,
-    check_logging,
-    check_main,
-    check_mode,
-    check_ordering,
     check_output,
     check_pool,
     check_seconds,
     check_times,
+    check_ways,
 )
 from ._core import Policy
-from ._host import Host, Settings
-from ._lifetime import HostOwner
+from ._host import Settings
+from ._lifetime import (
+    HostOwner,
+    check_main_file,
+    environments_for,
+    forking_for,
+    host_for,
+    room_here,
+)
 from ._local import LocalLauncher
-from ._place import fair_share, usable_cpus
+from ._place import fair_share
 from ._submitting import ExecutorView
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from ._daemon_options import DaemonKeywords
-    from ._host import Environments, Forking
     from ._host._environments import Variables
     from ._launching import Launching
     from ._listening import Password, Source
@@ -167,19 +169,18 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         env: "Variables | None" = None,
         gpus_per_daemon: int | None = None,
     ) -> None:
-        if sys.platform == "win32":
-            raise RuntimeError("mirai_executor runs on Linux and macOS; on Windows, use WSL")
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
-        _check_choices(ordering, logging, main, {"dispatcher": dispatcher, "cleanup": cleanup})
+        check_main_file(main)
+        check_flags(dispatcher=dispatcher, cleanup=cleanup)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
-        check_mode(mode, url, remote)
+        check_ways(ordering, mode, logging, (url, remote))
         is_open = url is not None or remote is not None
         check_output(output, is_open=is_open)
-        forking = _forking(mp_context, initargs, {"python": python, "url": url, "remote": remote})
-        environments = _environments(env, gpus_per_daemon)
+        forking = forking_for(mp_context, initargs, python=python, url=url, remote=remote)
+        environments = environments_for(env, gpus_per_daemon)
         # Where daemons come by themselves: how many were asked for.
-        least = int(remote is not None) if is_open else _room_here(environments)
+        least = int(remote is not None) if is_open else room_here(environments)
         most = least if max_workers is None else max_workers
         if environments is not None and not is_open:
             environments.check(most)
@@ -191,8 +192,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             idle_timeout=idle_time,
             start_timeout=start_timeout,
             cancel_grace=cancel_grace,
-            # Starts that all time out must not be too far apart to count as failures in a row.
-            failure_window=60.0 + 10 * start_timeout,
+            failure_window=60.0 + 10 * start_timeout,  # five starts that time out are in it
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
         )
         threads = fair_share(most) if self._shares_processors else None
@@ -202,8 +202,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             from . import _launching  # which most have no use for
 
             listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum)
-            launching = _launching.Launching(listening, remote, python, output is True)
-            launching.plan_first(most)
+            launching = _launching.Launching(listening, remote, python, output is True, most)
         settings = Settings(
             policy,
             launcher,
@@ -219,31 +218,9 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             environments=environments,
             output=output,
         )
-        super().__init__(_host_for(mode, settings), name, most, launching)
+        super().__init__(host_for(mode, settings), name, most, launching)
         if launching is not None:
             launching.begin(self._host, most, self._check_not_shut_down)
-
-    @property
-    def url(self) -> str | None:
-        """The address to which daemons connect, the best one of several; None without a ``url``.
-
-        Example:
-            >>> with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
-            ...     executor.url.startswith("tcp://127.0.0.1:")
-            True
-        """
-        return None if self._launching is None else self._launching.listening.urls[0]
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """All addresses to which daemons can connect, best first.
-
-        Example:
-            >>> with MiraiExecutor(2) as executor:
-            ...     executor.urls
-            ()
-        """
-        return () if self._launching is None else self._launching.listening.urls
 
     def wait_ready(self, timeout: float | None = None, *, count: int | None = None) -> None:
         """Start all daemons, and wait until they are connected.
@@ -413,11 +390,6 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         policy = ScalePolicy(minimum, maximum, release_after, patience)
         self._launching.adapt(self, policy, remote, options)
 
-    def _finish_launch(self) -> None:
-        """Wait until the first daemons have been requested from a launcher, if there is one."""
-        if self._launching is not None:
-            self._launching.finish()
-
     @property
     def _broken(self) -> Any:  # type: ignore[override]  # there it is an attribute
         """What ProcessPoolExecutor calls by this name: libraries look at it."""
@@ -443,49 +415,3 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         name = f" {self._name!r}" if self._name else ""
         state = " shut down" if self._is_shut_down else ""
         return f"<MiraiExecutor{name} max_workers={self._max_workers}{state}>"
-
-
-def _check_choices(
-    ordering: object,
-    logging: object,
-    main: Literal["auto", "import", "value"],
-    flags: dict[str, object],
-) -> None:
-    check_ordering(ordering)
-    check_logging(logging)
-    check_main(main)
-    for word, flag in flags.items():
-        check_flag(word, flag)
-    if main == "import":
-        from ._payload.host import main_file  # else it is looked for when it is needed
-
-        main_file(main)
-
-
-def _forking(context: Any, initargs: object, options: dict[str, object]) -> "Forking | None":
-    if context is None and not (initargs and "multiprocessing.synchronize" in sys.modules):
-        return None
-    from . import _contexts  # which most have no use for
-
-    return _contexts.forking(context, options)
-
-
-def _environments(variables: "Variables | None", gpus: int | None) -> "Environments | None":
-    if variables is None and gpus is None:
-        return None
-    from ._host import Environments  # which most have no use for
-
-    return Environments(variables, gpus)
-
-
-def _room_here(environments: "Environments | None") -> int:
-    cpus = usable_cpus()
-    return cpus if environments is None else environments.default_workers(cpus)
-
-
-def _host_for(mode: str, settings: Settings) -> Host:
-    if mode == "daemons":
-        return Host(settings)
-    from ._host import InlineHost  # which few ask for
-
-    return InlineHost(settings)

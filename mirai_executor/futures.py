@@ -2,17 +2,15 @@
 
 import contextlib
 import functools
-import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError, _base
-from threading import get_ident
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from . import _private
 from ._arguments import check_callback, check_wait
 from ._core import TaskId
 from ._host import OneShotEvent
-from ._mailbox import IN_A_CALLBACK, OVER, Audience, AudienceAttribute, How
+from ._mailbox import CANCELLED_END, IN_A_CALLBACK, Audience, Canceller, End, How, LookedInto
 from .errors import CODE_CANCELLED, MiraiError
 
 __all__ = ["MiraiFuture"]
@@ -28,21 +26,8 @@ LOGGER = _base.LOGGER
 PENDING = _base.PENDING
 RUNNING = _base.RUNNING
 
-# How a task has ended: what decodes the outcome (None if it is decoded), the outcome, and whether
-# that is an exception.
-_End: TypeAlias = tuple[Callable[[Any], Any] | None, Any, bool]
-_CANCELLED: _End = (None, None, True)
 
-
-class Canceller(Protocol):
-    """Whom a future tells that its task is to be stopped: the host of its executor."""
-
-    def cancel(self, task: TaskId, *, running: bool) -> None: ...
-
-    def owns_this_thread(self) -> bool: ...
-
-
-class MiraiFuture(Future[T], Generic[T]):
+class MiraiFuture(LookedInto, Future[T], Generic[T]):
     """The future of one task, whose ``cancel()`` stops work that is running.
 
     A ``concurrent.futures.Future``, created by an executor. It works with
@@ -71,8 +56,8 @@ class MiraiFuture(Future[T], Generic[T]):
     _cancel_running = True
     _cancels_on_interrupt = False
     _begun: str | None = None  # RUNNING or CANCELLED
-    _end: _End | None = None
-    _first_decoded: _End | None = None  # of the outcome that a daemon has sent
+    _end: End | None = None
+    _first_decoded: End | None = None  # of the outcome that a daemon has sent
     _is_told = False  # that it was cancelled
     _moment: OneShotEvent | None = None  # of the end, for those who wait for it
     _audience: Audience | None = None  # for wait() and as_completed()
@@ -120,7 +105,7 @@ class MiraiFuture(Future[T], Generic[T]):
             ...     future.cancel(), future.code
             (True, 20)
         """
-        if self._end is _CANCELLED:
+        if self._end is CANCELLED_END:
             return CODE_CANCELLED
         error = self._exception
         return error.code if isinstance(error, MiraiError) and not self._has_raised else None
@@ -173,8 +158,8 @@ class MiraiFuture(Future[T], Generic[T]):
             if running or self.__dict__.setdefault("_begun", CANCELLED) is CANCELLED:
                 # The host tells all others. Not here: a KeyboardInterrupt could strike when only
                 # some have been told.
-                self.__dict__.setdefault("_end", _CANCELLED)
-        return self._end is _CANCELLED
+                self.__dict__.setdefault("_end", CANCELLED_END)
+        return self._end is CANCELLED_END
 
     # Its life, for the host
 
@@ -218,25 +203,16 @@ class MiraiFuture(Future[T], Generic[T]):
         """
         self._finish((None, exception, exception is not None))
 
-    def _finish(self, end: _End) -> None:
+    def _finish(self, end: End) -> None:
         if self.__dict__.setdefault("_end", end) is not end:
             raise InvalidStateError(f"{self._current_state()}: task {self._id}")
         self._tell_all()
 
     def end_cancelled(self) -> None:
         """Mark the future as cancelled unless it has ended, and notify who waits; for the host."""
-        if self.__dict__.setdefault("_end", _CANCELLED) is _CANCELLED and not self._is_told:
+        if self.__dict__.setdefault("_end", CANCELLED_END) is CANCELLED_END and not self._is_told:
             self._is_told = True
             self._tell_all()
-
-    def set_running_or_notify_cancel(self) -> bool:
-        """Do as the standard library's; the host itself uses :meth:`start`."""
-        if self._end is _CANCELLED and not self._is_told:
-            self.end_cancelled()
-            return False
-        if (state := self._current_state()) != PENDING:
-            raise RuntimeError(f"Future in unexpected state: {state}")
-        return self.start()
 
     def _tell_all(self) -> None:
         """Tell all who have left word; who comes later sees the end."""
@@ -258,7 +234,7 @@ class MiraiFuture(Future[T], Generic[T]):
 
     def _how(self) -> How:
         assert self._end is not None  # noqa: S101 - for the type checker
-        if self._end is _CANCELLED:
+        if self._end is CANCELLED_END:
             return "add_cancelled"
         return "add_exception" if self._end[2] else "add_result"
 
@@ -267,13 +243,13 @@ class MiraiFuture(Future[T], Generic[T]):
     def _current_state(self) -> str:
         if (end := self._end) is None:
             return self._begun or PENDING
-        if end is not _CANCELLED:
+        if end is not CANCELLED_END:
             return FINISHED
         return CANCELLED_AND_NOTIFIED if self._is_told else CANCELLED
 
     def cancelled(self) -> bool:
         """Tell whether the task was cancelled."""
-        return self._end is _CANCELLED
+        return self._end is CANCELLED_END
 
     def running(self) -> bool:
         """Tell whether the task was given to a daemon, and has not ended."""
@@ -329,7 +305,7 @@ class MiraiFuture(Future[T], Generic[T]):
             1024
         """
         end = self._end
-        if end is None or end is _CANCELLED or end[0] is not None:
+        if end is None or end is CANCELLED_END or end[0] is not None:
             end = self._ended(timeout)
         if not end[2]:
             value: T = end[1]
@@ -353,12 +329,12 @@ class MiraiFuture(Future[T], Generic[T]):
         _, outcome, failed = self._ended(timeout)
         return outcome if failed else None
 
-    def _ended(self, timeout: float | None) -> _End:
+    def _ended(self, timeout: float | None) -> End:
         """Wait for the end; return how it was, decoded."""
         self._wait(timeout)
         if (end := self._end) is None:
             raise TimeoutError
-        if end is _CANCELLED:
+        if end is CANCELLED_END:
             raise CancelledError
         return self._decoded(end)
 
@@ -377,7 +353,7 @@ class MiraiFuture(Future[T], Generic[T]):
                 raise
         return self._end is not None
 
-    def _decoded(self, end: _End) -> _End:
+    def _decoded(self, end: End) -> End:
         """Decode an end, if that has not been done.
 
         Threads that do so at the same time do it beside each other, and all take what the first
@@ -389,14 +365,14 @@ class MiraiFuture(Future[T], Generic[T]):
         if isinstance(decoded[1], KeyboardInterrupt):
             # Did it strike this thread, or does unpickling raise it? Then it does so again.
             struck, decoded = decoded[1], _decode(end)
-        self._end = decoded = cast("_End", self.__dict__.setdefault("_first_decoded", decoded))
+        self._end = decoded = cast("End", self.__dict__.setdefault("_first_decoded", decoded))
         if struck is not None and not isinstance(decoded[1], KeyboardInterrupt):
             raise struck
         return decoded
 
     def __repr__(self) -> str:
         state = self._current_state().lower()
-        if self._end is _CANCELLED:
+        if self._end is CANCELLED_END:
             state = "cancelled"
         elif self._end is not None:
             _, outcome, failed = self._decoded(self._end)
@@ -409,35 +385,8 @@ class MiraiFuture(Future[T], Generic[T]):
             "task; send its result instead"
         )
 
-    # The standard library's functions look inside, and so does the base class if a method of it is
-    # called by name. To them, and to type checkers, these are attributes.
 
-    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
-        """Tell asyncio whether it is done, or cancelled, and how it has ended; since 3.14."""
-        return self.done(), self.cancelled(), self._result, self._exception
-
-    def _outcome(self, *, failed: bool) -> Any:
-        if (end := self._end) is None or end is _CANCELLED:
-            return None
-        _, outcome, has_failed = self._decoded(end)
-        return outcome if has_failed == failed else None
-
-    def _seen_state(self) -> str:
-        if self._end is None:
-            return self._begun or PENDING
-        state = self._current_state()
-        if state in OVER and self._audience is not None:
-            self._audience.seen_by.add(get_ident())
-        return state
-
-    _result: Any = property(functools.partial(_outcome, failed=False))
-    _exception: BaseException | None = property(functools.partial(_outcome, failed=True))  # type: ignore[assignment]
-    _state: str = property(_seen_state)  # type: ignore[assignment]
-    _condition: threading.Condition = AudienceAttribute()  # type: ignore[assignment]
-    _waiters: list[Any] = AudienceAttribute()  # type: ignore[assignment]
-
-
-def _decode(end: _End) -> _End:
+def _decode(end: End) -> End:
     decode, payload, failed = end
     assert decode is not None  # noqa: S101 - for the type checker
     try:

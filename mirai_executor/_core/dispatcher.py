@@ -13,9 +13,9 @@ it returns, in order. ::
 A task's end and a daemon's release are two facts: a task that was cancelled has ended, yet the
 daemon goes on holding it until it answers, and gets no other task before that.
 
-The books are kept beside it: ``_tasks`` (which wait, in which order), ``_fleet`` (how far each
-daemon has come) and ``_alarms`` (what has to happen when). ``_moves`` keeps them in step, and
-``_matching`` brings tasks and daemons together once all that has happened is known.
+The books are kept beside it: ``_tasks`` (which wait, and what has to happen when) and ``_fleet``
+(how far each daemon has come). ``_moves`` keeps them in step, and ``_matching`` brings tasks and
+daemons together once all that has happened is known.
 """
 
 import collections
@@ -83,7 +83,6 @@ class Dispatcher:
         )
         # Tells when expire() next has something to do; None for never.
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
-
         # For story(): when something happened, what that was, and what it has led to.
         self._notes: collections.deque[Note] = collections.deque()
         self._noted = 0  # events and commands in it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 from mirai_executor._core import (
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ._fleet import Fleet
     from ._settings import ListenConfig
 
-__all__ = ["Elsewhere"]
+__all__ = ["Elsewhere", "launching_apart"]
 
 _LOG = logging.getLogger("mirai_executor")
 
@@ -171,3 +172,27 @@ class Elsewhere:
         if self._acceptor is not None:
             self._acceptor.close()
         self._autoscaler = self._acceptor = None
+
+
+def launching_apart(
+    launch: Callable[[int], object], refuse: Callable[[int, LaunchError], None]
+) -> Callable[[int], None]:
+    """Return what asks for daemons on a thread of its own: a scheduler takes its time.
+
+    Args:
+        launch: Asks for so many.
+        refuse: Is told of those that will not come, and why.
+    """
+
+    def run(count: int) -> None:
+        try:
+            launch(count)
+        except LaunchError as error:
+            refuse(count, error)
+        except RuntimeError:
+            pass  # the executor was shut down in the meantime
+
+    def launch_soon(count: int) -> None:
+        threading.Thread(target=run, args=(count,), name="mirai-launch", daemon=True).start()
+
+    return launch_soon

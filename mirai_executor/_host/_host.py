@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-import threading
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mirai_executor._core import (
@@ -278,26 +277,17 @@ class Host(HostThread):
         """
         from mirai_executor._core import Scaler  # where daemons come by themselves
 
+        from ._elsewhere import launching_apart
+
         scaler = Scaler(policy)
 
-        def run(count: int) -> None:
-            try:
-                launch(count)
-            except LaunchError as error:
-                failure = error
-                self._put(
-                    lambda: self._with_loop(
-                        lambda loop: loop.elsewhere.refuse(scaler, count, failure)
-                    )
-                )
-            except RuntimeError:
-                pass  # the executor was shut down in the meantime
+        def refuse(count: int, error: LaunchError) -> None:
+            self._put(
+                lambda: self._with_loop(lambda loop: loop.elsewhere.refuse(scaler, count, error))
+            )
 
-        def launch_soon(count: int) -> None:
-            # A scheduler takes its time, and this thread has none.
-            threading.Thread(target=run, args=(count,), name="mirai-launch", daemon=True).start()
-
-        self._put(lambda: self._with_loop(lambda loop: loop.elsewhere.adapt(scaler, launch_soon)))
+        soon = launching_apart(launch, refuse)
+        self._put(lambda: self._with_loop(lambda loop: loop.elsewhere.adapt(scaler, soon)))
 
     @property
     def connections(self) -> int:

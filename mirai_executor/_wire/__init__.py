@@ -32,7 +32,6 @@ from mirai_executor._lazily import lazy_imports
 from mirai_executor._typing import TYPE_CHECKING
 
 from ._codec import (
-    Frame,
     decode,
     encode,
     ended_tasks,
@@ -47,6 +46,7 @@ from ._frames import (
     PROTOCOL_VERSION,
     Broadcast,
     BroadcastOutcome,
+    Frame,
     Hello,
     Init,
     InitFailed,

@@ -2,28 +2,19 @@
 
 import struct
 
-from mirai_executor._typing import TYPE_CHECKING, get_args
+from mirai_executor._typing import get_args
 
 from ._fields import U8, Bytes, Data, Reader, WireError
 from ._frames import (
-    Broadcast,
-    BroadcastOutcome,
-    Hello,
-    Init,
-    InitFailed,
+    Frame,
     Leave,
     Leaving,
-    LogPiece,
+    OfDaemons,
     Outcomes,
-    Ready,
     Tasks,
 )
 
-if TYPE_CHECKING:
-    from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
-
 __all__ = [
-    "Frame",
     "decode",
     "encode",
     "ended_tasks",
@@ -34,28 +25,10 @@ __all__ = [
     "pieces",
 ]
 
-_OfDaemons = (
-    Hello
-    | Init
-    | InitFailed
-    | Ready
-    | Leave
-    | Leaving
-    | Tasks
-    | Broadcast
-    | Outcomes
-    | BroadcastOutcome
-    | LogPiece
-)
-if TYPE_CHECKING:
-    Frame = _OfDaemons | Joined | Attend | Beat | Stop | Recall | Kill | Returned | Ended
-else:  # the rest is imported with the first daemon elsewhere
-    Frame = _OfDaemons
-
 _OF_KEEPERS = 32  # the first of their kinds
 _LARGE = 1 << 16  # bytes; to copy fewer takes less than to send them by themselves
 
-_KINDS: dict[int, type[Frame]] = {kind.KIND: kind for kind in get_args(_OfDaemons)}
+_KINDS: dict[int, type[Frame]] = {kind.KIND: kind for kind in get_args(OfDaemons)}
 
 
 def encode(frame: Frame) -> bytes:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
-from mirai_executor._typing import NamedTuple, Record, Self
+from mirai_executor._typing import TYPE_CHECKING, NamedTuple, Record, Self
 
 from ._fields import (
     U8,
@@ -24,17 +24,22 @@ from ._fields import (
     read_names,
 )
 
+if TYPE_CHECKING:
+    from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
+
 __all__ = [
     "BATCH",
     "PROTOCOL_VERSION",
     "Broadcast",
     "BroadcastOutcome",
+    "Frame",
     "Hello",
     "Init",
     "InitFailed",
     "Leave",
     "Leaving",
     "LogPiece",
+    "OfDaemons",
     "Outcomes",
     "Ready",
     "Status",
@@ -355,3 +360,22 @@ class LogPiece(Record):
     def read(cls, reader: Reader) -> Self:
         number, lost, more = reader.unpack(_LOG_PIECE)
         return cls(number, lost, bool(more), bytes(reader.block()))
+
+
+OfDaemons = (
+    Hello
+    | Init
+    | InitFailed
+    | Ready
+    | Leave
+    | Leaving
+    | Tasks
+    | Broadcast
+    | Outcomes
+    | BroadcastOutcome
+    | LogPiece
+)
+if TYPE_CHECKING:
+    Frame = OfDaemons | Joined | Attend | Beat | Stop | Recall | Kill | Returned | Ended
+else:  # the rest is imported with the first daemon elsewhere
+    Frame = OfDaemons

@@ -219,18 +219,27 @@ except ChildProcessError:
     assert run.stdout == "nobody is left\n"
 
 
-def test_neither_a_host_nor_its_daemon_compiles_anything_before_the_first_result() -> None:
-    program = """
-import builtins, sys
-def refuse(source, *args, **kwargs): raise AssertionError(source)
+COMPILES_NOTHING = """
+import builtins
+def refuse(source, filename, *args, **kwargs):
+    assert filename.endswith(".py"), source  # a module without bytecode
+    return original(source, filename, *args, **kwargs)
 original, builtins.compile = builtins.compile, refuse
-from mirai_executor import MiraiExecutor
-if __name__ == "__main__":
-    with MiraiExecutor(2) as executor:
-        assert executor.submit(abs, -1).result() == 1
-    print("not compiled")
 """
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from mirai_executor import MiraiExecutor\n"
+        "with MiraiExecutor(2) as executor: print(executor.submit(abs, -1).result())",
+        "from mirai_executor.daemon import serve\nserve(lambda: print(1) or sys.exit())",
+    ],
+    ids=["host", "daemon"],
+)
+def test_nothing_is_compiled_before_the_first_result(program: str) -> None:
+    program = f"import sys\n{COMPILES_NOTHING}\n{program}"
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
-    assert run.stdout == "not compiled\n"
+    assert (run.stdout, run.stderr) == ("1\n", "")

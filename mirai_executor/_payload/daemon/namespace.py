@@ -160,8 +160,8 @@ class Namespace:
             kwargs = {"brought": self._brought, "persist": persist}
         elif persist:
             return functools.partial(self._brought.call, fn, *args, **kwargs)
-        if not callable(fn):
-            return functools.partial(_call, fn, args, kwargs)
+        if not callable(fn):  # the call says so
+            return lambda: fn(*args, **kwargs)
         return functools.partial(fn, *args, **kwargs)
 
     def _use(self, names: Sequence[tuple[str, bytes]]) -> None:
@@ -397,7 +397,3 @@ def _fail_to_load(what: str, error: Exception) -> NoReturn:
     from mirai_executor._payload.common.wording import describe  # as above
 
     raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error
-
-
-def _call(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-    return fn(*args, **kwargs)
