@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ._launch import Launched, launch, stop
     from ._local import LocalLauncher
     from ._remote import RemoteConfig, remote_config
-    from ._ssh import Remote, SshConfig, ssh_config
+    from ._ssh import Machine, Remote, SshConfig, ssh_config
 else:
     __getattr__ = lazy_imports(
         __name__,
@@ -51,7 +51,7 @@ else:
             "_launch": ("Launched", "launch", "stop"),
             "_local": ("LocalLauncher",),
             "_remote": ("RemoteConfig", "remote_config"),
-            "_ssh": ("Remote", "SshConfig", "ssh_config"),
+            "_ssh": ("Machine", "Remote", "SshConfig", "ssh_config"),
         },
     )
 
@@ -64,6 +64,7 @@ __all__ = [
     "Launched",
     "Launcher",
     "LocalLauncher",
+    "Machine",
     "PrivateFile",
     "Remote",
     "RemoteConfig",

@@ -18,6 +18,7 @@ from ._daemon import (
     Submission,
     checked_count,
     exports,
+    guarded,
     lines_of,
     words_of,
 )
@@ -98,7 +99,7 @@ class ClusterConfig:
         lines = [
             "#!/bin/sh",
             *self._directives(size),
-            *self.prologue,
+            *guarded(self.prologue),
             *secret,
             f"exec {shlex.join(daemon.argv(self.python))}",
             "",

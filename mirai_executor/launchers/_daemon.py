@@ -8,6 +8,7 @@ No command line contains the secret: it travels in the environment of a process,
 standard input. So do certificates and names, which keeps command lines short.
 """
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,8 +34,10 @@ __all__ = [
     "Until",
     "checked_count",
     "exports",
+    "guarded",
     "lines_of",
     "shell_command",
+    "shell_words",
     "words_of",
 ]
 
@@ -145,6 +148,8 @@ class Command:
         files: Files to write before it runs.
         until: When the launch is complete.
         secret: A text that messages must not show.
+        refusal: What its standard error says if no daemons will come although it goes on; only
+            with ``Until.STARTED_LINE``.
 
     Example:
         >>> from mirai_executor.launchers import Command, Until
@@ -159,6 +164,7 @@ class Command:
     files: tuple[PrivateFile, ...] = ()
     until: Until = Until.EXIT
     secret: str = field(default="", repr=False)
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
@@ -269,6 +275,45 @@ def lines_of(text: str | Sequence[str]) -> tuple[str, ...]:
         raise TypeError(f"expected lines of shell, a string or a list of strings, not {text!r}")
     joined = text if isinstance(text, str) else "\n".join(text)
     return tuple(line.strip() for line in joined.splitlines() if line.strip())
+
+
+def shell_words(shell: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a command that runs a script on its standard input.
+
+    Raises:
+        TypeError, ValueError: It is none.
+    """
+    words = words_of(shlex.split(shell) if isinstance(shell, str) else shell)
+    if not words:
+        raise ValueError('shell must be a command such as "bash -l"')
+    return words
+
+
+# What begins, ends or continues a command of several lines.
+_COMPOUND = re.compile(
+    r"(if|then|else|elif|fi|for|while|until|do|done|case|esac|function)\b|[{}()]|.*(<<|[|&({\\])$|.*<<"
+)
+_SOURCED = re.compile(r"(\.|source)\s+(?P<file>[^\s;&|#]+)")
+
+
+def guarded(prologue: Sequence[str]) -> list[str]:
+    """Return the lines of a script that runs a prologue: without input, and only if all is well.
+
+    The script is the shell's own standard input, of which a command would take the rest.
+    """
+    if not prologue:
+        return []
+    if any(map(_COMPOUND.match, prologue)):
+        return ["{", *prologue, "} </dev/null || exit"]
+    return ["{", *(line for each in prologue for line in _guarded(each)), "} </dev/null"]
+
+
+def _guarded(line: str) -> list[str]:
+    if sourced := _SOURCED.fullmatch(line):
+        # Its own last command may fail, as the last test in many a profile does.
+        file = sourced["file"]
+        return [f"[ -r {file} ] || {{ echo cannot read {file} >&2; exit 1; }}", line]
+    return [line if line.startswith("#") or line.endswith((";", "&")) else f"{line} || exit"]
 
 
 def checked_count(count: int) -> int:

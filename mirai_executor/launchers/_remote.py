@@ -12,7 +12,9 @@ from ._daemon import (
     Until,
     checked_count,
     exports,
+    guarded,
     lines_of,
+    shell_words,
     words_of,
 )
 
@@ -30,6 +32,7 @@ class RemoteConfig:
     stdin: bool = False
     stays: bool = False
     prologue: tuple[str, ...] = ()
+    shell: tuple[str, ...] = ("/bin/sh",)
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return the command, once for each of ``count`` daemons."""
@@ -37,8 +40,10 @@ class RemoteConfig:
 
     def _command(self, daemon: DaemonCommand) -> Command:
         argv = daemon.argv(self.python)
-        script = "\n".join([*self.prologue, *exports(daemon), f"exec {shlex.join(argv)}", ""])
-        inserted = ("/bin/sh",) if self.stdin else argv
+        script = "\n".join(
+            [*guarded(self.prologue), *exports(daemon), f"exec {shlex.join(argv)}", ""]
+        )
+        inserted = self.shell if self.stdin else argv
         if self.quote:
             inserted = (shlex.join(inserted),)
         words = list(self.command)
@@ -62,6 +67,7 @@ def remote_config(
     stdin: bool = False,
     stays: bool = False,
     prologue: str | Sequence[str] = (),
+    shell: str | Sequence[str] = "/bin/sh",
 ) -> RemoteConfig:
     """Describe how to start daemons with a command of your own. Runs nothing yet.
 
@@ -75,11 +81,13 @@ def remote_config(
         quote: Whether to pass the daemon's command as one argument, quoted for a shell, as
             ``sbatch --wrap`` needs it; otherwise each of its words is an argument.
         stdin: How the secret gets there. By default it is in the environment of the command, which
-            must pass it on. If True, ``"."`` is replaced by ``/bin/sh``, and the daemon's command
+            must pass it on. If True, ``"."`` is replaced by the shell, and the daemon's command
             and the secret are sent to its standard input, as for ``docker run -i``.
         stays: Whether the command runs as long as its daemon, as ``srun`` does; otherwise it must
             end at once with status 0, as ``sbatch`` does.
-        prologue: Lines of shell that prepare the environment; only with ``stdin=True``.
+        prologue: Lines of shell that prepare the environment; only with ``stdin=True``. A line
+            that fails ends the script; they have no standard input.
+        shell: What runs the script of ``stdin=True``, such as ``"bash -l"``.
 
     Returns:
         A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
@@ -108,4 +116,5 @@ def remote_config(
         stdin,
         stays,
         lines_of(prologue),
+        shell_words(shell),
     )
