@@ -37,6 +37,9 @@ class Scheduler:
         shell: A line that makes it run the script with ``/bin/sh``, if the first line does not.
         named: A pattern for the name of the job, if the array is part of that option. What it
             matches is removed from the user's lines, and its group is the name.
+        number: What stands, in an option such as the name of a log file, for the number of a job
+            in its array.
+        variable: The variable in which a job finds that number.
 
     Example:
         >>> from mirai_executor.launchers import Scheduler
@@ -50,21 +53,41 @@ class Scheduler:
     asks_for_array: str
     shell: str = ""
     named: str = ""
+    number: str = ""
+    variable: str = ""
 
 
 SCHEDULERS = {
     # sbatch(1), qsub(1) of Grid Engine, of PBS Professional and of Torque, bsub(1) of LSF
-    "slurm": Scheduler("#SBATCH", "--array=1-{n}", r"\s(-a|--array)\b"),
-    "sge": Scheduler("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
-    "pbs": Scheduler("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh"),
-    "torque": Scheduler("#PBS", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
+    "slurm": Scheduler(
+        *("#SBATCH", "--array=1-{n}", r"\s(-a|--array)\b"),
+        number="%a",
+        variable="SLURM_ARRAY_TASK_ID",
+    ),
+    "sge": Scheduler(
+        *("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"), number="$TASK_ID", variable="SGE_TASK_ID"
+    ),
+    "pbs": Scheduler(
+        *("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh"),
+        number="^array_index^",
+        variable="PBS_ARRAY_INDEX",
+    ),
+    "torque": Scheduler(
+        *("#PBS", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
+        number="$PBS_ARRAYID",
+        variable="PBS_ARRAYID",
+    ),
     "lsf": Scheduler(
         "#BSUB",
         '-J "{name}[1-{n}]"',
         r"\s-J\s+\S+\[",
         named=r"\s-J\s+[\"']?(?P<name>[^\s\"'\[]+)[\"']?(?=\s|$)",
+        number="%I",
+        variable="LSB_JOBINDEX",
     ),
 }
+# Where the commands of either find their server.
+_TORQUE, _PBS = Path("/var/spool/torque/server_name"), Path("/etc/pbs.conf")
 _OF_COMMAND = {"sbatch": "slurm", "bsub": "lsf"}
 
 
@@ -98,14 +121,24 @@ class ClusterConfig:
             files, secret = (file,), [f". {shlex.quote(str(file.path))}"]
         lines = [
             "#!/bin/sh",
-            *self._directives(size),
-            *guarded(self.prologue),
+            *(self._numbered(line, size) for line in self._directives(size)),
+            *guarded([self._numbered(line, size) for line in self.prologue]),
             *secret,
             f"exec {shlex.join(daemon.argv(self.python))}",
             "",
         ]
         script = "\n".join(lines).encode()
         return Command(self.command, stdin=script, files=files, secret=daemon.secret)
+
+    def _numbered(self, line: str, size: int) -> str:
+        """Say what ``{number}`` is: known here for a single job, and else to its scheduler."""
+        scheduler = self.scheduler
+        if size == 1:
+            return line.replace("{number}", "1")
+        is_option = line.startswith(scheduler.prefix)
+        return line.replace(
+            "{number}", scheduler.number if is_option else f"${{{scheduler.variable}}}"
+        )
 
     def _directives(self, size: int) -> list[str]:
         """Return the lines of options: those that we need first, as schedulers may stop early."""
@@ -151,7 +184,8 @@ def cluster_config(
     Args:
         command: ``"sbatch"`` for Slurm, ``"qsub"`` for SGE, Torque or PBS, ``"bsub"`` for LSF.
         options: Lines for the script of the job, such as ``"#SBATCH --mem=10G"``; they may be
-            followed by lines of shell.
+            followed by lines of shell. In both, and in ``prologue``, ``{number}`` is the number of
+            the job in its array, from 1, as in ``"#SBATCH --output=job-{number}.out"``.
         python: The Python interpreter on the nodes, or the words of a command that runs it; by
             default, the path of the current one.
         prologue: Lines of shell that prepare the environment, such as ``"module load python"``.
@@ -200,15 +234,25 @@ def _told(name: str | None, command: str, lines: Sequence[str]) -> Scheduler:
 
 def _of_lines(lines: Sequence[str]) -> str | None:
     """Tell by the options; or by the variable that Grid Engine needs in the environment."""
+    pbs = "torque" if _is_torque(lines) else "pbs"
     for prefix, name in (
         ("#$ ", "sge"),
-        ("#PBS ", "pbs"),
+        ("#PBS ", pbs),
         ("#SBATCH ", "slurm"),
         ("#BSUB ", "lsf"),
     ):
         if any(line.startswith(prefix) for line in lines):
             return name
     return "sge" if "SGE_ROOT" in os.environ else None
+
+
+def _is_torque(lines: Sequence[str]) -> bool:
+    """Tell whether options of PBS are those of Torque, or else this machine belongs to one."""
+    if any("select=" in line for line in lines):
+        return False
+    if any(re.search(r"\bnodes=\S*:ppn=", line) for line in lines):
+        return True
+    return _TORQUE.exists() and not _PBS.exists()
 
 
 def _secret_file(folder: Path, lines: Sequence[str]) -> PrivateFile:

@@ -220,6 +220,7 @@ def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3"
     """Return the text that starts a daemon when it is pasted into a shell elsewhere.
 
     It contains the secret: anyone who reads it can run code as its owner, until the executor ends.
+    A blank before it keeps it out of the history of most shells.
 
     Args:
         daemon: What the daemon must know.
@@ -229,11 +230,13 @@ def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3"
         >>> from mirai_executor.credentials import DaemonCredentials, new_secret
         >>> from mirai_executor.launchers import DaemonCommand, shell_command
         >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
-        >>> shell_command(daemon).partition(" ")[2]
+        >>> shell_command(daemon).lstrip().partition(" ")[2]
         'python3 -P -m mirai_executor daemon tcp://10.0.0.1:5555'
     """
     words = shlex.join(daemon.argv(words_of(python)))
-    return " ".join([*_assignments(daemon.environment), words])
+    # Bash (with HISTCONTROL=ignorespace or ignoreboth, as Debian has it), zsh and fish forget what
+    # begins with a blank.
+    return " ".join(["", *_assignments(daemon.environment), words])
 
 
 def exports(daemon: DaemonCommand) -> list[str]:

@@ -1,8 +1,9 @@
 """Starts daemons with any command, for machines and schedulers that have no launcher."""
 
+import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ._daemon import (
@@ -36,9 +37,10 @@ class RemoteConfig:
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return the command, once for each of ``count`` daemons."""
-        return [self._command(daemon)] * checked_count(count)
+        numbers = range(1, checked_count(count) + 1)
+        return [self._command(daemon, number) for number in numbers]
 
-    def _command(self, daemon: DaemonCommand) -> Command:
+    def _command(self, daemon: DaemonCommand, number: int) -> Command:
         argv = daemon.argv(self.python)
         script = "\n".join(
             [*guarded(self.prologue), *exports(daemon), f"exec {shlex.join(argv)}", ""]
@@ -47,8 +49,11 @@ class RemoteConfig:
         if self.quote:
             inserted = (shlex.join(inserted),)
         words = list(self.command)
+        own = {"{number}": str(number)}
+        if any("{name}" in word for word in self.args):
+            own["{name}"] = f"mirai-{secrets.token_hex(4)}-{number}"
         for word in self.args:
-            words += inserted if word == "." else (word,)
+            words += inserted if word == "." else (_filled(word, own),)
         return Command(
             tuple(words),
             stdin=script.encode() if self.stdin else b"",
@@ -56,6 +61,12 @@ class RemoteConfig:
             until=Until.START if self.stays else Until.EXIT,
             secret=daemon.secret,
         )
+
+
+def _filled(word: str, own: Mapping[str, str]) -> str:
+    for placeholder, value in own.items():
+        word = word.replace(placeholder, value)
+    return word
 
 
 def remote_config(
@@ -75,7 +86,9 @@ def remote_config(
 
     Args:
         command: The command, or its words.
-        args: Its arguments. The one that equals ``"."`` is replaced by the daemon's command.
+        args: Its arguments. The one that equals ``"."`` is replaced by the daemon's command. In
+            the others, ``{number}`` is the place of the daemon among those of one launch, from 1,
+            and ``{name}`` a name that no other daemon has, such as ``mirai-5f1d8c2e-1``.
         python: The Python interpreter where the daemon runs, or the words of a command that runs
             it; by default, the path of the current one.
         quote: Whether to pass the daemon's command as one argument, quoted for a shell, as

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import re
 import subprocess
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mirai_executor.launchers import (
     Scheduler,
     Submission,
     Until,
+    _cluster,
     shell_command,
 )
 
@@ -136,7 +138,7 @@ def test_a_pasted_command_reaches_the_daemon_as_it_was_meant(
 
 
 def test_the_command_to_paste_is_one_that_can_be_read() -> None:
-    assert shell_command(DAEMON, PYTHON) == f"MIRAI_EXECUTOR_SECRET={SECRET.text} {RUN}"
+    assert shell_command(DAEMON, PYTHON) == f" MIRAI_EXECUTOR_SECRET={SECRET.text} {RUN}"
 
 
 # SSH
@@ -370,6 +372,20 @@ def test_qsub_belongs_to_more_than_one_scheduler(monkeypatch: pytest.MonkeyPatch
     assert cluster_config("qsub") == cluster_config("qsub", scheduler="sge")
 
 
+def test_torque_gets_arrays_of_torque(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_torque, of_pbs = "#PBS -l nodes=1:ppn=4", "#PBS -l select=1:ncpus=4"
+    neither = "#PBS -N mirai"
+    for name in ("_TORQUE", "_PBS"):
+        monkeypatch.setattr(_cluster, name, tmp_path / name)
+    for options, array in ((of_torque, "-t"), (of_pbs, "-J"), (neither, "-J")):
+        assert f"#PBS {array} 1-3\n" in script(cluster_config("qsub", options).plan(DAEMON, 3))
+    (tmp_path / "_TORQUE").touch()
+    for options, array in ((neither, "-t"), (of_pbs, "-J")):
+        assert f"#PBS {array} 1-3\n" in script(cluster_config("qsub", options).plan(DAEMON, 3))
+    (tmp_path / "_PBS").touch()
+    assert "#PBS -J 1-3\n" in script(cluster_config("qsub", neither).plan(DAEMON, 3))
+
+
 def test_a_new_scheduler_is_a_few_fields() -> None:
     mine = Scheduler("#MINE", "--many {n}", r"--many")
     launcher = cluster_config(["submit", "-"], "#MINE --big", scheduler=mine, python=PYTHON)
@@ -425,6 +441,47 @@ def test_the_daemons_command_may_arrive_on_standard_input() -> None:
     assert command.environment == ()
     prologue = "{\ncd /work || exit\n} </dev/null\n"
     assert command.stdin.decode() == f"{prologue}{EXPORTS}exec {RUN}\n"
+
+
+def test_each_daemon_may_have_a_number_and_a_name_among_the_arguments() -> None:
+    args = ["run", "--name={name}", "--log=log-{number}", '{"a": 1}', "."]
+    plan = remote_config("kubectl", args, python=PYTHON).plan(DAEMON, 2)
+    words = [one.argv[2:5] for one in plan if isinstance(one, Command)]
+    assert [each[1:] for each in words] == [
+        ("--log=log-1", '{"a": 1}'),
+        ("--log=log-2", '{"a": 1}'),
+    ]
+    names = [each[0].removeprefix("--name=") for each in words]
+    assert all(re.fullmatch(r"mirai-[0-9a-f]{8}-[12]", name) for name in names)
+    again = remote_config("kubectl", args, python=PYTHON).plan(DAEMON, 2)
+    assert len({*names, *(one.argv[3][7:] for one in again if isinstance(one, Command))}) == 4
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "prefix", "number", "variable"),
+    [
+        ("slurm", "#SBATCH", "%a", "SLURM_ARRAY_TASK_ID"),
+        ("sge", "#$", "$TASK_ID", "SGE_TASK_ID"),
+        ("pbs", "#PBS", "^array_index^", "PBS_ARRAY_INDEX"),
+        ("torque", "#PBS", "$PBS_ARRAYID", "PBS_ARRAYID"),
+        ("lsf", "#BSUB", "%I", "LSB_JOBINDEX"),
+    ],
+)
+def test_each_job_may_have_its_number_in_options_and_prologue(
+    scheduler: str, prefix: str, number: str, variable: str
+) -> None:
+    launcher = cluster_config(
+        "submit",
+        f"{prefix} -o job-{{number}}.out",
+        scheduler=scheduler,
+        prologue="mkdir /scratch/{number}",
+    )
+    text = script(launcher.plan(DAEMON, 2))
+    assert f"{prefix} -o job-{number}.out\n" in text
+    assert f"mkdir /scratch/${{{variable}}} || exit\n" in text
+    alone = script(launcher.plan(DAEMON, 1))
+    assert "-o job-1.out\n" in alone
+    assert "mkdir /scratch/1 || exit\n" in alone
 
 
 def test_any_command_is_run_once_for_each_daemon() -> None:
