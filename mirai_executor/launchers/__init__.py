@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ._launch import Launched, launch, stop
     from ._ray import RayConfig, ray_config
     from ._remote import RemoteConfig, remote_config
-    from ._ssh import Remote, SshConfig, ssh_config
+    from ._ssh import Machine, Remote, SshConfig, ssh_config
 else:
     __getattr__ = lazy_imports(
         __name__,
@@ -58,7 +58,7 @@ else:
             "_launch": ("Launched", "launch", "stop"),
             "_ray": ("RayConfig", "ray_config"),
             "_remote": ("RemoteConfig", "remote_config"),
-            "_ssh": ("Remote", "SshConfig", "ssh_config"),
+            "_ssh": ("Machine", "Remote", "SshConfig", "ssh_config"),
         },
     )
 
@@ -74,6 +74,7 @@ __all__ = [
     "KubernetesConfig",
     "Launched",
     "Launcher",
+    "Machine",
     "PrivateFile",
     "PrivateFiles",
     "RayConfig",

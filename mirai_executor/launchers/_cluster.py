@@ -18,6 +18,7 @@ from ._daemon import (
     Submission,
     checked_count,
     exports,
+    guarded,
     lines_of,
     words_of,
 )
@@ -40,6 +41,9 @@ class Scheduler:
             matches is removed from the user's lines, and its group is the name.
         form: ``"script"`` on standard input, as most schedulers take it; or for a script in a
             file, a submit ``"description"`` of HTCondor or the ``"words"`` of OAR's command line.
+        number: What stands, in an option such as the name of a log file, for the number of a job
+            in its array.
+        variable: The variable in which a job finds that number.
 
     Example:
         >>> from mirai_executor.launchers import Scheduler
@@ -54,25 +58,45 @@ class Scheduler:
     shell: str = ""
     named: str = ""
     form: str = "script"
+    number: str = ""
+    variable: str = ""
 
 
 SCHEDULERS = {
     # sbatch(1), qsub(1) of Grid Engine, of PBS Professional and of Torque, bsub(1) of LSF,
     # condor_submit(1), flux-batch(1), oarsub(1)
-    "slurm": Scheduler("#SBATCH", "--array=1-{n}", r"\s(-a|--array)\b"),
-    "sge": Scheduler("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
-    "pbs": Scheduler("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh"),
-    "torque": Scheduler("#PBS", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
+    "slurm": Scheduler(
+        *("#SBATCH", "--array=1-{n}", r"\s(-a|--array)\b"),
+        number="%a",
+        variable="SLURM_ARRAY_TASK_ID",
+    ),
+    "sge": Scheduler(
+        *("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"), number="$TASK_ID", variable="SGE_TASK_ID"
+    ),
+    "pbs": Scheduler(
+        *("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh"),
+        number="^array_index^",
+        variable="PBS_ARRAY_INDEX",
+    ),
+    "torque": Scheduler(
+        *("#PBS", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
+        number="$PBS_ARRAYID",
+        variable="PBS_ARRAYID",
+    ),
     "lsf": Scheduler(
         "#BSUB",
         '-J "{name}[1-{n}]"',
         r"\s-J\s+\S+\[",
         named=r"\s-J\s+[\"']?(?P<name>[^\s\"'\[]+)[\"']?(?=\s|$)",
+        number="%I",
+        variable="LSB_JOBINDEX",
     ),
     "htcondor": Scheduler("", "queue {n}", r"^queue\b", form="description"),
     "flux": Scheduler("#flux:", "", r"(?!)"),
     "oar": Scheduler("#OAR", "--array {n}", r"\s--array\b", form="words"),
 }
+# Where the commands of either find their server.
+_TORQUE, _PBS = Path("/var/spool/torque/server_name"), Path("/etc/pbs.conf")
 _OF_COMMAND = {
     "sbatch": "slurm",
     "bsub": "lsf",
@@ -113,8 +137,8 @@ class ClusterConfig:
         files = () if folder is None else (_secret_file(folder, daemon),)
         lines = [
             "#!/bin/sh",
-            *self._directives(size),
-            *self.prologue,
+            *(self._numbered(line, size) for line in self._directives(size)),
+            *guarded([self._numbered(line, size) for line in self.prologue]),
             *exports(daemon, files[0].path if files else None),
             f"exec {shlex.join(daemon.argv(self.python))}",
             "",
@@ -127,7 +151,7 @@ class ClusterConfig:
         scheduler, lines = self.scheduler, self._options_for(size)
         ours = [line for line in lines if line.startswith(scheduler.prefix)]
         script = [line for line in lines if line not in ours]
-        script += [*self.prologue, *exports(daemon)]
+        script += [*guarded(self.prologue), *exports(daemon)]
         script += [f"exec {shlex.join(daemon.argv(self.python))}"]
         text = "\n".join([*script, ""])
         file = _file(self.secret_folder, text, text)
@@ -138,6 +162,16 @@ class ClusterConfig:
             array = scheduler.array.format(n=size) if size > 1 else ""
             command = (*command, *command_line(file.path, scheduler.prefix, ours, array))
         return Command(command, stdin=stdin, files=(file,), secret=daemon.secret)
+
+    def _numbered(self, line: str, size: int) -> str:
+        """Say what ``{number}`` is: known here for a single job, and else to its scheduler."""
+        scheduler = self.scheduler
+        if size == 1:
+            return line.replace("{number}", "1")
+        is_option = line.startswith(scheduler.prefix)
+        return line.replace(
+            "{number}", scheduler.number if is_option else f"${{{scheduler.variable}}}"
+        )
 
     def _directives(self, size: int) -> list[str]:
         """Return the lines of options: those that we need first, as schedulers may stop early."""
@@ -190,8 +224,9 @@ def cluster_config(
         command: ``"sbatch"`` for Slurm, ``"qsub"`` for SGE, Torque or PBS, ``"bsub"`` for LSF,
             ``"condor_submit"`` for HTCondor, ``["flux", "batch"]`` for Flux, ``"oarsub"`` for OAR.
         options: Lines for the script of the job, such as ``"#SBATCH --mem=10G"``; they may be
-            followed by lines of shell. For HTCondor, lines of a submit description, such as
-            ``"request_memory = 10G"``.
+            followed by lines of shell. In both, and in ``prologue``, ``{number}`` is the number of
+            the job in its array, from 1, as in ``"#SBATCH --output=job-{number}.out"``. For
+            HTCondor, lines of a submit description, such as ``"request_memory = 10G"``.
         python: The Python interpreter on the nodes, or the words of a command that runs it; by
             default, the path of the current one.
         prologue: Lines of shell that prepare the environment, such as ``"module load python"``.
@@ -248,9 +283,10 @@ def _told(name: str | None, command: str, lines: Sequence[str]) -> Scheduler:
 
 def _of_lines(lines: Sequence[str]) -> str | None:
     """Tell by the options; or by the variable that Grid Engine needs in the environment."""
+    pbs = "torque" if _is_torque(lines) else "pbs"
     for prefix, name in (
         ("#$ ", "sge"),
-        ("#PBS ", "pbs"),
+        ("#PBS ", pbs),
         ("#SBATCH ", "slurm"),
         ("#BSUB ", "lsf"),
         ("#flux: ", "flux"),
@@ -259,6 +295,15 @@ def _of_lines(lines: Sequence[str]) -> str | None:
         if any(line.startswith(prefix) for line in lines):
             return name
     return "sge" if "SGE_ROOT" in os.environ else None
+
+
+def _is_torque(lines: Sequence[str]) -> bool:
+    """Tell whether options of PBS are those of Torque, or else this machine belongs to one."""
+    if any("select=" in line for line in lines):
+        return False
+    if any(re.search(r"\bnodes=\S*:ppn=", line) for line in lines):
+        return True
+    return _TORQUE.exists() and not _PBS.exists()
 
 
 def _folder(path: str | Path) -> Path:

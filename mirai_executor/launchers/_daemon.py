@@ -8,6 +8,7 @@ No command line contains the secret: it travels in the environment of a process,
 standard input. So do certificates and names, which keeps command lines short.
 """
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,8 +37,10 @@ __all__ = [
     "Until",
     "checked_count",
     "exports",
+    "guarded",
     "lines_of",
     "shell_command",
+    "shell_words",
     "without_query",
     "words_of",
 ]
@@ -152,6 +155,8 @@ class Command:
         files: Files to write before it runs.
         until: When the launch is complete.
         secret: A text that messages must not show.
+        refusal: What its standard error says if no daemons will come although it goes on; only
+            with ``Until.STARTED_LINE``.
 
     Example:
         >>> from mirai_executor.launchers import Command, Until
@@ -166,6 +171,7 @@ class Command:
     files: tuple[PrivateFile, ...] = ()
     until: Until = Until.EXIT
     secret: str = field(default="", repr=False)
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
@@ -230,6 +236,7 @@ def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3"
     """Return the text that starts a daemon when it is pasted into a shell elsewhere.
 
     It contains the secret: anyone who reads it can run code as its owner, until the executor ends.
+    A blank before it keeps it out of the history of most shells.
 
     Args:
         daemon: What the daemon must know.
@@ -239,11 +246,13 @@ def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3"
         >>> from mirai_executor.credentials import DaemonCredentials, new_secret
         >>> from mirai_executor.launchers import DaemonCommand, shell_command
         >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
-        >>> shell_command(daemon).partition(" ")[2]
+        >>> shell_command(daemon).lstrip().partition(" ")[2]
         'python3 -P -m mirai_executor daemon tcp://10.0.0.1:5555'
     """
     words = shlex.join(daemon.argv(words_of(python)))
-    return " ".join([*_assignments(daemon.environment), words])
+    # Bash (with HISTCONTROL=ignorespace or ignoreboth, as Debian has it), zsh and fish forget what
+    # begins with a blank.
+    return " ".join(["", *_assignments(daemon.environment), words])
 
 
 def exports(daemon: DaemonCommand, secret_file: Path | None = None) -> list[str]:
@@ -307,6 +316,45 @@ def lines_of(text: str | Sequence[str]) -> tuple[str, ...]:
         raise TypeError(f"expected lines of shell, a string or a list of strings, not {text!r}")
     joined = text if isinstance(text, str) else "\n".join(text)
     return tuple(line.strip() for line in joined.splitlines() if line.strip())
+
+
+def shell_words(shell: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a command that runs a script on its standard input.
+
+    Raises:
+        TypeError, ValueError: It is none.
+    """
+    words = words_of(shlex.split(shell) if isinstance(shell, str) else shell)
+    if not words:
+        raise ValueError('shell must be a command such as "bash -l"')
+    return words
+
+
+# What begins, ends or continues a command of several lines.
+_COMPOUND = re.compile(
+    r"(if|then|else|elif|fi|for|while|until|do|done|case|esac|function)\b|[{}()]|.*(<<|[|&({\\])$|.*<<"
+)
+_SOURCED = re.compile(r"(\.|source)\s+(?P<file>[^\s;&|#]+)")
+
+
+def guarded(prologue: Sequence[str]) -> list[str]:
+    """Return the lines of a script that runs a prologue: without input, and only if all is well.
+
+    The script is the shell's own standard input, of which a command would take the rest.
+    """
+    if not prologue:
+        return []
+    if any(map(_COMPOUND.match, prologue)):
+        return ["{", *prologue, "} </dev/null || exit"]
+    return ["{", *(line for each in prologue for line in _guarded(each)), "} </dev/null"]
+
+
+def _guarded(line: str) -> list[str]:
+    if sourced := _SOURCED.fullmatch(line):
+        # Its own last command may fail, as the last test in many a profile does.
+        file = sourced["file"]
+        return [f"[ -r {file} ] || {{ echo cannot read {file} >&2; exit 1; }}", line]
+    return [line if line.startswith("#") or line.endswith((";", "&")) else f"{line} || exit"]
 
 
 def checked_count(count: int) -> int:

@@ -17,6 +17,7 @@ from ._daemon import (
     Submission,
     checked_count,
     exports,
+    guarded,
     lines_of,
     without_query,
     words_of,
@@ -56,7 +57,7 @@ class HttpConfig:
         if checked_count(count) == 0:
             return []
         last = f"exec {shlex.join(daemon.argv(self.python))}"
-        script = "\n".join([*self.prologue, *exports(daemon), last, ""])
+        script = "\n".join([*guarded(self.prologue), *exports(daemon), last, ""])
         data = _filled(json.loads(self.data), script)
         is_text = isinstance(data, str)
         request = HttpRequest(

@@ -158,23 +158,39 @@ def _run_to_its_end(command: Command, started: _Started, deadline: Deadline) -> 
 
 
 def _run_until_started(command: Command, started: _Started, deadline: Deadline) -> Launched:
-    with _input(command) as stdin:
-        process = _popen(command, started, stdin, subprocess.PIPE)
-    said = b""
-    for piece in _pieces(process, deadline):
-        said += piece
-        if _STARTED in said:
-            rest = _text(said.partition(_STARTED)[2].lstrip(b"\r\n"))
-            return Launched(process, hide(rest, [command.secret]))
-        said = said[-_LAST_WORDS:]
+    with _memory() as out:  # a daemon needs nothing of it, but a login may say there why it fails
+        with _input(command) as stdin:
+            process = _popen(command, started, stdin, subprocess.PIPE, stdout=out)
+        said, refusal = b"", command.refusal.encode()
+        for piece in _pieces(process, deadline):
+            said += piece
+            if refusal and refusal in said:
+                break
+            if _STARTED in said:
+                rest = _text(said.partition(_STARTED)[2].lstrip(b"\r\n"))
+                return Launched(process, hide(rest, [command.secret]))
+            said = said[-_LAST_WORDS:]
+        raise _not_started(command, process, deadline, _tail(out), said)
+
+
+def _not_started(
+    command: Command,
+    process: "subprocess.Popen[bytes]",
+    deadline: Deadline,
+    out: str,
+    said: bytes,
+) -> LaunchError:
+    """End a command that has started no daemons, and return why."""
     code = process.poll()
-    if code is None:  # its time is over, or it has closed the stream
+    refused = command.refusal.encode() in said if command.refusal else False
+    if code is None and not refused:  # its time is over, or it has closed the stream
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = process.wait(min(1.0, deadline.left))
     _kill(process)
     _close(process)
-    why = "did not start the daemons in time" if code is None else _exit(code)
-    raise _failure(command, code, why, _text(said))
+    why = "was refused" if refused else "did not start the daemons in time"
+    before = f"{out.rstrip()}\n" if out.strip() else ""
+    return _failure(command, code, why if code is None else _exit(code), before + _text(said))
 
 
 def _pieces(process: "subprocess.Popen[bytes]", deadline: Deadline) -> Iterator[bytes]:
@@ -245,11 +261,10 @@ def _exit(code: int) -> str:
 
 def _failure(command: Command, code: int | None, why: str, stderr: str) -> LaunchError:
     said = hide(stderr, [command.secret])
-    last = (
-        f"; last output: {printable(said.strip().splitlines()[-1], _LAST_LINE)}"
-        if said.strip()
-        else ""
-    )
+    lines = said.strip().splitlines()
+    # SSH's, of a new host key, say nothing of why it has failed.
+    telling = [line for line in lines if not line.startswith("Warning: Perm")] or lines
+    last = f"; last output: {printable(telling[-1], _LAST_LINE)}" if telling else ""
     return LaunchError(
         f"{command.argv[0]} {why}{last}",
         command=tuple(hide(word, [command.secret]) for word in command.argv),

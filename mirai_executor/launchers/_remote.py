@@ -1,8 +1,9 @@
 """Starts daemons with any command, for machines and schedulers that have no launcher."""
 
+import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ._daemon import (
@@ -12,7 +13,9 @@ from ._daemon import (
     Until,
     checked_count,
     exports,
+    guarded,
     lines_of,
+    shell_words,
     words_of,
 )
 
@@ -30,20 +33,27 @@ class RemoteConfig:
     stdin: bool = False
     stays: bool = False
     prologue: tuple[str, ...] = ()
+    shell: tuple[str, ...] = ("/bin/sh",)
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return the command, once for each of ``count`` daemons."""
-        return [self._command(daemon)] * checked_count(count)
+        numbers = range(1, checked_count(count) + 1)
+        return [self._command(daemon, number) for number in numbers]
 
-    def _command(self, daemon: DaemonCommand) -> Command:
+    def _command(self, daemon: DaemonCommand, number: int) -> Command:
         argv = daemon.argv(self.python)
-        script = "\n".join([*self.prologue, *exports(daemon), f"exec {shlex.join(argv)}", ""])
-        inserted = ("/bin/sh",) if self.stdin else argv
+        script = "\n".join(
+            [*guarded(self.prologue), *exports(daemon), f"exec {shlex.join(argv)}", ""]
+        )
+        inserted = self.shell if self.stdin else argv
         if self.quote:
             inserted = (shlex.join(inserted),)
         words = list(self.command)
+        own = {"{number}": str(number)}
+        if any("{name}" in word for word in self.args):
+            own["{name}"] = f"mirai-{secrets.token_hex(4)}-{number}"
         for word in self.args:
-            words += inserted if word == "." else (word,)
+            words += inserted if word == "." else (_filled(word, own),)
         return Command(
             tuple(words),
             stdin=script.encode() if self.stdin else b"",
@@ -51,6 +61,12 @@ class RemoteConfig:
             until=Until.START if self.stays else Until.EXIT,
             secret=daemon.secret,
         )
+
+
+def _filled(word: str, own: Mapping[str, str]) -> str:
+    for placeholder, value in own.items():
+        word = word.replace(placeholder, value)
+    return word
 
 
 def remote_config(
@@ -62,6 +78,7 @@ def remote_config(
     stdin: bool = False,
     stays: bool = False,
     prologue: str | Sequence[str] = (),
+    shell: str | Sequence[str] = "/bin/sh",
 ) -> RemoteConfig:
     """Describe how to start daemons with a command of your own. Runs nothing yet.
 
@@ -69,17 +86,21 @@ def remote_config(
 
     Args:
         command: The command, or its words.
-        args: Its arguments. The one that equals ``"."`` is replaced by the daemon's command.
+        args: Its arguments. The one that equals ``"."`` is replaced by the daemon's command. In
+            the others, ``{number}`` is the place of the daemon among those of one launch, from 1,
+            and ``{name}`` a name that no other daemon has, such as ``mirai-5f1d8c2e-1``.
         python: The Python interpreter where the daemon runs, or the words of a command that runs
             it; by default, the path of the current one.
         quote: Whether to pass the daemon's command as one argument, quoted for a shell, as
             ``sbatch --wrap`` needs it; otherwise each of its words is an argument.
         stdin: How the secret gets there. By default it is in the environment of the command, which
-            must pass it on. If True, ``"."`` is replaced by ``/bin/sh``, and the daemon's command
+            must pass it on. If True, ``"."`` is replaced by the shell, and the daemon's command
             and the secret are sent to its standard input, as for ``docker run -i``.
         stays: Whether the command runs as long as its daemon, as ``srun`` does; otherwise it must
             end at once with status 0, as ``sbatch`` does.
-        prologue: Lines of shell that prepare the environment; only with ``stdin=True``.
+        prologue: Lines of shell that prepare the environment; only with ``stdin=True``. A line
+            that fails ends the script; they have no standard input.
+        shell: What runs the script of ``stdin=True``, such as ``"bash -l"``.
 
     Returns:
         A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
@@ -108,4 +129,5 @@ def remote_config(
         stdin,
         stays,
         lines_of(prologue),
+        shell_words(shell),
     )

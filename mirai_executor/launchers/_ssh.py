@@ -1,12 +1,15 @@
 """Starts daemons over SSH: one connection for each machine, which lasts as long as they do."""
 
+import dataclasses
 import re
+import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
-from mirai_executor._arguments import check_count
+from mirai_executor._arguments import check_count, check_options
 from mirai_executor.urls import Url
 
 from ._daemon import (
@@ -19,24 +22,50 @@ from ._daemon import (
     Until,
     checked_count,
     exports,
+    guarded,
     lines_of,
+    shell_words,
     words_of,
 )
 
-__all__ = ["Remote", "SshConfig", "ssh_config"]
+__all__ = ["Machine", "Remote", "SshConfig", "ssh_config"]
 
+# Letters, digits and a few signs: a name reaches ssh, its ProxyCommand, and the shell of that.
 _REMOTE = re.compile(
-    r"(ssh://)?((?P<user>[^@\s]+)@)?(?P<host>\[[0-9A-Fa-f:.]+(%\w+)?\]|[^@:/\[\]\s]+)(:(?P<port>\d{1,5}))?/?"
+    r"(ssh://)?((?P<user>[\w.%@-]+)@)?(?P<host>\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]+)(:(?P<port>\d{1,5}))?/?",
+    re.ASCII,
 )
+# What the user's configuration may hold for logins of their own, and would break this one. Older
+# clients do not know all of it.
+_OURS = (
+    *("IgnoreUnknown=*", "RemoteCommand=none", "SessionType=default", "StdinNull=no"),
+    *("ForkAfterAuthentication=no", "ControlMaster=no"),
+)
+# Below the ports that systems give to whoever connects.
+_FIRST_PORT, _PORTS = 20_000, 12_000
+
+
+class Machine(TypedDict, total=False):
+    """What is different on one machine: the keywords of ``ssh_config``, and how many daemons."""
+
+    python: str | Sequence[str]
+    prologue: str | Sequence[str]
+    daemons: int
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A machine to reach over SSH; if user or port are None, SSH's configuration decides."""
+    """A machine to reach over SSH; if user or port are None, SSH's configuration decides.
+
+    What else is None is as for the other machines.
+    """
 
     host: str
     port: int | None = None
     user: str | None = None
+    python: tuple[str, ...] | None = None
+    prologue: tuple[str, ...] | None = None
+    daemons: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,12 +73,13 @@ class SshConfig:
     """How to start daemons over SSH; made by :func:`ssh_config`."""
 
     remotes: tuple[Remote, ...]
-    tunnel: bool = False
+    tunnel: bool | int = False
     timeout: int = 10
     command: tuple[str, ...] = ("ssh",)
     python: tuple[str, ...] = (sys.executable,)
     options: tuple[str, ...] = ()
     prologue: tuple[str, ...] = ()
+    shell: tuple[str, ...] = ("/bin/sh",)
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return one command for each machine; it starts ``count`` daemons there.
@@ -59,23 +89,32 @@ class SshConfig:
         """
         if checked_count(count) == 0:
             return []
-        forward = _forward(daemon) if self.tunnel else []
-        script = "\n".join([*self._script(daemon, count), ""]).encode()
-        return [
-            Command(
-                (*self._connect(remote, forward), "/bin/sh"),
-                stdin=script,
-                until=Until.STARTED_LINE,
-                secret=daemon.secret,
-            )
-            for remote in self.remotes
-        ]
+        return [self._login(remote, daemon, count) for remote in self.remotes]
+
+    def _login(self, remote: Remote, daemon: DaemonCommand, count: int) -> Command:
+        forward: list[str] = []
+        refusal = ""
+        if self.tunnel is not False:
+            daemon, port, forward = _through_tunnel(daemon, self.tunnel)
+            refusal = f"remote port forwarding failed for listen port {port}"
+        script = "\n".join([*self._script(remote, daemon, count), ""]).encode()
+        return Command(
+            (*self._connect(remote, forward), shlex.join(self.shell)),
+            stdin=script,
+            until=Until.STARTED_LINE,
+            secret=daemon.secret,
+            refusal=refusal,
+        )
 
     def _connect(self, remote: Remote, forward: Sequence[str]) -> list[str]:
         # SSH takes the first value that it is given: the user's options outrank ours.
-        options = [*self.options, "BatchMode=yes", f"ConnectTimeout={self.timeout}"]
+        options = [*self.options, "BatchMode=yes", f"ConnectTimeout={self.timeout}", *_OURS]
         if forward:
-            options.append("ExitOnForwardFailure=yes")
+            # A forward of the user's own may fail, as where they are logged in already: only ours
+            # counts, of which SSH tells. In a shared connection, it would outlive this login.
+            options += ["ExitOnForwardFailure=no", "LogLevel=INFO", "ControlPath=none"]
+        else:
+            options.append("ClearAllForwardings=yes")
         words = [*self.command, "-T"]
         for option in options:
             words += ["-o", option]
@@ -86,15 +125,17 @@ class SshConfig:
             words += ["-l", remote.user]
         return [*words, "--", remote.host]
 
-    def _script(self, daemon: DaemonCommand, count: int) -> list[str]:
+    def _script(self, remote: Remote, daemon: DaemonCommand, count: int) -> list[str]:
         """Return the lines for the shell there.
 
         What the login shell has printed before does not matter: only standard error is read.
         """
-        python, argv = shlex.join(self.python), shlex.join(daemon.argv(self.python))
+        words = self.python if remote.python is None else remote.python
+        count = count if remote.daemons is None else remote.daemons
+        python, argv = shlex.join(words), shlex.join(daemon.argv(words))
         numbers = " ".join(map(str, range(1, count + 1)))
         return [
-            *self.prologue,
+            *guarded(self.prologue if remote.prologue is None else remote.prologue),
             *exports(daemon),
             # The status is that of Python, or 127 from the shell; it says why by itself.
             f"{python} -P -c 'import mirai_executor' </dev/null >&2 || exit",
@@ -111,14 +152,15 @@ class SshConfig:
 
 
 def ssh_config(
-    remotes: str | Sequence[str],
+    remotes: str | Sequence[str] | Mapping[str, Machine],
     *,
-    tunnel: bool = False,
+    tunnel: bool | int = False,
     timeout: int = 10,
     command: str | Sequence[str] = "ssh",
     python: str | Sequence[str] | None = None,
     options: Sequence[str] = (),
     prologue: str | Sequence[str] = (),
+    shell: str | Sequence[str] = "/bin/sh",
 ) -> SshConfig:
     """Describe how to start daemons over SSH. Connects nowhere yet.
 
@@ -127,15 +169,20 @@ def ssh_config(
     Args:
         remotes: The machines, as ``"ssh://user@10.75.32.90:222"``, ``"user@node"``,
             ``"ssh://[2001:db8::7]"`` or a name from SSH's configuration. As many daemons as are
-            requested start on each of them.
+            requested start on each of them. Or a dict from machines to what is different there:
+            ``{"node7": {"python": "/opt/bin/python3", "daemons": 2}, "node8": {}}``, with any of
+            ``python``, ``prologue`` and ``daemons`` (how many, whatever is requested).
         tunnel: Whether daemons reach the host through the SSH connection. The host must listen on
-            127.0.0.1, see :func:`local_url`; the same port is used on the other machine.
+            127.0.0.1, see :func:`local_url`. On the other machine, a port from 20000 on is used
+            that is chosen for each login; a number instead of True names it.
         timeout: How long SSH may take to connect, in whole seconds.
         command: The SSH client, or the words of a command that runs it.
         python: The Python interpreter on the machines, or the words of a command that runs it; by
             default, the path of the current one.
         options: SSH options, such as ``"StrictHostKeyChecking=accept-new"``.
-        prologue: Lines of shell that prepare the environment there, such as ``". ~/.profile"``.
+        prologue: Lines of shell that prepare the environment there, such as ``". ~/.profile"``. A
+            line that fails ends the launch; they have no standard input.
+        shell: What runs them, such as ``"bash -l"``.
 
     Returns:
         A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
@@ -149,22 +196,26 @@ def ssh_config(
         >>> [(remote.host, remote.port) for remote in launcher.remotes]
         [('node7', None), ('10.75.32.90', 222)]
     """
-    names = words_of(remotes)
+    own: Mapping[str, Machine] = remotes if isinstance(remotes, Mapping) else {}
+    names = words_of(tuple(own) if isinstance(remotes, Mapping) else remotes)
     if not names:
         raise ValueError("remotes must name at least one machine")
     check_count("timeout", timeout, 1)
+    if not isinstance(tunnel, bool):
+        check_count("tunnel", tunnel, 1)
     return SshConfig(
-        tuple(map(_remote, names)),
+        tuple(_remote(name, own.get(name, {})) for name in names),
         tunnel,
         timeout,
         words_of(command),
         words_of(python or sys.executable),
         words_of(options),
         lines_of(prologue),
+        shell_words(shell),
     )
 
 
-def _remote(text: str) -> Remote:
+def _remote(text: str, own: Machine) -> Remote:
     parts = _REMOTE.fullmatch(text)
     # A leading hyphen would be an option to SSH, and options can run commands.
     if parts is None or any((part or "").startswith("-") for part in parts.group("user", "host")):
@@ -174,15 +225,35 @@ def _remote(text: str) -> Remote:
     port = int(parts["port"]) if parts["port"] else None
     if port is not None and not 0 < port < 65536:
         raise ValueError(f"invalid port in {text!r}: expected 1 to 65535")
-    return Remote(parts["host"].strip("[]"), port, parts["user"])
+    check_options(own, tuple(Machine.__annotations__))
+    check_count("daemons", own.get("daemons"), 1, optional=True)
+    return Remote(
+        parts["host"].strip("[]"),
+        port,
+        parts["user"],
+        words_of(own["python"]) if "python" in own else None,
+        lines_of(own["prologue"]) if "prologue" in own else None,
+        own.get("daemons"),
+    )
 
 
-def _forward(daemon: DaemonCommand) -> list[str]:
-    """Return the words that forward the host's port to the same one of the other machine."""
-    for url in map(Url.parse, daemon.urls):
+def _through_tunnel(
+    daemon: DaemonCommand, tunnel: bool | int
+) -> tuple[DaemonCommand, int, list[str]]:
+    """Return what a daemon dials on the other machine, at which port, and the words for SSH.
+
+    Each login has a port of its own, so that several can lead to one machine.
+    """
+    for number, url in enumerate(map(Url.parse, daemon.urls)):
         if url.scheme != "ipc" and url.is_loopback:
-            place = url.with_host(url.socket_host).authority
-            return ["-R", f"{place}:{place}"]
+            here = url.with_host(url.socket_host)
+            port = _FIRST_PORT + secrets.randbelow(_PORTS) if tunnel is True else int(tunnel)
+            if url.scheme in ("ws", "wss"):  # whose requests name the port
+                port = here.port
+            there = dataclasses.replace(here, port=port)
+            urls = (*daemon.urls[:number], str(there), *daemon.urls[number + 1 :])
+            words = ["-R", f"{there.authority}:{here.authority}"]
+            return dataclasses.replace(daemon, urls=urls), port, words
     raise ValueError(
         f"tunnel=True needs an executor that listens on 127.0.0.1, but this one listens on "
         f"{', '.join(daemon.urls)}; create it with url=local_url(tcp=True)"

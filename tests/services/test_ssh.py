@@ -1,7 +1,9 @@
 """Daemons over a real SSH server of this machine."""
 
+import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,6 +14,15 @@ from live.mischief import SOON, Bell, answer
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, local_url, ssh_config
 from mirai_executor.launchers import SshConfig
 from services.sshd import Server
+
+CONFIGURED = """\
+RemoteCommand echo not ours
+RequestTTY yes
+StdinNull yes
+ControlMaster auto
+ControlPersist yes
+LogLevel QUIET
+"""
 
 
 def login(server: Server, **options: Any) -> SshConfig:
@@ -74,10 +85,37 @@ def test_a_tunnel_is_all_that_a_far_machine_needs(ssh_server: Server) -> None:
 
 
 def test_a_tunnel_to_a_port_that_is_taken_is_a_launch_error(ssh_server: Server) -> None:
-    # The same machine: its port is that of the host.
-    near, words = login(ssh_server, tunnel=True), "forwarding failed"
-    with listening(local_url(tcp=True)) as executor, pytest.raises(LaunchError, match=words):
-        executor.launch_remote(1, near)
+    with listening(local_url(tcp=True)) as executor:
+        assert executor.url is not None
+        port = int(executor.url.rpartition(":")[2])  # this machine is that of the server, too
+        with pytest.raises(LaunchError, match="forwarding failed"):
+            executor.launch_remote(1, login(ssh_server, tunnel=port))
+
+
+def test_several_logins_lead_to_one_machine_through_tunnels_of_their_own(
+    ssh_server: Server,
+) -> None:
+    with listening(local_url(tcp=True)) as executor:
+        for _ in range(2):
+            executor.launch_remote(1, login(ssh_server, tunnel=True))
+        assert len(pids(executor, 2)) == 2
+
+
+def test_what_the_user_has_configured_for_logins_of_their_own_does_not_matter(
+    ssh_server: Server, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        forward = f"LocalForward 127.0.0.1:{taken.getsockname()[1]} 127.0.0.1:9"
+        config.write_text(f"{forward}\n{CONFIGURED}ControlPath {tmp_path}/master\n")
+        command = ["ssh", "-F", str(config)]
+        with listening(local_url(tcp=True)) as executor:
+            executor.launch_remote(1, login(ssh_server, command=command))
+            executor.launch_remote(1, login(ssh_server, command=command, tunnel=True))
+            assert len(pids(executor, 2)) == 2
+    assert not (tmp_path / "master").exists()
 
 
 def test_the_login_shell_may_print_what_it_likes(ssh_server: Server) -> None:

@@ -115,18 +115,19 @@ def daemons_in(records: Path) -> list[list[str]]:
 Reaped = Callable[[list[Launched]], list[Popen[bytes]]]
 
 
-@pytest.mark.parametrize("tunnel", [False, True])
+@pytest.mark.parametrize("tunnel", [False, 21017])
 def test_ssh_starts_daemons_whatever_the_login_shell_prints(
-    records: Path, reaped: Reaped, tunnel: bool
+    records: Path, reaped: Reaped, tunnel: bool | int
 ) -> None:
     launcher = ssh_config(["ssh://me@node:222"], tunnel=tunnel, python="fake python")
     (process,) = reaped(launch(launcher.plan(DAEMON, 3)))
     process.communicate(timeout=10)
     assert process.returncode == 0
-    assert daemons_in(records) == [[*VARIABLES, *WORDS]] * 3
+    dialled = [word.replace("5555", "21017") if tunnel else word for word in WORDS]
+    assert daemons_in(records) == [[*VARIABLES, *dialled]] * 3
     argv = (records / "ssh.argv").read_text()
     assert SECRET.text not in argv
-    assert ("127.0.0.1:5555:127.0.0.1:5555" in argv) is tunnel
+    assert ("127.0.0.1:21017:127.0.0.1:5555" in argv) is bool(tunnel)
 
 
 def test_machines_are_reached_side_by_side(records: Path, reaped: Reaped) -> None:
@@ -156,6 +157,53 @@ def test_a_python_without_the_package_is_reported_with_its_words(records: Path) 
     assert failed.value.exitcode == 1
     assert failed.value.command[0] == "ssh"
     assert "known hosts" in failed.value.stderr
+
+
+@pytest.mark.parametrize(
+    ("prologue", "words"),
+    [
+        ("module load gcc/99", "module.* not found"),
+        ("echo fine\ncd /no/such/folder\necho never", "/no/such/folder"),
+        (". /no/such/profile", "cannot read /no/such/profile"),
+        ("if true; then\n  cd /no/such/folder\nfi", "/no/such/folder"),
+    ],
+)
+def test_a_line_of_the_prologue_that_fails_is_reported_with_its_words(
+    records: Path, prologue: str, words: str
+) -> None:
+    launcher = ssh_config("a", python="fake python", prologue=prologue)
+    with pytest.raises(LaunchError, match=f"exit status .*{words}"):
+        launch(launcher.plan(DAEMON, 1))
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "bash --norc"])
+def test_a_prologue_reads_nothing_of_the_script_and_its_effects_stay(
+    records: Path, reaped: Reaped, shell: str
+) -> None:
+    profile = records / "profile"
+    profile.write_text("FOUND=profile\nfalse\n")
+    prologue = f"cat > '{records}/read'\n. {profile}\ncd '{records}'\necho $FOUND > where"
+    launcher = ssh_config("a", python="fake python", prologue=prologue, shell=shell)
+    for process in reaped(launch(launcher.plan(DAEMON, 1))):
+        process.communicate(timeout=20)
+    assert daemons_in(records) == [[*VARIABLES, *WORDS]]
+    assert (records / "read").read_text() == ""
+    assert (records / "where").read_text() == "profile\n"
+
+
+def test_what_a_login_says_on_its_standard_output_is_in_the_error() -> None:
+    text = "echo This account is currently not available.; echo Warning: Permanently added >&2"
+    command = Command(("/bin/sh", "-c", f"{text}; exit 1"), until=Until.STARTED_LINE)
+    with pytest.raises(LaunchError, match="last output: This account is currently") as failed:
+        launch([command])
+    assert "Permanently added" in failed.value.stderr
+
+
+def test_a_command_that_goes_on_may_say_that_nothing_will_come() -> None:
+    text = "echo Warning: port taken >&2; exec sleep 100"
+    command = Command(("/bin/sh", "-c", text), until=Until.STARTED_LINE, refusal="port taken")
+    with pytest.raises(LaunchError, match="was refused; last output: Warning: port taken"):
+        launch([command])
 
 
 def test_a_python_that_is_not_there_is_reported(records: Path) -> None:
@@ -323,7 +371,7 @@ def test_ctrl_c_stops_a_launch_and_what_it_has_started(records: Path) -> None:
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
 def test_the_real_ssh_understands_its_command() -> None:
     daemon = DaemonCommand(("tcp://[::1]:5555",), DAEMON.credentials)
-    (command,) = ssh_config("ssh://me@[::1]:222", tunnel=True).plan(daemon, 1)
+    (command,) = ssh_config("ssh://me@[::1]:222", tunnel=21017).plan(daemon, 1)
     assert isinstance(command, Command)
     asked = subprocess.run(
         ["ssh", "-F", "none", "-G", *command.argv[1:]], capture_output=True, text=True, check=True
@@ -332,10 +380,11 @@ def test_the_real_ssh_understands_its_command() -> None:
     expected = {
         "batchmode": "yes",
         "connecttimeout": "10",
-        "exitonforwardfailure": "yes",
+        "controlmaster": "false",
+        "exitonforwardfailure": "no",
         "hostname": "::1",
         "port": "222",
-        "remoteforward": "[::1]:5555 [::1]:5555",
+        "remoteforward": "[::1]:21017 [::1]:5555",
         "user": "me",
     }
     assert {name: found[name] for name in expected} == expected

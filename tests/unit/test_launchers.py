@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from mirai_executor.launchers import (
     Scheduler,
     Submission,
     Until,
+    _cluster,
     shell_command,
 )
 
@@ -161,10 +163,19 @@ def test_a_pasted_command_reaches_the_daemon_as_it_was_meant(
 
 
 def test_the_command_to_paste_is_one_that_can_be_read() -> None:
-    assert shell_command(DAEMON, PYTHON) == f"MIRAI_EXECUTOR_SECRET={SECRET.text} {RUN}"
+    assert shell_command(DAEMON, PYTHON) == f" MIRAI_EXECUTOR_SECRET={SECRET.text} {RUN}"
 
 
 # SSH
+
+OURS = (
+    *("BatchMode=yes", "ConnectTimeout=10", "IgnoreUnknown=*", "RemoteCommand=none"),
+    *("SessionType=default", "StdinNull=no", "ForkAfterAuthentication=no", "ControlMaster=no"),
+)
+
+
+def as_words(*options: str) -> list[str]:
+    return [word for option in options for word in ("-o", option)]
 
 
 def test_ssh_gets_one_command_for_each_machine_and_the_script_on_its_standard_input() -> None:
@@ -174,7 +185,7 @@ def test_ssh_gets_one_command_for_each_machine_and_the_script_on_its_standard_in
         prologue=". ~/.profile\n  module load gcc",
     )
     plan = launcher.plan(DAEMON, 2)
-    begin = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
+    begin = ("ssh", "-T", *as_words(*OURS, "ClearAllForwardings=yes"))
     assert [one.argv for one in plan if isinstance(one, Command)] == [
         (*begin, "--", "10.75.32.90", "/bin/sh"),
         (*begin, "-p", "222", "-l", "me", "--", "10.75.32.91", "/bin/sh"),
@@ -183,7 +194,8 @@ def test_ssh_gets_one_command_for_each_machine_and_the_script_on_its_standard_in
     ]
     assert {one.until for one in plan if isinstance(one, Command)} == {Until.STARTED_LINE}
     assert script(plan[:1]) == (
-        ". ~/.profile\nmodule load gcc\n"
+        "{\n[ -r ~/.profile ] || { echo cannot read ~/.profile >&2; exit 1; }\n. ~/.profile\n"
+        "module load gcc || exit\n} </dev/null\n"
         + EXPORTS
         + f"""\
 '/opt/py thon/bin/python' -P -c 'import mirai_executor' </dev/null >&2 || exit
@@ -200,27 +212,54 @@ exit "$status"
     )
 
 
-def test_a_tunnel_uses_the_port_of_the_host_on_both_sides_and_one_connection() -> None:
-    launcher = ssh_config("node", tunnel=True, timeout=3, command=["ssh", "-F", "none"])
+def test_a_tunnel_uses_the_port_that_it_is_given_and_one_connection() -> None:
+    launcher = ssh_config("node", tunnel=21017, command=["ssh", "-F", "none"])
     command = only(launcher.plan(HERE, 4))
+    forward = ("ExitOnForwardFailure=no", "LogLevel=INFO", "ControlPath=none")
     assert command.argv == (
-        *("ssh", "-F", "none", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3"),
-        *("-o", "ExitOnForwardFailure=yes", "-R", "127.0.0.1:5555:127.0.0.1:5555"),
-        *("--", "node", "/bin/sh"),
+        *("ssh", "-F", "none", "-T", *as_words(*OURS, *forward)),
+        *("-R", "127.0.0.1:21017:127.0.0.1:5555", "--", "node", "/bin/sh"),
     )
     assert b"for number in 1 2 3 4; do" in command.stdin
+    assert b"daemon tcp://127.0.0.1:21017 " in command.stdin
+    assert command.refusal == "remote port forwarding failed for listen port 21017"
+
+
+def test_each_login_through_a_tunnel_has_a_port_of_its_own() -> None:
+    plan = ssh_config(["a", "a", "b", "c"], tunnel=True).plan(HERE, 1)
+    forwards = [one.argv[one.argv.index("-R") + 1] for one in plan if isinstance(one, Command)]
+    ports = [int(forward.split(":")[1]) for forward in forwards]
+    assert len(set(ports)) == len(ports)
+    assert all(20_000 <= port < 32_000 for port in ports)
+
+
+def test_a_machine_may_have_what_others_have_not() -> None:
+    launcher = ssh_config(
+        {"a": {"python": "/a/python", "prologue": "module load a", "daemons": 3}, "b": {}},
+        prologue="module load b",
+    )
+    a, b = (one.stdin.decode() for one in launcher.plan(DAEMON, 1) if isinstance(one, Command))
+    assert "module load a || exit" in a
+    assert "/a/python -P -m mirai_executor daemon" in a
+    assert "for number in 1 2 3; do" in a
+    assert "module load b || exit" in b
+    assert "for number in 1; do" in b
+    with pytest.raises(TypeError, match="phyton"):
+        ssh_config({"a": {"phyton": "/a/python"}})  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(ValueError, match="daemons"):
+        ssh_config({"a": {"daemons": 0}})
 
 
 def test_a_tunnel_leads_to_where_a_daemon_dials_an_ipv4_address_in_the_way_of_ipv6() -> None:
     daemon = DaemonCommand(("tcp://[::ffff:127.0.0.1]:7",), PLAIN)
-    command = only(ssh_config("node", tunnel=True).plan(daemon, 1))
-    assert command.argv[command.argv.index("-R") + 1] == "127.0.0.1:7:127.0.0.1:7"
+    command = only(ssh_config("node", tunnel=17).plan(daemon, 1))
+    assert command.argv[command.argv.index("-R") + 1] == "127.0.0.1:17:127.0.0.1:7"
 
 
 def test_a_tunnel_takes_the_loopback_address_that_it_finds() -> None:
     daemon = DaemonCommand(("tcp://10.0.0.1:1", "tls+tcp://[::1]:2"), PLAIN)
-    command = only(ssh_config("node", tunnel=True).plan(daemon, 1))
-    assert command.argv[command.argv.index("-R") + 1] == "[::1]:2:[::1]:2"
+    command = only(ssh_config("node", tunnel=17).plan(daemon, 1))
+    assert command.argv[command.argv.index("-R") + 1] == "[::1]:17:[::1]:2"
     with pytest.raises(ValueError, match=r"local_url\(tcp=True\)"):
         ssh_config("node", tunnel=True).plan(DAEMON, 1)
 
@@ -245,6 +284,9 @@ def test_the_users_ssh_options_come_before_ours() -> None:
         "ssh://node/path",
         "http://node",
         "node\n",
+        "node;reboot",
+        "$(reboot)@node",
+        "n\u00f6de",
         "no\x07de",
         "",
     ],
@@ -294,7 +336,8 @@ GOLDEN = {
             python=PYTHON,
             prologue=["module load python", "ulimit -n 4096"],
         ),
-        "#SBATCH --array=1-3\n#SBATCH --mem=1G\ncd /scratch\nmodule load python\nulimit -n 4096\n",
+        "#SBATCH --array=1-3\n#SBATCH --mem=1G\ncd /scratch\n"
+        "{\nmodule load python || exit\nulimit -n 4096 || exit\n} </dev/null\n",
     ),
 }
 
@@ -357,6 +400,20 @@ def test_qsub_belongs_to_more_than_one_scheduler(monkeypatch: pytest.MonkeyPatch
         cluster_config("sbatch", scheduler="cobalt")
     monkeypatch.setenv("SGE_ROOT", "/sge")
     assert cluster_config("qsub") == cluster_config("qsub", scheduler="sge")
+
+
+def test_torque_gets_arrays_of_torque(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_torque, of_pbs = "#PBS -l nodes=1:ppn=4", "#PBS -l select=1:ncpus=4"
+    neither = "#PBS -N mirai"
+    for name in ("_TORQUE", "_PBS"):
+        monkeypatch.setattr(_cluster, name, tmp_path / name)
+    for options, array in ((of_torque, "-t"), (of_pbs, "-J"), (neither, "-J")):
+        assert f"#PBS {array} 1-3\n" in script(cluster_config("qsub", options).plan(DAEMON, 3))
+    (tmp_path / "_TORQUE").touch()
+    for options, array in ((neither, "-t"), (of_pbs, "-J")):
+        assert f"#PBS {array} 1-3\n" in script(cluster_config("qsub", options).plan(DAEMON, 3))
+    (tmp_path / "_PBS").touch()
+    assert "#PBS -J 1-3\n" in script(cluster_config("qsub", neither).plan(DAEMON, 3))
 
 
 def test_a_new_scheduler_is_a_few_fields() -> None:
@@ -491,7 +548,49 @@ def test_the_daemons_command_may_arrive_on_standard_input() -> None:
     command = only(launcher.plan(DAEMON, 1))
     assert command.argv == ("docker", "run", "-i", "image", "/bin/sh")
     assert command.environment == ()
-    assert command.stdin.decode() == f"cd /work\n{EXPORTS}exec {RUN}\n"
+    prologue = "{\ncd /work || exit\n} </dev/null\n"
+    assert command.stdin.decode() == f"{prologue}{EXPORTS}exec {RUN}\n"
+
+
+def test_each_daemon_may_have_a_number_and_a_name_among_the_arguments() -> None:
+    args = ["run", "--name={name}", "--log=log-{number}", '{"a": 1}', "."]
+    plan = remote_config("kubectl", args, python=PYTHON).plan(DAEMON, 2)
+    words = [one.argv[2:5] for one in plan if isinstance(one, Command)]
+    assert [each[1:] for each in words] == [
+        ("--log=log-1", '{"a": 1}'),
+        ("--log=log-2", '{"a": 1}'),
+    ]
+    names = [each[0].removeprefix("--name=") for each in words]
+    assert all(re.fullmatch(r"mirai-[0-9a-f]{8}-[12]", name) for name in names)
+    again = remote_config("kubectl", args, python=PYTHON).plan(DAEMON, 2)
+    assert len({*names, *(one.argv[3][7:] for one in again if isinstance(one, Command))}) == 4
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "prefix", "number", "variable"),
+    [
+        ("slurm", "#SBATCH", "%a", "SLURM_ARRAY_TASK_ID"),
+        ("sge", "#$", "$TASK_ID", "SGE_TASK_ID"),
+        ("pbs", "#PBS", "^array_index^", "PBS_ARRAY_INDEX"),
+        ("torque", "#PBS", "$PBS_ARRAYID", "PBS_ARRAYID"),
+        ("lsf", "#BSUB", "%I", "LSB_JOBINDEX"),
+    ],
+)
+def test_each_job_may_have_its_number_in_options_and_prologue(
+    scheduler: str, prefix: str, number: str, variable: str
+) -> None:
+    launcher = cluster_config(
+        "submit",
+        f"{prefix} -o job-{{number}}.out",
+        scheduler=scheduler,
+        prologue="mkdir /scratch/{number}",
+    )
+    text = script(launcher.plan(DAEMON, 2))
+    assert f"{prefix} -o job-{number}.out\n" in text
+    assert f"mkdir /scratch/${{{variable}}} || exit\n" in text
+    alone = script(launcher.plan(DAEMON, 1))
+    assert "-o job-1.out\n" in alone
+    assert "mkdir /scratch/1 || exit\n" in alone
 
 
 def test_any_command_is_run_once_for_each_daemon() -> None:
