@@ -64,7 +64,8 @@ PUBLIC = {
     "InvalidStateError": "concurrent.futures.InvalidStateError",
     **{
         name: f"mirai_executor.{name}"
-        for name in ("cluster_config", "http_config", "remote_config", "ssh_config")
+        for name in mirai_executor.__all__
+        if name.endswith("_config")
     },
     **{
         f"{prefix}{name}": f"mirai_executor.launchers.{name}"
@@ -72,10 +73,15 @@ PUBLIC = {
             "ClusterConfig": "_cluster",
             "Command": "_daemon",
             "DaemonCommand": "_daemon",
+            "DaskConfig": "_dask",
             "HttpConfig": "_http",
             "HttpRequest": "_daemon",
+            "Job": "_jobs",
+            "JobRequest": "_jobs",
+            "KubernetesConfig": "_kubernetes",
             "Launcher": "_daemon",
             "PrivateFile": "_daemon",
+            "RayConfig": "_ray",
             "RemoteConfig": "_remote",
             "Scheduler": "_cluster",
             "SshConfig": "_ssh",

@@ -13,11 +13,12 @@ BLOCKS = re.compile(
 )
 # A scheduler and a worker in processes of their own. Ray is started by the page itself.
 PROGRAM = """\
+import sys
 from distributed import LocalCluster
 if __name__ == "__main__":
     with LocalCluster(n_workers=1, host="127.0.0.1", dashboard_address=None) as cluster:
         print(cluster.scheduler_address, flush=True)
-        input()
+        sys.stdin.read()
 """
 
 

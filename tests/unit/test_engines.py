@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mirai_executor import LaunchError, dask_config, kubernetes_config, ray_config
+from mirai_executor._host._jobs import Jobs
 from mirai_executor.credentials import DaemonCredentials, Secret
 from mirai_executor.launchers import DaemonCommand, JobRequest, launch
 from mirai_executor.launchers._futures import FuturesJob
@@ -98,6 +99,55 @@ def test_a_job_is_cancelled_if_another_part_of_its_launch_fails() -> None:
     with pytest.raises(LaunchError, match="bad has not taken"):
         launch(requests)
     assert [future.cancelled() for future in engine.futures] == [True]
+
+
+# The host's side
+
+
+class Turns:
+    """A reactor that does what it is told at once."""
+
+    def put(self, call: Callable[[], object]) -> None:
+        call()
+
+
+def kept(monkeypatch: pytest.MonkeyPatch) -> tuple[Jobs, list[str | None]]:
+    monkeypatch.setattr("mirai_executor._host._jobs._LET_GO", 0.0)
+    ends: list[str | None] = []
+    return Jobs(Turns(), ends.append), ends  # type: ignore[arg-type]  # all that it needs of one
+
+
+def test_a_host_hears_of_the_end_of_each_job_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, ends = kept(monkeypatch)
+    engine, words = Engine(), ["", "no licence"]
+    for _ in range(2):
+        jobs.keep(engine.job(1, lambda _: words.pop(0)), stay=False)
+    assert jobs
+    engine.futures[0].set_result(None)
+    assert (ends, bool(jobs)) == ([None], True)
+    engine.futures[1].set_result(None)
+    assert (ends, bool(jobs)) == ([None, "engine: no licence"], False)
+
+
+def test_a_host_that_ends_cancels_what_is_left_but_for_what_is_to_stay(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stubborn(FuturesJob):
+        def cancel(self) -> None:
+            raise OSError("the engine is gone")
+
+    jobs, ends = kept(monkeypatch)
+    engine = Engine()
+    jobs.keep(engine.job(1), stay=True)
+    jobs.keep(engine.job(2), stay=False)
+    nothing = Stubborn(
+        "gone", engine.start, 1, cancel=Future.cancel, failure=str, close=engine.close
+    )
+    jobs.keep(nothing, stay=False)
+    jobs.close()
+    assert [future.cancelled() for future in engine.futures] == [False, True, True, False]
+    assert ends == []
+    assert caplog.messages == ["cannot cancel a job of an engine: OSError: the engine is gone"]
 
 
 # What runs beside an engine's worker
