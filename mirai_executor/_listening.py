@@ -14,6 +14,7 @@ from ._transport import listen, rehearse
 from .credentials import (
     Certificate,
     DaemonCredentials,
+    Secret,
     TlsVersion,
     given_secret,
     load_certificate,
@@ -66,8 +67,7 @@ class Listening:
             )
         oldest = TlsVersion(tls_minimum)
         certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
-        # Given where daemons outlive their host, and the next one must know them.
-        secret = given_secret(os.environ) or new_secret()
+        secret = _given() or new_secret()
         self.listen_config = ListenConfig(listen(wanted), secret, certificate)
         self.urls = tuple(str(url) for url in self._dialable())
         self.credentials = DaemonCredentials(
@@ -141,15 +141,30 @@ class Here:
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return a command for each daemon."""
+        return [self._command(each) for each in daemon.each(count)]
+
+    def _command(self, daemon: DaemonCommand) -> Command:
         program = _PROGRAM.format(home=_HOME)
         _, _, _, *words = daemon.argv((self.python,))
-        command = Command(
+        return Command(
             (self.python, "-P", "-c", program, *words),
             environment=tuple(daemon.environment.items()),
             until=Until.START,
             secret=daemon.secret,
         )
-        return [command] * count
+
+
+_remembered: Secret | None = None  # what the environment of this process had for its hosts
+
+
+def _given() -> Secret | None:
+    """Return the secret that the user has given, as where daemons outlive their host.
+
+    It is taken out of the environment, so that neither tasks nor other children get it.
+    """
+    global _remembered  # for later executors of this process, as an environment would have it
+    _remembered = given_secret(os.environ) or _remembered
+    return _remembered
 
 
 def _certificate(

@@ -115,7 +115,7 @@ class Fleet:
         self._listen(id_, daemon)
         self._deaths.add(id_, daemon)
 
-    def admit(self, link: Link, address: str) -> None:
+    def admit(self, link: Link, address: str, revoke: Callable[[], None]) -> None:
         """Take on a daemon that has come by itself."""
         with _registry.no_fork:
             from ._remote import Heartbeat, RemoteDaemon  # which local daemons have no use for
@@ -123,7 +123,7 @@ class Fleet:
         id_ = self._listener.adopt_daemon()
         if self._launch_processes is not None:
             self._launch_processes.error = None
-        daemon = RemoteDaemon(link, address)
+        daemon = RemoteDaemon(link, address, revoke)
         self._daemons[id_] = daemon
         self._listen(id_, daemon)
         self.send(id_, self._terms)
@@ -185,7 +185,7 @@ class Fleet:
         """Let a daemon leave, for another host if this one is closing and its keeper likes to."""
         if self._start_up.drop(id_):
             return
-        self._daemons[id_].dismissed = True
+        self._daemons[id_].note_dismissal()
         self.send(id_, _wire.Leave(closing))
 
     def kill(self, id_: DaemonId, *, overdue: bool = False) -> None:
@@ -247,6 +247,7 @@ class Fleet:
             case _wire.Ready():
                 self._listener.handle(DaemonReady(id_, daemon.max_tasks, daemon.idle_time))
             case _wire.Leaving():
+                daemon.may_return = True
                 self._listener.handle(LeaveRequested(id_))
             case _wire.InitFailed():
                 self._start_up.fail(id_, daemon, frame)
@@ -258,6 +259,8 @@ class Fleet:
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
             self.trim_later()
             daemon.exchange.release(frame.released)
+        if daemon.is_elsewhere and any(outcome.leaving for outcome in frame.outcomes):
+            daemon.may_return = True
         sent: dict[int, None] = daemon.sent  # type: ignore[assignment]  # TaskId(...) takes its time
         outcomes: Sequence[_wire.WireOutcome] = frame.outcomes
         have_buffers = False

@@ -27,12 +27,14 @@ class RemoteDaemon(Daemon):
     Args:
         link: The connection to its keeper.
         address: Where that comes from.
+        revoke: Keeps others from coming with its token, if that is its own.
     """
 
     is_elsewhere = True
 
-    def __init__(self, link: Link, address: str) -> None:
+    def __init__(self, link: Link, address: str, revoke: Callable[[], None]) -> None:
         super().__init__(link)
+        self._revoke = revoke
         # A length that was changed on its way would have the host wait for a frame without end.
         link.largest = _BEFORE_HELLO
         self.host = address  # until it says its name
@@ -50,6 +52,12 @@ class RemoteDaemon(Daemon):
     def exitcode(self) -> int | None:
         """How it has ended, as its keeper has said; None if that was cut off."""
         return None if self._end is None else self._end.code
+
+    def note_dismissal(self) -> None:
+        """Take note that it is told to leave; for good, unless its keeper has another one."""
+        super().note_dismissal()
+        if not self.may_return:
+            self._revoke()
 
     def preparation(self) -> Preparation:
         """Return what it has to know of this process before it can read a call."""

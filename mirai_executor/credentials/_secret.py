@@ -1,14 +1,16 @@
 """Makes the secret that an executor shares with its daemons, and carries it to them."""
 
 import hmac
+import os
 import re
 import secrets
 import struct
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from ._tls import TlsVersion
+from ._wiping import wipe
 
 __all__ = ["DaemonCredentials", "Secret", "Token", "TokenId", "given_secret", "new_secret"]
 
@@ -114,14 +116,22 @@ def new_secret() -> Secret:
     return Secret(secrets.token_bytes(_SIZE))
 
 
-def given_secret(environment: Mapping[str, str]) -> Secret | None:
-    """Return the secret that the environment has for a host; None if there is none.
+def given_secret(environment: MutableMapping[str, str]) -> Secret | None:
+    """Take the secret that an environment has for a host out of it; None if there is none.
 
     Raises:
         ValueError: It is not a secret. The message does not quote it.
     """
-    text = environment.get(_SECRET, "")
+    text = _take(environment, _SECRET)
     return Secret.from_text(text) if text else None
+
+
+def _take(environment: MutableMapping[str, str], name: str) -> str:
+    """Remove a variable, also where the kernel shows what a process was started with."""
+    text = environment.pop(name, "")
+    if text and environment is os.environ:
+        wipe(text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,7 @@ class DaemonCredentials:
             ValueError: There is no secret, or a value is invalid.
         """
         names = (_SECRET, _CERTIFICATE, _SERVER_NAME, _TLS_MINIMUM)
-        secret, certificate, server_name, minimum = (environment.pop(name, "") for name in names)
+        secret, certificate, server_name, minimum = (_take(environment, name) for name in names)
         if not secret:
             raise ValueError(
                 f"the environment variable {_SECRET} is not set: start the daemon with a "

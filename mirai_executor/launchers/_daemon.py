@@ -10,10 +10,10 @@ standard input. So do certificates and names, which keeps command lines short.
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from mirai_executor.urls import Url
 
@@ -75,6 +75,22 @@ class DaemonCommand:
                     "only an address to listen on"
                 )
         words_of(self.options)
+
+    def each(self, count: int) -> list[Self]:
+        """Return what each of ``count`` daemons must know, if one is started at a time.
+
+        Each has a token of its own, so that the host can tell them apart. Daemons that are
+        started together share the token of their launch.
+        """
+        from mirai_executor.credentials import Token  # which local daemons do without
+
+        of_launch = self.credentials.secret
+        if not isinstance(of_launch, Token):
+            return [self] * count
+        return [
+            replace(self, credentials=replace(self.credentials, secret=of_launch.member(number)))
+            for number in range(1, count + 1)
+        ]
 
     def argv(self, python: Sequence[str]) -> tuple[str, ...]:
         """Return the command line, without anything that others must not see."""

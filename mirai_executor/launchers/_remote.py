@@ -33,7 +33,7 @@ class RemoteConfig:
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return the command, once for each of ``count`` daemons."""
-        return [self._command(daemon)] * checked_count(count)
+        return [self._command(each) for each in daemon.each(checked_count(count))]
 
     def _command(self, daemon: DaemonCommand) -> Command:
         argv = daemon.argv(self.python)

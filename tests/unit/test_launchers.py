@@ -174,6 +174,20 @@ exit "$status"
     )
 
 
+def test_daemons_that_are_started_one_by_one_have_a_token_each() -> None:
+    launch = SECRET.new_token()
+    daemon = DaemonCommand(("tcp://node:1",), DaemonCredentials(launch))
+    [one, other] = remote_config("run", ["."]).plan(daemon, 2)
+    assert isinstance(one, Command)
+    assert isinstance(other, Command)
+    assert [dict(each.environment)["MIRAI_EXECUTOR_SECRET"] for each in (one, other)] == [
+        launch.member(1).text,
+        launch.member(2).text,
+    ]
+    assert (one.secret, other.secret) == (launch.member(1).text, launch.member(2).text)
+    assert launch.text in shell_command(daemon)  # a user may paste it more than once
+
+
 def test_a_tunnel_uses_the_port_of_the_host_on_both_sides_and_one_connection() -> None:
     launcher = ssh_config("node", tunnel=True, timeout=3, command=["ssh", "-F", "none"])
     command = only(launcher.plan(HERE, 4))
