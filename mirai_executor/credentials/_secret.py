@@ -67,7 +67,7 @@ class TokenId(NamedTuple):
     Args:
         launch: A random number for all daemons that were asked for at once; 0 for whoever has the
             secret itself.
-        member: The number of one of them, from 1 on; 0 for a token that several may have.
+        member: A random number for one of them; 0 for a token that several may have.
     """
 
     launch: int
@@ -105,8 +105,12 @@ class Token:
         """Return the token in digits, letters and dashes, for the environment or a file."""
         return f"{self.id.launch:016x}-{self.id.member:08x}-{self.key.hex()}"
 
+    def new_member(self) -> Self:
+        """Return a token for one daemon of this launch."""
+        return self.member(secrets.randbits(32) or 1)
+
     def member(self, number: int) -> Self:
-        """Return the token of one daemon of this launch."""
+        """Return the token of one daemon of this launch, by its number."""
         key = hmac.digest(self.key, b"mirai-executor daemon " + _U32.pack(number), "sha256")
         return type(self)(key, TokenId(self.id.launch, number))
 

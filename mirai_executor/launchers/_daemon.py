@@ -77,19 +77,34 @@ class DaemonCommand:
         words_of(self.options)
 
     def each(self, count: int) -> list[Self]:
-        """Return what each of ``count`` daemons must know, if one is started at a time.
+        """Return what each of some daemons must know that are started one by one.
 
-        Each has a token of its own, so that the host can tell them apart. Daemons that are
-        started together share the token of their launch.
+        Each has a token of its own: it cannot pose as the host to the others, and does not come
+        back once the host has let it go. Daemons that are started by one command share a token.
+
+        Args:
+            count: How many there are.
+
+        Raises:
+            ValueError: The number is negative.
+
+        Example:
+            >>> from mirai_executor.credentials import DaemonCredentials, new_secret
+            >>> from mirai_executor.launchers import DaemonCommand
+            >>> token = new_secret().new_token()
+            >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(token))
+            >>> one, other = daemon.each(2)
+            >>> one.urls == other.urls, one.secret == other.secret
+            (True, False)
         """
         from mirai_executor.credentials import Token  # which local daemons do without
 
-        of_launch = self.credentials.secret
-        if not isinstance(of_launch, Token):
-            return [self] * count
+        launch = self.credentials.secret
+        if not isinstance(launch, Token):
+            return [self] * checked_count(count)
         return [
-            replace(self, credentials=replace(self.credentials, secret=of_launch.member(number)))
-            for number in range(1, count + 1)
+            replace(self, credentials=replace(self.credentials, secret=launch.new_member()))
+            for _ in range(checked_count(count))
         ]
 
     def argv(self, python: Sequence[str]) -> tuple[str, ...]:
@@ -208,9 +223,11 @@ class Launcher(Protocol):
         >>> from mirai_executor.launchers import Command, Until
         >>> class Nice:
         ...     def plan(self, daemon, count):
+        ...         return [self.command(each) for each in daemon.each(count)]
+        ...     def command(self, daemon):
         ...         words = ("nice", *daemon.argv([sys.executable]))
         ...         secret = tuple(daemon.environment.items())
-        ...         return [Command(words, environment=secret, until=Until.START)] * count
+        ...         return Command(words, environment=secret, until=Until.START)
         >>> with MiraiExecutor(1, url=local_url(), remote=Nice()) as executor:
         ...     executor.submit(abs, -1).result()
         1
@@ -223,7 +240,7 @@ class Launcher(Protocol):
 def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3") -> str:
     """Return the text that starts a daemon when it is pasted into a shell elsewhere.
 
-    It contains the secret: anyone who reads it can run code as its owner, until the executor ends.
+    It contains a token: anyone who reads it can run code as its owner, until the executor ends.
 
     Args:
         daemon: What the daemon must know.

@@ -10,7 +10,6 @@ from ._daemon import (
     DaemonCommand,
     Submission,
     Until,
-    checked_count,
     exports,
     lines_of,
     words_of,
@@ -33,7 +32,7 @@ class RemoteConfig:
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return the command, once for each of ``count`` daemons."""
-        return [self._command(each) for each in daemon.each(checked_count(count))]
+        return [self._command(each) for each in daemon.each(count)]
 
     def _command(self, daemon: DaemonCommand) -> Command:
         argv = daemon.argv(self.python)

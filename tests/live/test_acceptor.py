@@ -21,7 +21,14 @@ import pytest
 
 from mirai_executor import MiraiExecutor, __version__, _wire, ssh_config
 from mirai_executor._host import _acceptor, _guests
-from mirai_executor.credentials import NO_CERTIFICATE, DaemonHandshake, Opener, Sealer, Secret
+from mirai_executor.credentials import (
+    NO_CERTIFICATE,
+    DaemonHandshake,
+    Opener,
+    Sealer,
+    Secret,
+    WrongCertificateError,
+)
 from mirai_executor.urls import Url
 
 pytestmark = [pytest.mark.own_url, pytest.mark.once]
@@ -195,6 +202,17 @@ def test_a_recorded_handshake_opens_nothing(executor: MiraiExecutor) -> None:
         # The host answers the first frame: it is a true one, if an old one.
         assert receive_frame(stranger)
         assert is_cut_off(stranger)
+
+
+@pytest.mark.parametrize("executor", ["tls+tcp"], indirect=True, scope="module")
+def test_who_was_shown_another_certificate_is_told_so(executor: MiraiExecutor) -> None:
+    handshake = DaemonHandshake(secret_of(executor), certificate=b"another".ljust(32))
+    with dial(executor) as connection:
+        connection.sendall(framed(handshake.hello()))
+        with pytest.raises(WrongCertificateError) as found_out:
+            handshake.receive(receive_frame(connection))
+        connection.sendall(framed(found_out.value.reply or b""))
+        assert is_cut_off(connection)
 
 
 def hello() -> bytes:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import mirai_executor
 from mirai_executor import cluster_config, http_config, remote_config, ssh_config
-from mirai_executor.credentials import DaemonCredentials, Secret
+from mirai_executor.credentials import DaemonCredentials, Secret, Token
 from mirai_executor.launchers import (
     Command,
     DaemonCommand,
@@ -177,14 +177,14 @@ exit "$status"
 def test_daemons_that_are_started_one_by_one_have_a_token_each() -> None:
     launch = SECRET.new_token()
     daemon = DaemonCommand(("tcp://node:1",), DaemonCredentials(launch))
-    [one, other] = remote_config("run", ["."]).plan(daemon, 2)
-    assert isinstance(one, Command)
-    assert isinstance(other, Command)
-    assert [dict(each.environment)["MIRAI_EXECUTOR_SECRET"] for each in (one, other)] == [
-        launch.member(1).text,
-        launch.member(2).text,
-    ]
-    assert (one.secret, other.secret) == (launch.member(1).text, launch.member(2).text)
+    tokens = set()
+    for command in remote_config("run", ["."]).plan(daemon, 3):
+        assert isinstance(command, Command)
+        assert dict(command.environment)["MIRAI_EXECUTOR_SECRET"] == command.secret
+        tokens.add(Token.from_text(command.secret))
+    assert len(tokens) == 3
+    assert tokens == {SECRET.token(*token.id) for token in tokens}
+    assert {token.id.launch for token in tokens} == {launch.id.launch}
     assert launch.text in shell_command(daemon)  # a user may paste it more than once
 
 
