@@ -126,15 +126,15 @@ def given_secret(environment: MutableMapping[str, str]) -> Secret | None:
     Raises:
         ValueError: It is not a secret. The message does not quote it.
     """
-    text = _take(environment, _SECRET)
+    text = _take(environment)
     return Secret.from_text(text) if text else None
 
 
-def _take(environment: MutableMapping[str, str], name: str) -> str:
-    """Remove a variable, also where the kernel shows what a process was started with."""
-    text = environment.pop(name, "")
+def _take(environment: MutableMapping[str, str]) -> str:
+    """Remove the secret, also where the kernel shows what this process was started with."""
+    text = environment.pop(_SECRET, "")
     if text and environment is os.environ:
-        wipe(text)
+        wipe(_SECRET)
     return text
 
 
@@ -161,8 +161,9 @@ class DaemonCredentials:
         Raises:
             ValueError: There is no secret, or a value is invalid.
         """
-        names = (_SECRET, _CERTIFICATE, _SERVER_NAME, _TLS_MINIMUM)
-        secret, certificate, server_name, minimum = (_take(environment, name) for name in names)
+        secret = _take(environment)
+        names = (_CERTIFICATE, _SERVER_NAME, _TLS_MINIMUM)
+        certificate, server_name, minimum = (environment.pop(name, "") for name in names)
         if not secret:
             raise ValueError(
                 f"the environment variable {_SECRET} is not set: start the daemon with a "

@@ -12,18 +12,19 @@ __all__ = ["wipe"]
 _ENV_START, _ENV_END = 47, 48  # fields of /proc/self/stat, behind the name of the program: proc(5)
 
 
-def wipe(text: str) -> None:
-    """Overwrite a text there; where the system has no such files, do nothing."""
-    secret = text.encode()
+def wipe(name: str) -> None:
+    """Overwrite the value of a variable there; where the system has no such files, do nothing."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         start, end = _place()
         memory = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
         try:
-            shown = os.pread(memory, end - start, start)
-            at = shown.find(secret)
-            while at >= 0:
-                os.pwrite(memory, b"*" * len(secret), start + at)
-                at = shown.find(secret, at + len(secret))
+            at = start
+            # Nothing else may change: other variables are read from there, too.
+            for line in os.pread(memory, end - start, start).split(b"\0"):
+                found, is_set, value = line.partition(b"=")
+                if is_set and found == name.encode():
+                    os.pwrite(memory, b"*" * len(value), at + len(found) + 1)
+                at += len(line) + 1
         finally:
             os.close(memory)
 

@@ -552,11 +552,12 @@ def test_a_host_wipes_its_secret_from_what_the_kernel_shows_of_it() -> None:
         "import mirai_executor, pathlib; mirai_executor.MiraiExecutor(url='tcp://127.0.0.1:0')"
         ".shutdown(); print(pathlib.Path('/proc/self/environ').read_bytes())"
     )
-    environment = {**os.environ, "MIRAI_EXECUTOR_SECRET": secret}
+    environment = {**os.environ, "MIRAI_EXECUTOR_SECRET": secret, "OTHER": f"of {secret[:9]}"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, check=True
     )
-    assert b"MIRAI_EXECUTOR_SECRET=***" in done.stdout
+    assert b"MIRAI_EXECUTOR_SECRET=" + b"*" * len(secret) + b"\\x00" in done.stdout
+    assert f"OTHER=of {secret[:9]}".encode() in done.stdout
     assert secret.encode() not in done.stdout
 
 
