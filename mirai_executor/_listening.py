@@ -15,6 +15,7 @@ from ._transport import listen, rehearse
 from .credentials import (
     Certificate,
     DaemonCredentials,
+    Secret,
     TlsVersion,
     given_secret,
     load_certificate,
@@ -76,8 +77,7 @@ class Listening:
             )
         oldest = TlsVersion(tls_minimum)
         certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
-        # Given where daemons outlive their host, and the next one must know them.
-        secret = given_secret(os.environ) or new_secret()
+        secret = _given() or new_secret()
         self._files = PrivateFiles()
         self.listen_config = ListenConfig(listen(wanted), secret, certificate, self._files)
         self.urls = tuple(str(url) for url in self._dialable())
@@ -152,22 +152,37 @@ class Here:
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return a command for each daemon."""
+        return [
+            self._command(each, number, count) for number, each in enumerate(daemon.each(count), 1)
+        ]
+
+    def _command(self, daemon: DaemonCommand, number: int, count: int) -> Command:
         program = _PROGRAM.format(home=_HOME)
         _, _, _, _, *words = daemon.argv((self.python,))
-        own = {"MIRAI_EXECUTOR_HERE": "1", "MIRAI_EXECUTOR_DAEMONS": str(count)}
-        return [
-            Command(
-                (self.python, "-P", "-c", program, *words),
-                environment=(
-                    *daemon.environment.items(),
-                    *own.items(),
-                    ("MIRAI_EXECUTOR_NUMBER", str(number)),
-                ),
-                until=Until.START,
-                secret=daemon.secret,
-            )
-            for number in range(1, count + 1)
-        ]
+        own = {
+            "MIRAI_EXECUTOR_HERE": "1",
+            "MIRAI_EXECUTOR_DAEMONS": str(count),
+            "MIRAI_EXECUTOR_NUMBER": str(number),
+        }
+        return Command(
+            (self.python, "-P", "-c", program, *words),
+            environment=(*daemon.environment.items(), *own.items()),
+            until=Until.START,
+            secret=daemon.secret,
+        )
+
+
+_remembered: Secret | None = None  # what the environment of this process had for its hosts
+
+
+def _given() -> Secret | None:
+    """Return the secret that the user has given, as where daemons outlive their host.
+
+    It is taken out of the environment, so that neither tasks nor other children get it.
+    """
+    global _remembered  # for later executors of this process, as an environment would have it
+    _remembered = given_secret(os.environ) or _remembered
+    return _remembered
 
 
 def _certificate(

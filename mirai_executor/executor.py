@@ -305,9 +305,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
 
         Returns:
             The answers of the launcher, such as the number of a job. If there is no launcher,
-            shell commands to paste on other machines, one for each daemon. They contain the
-            executor's secret: anyone who reads one can run code as you until the executor is shut
-            down.
+            shell commands to paste on other machines, one for each daemon. They contain a
+            token: anyone who reads one can run code as you until the executor is shut down.
 
         Raises:
             TypeError: There is no such option, or it has the wrong type.

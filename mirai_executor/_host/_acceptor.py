@@ -15,7 +15,7 @@ import logging
 import selectors
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mirai_executor._transport import (
     WEBSOCKETS,
@@ -34,6 +34,7 @@ from mirai_executor.credentials import (
     Opener,
     ProtocolError,
     Sealer,
+    TokenId,
 )
 from mirai_executor.urls import Url
 
@@ -60,6 +61,7 @@ class _Guest:
         patience: Timer,
         listen_config: ListenConfig,
         context: ssl.SSLContext | None,
+        revoked: Collection[TokenId],
     ) -> None:
         self.address = address
         self.network = network_of(address)
@@ -79,7 +81,13 @@ class _Guest:
         self._handshake = HostHandshake(
             listen_config.secret,
             certificate=NO_CERTIFICATE if shown is None else shown.digest,
+            revoked=revoked,
         )
+
+    @property
+    def token(self) -> TokenId:
+        """Which token it has proved."""
+        return self._handshake.token
 
     @property
     def has_greeted(self) -> bool:
@@ -118,19 +126,20 @@ class Acceptor:
     Args:
         listen_config: Where, and what has to be proved.
         reactor: Tells when a descriptor is ready, and when it is time.
-        admit: Is given the link of each daemon, and where it comes from.
+        admit: Is given the link of each daemon, where it comes from, and what keeps its token out.
     """
 
     def __init__(
         self,
         listen_config: ListenConfig,
         reactor: Reactor,
-        admit: Callable[[FarLink, str], None],
+        admit: Callable[[FarLink, str, Callable[[], None]], None],
     ) -> None:
         self._listen_config = listen_config
         self._reactor = reactor
         self._admit = admit
         self._guests: dict[int, _Guest] = {}  # by descriptor, in the order of their coming
+        self._revoked: set[TokenId] = set()
         self._rest: Timer | None = None  # until the next guest
         self._refusals = Refusals(reactor)
         self._context = (
@@ -199,7 +208,13 @@ class Acceptor:
         patience = self._reactor.call_in(_PATIENCE, lambda: self._drop(fd, late))
         try:
             self._guests[fd] = _Guest(
-                connection, listener.url, address, patience, self._listen_config, self._context
+                connection,
+                listener.url,
+                address,
+                patience,
+                self._listen_config,
+                self._context,
+                self._revoked,
             )
         except OSError as error:  # gone already
             patience.cancel()
@@ -221,7 +236,12 @@ class Acceptor:
         else:
             if link is not None:
                 self._take_out(fd)
-                self._admit(link, guest.address)
+                self._admit(link, guest.address, functools.partial(self._revoke, guest.token))
+
+    def _revoke(self, token: TokenId) -> None:
+        """Let nobody in with this token; one without a member may belong to several daemons."""
+        if token.member:
+            self._revoked.add(token)
 
     def _await(self, fd: int, event: int) -> None:
         self._reactor.modify(fd, event, lambda: self._on_guest(fd))

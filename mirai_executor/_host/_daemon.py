@@ -58,6 +58,7 @@ class Daemon(abc.ABC):
         max_tasks: Tasks after which it is to be let go; None leaves that to the host.
         idle_time: Seconds without a task after which it is to be let go; likewise.
         cleanup: Whether it is to clean up after each task; likewise.
+        may_return: It leaves because it cannot clean up, and another takes its place.
         records: Take in what its tasks log; None if that is not relayed.
         is_relayed: This process passes on what it prints.
     """
@@ -68,6 +69,7 @@ class Daemon(abc.ABC):
     max_tasks: int | None = None
     idle_time: float | None = None
     cleanup: bool | None = None
+    may_return = False
     records: "Records | None" = None
     is_relayed = False
 
@@ -83,6 +85,10 @@ class Daemon(abc.ABC):
         self.slot = 0
         self._names = Sent()
         self._table: tuple[NameEntry, ...] | None = None  # of the last task that was sent
+
+    def note_dismissal(self) -> None:
+        """Take note that it is told to leave."""
+        self.dismissed = True
 
     # What it is
 

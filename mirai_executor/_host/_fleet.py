@@ -116,7 +116,7 @@ class Fleet:
         self._listen(id_, daemon)
         self._deaths.add(id_, daemon)
 
-    def admit(self, link: FarLink, address: str) -> None:
+    def admit(self, link: FarLink, address: str, revoke: Callable[[], None]) -> None:
         """Take on a daemon that has come by itself."""
         with _registry.no_fork:
             # Which local daemons have no use for.
@@ -127,7 +127,7 @@ class Fleet:
         id_ = self._listener.adopt_daemon()
         if self._launch_processes is not None:
             self._launch_processes.error = None
-        daemon = RemoteDaemon(link, address)
+        daemon = RemoteDaemon(link, address, revoke)
         self._daemons[id_] = daemon
         self._listen(id_, daemon)
         self.send(id_, Attend(*self._terms))
@@ -193,7 +193,7 @@ class Fleet:
         """Let a daemon leave, for another host if this one is closing and its keeper likes to."""
         if self._start_up.drop(id_):
             return
-        self._daemons[id_].dismissed = True
+        self._daemons[id_].note_dismissal()
         self.send(id_, _wire.Leave(closing))
 
     def kill(self, id_: DaemonId, *, overdue: bool = False) -> None:
@@ -259,6 +259,7 @@ class Fleet:
                 daemon.owes_initializer = False
                 self._listener.handle(DaemonReady(id_, daemon.max_tasks, daemon.idle_time))
             case _wire.Leaving():
+                daemon.may_return = True
                 self._listener.handle(LeaveRequested(id_))
             case _wire.InitFailed():
                 self._start_up.fail(id_, daemon, frame)
@@ -270,6 +271,8 @@ class Fleet:
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
             self.trim_later()
             daemon.exchange.release(frame.released)
+        if daemon.is_elsewhere and any(outcome.leaving for outcome in frame.outcomes):
+            daemon.may_return = True
         sent: dict[int, None] = daemon.sent  # type: ignore[assignment]  # TaskId(...) takes its time
         outcomes: Sequence[_wire.WireOutcome] = frame.outcomes
         have_buffers = False

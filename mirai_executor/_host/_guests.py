@@ -116,7 +116,7 @@ class Refusals:
         self._pause = None
         if self._held_back:
             _LOG.warning(
-                "%d more connections were refused, the last from %s: %s",
+                "more connections were refused: %d, the last from %s: %s",
                 self._held_back,
                 *self._last,
             )

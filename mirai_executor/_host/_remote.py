@@ -33,14 +33,16 @@ class RemoteDaemon(Daemon):
     Args:
         link: The connection to its keeper.
         address: Where that comes from.
+        revoke: Keeps others from coming with its token, if that is its own.
     """
 
     is_elsewhere = True
 
     link: FarLink
 
-    def __init__(self, link: FarLink, address: str) -> None:
+    def __init__(self, link: FarLink, address: str, revoke: Callable[[], None]) -> None:
         super().__init__(link)
+        self._revoke = revoke
         link.largest = _BEFORE_HELLO
         self.host = address  # until it says its name
         self._pid = 0
@@ -69,6 +71,12 @@ class RemoteDaemon(Daemon):
         """
         version = printable(hello.version)
         return super().misfit(_wire.Hello(hello.pid, hello.python, version, hello.protocol))
+
+    def note_dismissal(self) -> None:
+        """Take note that it is told to leave; for good, unless its keeper has another one."""
+        super().note_dismissal()
+        if not self.may_return:
+            self._revoke()
 
     def preparation(self) -> Preparation:
         """Return what it has to know of this process before it can read a call."""

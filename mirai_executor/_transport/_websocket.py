@@ -69,14 +69,15 @@ class WebSocket:
             OSError: It has failed.
         """
         assert self._path is not None  # noqa: S101 - for the type checker: this is a host
-        while not (end := end_of_head(self._raw)):
-            if not (came := self._stream.recv(_PIECE)):
-                raise ConnectionError("the other side left before it had asked for a WebSocket")
-            self._raw += came
         try:
+            while not (end := end_of_head(self._raw)):
+                if not (came := self._stream.recv(_PIECE)):
+                    raise ConnectionError("the other side left before it asked for a WebSocket")
+                self._raw += came
             answer = answer_to(self._raw[:end], self._path)
         except UpgradeError as error:
-            self._stream.send(memoryview(error.reply), _FLAGS)
+            with contextlib.suppress(OSError):
+                self._stream.send(memoryview(error.reply), _FLAGS)
             raise
         if self._stream.send(memoryview(answer), _FLAGS) < len(answer):
             raise ConnectionError("the other side does not read")

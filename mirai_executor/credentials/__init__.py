@@ -13,13 +13,13 @@ from ._handshake import (
     NO_CERTIFICATE,
     DaemonHandshake,
     HostHandshake,
-    Peer,
     ProtocolError,
     SessionKeys,
     VersionMismatchError,
     WrongCertificateError,
     WrongSecretError,
 )
+from ._peers import Peer
 from ._seal import Opener, Sealer
 from ._secret import DaemonCredentials, Secret, Token, TokenId, given_secret, new_secret
 from ._tls import Certificate, TlsVersion, load_certificate, make_certificate

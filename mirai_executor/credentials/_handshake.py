@@ -26,15 +26,13 @@ import hmac
 import re
 import secrets
 import struct
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import sha256
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
-from mirai_executor._version import __version__
-
+from ._peers import PROTOCOL, Peer, mismatch
 from ._secret import Secret, Token, TokenId
 
 __all__ = [
@@ -51,7 +49,6 @@ __all__ = [
     "WrongSecretError",
 ]
 
-PROTOCOL = 1
 NO_CERTIFICATE = bytes(32)  # in place of the SHA-256 of one, where there is no TLS
 LARGEST_FRAME = 512  # bytes; before it is admitted, a peer has no reason to send more
 
@@ -94,24 +91,6 @@ class _Kind(IntEnum):
     PROOF = 3
     WELCOME = 4
     REFUSED = 5
-
-
-@dataclass(frozen=True)
-class Peer:
-    """What one side is: these must fit together."""
-
-    python: tuple[int, int]
-    version: str
-    protocol: int = PROTOCOL
-
-    @classmethod
-    def this_process(cls) -> Self:
-        """Return what this process is."""
-        return cls(sys.version_info[:2], __version__)
-
-    def __str__(self) -> str:
-        major, minor = self.python
-        return f"Python {major}.{minor}, mirai-executor {self.version}, protocol {self.protocol}"
 
 
 @dataclass(frozen=True)
@@ -205,7 +184,7 @@ class _Handshake:
         """
         peer = _peer_of(frame)
         host, daemon = (self._me, peer) if self._ROLE == "host" else (peer, self._me)
-        if (why := _mismatch(host, daemon)) is None:
+        if (why := mismatch(host, daemon)) is None:
             return peer
         raise VersionMismatchError(why, self._refusal(data, why))
 
@@ -400,18 +379,3 @@ def _peer_of(frame: _Frame) -> Peer:
     if frame.protocol == PROTOCOL:
         raise ProtocolError("the other side sent an invalid version")
     return Peer((0, 0), "0.0", frame.protocol)
-
-
-def _mismatch(host: Peer, daemon: Peer) -> str | None:
-    """Say why host and daemon do not fit, in words for whoever sees either side; or None."""
-    both = f" (the host has {host}; the daemon has {daemon})"
-    if host.protocol != daemon.protocol or _series(host) != _series(daemon):
-        return f"install the host's version of mirai-executor on the daemon's machine{both}"
-    if host.python != daemon.python:
-        # The bytecode of a function means something in one minor version only.
-        return f"start the daemon with the host's version of Python{both}"
-    return None
-
-
-def _series(peer: Peer) -> list[str]:
-    return re.split(r"[^0-9]", peer.version)[:2]

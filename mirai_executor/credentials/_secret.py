@@ -2,14 +2,16 @@
 
 import hmac
 import itertools
+import os
 import re
 import secrets
 import struct
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from ._tls import TlsVersion
+from ._wiping import wipe
 
 __all__ = ["DaemonCredentials", "Secret", "Token", "TokenId", "given_secret", "new_secret"]
 
@@ -66,7 +68,7 @@ class TokenId(NamedTuple):
     Args:
         launch: A random number for all daemons that were asked for at once; 0 for whoever has the
             secret itself.
-        member: The number of one of them, from 1 on; 0 for a token that several may have.
+        member: A random number for one of them; 0 for a token that several may have.
     """
 
     launch: int
@@ -104,8 +106,12 @@ class Token:
         """Return the token in digits, letters and dashes, for the environment or a file."""
         return f"{self.id.launch:016x}-{self.id.member:08x}-{self.key.hex()}"
 
+    def new_member(self) -> Self:
+        """Return a token for one daemon of this launch."""
+        return self.member(secrets.randbits(32) or 1)
+
     def member(self, number: int) -> Self:
-        """Return the token of one daemon of this launch."""
+        """Return the token of one daemon of this launch, by its number."""
         key = hmac.digest(self.key, b"mirai-executor daemon " + _U32.pack(number), "sha256")
         return type(self)(key, TokenId(self.id.launch, number))
 
@@ -115,13 +121,13 @@ def new_secret() -> Secret:
     return Secret(secrets.token_bytes(_SIZE))
 
 
-def given_secret(environment: Mapping[str, str]) -> Secret | None:
-    """Return the secret that the environment has for a host; None if there is none.
+def given_secret(environment: MutableMapping[str, str]) -> Secret | None:
+    """Take the secret that an environment has for a host out of it; None if there is none.
 
     Raises:
         ValueError: It is not a secret, or one that can be guessed. The message does not quote it.
     """
-    text = environment.get(_SECRET, "")
+    text = _take(environment)
     if not text:
         return None
     secret = Secret.from_text(text)
@@ -137,6 +143,14 @@ def _is_guessable(key: bytes) -> bool:
     """Tell whether bytes repeat themselves, or count, as no random ones in 10**14 do."""
     steps = {(after - before) % 256 for before, after in itertools.pairwise(key)}
     return min(len(set(key)), len(steps)) < _SIZE // 2
+
+
+def _take(environment: MutableMapping[str, str]) -> str:
+    """Remove the secret, also where the kernel shows what this process was started with."""
+    text = environment.pop(_SECRET, "")
+    if text and environment is os.environ:
+        wipe(_SECRET)
+    return text
 
 
 @dataclass(frozen=True)
@@ -162,8 +176,9 @@ class DaemonCredentials:
         Raises:
             ValueError: There is no secret, or a value is invalid.
         """
-        names = (_SECRET, _CERTIFICATE, _SERVER_NAME, _TLS_MINIMUM)
-        secret, certificate, server_name, minimum = (environment.pop(name, "") for name in names)
+        secret = _take(environment)
+        names = (_CERTIFICATE, _SERVER_NAME, _TLS_MINIMUM)
+        certificate, server_name, minimum = (environment.pop(name, "") for name in names)
         if not secret:
             raise ValueError(
                 f"the environment variable {_SECRET} is not set: start the daemon with a "

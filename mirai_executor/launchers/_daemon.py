@@ -11,10 +11,10 @@ standard input. So do certificates and names, which keeps command lines short.
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import urlsplit
 
 from mirai_executor.urls import Url
@@ -87,6 +87,37 @@ class DaemonCommand:
                     "only an address to listen on"
                 )
         words_of(self.options)
+
+    def each(self, count: int) -> list[Self]:
+        """Return what each of some daemons must know that are started one by one.
+
+        Each has a token of its own: it cannot pose as the host to the others, and does not come
+        back once the host has let it go. Daemons that are started by one command share a token.
+
+        Args:
+            count: How many there are.
+
+        Raises:
+            ValueError: The number is negative.
+
+        Example:
+            >>> from mirai_executor.credentials import DaemonCredentials, new_secret
+            >>> from mirai_executor.launchers import DaemonCommand
+            >>> token = new_secret().new_token()
+            >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(token))
+            >>> one, other = daemon.each(2)
+            >>> one.urls == other.urls, one.secret == other.secret
+            (True, False)
+        """
+        from mirai_executor.credentials import Token  # which local daemons do without
+
+        launch = self.credentials.secret
+        if not isinstance(launch, Token):
+            return [self] * checked_count(count)
+        return [
+            replace(self, credentials=replace(self.credentials, secret=launch.new_member()))
+            for _ in range(checked_count(count))
+        ]
 
     def argv(self, python: Sequence[str]) -> tuple[str, ...]:
         """Return the command line, without anything that others must not see."""
@@ -220,9 +251,11 @@ class Launcher(Protocol):
         >>> from mirai_executor.launchers import Command, Until
         >>> class Nice:
         ...     def plan(self, daemon, count):
+        ...         return [self.command(each) for each in daemon.each(count)]
+        ...     def command(self, daemon):
         ...         words = ("nice", *daemon.argv([sys.executable]))
         ...         secret = tuple(daemon.environment.items())
-        ...         return [Command(words, environment=secret, until=Until.START)] * count
+        ...         return Command(words, environment=secret, until=Until.START)
         >>> with MiraiExecutor(1, url=local_url(), remote=Nice()) as executor:
         ...     executor.submit(abs, -1).result()
         1
@@ -235,7 +268,7 @@ class Launcher(Protocol):
 def shell_command(daemon: DaemonCommand, python: str | Sequence[str] = "python3") -> str:
     """Return the text that starts a daemon when it is pasted into a shell elsewhere.
 
-    It contains the secret: anyone who reads it can run code as its owner, until the executor ends.
+    It contains a token: anyone who reads it can run code as its owner, until the executor ends.
     A blank before it keeps it out of the history of most shells.
 
     Args:

@@ -78,7 +78,7 @@ class KubernetesJob:
         words = ("get", "job", self._job, "--watch", "-o", _CONDITIONS)
         try:
             self._watch = watch = _popen(self._command, words, subprocess.DEVNULL)
-            if self._is_cancelled.is_set():  # meanwhile, and this one was not there to be killed
+            if self._is_cancelled.has_come:  # meanwhile, and this one was not there to be killed
                 watch.kill()
             with watch, _killed(watch):
                 for line in watch.stdout or ():

@@ -11,7 +11,6 @@ from ._daemon import (
     DaemonCommand,
     Submission,
     Until,
-    checked_count,
     exports,
     guarded,
     lines_of,
@@ -37,8 +36,7 @@ class RemoteConfig:
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return the command, once for each of ``count`` daemons."""
-        numbers = range(1, checked_count(count) + 1)
-        return [self._command(daemon, number) for number in numbers]
+        return [self._command(each, number) for number, each in enumerate(daemon.each(count), 1)]
 
     def _command(self, daemon: DaemonCommand, number: int) -> Command:
         argv = daemon.argv(self.python)

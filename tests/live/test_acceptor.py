@@ -14,13 +14,21 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from mirai_executor import MiraiExecutor, __version__, _wire, ssh_config
 from mirai_executor._host import _acceptor, _guests
-from mirai_executor.credentials import DaemonHandshake, Opener, Sealer, Secret
+from mirai_executor.credentials import (
+    NO_CERTIFICATE,
+    DaemonHandshake,
+    Opener,
+    Sealer,
+    Secret,
+    WrongCertificateError,
+)
 from mirai_executor.urls import Url
 
 pytestmark = [pytest.mark.own_url, pytest.mark.once]
@@ -171,8 +179,11 @@ def secret_of(executor: MiraiExecutor) -> Secret:
 
 def join(executor: MiraiExecutor) -> tuple[socket.socket, DaemonHandshake, list[bytes]]:
     """Come in as a daemon does; return what was sent, too."""
-    handshake = DaemonHandshake(secret_of(executor))
     connection = dial(executor)
+    shown = NO_CERTIFICATE
+    if isinstance(connection, ssl.SSLSocket):
+        shown = sha256(connection.getpeercert(binary_form=True) or b"").digest()
+    handshake = DaemonHandshake(secret_of(executor), certificate=shown)
     sent = [handshake.hello()]
     connection.sendall(framed(sent[0]))
     while not handshake.is_done:
@@ -191,6 +202,17 @@ def test_a_recorded_handshake_opens_nothing(executor: MiraiExecutor) -> None:
         # The host answers the first frame: it is a true one, if an old one.
         assert receive_frame(stranger)
         assert is_cut_off(stranger)
+
+
+@pytest.mark.parametrize("executor", ["tls+tcp"], indirect=True, scope="module")
+def test_who_was_shown_another_certificate_is_told_so(executor: MiraiExecutor) -> None:
+    handshake = DaemonHandshake(secret_of(executor), certificate=b"another".ljust(32))
+    with dial(executor) as connection:
+        connection.sendall(framed(handshake.hello()))
+        with pytest.raises(WrongCertificateError) as found_out:
+            handshake.receive(receive_frame(connection))
+        connection.sendall(framed(found_out.value.reply or b""))
+        assert is_cut_off(connection)
 
 
 def hello() -> bytes:
@@ -256,7 +278,7 @@ class Relay(threading.Thread):
 
 # The host's part of the handshake has 192 bytes, the daemon's 204; the first frames follow.
 @pytest.mark.parametrize("victim", ["daemon", "host"])
-@pytest.mark.parametrize("position", [60, 235, 300])
+@pytest.mark.parametrize("position", [60, 279, 344])
 def test_a_relay_that_changes_a_byte_achieves_nothing(victim: str, position: int) -> None:
     with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
         assert executor._launching is not None

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import math
 import os
-import shlex
+import re
 import signal
 import socket
 import subprocess
@@ -29,6 +29,7 @@ from mirai_executor import (
     LaunchError,
     MiraiExecutor,
     TaskTimeoutError,
+    _listening,
     remote_config,
 )
 from mirai_executor._listening import Here
@@ -465,9 +466,18 @@ def test_with_autoexit_finish_a_task_ends_though_its_host_is_killed(tmp_path: Pa
         assert done.exists()
 
 
+def give_secret(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give executors of this process, and of its children, a secret; return it."""
+    secret = new_secret().text
+    monkeypatch.setenv("MIRAI_EXECUTOR_SECRET", secret)
+    monkeypatch.setattr(_listening, "_remembered", None)  # afterwards, too
+    return secret
+
+
 def test_with_autoexit_never_a_daemon_serves_the_next_host_and_the_one_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    give_secret(monkeypatch)
     url = f"ipc://{tmp_path / 'door'}"
     code = f"""
         executor = MiraiExecutor(url={url!r})
@@ -483,9 +493,6 @@ def test_with_autoexit_never_a_daemon_serves_the_next_host_and_the_one_after(
         assert host.line() == "ready"
         host.process.kill()
         host.process.wait(SOON)
-        assignments = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
-        name = "MIRAI_EXECUTOR_SECRET"
-        monkeypatch.setenv(name, assignments[name])
         for _ in range(2):
             with MiraiExecutor(url=url) as executor:
                 assert executor.submit(mischief.answer).result(SOON) == 42
@@ -496,7 +503,7 @@ def test_with_autoexit_never_a_daemon_serves_the_next_host_and_the_one_after(
 def test_with_autoexit_never_a_daemon_that_a_host_has_launched_outlives_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MIRAI_EXECUTOR_SECRET", new_secret().text)
+    give_secret(monkeypatch)
     url = f"ipc://{tmp_path / 'door'}"
     code = f"""
         executor = MiraiExecutor(url={url!r})
@@ -510,6 +517,60 @@ def test_with_autoexit_never_a_daemon_that_a_host_has_launched_outlives_it(
         with MiraiExecutor(url=url) as executor:
             executor.wait_ready(SOON, count=2)
             assert {keeper_of(pid).pid for pid in pids(executor)} == keepers
+
+
+def seen_by_a_task() -> list[bytes]:
+    """Return all environments that a task can read: those above it, and that of a child."""
+    seen = [subprocess.run(["env"], capture_output=True, check=True).stdout]
+    seen += [repr(os.environ).encode()]
+    for process in [psutil.Process(), *psutil.Process().parents()]:
+        with contextlib.suppress(OSError):
+            seen.append(Path(f"/proc/{process.pid}/environ").read_bytes())
+        if process.pid == int(os.environ.get("HOST_OF_THIS_TEST", 0)):
+            break
+    return seen
+
+
+def test_no_task_finds_the_secret_or_its_token_in_an_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = give_secret(monkeypatch)
+    monkeypatch.setenv("HOST_OF_THIS_TEST", str(os.getpid()))
+    with MiraiExecutor(url=f"ipc://{tmp_path / 'door'}") as executor:
+        assert "MIRAI_EXECUTOR_SECRET" not in os.environ
+        executor.launch_local(1)
+        seen = executor.submit(seen_by_a_task).result(SOON)
+    assert len(seen) >= 4
+    assert not [text for text in seen if secret.encode() in text]
+    token = re.compile(rb"MIRAI_EXECUTOR_SECRET=[0-9a-f]")
+    assert not [text for text in seen if token.search(text)]
+
+
+def test_a_host_wipes_its_secret_from_what_the_kernel_shows_of_it() -> None:
+    secret = new_secret().text
+    program = (
+        "import mirai_executor, pathlib; mirai_executor.MiraiExecutor(url='tcp://127.0.0.1:0')"
+        ".shutdown(); print(pathlib.Path('/proc/self/environ').read_bytes())"
+    )
+    environment = {**os.environ, "MIRAI_EXECUTOR_SECRET": secret, "OTHER": f"of {secret[:9]}"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, check=True
+    )
+    assert b"MIRAI_EXECUTOR_SECRET=" + b"*" * len(secret) + b"\\x00" in done.stdout
+    assert f"OTHER=of {secret[:9]}".encode() in done.stdout
+    assert secret.encode() not in done.stdout
+
+
+def test_a_daemon_that_was_dismissed_does_not_come_back(tmp_path: Path) -> None:
+    with MiraiExecutor(url=f"ipc://{tmp_path / 'door'}") as executor:
+        assert executor.url is not None
+        assert executor._launching is not None
+        launch = executor._launching.listening.listen_config.secret.new_token()
+        for token, code in ((launch.member(1), 12), (launch, 0)):
+            for expected in (0, code):
+                credentials = DaemonCredentials(token)
+                words = ("--idle-time", "0", "--retry", "5")
+                assert run_daemon(executor.url, credentials, *words)[0] == expected
 
 
 def test_a_daemon_that_stays_waits_no_longer_than_its_idle_time(tmp_path: Path) -> None:

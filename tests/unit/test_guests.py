@@ -100,8 +100,8 @@ def test_the_log_has_ten_lines_of_refusals_and_then_sums_up(
         [sum_up] = later.calls
         sum_up()
         assert len(caplog.messages) == _guests._LINES + 1
-        assert caplog.messages[-1].startswith("500 more connections were refused")
+        assert caplog.messages[-1].startswith("more connections were refused: 500, ")
         assert "wrong, for the 509th time" in caplog.messages[-1]
         refusals.note("192.0.2.9", WrongSecretError("once more"))
         refusals.close()
-        assert caplog.messages[-1].startswith("1 more connections")
+        assert caplog.messages[-1].startswith("more connections were refused: 1, ")

@@ -22,7 +22,7 @@ from mirai_executor import (
     remote_config,
     ssh_config,
 )
-from mirai_executor.credentials import DaemonCredentials, Secret
+from mirai_executor.credentials import DaemonCredentials, Secret, Token
 from mirai_executor.launchers import (
     Command,
     DaemonCommand,
@@ -210,6 +210,20 @@ for pid in $pids; do wait "$pid" || status=$?; done
 exit "$status"
 """
     )
+
+
+def test_daemons_that_are_started_one_by_one_have_a_token_each() -> None:
+    launch = SECRET.new_token()
+    daemon = DaemonCommand(("tcp://node:1",), DaemonCredentials(launch))
+    tokens = set()
+    for command in remote_config("run", ["."]).plan(daemon, 3):
+        assert isinstance(command, Command)
+        assert dict(command.environment)["MIRAI_EXECUTOR_SECRET"] == command.secret
+        tokens.add(Token.from_text(command.secret))
+    assert len(tokens) == 3
+    assert tokens == {SECRET.token(*token.id) for token in tokens}
+    assert {token.id.launch for token in tokens} == {launch.id.launch}
+    assert launch.text in shell_command(daemon)  # a user may paste it more than once
 
 
 def test_a_tunnel_uses_the_port_that_it_is_given_and_one_connection() -> None:
