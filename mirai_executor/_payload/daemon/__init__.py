@@ -3,7 +3,7 @@
 from mirai_executor._lazily import lazy_imports
 from mirai_executor._payload.common.pickles import decode_plain
 from mirai_executor._payload.common.preparation import LogLevels, Preparation
-from mirai_executor._payload.daemon.outcomes import encode_value
+from mirai_executor._payload.daemon.outcomes import encode_named, encode_value
 from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "Preparation",
     "decode_plain",
     "encode_error",
+    "encode_named",
     "encode_value",
     "importing_main",
     "inherit",

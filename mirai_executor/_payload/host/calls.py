@@ -18,6 +18,7 @@ from mirai_executor._payload.common.entries import (
 from mirai_executor._payload.common.fast_pickle import dump_plainly, is_imported
 from mirai_executor._payload.common.preparation import host_sys_path
 from mirai_executor._payload.host.functions import FrozenFunction, FunctionCache, pickle_function
+from mirai_executor._payload.host.sent import Seals
 
 # The rest of the room, with cloudpickle, waits for the first call that needs more than names.
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class CallEncoder:
         self._find_main = MainFinder(main)
         self._functions = FunctionCache(self._find_main, known)
         self._captures: LargeCaptures | None = None
+        self._seals = Seals()
         self._path_seen = sys.path.copy()
         # Once it differed it is sent for good: a daemon may have the path of any moment between.
         self._path_entry: tuple[NameEntry, ...] = self._compare_path()
@@ -174,7 +176,11 @@ class CallEncoder:
 
         loan = Loan(lasting=lasting)
         table = Table(
-            local_locks=local_locks, lend=loan.lend, known=self._inherited, main=self._find_main
+            local_locks=local_locks,
+            lend=loan.lend,
+            known=self._inherited,
+            main=self._find_main,
+            seals=self._seals,
         )
         try:
             pickled = table.pickle(call, **how)
