@@ -107,11 +107,11 @@ class Host(HostThread):
 
     def share(self, obj: T) -> T:
         """Return a copy whose large buffers lie where daemons can look at them."""
-        from mirai_executor._payload.daemon import encode_value  # cloudpickle takes its time
+        from mirai_executor._payload.daemon import encode_named  # cloudpickle takes its time
         from mirai_executor._payload.host import decode_value
 
         self._check_usable()
-        value = encode_value(obj, out_of_band=True)
+        value = encode_named("obj", obj)
         views = cast("tuple[memoryview, ...]", value.buffers)  # nothing is apart
         copy: T = decode_value(value.blob, self._store.share(views))
         return copy

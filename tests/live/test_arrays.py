@@ -20,7 +20,7 @@ import elsewhere
 from live import arrays, mischief
 from live.hosts import script
 from live.mischief import SOON, running
-from mirai_executor import DaemonLostError, MiraiExecutor, _arena
+from mirai_executor import DaemonLostError, MiraiExecutor, PayloadError, _arena
 
 pytestmark = pytest.mark.skipif(not _arena.available(), reason="no shared memory here")
 
@@ -457,6 +457,12 @@ def test_what_is_shared_survives_crashes_and_the_executor(tmp_path: Path) -> Non
         view = executor.with_options(retries=2)
         assert [view.submit(arrays.total, shared).result(SOON) for _ in range(4)] == [MB] * 4
     assert (shared == 1).all()
+
+
+def test_what_cannot_be_shared_is_named_as_the_argument_that_it_is() -> None:
+    refused = pytest.raises(PayloadError, match=r"^cannot pickle obj\['x'\] \(a _thread.lock")
+    with MiraiExecutor(1) as executor, refused:
+        executor.share({"x": threading.Lock()})
 
 
 def test_one_executor_copies_what_another_shares() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import inspect
 import pickle
 import subprocess
 import sys
@@ -493,6 +494,16 @@ def test_a_future_or_task_of_asyncio_is_named_likewise_and_a_coroutine_with_what
         "cannot pickle result[0] (a coroutine object): a daemon calls functions, and awaits "
         "nothing; pass it a function that calls asyncio.run()"
     )
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_coroutine_that_is_the_result_is_closed_as_nobody_will_await_it() -> None:
+    async def nothing() -> None: ...
+
+    coroutine = nothing()
+    with pytest.raises(PayloadError, match="awaits nothing"):
+        encode_value(coroutine)
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
 def test_a_generator_is_named_with_what_to_do_instead() -> None:

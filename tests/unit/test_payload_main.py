@@ -714,6 +714,72 @@ print(d.call(see), d.call(alone))
     )
 
 
+CARRIED = """
+CACHE = {}
+ALIAS = CACHE
+INDEX = {"cache": CACHE}
+ITEMS = [[1], [2]]
+BY_NAME = {"one": ITEMS[0]}
+class Node:
+    def __init__(self): self.seen = []
+NODE = Node()
+NODES = {"node": NODE}
+def default(c=CACHE): return dict(c)
+def counter():
+    n = [0]
+    def count():
+        n[0] += 1
+        return n[0]
+    return count
+COUNT = counter()
+COUNTERS = [COUNT]
+def change():
+    CACHE["x"] = 1
+    ITEMS[0].append(9)
+    NODE.seen.append(ITEMS[0])
+    COUNT()
+def alias(): return CACHE, ALIAS is CACHE
+def index(): return CACHE, INDEX["cache"] is CACHE
+def argument(): return CACHE, default()
+def items(): return ITEMS, BY_NAME["one"] is ITEMS[0]
+def attribute(): return NODE.seen, NODES["node"] is NODE
+def closure(): return COUNTERS[0]() == COUNT() - 1 == 2
+def several(): return CACHE, ALIAS, INDEX, ITEMS, BY_NAME
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("alias", "({'x': 1}, True)"),
+        ("index", "({'x': 1}, True)"),
+        ("argument", "({'x': 1}, {'x': 1})"),
+        ("items", "([[1, 9], [2]], True)"),
+        ("attribute", "([[1, 9]], True)"),
+        ("closure", "True"),
+        ("several", "({'x': 1}, {'x': 1}, {'cache': {'x': 1}}, [[1, 9], [2]], {'one': [1, 9]})"),
+    ],
+)
+def test_what_was_changed_in_place_stays_when_names_arrive_that_share_it(
+    name: str, seen: str
+) -> None:
+    last = f"d.call(change)\nprint(d.call({name}))\nprint(d.call({name}))"
+    lines = in_main(CARRIED, last).splitlines()
+    assert lines[0] == seen
+    assert lines[1] == seen or name == "closure"
+
+
+def test_a_name_that_a_task_has_bound_anew_stays_when_names_arrive_that_share_it() -> None:
+    script = """
+A = B = {}
+def change():
+    global A
+    A = {"mine": 1}
+def see(): return A, B
+"""
+    assert in_main(script, "d.call(change)\nprint(d.call(see))") == "({'mine': 1}, {})\n"
+
+
 def test_a_name_that_was_set_at_a_daemon_stays_and_those_that_share_with_it_arrive() -> None:
     script = "A = [1]\nB = {'a': A}\nC = [A]\ndef see(): return A, B, B['a'] is C[0]\n"
     last = "d.source('A = 5', persist=True)\nprint(d.call(see), d.call(see))"

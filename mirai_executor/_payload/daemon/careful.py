@@ -1,7 +1,7 @@
 """Pickles, at a daemon, the results that plain pickle would get wrong."""
 
 from collections.abc import Callable
-from types import ModuleType
+from types import CoroutineType, ModuleType
 from typing import Any
 
 from mirai_executor._payload.common import rebuild
@@ -47,7 +47,9 @@ def _is_the_hosts(module: str) -> bool:
     return module in (rebuild.held_modules or {})
 
 
-def dump_carefully(value: object, *, out_of_band: bool, apart: bool) -> Value:
+def dump_carefully(
+    value: object, *, out_of_band: bool, apart: bool, name: str = "result"
+) -> Value:
     """Turn a result into bytes, as ``encode_value`` does."""
     loan = Loan()
     made: list[OutcomePickler] = []
@@ -60,8 +62,10 @@ def dump_carefully(value: object, *, out_of_band: bool, apart: bool) -> Value:
         return dump_value(pickler, value, out_of_band=out_of_band, apart=apart)
     except BaseException as error:
         loan.end()
+        if type(value) is CoroutineType:
+            value.close()  # the error says that nobody awaits it: no need for a warning as well
         if said_by_pickle(error):
-            raise explain({"result": value}, made[-1].trail, _probe, error) from error
+            raise explain({name: value}, made[-1].trail, _probe, error) from error
         raise
 
 

@@ -90,6 +90,7 @@ class Namespace:
         self._received: dict[str, dict[bytes, bytes]] = {}
         self._pending: dict[str, bytes] = {}
         self._entry_of: dict[str, str] = {}  # of names that share an object, and are pending
+        self._set_to: dict[str, int] = {}  # the ids of the values of names, at first
         self._functions = Kept()
         self._table: Sequence[tuple[str, bytes]] | None = None  # all of it is applied
         self._function_entry: tuple[str, bytes] | None = None  # of that table
@@ -262,9 +263,20 @@ class Namespace:
             self._lack(entry, blob[len(UNAVAILABLE) :].decode())
         elif changed:
             values = self._unpickle(entry, blob)
+            if len(names) > 1:  # hardly ever
+                from mirai_executor._payload.daemon.carried import carry_over
+
+                kept = carry_over(names, digest, values, self._applied, self._is_as_set)
+                changed = [name for name in changed if name not in kept]
             for name in changed:
                 self._set(name, values[name])
         self._note(entry, digest)
+
+    def _is_as_set(self, entry: str) -> tuple[bool, object]:
+        """Tell whether a name is bound to what it was set to; and to what it is bound."""
+        namespace, name = self._namespace_of(entry)
+        value = namespace.get(name, _NOT_YET)
+        return id(value) == self._set_to.get(entry), value
 
     def _changed(self, names: Mapping[str, Own | None], is_missing: bool) -> list[str]:
         """Return those names of an entry that do not stay as they are here."""
@@ -292,6 +304,7 @@ class Namespace:
         if ":" not in entry and name not in namespace:
             self._brought.add(name)
         namespace[name] = value
+        self._set_to[entry] = id(value)
         self.missing_because.pop(name, None)
 
     def _unpickle(self, entry: str, blob: bytes) -> dict[str, object]:

@@ -9,7 +9,7 @@ from mirai_executor._payload.common.buffers import BRIEF, LARGE, Value, is_short
 from mirai_executor._payload.common.entries import PROTOCOL
 from mirai_executor._payload.common.fast_pickle import dump_plainly
 
-__all__ = ["encode_value"]
+__all__ = ["encode_named", "encode_value"]
 
 _NONE = Value(pickle.dumps(None, PROTOCOL))
 
@@ -41,3 +41,13 @@ def encode_value(value: object, *, out_of_band: bool = False, apart: bool = Fals
     )  # with cloudpickle, and much else
 
     return dump_carefully(value, out_of_band=out_of_band, apart=apart)
+
+
+def encode_named(name: str, value: object) -> Value:
+    """Do as :func:`encode_value`, out of band, for an object that an error calls by this name."""
+    dumped = dump_plainly(value, out_of_band=True, apart=False)
+    if dumped is not None:
+        return dumped
+    from mirai_executor._payload.daemon.careful import dump_carefully
+
+    return dump_carefully(value, out_of_band=True, apart=False, name=name)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.large_captures import LargeCaptures
     from mirai_executor._payload.host.mainfile import MainFile, Mode
+    from mirai_executor._payload.host.seals import Seals
     from mirai_executor._payload.host.table import Failure
 
 __all__ = ["NO_NUMBER", "CallEncoder", "decode_number", "decode_value"]
@@ -82,6 +83,7 @@ class CallEncoder:
         self._find_main = MainFinder(main)
         self._functions = FunctionCache(self._find_main, known)
         self._captures: LargeCaptures | None = None
+        self._seals: Seals | None = None  # until something is pickled with care
         self._path_seen = sys.path.copy()
         # Once it differed it is sent for good: a daemon may have the path of any moment between.
         self._path_entry: tuple[NameEntry, ...] = self._compare_path()
@@ -177,11 +179,17 @@ class CallEncoder:
         """Pickle a call that plain pickle would get wrong; return it and its table."""
         from mirai_executor._payload.common.diagnosis import said_by_pickle
         from mirai_executor._payload.common.loans import Loan
+        from mirai_executor._payload.host.seals import Seals
         from mirai_executor._payload.host.table import Table
 
+        self._seals = self._seals or Seals()
         loan = Loan(lasting=lasting)
         table = Table(
-            local_locks=local_locks, lend=loan.lend, known=self._inherited, main=self._find_main
+            local_locks=local_locks,
+            lend=loan.lend,
+            known=self._inherited,
+            main=self._find_main,
+            seals=self._seals,
         )
         try:
             pickled = table.pickle(call, **how)

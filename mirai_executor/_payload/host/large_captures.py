@@ -52,7 +52,7 @@ def _warn(fn: FunctionType, names: list[str]) -> None:
     warnings.warn(
         f"{fn.__qualname__}() is pickled again for each task, since it captures more than "
         f"{LARGE >> 20} MiB that may change: {', '.join(names)}; pass large data as arguments, "
-        "or load it on the daemons with an initializer",
+        "best as a copy by share(), or load it on the daemons with an initializer",
         RuntimeWarning,
         stacklevel=stacklevel(),  # the line that submits
     )

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.buffers import OutOfBand, Value, dump_value
-from mirai_executor._payload.common.entries import UNAVAILABLE, NameEntry, digest_of, new_seal
+from mirai_executor._payload.common.entries import UNAVAILABLE, NameEntry, digest_of
 from mirai_executor._payload.common.importable import MAIN, Home, Kind
 from mirai_executor._payload.common.names import STANDARD_DUNDERS
 from mirai_executor._payload.common.pickler import PayloadPickler
 from mirai_executor._payload.common.wording import describe
+from mirai_executor._payload.host.seals import Seals
 from mirai_executor._payload.host.sharing import Met, may_share, sharing
 from mirai_executor._typing import Record
 
@@ -189,6 +190,7 @@ class Table:
         lend: Lends a descriptor, if the payload will be sent.
         known: What daemons have by a fork, if they come that way.
         main: Finds the main module's file, if daemons import it.
+        seals: Know the values of the tables before.
     """
 
     def __init__(
@@ -198,7 +200,9 @@ class Table:
         lend: Callable[[int], Any] | None = None,
         known: KnownInheritance | None = None,
         main: Callable[[], MainFile | None] = lambda: None,
+        seals: Seals | None = None,
     ) -> None:
+        self._seals = Seals() if seals is None else seals
         self._known = known
         self.replaced_locks = False
         self.lends = False
@@ -314,14 +318,15 @@ class Table:
     def _entry(self, key: Key) -> NameEntry:
         entry = self._entries[key]
         if isinstance(entry, Pickled):
-            return NameEntry(key.text, self._digest(entry), entry.blob)
+            blob, digest = self._sealed(key, entry)
+            return NameEntry(key.text, digest, blob)
         kind = type(vars(sys.modules[key.module]).get(key.name))
         # Not of the reason: it may hold an address, and a daemon applies what looks new.
         digest = digest_of(f"{key.text}: {kind.__module__}.{kind.__qualname__}".encode())
         return NameEntry(key.text, digest, UNAVAILABLE + describe(entry.error).encode())
 
-    def _digest(self, entry: Pickled) -> bytes:
-        """Return what changes whenever the daemon has to unpickle the entry again.
+    def _sealed(self, key: Key, entry: Pickled) -> tuple[bytes, bytes]:
+        """Return the bytes of an entry, and what changes whenever it has to be unpickled again.
 
         That is also when another object is behind a name that it refers to: ``[helper]`` has the
         same bytes after ``helper`` was redefined.
@@ -337,12 +342,12 @@ class Table:
             if other.identity and not need.dotted:
                 reached[name] = other.identity.encode()
             else:
-                reached[name] = digest_of(other.blob)
+                reached[name] = self._seals.of(need.key, other.blob)[1].digest()
                 waiting.extend(other.needs)
-        seal = new_seal(entry.blob)
+        blob, seal = self._seals.of(key, entry.blob)
         for name in sorted(reached):
             seal.update(name.encode() + reached[name])
-        return seal.digest()
+        return blob, seal.digest()
 
     def _pickle_value(self, key: Key) -> Pickled | Failure:
         try:
