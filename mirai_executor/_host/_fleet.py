@@ -23,6 +23,7 @@ from mirai_executor._core import (
     Event,
     LaunchFailed,
     LeaveRequested,
+    RoundTripMeasured,
     TaskId,
     TasksReturned,
 )
@@ -128,7 +129,9 @@ class Fleet:
         self._listen(id_, daemon)
         self.send(id_, self._terms)
         if self._heartbeat is None:
-            self._heartbeat = Heartbeat(self._terms.seconds, self.send, self._bury, self._reactor)
+            self._heartbeat = Heartbeat(
+                self._terms.seconds, self.send, self._bury, self._note_round_trip, self._reactor
+            )
         self._heartbeat.add(id_, daemon)
         # What came together with the last of the handshake is in the link already.
         self._post(lambda: self._on_link(id_))
@@ -254,6 +257,8 @@ class Fleet:
                 self._listener.handle(LeaveRequested(id_))
             case _wire.InitFailed():
                 self._start_up.fail(id_, daemon, frame)
+            case _wire.Beat() if self._heartbeat is not None and daemon.is_elsewhere:
+                self._heartbeat.hear(id_, frame)
             case _:
                 if (tasks := daemon.accept(frame)) is not None:
                     self._listener.handle(TasksReturned(id_, tasks))
@@ -279,6 +284,9 @@ class Fleet:
             with _registry.no_fork:
                 self._deaths.replace(id_, forked)
         self._start_up.greet(id_, daemon, hello)
+
+    def _note_round_trip(self, id_: DaemonId, seconds: float) -> None:
+        self._listener.handle(RoundTripMeasured(id_, seconds))
 
     def report(self, event: Event) -> None:
         """Tell the dispatcher what has happened."""
