@@ -20,7 +20,7 @@ from ._handshake import (
 )
 from ._seal import Opener, Sealer
 from ._secret import DaemonCredentials, Secret, given_secret, new_secret
-from ._tls import Certificate, TlsVersion, load_certificate, make_certificate
+from ._tls import Certificate, TlsVersion, is_made_here, load_certificate, make_certificate
 
 __all__ = [
     "LARGEST_FRAME",
@@ -38,6 +38,7 @@ __all__ = [
     "VersionMismatchError",
     "WrongSecretError",
     "given_secret",
+    "is_made_here",
     "load_certificate",
     "make_certificate",
     "new_secret",

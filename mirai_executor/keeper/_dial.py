@@ -31,6 +31,7 @@ from ._options import ExitCode
 __all__ = ["NotConnectedError", "connect"]
 
 _PATIENCE = 10.0  # seconds for one address to answer
+_OUT_OF_TIME = (9, 10)  # OpenSSL's codes: not valid yet, expired
 _PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between two rounds
 
 
@@ -103,7 +104,7 @@ def _connect(url: Url, credentials: DaemonCredentials) -> FarLink:
     try:
         tls = None
         if url.scheme == "tls+tcp":  # wss has done it already
-            context = client_context(trust, credentials.tls_minimum)
+            context = client_context(trust, credentials.tls_minimum, name)
             tls = TlsSocket(connection, context, name or url.host)
             tls.shake_hands()
         link = Link(tls or connection, blocking=True)
@@ -141,7 +142,10 @@ def _prove(link: Link, credentials: DaemonCredentials, *, sealed: bool) -> FarLi
 
 def _describe(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
+        text = f"its certificate is not trusted: {error.verify_message}"
+        if error.verify_code in _OUT_OF_TIME:
+            text += time.strftime(" (the clock here says %Y-%m-%d %H:%M UTC)", time.gmtime())
+        return text
     if isinstance(error, TimeoutError):
         return "no answer"
     return str(error) or type(error).__name__
