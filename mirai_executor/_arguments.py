@@ -311,7 +311,11 @@ def check_main(main: object) -> None:
 
 
 def check_elsewhere(
-    max_workers: int | None, url: object, remote: object, tls: tuple[object, object, str]
+    max_workers: int | None,
+    url: object,
+    remote: object,
+    tls: tuple[object, object, str],
+    advertise: object,
 ) -> None:
     """Require arguments that agree on whether daemons connect by themselves.
 
@@ -320,6 +324,7 @@ def check_elsewhere(
         url: Where they connect.
         remote: What requests them.
         tls: The values of ``tls``, ``tls_cert`` and ``tls_minimum``.
+        advertise: What they dial instead.
 
     Raises:
         TypeError: ``remote`` is no launcher.
@@ -333,3 +338,5 @@ def check_elsewhere(
         )
     if url is None and remote is None and tls != (None, None, "1.3"):
         raise ValueError("tls, tls_cert and tls_minimum need a url such as host_url(tls=True)")
+    if url is None and remote is None and advertise is not None:
+        raise ValueError("advertise needs a url at which to listen, such as host_url(tls=True)")

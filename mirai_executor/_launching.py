@@ -33,10 +33,11 @@ def listen(
     tls_password: Password | None,
     tls_cert: Source | None,
     tls_minimum: str,
+    advertise: str | Sequence[str] | None,
 ) -> Listening:
     """Listen where an executor's daemons are to connect; by default, with TLS."""
     urls = host_url(tls=True) if url is None else url
-    return Listening(urls, tls, tls_password, tls_cert, tls_minimum)
+    return Listening(urls, tls, tls_password, tls_cert, tls_minimum, advertise)
 
 
 class Launching:

@@ -1,6 +1,7 @@
 """Where daemons of other machines connect: addresses, and what those daemons must know."""
 
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -54,6 +55,10 @@ class Listening:
         tls_password: The password of the key.
         tls_cert: What daemons trust, if it is not in ``tls``.
         tls_minimum: The oldest version of TLS that host and daemons speak.
+        advertise: What daemons dial instead of the addresses; port 0 for the one that was found.
+
+    Attributes:
+        urls: What they dial.
 
     Raises:
         ValueError: An address or the certificate is invalid.
@@ -67,20 +72,22 @@ class Listening:
         tls_password: Password | None = None,
         tls_cert: Source | None = None,
         tls_minimum: str = "1.3",
+        advertise: str | Sequence[str] | None = None,
     ) -> None:
         occupy_streams()
-        several = not isinstance(urls, str) and hasattr(urls, "__iter__")
-        wanted = [Url.parse(url) for url in (urls if several else [urls])]  # type: ignore[arg-type] # parse() checks
+        wanted = _parsed(urls)
         if not wanted:
             raise ValueError(
                 "url must be at least one address to listen on, such as host_url(tls=True)"
             )
+        elsewhere = [] if advertise is None else _checked(_parsed(advertise), wanted)
         oldest = TlsVersion(tls_minimum)
         certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
         secret = _given() or new_secret()
         self._files = PrivateFiles()
         self.listen_config = ListenConfig(listen(wanted), secret, certificate, self._files)
-        self.urls = tuple(str(url) for url in self._dialable())
+        self._own_urls = tuple(str(url) for url in self._dialable())
+        self.urls = tuple(str(self._with_port(url)) for url in elsewhere) or self._own_urls
         self.credentials = DaemonCredentials(
             secret,
             "" if certificate is None else certificate.authority,
@@ -102,7 +109,19 @@ class Listening:
             urls += [url.with_host(host) for host in hosts if listener.covers(host)]
         return urls
 
+    def _with_port(self, url: Url) -> Url:
+        """Return what is advertised, with the port that was found if it has none of its own."""
+        if url.scheme == "ipc" or url.port:
+            return url
+        ports = [
+            one.url.port for one in self.listen_config.listeners if one.url.scheme == url.scheme
+        ]
+        return url.with_port(ports[0])
+
     def _warn(self) -> None:
+        if self.urls == self._own_urls:
+            for listener in self.listen_config.listeners:
+                _warn_of_a_private_name(listener.url)
         open_ones = [url for url in self.urls if not _is_private(Url.parse(url))]
         if open_ones:
             warnings.warn(
@@ -118,16 +137,18 @@ class Listening:
             TypeError: There is no such option, or a value has the wrong type.
             ValueError: A value is out of range.
         """
+        return self._command(self.urls, options)
+
+    def _command(self, urls: tuple[str, ...], options: DaemonKeywords) -> DaemonCommand:
         token = self.listen_config.secret.new_token()
-        return DaemonCommand(
-            self.urls, replace(self.credentials, secret=token), words_for(options)
-        )
+        return DaemonCommand(urls, replace(self.credentials, secret=token), words_for(options))
 
     def plan(
         self, launcher: Launcher, count: int, **options: Unpack[DaemonKeywords]
     ) -> list[Submission]:
         """Return what has to be run for so many daemons; files are removed at the end."""
-        submissions = launcher.plan(self.command(**options), count)
+        urls = self._own_urls if isinstance(launcher, Here) else self.urls
+        submissions = launcher.plan(self._command(urls, options), count)
         for one in submissions:
             for file in one.files if isinstance(one, Command) else ():
                 self._files.keep(file.path)
@@ -183,6 +204,44 @@ def _given() -> Secret | None:
     global _remembered  # for later executors of this process, as an environment would have it
     _remembered = given_secret(os.environ) or _remembered
     return _remembered
+
+
+def _parsed(urls: str | Sequence[str]) -> list[Url]:
+    several = not isinstance(urls, str) and hasattr(urls, "__iter__")
+    return [Url.parse(url) for url in (urls if several else [urls])]  # type: ignore[arg-type]  # parse() checks
+
+
+def _checked(advertised: Sequence[Url], wanted: Sequence[Url]) -> list[Url]:
+    """Return addresses that are advertised, if daemons can dial them and speak as we listen."""
+    schemes = {url.scheme for url in wanted}
+    for url in advertised:
+        if url.is_wildcard:
+            raise ValueError(f"advertise must be an address that daemons can dial, not {url}")
+        if url.scheme not in schemes:
+            raise ValueError(
+                f"advertise has {url}, but no address of url begins with {url.scheme}://: what "
+                "stands in between passes on bytes, and does not translate them"
+            )
+    if not advertised:
+        raise ValueError("advertise must be at least one address, or None")
+    return list(advertised)
+
+
+def _warn_of_a_private_name(url: Url) -> None:
+    """Debian has a machine's own name stand for 127.0.1.1: nobody else can connect there."""
+    if url.scheme == "ipc" or url.is_loopback or url.is_wildcard:
+        return
+    try:
+        address = socket.gethostbyname(url.socket_host)
+    except OSError:
+        return
+    if url.with_host(address).is_loopback:
+        warnings.warn(
+            f"only daemons of this machine can connect to {url}, since {url.host} stands for "
+            f"{address} here (see /etc/hosts): use host_url(), or {url.scheme}://*:{url.port} "
+            "with advertise=",
+            stacklevel=6,
+        )
 
 
 def _certificate(

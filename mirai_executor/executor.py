@@ -100,6 +100,10 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             :func:`host_url` or :func:`local_url`. The executor then starts no daemons by itself;
             any number of them can connect, and they can come and go at any time. Daemons that end
             because of ``max_tasks_per_child`` or ``idle_time`` are not replaced.
+        advertise: The address, or list of addresses, that daemons are to dial where these are not
+            those of ``url``: a port that a container publishes, address translation, a proxy that
+            passes on bytes. Port 0 stands for the port that was found. Daemons that
+            :meth:`launch_local` starts dial ``url`` itself.
         remote: How to start daemons on other machines, as returned by :func:`ssh_config`,
             :func:`cluster_config`, :func:`remote_config` or :func:`http_config`. ``max_workers``
             daemons are requested at once. Without a ``url``, ``host_url(tls=True)`` is used.
@@ -165,6 +169,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         tls_cert: "Source | None" = None,
         tls_minimum: Literal["1.2", "1.3"] = "1.3",
         heartbeat: float = 5.0,
+        advertise: str | Sequence[str] | None = None,
         main: Literal["auto", "import", "value"] = "auto",
         env: "Variables | None" = None,
         gpus_per_daemon: int | None = None,
@@ -173,7 +178,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_main_file(main)
         check_flags(dispatcher=dispatcher, cleanup=cleanup)
-        check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum))
+        check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum), advertise)
         check_ways(ordering, mode, logging, (url, remote))
         is_open = url is not None or remote is not None
         check_output(output, is_open=is_open)
@@ -201,7 +206,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         if is_open:
             from . import _launching  # which most have no use for
 
-            listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum)
+            listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum, advertise)
             launching = _launching.Launching(listening, remote, python, output is True, most)
         settings = Settings(
             policy,

@@ -57,6 +57,7 @@ class Daemon(Mutable):
     idle_period: int = 0  # counts them, so that an alarm of an earlier one is void
     tasks_sent: int = 0
     tasks_done: int = 0
+    round_trip: float = 0.0  # seconds from sending something to the answer; 0 for one that is near
 
     @property
     def is_usable(self) -> bool:

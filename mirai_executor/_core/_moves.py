@@ -70,6 +70,7 @@ class Moves:
         if len(held) > 1:
             self._fleet.stacked[daemon.id] = daemon
             patience = _SLACK + _PATIENCE * sum(filter(None, held.values()))
+            patience += _PATIENCE * daemon.round_trip
             self._alarms.set(now + patience, AlarmKind.OVERDUE, last, daemon.id)
         self._fleet.prompt[daemon.id] = daemon  # perhaps: that is found out if more tasks wait
         return SendTasks(daemon.id, tuple(frame))

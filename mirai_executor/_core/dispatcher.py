@@ -53,6 +53,7 @@ from .messages import (
     Policy,
     RestartRequested,
     ResultsArrived,
+    RoundTripMeasured,
     ShutdownRequested,
     SurplusFound,
     TasksReturned,
@@ -300,6 +301,11 @@ class Dispatcher:
             self._fleet.broken = False  # it has come though those who were asked had failed
         return [*self._moves.tell_of_shortage(), *self._moves.release(daemon, now)]
 
+    def _round_trip_measured(self, event: RoundTripMeasured, _: float) -> Iterable[Command]:
+        if (daemon := self._fleet.daemons.get(event.daemon)) is not None:
+            daemon.round_trip = event.seconds
+        return ()
+
     def _leave_requested(self, event: LeaveRequested, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None:
@@ -387,6 +393,7 @@ class Dispatcher:
         DaemonsAdded: _daemons_added,
         DaemonReady: _daemon_ready,
         LeaveRequested: _leave_requested,
+        RoundTripMeasured: _round_trip_measured,
         RestartRequested: _restart_requested,
         DaemonLost: _daemon_lost,
         InitializerFailed: _initializer_failed,

@@ -93,6 +93,13 @@ class DaemonReady(Record):
     idle_timeout: float | None = None
 
 
+class RoundTripMeasured(Record):
+    """So many seconds pass until an answer can come from it; it is far, so they count."""
+
+    daemon: DaemonId
+    seconds: float
+
+
 class LeaveRequested(Record):
     daemon: DaemonId
 
@@ -173,6 +180,7 @@ Event = (
     | DaemonsRequested
     | DaemonsAdded
     | DaemonReady
+    | RoundTripMeasured
     | LeaveRequested
     | RestartRequested
     | DaemonLost
@@ -331,6 +339,9 @@ class Policy(Record):
             and none of them before the last one is done.
         frame_size: The most tasks in a frame.
         ahead_below: Tasks that take longer, in seconds, are not sent to a daemon that is busy.
+        far_frame_time: Seconds of expected work that a frame for a daemon far away may hold, at
+            most: all of it may be lost with the connection.
+        far_frame_size: The most tasks in such a frame.
     """
 
     max_daemons: int
@@ -346,6 +357,8 @@ class Policy(Record):
     frame_time: float = 2.5e-3
     frame_size: int = 64
     ahead_below: float = 15e-3
+    far_frame_time: float = 0.5
+    far_frame_size: int = 1024
 
     def __post_init__(self) -> None:
         if self.max_daemons < 0:

@@ -23,6 +23,7 @@ from mirai_executor._core import (
     Event,
     LaunchFailed,
     LeaveRequested,
+    RoundTripMeasured,
     TaskId,
     TasksReturned,
 )
@@ -132,7 +133,9 @@ class Fleet:
         self._listen(id_, daemon)
         self.send(id_, Attend(*self._terms))
         if self._heartbeat is None:
-            self._heartbeat = Heartbeat(self._terms[0], self.send, self._bury, self._reactor)
+            self._heartbeat = Heartbeat(
+                self._terms[0], self.send, self._bury, self._note_round_trip, self._reactor
+            )
         self._heartbeat.add(id_, daemon)
         # What came together with the last of the handshake is in the link already.
         self._post(lambda: self._on_link(id_))
@@ -246,13 +249,7 @@ class Fleet:
     def _on_frame(self, id_: DaemonId, daemon: Daemon, frame: _wire.Frame) -> None:
         match frame:
             case _wire.BroadcastOutcome():
-                if frame.broadcast != daemon.broadcast:  # what nobody asked for is not unpickled
-                    raise _wire.WireError("an outcome of everywhere() that it was not asked for")
-                daemon.broadcast = None
-                daemon.settle_output()
-                outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
-                event = BroadcastAnswered(id_, BroadcastId(frame.broadcast))
-                self._listener.on_broadcast_answered(event, outcome)
+                self._on_broadcast_outcome(id_, daemon, frame)
             case _wire.Hello():
                 self._greet(id_, daemon, frame)
             case _wire.Ready():
@@ -263,9 +260,23 @@ class Fleet:
                 self._listener.handle(LeaveRequested(id_))
             case _wire.InitFailed():
                 self._start_up.fail(id_, daemon, frame)
+            case _wire.Beat() if daemon.is_elsewhere:
+                assert self._heartbeat is not None  # noqa: S101 - as there is one elsewhere
+                self._heartbeat.hear(id_, frame)
             case _:
                 if (tasks := daemon.accept(frame)) is not None:
                     self._listener.handle(TasksReturned(id_, tasks))
+
+    def _on_broadcast_outcome(
+        self, id_: DaemonId, daemon: Daemon, frame: _wire.BroadcastOutcome
+    ) -> None:
+        if frame.broadcast != daemon.broadcast:  # what nobody asked for is not unpickled
+            raise _wire.WireError("an outcome of everywhere() that it was not asked for")
+        daemon.broadcast = None
+        daemon.settle_output()
+        outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
+        event = BroadcastAnswered(id_, BroadcastId(frame.broadcast))
+        self._listener.on_broadcast_answered(event, outcome)
 
     def _on_outcomes(self, id_: DaemonId, daemon: Daemon, frame: _wire.Outcomes) -> None:
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
@@ -294,6 +305,9 @@ class Fleet:
         self._start_up.greet(id_, daemon, hello)
         if daemon.slot:
             daemon.introduce(self._post)
+
+    def _note_round_trip(self, id_: DaemonId, seconds: float) -> None:
+        self._listener.handle(RoundTripMeasured(id_, seconds))
 
     def report(self, event: Event) -> None:
         """Tell the dispatcher what has happened."""

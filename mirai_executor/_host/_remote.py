@@ -23,6 +23,9 @@ __all__ = ["Heartbeat", "RemoteDaemon"]
 _LOG = logging.getLogger("mirai_executor")
 _MISSED = 4  # beats until a daemon elsewhere is taken for lost
 
+_FIRST_TRIPS = 4  # that are measured at once
+_RISE = 0.125  # of a longer one that is believed
+
 _LAST_WORDS = 4096  # characters
 _BEFORE_HELLO = 1 << 16  # bytes: of these frames, only an early end says more than its name
 
@@ -34,6 +37,9 @@ class RemoteDaemon(Daemon):
         link: The connection to its keeper.
         address: Where that comes from.
         revoke: Keeps others from coming with its token, if that is its own.
+
+    Attributes:
+        round_trips: How many have been measured.
     """
 
     is_elsewhere = True
@@ -52,6 +58,8 @@ class RemoteDaemon(Daemon):
         self._brings_names = False
         self._end: _wire.Ended | None = None
         self._silent_since: float | None = None
+        self._round_trip: float | None = None
+        self.round_trips = 0
 
     @property
     def pid(self) -> int:
@@ -87,8 +95,6 @@ class RemoteDaemon(Daemon):
         match frame:
             case _wire.Joined():
                 self._join(frame)
-            case _wire.Beat():
-                pass  # that it has come is all it says
             case _wire.Returned():
                 return self._accept_returned(frame)
             case _wire.Ended():
@@ -109,6 +115,16 @@ class RemoteDaemon(Daemon):
             self.link.heard = False
             self._silent_since = now
         return now - self._silent_since >= patience
+
+    def note_round_trip(self, seconds: float) -> float:
+        """Learn how long a way to it and back takes; return what that is as far as is known."""
+        # Longer is often chance: either side was busy, or data stood in the way.
+        known = self._round_trip
+        self._round_trip = (
+            seconds if known is None else min(seconds, known + _RISE * (seconds - known))
+        )
+        self.round_trips += 1
+        return self._round_trip
 
     def issue(self, tasks: Sequence[TaskId]) -> None:
         """Count them: its keeper issues tickets for what comes, and says how much has."""
@@ -208,6 +224,7 @@ class Heartbeat:
         seconds: Between two signs.
         send: Sends a daemon a frame.
         on_lost: Is called for a daemon that has been silent for too long.
+        on_round_trip: Is told how many seconds it takes until a daemon can answer.
         reactor: Tells when it is time.
     """
 
@@ -216,11 +233,13 @@ class Heartbeat:
         seconds: float,
         send: Callable[[DaemonId, _wire.Frame], None],
         on_lost: Callable[[DaemonId], None],
+        on_round_trip: Callable[[DaemonId, float], None],
         reactor: Reactor,
     ) -> None:
         self._seconds = seconds
         self._send = send
         self._on_lost = on_lost
+        self._on_round_trip = on_round_trip
         self._reactor = reactor
         self._daemons: dict[DaemonId, RemoteDaemon] = {}
         self._next_beat: Timer | None = None  # while daemons are elsewhere
@@ -228,8 +247,18 @@ class Heartbeat:
     def add(self, id_: DaemonId, daemon: RemoteDaemon) -> None:
         """Listen to one more."""
         self._daemons[id_] = daemon
+        self._send(id_, _wire.Beat(self._reactor.now()))
         if self._next_beat is None:
             self._beat_later()
+
+    def hear(self, id_: DaemonId, beat: _wire.Beat) -> None:
+        """Take in a daemon's sign, or one of this host's that has come back."""
+        if not beat.time:
+            return
+        daemon = self._daemons[id_]
+        self._on_round_trip(id_, daemon.note_round_trip(self._reactor.now() - beat.time))
+        if daemon.round_trips < _FIRST_TRIPS:
+            self._send(id_, _wire.Beat(self._reactor.now()))
 
     def remove(self, id_: DaemonId) -> None:
         """Forget one that is lost."""
@@ -252,7 +281,7 @@ class Heartbeat:
                 )
                 self._on_lost(id_)
             elif not daemon.waits_to_send:  # what is on its way will do
-                self._send(id_, _wire.Beat())
+                self._send(id_, _wire.Beat(now))
         self._next_beat = None
         if elsewhere:
             self._beat_later()

@@ -137,7 +137,7 @@ def dial(
     stream: socket.socket | TlsSocket = connection
     try:
         if url.is_tls:
-            context = client_context(authority, tls_minimum)
+            context = client_context(authority, tls_minimum, server_name)
             connection.settimeout(deadline.left)
             stream = TlsSocket(connection, context, server_name or url.host)
             stream.shake_hands()

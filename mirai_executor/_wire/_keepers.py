@@ -13,6 +13,7 @@ __all__ = ["KINDS", "Attend", "Beat", "Ended", "Joined", "Kill", "Recall", "Retu
 
 _JOINED = struct.Struct("<IBQd")
 _ATTEND = struct.Struct("<d?")
+_BEAT = struct.Struct("<d")
 _STOP = struct.Struct("<QQ")
 _KILL = struct.Struct("<B?")
 _ENDED = struct.Struct("<iQI")  # exit code, tasks received, tasks that never began
@@ -65,10 +66,18 @@ class Attend(Record):
         return cls(*reader.unpack(_ATTEND))
 
 
-class Beat(Empty):
-    """A sign of life."""
+class Beat(Record):
+    """A sign of life. A host's has the time of its clock, and comes back to it as it is."""
 
     KIND = 33
+    time: float = 0.0
+
+    def parts(self) -> Iterator[Bytes]:
+        yield _BEAT.pack(self.time)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(*reader.unpack(_BEAT))
 
 
 class Stop(Record):

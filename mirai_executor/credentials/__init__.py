@@ -22,7 +22,7 @@ from ._handshake import (
 from ._peers import Peer
 from ._seal import Opener, Sealer
 from ._secret import DaemonCredentials, Secret, Token, TokenId, given_secret, new_secret
-from ._tls import Certificate, TlsVersion, load_certificate, make_certificate
+from ._tls import Certificate, TlsVersion, is_made_here, load_certificate, make_certificate
 
 __all__ = [
     "LARGEST_FRAME",
@@ -44,6 +44,7 @@ __all__ = [
     "WrongCertificateError",
     "WrongSecretError",
     "given_secret",
+    "is_made_here",
     "load_certificate",
     "make_certificate",
     "new_secret",

@@ -27,6 +27,7 @@ from ._options import ExitCode
 __all__ = ["NotConnectedError", "connect"]
 
 _PATIENCE = 10.0  # seconds for one address to answer
+_OUT_OF_TIME = (9, 10)  # OpenSSL's codes: not valid yet, expired
 _PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between two rounds
 
 
@@ -160,7 +161,10 @@ def _await(link: Link, deadline: Deadline) -> None:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
+        text = f"its certificate is not trusted: {error.verify_message}"
+        if error.verify_code in _OUT_OF_TIME:
+            text += time.strftime(" (the clock here says %Y-%m-%d %H:%M UTC)", time.gmtime())
+        return text
     if isinstance(error, TimeoutError):
         return "no answer"
     return str(error) or type(error).__name__

@@ -209,7 +209,7 @@ class Session:
                 if self._options.dispatcher not in (None, dispatcher):
                     self._finish(End.WRONG_MODE)
             case _wire.Beat():
-                pass
+                self._say_first(frame)
             case _wire.Stop(task, sent):
                 self._stop(task, sent)
             case _wire.Recall():

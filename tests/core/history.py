@@ -16,6 +16,7 @@ from mirai_executor._core import (
     Policy,
     ResolveTasks,
     ResultsArrived,
+    RoundTripMeasured,
     SendBroadcast,
     SendTasks,
     TaskId,
@@ -81,6 +82,7 @@ class History:
         self.daemons: set[DaemonId] = set()
         self.losses: dict[DaemonId, tuple[TaskId, ...]] = {}
         self.first_sends: list[TaskId] = []
+        self._far: set[DaemonId] = set()
         self._holds: dict[DaemonId, list[TaskId]] = {}
         self._frames: defaultdict[DaemonId, list[tuple[TaskId, ...]]] = defaultdict(list)
         self._broadcasts: list[BroadcastId] = []
@@ -136,6 +138,8 @@ class History:
                     assert task in self._holds[daemon]
                     self._holds[daemon].remove(task)
                     self.tasks[task].answered_by.append(daemon)
+            case RoundTripMeasured(daemon):
+                self._far.add(daemon)
             case BroadcastAnswered(daemon, broadcast):
                 self._open_shares.discard((broadcast, daemon))
             case _:
@@ -165,7 +169,9 @@ class History:
         """Note a command."""
         match command:
             case SendTasks(daemon, tasks):
-                assert len(tasks) <= self.policy.frame_size
+                is_far = daemon in self._far
+                policy = self.policy
+                assert len(tasks) <= (policy.far_frame_size if is_far else policy.frame_size)
                 self._frames[daemon] = [
                     f for f in self._frames[daemon] if self._is_held(daemon, f)
                 ]

@@ -45,6 +45,7 @@ from mirai_executor._core import (
     ReportShortage,
     ResolveTasks,
     ResultsArrived,
+    RoundTripMeasured,
     SendBroadcast,
     SendTasks,
     ShutdownRequested,
@@ -112,6 +113,8 @@ class Process:
             self.die()
         elif not world.chance(faults.hangs_at_start):
             self.send(DaemonReady(self.id))
+            if self.is_remote:
+                self.send(RoundTripMeasured(self.id, world.random.uniform(0, 0.3)))
             if faults.mean_life < math.inf:
                 world.after(world.random.expovariate(1 / faults.mean_life), self.be_struck)
             if world.chance(faults.asks_to_leave):

@@ -32,6 +32,7 @@ def some_policy(rng: random.Random) -> Policy:
         failed_starts=rng.choice([5, 50]),
         frame_time=rng.choice([0.0, 400e-6, 2.5e-3, 0.1, 1.0]),
         frame_size=rng.choice([2, 64]),
+        far_frame_size=rng.choice([4, 1024]),
         ahead_below=rng.choice([5e-3, 1.0]),
     )
 

@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from live.afar import listening
-from live.mischief import SOON
+from live.mischief import SOON, Bell, ring
 from live.slow import Line
 from mirai_executor import MiraiExecutor, TaskTimeoutError
 from mirai_executor.urls import Url
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.transports, pytest.mark.own_url, pytest.mark.once]
 
 MBIT = 125_000.0  # bytes a second
 LONG = 2_000_000  # bytes, which take 16 s at 1 Mbit/s
-SHORT = 250_000  # bytes, which take 2 s
+SHORT = 500_000  # bytes, which take 4 s
 
 
 @contextlib.contextmanager
@@ -54,7 +55,7 @@ def behind(
 def test_a_stop_overtakes_the_call_that_is_to_stop_and_costs_no_daemon(
     way: str, knows_function: bool
 ) -> None:
-    with behind(1, rate=MBIT, cancel_grace=0.5, heartbeat=0.2) as executor:
+    with behind(1, rate=MBIT, cancel_grace=2, heartbeat=0.2) as executor:
         pid = executor.submit(os.getpid).result(SOON)
         if knows_function:  # then the rest of the call need not be sent
             executor.submit(len, b"").result(SOON)
@@ -69,3 +70,37 @@ def test_a_stop_overtakes_the_call_that_is_to_stop_and_costs_no_daemon(
                 time.sleep(1e-3)
             assert upload.cancel()
         assert executor.submit(os.getpid).result(8) == pid
+
+
+def test_a_stop_and_its_answer_overtake_a_result(tmp_path: Path) -> None:
+    with (
+        contextlib.closing(Bell(tmp_path)) as bell,
+        behind(1, rate=MBIT, cancel_grace=2, heartbeat=0.2) as executor,
+    ):
+        pid = executor.submit(os.getpid).result(SOON)
+        for _ in range(5):  # then it counts as short, and the next one need not wait for a result
+            executor.submit(give, 1).result(SOON)
+        download = executor.submit(give, SHORT)
+        endless = executor.submit(give, 1, bell.path)
+        bell.wait()
+        assert not download.done()
+        assert endless.cancel()
+        assert executor.submit(os.getpid).result(SOON) == pid
+        assert len(download.result(SOON)) == SHORT
+
+
+def give(size: int, bell: Path | None = None) -> bytes:
+    if bell is not None:
+        ring(bell)
+        time.sleep(600)
+    return os.urandom(size)
+
+
+def test_daemons_at_the_other_end_of_a_long_line_are_busy() -> None:
+    with behind(2, delay=0.075) as executor:
+        list(executor.map(time.sleep, [0.02] * 10))  # which shows how long they take
+        begin = time.monotonic()
+        list(executor.map(time.sleep, [0.02] * 200))
+        took = time.monotonic() - begin
+        # Four fifths, as the core's tests have it, on a machine that is busy itself.
+        assert took < 2 * 200 * 0.02 / 2

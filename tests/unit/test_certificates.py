@@ -17,7 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from mirai_executor import MiraiExecutor
 from mirai_executor._transport import rehearse
-from mirai_executor.credentials import load_certificate, make_certificate
+from mirai_executor.credentials import _tls, load_certificate, make_certificate
+from mirai_executor.keeper import _dial
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -254,3 +255,26 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# Clocks
+
+
+@pytest.mark.parametrize(("since", "until"), [(3 * DAY, 9 * DAY), (-9 * DAY, -3 * DAY)])
+def test_the_clock_of_a_daemon_does_not_matter_to_a_certificate_that_was_made_for_it(
+    monkeypatch: pytest.MonkeyPatch, since: timedelta, until: timedelta
+) -> None:
+    monkeypatch.setattr(_tls, "_BACKDATED", -since)
+    monkeypatch.setattr(_tls, "_VALID", until)
+    rehearse(make_certificate())
+
+
+@pytest.mark.parametrize(("code", "names_clock"), [(9, True), (10, True), (20, False)])
+def test_a_daemon_names_its_clock_where_a_date_is_what_it_does_not_trust(
+    code: int, names_clock: bool
+) -> None:
+    error = ssl.SSLCertVerificationError("verify failed")
+    error.verify_code, error.verify_message = code, "certificate has expired"
+    text = _dial._describe(error)
+    assert text.startswith("its certificate is not trusted: certificate has expired")
+    assert (f"the clock here says {datetime.now(UTC):%Y-}" in text) is names_clock
