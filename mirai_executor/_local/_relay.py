@@ -12,17 +12,27 @@ import time
 
 from mirai_executor._reactor import Reactor
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+
 _STALLED = 2.0  # seconds that a shutdown waits for the last lines to be written
 _KEPT = 4096  # bytes of each daemon's last words
 _LAST_WORDS = 1 << 20  # bytes that are read for them at its end: what its pipe can hold
 
 
 class Stream:
-    """The standard error of one daemon."""
+    """The standard error of one daemon, or of what has started some.
 
-    def __init__(self, fd: int) -> None:
+    Args:
+        fd: Its read end.
+        noise: What is kept, but not passed on.
+    """
+
+    def __init__(self, fd: int, noise: "re.Pattern[bytes] | None" = None) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
+        self._noise = noise
         self._tail: collections.deque[tuple[int, bytes]] = collections.deque()  # when it came
         self._size = 0  # of all that
         # Guards the tail and the order of reads: the relay and the host both read a dying stream.
@@ -52,6 +62,10 @@ class Stream:
             self._closed = True
             os.close(self.fd)
 
+    def without_noise(self, data: bytes) -> bytes:
+        """Return what of it is worth to be passed on."""
+        return data if self._noise is None else self._noise.sub(b"", data)
+
     def words(self, since: int) -> str:
         """Return the last of what has come since a moment."""
         with self._lock:  # the relay may be reading more
@@ -79,9 +93,9 @@ class Relay:
             # passed on at their end then, by the host thread.
             self._thread = None
 
-    def add(self, fd: int) -> Stream:
-        """Take over the read end of a daemon's standard error."""
-        stream = Stream(fd)
+    def add(self, fd: int, noise: "re.Pattern[bytes] | None" = None) -> Stream:
+        """Take over the read end of a daemon's standard error, and pass on all but noise."""
+        stream = Stream(fd, noise)
         if self._thread is not None:
             self._reactor.put(lambda: self._listen(stream))
         return stream
@@ -124,12 +138,12 @@ class Relay:
 
     def _hear(self, stream: Stream) -> None:
         if data := stream.read():
-            self._say(data)
+            self._say(stream.without_noise(data))
         elif data == b"":
             self._reactor.unregister(stream.fd)
 
     def _remove(self, stream: Stream, rest: bytes) -> None:
-        self._say(rest)
+        self._say(stream.without_noise(rest))
         with contextlib.suppress(KeyError):  # at its end already, or without a thread
             self._reactor.unregister(stream.fd)
         stream.close()

@@ -1,5 +1,6 @@
 """Makes the secret that an executor shares with its daemons, and carries it to them."""
 
+import itertools
 import re
 import secrets
 from collections.abc import Mapping, MutableMapping
@@ -14,6 +15,8 @@ _SIZE = 32
 _SECRET = "MIRAI_EXECUTOR_SECRET"  # noqa: S105 - the name of a variable
 _CERTIFICATE = "MIRAI_EXECUTOR_CERTIFICATE"
 _SERVER_NAME = "MIRAI_EXECUTOR_SERVER_NAME"
+# Characters of a variable: Linux takes up to 128 KiB in one, and authorities come in bundles.
+_PIECE = 100_000
 _TLS_MINIMUM = "MIRAI_EXECUTOR_TLS_MINIMUM"
 
 
@@ -61,6 +64,10 @@ def given_secret(environment: Mapping[str, str]) -> Secret | None:
     return Secret.from_text(text) if text else None
 
 
+def _nth_certificate(number: int) -> str:
+    return _CERTIFICATE if number == 1 else f"{_CERTIFICATE}_{number}"
+
+
 @dataclass(frozen=True)
 class DaemonCredentials:
     """What a daemon needs to prove itself, and to recognise its host; it travels as environment.
@@ -84,8 +91,11 @@ class DaemonCredentials:
         Raises:
             ValueError: There is no secret, or a value is invalid.
         """
-        names = (_SECRET, _CERTIFICATE, _SERVER_NAME, _TLS_MINIMUM)
-        secret, certificate, server_name, minimum = (environment.pop(name, "") for name in names)
+        names = (_SECRET, _SERVER_NAME, _TLS_MINIMUM)
+        secret, server_name, minimum = (environment.pop(name, "") for name in names)
+        variables = map(_nth_certificate, itertools.count(1))
+        pieces = (environment.pop(name, "") for name in variables)
+        certificate = "".join(itertools.takewhile(bool, pieces))
         if not secret:
             raise ValueError(
                 f"the environment variable {_SECRET} is not set: start the daemon with a "
@@ -97,9 +107,11 @@ class DaemonCredentials:
     @property
     def environment(self) -> dict[str, str]:
         """Return them as variables of an environment."""
+        text = self.certificate
+        pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
         variables = {
             _SECRET: self.secret.text,
-            _CERTIFICATE: self.certificate,
+            **{_nth_certificate(number): piece for number, piece in enumerate(pieces, 1)},
             _SERVER_NAME: self.server_name,
             _TLS_MINIMUM: "" if self.tls_minimum is TlsVersion.TLS_1_3 else self.tls_minimum.value,
         }
