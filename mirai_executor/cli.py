@@ -130,6 +130,7 @@ def _run_daemon(options: argparse.Namespace) -> int:
     from .credentials import DaemonCredentials
     from .urls import Url
 
+    keeper.leave_first_place()
     try:
         credentials = DaemonCredentials.take_from(os.environ)
         given = {name: getattr(options, name) for name in OPTIONS}

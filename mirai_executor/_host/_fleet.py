@@ -261,7 +261,7 @@ class Fleet:
             case _wire.InitFailed():
                 self._start_up.fail(id_, daemon, frame)
             case _wire.Beat() if daemon.is_elsewhere:
-                assert self._heartbeat is not None  # noqa: S101 - as there is one elsewhere
+                assert self._heartbeat is not None  # as there is one elsewhere
                 self._heartbeat.hear(id_, frame)
             case _:
                 if (tasks := daemon.accept(frame)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from ._jobs import Jobs
 __all__ = ["LaunchProcesses"]
 
 _LOG = logging.getLogger("mirai_executor")
+# What SSH says of a daemon that dials through a tunnel when this host has just ended.
+_NOISE = re.compile(rb"connect_to \S+ port \d+: failed\.\r?\n")
 _LET_GO = 1.0  # seconds for commands to end by themselves, once their daemons have been let go
 
 
@@ -75,7 +78,7 @@ class LaunchProcesses:
     def _keep_process(self, process: subprocess.Popen[bytes], stay: bool) -> None:
         stream = None
         if process.stderr is not None:
-            stream = self._relay.add(os.dup(process.stderr.fileno()), process.pid)
+            stream = self._relay.add(os.dup(process.stderr.fileno()), process.pid, _NOISE)
             process.stderr.close()
         end_fd = watch(process)
         self._commands[process.pid] = _Command(process, stream, end_fd, stay)

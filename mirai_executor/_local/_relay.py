@@ -15,22 +15,29 @@ from typing import TypeAlias
 
 from mirai_executor._waiting import Reactor
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+
 _STALLED = 2.0  # seconds that a shutdown waits for the last lines to be written
 _KEPT = 4096  # bytes of each daemon's last words
 _LAST_WORDS = 1 << 20  # bytes that are read for them at its end: what its pipe can hold
 
 
 class Stream:
-    """The standard error of one daemon, or its standard output.
+    """The standard error of one daemon, or of what has started some; or a standard output.
 
-    Attributes:
-        pid: The daemon's.
+    Args:
+        fd: Its read end.
+        pid: Whose it is.
+        noise: What is kept, but not passed on.
     """
 
-    def __init__(self, fd: int, pid: int) -> None:
+    def __init__(self, fd: int, pid: int, noise: "re.Pattern[bytes] | None" = None) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
         self.pid = pid
+        self._noise = noise
         self._tail: collections.deque[tuple[int, bytes]] = collections.deque()  # when it came
         self._size = 0  # of all that
         # Guards the tail and the order of reads: the relay and the host both read a dying stream.
@@ -59,6 +66,10 @@ class Stream:
         with self._lock:
             self._closed = True
             os.close(self.fd)
+
+    def without_noise(self, data: bytes) -> bytes:
+        """Return what of it is worth to be passed on."""
+        return data if self._noise is None else self._noise.sub(b"", data)
 
     def words(self, since: int) -> str:
         """Return the last of what has come since a moment."""
@@ -101,9 +112,9 @@ class Relay:
             # passed on at their end then, by the host thread.
             self._thread = None
 
-    def add(self, fd: int, pid: int) -> Stream:
-        """Take over the read end of a daemon's stream."""
-        stream = Stream(fd, pid)
+    def add(self, fd: int, pid: int, noise: "re.Pattern[bytes] | None" = None) -> Stream:
+        """Take over the read end of a daemon's stream, and pass on all but noise."""
+        stream = Stream(fd, pid, noise)
         if self._thread is not None:
             self._reactor.put(lambda: self._listen(stream))
         return stream
@@ -146,12 +157,12 @@ class Relay:
 
     def _hear(self, stream: Stream) -> None:
         if data := stream.read():
-            self._say(stream, data)
+            self._say(stream, stream.without_noise(data))
         elif data == b"":
             self._reactor.unregister(stream.fd)
 
     def _remove(self, stream: Stream, rest: bytes) -> None:
-        self._say(stream, rest)
+        self._say(stream, stream.without_noise(rest))
         self._say(stream, b"")
         with contextlib.suppress(KeyError):  # at its end already, or without a thread
             self._reactor.unregister(stream.fd)

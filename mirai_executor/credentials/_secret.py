@@ -20,6 +20,8 @@ _U64, _U32 = struct.Struct("<Q"), struct.Struct("<I")
 _SECRET = "MIRAI_EXECUTOR_SECRET"  # noqa: S105 - the name of a variable
 _CERTIFICATE = "MIRAI_EXECUTOR_CERTIFICATE"
 _SERVER_NAME = "MIRAI_EXECUTOR_SERVER_NAME"
+# Characters of a variable: Linux takes up to 128 KiB in one, and authorities come in bundles.
+_PIECE = 100_000
 _TLS_MINIMUM = "MIRAI_EXECUTOR_TLS_MINIMUM"
 
 
@@ -153,6 +155,10 @@ def _take(environment: MutableMapping[str, str]) -> str:
     return text
 
 
+def _nth_certificate(number: int) -> str:
+    return _CERTIFICATE if number == 1 else f"{_CERTIFICATE}_{number}"
+
+
 @dataclass(frozen=True)
 class DaemonCredentials:
     """What a daemon needs to prove itself, and to recognise its host; it travels as environment.
@@ -177,8 +183,11 @@ class DaemonCredentials:
             ValueError: There is no secret, or a value is invalid.
         """
         secret = _take(environment)
-        names = (_CERTIFICATE, _SERVER_NAME, _TLS_MINIMUM)
-        certificate, server_name, minimum = (environment.pop(name, "") for name in names)
+        names = (_SERVER_NAME, _TLS_MINIMUM)
+        server_name, minimum = (environment.pop(name, "") for name in names)
+        variables = map(_nth_certificate, itertools.count(1))
+        pieces = (environment.pop(name, "") for name in variables)
+        certificate = "".join(itertools.takewhile(bool, pieces))
         if not secret:
             raise ValueError(
                 f"the environment variable {_SECRET} is not set: start the daemon with a "
@@ -191,9 +200,11 @@ class DaemonCredentials:
     @property
     def environment(self) -> dict[str, str]:
         """Return them as variables of an environment."""
+        text = self.certificate
+        pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
         variables = {
             _SECRET: self.secret.text,
-            _CERTIFICATE: self.certificate,
+            **{_nth_certificate(number): piece for number, piece in enumerate(pieces, 1)},
             _SERVER_NAME: self.server_name,
             _TLS_MINIMUM: "" if self.tls_minimum is TlsVersion.TLS_1_3 else self.tls_minimum.value,
         }

@@ -8,7 +8,8 @@ The keeper runs no user code and unpickles nothing, so it always has time: for s
 stopping a task that holds the interpreter's lock, and for ending it all when the host is gone.
 """
 
+from ._first import leave_first_place
 from ._keep import keep
 from ._options import ExitCode, Options
 
-__all__ = ["ExitCode", "Options", "keep"]
+__all__ = ["ExitCode", "Options", "keep", "leave_first_place"]

@@ -29,6 +29,8 @@ _BACK_AGAIN = 2.0  # seconds to find a host again whose daemon has crashed
 def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
     """Serve the host. Returns when this daemon is to end; says why on standard error."""
     occupy_streams()
+    # Who ignores it has its children collected by the kernel, and cannot learn how they ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     end_at = math.inf
     if options.wall_time is not None:
         # Not all at once: who started together would leave the host alone together.

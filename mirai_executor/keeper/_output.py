@@ -1,9 +1,9 @@
 """Lets tasks print even if nobody reads the output any more.
 
 A login that is cut takes along who read this process's standard output, and whoever writes to a
-pipe without a reader fails. So the daemon writes to a pipe of its keeper's, which drops what
-nobody can take. A file or a terminal the daemon gets itself: it cannot lose them, and tasks may
-ask what they print to.
+pipe without a reader fails; one that has stalled would hold tasks up. So the daemon writes to a
+pipe of its keeper's, which drops what nobody takes. A file or a terminal the daemon gets itself:
+it cannot lose them, and tasks may ask what they print to.
 """
 
 import os
@@ -11,12 +11,13 @@ import select
 import selectors
 import stat
 
-from mirai_executor._waiting import Deadline, Reactor
+from mirai_executor._waiting import Deadline, Reactor, Timer
 
 __all__ = ["Output"]
 
 _STDOUT = 1
 _LAST_WORDS = 2.0  # seconds for a reader that has stalled to take the rest
+_PATIENCE = 0.5  # seconds that a task waits for a reader that has stalled, as for standard error
 _PIECE = select.PIPE_BUF  # bytes that do not block when written to what can be written to
 
 
@@ -35,6 +36,8 @@ class Output:
         self._reactor = reactor
         self._pending = b""  # read, and not written yet
         self._awaited: int | None = None  # the descriptor that has to be ready for more
+        self._has_stalled = False  # the reader: until it reads again, what comes is dropped
+        self._patience: Timer | None = None
         if not _may_lose_its_reader():
             return
         self._source, self.fd = os.pipe()
@@ -53,10 +56,14 @@ class Output:
         if self._awaited is None:
             return
         while self._pending or self._read():
-            if not self._writable.poll(0):
+            if self._writable.poll(0):
+                self._has_stalled = False
+                self._write()
+            elif self._has_stalled:
+                self._pending = b""
+            else:
                 self._wait_for(_STDOUT)
                 return
-            self._write()
 
     def close(self) -> None:
         """Pass on the rest: the daemon has ended."""
@@ -94,6 +101,16 @@ class Output:
             events = selectors.EVENT_READ if fd == self._source else selectors.EVENT_WRITE
             self._reactor.register(fd, events, self.pass_on)
         self._awaited = fd
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if fd == _STDOUT:
+            self._patience = self._reactor.call_in(_PATIENCE, self._give_up)
+
+    def _give_up(self) -> None:
+        """Drop what a reader has not taken that has stalled, as a login whose cable was cut."""
+        self._has_stalled = True
+        self.pass_on()
 
 
 def _may_lose_its_reader() -> bool:

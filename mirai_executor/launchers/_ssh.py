@@ -139,12 +139,13 @@ class SshConfig:
             *exports(daemon),
             # The status is that of Python, or 127 from the shell; it says why by itself.
             f"{python} -P -c 'import mirai_executor' </dev/null >&2 || exit",
+            # First: who has given up hears nothing, and no daemon is to come to nobody.
+            f"echo {shlex.quote(STARTED)} >&2 || exit",
             "pids=",
             f"for number in {numbers}; do",
             f"    {NUMBER}=$number {DAEMONS}={count} {argv} </dev/null >&2 &",
             '    pids="$pids $!"',
             "done",
-            f"echo {shlex.quote(STARTED)} >&2",
             "status=0",
             'for pid in $pids; do wait "$pid" || status=$?; done',
             'exit "$status"',

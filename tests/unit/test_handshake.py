@@ -391,8 +391,10 @@ def test_what_a_daemon_needs_travels_as_environment_and_is_taken_out_there() -> 
         DaemonCredentials(SECRET.token(2**64 - 1, 2**32 - 1)),
         DaemonCredentials(SECRET, "-----BEGIN\n", "mirai-0"),
         DaemonCredentials(SECRET, tls_minimum=TlsVersion.TLS_1_2),
+        DaemonCredentials(SECRET, "a bundle of authorities\n" * 20_000),
     ):
         environment = {"HOME": "/", **credentials.environment}
+        assert max(map(len, environment.values())) < 1 << 17  # what Linux takes in one
         assert DaemonCredentials.take_from(environment) == credentials
         assert environment == {"HOME": "/"}
         assert SECRET.text not in repr(credentials)

@@ -199,12 +199,12 @@ def test_ssh_gets_one_command_for_each_machine_and_the_script_on_its_standard_in
         + EXPORTS
         + f"""\
 '/opt/py thon/bin/python' -P -c 'import mirai_executor' </dev/null >&2 || exit
+echo 'mirai-executor: daemons started' >&2 || exit
 pids=
 for number in 1 2; do
     MIRAI_EXECUTOR_NUMBER=$number MIRAI_EXECUTOR_DAEMONS=2 {RUN} </dev/null >&2 &
     pids="$pids $!"
 done
-echo 'mirai-executor: daemons started' >&2
 status=0
 for pid in $pids; do wait "$pid" || status=$?; done
 exit "$status"
