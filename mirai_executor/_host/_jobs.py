@@ -14,7 +14,7 @@ __all__ = ["Jobs"]
 
 _LOG = logging.getLogger("mirai_executor")
 _LET_GO = 1.0  # seconds for jobs to end by themselves, once their daemons have been let go
-_TO_CANCEL = 10.0  # seconds for engines to take back the others
+_TO_CANCEL = 20.0  # seconds for engines to take back the others
 
 
 class Jobs:

@@ -62,6 +62,7 @@ def test_kubectl_creates_a_job_and_its_secret_and_deletes_them(
 ) -> None:
     with listening("tls+tcp://127.0.0.1:0") as executor:
         executor.launch_remote(2, pods)
+        executor.wait_ready(SOON, count=2)
         assert len(pids(executor, 2)) == 2
         assert executor.submit(answer).result(SOON) == 42
         assert hides_its_secret(executor)
