@@ -13,7 +13,7 @@ from ._stream import Link, LinkClosedError
 
 if TYPE_CHECKING:
     from ._sockets import WEBSOCKETS, Listener, dial, listen
-    from ._tls import TlsSocket, rehearse, server_context
+    from ._tls import TlsSocket, client_context, rehearse, server_context
     from ._websocket import WebSocket
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Pipes",
     "TlsSocket",
     "WebSocket",
+    "client_context",
     "dial",
     "listen",
     "rehearse",
@@ -36,6 +37,7 @@ _FAR = {
     "TlsSocket": "_tls",
     "WEBSOCKETS": "_sockets",
     "WebSocket": "_websocket",
+    "client_context": "_tls",
     "dial": "_sockets",
     "listen": "_sockets",
     "rehearse": "_tls",
