@@ -14,7 +14,7 @@ from ._stream import Link, LinkClosedError
 if TYPE_CHECKING:
     from ._far import FarLink, Waiting
     from ._sockets import WEBSOCKETS, Listener, dial, listen
-    from ._tls import TlsSocket, rehearse, server_context
+    from ._tls import TlsSocket, client_context, rehearse, server_context
     from ._websocket import WebSocket
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "TlsSocket",
     "Waiting",
     "WebSocket",
+    "client_context",
     "dial",
     "listen",
     "rehearse",
@@ -41,6 +42,7 @@ _FAR = {
     "TlsSocket": "_tls",
     "WEBSOCKETS": "_sockets",
     "WebSocket": "_websocket",
+    "client_context": "_tls",
     "dial": "_sockets",
     "listen": "_sockets",
     "rehearse": "_tls",

@@ -6,20 +6,22 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirai_executor._waiting import Deadline
 from mirai_executor.credentials import TlsVersion
 from mirai_executor.urls import Url
 
-from ._listening import listening_socket
 from ._tls import TlsSocket, client_context
-from ._websocket import WebSocket, dial_websocket
+
+if TYPE_CHECKING:
+    from ._websocket import WebSocket
+
+    Stream = socket.socket | TlsSocket | WebSocket
 
 __all__ = ["WEBSOCKETS", "Listener", "dial", "listen"]
 
 WEBSOCKETS = ("ws", "wss")  # schemes
-
-Stream = socket.socket | TlsSocket | WebSocket
 
 
 class Listener:
@@ -36,6 +38,8 @@ class Listener:
     """
 
     def __init__(self, url: Url) -> None:
+        from ._listening import listening_socket  # which daemons do without
+
         self._socket = listening_socket(url)
         self.url = url if url.scheme == "ipc" else url.with_port(self._socket.getsockname()[1])
         self._file = Path(url.path).stat() if url.scheme == "ipc" else None
@@ -118,7 +122,7 @@ def dial(
     authority: str = "",
     server_name: str = "",
     tls_minimum: TlsVersion = TlsVersion.TLS_1_3,
-) -> Stream:
+) -> "Stream":
     """Return a connection to an address, with TLS and as a WebSocket where it says so. It blocks.
 
     Args:
@@ -141,7 +145,11 @@ def dial(
             connection.settimeout(deadline.left)
             stream = TlsSocket(connection, context, server_name or url.host)
             stream.shake_hands()
-        return dial_websocket(stream, url, deadline) if url.scheme in WEBSOCKETS else stream
+        if url.scheme not in WEBSOCKETS:
+            return stream
+        from ._websocket import dial_websocket  # which other links do without
+
+        return dial_websocket(stream, url, deadline)
     except BaseException:
         stream.close()
         raise

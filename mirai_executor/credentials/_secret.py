@@ -1,5 +1,6 @@
 """Makes the secret that an executor shares with its daemons, and carries it to them."""
 
+import contextlib
 import hmac
 import itertools
 import os
@@ -11,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from ._tls import TlsVersion
-from ._wiping import wipe
 
 __all__ = ["DaemonCredentials", "Secret", "Token", "TokenId", "given_secret", "new_secret"]
 
 _SIZE = 32
 _U64, _U32 = struct.Struct("<Q"), struct.Struct("<I")
 _SECRET = "MIRAI_EXECUTOR_SECRET"  # noqa: S105 - the name of a variable
+_ENV_START, _ENV_END = 47, 48  # fields of /proc/self/stat, behind the name of the program: proc(5)
 _CERTIFICATE = "MIRAI_EXECUTOR_CERTIFICATE"
 _SERVER_NAME = "MIRAI_EXECUTOR_SERVER_NAME"
 # Characters of a variable: Linux takes up to 128 KiB in one, and authorities come in bundles.
@@ -151,12 +152,39 @@ def _take(environment: MutableMapping[str, str]) -> str:
     """Remove the secret, also where the kernel shows what this process was started with."""
     text = environment.pop(_SECRET, "")
     if text and environment is os.environ:
-        wipe(_SECRET)
+        _wipe(_SECRET)
     return text
 
 
 def _nth_certificate(number: int) -> str:
     return _CERTIFICATE if number == 1 else f"{_CERTIFICATE}_{number}"
+
+
+def _wipe(name: str) -> None:
+    """Overwrite the value of a variable where the kernel shows the environment of this process.
+
+    What it was started with stays in /proc/PID/environ, which every task of this user can read.
+    Where the system has no such files, do nothing.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        start, end = _place_of_environment()
+        memory = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            at = start
+            # Nothing else may change: other variables are read from there, too.
+            for line in os.pread(memory, end - start, start).split(b"\0"):
+                found, is_set, value = line.partition(b"=")
+                if is_set and found == name.encode():
+                    os.pwrite(memory, b"*" * len(value), at + len(found) + 1)
+                at += len(line) + 1
+        finally:
+            os.close(memory)
+
+
+def _place_of_environment() -> tuple[int, int]:
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - a keeper does without pathlib
+        fields = file.read().rpartition(b")")[2].split()
+    return int(fields[_ENV_START]), int(fields[_ENV_END])
 
 
 @dataclass(frozen=True)

@@ -284,15 +284,15 @@ def test_a_child_that_is_forked_as_a_daemon_connects_keeps_no_connection_to_it()
     with script(
         FORK
         + """
-from mirai_executor._transport._sockets import SocketListener
-accept = SocketListener.accept
+from mirai_executor._transport._sockets import Listener
+accept = Listener.accept
 def accept_and_let_others_run(self):
     connection = accept(self)
     if connection is not None:
         accepted.set()
         forked.wait(0.5)  # not now
     return connection
-SocketListener.accept = accept_and_let_others_run
+Listener.accept = accept_and_let_others_run
 accepted, forked = threading.Event(), threading.Event()
 executor = MiraiExecutor(url="tcp://127.0.0.1:0")
 executor.launch_local(1)
