@@ -8,6 +8,7 @@ processes. When it has ended, its processes, threads, descriptors and shared mem
 A fixture of a wider scope that holds daemons must start them all before it hands itself out.
 """
 
+import contextlib
 import functools
 import gc
 import importlib.util
@@ -18,7 +19,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +44,23 @@ FOR_ONCE = (
     *("tests/live/test_stand_ins.py", "tests/live/test_story.py", "tests/live/test_timeouts.py"),
     "tests/live/test_websockets.py",
 )
+# What no version of a library changes, as it uses none.
+WITHOUT_LIBRARIES = tuple(
+    f"tests/unit/test_{name}.py"
+    for name in (
+        *("bursts", "cleanup", "cli", "commands", "death_watch", "deaths", "forking", "handshake"),
+        *("http_answers", "latches", "launch", "launchers", "local_links", "nameless", "page"),
+        *("place", "reactor", "record", "secret_files", "status", "stops", "texts", "tickets"),
+        *("urls", "waiting"),
+    )
+)
 SECONDS_TO_LET_GO = 5.0
 # What a program of ours opens by itself; plain files belong to pytest and to the imports.
 OWNED_DESCRIPTORS = ("socket:", "pipe:", "/memfd:", "anon_inode:")
 # Every process that a test starts carries this in its environment, whoever is its parent by then.
 TOKEN = f"MIRAI_TESTS_TOKEN={uuid.uuid4().hex}"
+
+LISTS_CHILDREN = Path("/proc/thread-self/children").exists()  # where the kernel was built so
 
 test_passed = pytest.StashKey[bool]()
 
@@ -63,6 +76,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--again",
         action="store_true",
         help="leave out what another interpreter would not change: see the marker once",
+    )
+    parser.addoption(
+        "--libraries",
+        action="store_true",
+        help="leave out what no version of a library would change",
     )
     rounds.add_options(parser)
 
@@ -86,10 +104,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("once")
         if config.getoption("--transport") is not None:
             skip_if_the_same(item)
+    left_out = set[pytest.Item]()
     if config.getoption("--again"):
-        left_out = [item for item in items if item.get_closest_marker("once") is not None]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        left_out.update(item for item in items if item.get_closest_marker("once") is not None)
+    if config.getoption("--libraries"):
+        files = {config.rootpath / name for name in WITHOUT_LIBRARIES}
+        left_out.update(item for item in items if item.path in files)
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 def skip_if_the_same(item: pytest.Item) -> None:
@@ -123,7 +145,7 @@ class Belongings:
     @classmethod
     def now(cls) -> "Belongings":
         return cls(
-            processes=frozenset([*psutil.Process().children(recursive=True), *orphans()]),
+            processes=frozenset(alive({*descendants(os.getpid()), *orphans()})),
             threads=frozenset(threading.enumerate()),
             native_threads=frozenset(thread.id for thread in psutil.Process().threads()),
             descriptors=Counter(owned_descriptors()),
@@ -147,19 +169,44 @@ class Belongings:
         ]
 
 
-def orphans() -> Iterator[psutil.Process]:
+def alive(pids: Iterable[int]) -> Iterator[psutil.Process]:
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            yield psutil.Process(pid)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Find children and their children; psutil would look at every process of the machine."""
+    if not LISTS_CHILDREN:
+        yield from (child.pid for child in psutil.Process(pid).children(recursive=True))
+        return
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - thousands of times
+            with open(f"/proc/{pid}/task/{task}/children") as file:  # noqa: PTH123
+                children = [int(child) for child in file.read().split()]
+            yield from children
+            for child in children:
+                yield from descendants(child)
+    except OSError:
+        return  # it ended meanwhile
+
+
+def orphans() -> Iterator[int]:
     """Find processes that carry our token, those included that have lost their parent."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if TOKEN.encode() in (folder / "environ").read_bytes():
-                yield psutil.Process(int(folder.name))
-        except (OSError, psutil.NoSuchProcess):
-            continue  # it ended meanwhile, or it is another user's
+    token = TOKEN.encode()
+    for name in os.listdir("/proc"):  # noqa: PTH208 - thousands of times
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:  # noqa: PTH123
+                    if token in file.read():
+                        yield int(name)
+            except OSError:
+                continue  # it ended meanwhile, or it is another user's
 
 
 def is_of_another_program(shared_memory: str) -> bool:
     """Say whether a process that we did not start maps it: all programs share that folder."""
-    ours = {process.pid for process in orphans()} | {os.getpid()}
+    ours = {*orphans(), os.getpid()}
     try:
         # Not by its name: glibc maps a semaphore under another one and renames it then.
         inode = f" {Path(shared_memory).stat().st_ino} "
@@ -229,21 +276,23 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     before = Belongings.now()
     yield
     # The traceback of a failed test holds its executor: its leaks would say nothing.
-    leaks = wait_until_let_go(before) if request.node.stash.get(test_passed, False) else []
-    kill_all(Belongings.now().processes - before.processes)
+    passed = request.node.stash.get(test_passed, False)
+    after = wait_until_let_go(before) if passed else Belongings.now()
+    leaks = after.beyond(before) if passed else []
+    kill_all(after.processes - before.processes)
     if leaks:
         pytest.fail("left behind by this test:\n  " + "\n  ".join(leaks), pytrace=False)
 
 
-def wait_until_let_go(before: Belongings) -> list[str]:
-    """Return what is still held ``SECONDS_TO_LET_GO`` after the test."""
+def wait_until_let_go(before: Belongings) -> Belongings:
+    """Return what is held once all else is let go, or ``SECONDS_TO_LET_GO`` after the test."""
     deadline = time.monotonic() + SECONDS_TO_LET_GO
-    leaks = Belongings.now().beyond(before)
-    while leaks and time.monotonic() < deadline:
+    after = Belongings.now()
+    while after.beyond(before) and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.02)  # neither the kernel nor other processes tell when they are done
-        leaks = Belongings.now().beyond(before)
-    return leaks
+        after = Belongings.now()
+    return after
 
 
 def kill_all(processes: frozenset[psutil.Process]) -> None:

@@ -290,6 +290,16 @@ def test_a_refusal_carries_the_command_the_status_and_what_was_said_but_no_secre
     )
 
 
+def test_what_a_command_answers_shows_no_secret(reaped: Reaped) -> None:
+    says = f"echo 'job 17 {SECRET.text}'"
+    starts = f"printf 'mirai-executor: daemons started\\nnode7 {SECRET.text}\\n' >&2"
+    ends = Command(("/bin/sh", "-c", says), secret=SECRET.text)
+    stays = Command(("/bin/sh", "-c", starts), until=Until.STARTED_LINE, secret=SECRET.text)
+    launched = launch([ends, stays])
+    reaped(launched)
+    assert [one.output for one in launched] == ["job 17 ***\n", "node7 ***\n"]
+
+
 def test_one_refusal_is_enough_and_stops_what_would_have_stayed(records: Path) -> None:
     pidfile = records / "pid"
     staying = Command(
