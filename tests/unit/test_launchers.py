@@ -491,7 +491,7 @@ queue 3
 """
     )
     assert file.path.parent == Path("/home/me/my jobs")
-    assert file.text == f"module load python\n{EXPORTS}exec {RUN}\n"
+    assert file.text == f"{{\nmodule load python || exit\n}} </dev/null\n{EXPORTS}exec {RUN}\n"
 
 
 def test_flux_has_no_arrays_and_gets_each_daemon_by_itself() -> None:
