@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from ._core import ScalePolicy
 from ._daemon_options import DaemonKeywords
+from ._host import Request
 from ._listening import Here, Listening, Password, Source
 from .errors import LaunchError
-from .launchers import Launcher, Submission
+from .launchers import Command, Launched, Launcher, Submission
 from .launchers import launch as launch_all
 from .urls import host_url
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ._lifetime import HostOwner
 
 __all__ = ["Launching", "listen"]
+
+_LONGEST = 200  # characters of an answer that messages repeat
 
 
 def listen(
@@ -179,5 +182,13 @@ class Launching:
     def _launch(self, submissions: Sequence[Submission], n: int, *, stay: bool) -> list[str]:
         launched = launch_all(submissions)
         commands = [one.process for one in launched if one.process is not None]
-        self._host.expect_daemons(n, commands, stay=stay)
+        said = tuple(map(_told, submissions, launched))
+        self._host.expect_daemons(Request(n, [*filter(None, said)]), commands, stay=stay)
         return [one.output for one in launched]
+
+
+def _told(submission: Submission, launched: Launched) -> str:
+    """Return what was said to a submission, by whom; empty if nothing was."""
+    lines = launched.output.strip().splitlines()
+    who = submission.argv[0] if isinstance(submission, Command) else submission.method
+    return f"{who} said: {lines[-1].strip()[:_LONGEST]}" if lines else ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from ._host import HostView
 
-__all__ = ["DaemonStatus", "Info", "Status"]
+__all__ = ["DaemonStatus", "Info", "Status", "Waiting"]
 
 _MOST_ROWS = 20  # that are shown: a repr of hundreds of daemons would be read by nobody
 
@@ -36,6 +36,40 @@ class DaemonStatus:
     tasks: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Tasks that wait while no daemon is connected, in :class:`Status`. Immutable.
+
+    After 30 seconds of that, a warning in the log says the same.
+
+    Attributes:
+        tasks: How many wait.
+        seconds: For how long they have waited since a daemon was connected last, if one ever was.
+        requested: How many daemons have been requested and have not connected.
+        said: What the launcher printed or answered, or why it failed; empty if that was nothing.
+
+    Example:
+        >>> executor = MiraiExecutor(url=local_url())
+        >>> future = executor.submit(abs, -1)
+        >>> waiting = executor.status().waiting
+        >>> waiting.tasks, waiting.requested
+        (1, 0)
+        >>> executor.shutdown(cancel_futures=True)
+    """
+
+    tasks: int
+    seconds: float
+    requested: int
+    said: str
+
+    def __str__(self) -> str:
+        said = f"; {self.said}" if self.said else ""
+        return (
+            f"{self.tasks} tasks have waited for {self.seconds:.0f} s, and no daemon is "
+            f"connected; {self.requested} requested{said}"
+        )
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Status:
     """A snapshot of an executor, returned by :meth:`MiraiExecutor.status`. Immutable.
@@ -53,6 +87,7 @@ class Status:
         refused: How many connections were turned away because they did not authenticate.
         shortage: Why there are fewer daemons than there is work for, where a limit of the system
             leaves no room for another one; else empty. More are started once there is room.
+        waiting: The tasks that wait while no daemon is connected to a ``url``; else None.
 
     Example:
         >>> with MiraiExecutor(1) as executor:
@@ -73,6 +108,7 @@ class Status:
     rows: tuple[DaemonStatus, ...]
     refused: int = 0
     shortage: str = ""
+    waiting: Waiting | None = None
 
     @property
     def url(self) -> str | None:
@@ -121,7 +157,11 @@ class Status:
     def _rest(self) -> list[str]:
         left_out = len(self.rows) - _MOST_ROWS
         lines = [f"  and {left_out} more"] if left_out > 0 else []
-        return [*lines, f"  no room for more: {self.shortage}"] if self.shortage else lines
+        if self.shortage:
+            lines.append(f"  no room for more: {self.shortage}")
+        if self.waiting is not None:
+            lines.append(f"  {self.waiting}")
+        return lines
 
     @classmethod
     def of(cls, view: "HostView | None", url: str | None) -> Self:
@@ -137,7 +177,15 @@ class Status:
             rows=tuple(DaemonStatus(d.pid, d.host, d.state, d.tasks) for d in view.daemons),
             refused=view.refused,
             shortage=view.shortage,
+            waiting=_waiting(view),
         )
+
+
+def _waiting(view: "HostView") -> Waiting | None:
+    found = view.waiting
+    if found is None:
+        return None
+    return Waiting(found.tasks, found.seconds, found.requested, found.said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ __all__ = ["ExecutorView", "MiraiExecutor"]
 
 T = TypeVar("T")
 
+_WARN_AFTER = 30.0  # seconds that tasks wait while no daemon is connected
 _FRAME_TIME = 2.5e-3  # seconds: some times what a frame costs on its way there and back
 
 
@@ -177,6 +178,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             # Starts that all time out must not be too far apart to count as failures in a row.
             failure_window=60.0 + 10 * start_timeout,
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
+            warn_after=_WARN_AFTER,
         )
         threads = fair_share(most) if self._shares_processors else None
         launcher = LocalLauncher(python=python, output=output, threads=threads)

@@ -116,6 +116,13 @@ class Shortage(Mutable):
     is_told: bool = False
 
 
+class Wait(Mutable):
+    """Tasks wait, and no daemon is connected."""
+
+    since: float
+    warn_at: float
+
+
 class Fleet:
     """All daemons of one dispatcher. It decides nothing about tasks."""
 
@@ -134,6 +141,7 @@ class Fleet:
         self.broken = False
         self.wanted = 0  # so many are to be had, whether there is work for them or not
         self.shortage: Shortage | None = None
+        self.wait: Wait | None = None
         self._failed_starts: deque[float] = deque(maxlen=policy.failed_starts)
         self.counts = dict.fromkeys(DaemonState, 0)
         self.last_id = 0  # of the daemon that was added last

@@ -25,6 +25,7 @@ from .messages import (
     Policy,
     RecallTasks,
     ReportShortage,
+    ReportWait,
     ResolveTasks,
     SendBroadcast,
     SendTasks,
@@ -208,12 +209,19 @@ class Moves:
                 in_all = alarm.kind is AlarmKind.SHARE
                 failure = Failure.TIMED_OUT if in_all else Failure.RUN_TIMED_OUT
                 return self.stop_broadcast(daemon, share, failure, now)
-            case AlarmKind.VAIN | AlarmKind.ROOM:
-                # Where there may be room, what is missing is started, as after whatever happens.
-                return self.give_up() if alarm.kind is AlarmKind.VAIN else []
+            case AlarmKind.VAIN | AlarmKind.ROOM | AlarmKind.WAIT:
+                return self._wait_no_more(alarm.kind, now)
             case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE | AlarmKind.SHARE_GRACE:
                 daemon = self._fleet.daemons[alarm.daemon]
                 return self.kill(daemon, overdue=alarm.kind is AlarmKind.START)
+
+    def _wait_no_more(self, kind: AlarmKind, now: float) -> list[Command]:
+        if kind is AlarmKind.VAIN:
+            return self.give_up()
+        wait = self._fleet.wait
+        if kind is AlarmKind.WAIT and wait is not None:
+            return [ReportWait(len(self._tasks.queue), now - wait.since)]
+        return []  # where there may be room, what is missing is started, as after whatever happens
 
     # Moves that end tasks
 

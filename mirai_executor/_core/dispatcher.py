@@ -83,6 +83,8 @@ class Dispatcher:
         self._matching = Matching(
             policy, self._tasks, self._fleet, self._alarms, frames, self._moves, self._ending
         )
+        its = self._matching
+        self._settle = its.settle if policy.launches else its.settle_elsewhere
         # Tells when expire() next has something to do; None for never.
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
 
@@ -115,7 +117,7 @@ class Dispatcher:
         self._notes.append((now, events, commands))  # first: it may be what cannot be handled
         for event in events:
             commands += self._HANDLERS[type(event)](self, event, now)
-        commands += self._matching.settle(now)
+        commands += self._settle(now)
         self._count(len(events) + len(commands))
         return commands
 
@@ -129,7 +131,7 @@ class Dispatcher:
             commands += done
             has_rung = True
         if has_rung:
-            settled = self._matching.settle(now)
+            settled = self._settle(now)
             self._note(now, (), settled)
             commands += settled
         return commands
@@ -188,6 +190,8 @@ class Dispatcher:
             cumulative=self._fleet.ever_ready,
             daemons={id_: daemon.view() for id_, daemon in self._fleet.daemons.items()},
             is_short=self._fleet.shortage is not None,
+            waiting_since=None if self._fleet.wait is None else self._fleet.wait.since,
+            missing=self._fleet.missing,
         )
 
     def adopt_daemon(self, now: float) -> DaemonId:

@@ -7,6 +7,7 @@ each task has its own is a named tuple, because that is made in a third of the t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import Enum
 from typing import NewType
@@ -249,6 +250,13 @@ class ReportShortage(Record):
     """Say that there are fewer daemons than there should be, as the system has no room."""
 
 
+class ReportWait(Record):
+    """Say that tasks have waited for so long, and nobody is connected who could take them."""
+
+    tasks: int
+    seconds: float
+
+
 class ForgetBroadcast(Record):
     """No daemon will ever run it again."""
 
@@ -269,6 +277,7 @@ Command = (
     | ForgetBroadcast
     | InterruptBroadcast
     | ReportShortage
+    | ReportWait
 )
 
 # What a story has beside events and commands
@@ -309,6 +318,8 @@ class DispatcherView(Record):
     cumulative: int
     daemons: Mapping[DaemonId, DaemonView]
     is_short: bool = False  # the system has no room for those that are missing
+    waiting_since: float | None = None  # tasks wait, and no daemon is connected
+    missing: int = 0  # were asked for and have not come, where they come by themselves
 
 
 class Policy(Record):
@@ -332,6 +343,8 @@ class Policy(Record):
             and none of them before the last one is done.
         frame_size: The most tasks in a frame.
         ahead_below: Tasks that take longer, in seconds, are not sent to a daemon that is busy.
+        warn_after: Seconds that tasks wait while no daemon is connected, until that is reported,
+            where daemons come by themselves.
     """
 
     max_daemons: int
@@ -347,6 +360,7 @@ class Policy(Record):
     frame_time: float = 2.5e-3
     frame_size: int = 64
     ahead_below: float = 15e-3
+    warn_after: float = math.inf
 
     def __post_init__(self) -> None:
         if self.max_daemons < 0:

@@ -5,7 +5,8 @@
 ``_daemon`` is one, ``_start_up`` brings them to work, ``_loss_reports`` is how they were lost, and
 ``_registry`` what happens at the end of the process and at a fork.
 Where daemons come from elsewhere, ``_acceptor`` lets them in, ``_remote`` is one of them,
-``_launch_processes`` are those that have started them, and ``_autoscaler`` asks for more.
+``_launch_processes`` are those that have started them, ``_requests`` knows what was asked for, and
+``_autoscaler`` asks for more.
 ``_inline`` runs tasks without daemons, in this process, and ``_template`` forks daemons from it.
 """
 
@@ -19,9 +20,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._inline import InlineHost
     from ._questions import HostView as HostView
+    from ._requests import Request
     from ._share import Share
 else:  # what only some executors need
-    __getattr__ = lazy_imports(__name__, {"_inline": ("InlineHost",), "_share": ("Share",)})
+    __getattr__ = lazy_imports(
+        __name__, {"_inline": ("InlineHost",), "_requests": ("Request",), "_share": ("Share",)}
+    )
 
 __all__ = [
     "Forking",
@@ -30,6 +34,7 @@ __all__ = [
     "Limits",
     "ListenConfig",
     "OneShotEvent",
+    "Request",
     "Settings",
     "Share",
     "is_exiting",

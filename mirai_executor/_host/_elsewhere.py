@@ -15,12 +15,15 @@ from mirai_executor._core import (
     LaunchFailed,
     ListeningEnded,
     Load,
+    ReportWait,
     SurplusFound,
 )
 from mirai_executor.errors import LaunchError
 
 from ._acceptor import Acceptor
 from ._autoscaler import Autoscaler
+from ._questions import WaitView
+from ._requests import Request, Requests
 
 if TYPE_CHECKING:
     import subprocess
@@ -66,6 +69,7 @@ class Elsewhere:
         self._start_timeout = start_timeout
         self._closing: Timer | None = None  # the acceptor, at the latest then
         self._autoscaler: Autoscaler | None = None  # until somebody calls adapt()
+        self._requests = Requests()
 
     @property
     def refused(self) -> int:
@@ -85,14 +89,16 @@ class Elsewhere:
     # Asking for daemons
 
     def expect_daemons(
-        self, count: int, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool
+        self, request: Request, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool
     ) -> None:
         """Take in that daemons were asked for; see to the commands for it, until they end."""
-        self._handle(DaemonsAdded(count))
+        self._requests.add(request)
+        self._handle(DaemonsAdded(request.count))
         self._fleet.keep_commands(processes, stay=stay)
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""
+        self._requests.note_failure(error)
         self._fleet.loss_reports.why_none = error
         self._handle(LaunchFailed())
 
@@ -112,6 +118,7 @@ class Elsewhere:
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
         """Take in that daemons that a scaler asked for will not come."""
         scaler.refuse(count, self._reactor.now())
+        self._requests.note_failure(error)
         _LOG.warning("%d requested daemons will not start: %s", count, error)
         self._fleet.loss_reports.why_none = error
         if scaler.is_refused:
@@ -140,6 +147,28 @@ class Elsewhere:
             len(failed),
             seconds,
             reports.why_none,
+        )
+
+    # Waiting
+
+    def waiting(self) -> WaitView | None:
+        """Return what is to be said of the tasks that wait while no daemon is connected."""
+        view = self._dispatcher.view()
+        if view.waiting_since is None:
+            return None
+        seconds = self._reactor.now() - view.waiting_since
+        return WaitView(view.awaiting, seconds, max(0, view.missing), self._requests.said)
+
+    def report_wait(self, report: ReportWait) -> None:
+        """Say that tasks wait, and for whom: who has forgotten to start daemons sees nothing."""
+        missing, said = self._dispatcher.view().missing, self._requests.said
+        asked = f"{missing} were requested and have not come" if missing > 0 else "none is to come"
+        _LOG.warning(
+            "%d tasks have waited for %.3g s, and no daemon is connected: %s%s",
+            report.tasks,
+            report.seconds,
+            asked,
+            f"; {said}" if said else "",
         )
 
     # Closing

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ._daemon import LocalDaemon
     from ._outcomes import OpenFuture
     from ._questions import HostView
+    from ._requests import Request
     from ._settings import Settings
     from ._share import Share
 
@@ -241,7 +242,7 @@ class Host(HostThread):
 
     def expect_daemons(
         self,
-        count: int,
+        request: Request,
         processes: Iterable[subprocess.Popen[bytes]] = (),
         *,
         stay: bool = False,
@@ -249,14 +250,14 @@ class Host(HostThread):
         """Note that so many daemons more have been asked for, which come by themselves.
 
         Args:
-            count: How many.
+            request: How many, and what was said.
             processes: Commands that have started them, and run as long as they do. They are seen
                 to, or ended if this raises.
             stay: Whether those are left alone when this host ends.
         """
         kept = tuple(processes)
         try:
-            self._ask(lambda loop: loop.elsewhere.expect_daemons(count, kept, stay=stay))
+            self._ask(lambda loop: loop.elsewhere.expect_daemons(request, kept, stay=stay))
         except BaseException:
             from mirai_executor.launchers import stop
 

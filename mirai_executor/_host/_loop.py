@@ -45,6 +45,7 @@ from mirai_executor._core import (
     Policy,
     RecallTasks,
     ReportShortage,
+    ReportWait,
     ResolveTasks,
     SendBroadcast,
     SendTasks,
@@ -252,14 +253,20 @@ class Loop:
                     self._tasks.resolve(command, outcomes)
                 case FailTask():
                     self._tasks.fail(command)
-                case ReportShortage():
-                    self._fleet.loss_reports.report_shortage(self.ready_count)
+                case ReportShortage() | ReportWait():
+                    self._report(command)
                 case SendBroadcast() | FailBroadcast() | InterruptBroadcast() | ForgetBroadcast():
                     self._its_broadcasts().carry_out(command)
                 case _:
                     self._carry_out_at_daemon(command)
         if self._elsewhere is not None:
             self._elsewhere.look_soon()
+
+    def _report(self, command: ReportShortage | ReportWait) -> None:
+        if isinstance(command, ReportWait):
+            self.elsewhere.report_wait(command)
+        else:
+            self._fleet.loss_reports.report_shortage(self.ready_count)
 
     def _carry_out_at_daemon(
         self, command: RecallTasks | InterruptTask | LaunchDaemon | KillDaemon | DismissDaemon
@@ -324,10 +331,11 @@ class Loop:
 
     def view(self) -> HostView:
         """Return a frozen picture."""
-        refused = 0 if self._elsewhere is None else self._elsewhere.refused
-        return picture(
-            self._dispatcher, self._fleet.rows(), refused, self._fleet.loss_reports.shortage
-        )
+        refused, waiting = 0, None
+        if self._elsewhere is not None:
+            refused, waiting = self._elsewhere.refused, self._elsewhere.waiting()
+        shortage = self._fleet.loss_reports.shortage
+        return picture(self._dispatcher, self._fleet.rows(), refused, shortage, waiting)
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""

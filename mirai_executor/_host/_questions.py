@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mirai_executor._core import DaemonId, Dispatcher
     from mirai_executor._waiting import Reply
 
-__all__ = ["DaemonRow", "HostView", "ReadyQuestions", "picture"]
+__all__ = ["DaemonRow", "HostView", "ReadyQuestions", "WaitView", "picture"]
 
 
 class DaemonRow(Record):
@@ -23,6 +23,15 @@ class DaemonRow(Record):
     host: str
     state: str
     tasks: int
+
+
+class WaitView(Record):
+    """Tasks that wait while no daemon is connected."""
+
+    tasks: int
+    seconds: float
+    requested: int
+    said: str
 
 
 class HostView(Record):
@@ -36,6 +45,7 @@ class HostView(Record):
     daemons: tuple[DaemonRow, ...]
     refused: int = 0
     shortage: str = ""
+    waiting: WaitView | None = None
 
 
 def picture(
@@ -43,6 +53,7 @@ def picture(
     daemons: Iterable[tuple[DaemonId, int, str]],
     refused: int,
     shortage: str,
+    waiting: WaitView | None,
 ) -> HostView:
     """Return what there is to see at this moment.
 
@@ -51,6 +62,7 @@ def picture(
         daemons: The process id of each, and its machine.
         refused: How many connections were refused.
         shortage: Why there are fewer daemons than there should be, if there are.
+        waiting: The tasks that wait while no daemon is connected, if there are any.
     """
     view = dispatcher.view()
     rows = []
@@ -68,6 +80,7 @@ def picture(
         daemons=tuple(rows),
         refused=refused,
         shortage=shortage if view.is_short else "",
+        waiting=waiting,
     )
 
 

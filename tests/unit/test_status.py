@@ -3,7 +3,7 @@
 import copy
 import pickle
 
-from mirai_executor import DaemonStatus, Info, Status
+from mirai_executor import DaemonStatus, Info, Status, Waiting
 
 BUSY = DaemonStatus(41, "here", "busy", 3)
 SCRIPT = "<script>"
@@ -43,3 +43,10 @@ def test_a_status_is_still_data() -> None:
     status = Status(1, None, 5, 1, 3, (BUSY,))
     assert status == copy.copy(status) == pickle.loads(pickle.dumps(status))
     assert repr(Info(1, 2, 3, 4, 5)).startswith("Info(connections=1, cumulative=2,")
+
+
+def test_a_status_says_that_tasks_wait_for_daemons_and_what_the_launcher_has_said() -> None:
+    status = Status(0, None, 2, 0, 0, (), waiting=Waiting(2, 31.4, 4, f"sbatch said: {SCRIPT}"))
+    said = "2 tasks have waited for 31 s, and no daemon is connected; 4 requested; sbatch said: "
+    assert repr(status).endswith(f"\n  {said}{SCRIPT}")
+    assert status._repr_html_().endswith(f"<p>{said}&lt;script&gt;</p>")
