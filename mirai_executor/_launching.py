@@ -6,10 +6,12 @@
                           └── so many are to come ──► Host
 """
 
+import secrets
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._core import ScalePolicy
@@ -17,7 +19,16 @@ from ._daemon_options import DaemonKeywords
 from ._host import Request
 from ._listening import Here, Listening, Password, Source
 from .errors import LaunchError
-from .launchers import Command, Launched, Launcher, Submission
+from .launchers import (
+    Command,
+    DaemonCommand,
+    Job,
+    Launched,
+    Launcher,
+    SshConfig,
+    Submission,
+    cancel_jobs,
+)
 from .launchers import launch as launch_all
 from .urls import host_url
 
@@ -62,6 +73,8 @@ class Launching:
         self._python = python
         self._output = output
         self._first: list[Submission] = []
+        self._turn = 0  # of the machine that gets the next daemon, where there are several
+        self._name = _new_name()  # of the first request
         self._thread: threading.Thread | None = None
         self._failure: LaunchError | None = None
 
@@ -76,28 +89,40 @@ class Launching:
         if self._remote is None:
             return
         try:
-            self._first = self._plan(self._remote, n, {})
+            self._first = self._plan(self._remote, n, self._name, {})
         except BaseException:
             self.listening.listen_config.close()
             raise
 
-    def begin(self, host: "Host", n: int, check_wanted: Callable[[], None]) -> None:
+    def keep_for(self, executor: "HostOwner", host: "Host", *, lazily: bool) -> None:
+        """Have others be requested in the place of daemons that are lost.
+
+        Args:
+            executor: Whose daemons they are.
+            host: Is told of all that are requested from now on.
+            lazily: Whether others are only requested if there is work for them.
+        """
+        self._host = host
+        if self._remote is not None:
+            host.keep_with(self._replacing(executor, self._remote, {}), lazily=lazily)
+
+    def begin(self, n: int, check_wanted: Callable[[], None]) -> None:
         """Request the first daemons, on a thread: a constructor need not wait for a scheduler.
 
         Args:
-            host: Is told of them, and of all later ones.
             n: How many they are.
             check_wanted: Raises RuntimeError if they are not wanted any more.
         """
-        self._host = host
-        if self._remote is None:
+        host = self._host
+        if (remote := self._remote) is None:
             return
         first, self._first = self._first, []  # they contain the secret
 
         def run() -> None:
             try:
                 check_wanted()
-                self._launch(first, n, stay=False)
+                total = _total(remote, n)
+                self._launch(first, total, self._name, stay=False, is_kept=True)
             except LaunchError as error:
                 self._failure = error
                 host.fail_launch(error)
@@ -126,8 +151,10 @@ class Launching:
 
     def request(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[str]:
         """Start daemons in this way; return the launcher's answers."""
-        stay = options.get("autoexit") == "never"
-        return self._launch(self._plan(launcher, n, options), n, stay=stay)
+        stay, name, total = options.get("autoexit") == "never", _new_name(), _total(launcher, n)
+        submissions = self._plan(launcher, n, name, options)
+        is_kept = launcher is self._remote and not options
+        return self._launch(submissions, total, name, stay=stay, is_kept=is_kept)
 
     def launch_here(self, n: int, options: DaemonKeywords) -> None:
         """Start daemons on this machine."""
@@ -157,34 +184,93 @@ class Launching:
     ) -> None:
         """Request daemons when the host has too few for its tasks."""
         launcher = remote or self._remote or self._here
-        self._plan(launcher, 1, options)  # what cannot be asked for is said here and now
+        self._plan(
+            launcher, 1, _new_name(), options
+        )  # what cannot be asked for is said here and now
+        self._host.adapt(policy, self._replacing(executor, launcher, options))
+
+    def _replacing(
+        self, executor: "HostOwner", launcher: Launcher, options: DaemonKeywords
+    ) -> Callable[[int], None]:
+        """Return what asks for so many more, as long as there is the executor."""
+        # One that was dropped must not live on for its daemons.
         owner, launching = weakref.ref(executor), weakref.ref(self)
 
         def launch(count: int) -> None:
-            # An executor that was dropped must not live on for its daemons.
-            alive, this = owner(), launching()
-            if alive is None or this is None:
-                return
-            if not alive._is_shut_down:  # noqa: SLF001 - it has this object, which asks it
-                this.request(launcher, count, options)
+            this = launching()
+            if owner() is not None and this is not None:
+                this.replace(launcher, count, options)
 
-        self._host.adapt(policy, launch)
+        return launch
+
+    def replace(self, launcher: Launcher, n: int, options: DaemonKeywords) -> None:
+        """Request so many more, on all machines together."""
+        name = _new_name()
+        if isinstance(launcher, SshConfig):
+            first, self._turn = self._turn, self._turn + n
+            launcher = _Spread(launcher, first)
+        submissions = self._plan(launcher, n, name, options)
+        self._launch(submissions, n, name, stay=options.get("autoexit") == "never")
 
     @property
     def _here(self) -> Here:
         return Here(self._python or sys.executable)
 
-    def _plan(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[Submission]:
+    def _plan(
+        self, launcher: Launcher, n: int, name: str, options: DaemonKeywords
+    ) -> list[Submission]:
         """Return what is to be run; ValueError or TypeError if that cannot work."""
         options = {"output": self._output, **options}
-        return self.listening.plan(launcher, n, **options)
+        return self.listening.plan(launcher, n, name, **options)
 
-    def _launch(self, submissions: Sequence[Submission], n: int, *, stay: bool) -> list[str]:
+    def _launch(
+        self,
+        submissions: Sequence[Submission],
+        n: int,
+        name: str,
+        *,
+        stay: bool,
+        is_kept: bool = False,
+    ) -> list[str]:
         launched = launch_all(submissions)
         commands = [one.process for one in launched if one.process is not None]
         said = tuple(map(_told, submissions, launched))
-        self._host.expect_daemons(Request(n, [*filter(None, said)]), commands, stay=stay)
+        jobs = [*filter(None, map(_job, submissions, launched))]
+        request = Request(name, n, [*filter(None, said)], jobs, len(commands), is_kept)
+        try:
+            self._host.expect_daemons(request, commands, stay=stay)
+        except BaseException:
+            cancel_jobs(jobs)
+            raise
         return [one.output for one in launched]
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """Starts daemons on several machines in turn, so many on all of them together."""
+
+    launcher: SshConfig
+    first: int
+
+    def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
+        """Return a command for each machine that is to have some."""
+        return self.launcher.spread(daemon, count, self.first)
+
+
+def _new_name() -> str:
+    """Return the name of a request, by which its daemons are known."""
+    return secrets.token_hex(4)
+
+
+def _total(launcher: Launcher, n: int) -> int:
+    """Return how many daemons a launcher starts if it is asked for so many."""
+    return launcher.total(n) if isinstance(launcher, SshConfig) else n
+
+
+def _job(submission: Submission, launched: Launched) -> Job | None:
+    queue = submission.queue if isinstance(submission, Command) else None
+    found = "" if queue is None else queue.id_in(launched.output)
+    return Job(queue, found) if queue is not None and found else None
 
 
 def _told(submission: Submission, launched: Launched) -> str:

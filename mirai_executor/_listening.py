@@ -110,10 +110,19 @@ class Listening:
         return DaemonCommand(self.urls, self.credentials, words_for(options))
 
     def plan(
-        self, launcher: Launcher, count: int, **options: Unpack[DaemonKeywords]
+        self, launcher: Launcher, count: int, request: str, **options: Unpack[DaemonKeywords]
     ) -> list[Submission]:
-        """Return what has to be run for so many daemons; files are removed at the end."""
-        submissions = launcher.plan(self.command(**options), count)
+        """Return what has to be run for so many daemons; files are removed at the end.
+
+        Args:
+            launcher: Plans it.
+            count: How many.
+            request: The name by which they tell what they were started for.
+            **options: Those of the daemons.
+        """
+        command = self.command(**options)
+        named = replace(command, options=(*command.options, "--request", request))
+        submissions = launcher.plan(named, count)
         for one in submissions:
             if isinstance(one, Command):
                 self.listen_config.files.update(file.path for file in one.files)

@@ -92,10 +92,13 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         url: The address, or list of addresses, to which daemons connect, as returned by
             :func:`host_url` or :func:`local_url`. The executor then starts no daemons by itself;
             any number of them can connect, and they can come and go at any time. Daemons that end
-            because of ``max_tasks_per_child`` or ``idle_time`` are not replaced.
+            because of ``max_tasks_per_child`` or ``idle_time`` are not replaced, unless they were
+            requested from ``remote``.
         remote: How to start daemons on other machines, as returned by :func:`ssh_config`,
             :func:`cluster_config`, :func:`remote_config` or :func:`http_config`. ``max_workers``
-            daemons are requested at once. Without a ``url``, ``host_url(tls=True)`` is used.
+            daemons are requested at once, and others when some of them are lost or end; with
+            ``idle_time``, only if there is work for them. Without a ``url``,
+            ``host_url(tls=True)`` is used.
         tls: The certificate for a TLS address, signed by an authority, and its key: one PEM file,
             or a pair of them. By default, a certificate is made that only these daemons trust.
         tls_password: The password of the key, or a callable that returns it.
@@ -204,7 +207,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         )
         super().__init__(_host_for(mode, settings), name, most, launching)
         if launching is not None:
-            launching.begin(self._host, most, self._check_not_shut_down)
+            launching.keep_for(self, self._host, lazily=idle_time is not None)
+            launching.begin(most, self._check_not_shut_down)
 
     @property
     def url(self) -> str | None:
@@ -356,7 +360,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         Returns at once. One request asks for all daemons that are missing. If the launcher
         refuses, it is asked again after a pause that doubles each time; after four refusals in a
         row with no daemon connected, the waiting tasks fail with the launcher's error. Calling
-        this again replaces the previous settings; daemons that are connected stay.
+        this again replaces the previous settings, and those of ``remote``; daemons that are
+        connected stay. Jobs whose ids are known (:func:`cluster_config`) are never more than
+        ``maximum``, and those that wait in a queue are cancelled when they are not needed any
+        more, or when the executor ends. Over several machines (:func:`ssh_config`), the numbers
+        are those of all machines together.
 
         Args:
             minimum: The number of daemons to keep even when there is no work.
@@ -364,8 +372,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             remote: How to start them; by default, as given to the executor, or else on this
                 machine.
             release_after: Seconds after which a daemon that is not needed is released.
-            patience: Seconds that a daemon may take to connect, for instance through the queue of
-                a scheduler, before another one is requested.
+            patience: Seconds that a daemon may take to connect before another one is requested;
+                but not while its job is in a queue, which is asked then.
             **options: The same as for :meth:`launch_local`; with ``idle_time``, a daemon also
                 leaves by itself.
 

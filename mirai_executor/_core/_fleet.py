@@ -57,6 +57,7 @@ class Daemon(Mutable):
     idle_period: int = 0  # counts them, so that an alarm of an earlier one is void
     tasks_sent: int = 0
     tasks_done: int = 0
+    was_ready: bool = False
 
     @property
     def is_usable(self) -> bool:
@@ -146,6 +147,7 @@ class Fleet:
         self.counts = dict.fromkeys(DaemonState, 0)
         self.last_id = 0  # of the daemon that was added last
         self.missing = 0  # were asked for and have not come, where they come by themselves
+        self.lost_early = 0  # have come, and were never ready
 
     @property
     def ready_count(self) -> int:
@@ -214,6 +216,7 @@ class Fleet:
         if idle_timeout is not None and _is_lower(idle_timeout, daemon.idle_timeout):
             daemon.idle_timeout = idle_timeout
         self.ever_ready += 1
+        daemon.was_ready = True
         if self.shortage is not None and daemon.id > self.shortage.last_id:
             self.shortage = None
         self._move(daemon, DaemonState.READY)
@@ -283,6 +286,7 @@ class Fleet:
                 index.pop(id_, None)
             self.take_off_rota(daemon)
             self.counts[daemon.state] -= 1
+            self.lost_early += not (daemon.launched or daemon.was_ready)
         return daemon
 
     def _wish_comes_true(self) -> None:

@@ -39,6 +39,7 @@ from .messages import (
     DaemonLost,
     DaemonReady,
     DaemonsAdded,
+    DaemonsMissed,
     DaemonsRequested,
     DaemonState,
     DispatcherView,
@@ -158,6 +159,11 @@ class Dispatcher:
         return self._ending.closing and not self._tasks.open
 
     @property
+    def is_ending(self) -> bool:
+        """Whether no task is accepted any more."""
+        return self._ending.closing
+
+    @property
     def is_broken(self) -> bool:
         """Whether the dispatcher has given up on starting daemons."""
         return self._fleet.broken
@@ -191,7 +197,7 @@ class Dispatcher:
             daemons={id_: daemon.view() for id_, daemon in self._fleet.daemons.items()},
             is_short=self._fleet.shortage is not None,
             waiting_since=None if self._fleet.wait is None else self._fleet.wait.since,
-            missing=self._fleet.missing,
+            lost_early=self._fleet.lost_early,
         )
 
     def adopt_daemon(self, now: float) -> DaemonId:
@@ -298,6 +304,11 @@ class Dispatcher:
             self._fleet.missing += event.count
         return ()
 
+    def _daemons_missed(self, event: DaemonsMissed, now: float) -> Iterable[Command]:
+        self._fleet.missing -= event.count
+        self._matching.await_no_longer_than_needed(now)
+        return ()
+
     def _daemon_ready(self, event: DaemonReady, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None or daemon.state is not DaemonState.STARTING:
@@ -392,6 +403,7 @@ class Dispatcher:
         BroadcastCancelRequested: _broadcast_cancel_requested,
         DaemonsRequested: _daemons_requested,
         DaemonsAdded: _daemons_added,
+        DaemonsMissed: _daemons_missed,
         DaemonReady: _daemon_ready,
         LeaveRequested: _leave_requested,
         RestartRequested: _restart_requested,

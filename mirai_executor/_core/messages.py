@@ -87,6 +87,12 @@ class DaemonsAdded(Record):
     count: int
 
 
+class DaemonsMissed(Record):
+    """So many that were asked for, and are to come by themselves, will not come."""
+
+    count: int
+
+
 class DaemonReady(Record):
     """It can be given tasks. One that came by itself may bring limits of its own."""
 
@@ -174,6 +180,7 @@ Event = (
     | BroadcastCancelRequested
     | DaemonsRequested
     | DaemonsAdded
+    | DaemonsMissed
     | DaemonReady
     | LeaveRequested
     | RestartRequested
@@ -319,7 +326,7 @@ class DispatcherView(Record):
     daemons: Mapping[DaemonId, DaemonView]
     is_short: bool = False  # the system has no room for those that are missing
     waiting_since: float | None = None  # tasks wait, and no daemon is connected
-    missing: int = 0  # were asked for and have not come, where they come by themselves
+    lost_early: int = 0  # have come by themselves, and were never ready
 
 
 class Policy(Record):

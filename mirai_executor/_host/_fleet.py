@@ -75,6 +75,7 @@ class Fleet:
 
     Attributes:
         losses: How they were lost, and why none can be started.
+        heals: Whether others are asked for in the place of those that are lost.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Fleet:
         )
         self._signal: int = signal.SIGKILL
         self._launch_processes: LaunchProcesses | None = None  # as long as there has been none
+        self.heals = False
 
     # What the dispatcher commands
 
@@ -115,15 +117,15 @@ class Fleet:
         self._listen(id_, daemon)
         self._deaths.add(id_, daemon)
 
-    def admit(self, link: Link, address: str) -> None:
-        """Take on a daemon that has come by itself."""
+    def admit(self, link: Link, address: str, on_arrival: Callable[[str], None]) -> None:
+        """Take on a daemon that has come by itself, perhaps for a request."""
         with _registry.no_fork:
             from ._remote import Heartbeat, RemoteDaemon  # which local daemons have no use for
 
         id_ = self._listener.adopt_daemon()
         if self._launch_processes is not None:
             self._launch_processes.error = None
-        daemon = RemoteDaemon(link, address)
+        daemon = RemoteDaemon(link, address, on_arrival)
         self._daemons[id_] = daemon
         self._listen(id_, daemon)
         self.send(id_, self._terms)
@@ -332,11 +334,18 @@ class Fleet:
     def _on_command_failed(self, error: LaunchError) -> None:
         """Take in that the last command which may bring daemons has ended, and not well."""
         self.loss_reports.why_none = error
-        self._listener.handle(LaunchFailed())
+        if not self.heals:
+            self._listener.handle(LaunchFailed())
 
     # What others ask
 
-    def keep_commands(self, processes: "Iterable[subprocess.Popen[bytes]]", *, stay: bool) -> None:
+    def keep_commands(
+        self,
+        processes: "Iterable[subprocess.Popen[bytes]]",
+        on_end: Callable[[LaunchError], None],
+        *,
+        stay: bool,
+    ) -> None:
         """See to commands that have started daemons, until they end, or this host if they stay."""
         if self._launch_processes is None:
             with _registry.no_fork:
@@ -347,7 +356,7 @@ class Fleet:
             self._launch_processes = LaunchProcesses(
                 self._reactor, self._relay, self._on_command_failed
             )
-        self._launch_processes.keep(processes, stay=stay)
+        self._launch_processes.keep(processes, on_end, stay=stay)
 
     @property
     def awaits_daemons(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-import threading
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mirai_executor._core import (
@@ -274,30 +273,20 @@ class Host(HostThread):
 
         Args:
             policy: How many there may be.
-            launch: Asks for so many; a LaunchError means that they will not come.
+            launch: Asks for so many, on a thread; a LaunchError means that they will not come.
         """
-        from mirai_executor._core import Scaler  # where daemons come by themselves
+        self._put(lambda: self._with_loop(lambda loop: loop.elsewhere.adapt(policy, launch)))
 
-        scaler = Scaler(policy)
+    def keep_with(self, launch: Callable[[int], object], *, lazily: bool) -> None:
+        """Have as many daemons as will be asked for be kept: others for those that are lost.
 
-        def run(count: int) -> None:
-            try:
-                launch(count)
-            except LaunchError as error:
-                failure = error
-                self._put(
-                    lambda: self._with_loop(
-                        lambda loop: loop.elsewhere.refuse(scaler, count, failure)
-                    )
-                )
-            except RuntimeError:
-                pass  # the executor was shut down in the meantime
-
-        def launch_soon(count: int) -> None:
-            # A scheduler takes its time, and this thread has none.
-            threading.Thread(target=run, args=(count,), name="mirai-launch", daemon=True).start()
-
-        self._put(lambda: self._with_loop(lambda loop: loop.elsewhere.adapt(scaler, launch_soon)))
+        Args:
+            launch: As for :meth:`adapt`.
+            lazily: Whether others are asked for only if there is work for them.
+        """
+        self._put(
+            lambda: self._with_loop(lambda loop: loop.elsewhere.keep_with(launch, lazily=lazily))
+        )
 
     @property
     def connections(self) -> int:

@@ -25,6 +25,7 @@ _LET_GO = 1.0  # seconds for commands to end by themselves, once their daemons h
 class _Command(Record):
     process: subprocess.Popen[bytes]
     stream: Stream | None  # its standard error
+    on_end: Callable[[LaunchError], None]
     end_fd: int  # readable once it has ended; -1 where nothing can tell
     stays: bool  # when this host ends
 
@@ -57,8 +58,17 @@ class LaunchProcesses:
         """Whether one runs whose daemons may still come, or come again after a crash."""
         return bool(self._commands)
 
-    def keep(self, processes: Iterable[subprocess.Popen[bytes]], *, stay: bool) -> None:
-        """Pass on what they say, until they end, or are left alone by :meth:`close`."""
+    def keep(
+        self,
+        processes: Iterable[subprocess.Popen[bytes]],
+        on_end: Callable[[LaunchError], None],
+        *,
+        stay: bool,
+    ) -> None:
+        """Pass on what they say, until they end, or are left alone by :meth:`close`.
+
+        ``on_end`` is called for each that ends, however it does, with what may be said of it.
+        """
         self.error = None
         for process in processes:
             stream = None
@@ -66,7 +76,7 @@ class LaunchProcesses:
                 stream = self._relay.add(os.dup(process.stderr.fileno()))
                 process.stderr.close()
             end_fd = watch(process)
-            self._commands[process.pid] = _Command(process, stream, end_fd, stay)
+            self._commands[process.pid] = _Command(process, stream, on_end, end_fd, stay)
             if end_fd >= 0:
                 self._watch(end_fd, process.pid)
 
@@ -77,15 +87,16 @@ class LaunchProcesses:
         command = self._commands.pop(pid)
         self._reactor.unregister(command.end_fd)
         code, said = command.process.wait(), self._let_go(command)
-        if code == 0:
-            return
         words = tuple(map(str, command.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         end = f"{words[0]} {describe_exit(code)}{last_words(said)}"
-        _LOG.warning("%s", end)
-        if not self._commands:  # else others may still bring some
-            message = f"no daemon is connected: {end}"
-            self.error = LaunchError(message, command=words, exitcode=code, stderr=said)
-            self._on_failure(self.error)
+        message = f"no daemon is connected: {end}"
+        error = LaunchError(message, command=words, exitcode=code, stderr=said)
+        if code != 0:
+            _LOG.warning("%s", end)
+            if not self._commands:  # else others may still bring some
+                self.error = error
+                self._on_failure(error)
+        command.on_end(error)
 
     def _let_go(self, command: _Command) -> str:
         if command.end_fd >= 0:

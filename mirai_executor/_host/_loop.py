@@ -135,6 +135,7 @@ class Loop:
                 self._fleet,
                 self._dispatcher,
                 self.handle,
+                self._post,
                 policy.start_timeout,
             )
 
@@ -263,10 +264,10 @@ class Loop:
             self._elsewhere.look_soon()
 
     def _report(self, command: ReportShortage | ReportWait) -> None:
-        if isinstance(command, ReportWait):
-            self.elsewhere.report_wait(command)
-        else:
+        if isinstance(command, ReportShortage):
             self._fleet.loss_reports.report_shortage(self.ready_count)
+        elif self._elsewhere is not None:
+            self._elsewhere.report_wait(command)
 
     def _carry_out_at_daemon(
         self, command: RecallTasks | InterruptTask | LaunchDaemon | KillDaemon | DismissDaemon
@@ -374,6 +375,8 @@ class Loop:
         for future in (*self._tasks.take_all(), *shares):
             set_exception(future, _end_error(failure))
         self._awaiting.fail(lambda: _end_error(failure))
+        if self._elsewhere is not None:
+            self._elsewhere.cancel_rest()
         self.reactor.close()
         # Nothing refers to itself any more: an error that was decoded here holds the frames of
         # this thread, and goes with the last reference to it, not with the next garbage.

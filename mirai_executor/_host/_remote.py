@@ -27,12 +27,14 @@ class RemoteDaemon(Daemon):
     Args:
         link: The connection to its keeper.
         address: Where that comes from.
+        on_arrival: Is told which request it was started for, when it comes for the first time.
     """
 
     is_elsewhere = True
 
-    def __init__(self, link: Link, address: str) -> None:
+    def __init__(self, link: Link, address: str, on_arrival: Callable[[str], None]) -> None:
         super().__init__(link)
+        self._on_arrival = on_arrival
         # A length that was changed on its way would have the host wait for a frame without end.
         link.largest = _BEFORE_HELLO
         self.host = address  # until it says its name
@@ -75,6 +77,8 @@ class RemoteDaemon(Daemon):
     def _join(self, frame: _wire.Joined) -> None:
         self._pid, self.host, self.cleanup = frame.pid, frame.host, frame.cleanup
         self.max_tasks, self.idle_time = frame.max_tasks, frame.idle_time
+        if frame.request:
+            self._on_arrival(frame.request)
 
     def has_been_silent(self, now: float, patience: float) -> bool:
         """Tell whether nothing has come for so many seconds; to be asked more often than that."""

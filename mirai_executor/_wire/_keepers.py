@@ -25,6 +25,7 @@ class Joined(Record):
 
     ``cleanup`` is whether that has to clean up after each task; None leaves it to the host, who
     also lets it go after ``max_tasks``, and after ``idle_time`` seconds without a task.
+    ``request`` is the name of what it was started for, when it comes for the first time.
     """
 
     KIND = 32
@@ -33,18 +34,20 @@ class Joined(Record):
     cleanup: bool | None = None
     max_tasks: int | None = None
     idle_time: float | None = None
+    request: str = ""
 
     def parts(self) -> Iterator[Bytes]:
         (wish,) = (number for number, wish in _WISHES.items() if wish is self.cleanup)
         idle = _NEVER if self.idle_time is None else self.idle_time
         yield _JOINED.pack(self.pid, wish, self.max_tasks or 0, idle)
         yield from pack_block(self.host.encode())
+        yield from pack_block(self.request.encode())
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         pid, wish, tasks, idle = reader.unpack(_JOINED)
-        host = str(reader.block(), "utf-8")
-        return cls(pid, host, _WISHES[wish], tasks or None, idle if idle >= 0 else None)
+        host, request = str(reader.block(), "utf-8"), str(reader.block(), "utf-8")
+        return cls(pid, host, _WISHES[wish], tasks or None, idle if idle >= 0 else None, request)
 
 
 class Attend(Record):

@@ -82,6 +82,7 @@ class _Keeper:
         with contextlib.closing(link):
             session = Session(link, self._rest_of_options(), self._end_at)
             end = session.run()
+        self._options = replace(self._options, request="")  # it has come
         self._begun += session.begun
         if end is End.WRONG_MODE:
             raise _wrong_mode(self._options)
@@ -103,11 +104,9 @@ class _Keeper:
     def _rest_of_options(self) -> Options:
         """Return the options without the tasks that have been begun already."""
         limit = self._options.max_tasks
-        return (
-            self._options
-            if limit is None
-            else replace(self._options, max_tasks=max(0, limit - self._begun))
-        )
+        if limit is None:
+            return self._options
+        return replace(self._options, max_tasks=max(0, limit - self._begun))
 
 
 def _wrong_mode(options: Options) -> NotConnectedError:

@@ -117,7 +117,7 @@ class Session:
         """Pass on what comes, until it is over; leaves nothing behind."""
         try:
             wishes = self._options
-            limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time)
+            limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time, wishes.request)
             self._say(_wire.Joined(self._daemon.pid, socket.gethostname(), *limits))
             # The last frame of the handshake may have brought more with it.
             self._on_host()

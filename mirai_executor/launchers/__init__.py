@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ._http import HttpConfig, http_config
     from ._launch import Launched, launch, stop
     from ._local import LocalLauncher
+    from ._queue import Job, Queue, cancel_jobs, is_present
     from ._remote import RemoteConfig, remote_config
     from ._ssh import Remote, SshConfig, ssh_config
 else:
@@ -50,6 +51,7 @@ else:
             "_http": ("HttpConfig", "http_config"),
             "_launch": ("Launched", "launch", "stop"),
             "_local": ("LocalLauncher",),
+            "_queue": ("Job", "Queue", "cancel_jobs", "is_present"),
             "_remote": ("RemoteConfig", "remote_config"),
             "_ssh": ("Remote", "SshConfig", "ssh_config"),
         },
@@ -61,18 +63,22 @@ __all__ = [
     "DaemonCommand",
     "HttpConfig",
     "HttpRequest",
+    "Job",
     "Launched",
     "Launcher",
     "LocalLauncher",
     "PrivateFile",
+    "Queue",
     "Remote",
     "RemoteConfig",
     "Scheduler",
     "SshConfig",
     "Submission",
     "Until",
+    "cancel_jobs",
     "cluster_config",
     "http_config",
+    "is_present",
     "launch",
     "remote_config",
     "shell_command",

@@ -6,8 +6,9 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from mirai_executor._arguments import check_count
 
@@ -21,6 +22,7 @@ from ._daemon import (
     lines_of,
     words_of,
 )
+from ._queue import Queue
 
 __all__ = ["ClusterConfig", "Scheduler", "cluster_config"]
 
@@ -36,6 +38,8 @@ class Scheduler:
         shell: A line that makes it run the script with ``/bin/sh``, if the first line does not.
         named: A pattern for the name of the job, if the array is part of that option. What it
             matches is removed from the user's lines, and its group is the name.
+        submit: The program that hands jobs over; ``queue`` is used with a command that runs it.
+        queue: How its jobs are known and cancelled; None if they are left alone.
 
     Example:
         >>> from mirai_executor.launchers import Scheduler
@@ -49,19 +53,47 @@ class Scheduler:
     asks_for_array: str
     shell: str = ""
     named: str = ""
+    submit: str = ""
+    queue: Queue | None = None
 
+
+# What each command prints of a job that it takes on, and shows of one that waits or runs. Those of
+# arrays of which some have run are cancelled as a whole, except where those that wait can be told.
+_SLURM = Queue(
+    r"^(?:Submitted batch job )?(\d+)\b",
+    ("scancel",),
+    ("scancel", "--state=PENDING"),
+    ("squeue", "--noheader", "--format=%T", "--jobs"),
+    r"PENDING|RUNNING|CONFIGURING|COMPLETING|SUSPENDED|REQUEUE|STOPPED|RESIZING|SIGNALING",
+)
+_GRID_ENGINE = Queue(
+    r"^(?:Your job(?:-array)? )?(\d+)\b",
+    ("qdel",),
+    query=("qstat", "-j"),
+    present=r"job_number:",
+)
+_PBS = Queue(
+    r"^(\d+(?:\[\])?(?:\.\S+)?)$", ("qdel",), query=("qstat",), present=r"\s[BHQRSTUW]\s+\S+\s*$"
+)
+_LSF = Queue(
+    r"^Job <(\d+)>", ("bkill",), query=("bjobs", "-noheader"), present=r"PEND|RUN|SUSP|WAIT|PROV"
+)
 
 SCHEDULERS = {
     # sbatch(1), qsub(1) of Grid Engine, of PBS Professional and of Torque, bsub(1) of LSF
-    "slurm": Scheduler("#SBATCH", "--array=1-{n}", r"\s(-a|--array)\b"),
-    "sge": Scheduler("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
-    "pbs": Scheduler("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh"),
-    "torque": Scheduler("#PBS", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
+    "slurm": Scheduler(
+        "#SBATCH", "--array=1-{n}", r"\s(-a|--array)\b", submit="sbatch", queue=_SLURM
+    ),
+    "sge": Scheduler("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh", submit="qsub", queue=_GRID_ENGINE),
+    "pbs": Scheduler("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh", submit="qsub", queue=_PBS),
+    "torque": Scheduler("#PBS", "-t 1-{n}", r"\s-t\s", "-S /bin/sh", submit="qsub", queue=_PBS),
     "lsf": Scheduler(
         "#BSUB",
         '-J "{name}[1-{n}]"',
         r"\s-J\s+\S+\[",
         named=r"\s-J\s+[\"']?(?P<name>[^\s\"'\[]+)[\"']?(?=\s|$)",
+        submit="bsub",
+        queue=_LSF,
     ),
 }
 _OF_COMMAND = {"sbatch": "slurm", "bsub": "lsf"}
@@ -78,6 +110,7 @@ class ClusterConfig:
     prologue: tuple[str, ...] = ()
     secret_folder: Path | None = None
     largest_array: int = 1000
+    leaves: bool = False
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return one submission for all daemons, or as few as the largest array allows.
@@ -104,7 +137,14 @@ class ClusterConfig:
             "",
         ]
         script = "\n".join(lines).encode()
-        return Command(self.command, stdin=script, files=files, secret=daemon.secret)
+        return Command(
+            self.command, stdin=script, files=files, secret=daemon.secret, queue=self._queue()
+        )
+
+    def _queue(self) -> Queue | None:
+        queue = self.scheduler.queue
+        found = None if queue is None else queue.beside(self.command, self.scheduler.submit)
+        return None if found is None else replace(found, leaves=self.leaves)
 
     def _directives(self, size: int) -> list[str]:
         """Return the lines of options: those that we need first, as schedulers may stop early."""
@@ -144,6 +184,7 @@ def cluster_config(
     scheduler: str | Scheduler | None = None,
     secret_folder: str | Path | None = None,
     largest_array: int = 1000,
+    on_exit: Literal["cancel", "leave"] = "cancel",
 ) -> ClusterConfig:
     """Describe how to start daemons as jobs of a cluster's scheduler. Starts nothing yet.
 
@@ -161,6 +202,8 @@ def cluster_config(
             file there that only you can read, instead of into the script, of which schedulers keep
             copies.
         largest_array: How many jobs an array may have (in Slurm, ``MaxArraySize`` minus one).
+        on_exit: What becomes of jobs that still wait in the queue when the executor ends:
+            ``"cancel"`` cancels exactly these, and ``"leave"`` leaves them.
 
     Returns:
         A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
@@ -175,6 +218,8 @@ def cluster_config(
         ('#SBATCH', ('#SBATCH --mem=10G',))
     """
     check_count("largest_array", largest_array, 1)
+    if on_exit not in ("cancel", "leave"):
+        raise ValueError(f'on_exit must be "cancel" or "leave", not {on_exit!r}')
     words, lines = words_of(command), lines_of(options)
     return ClusterConfig(
         scheduler if isinstance(scheduler, Scheduler) else _told(scheduler, words[0], lines),
@@ -184,6 +229,7 @@ def cluster_config(
         lines_of(prologue),
         None if secret_folder is None else Path(secret_folder).expanduser().absolute(),
         largest_array,
+        on_exit == "leave",
     )
 
 

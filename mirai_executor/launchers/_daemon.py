@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from mirai_executor.urls import Url
 
+from ._queue import Queue
+
 if TYPE_CHECKING:
     from mirai_executor.credentials import DaemonCredentials
 
@@ -139,6 +141,7 @@ class Command:
         files: Files to write before it runs.
         until: When the launch is complete.
         secret: A text that messages must not show.
+        queue: Where it puts a job, of which it prints the id; None if it does nothing like that.
 
     Example:
         >>> from mirai_executor.launchers import Command, Until
@@ -153,6 +156,7 @@ class Command:
     files: tuple[PrivateFile, ...] = ()
     until: Until = Until.EXIT
     secret: str = field(default="", repr=False)
+    queue: Queue | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
