@@ -22,7 +22,6 @@ from .errors import LaunchError
 from .launchers import (
     Command,
     DaemonCommand,
-    Job,
     Launched,
     Launcher,
     SshConfig,
@@ -61,17 +60,26 @@ class Launching:
         remote: How they are started, unless a request says otherwise.
         python: The interpreter of those on this machine.
         output: Whether what their tasks print appears, unless a request says otherwise.
+        timeout: Seconds that a request may take.
+        tolerate: How many commands or requests of a launch may fail; None for all but one.
     """
 
     _host: "Host"  # once there is one
 
     def __init__(
-        self, listening: Listening, remote: Launcher | None, python: str | None, output: bool
+        self,
+        listening: Listening,
+        remote: Launcher | None,
+        python: str | None,
+        output: bool,
+        timeout: float,
+        tolerate: int | None,
     ) -> None:
         self.listening = listening
         self._remote = remote
         self._python = python
         self._output = output
+        self._timeout, self._tolerate = timeout, tolerate
         self._first: list[Submission] = []
         self._turn = 0  # of the machine that gets the next daemon, where there are several
         self._name = _new_name()  # of the first request
@@ -122,7 +130,9 @@ class Launching:
             try:
                 check_wanted()
                 total = _total(remote, n)
-                self._launch(first, total, self._name, stay=False, is_kept=True)
+                self._launch(
+                    first, total, self._name, stay=False, tolerate=self._tolerate, is_kept=True
+                )
             except LaunchError as error:
                 self._failure = error
                 host.fail_launch(error)
@@ -154,7 +164,9 @@ class Launching:
         stay, name, total = options.get("autoexit") == "never", _new_name(), _total(launcher, n)
         submissions = self._plan(launcher, n, name, options)
         is_kept = launcher is self._remote and not options
-        return self._launch(submissions, total, name, stay=stay, is_kept=is_kept)
+        return self._launch(
+            submissions, total, name, stay=stay, tolerate=self._tolerate, is_kept=is_kept
+        )
 
     def launch_here(self, n: int, options: DaemonKeywords) -> None:
         """Start daemons on this machine."""
@@ -210,7 +222,8 @@ class Launching:
             first, self._turn = self._turn, self._turn + n
             launcher = _Spread(launcher, first)
         submissions = self._plan(launcher, n, name, options)
-        self._launch(submissions, n, name, stay=options.get("autoexit") == "never")
+        # Those that serve, do: what is missing then is requested again.
+        self._launch(submissions, n, name, stay=options.get("autoexit") == "never", tolerate=None)
 
     @property
     def _here(self) -> Here:
@@ -230,19 +243,31 @@ class Launching:
         name: str,
         *,
         stay: bool,
+        tolerate: int | None,
         is_kept: bool = False,
     ) -> list[str]:
-        launched = launch_all(submissions)
+        launched = launch_all(submissions, self._timeout, tolerate)
         commands = [one.process for one in launched if one.process is not None]
         said = tuple(map(_told, submissions, launched))
-        jobs = [*filter(None, map(_job, submissions, launched))]
-        request = Request(name, n, [*filter(None, said)], jobs, len(commands), is_kept)
+        jobs = [one.job for one in launched if one.job is not None]
+        failures = [one.error for one in launched if one.error is not None]
+        missed = n * len(failures) // max(1, len(launched))
+        request = Request(
+            name,
+            n - missed,
+            [*filter(None, said)],
+            jobs,
+            len(commands),
+            is_kept,
+            missed,
+            failures,
+        )
         try:
             self._host.expect_daemons(request, commands, stay=stay)
         except BaseException:
             cancel_jobs(jobs)
             raise
-        return [one.output for one in launched]
+        return [one.output for one in launched if one.error is None]
 
 
 @dataclass(frozen=True)
@@ -265,12 +290,6 @@ def _new_name() -> str:
 def _total(launcher: Launcher, n: int) -> int:
     """Return how many daemons a launcher starts if it is asked for so many."""
     return launcher.total(n) if isinstance(launcher, SshConfig) else n
-
-
-def _job(submission: Submission, launched: Launched) -> Job | None:
-    queue = submission.queue if isinstance(submission, Command) else None
-    found = "" if queue is None else queue.id_in(launched.output)
-    return Job(queue, found) if queue is not None and found else None
 
 
 def _told(submission: Submission, launched: Launched) -> str:

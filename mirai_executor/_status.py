@@ -88,6 +88,8 @@ class Status:
         shortage: Why there are fewer daemons than there is work for, where a limit of the system
             leaves no room for another one; else empty. More are started once there is room.
         waiting: The tasks that wait while no daemon is connected to a ``url``; else None.
+        failures: Why daemons could not be requested the last time, or some of them; a machine
+            that cannot be reached, for instance.
 
     Example:
         >>> with MiraiExecutor(1) as executor:
@@ -109,6 +111,7 @@ class Status:
     refused: int = 0
     shortage: str = ""
     waiting: Waiting | None = None
+    failures: tuple[str, ...] = ()
 
     @property
     def url(self) -> str | None:
@@ -161,7 +164,7 @@ class Status:
             lines.append(f"  no room for more: {self.shortage}")
         if self.waiting is not None:
             lines.append(f"  {self.waiting}")
-        return lines
+        return [*lines, *(f"  a launch has failed: {why}" for why in self.failures)]
 
     @classmethod
     def of(cls, view: "HostView | None", url: str | None) -> Self:
@@ -178,6 +181,7 @@ class Status:
             refused=view.refused,
             shortage=view.shortage,
             waiting=_waiting(view),
+            failures=view.failures,
         )
 
 

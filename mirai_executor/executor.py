@@ -107,6 +107,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         heartbeat: Seconds between signs of life of daemons that connect to a ``url``. A daemon
             that has been silent for four of them is considered lost; a daemon waits for its host
             for twelve.
+        launch_timeout: Seconds that a launcher may take to request daemons, such as the login on
+            all machines.
+        tolerate: How many of the commands or requests of one launch may fail, for instance those
+            of machines that cannot be reached. The others serve, and each failure is a warning
+            and in ``status()``. By default, it is enough that one does not fail.
         main: How daemons come by what your script defines. ``"auto"`` has them import the script,
             once and before the first task that needs it, if it has an
             ``if __name__ == "__main__":``; functions, classes and global variables that have
@@ -152,12 +157,16 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         tls_cert: "Source | None" = None,
         tls_minimum: Literal["1.2", "1.3"] = "1.3",
         heartbeat: float = 5.0,
+        launch_timeout: float = 60.0,
+        tolerate: int | None = None,
         main: Literal["auto", "import", "value"] = "auto",
     ) -> None:
         if sys.platform == "win32":
             raise RuntimeError("mirai_executor runs on Linux and macOS; on Windows, use WSL")
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
+        check_seconds("launch_timeout", launch_timeout)
+        check_count("tolerate", tolerate, optional=True)
         check_ordering(ordering)
         check_logging(logging)
         _check_main(main)
@@ -190,7 +199,9 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             from . import _launching  # which most have no use for
 
             listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum)
-            launching = _launching.Launching(listening, remote, python, output)
+            launching = _launching.Launching(
+                listening, remote, python, output, launch_timeout, tolerate
+            )
             launching.plan_first(most)
         settings = Settings(
             policy,

@@ -90,6 +90,7 @@ class Scaler:
         self._seen = Load(0, 0, 0, 0)
         self._pause = 0.0  # after the last request came to nothing
         self._not_before = -math.inf
+        self._have_come = False  # some, after that
         self._fruitless = 0  # daemons that have come since a task ended
         self._least_surplus: tuple[float, int] | None = None  # since when there is one
         self._least_excess: tuple[float, int] | None = None  # of those that are to come; likewise
@@ -159,9 +160,11 @@ class Scaler:
 
     def _take_in(self, load: Load, now: float) -> None:
         came = load.cumulative - self._seen.cumulative
+        self._have_come |= came > 0
         if load.completed > self._seen.completed:
-            self._pause = 0.0
             self._fruitless = 0
+            # What others do says nothing of a machine from which none comes.
+            self._pause = 0.0 if self._have_come else self._pause
         elif came:
             self._fruitless += came
             if self._fruitless > self._policy.maximum:
@@ -190,6 +193,7 @@ class Scaler:
     def _wait(self, now: float) -> None:
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         self._not_before = now + self._pause
+        self._have_come = False
         self.failures += 1
 
     def _let_go(self, surplus: int, now: float) -> int:

@@ -86,6 +86,11 @@ class Elsewhere:
         self._kept: Scaler | None = None  # decides how many take the places of the lost
 
     @property
+    def failures(self) -> tuple[str, ...]:
+        """Why the last request has failed, or a part of it."""
+        return self._requests.failures
+
+    @property
     def refused(self) -> int:
         """How many connections were refused."""
         return 0 if self._acceptor is None else self._acceptor.refused
@@ -110,7 +115,14 @@ class Elsewhere:
         self._handle(DaemonsAdded(request.count))
         self._fleet.keep_commands(processes, partial(self._on_end, request.name), stay=stay)
         if request.is_kept:
-            self._keep(request.count)
+            self._keep(request.count + request.missed)
+        for error in request.failures:
+            _LOG.warning("a part of the requested daemons will not start: %s", error)
+            self._fleet.loss_reports.why_none = error
+        scaler = None if self._autoscaler is None else self._autoscaler.scaler
+        if request.missed and scaler is not None:
+            scaler.refuse(request.missed, self._reactor.now())
+            self.look_soon()
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""

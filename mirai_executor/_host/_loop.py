@@ -333,10 +333,11 @@ class Loop:
     def view(self) -> HostView:
         """Return a frozen picture."""
         refused, waiting = 0, None
-        if self._elsewhere is not None:
-            refused, waiting = self._elsewhere.refused, self._elsewhere.waiting()
-        shortage = self._fleet.loss_reports.shortage
-        return picture(self._dispatcher, self._fleet.rows(), refused, shortage, waiting)
+        failures: tuple[str, ...] = ()
+        if (there := self._elsewhere) is not None:
+            refused, waiting, failures = there.refused, there.waiting(), there.failures
+        shortage, rows = self._fleet.loss_reports.shortage, self._fleet.rows()
+        return picture(self._dispatcher, rows, refused, shortage, waiting, failures)
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""

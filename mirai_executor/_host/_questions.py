@@ -46,6 +46,7 @@ class HostView(Record):
     refused: int = 0
     shortage: str = ""
     waiting: WaitView | None = None
+    failures: tuple[str, ...] = ()
 
 
 def picture(
@@ -54,6 +55,7 @@ def picture(
     refused: int,
     shortage: str,
     waiting: WaitView | None,
+    failures: tuple[str, ...],
 ) -> HostView:
     """Return what there is to see at this moment.
 
@@ -63,6 +65,7 @@ def picture(
         refused: How many connections were refused.
         shortage: Why there are fewer daemons than there should be, if there are.
         waiting: The tasks that wait while no daemon is connected, if there are any.
+        failures: Why daemons were asked for in vain the last time.
     """
     view = dispatcher.view()
     rows = []
@@ -81,6 +84,7 @@ def picture(
         refused=refused,
         shortage=shortage if view.is_short else "",
         waiting=waiting,
+        failures=failures,
     )
 
 

@@ -16,6 +16,7 @@ from mirai_executor.launchers import cancel_jobs, is_present
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mirai_executor.errors import LaunchError
     from mirai_executor.launchers import Job
 
     Awaited = tuple[str, int, Sequence[Job]]  # a request, how many are to come, and how
@@ -35,6 +36,7 @@ class Request(Record):
         jobs: Those that are to run them, as far as their ids are known.
         commands: How many commands run as long as they do.
         is_kept: Whether others take their places when they are lost.
+        missed: How many more were asked for in vain, and why.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Request(Record):
     jobs: Sequence[Job] = ()
     commands: int = 0
     is_kept: bool = False
+    missed: int = 0
+    failures: Sequence[LaunchError] = ()
 
 
 class _Open(Mutable):
@@ -58,14 +62,19 @@ class Requests:
 
     def __init__(self) -> None:
         self._said: list[str] = []
-        self._failure = ""  # the last one, until a request is successful
+        self._failures: list[str] = []  # the last ones, until a request is successful
         self._open: dict[str, _Open] = {}
         self._early: dict[str, int] = {}  # have come before their request was known
 
     @property
     def said(self) -> str:
         """What was said the last time, by whom; empty if nothing was."""
-        return self._failure or "; ".join(self._said)
+        return "; ".join(self._failures or self._said)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Why daemons were asked for in vain the last time, or some of them; empty if all came."""
+        return tuple(self._failures)
 
     @property
     def left(self) -> int:
@@ -74,7 +83,7 @@ class Requests:
 
     def add(self, request: Request) -> None:
         """Note that daemons were asked for."""
-        self._failure = ""
+        self._failures = [str(error) for error in request.failures][-_SAID:]
         self._said = [*self._said, *request.said][-_SAID:]
         left = request.count - self._early.pop(request.name, 0)
         if left > 0:
@@ -82,7 +91,7 @@ class Requests:
 
     def note_failure(self, error: Exception) -> None:
         """Note that daemons were asked for in vain."""
-        self._failure = str(error)
+        self._failures = [str(error)]
 
     def note_arrival(self, name: str) -> None:
         """Note that a daemon has come."""

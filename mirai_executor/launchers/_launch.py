@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, assert_never
@@ -18,6 +18,7 @@ from mirai_executor._waiting import Deadline
 from mirai_executor.errors import LaunchError
 
 from ._daemon import STARTED, Command, HttpRequest, PrivateFile, Submission, Until
+from ._queue import Job, cancel_jobs
 
 __all__ = ["Launched", "launch", "stop"]
 
@@ -34,10 +35,14 @@ class Launched:
         process: The command, if it runs as long as its daemons; it stalls unless its ``stderr``
             is read.
         output: What the command printed or the service answered, such as the number of a job.
+        job: The job that it has put into a queue, if its id is known.
+        error: Why it has failed, where that was tolerated.
     """
 
     process: "subprocess.Popen[bytes] | None" = None
     output: str = ""
+    job: Job | None = field(default=None, compare=False)  # which follows from the output
+    error: LaunchError | None = None
 
 
 @dataclass
@@ -58,42 +63,59 @@ class _Started:
             _close(process)
 
 
-def launch(submissions: Sequence[Submission], timeout: float = 60.0) -> list[Launched]:
+def launch(
+    submissions: Sequence[Submission], timeout: float = 60.0, tolerate: int | None = 0
+) -> list[Launched]:
     """Run the submissions in parallel. Returns once daemons are requested, not once they come.
 
     Args:
         submissions: What a launcher has planned.
         timeout: How long all of it may take, in seconds.
+        tolerate: How many may fail without that being an error, as long as one does not; None for
+            any number.
 
     Raises:
-        LaunchError: One failed; the error has its command, exit status and standard error. Then
-            commands that keep running are stopped. Jobs that were accepted stay in their queue.
+        LaunchError: Too many failed; the error has the command of one, its exit status and its
+            standard error. Then commands that keep running are stopped, and jobs are cancelled
+            whose ids are known.
     """
     if not submissions:
         return []
     started, deadline = _Started(), Deadline(timeout)
     try:
-        return _side_by_side(submissions, started, deadline)
+        return _side_by_side(submissions, started, deadline, tolerate)
     except BaseException:  # Ctrl-C too
         started.close()
         raise
 
 
 def _side_by_side(
-    submissions: Sequence[Submission], started: _Started, deadline: Deadline
+    submissions: Sequence[Submission],
+    started: _Started,
+    deadline: Deadline,
+    tolerate: int | None,
 ) -> list[Launched]:
     with ThreadPoolExecutor(min(len(submissions), _SIDE_BY_SIDE), "mirai-launch") as pool:
         try:
             futures = [pool.submit(_run, one, started, deadline) for one in submissions]
-            failures = [error for future in futures if (error := future.exception())]
+            wait(futures)
         except BaseException:  # Ctrl-C; the threads wait for what is stopped here
             pool.shutdown(wait=False, cancel_futures=True)
             started.stop()
             raise
-    if failures:
+    failures = [error for future in futures if (error := future.exception())]
+    bearable = len(futures) - 1 if tolerate is None else min(tolerate, len(futures) - 1)
+    if len(failures) > bearable or not all(isinstance(it, LaunchError) for it in failures):
         started.stop()
+        done = [future.result() for future in futures if not future.exception()]
+        cancel_jobs([one.job for one in done if one.job is not None])
         raise _first(failures)
-    return [future.result() for future in futures]
+    return [_outcome(future) for future in futures]
+
+
+def _outcome(future: "Future[Launched]") -> Launched:
+    error = future.exception()
+    return Launched(error=error) if isinstance(error, LaunchError) else future.result()
 
 
 def _first(failures: Sequence[BaseException]) -> BaseException:
@@ -132,7 +154,13 @@ def _run_to_its_end(command: Command, started: _Started, deadline: Deadline) -> 
             raise _failure(command, None, "did not finish in time", _tail(err)) from None
         if code != 0:
             raise _failure(command, code, _exit(code), _tail(err) or _tail(out))
-        return Launched(output=_tail(out))
+        said = _tail(out)
+        return Launched(output=said, job=_job(command, said))
+
+
+def _job(command: Command, said: str) -> Job | None:
+    found = "" if command.queue is None else command.queue.id_in(said)
+    return Job(command.queue, found) if command.queue is not None and found else None
 
 
 def _run_until_started(command: Command, started: _Started, deadline: Deadline) -> Launched:

@@ -70,6 +70,21 @@ def test_a_task_that_was_done_ends_the_pause(scaler: Scaler) -> None:
     assert scaler.next_look(load(2, connected=1), 7) == 8
 
 
+def test_what_others_do_does_not_end_the_pause_of_a_machine_from_which_none_comes(
+    scaler: Scaler,
+) -> None:
+    looks: list[float] = []
+    scaler.decide(load(2, connected=1), 0)
+    for completed in range(1, 4):
+        scaler.refuse(1, looks[-1] if looks else 0)
+        busy = load(2, connected=1, completed=completed)
+        look = scaler.next_look(busy, looks[-1] if looks else 0)
+        assert look is not None
+        looks.append(look)
+        assert scaler.decide(busy, look) == Change(launch=1)
+    assert looks == [1, 3, 7]
+
+
 def test_four_refusals_in_a_row_are_a_refusal(scaler: Scaler) -> None:
     refused = []
     for now in (0, 1, 3, 7):

@@ -4,13 +4,20 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from live.afar import python_words
 from live.mischief import SOON, answer
-from mirai_executor import LaunchError, MiraiExecutor, cluster_config, remote_config
+from mirai_executor import (
+    LaunchError,
+    MiraiExecutor,
+    cluster_config,
+    remote_config,
+    ssh_config,
+)
 from mirai_executor._core import scaling
 
 pytestmark = pytest.mark.once
@@ -115,3 +122,55 @@ def test_tasks_fail_with_the_words_of_the_last_command_that_was_to_replace_a_dae
         assert "node is down" in str(error)
         mark.unlink()  # it is up again
         assert executor.submit(answer).result(SOON) == 42
+
+
+# Stands in for SSH: a machine that is down, and this one.
+LOGIN = """\
+#!/bin/sh
+for word in "$@"; do
+    test "$word" = down && { echo "No route to host" >&2; exit 255; }
+done
+exec /bin/sh
+"""
+
+
+@pytest.fixture
+def ssh(tmp_path: Path) -> str:
+    program = tmp_path / "ssh"
+    program.write_text(LOGIN)
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_a_machine_that_is_down_costs_its_daemons_which_others_run_instead(
+    ssh: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    launcher = ssh_config(["down", "up"], command=ssh, python=python_words())
+    with MiraiExecutor(1, url=URL, remote=launcher) as executor:
+        executor._finish_launch()
+        assert "No route to host" in "".join(executor.status().failures)
+        executor.wait_ready(SOON, count=2)  # one for each, and the machine that is up has both
+        assert executor.submit(answer).result(SOON) == 42
+    assert any("No route to host" in message for message in caplog.messages)
+
+
+def test_a_machine_that_is_down_is_an_error_where_none_is_tolerated(ssh: str) -> None:
+    launcher = ssh_config(["down", "up"], command=ssh, python=python_words())
+    with MiraiExecutor(1, url=URL, remote=launcher, tolerate=0) as executor:
+        error = executor.submit(answer).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "No route to host" in str(error)
+
+
+def test_a_launch_has_the_time_that_it_is_given() -> None:
+    launcher = remote_config("/bin/sh", ["-c", "sleep 60", "."])
+    with MiraiExecutor(1, url=URL, remote=launcher, launch_timeout=0.1) as executor:
+        error = executor.submit(answer).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "did not finish in time" in str(error)
+
+
+@pytest.mark.parametrize("wrong", [{"tolerate": -1}, {"launch_timeout": 0}])
+def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        MiraiExecutor(1, url=URL, remote=remote_config("true"), **wrong)

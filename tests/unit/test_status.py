@@ -32,6 +32,12 @@ def test_a_status_says_why_there_are_fewer_daemons_than_there_should_be() -> Non
     assert status._repr_html_().endswith("<p>no room for more: see ulimit &lt;script&gt;</p>")
 
 
+def test_a_status_says_which_launches_have_failed() -> None:
+    status = Status(1, None, 0, 0, 0, (), failures=("ssh failed",))
+    assert repr(status).endswith("\n  a launch has failed: ssh failed")
+    assert status._repr_html_().endswith("<p>a launch has failed: ssh failed</p>")
+
+
 def test_a_notebook_shows_a_table_in_which_names_are_text() -> None:
     html = Status(1, SCRIPT, 0, 0, 0, (DaemonStatus(1, SCRIPT, SCRIPT, 0),))._repr_html_()
     assert (html.count("<table>"), html.count("<tr>")) == (1, 2)
