@@ -90,6 +90,8 @@ class Status:
         waiting: The tasks that wait while no daemon is connected to a ``url``; else None.
         failures: Why daemons could not be requested the last time, or some of them; a machine
             that cannot be reached, for instance.
+        departures: Why the last daemons that connect to a ``url`` have left or were lost, five of
+            them at most; the log has the same at level INFO.
 
     Example:
         >>> with MiraiExecutor(1) as executor:
@@ -112,6 +114,7 @@ class Status:
     shortage: str = ""
     waiting: Waiting | None = None
     failures: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
 
     @property
     def url(self) -> str | None:
@@ -164,7 +167,8 @@ class Status:
             lines.append(f"  no room for more: {self.shortage}")
         if self.waiting is not None:
             lines.append(f"  {self.waiting}")
-        return [*lines, *(f"  a launch has failed: {why}" for why in self.failures)]
+        lines += [f"  a launch has failed: {why}" for why in self.failures]
+        return [*lines, *(f"  {departure}" for departure in self.departures)]
 
     @classmethod
     def of(cls, view: "HostView | None", url: str | None) -> Self:
@@ -182,6 +186,7 @@ class Status:
             shortage=view.shortage,
             waiting=_waiting(view),
             failures=view.failures,
+            departures=view.departures,
         )
 
 

@@ -35,7 +35,7 @@ WATCHED_FOLDERS = ("tests/live/", "tests/contract/")
 FOR_ONCE = (
     *("tests/core/", "tests/docs/"),
     *("tests/live/test_adapting.py", "tests/live/test_arrays.py", "tests/live/test_cancelling.py"),
-    *("tests/live/test_crashes.py", "tests/live/test_demo.py", "tests/live/test_door.py"),
+    *("tests/live/test_crashes.py", "tests/live/test_demo.py", "tests/live/test_acceptor.py"),
     *("tests/live/test_elsewhere.py", "tests/live/test_frames.py", "tests/live/test_launching.py"),
     *("tests/live/test_parity_defects.py", "tests/live/test_post_mortem.py"),
     *("tests/live/test_pytest.py", "tests/live/test_queued_bytes.py"),

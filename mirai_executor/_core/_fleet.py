@@ -12,7 +12,15 @@ from collections import OrderedDict, deque
 
 from mirai_executor._record import Mutable, made_by
 
-from .messages import BroadcastId, DaemonId, DaemonState, DaemonView, Policy, TaskId
+from .messages import (
+    BroadcastId,
+    DaemonId,
+    DaemonState,
+    DaemonView,
+    Departure,
+    Policy,
+    TaskId,
+)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until the system is asked for room again
 
@@ -53,6 +61,7 @@ class Daemon(Mutable):
     stopping: bool = False  # what it runs then: nobody wants to hear of that any more
     awaited: BroadcastId | None = None  # the last one in ``due`` that is more than catching up
     asked_to_leave: bool = False
+    leaves_for: Departure | None = None  # the first reason that has come up
     overdue: bool = False  # killed because it was never ready
     idle_period: int = 0  # counts them, so that an alarm of an earlier one is void
     tasks_sent: int = 0
@@ -261,6 +270,12 @@ class Fleet:
         return True
 
     # Going
+
+    @property
+    def parting_count(self) -> int:
+        """How many are connected, and will leave once they are free."""
+        those = self.daemons.values()
+        return sum(d.asked_to_leave and d.state is DaemonState.READY for d in those)
 
     def take_off_rota(self, daemon: Daemon) -> None:
         """Direct mode: deal no more tasks to a daemon."""

@@ -42,6 +42,7 @@ from .messages import (
     DaemonsMissed,
     DaemonsRequested,
     DaemonState,
+    Departure,
     DispatcherView,
     Event,
     EverywhereRequested,
@@ -177,6 +178,10 @@ class Dispatcher:
         """Tell whether the system has no room for so many daemons, as far as is known."""
         return self._fleet.lacks_room and self._fleet.usable_count < count
 
+    def why_leaves(self, daemon: DaemonId) -> Departure | None:
+        """Return why a daemon that still exists was let go."""
+        return self._fleet.daemons[daemon].leaves_for
+
     def targets_of(self, broadcast: BroadcastId) -> tuple[DaemonId, ...]:
         """Return the daemons, those still starting included, that have yet to answer it."""
         return tuple(id_ for id_, d in self._fleet.daemons.items() if broadcast in d.due)
@@ -198,6 +203,7 @@ class Dispatcher:
             is_short=self._fleet.shortage is not None,
             waiting_since=None if self._fleet.wait is None else self._fleet.wait.since,
             lost_early=self._fleet.lost_early,
+            parting=self._fleet.parting_count,
         )
 
     def adopt_daemon(self, now: float) -> DaemonId:
@@ -255,7 +261,7 @@ class Dispatcher:
             return ()
         self._fleet.forget_failed_starts()
         if event.leaving:
-            commands += self._moves.ask_to_leave(daemon)
+            commands += self._moves.ask_to_leave(daemon, Departure.SPOILT)
         if not daemon.held:
             commands += self._moves.release(daemon, now)
         return commands
@@ -322,7 +328,8 @@ class Dispatcher:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None:
             return ()
-        return [*self._moves.ask_to_leave(daemon), *self._moves.release(daemon, now)]
+        commands = self._moves.ask_to_leave(daemon, Departure.ASKED)
+        return [*commands, *self._moves.release(daemon, now)]
 
     def _daemon_lost(self, event: DaemonLost, now: float) -> Iterable[Command]:
         daemon = self._fleet.remove(event.daemon)

@@ -30,6 +30,17 @@ class Failure(Enum):
     BROKEN = "no daemon can be started"
 
 
+class Departure(Enum):
+    """Why a daemon was let go."""
+
+    IDLE = "it was idle for as long as it may be"
+    LIMIT = "it has done as many tasks as it may"
+    RECALLED = "it is not needed any more"
+    SPOILT = "it could not clean up behind a task, or was interrupted while it imported"
+    INITIALIZER = "its initializer failed"
+    ASKED = "it had asked for that"
+
+
 # Events
 
 
@@ -327,6 +338,7 @@ class DispatcherView(Record):
     is_short: bool = False  # the system has no room for those that are missing
     waiting_since: float | None = None  # tasks wait, and no daemon is connected
     lost_early: int = 0  # have come by themselves, and were never ready
+    parting: int = 0  # are connected, and will leave once they are free
 
 
 class Policy(Record):

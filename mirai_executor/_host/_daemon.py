@@ -54,6 +54,7 @@ class Daemon(abc.ABC):
         idle_time: Seconds without a task after which it is to be let go; likewise.
         cleanup: Whether it is to clean up after each task; likewise.
         records: Take in what its tasks log; None if that is not relayed.
+        parting: Why it has asked for leave; empty if it has not said so.
     """
 
     is_elsewhere = False
@@ -63,6 +64,7 @@ class Daemon(abc.ABC):
     idle_time: float | None = None
     cleanup: bool | None = None
     records: "Records | None" = None
+    parting = ""
 
     def __init__(self, link: Link, exchange: LateExchange | None = None) -> None:
         self.link = link

@@ -237,7 +237,8 @@ class Elsewhere:
             self._fleet.heals = True  # a launcher that has never brought one is not tried again
         return Load(
             demand=view.awaiting + view.executing,
-            connected=self._dispatcher.ready_count,
+            # For one that has asked for leave, another one is asked for before it is gone.
+            connected=self._dispatcher.ready_count - view.parting,
             cumulative=view.cumulative,
             completed=view.completed,
             lost_early=view.lost_early,

@@ -183,11 +183,14 @@ class Fleet:
         if not daemon.is_elsewhere:  # else its keeper sees to it
             self._stops.add((id_, task))
 
-    def dismiss(self, id_: DaemonId, *, closing: bool = False) -> None:
+    def dismiss(self, id_: DaemonId, *, why: str = "", closing: bool = False) -> None:
         """Let a daemon leave, for another host if this one is closing and its keeper likes to."""
         if self._start_up.drop(id_):
             return
-        self._daemons[id_].dismissed = True
+        daemon = self._daemons[id_]
+        daemon.dismissed = True
+        if daemon.is_elsewhere:
+            self.loss_reports.note_departure(daemon, daemon.parting or why)
         self.send(id_, _wire.Leave(closing))
 
     def kill(self, id_: DaemonId, *, overdue: bool = False) -> None:

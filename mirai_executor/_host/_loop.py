@@ -336,8 +336,9 @@ class Loop:
         failures: tuple[str, ...] = ()
         if (there := self._elsewhere) is not None:
             refused, waiting, failures = there.refused, there.waiting(), there.failures
-        shortage, rows = self._fleet.loss_reports.shortage, self._fleet.rows()
-        return picture(self._dispatcher, rows, refused, shortage, waiting, failures)
+        losses, rows = self._fleet.loss_reports, self._fleet.rows()
+        left = tuple(losses.departures)
+        return picture(self._dispatcher, rows, refused, losses.shortage, waiting, failures, left)
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""
@@ -351,8 +352,8 @@ class Loop:
             self.handle(CancelRequested(id_, running=True))
 
     def _dismiss(self, daemon: DaemonId) -> None:
-        closing = self._dispatcher.is_closing
-        self._fleet.dismiss(daemon, closing=closing)
+        closing, why = self._dispatcher.is_closing, self._dispatcher.why_leaves(daemon)
+        self._fleet.dismiss(daemon, why=why.value if why else "", closing=closing)
         if closing and self._elsewhere is not None:
             # Who stays, looks for the next host at once. Soon, as this may be a callback of a
             # listener's.

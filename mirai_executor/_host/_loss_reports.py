@@ -1,5 +1,6 @@
 """Knows how daemons were lost and why none can be started, and turns that into errors."""
 
+import collections
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from ._daemon import Daemon
 __all__ = ["LossReports"]
 
 _LOG = logging.getLogger("mirai_executor")
+_DEPARTURES = 5  # that are remembered: the last ones
 
 
 class LossReports:
@@ -21,11 +23,13 @@ class LossReports:
     Attributes:
         why_none: Why no daemon can be started, as far as that is known.
         shortage: Why there were fewer than there should be, the last time.
+        departures: Why the last ones of other machines have left, or were lost.
     """
 
     def __init__(self) -> None:
         self.why_none: LaunchError | None = None
         self.shortage = ""
+        self.departures: collections.deque[str] = collections.deque(maxlen=_DEPARTURES)
         self._is_misfit = False
         self._now: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
 
@@ -42,6 +46,8 @@ class LossReports:
                 exitcode=daemon.exitcode,
                 stderr=stderr,
             )
+        if daemon.is_elsewhere and not daemon.dismissed:
+            self.note_departure(daemon, _describe_end(daemon))
         self._now[id_] = (daemon, stderr)
         yield
         del self._now[id_]
@@ -59,6 +65,12 @@ class LossReports:
         """Keep why no daemon of this interpreter could work."""
         self.why_none = LaunchError(why, command=daemon.command)
         self._is_misfit = True
+
+    def note_departure(self, daemon: Daemon, why: str) -> None:
+        """Keep, and log, why a daemon of another machine leaves, or that it was lost."""
+        text = f"pid {daemon.pid} on {daemon.host} has left: {why}"
+        self.departures.append(text)
+        _LOG.info("daemon with %s", text)
 
     def report_shortage(self, running: int) -> None:
         """Say that there are fewer daemons than there should be, and why."""

@@ -47,6 +47,7 @@ class HostView(Record):
     shortage: str = ""
     waiting: WaitView | None = None
     failures: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
 
 
 def picture(
@@ -56,6 +57,7 @@ def picture(
     shortage: str,
     waiting: WaitView | None,
     failures: tuple[str, ...],
+    departures: tuple[str, ...],
 ) -> HostView:
     """Return what there is to see at this moment.
 
@@ -66,6 +68,7 @@ def picture(
         shortage: Why there are fewer daemons than there should be, if there are.
         waiting: The tasks that wait while no daemon is connected, if there are any.
         failures: Why daemons were asked for in vain the last time.
+        departures: Why daemons of other machines have left.
     """
     view = dispatcher.view()
     rows = []
@@ -85,6 +88,7 @@ def picture(
         shortage=shortage if view.is_short else "",
         waiting=waiting,
         failures=failures,
+        departures=departures,
     )
 
 

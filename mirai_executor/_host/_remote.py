@@ -66,6 +66,8 @@ class RemoteDaemon(Daemon):
                 pass  # that it has come is all it says
             case _wire.Returned():
                 return self._accept_returned(frame)
+            case _wire.Parting(why):
+                self.parting = why
             case _wire.Ended():
                 self._end = frame
             case _wire.LogPiece():

@@ -21,7 +21,7 @@ own for what cannot wait until a daemon has time to read::
       | -- Beat -----------------------------> |
       | <---------------------------- Beat --- |
       | <-------- Stop, Recall, Kill --------- |
-      | -- Returned, Ended (how) ------------> |
+      | -- Parting, Returned, Ended (how) ---> |
 
 A frame is one byte that names its kind, and a body of little-endian fields; byte strings carry
 their length in eight bytes. Payloads are opaque here: nothing in this room pickles.
@@ -57,7 +57,7 @@ from ._frames import (
     WireOutcome,
     WireTask,
 )
-from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
+from ._keepers import Attend, Beat, Ended, Joined, Kill, Parting, Recall, Returned, Stop
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -79,6 +79,7 @@ __all__ = [
     "LogPiece",
     "Name",
     "Outcomes",
+    "Parting",
     "Ready",
     "Recall",
     "Returned",

@@ -19,7 +19,7 @@ from ._frames import (
     Ready,
     Tasks,
 )
-from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
+from ._keepers import Attend, Beat, Ended, Joined, Kill, Parting, Recall, Returned, Stop
 
 __all__ = [
     "Frame",
@@ -53,6 +53,7 @@ Frame = (
     | Kill
     | Returned
     | Ended
+    | Parting
 )
 
 _LARGE = 1 << 16  # bytes; to copy fewer takes less than to send them by themselves

@@ -10,7 +10,7 @@ from mirai_executor._typing import Self
 
 from ._fields import U64, Bytes, Empty, Reader, pack_block
 
-__all__ = ["Attend", "Beat", "Ended", "Joined", "Kill", "Recall", "Returned", "Stop"]
+__all__ = ["Attend", "Beat", "Ended", "Joined", "Kill", "Parting", "Recall", "Returned", "Stop"]
 
 _JOINED = struct.Struct("<IBQd")
 _ATTEND = struct.Struct("<d?")
@@ -126,6 +126,20 @@ class Returned(Record):
     def read(cls, reader: Reader) -> Self:
         (count,) = reader.unpack(U64)
         return cls(_read_tasks(reader, count))
+
+
+class Parting(Record):
+    """The keeper is about to ask for leave, and why that is."""
+
+    KIND = 36
+    why: str
+
+    def parts(self) -> Iterator[Bytes]:
+        yield from pack_block(self.why.encode())
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(str(reader.block(), "utf-8"))
 
 
 class Ended(Record):

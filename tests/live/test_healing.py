@@ -1,5 +1,6 @@
 """Who asked for so many daemons has so many, and never more jobs than that in a queue."""
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -174,3 +175,26 @@ def test_a_launch_has_the_time_that_it_is_given() -> None:
 def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         MiraiExecutor(1, url=URL, remote=remote_config("true"), **wrong)
+
+
+# Why they leave
+
+
+def test_a_status_and_the_log_say_why_daemons_have_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "mirai_executor")
+    with MiraiExecutor(url=URL) as executor:
+        executor.launch_local(1, max_tasks=1)
+        assert executor.submit(answer).result(SOON) == 42
+        wait_until(lambda: len(executor.status().departures) == 1)
+        executor.launch_local(1)
+        executor.wait_ready(SOON, count=1)
+        keeper = psutil.Process(executor.status().rows[-1].pid).parent()
+        assert keeper is not None
+        keeper.kill()
+        wait_until(lambda: len(executor.status().departures) == 2)
+        limit, lost = executor.status().departures
+    assert limit.endswith("has left: it has done as many tasks as it may")
+    assert lost.endswith("has left: lost its connection")
+    assert any(limit in message for message in caplog.messages)

@@ -38,6 +38,11 @@ def test_a_status_says_which_launches_have_failed() -> None:
     assert status._repr_html_().endswith("<p>a launch has failed: ssh failed</p>")
 
 
+def test_a_status_says_why_daemons_have_left() -> None:
+    status = Status(1, None, 0, 0, 0, (), departures=("pid 41 on b has left: idle",))
+    assert repr(status).endswith("\n  pid 41 on b has left: idle")
+
+
 def test_a_notebook_shows_a_table_in_which_names_are_text() -> None:
     html = Status(1, SCRIPT, 0, 0, 0, (DaemonStatus(1, SCRIPT, SCRIPT, 0),))._repr_html_()
     assert (html.count("<table>"), html.count("<tr>")) == (1, 2)

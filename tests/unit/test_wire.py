@@ -60,6 +60,7 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(_wire.Stop, ids),
     st.just(_wire.Recall()),
     st.builds(_wire.Kill, small, st.booleans()),
+    st.builds(_wire.Parting, st.text(max_size=9)),
     st.builds(_wire.Returned, st.lists(ids, max_size=5).map(tuple)),
     st.builds(
         _wire.Ended,
