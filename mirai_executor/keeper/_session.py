@@ -27,7 +27,7 @@ from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._waiting import Deadline
 from mirai_executor.launchers import LocalLauncher
 
-from ._options import Options
+from ._options import ExitCode, Options
 from ._output import Output
 
 __all__ = ["End", "Session"]
@@ -256,9 +256,24 @@ class Session:
         elif isinstance(frame, _wire.BroadcastOutcome):
             self._stops.discard(frame.broadcast)
 
-    def _ask_to_leave(self) -> None:
+    def drain(self, why: str, grace: float) -> None:
+        """Begin no other task, and end once the one that runs has ended; from a signal handler.
+
+        Args:
+            why: What the host is told.
+            grace: Seconds until it is stopped; at their end, :meth:`run` raises SystemExit.
+        """
+
+        def begin() -> None:
+            self._ask_to_leave(why)
+            self._reactor.call_in(grace, _give_up)
+
+        self._reactor.put(begin)
+
+    def _ask_to_leave(self, why: str = "its time is over") -> None:
         if not self._wants_to_leave:
             self._wants_to_leave = True
+            self._say(_wire.Parting(why))
             self._say(_wire.Leaving())
 
     def _report_end(self) -> None:
@@ -342,3 +357,7 @@ class Session:
             except LinkClosedError:
                 break
         self._reactor.close()
+
+
+def _give_up() -> None:
+    raise SystemExit(ExitCode.TERMINATED)

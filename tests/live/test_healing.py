@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -198,3 +199,34 @@ def test_a_status_and_the_log_say_why_daemons_have_left(
     assert limit.endswith("has left: it has done as many tasks as it may")
     assert lost.endswith("has left: lost its connection")
     assert any(limit in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_daemon_whose_job_is_about_to_end_finishes_its_task_and_another_comes_first(
+    signum: signal.Signals, tmp_path: Path
+) -> None:
+    go = str(tmp_path / "go")
+    os.mkfifo(go)
+    begun = str(tmp_path / "begun")
+    os.mkfifo(begun)
+    grace = ["--grace", str(2 * SOON)]
+    launcher = remote_config("/usr/bin/env", [".", *grace], python=python_words(), stays=True)
+    with MiraiExecutor(1, url=URL, remote=launcher) as executor:
+        running = executor.submit(tell_and_read, begun, go)
+        waiting = executor.submit(os.getpid)
+        Path(begun).read_text()
+        (pid,) = (row.pid for row in executor.status().rows)
+        keeper = psutil.Process(pid).parent()
+        assert keeper is not None
+        keeper.send_signal(signum)
+        assert waiting.result(SOON) != pid  # though the first one is still at it
+        assert not running.done()
+        Path(go).write_text("on\n")
+        assert running.result(SOON) == "on\n"
+        wait_until(lambda: len(executor.status().departures) > 0)
+        assert f"has left: its keeper has got {signum.name}" in executor.status().departures[0]
+
+
+def tell_and_read(begun: str, go: str) -> str:
+    Path(begun).write_text("now\n")
+    return Path(go).read_text()
