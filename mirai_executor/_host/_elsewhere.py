@@ -19,7 +19,6 @@ from mirai_executor._core import (
     LaunchFailed,
     ListeningEnded,
     Load,
-    ReportWait,
     ScalePolicy,
     Scaler,
     SurplusFound,
@@ -270,17 +269,11 @@ class Elsewhere:
         seconds = self._reactor.now() - view.waiting_since
         return WaitView(view.awaiting, seconds, self._requests.left, self._requests.said)
 
-    def report_wait(self, report: ReportWait) -> None:
-        """Say that tasks wait, and for whom: who has forgotten to start daemons sees nothing."""
+    def asked_for(self) -> str:
+        """Return what is to be said of the daemons that tasks wait for."""
         left, said = self._requests.left, self._requests.said
         asked = f"{left} were requested and have not come" if left else "none is to come"
-        _LOG.warning(
-            "%d tasks have waited for %.3g s, and no daemon is connected: %s%s",
-            report.tasks,
-            report.seconds,
-            asked,
-            f"; {said}" if said else "",
-        )
+        return f"{asked}; {said}" if said else asked
 
     # Closing
 

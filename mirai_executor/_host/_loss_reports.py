@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mirai_executor._core import DaemonId
+from mirai_executor._core import DaemonId, ReportWait
 from mirai_executor._local import another, describe_exit, last_words, memory_hint
 from mirai_executor.errors import DaemonLostError, LaunchError
 
@@ -80,6 +80,15 @@ class LossReports:
             "which is tried again from time to time; %s",
             running,
             self.shortage,
+        )
+
+    def report_wait(self, report: ReportWait, asked_for: str) -> None:
+        """Say that tasks wait, and for whom: who has forgotten to start daemons sees nothing."""
+        _LOG.warning(
+            "%d tasks have waited for %.3g s, and no daemon is connected: %s",
+            report.tasks,
+            report.seconds,
+            asked_for,
         )
 
     def launch_error(self) -> LaunchError:

@@ -4,6 +4,7 @@ from mirai_executor._core import (
     DaemonLost,
     DaemonReady,
     DaemonsAdded,
+    DaemonsMissed,
     Dispatcher,
     FailTask,
     Failure,
@@ -62,6 +63,16 @@ def test_a_wait_is_reported_during_a_shutdown_too() -> None:
     dispatcher.handle(DaemonsAdded(1), 0)
     dispatcher.handle(ShutdownRequested(), 1)
     assert dispatcher.expire(5) == [ReportWait(1, 5)]
+
+
+def test_a_shutdown_does_not_wait_for_ever_for_daemons_that_will_not_come_after_all() -> None:
+    dispatcher = open_to_all(T1)
+    dispatcher.handle(DaemonsAdded(2), 0)
+    dispatcher.handle(ShutdownRequested(), 1)
+    dispatcher.handle(DaemonsMissed(1), 2)  # the other one may come
+    assert dispatcher.expire(100) == [ReportWait(1, 100)]
+    dispatcher.handle(DaemonsMissed(1), 100)
+    assert dispatcher.expire(160) == [FailTask(T1, Failure.BROKEN)]
 
 
 def test_where_daemons_are_started_here_nothing_is_reported() -> None:

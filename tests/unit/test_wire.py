@@ -133,6 +133,7 @@ def test_a_keeper_can_tell_frames_apart_by_their_first_byte(frame: Frame) -> Non
         _wire.Kill,
         _wire.Returned,
         _wire.Ended,
+        _wire.Parting,
     )
     assert _wire.is_for_keeper(encoded) == isinstance(frame, keepers)
     assert _wire.is_tasks(encoded) == isinstance(frame, _wire.Tasks)
