@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ._status import DaemonStatus as DaemonStatus
     from ._status import Info as Info
     from ._status import Status as Status
+    from ._status import Waiting as Waiting
     from .errors import DaemonLostError as DaemonLostError
     from .errors import ForkedExecutorError as ForkedExecutorError
     from .errors import LaunchError as LaunchError
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "_place": ("on_daemon",),
-    "_status": ("DaemonStatus", "Info", "Status"),
+    "_status": ("DaemonStatus", "Info", "Status", "Waiting"),
     "errors": (
         "DaemonLostError",
         "ForkedExecutorError",

@@ -225,6 +225,17 @@ def check_times(
     check_seconds("heartbeat", heartbeat)
 
 
+def check_launching(launch_timeout: object, tolerate: object) -> None:
+    """Require a time for launchers, and how many of them may fail.
+
+    Raises:
+        TypeError: One of them is no number.
+        ValueError: One is out of range.
+    """
+    check_seconds("launch_timeout", launch_timeout)
+    check_count("tolerate", tolerate, optional=True)
+
+
 def check_ways(
     ordering: object, mode: object, logging: object, elsewhere: tuple[object, object]
 ) -> None:

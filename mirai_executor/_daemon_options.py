@@ -48,6 +48,7 @@ class DaemonOptions:
             ``"finish"`` lets it finish, though nobody gets its result, and ``"never"`` is as
             ``"now"``, but then it serves the next host at the same address.
         retry: For how many seconds it tries to reach its host.
+        grace: Seconds that the running task has after SIGTERM. SIGUSR1 waits for its end.
     """
 
     output: bool = field(
@@ -94,6 +95,14 @@ class DaemonOptions:
         default=30.0,
         metadata=_about(Kind.SECONDS, "keep trying to reach the host for S seconds (default: 30)"),
     )
+    grace: float = field(
+        default=5.0,
+        metadata=_about(
+            Kind.SECONDS,
+            "after SIGTERM, let the running task go on for up to S seconds (default: 5), and "
+            "accept no other; SIGUSR1 does the same without a limit",
+        ),
+    )
 
 
 class DaemonKeywords(TypedDict, total=False):
@@ -107,6 +116,7 @@ class DaemonKeywords(TypedDict, total=False):
     max_tasks: int | None
     autoexit: Autoexit
     retry: float
+    grace: float
 
 
 @dataclass(frozen=True)

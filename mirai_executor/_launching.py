@@ -6,17 +6,29 @@
                           └── so many are to come ──► Host
 """
 
+import secrets
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._core import ScalePolicy
 from ._daemon_options import DaemonKeywords
+from ._host import Request
 from ._listening import Here, Listening, Password, Source
 from .errors import LaunchError
-from .launchers import Launcher, Submission
+from .launchers import (
+    Command,
+    DaemonCommand,
+    HttpRequest,
+    Launched,
+    Launcher,
+    SshConfig,
+    Submission,
+    cancel_jobs,
+)
 from .launchers import launch as launch_all
 from .urls import host_url
 
@@ -25,6 +37,8 @@ if TYPE_CHECKING:
     from ._lifetime import HostOwner
 
 __all__ = ["Launching", "listen"]
+
+_LONGEST = 200  # characters of an answer that messages repeat
 
 
 def listen(
@@ -49,6 +63,8 @@ class Launching:
         python: The interpreter of those on this machine.
         output: Whether what their tasks print appears, unless a request says otherwise.
         first: How many are wanted when the executor is made. If that cannot work, nobody listens.
+        timeout: Seconds that a request may take.
+        tolerate: How many commands or requests of a launch may fail; None for all but one.
 
     Raises:
         TypeError, ValueError: The launcher cannot start so many.
@@ -63,12 +79,17 @@ class Launching:
         python: str | None,
         output: bool,
         first: int,
+        timeout: float,
+        tolerate: int | None,
     ) -> None:
         self.listening = listening
         self._remote = remote
         self._python = python
         self._output = output
+        self._timeout, self._tolerate = timeout, tolerate
         self._first: list[Submission] = []
+        self._turn = 0  # of the machine that gets the next daemon, where there are several
+        self._name = _new_name()  # of the first request
         self._thread: threading.Thread | None = None
         self._failure: LaunchError | None = None
         self._plan_first(first)
@@ -79,28 +100,42 @@ class Launching:
         if self._remote is None:
             return
         try:
-            self._first = self._plan(self._remote, n, {})
+            self._first = self._plan(self._remote, n, self._name, {})
         except BaseException:
             self.listening.listen_config.close()
             raise
 
-    def begin(self, host: "Host", n: int, check_wanted: Callable[[], None]) -> None:
+    def keep_for(self, executor: "HostOwner", host: "Host", *, lazily: bool) -> None:
+        """Have others be requested in the place of daemons that are lost.
+
+        Args:
+            executor: Whose daemons they are.
+            host: Is told of all that are requested from now on.
+            lazily: Whether others are only requested if there is work for them.
+        """
+        self._host = host
+        if self._remote is not None:
+            host.keep_with(self._replacing(executor, self._remote, {}), lazily=lazily)
+
+    def begin(self, n: int, check_wanted: Callable[[], None]) -> None:
         """Request the first daemons, on a thread: a constructor need not wait for a scheduler.
 
         Args:
-            host: Is told of them, and of all later ones.
             n: How many they are.
             check_wanted: Raises RuntimeError if they are not wanted any more.
         """
-        self._host = host
-        if self._remote is None:
+        host = self._host
+        if (remote := self._remote) is None:
             return
         first, self._first = self._first, []  # they contain the secret
 
         def run() -> None:
             try:
                 check_wanted()
-                self._launch(first, n, stay=False)
+                total = _total(remote, n)
+                self._launch(
+                    first, total, self._name, stay=False, tolerate=self._tolerate, is_kept=True
+                )
             except LaunchError as error:
                 self._failure = error
                 host.fail_launch(error)
@@ -129,16 +164,12 @@ class Launching:
 
     def request(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[str]:
         """Start daemons in this way; return the launcher's answers."""
-        stay = options.get("autoexit") == "never"
-        return self._launch(self._plan(launcher, n, options), n, stay=stay)
-
-    def _request_later(self, launcher: Launcher, n: int, options: DaemonKeywords) -> None:
-        """Do the same where nobody waits for an error of a launcher, such as one of its token."""
-        try:
-            submissions = self._plan(launcher, n, options)
-        except Exception as error:
-            raise LaunchError(f"cannot plan daemons: {type(error).__name__}: {error}") from error
-        self._launch(submissions, n, stay=options.get("autoexit") == "never")
+        stay, name, total = options.get("autoexit") == "never", _new_name(), _total(launcher, n)
+        submissions = self._plan(launcher, n, name, options)
+        is_kept = launcher is self._remote and not options
+        return self._launch(
+            submissions, total, name, stay=stay, tolerate=self._tolerate, is_kept=is_kept
+        )
 
     def launch_here(self, n: int, options: DaemonKeywords) -> None:
         """Start daemons on this machine."""
@@ -168,30 +199,113 @@ class Launching:
     ) -> None:
         """Request daemons when the host has too few for its tasks."""
         launcher = remote or self._remote or self._here
-        self._plan(launcher, 1, options)  # what cannot be asked for is said here and now
+        self._plan(launcher, 1, _new_name(), options)  # what cannot be is said here and now
+        self._host.adapt(policy, self._replacing(executor, launcher, options))
+
+    def _replacing(
+        self, executor: "HostOwner", launcher: Launcher, options: DaemonKeywords
+    ) -> Callable[[int], None]:
+        """Return what asks for so many more, as long as there is the executor."""
+        # One that was dropped must not live on for its daemons.
         owner, launching = weakref.ref(executor), weakref.ref(self)
 
         def launch(count: int) -> None:
-            # An executor that was dropped must not live on for its daemons.
-            alive, this = owner(), launching()
-            if alive is None or this is None:
-                return
-            if not alive._is_shut_down:  # noqa: SLF001 - it has this object, which asks it
-                this._request_later(launcher, count, options)  # noqa: SLF001 - this is one, too
+            this = launching()
+            if owner() is not None and this is not None:
+                this.replace(launcher, count, options)
 
-        self._host.adapt(policy, launch)
+        return launch
+
+    def replace(self, launcher: Launcher, n: int, options: DaemonKeywords) -> None:
+        """Request so many more, on all machines together."""
+        name = _new_name()
+        if isinstance(launcher, SshConfig):
+            first, self._turn = self._turn, self._turn + n
+            launcher = _Spread(launcher, first)
+        try:
+            submissions = self._plan(launcher, n, name, options)
+        except Exception as error:  # as nobody waits for one of a launcher, such as of its token
+            raise LaunchError(f"cannot plan daemons: {type(error).__name__}: {error}") from error
+        # Those that serve, do: what is missing then is requested again.
+        self._launch(submissions, n, name, stay=options.get("autoexit") == "never", tolerate=None)
 
     @property
     def _here(self) -> Here:
         return Here(self._python or sys.executable)
 
-    def _plan(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[Submission]:
+    def _plan(
+        self, launcher: Launcher, n: int, name: str, options: DaemonKeywords
+    ) -> list[Submission]:
         """Return what is to be run; ValueError or TypeError if that cannot work."""
         options = {"output": self._output, **options}
-        return self.listening.plan(launcher, n, **options)
+        return self.listening.plan(launcher, n, name, **options)
 
-    def _launch(self, submissions: Sequence[Submission], n: int, *, stay: bool) -> list[str]:
-        launched = launch_all(submissions)
+    def _launch(
+        self,
+        submissions: Sequence[Submission],
+        n: int,
+        name: str,
+        *,
+        stay: bool,
+        tolerate: int | None,
+        is_kept: bool = False,
+    ) -> list[str]:
+        launched = launch_all(submissions, self._timeout, tolerate)
         started = [it for one in launched for it in (one.process, one.job) if it is not None]
-        self._host.expect_daemons(n, started, stay=stay)
-        return [one.output for one in launched]
+        said = tuple(map(_told, submissions, launched))
+        jobs = [one.queued for one in launched if one.queued is not None]
+        failures = [one.error for one in launched if one.error is not None]
+        missed = n * len(failures) // max(1, len(launched))
+        request = Request(
+            name,
+            n - missed,
+            [*filter(None, said)],
+            jobs,
+            len(started),
+            is_kept,
+            missed,
+            failures,
+        )
+        try:
+            self._host.expect_daemons(request, started, stay=stay)
+        except BaseException:
+            cancel_jobs(jobs)
+            raise
+        return [one.output for one in launched if one.error is None]
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """Starts daemons on several machines in turn, so many on all of them together."""
+
+    launcher: SshConfig
+    first: int
+
+    def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
+        """Return a command for each machine that is to have some."""
+        return self.launcher.spread(daemon, count, self.first)
+
+
+def _new_name() -> str:
+    """Return the name of a request, by which its daemons are known."""
+    return secrets.token_hex(4)
+
+
+def _total(launcher: Launcher, n: int) -> int:
+    """Return how many daemons a launcher starts if it is asked for so many."""
+    return launcher.total(n) if isinstance(launcher, SshConfig) else n
+
+
+def _told(submission: Submission, launched: Launched) -> str:
+    """Return what was said to a submission, by whom; empty if nothing was."""
+    lines = launched.output.strip().splitlines()
+    if not lines:
+        return ""
+    match submission:
+        case Command():
+            who = submission.argv[0]
+        case HttpRequest():
+            who = submission.method
+        case _:
+            who = submission.name
+    return f"{who} said: {lines[-1].strip()[:_LONGEST]}"

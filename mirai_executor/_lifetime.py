@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._host import Environments, Forking
     from ._host._environments import Variables
     from ._launching import Launching
-    from ._status import Info, Status
+    from ._status import Info, Status, Waiting
 
 __all__ = [
     "HostOwner",
@@ -123,6 +123,17 @@ class HostOwner(Submitter):
 
         url = None if self._launching is None else self._launching.listening.urls[0]
         return Status.of(self._host.view(), url)
+
+    @property
+    def waiting(self) -> "Waiting | None":
+        """The tasks that wait while no daemon is connected to the ``url``; None if none do.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:  # daemons start when there is a task
+            ...     executor.waiting is None
+            True
+        """
+        return self.status().waiting
 
     def info(self) -> "Info":
         """Return mirai's five counters as they are now. Never waits for tasks.

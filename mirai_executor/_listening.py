@@ -144,11 +144,20 @@ class Listening:
         return DaemonCommand(urls, replace(self.credentials, secret=token), words_for(options))
 
     def plan(
-        self, launcher: Launcher, count: int, **options: Unpack[DaemonKeywords]
+        self, launcher: Launcher, count: int, request: str, **options: Unpack[DaemonKeywords]
     ) -> list[Submission]:
-        """Return what has to be run for so many daemons; files are removed at the end."""
+        """Return what has to be run for so many daemons; files are removed at the end.
+
+        Args:
+            launcher: Plans it.
+            count: How many.
+            request: The name by which they tell what they were started for.
+            **options: Those of the daemons.
+        """
         urls = self._own_urls if isinstance(launcher, Here) else self.urls
-        submissions = launcher.plan(self._command(urls, options), count)
+        command = self._command(urls, options)
+        named = replace(command, options=(*command.options, "--request", request))
+        submissions = launcher.plan(named, count)
         for one in submissions:
             for file in one.files if isinstance(one, Command) else ():
                 self._files.keep(file.path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from ._host import HostView
 
-__all__ = ["DaemonStatus", "Info", "Status"]
+__all__ = ["DaemonStatus", "Info", "Status", "Waiting"]
 
 _MOST_ROWS = 20  # that are shown: a repr of hundreds of daemons would be read by nobody
 
@@ -36,6 +36,40 @@ class DaemonStatus:
     tasks: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Tasks that wait while no daemon is connected, in :class:`Status`. Immutable.
+
+    After 30 seconds of that, a warning in the log says the same.
+
+    Attributes:
+        tasks: How many wait.
+        seconds: For how long they have waited since a daemon was connected last, if one ever was.
+        requested: How many daemons have been requested and have not connected.
+        said: What the launcher printed or answered, or why it failed; empty if that was nothing.
+
+    Example:
+        >>> executor = MiraiExecutor(url=local_url())
+        >>> future = executor.submit(abs, -1)
+        >>> waiting = executor.status().waiting
+        >>> waiting.tasks, waiting.requested
+        (1, 0)
+        >>> executor.shutdown(cancel_futures=True)
+    """
+
+    tasks: int
+    seconds: float
+    requested: int
+    said: str
+
+    def __str__(self) -> str:
+        said = f"; {self.said}" if self.said else ""
+        return (
+            f"{self.tasks} tasks have waited for {self.seconds:.0f} s, and no daemon is "
+            f"connected; {self.requested} requested{said}"
+        )
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Status:
     """A snapshot of an executor, returned by :meth:`MiraiExecutor.status`. Immutable.
@@ -53,6 +87,11 @@ class Status:
         refused: How many connections were turned away because they did not authenticate.
         shortage: Why there are fewer daemons than there is work for, where a limit of the system
             leaves no room for another one; else empty. More are started once there is room.
+        waiting: The tasks that wait while no daemon is connected to a ``url``; else None.
+        failures: Why daemons could not be requested the last time, or some of them; a machine
+            that cannot be reached, for instance.
+        departures: Why the last daemons that connect to a ``url`` have left or were lost, five of
+            them at most; the log has the same at level INFO.
 
     Example:
         >>> with MiraiExecutor(1) as executor:
@@ -73,6 +112,9 @@ class Status:
     rows: tuple[DaemonStatus, ...]
     refused: int = 0
     shortage: str = ""
+    waiting: Waiting | None = None
+    failures: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
 
     @property
     def url(self) -> str | None:
@@ -121,7 +163,12 @@ class Status:
     def _rest(self) -> list[str]:
         left_out = len(self.rows) - _MOST_ROWS
         lines = [f"  and {left_out} more"] if left_out > 0 else []
-        return [*lines, f"  no room for more: {self.shortage}"] if self.shortage else lines
+        if self.shortage:
+            lines.append(f"  no room for more: {self.shortage}")
+        if self.waiting is not None:
+            lines.append(f"  {self.waiting}")
+        lines += [f"  a launch has failed: {why}" for why in self.failures]
+        return [*lines, *(f"  {departure}" for departure in self.departures)]
 
     @classmethod
     def of(cls, view: "HostView | None", url: str | None) -> Self:
@@ -137,7 +184,17 @@ class Status:
             rows=tuple(DaemonStatus(d.pid, d.host, d.state, d.tasks) for d in view.daemons),
             refused=view.refused,
             shortage=view.shortage,
+            waiting=_waiting(view),
+            failures=view.failures,
+            departures=view.departures,
         )
+
+
+def _waiting(view: "HostView") -> Waiting | None:
+    found = view.waiting
+    if found is None:
+        return None
+    return Waiting(found.tasks, found.seconds, found.requested, found.said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ def _add_daemon(commands: "argparse._SubParsersAction[_Parser]") -> None:
         metavar="URL",
         help="an address of the host, such as tls+tcp://10.75.32.70:5555",
     )
+    daemon.add_argument("--request", default="", help=argparse.SUPPRESS)  # our launchers' own
     for option in OPTIONS.values():
         daemon.add_argument(
             option.flag, default=option.default, help=option.description, **_how_to_read(option)
@@ -134,7 +135,9 @@ def _run_daemon(options: argparse.Namespace) -> int:
     try:
         credentials = DaemonCredentials.take_from(os.environ)
         given = {name: getattr(options, name) for name in OPTIONS}
-        life = keeper.Options(urls=tuple(map(Url.parse, options.urls)), **given)
+        life = keeper.Options(
+            urls=tuple(map(Url.parse, options.urls)), request=options.request, **given
+        )
     except ValueError as error:
         print(f"mirai-executor daemon: {error}", file=sys.stderr)
         return keeper.ExitCode.USAGE

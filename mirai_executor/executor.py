@@ -9,6 +9,7 @@ from ._arguments import (
     check_elsewhere,
     check_flags,
     check_launcher,
+    check_launching,
     check_output,
     check_pool,
     check_seconds,
@@ -42,6 +43,7 @@ __all__ = ["ExecutorView", "MiraiExecutor"]
 
 T = TypeVar("T")
 
+_WARN_AFTER = 30.0  # seconds that tasks wait while no daemon is connected
 _FRAME_TIME = 2.5e-3  # seconds: some times what a frame costs on its way there and back
 
 
@@ -99,14 +101,17 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         url: The address, or list of addresses, to which daemons connect, as returned by
             :func:`host_url` or :func:`local_url`. The executor then starts no daemons by itself;
             any number of them can connect, and they can come and go at any time. Daemons that end
-            because of ``max_tasks_per_child`` or ``idle_time`` are not replaced.
+            because of ``max_tasks_per_child`` or ``idle_time`` are not replaced, unless they were
+            requested from ``remote``.
         advertise: The address, or list of addresses, that daemons are to dial where these are not
             those of ``url``: a port that a container publishes, address translation, a proxy that
             passes on bytes. Port 0 stands for the port that was found. Daemons that
             :meth:`launch_local` starts dial ``url`` itself.
         remote: How to start daemons on other machines, as returned by :func:`ssh_config`,
             :func:`cluster_config`, :func:`remote_config` or :func:`http_config`. ``max_workers``
-            daemons are requested at once. Without a ``url``, ``host_url(tls=True)`` is used.
+            daemons are requested at once, and others when some of them are lost or end; with
+            ``idle_time``, only if there is work for them. Without a ``url``,
+            ``host_url(tls=True)`` is used.
         tls: The certificate for a TLS address, signed by an authority, and its key: one PEM file,
             or a pair of them. By default, a certificate is made that only these daemons trust.
         tls_password: The password of the key, or a callable that returns it.
@@ -115,6 +120,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         heartbeat: Seconds between signs of life of daemons that connect to a ``url``. A daemon
             that has been silent for four of them is considered lost; a daemon waits for its host
             for twelve.
+        launch_timeout: Seconds that a launcher may take to request daemons, such as the login on
+            all machines.
+        tolerate: How many of the commands or requests of one launch may fail, for instance those
+            of machines that cannot be reached. The others serve, and each failure is a warning
+            and in ``status()``. By default, it is enough that one does not fail.
         main: How daemons come by what your script defines. ``"auto"`` has them import the script,
             once and before the first task that needs it, if it has an
             ``if __name__ == "__main__":``; functions, classes and global variables that have
@@ -170,6 +180,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         tls_minimum: Literal["1.2", "1.3"] = "1.3",
         heartbeat: float = 5.0,
         advertise: str | Sequence[str] | None = None,
+        launch_timeout: float = 60.0,
+        tolerate: int | None = None,
         main: Literal["auto", "import", "value"] = "auto",
         env: "Variables | None" = None,
         gpus_per_daemon: int | None = None,
@@ -179,6 +191,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         check_main_file(main)
         check_flags(dispatcher=dispatcher, cleanup=cleanup)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum), advertise)
+        check_launching(launch_timeout, tolerate)
         check_ways(ordering, mode, logging, (url, remote))
         is_open = url is not None or remote is not None
         check_output(output, is_open=is_open)
@@ -199,6 +212,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             cancel_grace=cancel_grace,
             failure_window=60.0 + 10 * start_timeout,  # five starts that time out are in it
             frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
+            warn_after=_WARN_AFTER,
         )
         threads = fair_share(most) if self._shares_processors else None
         launcher = LocalLauncher(python, output is not False, threads=threads, cleanup=cleanup)
@@ -207,7 +221,9 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             from . import _launching  # which most have no use for
 
             listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum, advertise)
-            launching = _launching.Launching(listening, remote, python, output is True, most)
+            launching = _launching.Launching(
+                listening, remote, python, output is True, most, launch_timeout, tolerate
+            )
         settings = Settings(
             policy,
             launcher,
@@ -225,7 +241,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         )
         super().__init__(host_for(mode, settings), name, most, launching)
         if launching is not None:
-            launching.begin(self._host, most, self._check_not_shut_down)
+            launching.keep_for(self, self._host, lazily=idle_time is not None)
+            launching.begin(most, self._check_not_shut_down)
 
     def wait_ready(self, timeout: float | None = None, *, count: int | None = None) -> None:
         """Start all daemons, and wait until they are connected.
@@ -354,7 +371,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
         Returns at once. One request asks for all daemons that are missing. If the launcher
         refuses, it is asked again after a pause that doubles each time; after four refusals in a
         row with no daemon connected, the waiting tasks fail with the launcher's error. Calling
-        this again replaces the previous settings; daemons that are connected stay.
+        this again replaces the previous settings, and those of ``remote``; daemons that are
+        connected stay. Jobs whose ids are known (:func:`cluster_config`) are never more than
+        ``maximum``, and those that wait in a queue are cancelled when they are not needed any
+        more, or when the executor ends. Over several machines (:func:`ssh_config`), the numbers
+        are those of all machines together.
 
         Args:
             minimum: The number of daemons to keep even when there is no work.
@@ -362,8 +383,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             remote: How to start them; by default, as given to the executor, or else on this
                 machine.
             release_after: Seconds after which a daemon that is not needed is released.
-            patience: Seconds that a daemon may take to connect, for instance through the queue of
-                a scheduler, before another one is requested.
+            patience: Seconds that a daemon may take to connect before another one is requested;
+                but not while its job is in a queue, which is asked then.
             **options: The same as for :meth:`launch_local`; with ``idle_time``, a daemon also
                 leaves by itself.
 

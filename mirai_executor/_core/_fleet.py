@@ -12,7 +12,15 @@ from collections import OrderedDict, deque
 
 from mirai_executor._typing import Mutable, made_by
 
-from .messages import BroadcastId, DaemonId, DaemonState, DaemonView, Policy, TaskId
+from .messages import (
+    BroadcastId,
+    DaemonId,
+    DaemonState,
+    DaemonView,
+    Departure,
+    Policy,
+    TaskId,
+)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until the system is asked for room again
 
@@ -53,11 +61,13 @@ class Daemon(Mutable):
     stopping: bool = False  # what it runs then: nobody wants to hear of that any more
     awaited: BroadcastId | None = None  # the last one in ``due`` that is more than catching up
     asked_to_leave: bool = False
+    leaves_for: Departure | None = None  # the first reason that has come up
     overdue: bool = False  # killed because it was never ready
     idle_period: int = 0  # counts them, so that an alarm of an earlier one is void
     tasks_sent: int = 0
     tasks_done: int = 0
     round_trip: float = 0.0  # seconds from sending something to the answer; 0 for one that is near
+    was_ready: bool = False
 
     @property
     def is_usable(self) -> bool:
@@ -117,6 +127,13 @@ class Shortage(Mutable):
     is_told: bool = False
 
 
+class Wait(Mutable):
+    """Tasks wait, and no daemon is connected."""
+
+    since: float
+    warn_at: float
+
+
 class Fleet:
     """All daemons of one dispatcher. It decides nothing about tasks."""
 
@@ -135,10 +152,12 @@ class Fleet:
         self.broken = False
         self.wanted = 0  # so many are to be had, whether there is work for them or not
         self.shortage: Shortage | None = None
+        self.wait: Wait | None = None
         self._failed_starts: deque[float] = deque(maxlen=policy.failed_starts)
         self.counts = dict.fromkeys(DaemonState, 0)
         self.last_id = 0  # of the daemon that was added last
         self.missing = 0  # were asked for and have not come, where they come by themselves
+        self.lost_early = 0  # have come, and were never ready
 
     @property
     def ready_count(self) -> int:
@@ -207,6 +226,7 @@ class Fleet:
         if idle_timeout is not None and _is_lower(idle_timeout, daemon.idle_timeout):
             daemon.idle_timeout = idle_timeout
         self.ever_ready += 1
+        daemon.was_ready = True
         if self.shortage is not None and daemon.id > self.shortage.last_id:
             self.shortage = None
         self._move(daemon, DaemonState.READY)
@@ -252,6 +272,12 @@ class Fleet:
 
     # Going
 
+    @property
+    def parting_count(self) -> int:
+        """How many are connected, and will leave once they are free."""
+        those = self.daemons.values()
+        return sum(d.asked_to_leave and d.state is DaemonState.READY for d in those)
+
     def take_off_rota(self, daemon: Daemon) -> None:
         """Direct mode: deal no more tasks to a daemon."""
         if daemon in self.rota:
@@ -276,6 +302,7 @@ class Fleet:
                 index.pop(id_, None)
             self.take_off_rota(daemon)
             self.counts[daemon.state] -= 1
+            self.lost_early += not (daemon.launched or daemon.was_ready)
         return daemon
 
     def _wish_comes_true(self) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mirai_executor._typing import Mutable
 
-from ._fleet import Daemon, Fleet
+from ._fleet import Daemon, Fleet, Wait
 from ._tasks import AlarmKind, Alarms, Tasks
 from .messages import (
     Command,
@@ -251,6 +251,16 @@ class Matching:
             commands += self._take_from_the_busy()
         if self._ending.closing and not self._tasks.open:
             commands += self._close(now)
+        return commands
+
+    def settle_elsewhere(self, now: float) -> list[Command]:
+        """Do the same, and note since when tasks wait for a daemon, which may never connect."""
+        commands, fleet = self.settle(now), self._fleet
+        if not self._tasks.queue or fleet.ready_count:
+            fleet.wait = None
+        elif fleet.wait is None:
+            fleet.wait = Wait(now, now + self._policy.warn_after)
+            self._alarms.set(fleet.wait.warn_at, AlarmKind.WAIT)
         return commands
 
     def _employ_more(self, now: float) -> Iterable[Command]:

@@ -13,6 +13,7 @@ from .messages import (
     Command,
     DaemonLost,
     DaemonState,
+    Departure,
     DismissDaemon,
     FailBroadcast,
     FailTask,
@@ -24,6 +25,7 @@ from .messages import (
     Policy,
     RecallTasks,
     ReportShortage,
+    ReportWait,
     ResolveTasks,
     SendBroadcast,
     SendTasks,
@@ -129,7 +131,7 @@ class Moves:
             return [SendBroadcast(daemon.id, id_)]
         limit = daemon.max_tasks
         if daemon.asked_to_leave or (limit is not None and daemon.tasks_sent >= limit):
-            return self.dismiss(daemon, now)
+            return self.dismiss(daemon, now, Departure.LIMIT)
         if daemon.dealt:
             frame = self._frames.fill(daemon, daemon.dealt, len(daemon.dealt))
             return [self.send(daemon, frame, now)]
@@ -202,18 +204,24 @@ class Moves:
             case AlarmKind.OVERDUE:
                 return self.recall_overdue(self._fleet.daemons[alarm.daemon])
             case AlarmKind.IDLE:
-                return self.dismiss(self._fleet.daemons[alarm.daemon], now)
+                return self.dismiss(self._fleet.daemons[alarm.daemon], now, Departure.IDLE)
             case AlarmKind.SHARE | AlarmKind.SHARE_RUN:
                 daemon, share = self._fleet.daemons[alarm.daemon], BroadcastId(alarm.period)
                 in_all = alarm.kind is AlarmKind.SHARE
                 failure = Failure.TIMED_OUT if in_all else Failure.RUN_TIMED_OUT
                 return self.stop_broadcast(daemon, share, failure, now)
-            case AlarmKind.VAIN | AlarmKind.ROOM:
-                # Where there may be room, what is missing is started, as after whatever happens.
-                return self.give_up() if alarm.kind is AlarmKind.VAIN else []
+            case AlarmKind.VAIN | AlarmKind.ROOM | AlarmKind.WAIT:
+                return self._wait_no_more(alarm.kind, now)
             case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE | AlarmKind.SHARE_GRACE:
                 daemon = self._fleet.daemons[alarm.daemon]
                 return self.kill(daemon, overdue=alarm.kind is AlarmKind.START)
+
+    def _wait_no_more(self, kind: AlarmKind, now: float) -> list[Command]:
+        wait = self._fleet.wait
+        if kind is AlarmKind.WAIT and wait is not None:
+            return [ReportWait(len(self._tasks.queue), now - wait.since)]
+        # Where there may be room, what is missing is started, as after whatever happens.
+        return self.give_up() if kind is AlarmKind.VAIN else []
 
     # Moves that end tasks
 
@@ -287,6 +295,7 @@ class Moves:
     def do_without(self, daemon: Daemon, now: float) -> list[Command]:
         """Let a daemon go that cannot work: one of another machine, which may lack something."""
         if daemon.is_usable:  # else it has been told to end already
+            daemon.leaves_for = Departure.INITIALIZER
             self.let_leave(daemon, now)
         if self._fleet.usable_count:
             return []
@@ -314,9 +323,10 @@ class Moves:
 
     # Moves that end daemons
 
-    def ask_to_leave(self, daemon: Daemon) -> list[Command]:
+    def ask_to_leave(self, daemon: Daemon, why: Departure) -> list[Command]:
         """Give a daemon no more tasks, and let it go once it is free."""
         daemon.asked_to_leave = True
+        daemon.leaves_for = daemon.leaves_for or why
         self._fleet.take_off_rota(daemon)
         self._redeal(daemon)
         return self.recall(daemon)
@@ -325,11 +335,15 @@ class Moves:
         """Let every daemon go as soon as it is free, for others to come when they are needed."""
         commands: list[Command] = []
         for daemon in self._fleet.usable():
-            commands += [*self.ask_to_leave(daemon), *self.release(daemon, now)]
+            commands += self.ask_to_leave(daemon, Departure.RECALLED)
+            commands += self.release(daemon, now)
         return commands
 
-    def dismiss(self, daemon: Daemon, now: float) -> list[Command]:
+    def dismiss(
+        self, daemon: Daemon, now: float, why: Departure = Departure.RECALLED
+    ) -> list[Command]:
         """Let a free daemon end by itself."""
+        daemon.leaves_for = daemon.leaves_for or why
         self.let_leave(daemon, now)
         return [DismissDaemon(daemon.id)]
 

@@ -116,6 +116,7 @@ class AlarmKind(IntEnum):
     SHARE_GRACE = 9  # it did not stop
     VAIN = 10  # nobody has come to do what waits
     ROOM = 11  # the system may have room for another daemon by now
+    WAIT = 12  # tasks have waited for long, and nobody is connected
 
 
 class Alarm(NamedTuple):
@@ -184,6 +185,9 @@ class Alarms:
         if alarm.kind is AlarmKind.ROOM:
             shortage = self._fleet.shortage
             return shortage is not None and alarm.when == shortage.until
+        if alarm.kind is AlarmKind.WAIT:
+            wait = self._fleet.wait
+            return wait is not None and alarm.when == wait.warn_at
         daemon = self._fleet.daemons.get(alarm.daemon)
         return daemon is not None and _concerns(alarm, daemon)
 

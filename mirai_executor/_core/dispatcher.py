@@ -37,8 +37,10 @@ from .messages import (
     DaemonLost,
     DaemonReady,
     DaemonsAdded,
+    DaemonsMissed,
     DaemonsRequested,
     DaemonState,
+    Departure,
     DispatcherView,
     Event,
     EverywhereRequested,
@@ -82,6 +84,8 @@ class Dispatcher:
         self._matching = Matching(
             policy, self._tasks, self._fleet, self._alarms, frames, self._moves, self._ending
         )
+        its = self._matching
+        self._settle = its.settle if policy.launches else its.settle_elsewhere
         # Tells when expire() next has something to do; None for never.
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
         # For story(): when something happened, what that was, and what it has led to.
@@ -113,7 +117,7 @@ class Dispatcher:
         self._notes.append((now, events, commands))  # first: it may be what cannot be handled
         for event in events:
             commands += self._HANDLERS[type(event)](self, event, now)
-        commands += self._matching.settle(now)
+        commands += self._settle(now)
         self._count(len(events) + len(commands))
         return commands
 
@@ -127,7 +131,7 @@ class Dispatcher:
             commands += done
             has_rung = True
         if has_rung:
-            settled = self._matching.settle(now)
+            settled = self._settle(now)
             self._note(now, (), settled)
             commands += settled
         return commands
@@ -154,6 +158,11 @@ class Dispatcher:
         return self._ending.closing and not self._tasks.open
 
     @property
+    def is_ending(self) -> bool:
+        """Whether no task is accepted any more."""
+        return self._ending.closing
+
+    @property
     def is_broken(self) -> bool:
         """Whether the dispatcher has given up on starting daemons."""
         return self._fleet.broken
@@ -166,6 +175,10 @@ class Dispatcher:
     def falls_short_of(self, count: int) -> bool:
         """Tell whether the system has no room for so many daemons, as far as is known."""
         return self._fleet.lacks_room and self._fleet.usable_count < count
+
+    def why_leaves(self, daemon: DaemonId) -> Departure | None:
+        """Return why a daemon that still exists was let go."""
+        return self._fleet.daemons[daemon].leaves_for
 
     def targets_of(self, broadcast: BroadcastId) -> tuple[DaemonId, ...]:
         """Return the daemons, those still starting included, that have yet to answer it."""
@@ -186,6 +199,9 @@ class Dispatcher:
             cumulative=self._fleet.ever_ready,
             daemons={id_: daemon.view() for id_, daemon in self._fleet.daemons.items()},
             is_short=self._fleet.shortage is not None,
+            waiting_since=None if self._fleet.wait is None else self._fleet.wait.since,
+            lost_early=self._fleet.lost_early,
+            parting=self._fleet.parting_count,
         )
 
     def adopt_daemon(self, now: float) -> DaemonId:
@@ -243,7 +259,7 @@ class Dispatcher:
             return ()
         self._fleet.forget_failed_starts()
         if event.leaving:
-            commands += self._moves.ask_to_leave(daemon)
+            commands += self._moves.ask_to_leave(daemon, Departure.SPOILT)
         if not daemon.held:
             commands += self._moves.release(daemon, now)
         return commands
@@ -292,6 +308,11 @@ class Dispatcher:
             self._fleet.missing += event.count
         return ()
 
+    def _daemons_missed(self, event: DaemonsMissed, now: float) -> Iterable[Command]:
+        self._fleet.missing -= event.count
+        self._matching.await_no_longer_than_needed(now)
+        return ()
+
     def _daemon_ready(self, event: DaemonReady, now: float) -> Iterable[Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None or daemon.state is not DaemonState.STARTING:
@@ -310,7 +331,8 @@ class Dispatcher:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None:
             return ()
-        return [*self._moves.ask_to_leave(daemon), *self._moves.release(daemon, now)]
+        commands = self._moves.ask_to_leave(daemon, Departure.ASKED)
+        return [*commands, *self._moves.release(daemon, now)]
 
     def _daemon_lost(self, event: DaemonLost, now: float) -> Iterable[Command]:
         daemon = self._fleet.remove(event.daemon)
@@ -391,6 +413,7 @@ class Dispatcher:
         BroadcastCancelRequested: _broadcast_cancel_requested,
         DaemonsRequested: _daemons_requested,
         DaemonsAdded: _daemons_added,
+        DaemonsMissed: _daemons_missed,
         DaemonReady: _daemon_ready,
         LeaveRequested: _leave_requested,
         RoundTripMeasured: _round_trip_measured,

@@ -7,6 +7,7 @@ each task has its own is a named tuple, because that is made in a third of the t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import Enum
 from typing import NewType
@@ -26,6 +27,17 @@ class Failure(Enum):
     RUN_TIMED_OUT = "ran too long"
     DAEMON_LOST = "daemon lost"
     BROKEN = "no daemon can be started"
+
+
+class Departure(Enum):
+    """Why a daemon was let go."""
+
+    IDLE = "it was idle for as long as it may be"
+    LIMIT = "it has done as many tasks as it may"
+    RECALLED = "it is not needed any more"
+    SPOILT = "it could not clean up behind a task, or was interrupted while it imported"
+    INITIALIZER = "its initializer failed"
+    ASKED = "it had asked for that"
 
 
 # Events
@@ -81,6 +93,12 @@ class DaemonsRequested(Record):
 
 class DaemonsAdded(Record):
     """There may be so many more daemons from now on; they are to be had at once."""
+
+    count: int
+
+
+class DaemonsMissed(Record):
+    """So many that were asked for, and are to come by themselves, will not come."""
 
     count: int
 
@@ -179,6 +197,7 @@ Event = (
     | BroadcastCancelRequested
     | DaemonsRequested
     | DaemonsAdded
+    | DaemonsMissed
     | DaemonReady
     | RoundTripMeasured
     | LeaveRequested
@@ -256,6 +275,13 @@ class ReportShortage(Record):
     """Say that there are fewer daemons than there should be, as the system has no room."""
 
 
+class ReportWait(Record):
+    """Say that tasks have waited for so long, and nobody is connected who could take them."""
+
+    tasks: int
+    seconds: float
+
+
 class ForgetBroadcast(Record):
     """No daemon will ever run it again."""
 
@@ -276,6 +302,7 @@ Command = (
     | ForgetBroadcast
     | InterruptBroadcast
     | ReportShortage
+    | ReportWait
 )
 
 # What a story has beside events and commands
@@ -316,6 +343,9 @@ class DispatcherView(Record):
     cumulative: int
     daemons: Mapping[DaemonId, DaemonView]
     is_short: bool = False  # the system has no room for those that are missing
+    waiting_since: float | None = None  # tasks wait, and no daemon is connected
+    lost_early: int = 0  # have come by themselves, and were never ready
+    parting: int = 0  # are connected, and will leave once they are free
 
 
 class Policy(Record):
@@ -342,6 +372,8 @@ class Policy(Record):
         far_frame_time: Seconds of expected work that a frame for a daemon far away may hold, at
             most: all of it may be lost with the connection.
         far_frame_size: The most tasks in such a frame.
+        warn_after: Seconds that tasks wait while no daemon is connected, until that is reported,
+            where daemons come by themselves.
     """
 
     max_daemons: int
@@ -359,6 +391,7 @@ class Policy(Record):
     ahead_below: float = 15e-3
     far_frame_time: float = 0.5
     far_frame_size: int = 1024
+    warn_after: float = math.inf
 
     def __post_init__(self) -> None:
         if self.max_daemons < 0:

@@ -4,7 +4,8 @@
 
     demand: tasks that wait or run          wanted = demand, between minimum and maximum
     connected, and asked for but not come   asked for = wanted - both, in one go
-    surplus for ``idle_time``               let go of = the least surplus in that time
+    surplus for ``idle_time``               let go of = the least surplus in that time; of those
+                                            asked for, what comes on top of it is cancelled
 
 Who asks a scheduler must be patient: daemons may queue for hours, and a scheduler that refuses
 must not be asked again at once. So what was asked for counts as coming for ``patience``, and after
@@ -60,12 +61,16 @@ class Load(Record):
         connected: Daemons that are there.
         cumulative: Daemons that have ever come.
         completed: Tasks that have ended.
+        lost_early: Daemons that have come, and were never ready.
+        is_closing: Whether there is nothing to do but what is there now.
     """
 
     demand: int
     connected: int
     cumulative: int
     completed: int
+    lost_early: int = 0
+    is_closing: bool = False
 
 
 class Change(Record):
@@ -73,6 +78,7 @@ class Change(Record):
 
     launch: int = 0
     dismiss: int = 0
+    cancel: int = 0  # of those that were asked for
 
 
 class Scaler:
@@ -84,8 +90,11 @@ class Scaler:
         self._seen = Load(0, 0, 0, 0)
         self._pause = 0.0  # after the last request came to nothing
         self._not_before = -math.inf
+        self._have_come = False  # some, after that
         self._fruitless = 0  # daemons that have come since a task ended
         self._least_surplus: tuple[float, int] | None = None  # since when there is one
+        self._least_excess: tuple[float, int] | None = None  # of those that are to come; likewise
+        self.failures = 0  # requests that came to nothing, ever
 
     @property
     def coming(self) -> int:
@@ -96,12 +105,37 @@ class Scaler:
         """Return what has to change. Who launches, reports a failure by :meth:`refuse`."""
         self._take_in(load, now)
         policy = self._policy
-        wanted = min(max(load.demand, policy.minimum), policy.maximum)
+        minimum = 0 if load.is_closing else policy.minimum
+        wanted = min(max(load.demand, minimum), policy.maximum)
         missing = wanted - load.connected - self.coming
         if missing > 0:
-            self._least_surplus = None
+            self._least_surplus = self._least_excess = None
             return self._ask(missing, now)
-        return Change(dismiss=self._let_go(load.connected - wanted, now))
+        excess = min(self.coming, -missing)
+        return Change(
+            dismiss=self._let_go(load.connected - wanted, now),
+            cancel=self._call_off(excess, now),
+        )
+
+    def grow(self, count: int, now: float) -> None:
+        """Have so many more, which have been asked for already."""
+        old = self._policy
+        minimum = old.minimum + count if old.minimum else 0
+        self._policy = old.changed(minimum=minimum, maximum=old.maximum + count)
+        self.expect(count, now)
+
+    def expect(self, count: int, now: float) -> None:
+        """Note that so many are on their way, whoever has asked for them."""
+        self._asked.append((now + self._policy.patience, count))
+
+    def forget(self, count: int) -> None:
+        """Note that so many that were asked for have been cancelled."""
+        left = count
+        while left and self._asked:
+            until, asked = self._asked.pop()
+            if asked > left:
+                self._asked.append((until, asked - left))
+            left -= min(asked, left)
 
     @property
     def is_refused(self) -> bool:
@@ -110,12 +144,7 @@ class Scaler:
 
     def refuse(self, count: int, now: float) -> None:
         """Note that ``count`` daemons that were asked for will not come."""
-        left = count
-        while left and self._asked:
-            until, asked = self._asked.pop()
-            if asked > left:
-                self._asked.append((until, asked - left))
-            left -= min(asked, left)
+        self.forget(count)
         self._wait(now)
 
     def next_look(self, load: Load, now: float) -> float | None:
@@ -125,24 +154,31 @@ class Scaler:
             moments.append(self._not_before)
         if self._least_surplus is not None:
             moments.append(self._least_surplus[0] + self._policy.idle_time)
+        if self._least_excess is not None:
+            moments.append(self._least_excess[0] + self._policy.idle_time)
         return min(moments, default=None)
 
     def _take_in(self, load: Load, now: float) -> None:
         came = load.cumulative - self._seen.cumulative
+        self._have_come |= came > 0
         if load.completed > self._seen.completed:
-            self._pause = 0.0
             self._fruitless = 0
+            # What others do says nothing of a machine from which none comes.
+            self._pause = 0.0 if self._have_come else self._pause
         elif came:
             self._fruitless += came
             if self._fruitless > self._policy.maximum:
                 # More have come than there may be, and done nothing: they end as they begin.
                 self._fruitless = 0
                 self._wait(now)
-        while came and self._asked:
+        if lost := load.lost_early - self._seen.lost_early:
+            self._wait(now)
+        gone = came + lost
+        while gone and self._asked:
             until, asked = self._asked.popleft()
-            if asked > came:
-                self._asked.appendleft((until, asked - came))
-            came -= min(asked, came)
+            if asked > gone:
+                self._asked.appendleft((until, asked - gone))
+            gone -= min(asked, gone)
         while self._asked and self._asked[0][0] <= now:
             self._asked.popleft()
             self._wait(now)
@@ -157,17 +193,25 @@ class Scaler:
     def _wait(self, now: float) -> None:
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         self._not_before = now + self._pause
+        self._have_come = False
+        self.failures += 1
 
     def _let_go(self, surplus: int, now: float) -> int:
+        self._least_surplus, count = self._least(self._least_surplus, surplus, now)
+        return count
+
+    def _call_off(self, excess: int, now: float) -> int:
+        self._least_excess, count = self._least(self._least_excess, excess, now)
+        return count
+
+    def _least(
+        self, known: tuple[float, int] | None, surplus: int, now: float
+    ) -> tuple[tuple[float, int] | None, int]:
+        """Return since when there has been how much too much, and how much is to go now."""
         if surplus <= 0:
-            self._least_surplus = None
-            return 0
-        if self._least_surplus is None:
-            self._least_surplus = (now, surplus)
-        since, least = self._least_surplus
+            return None, 0
+        since, least = known or (now, surplus)
         least = min(least, surplus)
-        self._least_surplus = (since, least)
         if now - since < self._policy.idle_time:
-            return 0
-        self._least_surplus = None
-        return least
+            return (since, least), 0
+        return None, least

@@ -5,7 +5,8 @@
 ``_daemon`` is one, ``_start_up`` brings them to work, or says why not, and ``_registry`` is what
 happens at the end of the process and at a fork.
 Where daemons come from elsewhere, ``_acceptor`` lets them in, ``_remote`` is one of them,
-``_launch_processes`` are those that have started them, and ``_autoscaler`` asks for more.
+``_launch_processes`` are those that have started them, ``_requests`` knows what was asked for, and
+``_autoscaler`` asks for more.
 ``_inline`` runs tasks without daemons, in this process, and ``_template`` forks daemons from it.
 """
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ._environments import Environments
     from ._inline import InlineHost
     from ._questions import HostView as HostView
+    from ._requests import Request
     from ._share import Share
 else:  # what only some executors need
     __getattr__ = lazy_imports(
@@ -29,6 +31,7 @@ else:  # what only some executors need
             "_daemon": ("Worker",),
             "_environments": ("Environments",),
             "_inline": ("InlineHost",),
+            "_requests": ("Request",),
             "_share": ("Share",),
         },
     )
@@ -41,6 +44,7 @@ __all__ = [
     "Limits",
     "ListenConfig",
     "OneShotEvent",
+    "Request",
     "Settings",
     "Share",
     "Worker",

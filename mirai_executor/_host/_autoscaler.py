@@ -14,20 +14,27 @@ _PAUSE = 1.0  # seconds between two looks, at least
 
 
 class Autoscaler:
-    """What ``adapt()`` has set going. For the host thread only.
+    """What ``adapt()`` has set going, or a launcher for ``remote=``. For the host thread only.
 
     Args:
         load: Tells what there is to do, and who is there.
         dismiss: Lets go of so many daemons that are idle.
+        cancel: Cancels so many that were asked for, if that can be done.
+        give_up: Is called when no request has led to anything for a long time.
         reactor: Tells when it is time.
     """
 
     def __init__(
-        self, load: "Callable[[], Load]", dismiss: Callable[[int], None], reactor: "Reactor"
+        self,
+        load: "Callable[[], Load]",
+        dismiss: Callable[[int], None],
+        cancel: Callable[[int], None],
+        give_up: Callable[[], None],
+        reactor: "Reactor",
     ) -> None:
         self._load = load
-        self._dismiss = dismiss
-        self._scaler: Scaler | None = None
+        self._dismiss, self._cancel, self._give_up = dismiss, cancel, give_up
+        self.scaler: Scaler | None = None
         self._launch: Callable[[int], None] = lambda _: None
         self._reactor = reactor
         self._next_look: Timer | None = None
@@ -40,12 +47,12 @@ class Autoscaler:
             scaler: Decides how many are needed.
             launch: Asks for so many, on another thread.
         """
-        self._scaler, self._launch = scaler, launch
+        self.scaler, self._launch = scaler, launch
         self._look_by(self._reactor.now())
 
     def look_soon(self) -> None:
         """Take note that something has changed."""
-        if self._scaler is not None:
+        if self.scaler is not None:
             self._look_by(max(self._reactor.now(), self._looked_at + _PAUSE))
 
     def _look_by(self, when: float) -> None:
@@ -55,15 +62,19 @@ class Autoscaler:
             self._reactor.move(self._next_look, when)
 
     def _look(self) -> None:
-        if self._scaler is None:
+        if (scaler := self.scaler) is None:
             return
         now = self._reactor.now()
-        self._looked_at, load = now, self._load()
-        change = self._scaler.decide(load, now)
+        self._looked_at, load, failures = now, self._load(), scaler.failures
+        change = scaler.decide(load, now)
+        if scaler.failures > failures and scaler.is_refused:
+            self._give_up()
+        if change.cancel:
+            self._cancel(change.cancel)
         if change.dismiss:
             self._dismiss(change.dismiss)
         if change.launch:
             self._launch(change.launch)
-        look = self._scaler.next_look(load, now)
+        look = scaler.next_look(load, now)
         if look is not None:
             self._look_by(max(look, now + _PAUSE))

@@ -61,6 +61,7 @@ class Daemon(abc.ABC):
         may_return: It leaves because it cannot clean up, and another takes its place.
         records: Take in what its tasks log; None if that is not relayed.
         is_relayed: This process passes on what it prints.
+        parting: Why it has asked for leave; empty if it has not said so.
     """
 
     is_elsewhere = False
@@ -72,6 +73,7 @@ class Daemon(abc.ABC):
     may_return = False
     records: "Records | None" = None
     is_relayed = False
+    parting = ""
 
     def __init__(self, link: Link, exchange: LateExchange | None = None) -> None:
         self.link = link

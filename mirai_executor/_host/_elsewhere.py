@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mirai_executor._core import (
     Command,
     DaemonsAdded,
+    DaemonsMissed,
     Dispatcher,
     Event,
     FailTask,
@@ -16,25 +19,32 @@ from mirai_executor._core import (
     LaunchFailed,
     ListeningEnded,
     Load,
+    ScalePolicy,
+    Scaler,
     SurplusFound,
 )
 from mirai_executor.errors import LaunchError
+from mirai_executor.launchers import cancel_jobs
 
 from ._acceptor import Acceptor
 from ._autoscaler import Autoscaler
+from ._questions import WaitView
+from ._requests import Request, Requests, still_coming
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterable
 
-    from mirai_executor._core import Scaler
+    from mirai_executor._transport import FarLink
     from mirai_executor._waiting import Reactor, Timer
     from mirai_executor.launchers import Job
 
     from ._fleet import Fleet
     from ._settings import ListenConfig
 
-__all__ = ["Elsewhere", "launching_apart"]
+    Launch = Callable[[int], object]
+
+__all__ = ["Elsewhere"]
 
 _LOG = logging.getLogger("mirai_executor")
 
@@ -48,6 +58,7 @@ class Elsewhere:
         fleet: Takes them on.
         dispatcher: Tells how many there are, and what there is to do.
         handle: Has the dispatcher decide about an event, and does it.
+        post: Has the host thread call something soon; safe from any thread.
         start_timeout: Seconds that those may take to come which have been asked for.
     """
 
@@ -58,16 +69,26 @@ class Elsewhere:
         fleet: Fleet,
         dispatcher: Dispatcher,
         handle: Callable[[Event], None],
+        post: Callable[[Callable[[], None]], None],
         start_timeout: float,
     ) -> None:
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._handle = handle
+        self._post = post
         self._reactor = reactor
-        self._acceptor: Acceptor | None = Acceptor(listen_config, reactor, fleet.admit)
+        self._acceptor: Acceptor | None = Acceptor(listen_config, reactor, self._admit)
         self._start_timeout = start_timeout
         self._closing: Timer | None = None  # the acceptor, at the latest then
         self._autoscaler: Autoscaler | None = None  # until somebody calls adapt()
+        self._requests = Requests()
+        self._keep_with: tuple[Launch, bool] | None = None
+        self._kept: Scaler | None = None  # decides how many take the places of the lost
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Why the last request has failed, or a part of it."""
+        return self._requests.failures
 
     @property
     def refused(self) -> int:
@@ -87,46 +108,141 @@ class Elsewhere:
     # Asking for daemons
 
     def expect_daemons(
-        self, count: int, started: Iterable[subprocess.Popen[bytes] | Job], *, stay: bool
+        self, request: Request, started: Iterable[subprocess.Popen[bytes] | Job], *, stay: bool
     ) -> None:
         """Take in that daemons were asked for; see to the commands for it, until they end."""
-        self._handle(DaemonsAdded(count))
-        self._fleet.keep_commands(started, stay=stay)
+        self._requests.add(request)
+        self._handle(DaemonsAdded(request.count))
+        self._fleet.keep_commands(started, partial(self._on_end, request.name), stay=stay)
+        if request.is_kept:
+            self._keep(request.count + request.missed)
+        for error in request.failures:
+            _LOG.warning("a part of the requested daemons will not start: %s", error)
+            self._fleet.loss_reports.why_none = error
+        scaler = None if self._autoscaler is None else self._autoscaler.scaler
+        if request.missed and scaler is not None:
+            scaler.refuse(request.missed, self._reactor.now())
+            self.look_soon()
 
     def fail_launch(self, error: LaunchError) -> None:
         """Take in that daemons were asked for and will not come."""
+        self._requests.note_failure(error)
         self._fleet.loss_reports.why_none = error
         self._handle(LaunchFailed())
 
-    def adapt(self, scaler: Scaler, launch: Callable[[int], None]) -> None:
+    def adapt(self, policy: ScalePolicy, launch: Launch) -> None:
         """From now on, ask for daemons as there is work for them.
 
         Args:
-            scaler: Decides how many.
-            launch: Asks for so many, on another thread.
+            policy: How many there may be.
+            launch: Asks for so many, and may take its time.
         """
+        self._keep_with = self._kept = None
+        self._begin(Scaler(policy), launch)
+
+    def _begin(self, scaler: Scaler, launch: Launch) -> None:
         if self._autoscaler is None:
             self._autoscaler = Autoscaler(
-                self._load, lambda n: self._handle(SurplusFound(n)), self._reactor
+                self._load,
+                lambda n: self._handle(SurplusFound(n)),
+                self._cancel,
+                lambda: self._handle(LaunchFailed(for_good=False)),
+                self._reactor,
             )
-        self._autoscaler.begin(scaler, launch)
+        self._autoscaler.begin(scaler, lambda count: self._ask(scaler, launch, count))
+
+    def keep_with(self, launch: Launch, *, lazily: bool) -> None:
+        """Have as many daemons as were asked for, from now on: others for those that are lost.
+
+        Args:
+            launch: Asks for so many, and may take its time.
+            lazily: Whether others are asked for only if there is work for them.
+        """
+        self._keep_with = (launch, lazily)
+
+    def _keep(self, count: int) -> None:
+        if (scaler := self._kept) is not None:
+            scaler.grow(count, self._reactor.now())
+        elif self._keep_with is not None:
+            launch, lazily = self._keep_with
+            self._kept = scaler = Scaler(ScalePolicy(0 if lazily else count, count, math.inf))
+            scaler.expect(count, self._reactor.now())
+            self._begin(scaler, launch)
+
+    def _ask(self, scaler: Scaler, launch: Launch, count: int) -> None:
+        """Ask for so many daemons, less those for whom a job waits that has been forgotten."""
+        overdue = self._requests.overdue(scaler.coming - count)
+
+        def run() -> None:
+            asked = count
+            try:
+                coming, gone = still_coming(overdue)
+                asked = max(0, count - coming)
+                self._post(lambda: self._forget(gone))
+                if asked:
+                    launch(asked)
+            except LaunchError as error:
+                failure = error
+                self._post(lambda: self.refuse(scaler, asked, failure))
+            except RuntimeError:
+                pass  # the executor was shut down in the meantime
+
+        # A scheduler takes its time, and this thread has none.
+        threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+
+    def _forget(self, names: Iterable[str]) -> None:
+        if missed := sum(map(self._requests.forget, names)):
+            self._handle(DaemonsMissed(missed))
 
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
         """Take in that daemons that a scaler asked for will not come."""
         scaler.refuse(count, self._reactor.now())
+        self._requests.note_failure(error)
         _LOG.warning("%d requested daemons will not start: %s", count, error)
         self._fleet.loss_reports.why_none = error
         if scaler.is_refused:
             self._handle(LaunchFailed(for_good=False))
         self.look_soon()
 
+    def _admit(self, link: FarLink, address: str, revoke: Callable[[], None]) -> None:
+        self._fleet.admit(link, address, revoke, self._requests.note_arrival)
+
+    def _on_end(self, name: str, error: LaunchError) -> None:
+        """Take in that a command has ended, however it did: who has not come, will not come."""
+        if not (missed := self._requests.note_end(name)):
+            return
+        self._handle(DaemonsMissed(missed))
+        if self._kept is not None and self._autoscaler is not None:
+            self.refuse(self._kept, missed, error)
+
+    def _cancel(self, count: int) -> None:
+        """Take jobs out of their queues that would bring daemons which nobody needs."""
+        whole, waiting, found = self._requests.superfluous(count)
+        if not found:
+            return
+        if self._autoscaler is not None and self._autoscaler.scaler is not None:
+            self._autoscaler.scaler.forget(found)
+        self._handle(DaemonsMissed(found))
+
+        def run() -> None:
+            cancel_jobs(whole)
+            cancel_jobs(waiting, waiting=True)
+
+        # A scheduler takes its time, and this thread has none.
+        threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+
     def _load(self) -> Load:
         view = self._dispatcher.view()
+        if self._dispatcher.ready_count and self._kept is not None:
+            self._fleet.heals = True  # a launcher that has never brought one is not tried again
         return Load(
             demand=view.awaiting + view.executing,
-            connected=self._dispatcher.ready_count,
+            # For one that has asked for leave, another one is asked for before it is gone.
+            connected=self._dispatcher.ready_count - view.parting,
             cumulative=view.cumulative,
             completed=view.completed,
+            lost_early=view.lost_early,
+            is_closing=self._dispatcher.is_ending,
         )
 
     def note_in_vain(self, commands: Iterable[Command]) -> None:
@@ -143,6 +259,22 @@ class Elsewhere:
             seconds,
             reports.why_none,
         )
+
+    # Waiting
+
+    def waiting(self) -> WaitView | None:
+        """Return what is to be said of the tasks that wait while no daemon is connected."""
+        view = self._dispatcher.view()
+        if view.waiting_since is None:
+            return None
+        seconds = self._reactor.now() - view.waiting_since
+        return WaitView(view.awaiting, seconds, self._requests.left, self._requests.said)
+
+    def asked_for(self) -> str:
+        """Return what is to be said of the daemons that tasks wait for."""
+        left, said = self._requests.left, self._requests.said
+        asked = f"{left} were requested and have not come" if left else "none is to come"
+        return f"{asked}; {said}" if said else asked
 
     # Closing
 
@@ -171,28 +303,8 @@ class Elsewhere:
         """Leave nothing behind."""
         if self._acceptor is not None:
             self._acceptor.close()
-        self._autoscaler = self._acceptor = None
+        self._autoscaler = self._acceptor = self._keep_with = self._kept = None
 
-
-def launching_apart(
-    launch: Callable[[int], object], refuse: Callable[[int, LaunchError], None]
-) -> Callable[[int], None]:
-    """Return what asks for daemons on a thread of its own: a scheduler takes its time.
-
-    Args:
-        launch: Asks for so many.
-        refuse: Is told of those that will not come, and why.
-    """
-
-    def run(count: int) -> None:
-        try:
-            launch(count)
-        except LaunchError as error:
-            refuse(count, error)
-        except RuntimeError:
-            pass  # the executor was shut down in the meantime
-
-    def launch_soon(count: int) -> None:
-        threading.Thread(target=run, args=(count,), name="mirai-launch", daemon=True).start()
-
-    return launch_soon
+    def cancel_rest(self) -> None:
+        """Take jobs out of their queues that nobody waits for any more; once daemons have gone."""
+        self._requests.cancel_rest()

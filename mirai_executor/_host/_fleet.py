@@ -77,6 +77,7 @@ class Fleet:
 
     Attributes:
         losses: How they were lost, and why none can be started.
+        heals: Whether others are asked for in the place of those that are lost.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Fleet:
         )
         self._signal: int = signal.SIGKILL
         self._launch_processes: LaunchProcesses | None = None  # as long as there has been none
+        self.heals = False
 
     # What the dispatcher commands
 
@@ -117,8 +119,14 @@ class Fleet:
         self._listen(id_, daemon)
         self._deaths.add(id_, daemon)
 
-    def admit(self, link: FarLink, address: str, revoke: Callable[[], None]) -> None:
-        """Take on a daemon that has come by itself."""
+    def admit(
+        self,
+        link: FarLink,
+        address: str,
+        revoke: Callable[[], None],
+        on_arrival: Callable[[str], None],
+    ) -> None:
+        """Take on a daemon that has come by itself, perhaps for a request."""
         with _registry.no_fork:
             # Which local daemons have no use for.
             from mirai_executor._wire import Attend
@@ -128,7 +136,7 @@ class Fleet:
         id_ = self._listener.adopt_daemon()
         if self._launch_processes is not None:
             self._launch_processes.error = None
-        daemon = RemoteDaemon(link, address, revoke)
+        daemon = RemoteDaemon(link, address, revoke, on_arrival)
         self._daemons[id_] = daemon
         self._listen(id_, daemon)
         self.send(id_, Attend(*self._terms))
@@ -192,11 +200,14 @@ class Fleet:
         if not daemon.is_elsewhere:  # else its keeper sees to it
             self._stops.add((id_, task))
 
-    def dismiss(self, id_: DaemonId, *, closing: bool = False) -> None:
+    def dismiss(self, id_: DaemonId, *, why: str = "", closing: bool = False) -> None:
         """Let a daemon leave, for another host if this one is closing and its keeper likes to."""
         if self._start_up.drop(id_):
             return
-        self._daemons[id_].note_dismissal()
+        daemon = self._daemons[id_]
+        daemon.note_dismissal()
+        if daemon.is_elsewhere:
+            self.loss_reports.note_departure(daemon, daemon.parting or why)
         self.send(id_, _wire.Leave(closing))
 
     def kill(self, id_: DaemonId, *, overdue: bool = False) -> None:
@@ -365,12 +376,17 @@ class Fleet:
     def _on_command_failed(self, error: LaunchError) -> None:
         """Take in that the last command which may bring daemons has ended, and not well."""
         self.loss_reports.why_none = error
-        self._listener.handle(LaunchFailed())
+        if not self.heals:
+            self._listener.handle(LaunchFailed())
 
     # What others ask
 
     def keep_commands(
-        self, started: "Iterable[subprocess.Popen[bytes] | Job]", *, stay: bool
+        self,
+        started: "Iterable[subprocess.Popen[bytes] | Job]",
+        on_end: Callable[[LaunchError], None],
+        *,
+        stay: bool,
     ) -> None:
         """See to commands and jobs, until they end, or this host does if they stay."""
         if self._launch_processes is None:
@@ -382,7 +398,7 @@ class Fleet:
             self._launch_processes = LaunchProcesses(
                 self._reactor, self._relay, self._on_command_failed
             )
-        self._launch_processes.keep(started, stay=stay)
+        self._launch_processes.keep(started, on_end, stay=stay)
 
     @property
     def awaits_daemons(self) -> bool:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ._daemon import LocalDaemon
     from ._questions import HostView
+    from ._requests import Request
     from ._settings import Settings
     from ._share import Share
     from ._tasks import OpenFuture
@@ -241,7 +242,7 @@ class Host(HostThread):
 
     def expect_daemons(
         self,
-        count: int,
+        request: Request,
         started: Iterable[subprocess.Popen[bytes] | Job] = (),
         *,
         stay: bool = False,
@@ -249,14 +250,14 @@ class Host(HostThread):
         """Note that so many daemons more have been asked for, which come by themselves.
 
         Args:
-            count: How many.
+            request: How many, and what was said.
             started: Commands and jobs that run as long as they do. They are seen
                 to, or ended if this raises.
             stay: Whether those are left alone when this host ends.
         """
         kept = tuple(started)
         try:
-            self._ask(lambda loop: loop.elsewhere.expect_daemons(count, kept, stay=stay))
+            self._ask(lambda loop: loop.elsewhere.expect_daemons(request, kept, stay=stay))
         except BaseException:
             from mirai_executor.launchers import stop
 
@@ -273,21 +274,20 @@ class Host(HostThread):
 
         Args:
             policy: How many there may be.
-            launch: Asks for so many; a LaunchError means that they will not come.
+            launch: Asks for so many, on a thread; a LaunchError means that they will not come.
         """
-        from mirai_executor._core import Scaler  # where daemons come by themselves
+        self._put(lambda: self._with_loop(lambda loop: loop.elsewhere.adapt(policy, launch)))
 
-        from ._elsewhere import launching_apart
+    def keep_with(self, launch: Callable[[int], object], *, lazily: bool) -> None:
+        """Have as many daemons as will be asked for be kept: others for those that are lost.
 
-        scaler = Scaler(policy)
-
-        def refuse(count: int, error: LaunchError) -> None:
-            self._put(
-                lambda: self._with_loop(lambda loop: loop.elsewhere.refuse(scaler, count, error))
-            )
-
-        soon = launching_apart(launch, refuse)
-        self._put(lambda: self._with_loop(lambda loop: loop.elsewhere.adapt(scaler, soon)))
+        Args:
+            launch: As for :meth:`adapt`.
+            lazily: Whether others are asked for only if there is work for them.
+        """
+        self._put(
+            lambda: self._with_loop(lambda loop: loop.elsewhere.keep_with(launch, lazily=lazily))
+        )
 
     @property
     def connections(self) -> int:

@@ -12,6 +12,8 @@ from mirai_executor.launchers import Job
 
 __all__ = ["Jobs"]
 
+OnEnd = Callable[[str | None], None]
+
 _LOG = logging.getLogger("mirai_executor")
 _LET_GO = 1.0  # seconds for jobs to end by themselves, once their daemons have been let go
 _TO_CANCEL = 20.0  # seconds for engines to take back the others
@@ -22,40 +24,44 @@ class Jobs:
 
     Args:
         reactor: Calls what concerns the host thread.
-        on_end: Is called when one has ended, with what it says of a failure, or None.
     """
 
-    def __init__(self, reactor: Reactor, on_end: Callable[[str | None], None]) -> None:
+    def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
-        self._on_end = on_end
         self._numbers = itertools.count()
-        self._jobs: dict[int, Job] = {}  # those that have not ended
+        self._jobs: dict[int, tuple[Job, OnEnd]] = {}  # those that have not ended
         self._staying: set[int] = set()  # of them, when this host ends
 
     def __bool__(self) -> bool:
         """Whether there is one whose daemons may still come, or come again."""
         return bool(self._jobs)
 
-    def keep(self, job: Job, *, stay: bool) -> None:
-        """Wait for its end, or for that of the host."""
+    def keep(self, job: Job, on_end: OnEnd, *, stay: bool) -> None:
+        """Wait for its end, or for that of the host.
+
+        Args:
+            job: Which one.
+            on_end: Is called when it has ended, with what it says of a failure, or None.
+            stay: Whether it is left alone when this host ends.
+        """
         number = next(self._numbers)
-        self._jobs[number] = job
+        self._jobs[number] = (job, on_end)
         if stay:
             self._staying.add(number)
         # The engine calls on a thread of its own.
         job.add_done_callback(lambda: self._reactor.put(lambda: self._end(number)))
 
     def _end(self, number: int) -> None:
-        job = self._jobs.pop(number, None)
-        if job is not None:
-            self._on_end(job.failed())
+        if (kept := self._jobs.pop(number, None)) is not None:
+            job, on_end = kept
+            on_end(job.failed())
 
     def close(self) -> None:
         """Wait for them to end, which they do as their daemons leave; or cancel them.
 
         Those that are to stay are left alone.
         """
-        jobs = [job for number, job in self._jobs.items() if number not in self._staying]
+        jobs = [job for number, (job, _) in self._jobs.items() if number not in self._staying]
         self._jobs.clear()
         deadline = Deadline(_LET_GO)
         left = [job for job in jobs if not _ends(job, deadline)]

@@ -10,6 +10,7 @@ import selectors
 import signal
 import subprocess
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from mirai_executor._local import Relay, Stream, describe_exit, last_words, watch
 from mirai_executor._typing import Record
@@ -30,6 +31,7 @@ _LET_GO = 1.0  # seconds for commands to end by themselves, once their daemons h
 class _Command(Record):
     process: subprocess.Popen[bytes]
     stream: Stream | None  # its standard error
+    on_end: Callable[[LaunchError], None]
     end_fd: int  # readable once it has ended; -1 where nothing can tell
     stays: bool  # when this host ends
 
@@ -57,31 +59,40 @@ class LaunchProcesses:
         self._on_failure = on_failure
         self.error: LaunchError | None = None
         self._commands: dict[int, _Command] = {}  # by process id
-        self._jobs = Jobs(reactor, self._on_job_end)
+        self._jobs = Jobs(reactor)
 
     def __bool__(self) -> bool:
         """Whether one runs whose daemons may still come, or come again after a crash."""
         return bool(self._commands or self._jobs)
 
-    def keep(self, started: Iterable[subprocess.Popen[bytes] | Job], *, stay: bool) -> None:
+    def keep(
+        self,
+        started: Iterable[subprocess.Popen[bytes] | Job],
+        on_end: Callable[[LaunchError], None],
+        *,
+        stay: bool,
+    ) -> None:
         """Pass on what they say, until they end, or are left alone by :meth:`close`.
 
-        A job of an engine is kept in the same way.
+        A job of an engine is kept in the same way. ``on_end`` is called for each that ends,
+        however it does, with what may be said of it.
         """
         self.error = None
         for one in started:
             if isinstance(one, subprocess.Popen):
-                self._keep_process(one, stay)
+                self._keep_process(one, on_end, stay)
             else:
-                self._jobs.keep(one, stay=stay)
+                self._jobs.keep(one, partial(self._on_job_end, on_end), stay=stay)
 
-    def _keep_process(self, process: subprocess.Popen[bytes], stay: bool) -> None:
+    def _keep_process(
+        self, process: subprocess.Popen[bytes], on_end: Callable[[LaunchError], None], stay: bool
+    ) -> None:
         stream = None
         if process.stderr is not None:
             stream = self._relay.add(os.dup(process.stderr.fileno()), process.pid, _NOISE)
             process.stderr.close()
         end_fd = watch(process)
-        self._commands[process.pid] = _Command(process, stream, end_fd, stay)
+        self._commands[process.pid] = _Command(process, stream, on_end, end_fd, stay)
         if end_fd >= 0:
             self._watch(end_fd, process.pid)
 
@@ -92,17 +103,21 @@ class LaunchProcesses:
         command = self._commands.pop(pid)
         self._reactor.unregister(command.end_fd)
         code, said = command.process.wait(), self._let_go(command)
-        if code == 0:
-            return
         words = tuple(map(str, command.process.args))  # type: ignore[arg-type]  # ours is a sequence of strings
         end = f"{words[0]} {describe_exit(code)}{last_words(said)}"
-        _LOG.warning("%s", end)
         message = f"no daemon is connected: {end}"
-        self._fail(LaunchError(message, command=words, exitcode=code, stderr=said))
+        error = LaunchError(message, command=words, exitcode=code, stderr=said)
+        if code != 0:
+            _LOG.warning("%s", end)
+            self._fail(error)
+        command.on_end(error)
 
-    def _on_job_end(self, failure: str | None) -> None:
+    def _on_job_end(self, on_end: Callable[[LaunchError], None], failure: str | None) -> None:
+        said = failure or "a job of an engine has ended"
+        error = LaunchError(f"no daemon is connected: {said}", stderr=failure or "")
         if failure is not None:
-            self._fail(LaunchError(f"no daemon is connected: {failure}", stderr=failure))
+            self._fail(error)
+        on_end(error)
 
     def _fail(self, error: LaunchError) -> None:
         if not self:  # else others may still bring some

@@ -45,6 +45,7 @@ from mirai_executor._core import (
     Policy,
     RecallTasks,
     ReportShortage,
+    ReportWait,
     ResolveTasks,
     SendBroadcast,
     SendTasks,
@@ -131,6 +132,7 @@ class Loop:
                 self._fleet,
                 self._dispatcher,
                 self.handle,
+                self._post,
                 policy.start_timeout,
             )
 
@@ -249,14 +251,21 @@ class Loop:
                     self._tasks.resolve(command, outcomes)
                 case FailTask():
                     self._tasks.fail(command)
-                case ReportShortage():
-                    self._fleet.loss_reports.report_shortage(self.ready_count)
+                case ReportShortage() | ReportWait():
+                    self._report(command)
                 case SendBroadcast() | FailBroadcast() | InterruptBroadcast() | ForgetBroadcast():
                     self._its_broadcasts().carry_out(command)
                 case _:
                     self._carry_out_at_daemon(command)
         if self._elsewhere is not None:
             self._elsewhere.look_soon()
+
+    def _report(self, command: ReportShortage | ReportWait) -> None:
+        if isinstance(command, ReportShortage):
+            self._fleet.loss_reports.report_shortage(self.ready_count)
+        else:
+            asked_for = "" if self._elsewhere is None else self._elsewhere.asked_for()
+            self._fleet.loss_reports.report_wait(command, asked_for)
 
     def _carry_out_at_daemon(
         self, command: RecallTasks | InterruptTask | LaunchDaemon | KillDaemon | DismissDaemon
@@ -327,10 +336,13 @@ class Loop:
         """Return a frozen picture."""
         from ._questions import picture  # as above
 
-        refused = 0 if self._elsewhere is None else self._elsewhere.refused
-        return picture(
-            self._dispatcher, self._fleet.rows(), refused, self._fleet.loss_reports.shortage
-        )
+        refused, waiting = 0, None
+        failures: tuple[str, ...] = ()
+        if (there := self._elsewhere) is not None:
+            refused, waiting, failures = there.refused, there.waiting(), there.failures
+        reports, rows = self._fleet.loss_reports, self._fleet.rows()
+        left = tuple(reports.departures)
+        return picture(self._dispatcher, rows, refused, reports.shortage, waiting, failures, left)
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""
@@ -344,8 +356,8 @@ class Loop:
             self.handle(CancelRequested(id_, running=True))
 
     def _dismiss(self, daemon: DaemonId) -> None:
-        closing = self._dispatcher.is_closing
-        self._fleet.dismiss(daemon, closing=closing)
+        closing, why = self._dispatcher.is_closing, self._dispatcher.why_leaves(daemon)
+        self._fleet.dismiss(daemon, why=why.value if why else "", closing=closing)
         if closing and self._elsewhere is not None:
             # Who stays, looks for the next host at once. Soon, as this may be a callback of a
             # listener's.
@@ -370,6 +382,8 @@ class Loop:
             set_exception(future, _end_error(failure))
         while self._awaiting:
             self._awaiting.pop()[1].set_exception(_end_error(failure))
+        if self._elsewhere is not None:
+            self._elsewhere.cancel_rest()
         self.reactor.close()
         # Nothing refers to itself any more: an error that was decoded here holds the frames of
         # this thread, and goes with the last reference to it, not with the next garbage.

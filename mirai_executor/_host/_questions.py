@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Ready = tuple[int, Reply[None]]
 
-__all__ = ["DaemonRow", "HostView", "answer_ready", "picture"]
+__all__ = ["DaemonRow", "HostView", "WaitView", "answer_ready", "picture"]
 
 
 class DaemonRow(Record):
@@ -25,6 +25,15 @@ class DaemonRow(Record):
     host: str
     state: str
     tasks: int
+
+
+class WaitView(Record):
+    """Tasks that wait while no daemon is connected."""
+
+    tasks: int
+    seconds: float
+    requested: int
+    said: str
 
 
 class HostView(Record):
@@ -38,6 +47,9 @@ class HostView(Record):
     daemons: tuple[DaemonRow, ...]
     refused: int = 0
     shortage: str = ""
+    waiting: WaitView | None = None
+    failures: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
 
 
 def picture(
@@ -45,6 +57,9 @@ def picture(
     daemons: Iterable[tuple[DaemonId, int, str]],
     refused: int,
     shortage: str,
+    waiting: WaitView | None,
+    failures: tuple[str, ...],
+    departures: tuple[str, ...],
 ) -> HostView:
     """Return what there is to see at this moment.
 
@@ -53,6 +68,9 @@ def picture(
         daemons: The process id of each, and its machine.
         refused: How many connections were refused.
         shortage: Why there are fewer daemons than there should be, if there are.
+        waiting: The tasks that wait while no daemon is connected, if there are any.
+        failures: Why daemons were asked for in vain the last time.
+        departures: Why daemons of other machines have left.
     """
     view = dispatcher.view()
     rows = []
@@ -70,6 +88,9 @@ def picture(
         daemons=tuple(rows),
         refused=refused,
         shortage=shortage if view.is_short else "",
+        waiting=waiting,
+        failures=failures,
+        departures=departures,
     )
 
 

@@ -37,6 +37,7 @@ class RemoteDaemon(Daemon):
         link: The connection to its keeper.
         address: Where that comes from.
         revoke: Keeps others from coming with its token, if that is its own.
+        on_arrival: Is told which request it was started for, when it comes for the first time.
 
     Attributes:
         round_trips: How many have been measured.
@@ -46,9 +47,16 @@ class RemoteDaemon(Daemon):
 
     link: FarLink
 
-    def __init__(self, link: FarLink, address: str, revoke: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        link: FarLink,
+        address: str,
+        revoke: Callable[[], None],
+        on_arrival: Callable[[str], None],
+    ) -> None:
         super().__init__(link)
         self._revoke = revoke
+        self._on_arrival = on_arrival
         link.largest = _BEFORE_HELLO
         self.host = address  # until it says its name
         self._pid = 0
@@ -97,6 +105,8 @@ class RemoteDaemon(Daemon):
                 self._join(frame)
             case _wire.Returned():
                 return self._accept_returned(frame)
+            case _wire.Parting(why):
+                self.parting = why
             case _wire.Ended():
                 self._end = frame
             case _wire.LogPiece():
@@ -108,6 +118,8 @@ class RemoteDaemon(Daemon):
     def _join(self, frame: _wire.Joined) -> None:
         self._pid, self.host, self.cleanup = frame.pid, printable(frame.host), frame.cleanup
         self.max_tasks, self.idle_time = frame.max_tasks, frame.idle_time
+        if frame.request:
+            self._on_arrival(frame.request)
 
     def has_been_silent(self, now: float, patience: float) -> bool:
         """Tell whether nothing has come for so many seconds; to be asked more often than that."""

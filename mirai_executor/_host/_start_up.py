@@ -3,6 +3,7 @@
 What keeps them from it, and how they were lost, becomes the errors of tasks.
 """
 
+import collections
 import itertools
 import logging
 import sys
@@ -11,7 +12,14 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from mirai_executor import _wire
-from mirai_executor._core import DaemonId, DaemonLost, Event, InitializerFailed, LaunchRefused
+from mirai_executor._core import (
+    DaemonId,
+    DaemonLost,
+    Event,
+    InitializerFailed,
+    LaunchRefused,
+    ReportWait,
+)
 from mirai_executor._local import (
     Relay,
     Spawner,
@@ -35,6 +43,7 @@ from ._tasks import decode_apart
 __all__ = ["LossReports", "StartUp"]
 
 _LOG = logging.getLogger("mirai_executor")
+_DEPARTURES = 5  # that are remembered: the last ones
 
 
 class LossReports:
@@ -43,11 +52,13 @@ class LossReports:
     Attributes:
         why_none: Why no daemon can be started, as far as that is known.
         shortage: Why there were fewer than there should be, the last time.
+        departures: Why the last ones of other machines have left, or were lost.
     """
 
     def __init__(self) -> None:
         self.why_none: LaunchError | None = None
         self.shortage = ""
+        self.departures: collections.deque[str] = collections.deque(maxlen=_DEPARTURES)
         self._is_misfit = False
         self._now: dict[DaemonId, tuple[Daemon, str]] = {}  # with its last lines
 
@@ -64,6 +75,8 @@ class LossReports:
                 exitcode=daemon.exitcode,
                 stderr=stderr,
             )
+        if daemon.is_elsewhere and not daemon.dismissed:
+            self.note_departure(daemon, _describe_end(daemon))
         self._now[id_] = (daemon, stderr)
         yield
         del self._now[id_]
@@ -82,6 +95,12 @@ class LossReports:
         self.why_none = LaunchError(why, command=daemon.command)
         self._is_misfit = True
 
+    def note_departure(self, daemon: Daemon, why: str) -> None:
+        """Keep, and log, why a daemon of another machine leaves, or that it was lost."""
+        text = f"pid {daemon.pid} on {daemon.host} has left: {why}"
+        self.departures.append(text)
+        _LOG.info("daemon with %s", text)
+
     def report_shortage(self, running: int) -> None:
         """Say that there are fewer daemons than there should be, and why."""
         self.shortage = str(self.why_none)
@@ -90,6 +109,15 @@ class LossReports:
             "which is tried again from time to time; %s",
             running,
             self.shortage,
+        )
+
+    def report_wait(self, report: ReportWait, asked_for: str) -> None:
+        """Say that tasks wait, and for whom: who has forgotten to start daemons sees nothing."""
+        _LOG.warning(
+            "%d tasks have waited for %.3g s, and no daemon is connected: %s",
+            report.tasks,
+            report.seconds,
+            asked_for,
         )
 
     def launch_error(self) -> LaunchError:
@@ -134,7 +162,7 @@ class Members(Protocol):
 
     def watch(self, id_: DaemonId, daemon: LocalDaemon) -> None: ...
     def send(self, id_: DaemonId, frame: _wire.Frame) -> None: ...
-    def dismiss(self, id_: DaemonId) -> None: ...
+    def dismiss(self, id_: DaemonId, *, why: str) -> None: ...
     def report(self, event: Event) -> None: ...
     def report_soon(self, event: Event) -> None: ...
 
@@ -280,5 +308,5 @@ class StartUp:
             _LOG.warning(
                 "the initializer failed on %s, whose daemon leaves: %s", daemon.host, what
             )
-        self._fleet.dismiss(id_)
+        self._fleet.dismiss(id_, why=f"its initializer failed: {type(cause).__name__}: {cause}")
         self._fleet.report(InitializerFailed(id_))

@@ -21,7 +21,7 @@ own for what cannot wait until a daemon has time to read::
       | -- Beat -----------------------------> |
       | <---------------------------- Beat --- |
       | <-------- Stop, Recall, Kill --------- |
-      | -- Returned, Ended (how) ------------> |
+      | -- Parting, Returned, Ended (how) ---> |
 
 A frame is one byte that names its kind, and a body of little-endian fields; byte strings carry
 their length in eight bytes. Payloads are opaque here: nothing in this room pickles.
@@ -62,9 +62,12 @@ from ._frames import (
 )
 
 if TYPE_CHECKING:
-    from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
+    from ._keepers import Attend, Beat, Ended, Joined, Kill, Parting, Recall, Returned, Stop
 else:  # which local daemons have no use for
-    _KEEPERS = ("Attend", "Beat", "Ended", "Joined", "Kill", "Recall", "Returned", "Stop")
+    _KEEPERS = (
+        *("Attend", "Beat", "Ended", "Joined", "Kill"),
+        *("Parting", "Recall", "Returned", "Stop"),
+    )
     __getattr__ = lazy_imports(__name__, {"_keepers": _KEEPERS})
 
 __all__ = [
@@ -87,6 +90,7 @@ __all__ = [
     "LogPiece",
     "Name",
     "Outcomes",
+    "Parting",
     "Ready",
     "Recall",
     "Returned",

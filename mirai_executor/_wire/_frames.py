@@ -25,7 +25,7 @@ from ._fields import (
 )
 
 if TYPE_CHECKING:
-    from ._keepers import Attend, Beat, Ended, Joined, Kill, Recall, Returned, Stop
+    from ._keepers import Attend, Beat, Ended, Joined, Kill, Parting, Recall, Returned, Stop
 
 __all__ = [
     "BATCH",
@@ -376,6 +376,6 @@ OfDaemons = (
     | LogPiece
 )
 if TYPE_CHECKING:
-    Frame = OfDaemons | Joined | Attend | Beat | Stop | Recall | Kill | Returned | Ended
+    Frame = OfDaemons | Joined | Attend | Beat | Stop | Recall | Kill | Returned | Ended | Parting
 else:  # the rest is imported with the first daemon elsewhere
     Frame = OfDaemons

@@ -9,7 +9,18 @@ from mirai_executor._typing import Record, Self
 
 from ._fields import U64, Bytes, Empty, Reader, pack_block
 
-__all__ = ["KINDS", "Attend", "Beat", "Ended", "Joined", "Kill", "Recall", "Returned", "Stop"]
+__all__ = [
+    "KINDS",
+    "Attend",
+    "Beat",
+    "Ended",
+    "Joined",
+    "Kill",
+    "Parting",
+    "Recall",
+    "Returned",
+    "Stop",
+]
 
 _JOINED = struct.Struct("<IBQd")
 _ATTEND = struct.Struct("<d?")
@@ -26,6 +37,7 @@ class Joined(Record):
 
     ``cleanup`` is whether that has to clean up after each task; None leaves it to the host, who
     also lets it go after ``max_tasks``, and after ``idle_time`` seconds without a task.
+    ``request`` is the name of what it was started for, when it comes for the first time.
     """
 
     KIND = 32
@@ -34,18 +46,20 @@ class Joined(Record):
     cleanup: bool | None = None
     max_tasks: int | None = None
     idle_time: float | None = None
+    request: str = ""
 
     def parts(self) -> Iterator[Bytes]:
         (wish,) = (number for number, wish in _WISHES.items() if wish is self.cleanup)
         idle = _NEVER if self.idle_time is None else self.idle_time
         yield _JOINED.pack(self.pid, wish, self.max_tasks or 0, idle)
         yield from pack_block(self.host.encode())
+        yield from pack_block(self.request.encode())
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         pid, wish, tasks, idle = reader.unpack(_JOINED)
-        host = str(reader.block(), "utf-8")
-        return cls(pid, host, _WISHES[wish], tasks or None, idle if idle >= 0 else None)
+        host, request = str(reader.block(), "utf-8"), str(reader.block(), "utf-8")
+        return cls(pid, host, _WISHES[wish], tasks or None, idle if idle >= 0 else None, request)
 
 
 class Attend(Record):
@@ -138,6 +152,20 @@ class Returned(Record):
         return cls(_read_tasks(reader, count))
 
 
+class Parting(Record):
+    """The keeper is about to ask for leave, and why that is."""
+
+    KIND = 36
+    why: str
+
+    def parts(self) -> Iterator[Bytes]:
+        yield from pack_block(self.why.encode())
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(str(reader.block(), "utf-8"))
+
+
 class Ended(Record):
     """How a daemon has ended: as ``subprocess`` says it, and its last words.
 
@@ -167,4 +195,7 @@ def _read_tasks(reader: Reader, count: int) -> tuple[int, ...]:
     return struct.unpack(f"<{count}Q", reader.take(8 * count))
 
 
-KINDS = {kind.KIND: kind for kind in (Joined, Beat, Returned, Ended, Attend, Stop, Recall, Kill)}
+KINDS = {
+    kind.KIND: kind
+    for kind in (Joined, Beat, Returned, Ended, Parting, Attend, Stop, Recall, Kill)
+}

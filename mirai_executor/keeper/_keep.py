@@ -36,7 +36,8 @@ def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
         # Not all at once: who started together would leave the host alone together.
         end_at = time.monotonic() + options.wall_time * random.uniform(_EARLY, 1.0)  # noqa: S311 - to spread, not to hide
     keeper = _Keeper(options, credentials, end_at)
-    signal.signal(signal.SIGTERM, _terminate)
+    for signum in (signal.SIGTERM, signal.SIGUSR1):  # as schedulers end a job, or announce it
+        signal.signal(signum, keeper.on_signal)
     try:
         while keeper.serve():
             pass
@@ -50,7 +51,7 @@ def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
         return _say(
             ExitCode.BROKEN, "the Python interpreters that it starts exit before they run a task"
         )
-    return ExitCode.DONE
+    return ExitCode.TERMINATED if keeper.was_told else ExitCode.DONE
 
 
 class _Keeper:
@@ -64,6 +65,23 @@ class _Keeper:
         self._failures: deque[float] = deque(maxlen=_FAILURES)
         self._begun = 0  # tasks, of all daemons
         self.was_connected = False
+        self.was_told = False  # by SIGTERM to end
+        self._session: Session | None = None
+
+    def on_signal(self, signum: int, _: object) -> None:
+        """Begin no other task, and end after the one that runs; at a second SIGTERM, at once.
+
+        Raises:
+            SystemExit: There is no task to wait for.
+        """
+        is_last = signum == signal.SIGTERM
+        if self._session is None or (is_last and self.was_told):
+            signal.signal(signum, signal.SIG_IGN)  # once more is enough
+            raise SystemExit(ExitCode.TERMINATED)
+        self.was_told |= is_last
+        self._end_at = time.monotonic()  # no other daemon follows
+        why = f"its keeper has got {signal.Signals(signum).name}"
+        self._session.drain(why, self._options.grace if is_last else math.inf)
 
     @property
     def is_broken(self) -> bool:
@@ -85,7 +103,12 @@ class _Keeper:
         self.was_connected = True
         with contextlib.closing(link):
             session = Session(link, self._rest_of_options(), self._end_at)
-            end = session.run()
+            self._session = session
+            try:
+                end = session.run()
+            finally:
+                self._session = None
+        self._options = replace(self._options, request="")  # it has come
         self._begun += session.begun
         if end is End.WRONG_MODE:
             raise _wrong_mode(self._options)
@@ -107,11 +130,9 @@ class _Keeper:
     def _rest_of_options(self) -> Options:
         """Return the options without the tasks that have been begun already."""
         limit = self._options.max_tasks
-        return (
-            self._options
-            if limit is None
-            else replace(self._options, max_tasks=max(0, limit - self._begun))
-        )
+        if limit is None:
+            return self._options
+        return replace(self._options, max_tasks=max(0, limit - self._begun))
 
 
 def _wrong_mode(options: Options) -> NotConnectedError:
@@ -121,11 +142,6 @@ def _wrong_mode(options: Options) -> NotConnectedError:
         f"the host works {works} a dispatcher, but this daemon was started with "
         f"--{asks}dispatcher",
     )
-
-
-def _terminate(signum: int, _: object) -> None:
-    signal.signal(signum, signal.SIG_IGN)  # once is enough
-    raise SystemExit(ExitCode.TERMINATED)
 
 
 def _say(code: ExitCode, why: str) -> ExitCode:

@@ -33,9 +33,11 @@ class Options(DaemonOptions):
 
     Args:
         urls: The addresses of its host, best first.
+        request: The name of the request that it was started for; empty if started by hand.
     """
 
     urls: tuple[Url, ...]
+    request: str = ""
 
 
 def daemons_here(environment: Mapping[str, str]) -> int:

@@ -28,7 +28,7 @@ from mirai_executor._place import fair_share
 from mirai_executor._transport import FarLink, Link, LinkClosedError
 from mirai_executor._waiting import Deadline, Reactor
 
-from ._options import Options, daemons_here
+from ._options import ExitCode, Options, daemons_here
 from ._output import Output
 
 __all__ = ["End", "Session"]
@@ -126,7 +126,7 @@ class Session:
         """Pass on what comes, until it is over; leaves nothing behind."""
         try:
             wishes = self._options
-            limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time)
+            limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time, wishes.request)
             self._say(_wire.Joined(self._daemon.pid, socket.gethostname(), *limits))
             # The last frame of the handshake may have brought more with it.
             self._on_host()
@@ -286,9 +286,24 @@ class Session:
             self._stops.discard(task)
         return bool(stopped) and len(data) < _SHORT
 
-    def _ask_to_leave(self) -> None:
+    def drain(self, why: str, grace: float) -> None:
+        """Begin no other task, and end once the one that runs has ended; from a signal handler.
+
+        Args:
+            why: What the host is told.
+            grace: Seconds until it is stopped; at their end, :meth:`run` raises SystemExit.
+        """
+
+        def begin() -> None:
+            self._ask_to_leave(why)
+            self._reactor.call_in(grace, _give_up)
+
+        self._reactor.put(begin)
+
+    def _ask_to_leave(self, why: str = "its time is over") -> None:
         if not self._wants_to_leave:
             self._wants_to_leave = True
+            self._say(_wire.Parting(why))
             self._say(_wire.Leaving())
 
     def _report_end(self) -> None:
@@ -374,3 +389,7 @@ class Session:
             except LinkClosedError:
                 break
         self._reactor.close()
+
+
+def _give_up() -> None:
+    raise SystemExit(ExitCode.TERMINATED)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._jobs import Job, JobRequest
     from ._kubernetes import KubernetesConfig, kubernetes_config
     from ._launch import Launched, launch, stop
+    from ._queue import Queue, QueuedJob, cancel_jobs, is_present
     from ._ray import RayConfig, ray_config
     from ._remote import RemoteConfig, remote_config
     from ._ssh import Machine, Remote, SshConfig, ssh_config
@@ -56,6 +57,7 @@ else:
             "_jobs": ("Job", "JobRequest"),
             "_kubernetes": ("KubernetesConfig", "kubernetes_config"),
             "_launch": ("Launched", "launch", "stop"),
+            "_queue": ("Queue", "QueuedJob", "cancel_jobs", "is_present"),
             "_ray": ("RayConfig", "ray_config"),
             "_remote": ("RemoteConfig", "remote_config"),
             "_ssh": ("Machine", "Remote", "SshConfig", "ssh_config"),
@@ -77,6 +79,8 @@ __all__ = [
     "Machine",
     "PrivateFile",
     "PrivateFiles",
+    "Queue",
+    "QueuedJob",
     "RayConfig",
     "Remote",
     "RemoteConfig",
@@ -84,9 +88,11 @@ __all__ = [
     "SshConfig",
     "Submission",
     "Until",
+    "cancel_jobs",
     "cluster_config",
     "dask_config",
     "http_config",
+    "is_present",
     "kubernetes_config",
     "launch",
     "ray_config",

@@ -6,8 +6,9 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from mirai_executor._arguments import check_count
 
@@ -23,6 +24,7 @@ from ._daemon import (
     words_of,
 )
 from ._forms import command_line, description
+from ._queue import Queue
 
 __all__ = ["ClusterConfig", "Scheduler", "cluster_config"]
 
@@ -44,6 +46,8 @@ class Scheduler:
         number: What stands, in an option such as the name of a log file, for the number of a job
             in its array.
         variable: The variable in which a job finds that number.
+        submit: The program that hands jobs over; ``queue`` is used with a command that runs it.
+        queue: How its jobs are known and cancelled; None if they are left alone.
 
     Example:
         >>> from mirai_executor.launchers import Scheduler
@@ -60,7 +64,31 @@ class Scheduler:
     form: str = "script"
     number: str = ""
     variable: str = ""
+    submit: str = ""
+    queue: Queue | None = None
 
+
+# What each command prints of a job that it takes on, and shows of one that waits or runs. Those of
+# arrays of which some have run are cancelled as a whole, except where those that wait can be told.
+_SLURM = Queue(
+    r"^(?:Submitted batch job )?(\d+)\b",
+    ("scancel",),
+    ("scancel", "--state=PENDING"),
+    ("squeue", "--noheader", "--format=%T", "--jobs"),
+    r"PENDING|RUNNING|CONFIGURING|COMPLETING|SUSPENDED|REQUEUE|STOPPED|RESIZING|SIGNALING",
+)
+_GRID_ENGINE = Queue(
+    r"^(?:Your job(?:-array)? )?(\d+)\b",
+    ("qdel",),
+    query=("qstat", "-j"),
+    present=r"job_number:",
+)
+_PBS = Queue(
+    r"^(\d+(?:\[\])?(?:\.\S+)?)$", ("qdel",), query=("qstat",), present=r"\s[BHQRSTUW]\s+\S+\s*$"
+)
+_LSF = Queue(
+    r"^Job <(\d+)>", ("bkill",), query=("bjobs", "-noheader"), present=r"PEND|RUN|SUSP|WAIT|PROV"
+)
 
 SCHEDULERS = {
     # sbatch(1), qsub(1) of Grid Engine, of PBS Professional and of Torque, bsub(1) of LSF,
@@ -69,19 +97,29 @@ SCHEDULERS = {
         *("#SBATCH", "--array=1-{n}", r"\s(-a|--array)\b"),
         number="%a",
         variable="SLURM_ARRAY_TASK_ID",
+        submit="sbatch",
+        queue=_SLURM,
     ),
     "sge": Scheduler(
-        *("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"), number="$TASK_ID", variable="SGE_TASK_ID"
+        *("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
+        number="$TASK_ID",
+        variable="SGE_TASK_ID",
+        submit="qsub",
+        queue=_GRID_ENGINE,
     ),
     "pbs": Scheduler(
         *("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh"),
         number="^array_index^",
         variable="PBS_ARRAY_INDEX",
+        submit="qsub",
+        queue=_PBS,
     ),
     "torque": Scheduler(
         *("#PBS", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
         number="$PBS_ARRAYID",
         variable="PBS_ARRAYID",
+        submit="qsub",
+        queue=_PBS,
     ),
     "lsf": Scheduler(
         "#BSUB",
@@ -90,13 +128,15 @@ SCHEDULERS = {
         named=r"\s-J\s+[\"']?(?P<name>[^\s\"'\[]+)[\"']?(?=\s|$)",
         number="%I",
         variable="LSB_JOBINDEX",
+        submit="bsub",
+        queue=_LSF,
     ),
     "htcondor": Scheduler("", "queue {n}", r"^queue\b", form="description"),
     "flux": Scheduler("#flux:", "", r"(?!)"),
     "oar": Scheduler("#OAR", "--array {n}", r"\s--array\b", form="words"),
 }
 # Where the commands of either find their server.
-_TORQUE, _PBS = Path("/var/spool/torque/server_name"), Path("/etc/pbs.conf")
+_TORQUE_SERVER, _PBS_CONF = Path("/var/spool/torque/server_name"), Path("/etc/pbs.conf")
 _OF_COMMAND = {
     "sbatch": "slurm",
     "bsub": "lsf",
@@ -118,6 +158,7 @@ class ClusterConfig:
     prologue: tuple[str, ...] = ()
     secret_folder: Path | None = None
     largest_array: int = 1000
+    leaves: bool = False
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return one submission for all daemons, or as few as the largest array allows.
@@ -144,7 +185,14 @@ class ClusterConfig:
             "",
         ]
         script = "\n".join(lines).encode()
-        return Command(self.command, stdin=script, files=files, secret=daemon.secret)
+        return Command(
+            self.command, stdin=script, files=files, secret=daemon.secret, queue=self._queue()
+        )
+
+    def _queue(self) -> Queue | None:
+        queue = self.scheduler.queue
+        found = None if queue is None else queue.beside(self.command, self.scheduler.submit)
+        return None if found is None else replace(found, leaves=self.leaves)
 
     def _submission_of_file(self, daemon: DaemonCommand, size: int) -> Command:
         assert self.secret_folder is not None  # noqa: S101 - cluster_config() has seen to that
@@ -217,6 +265,7 @@ def cluster_config(
     scheduler: str | Scheduler | None = None,
     secret_folder: str | Path | None = _SECRET_FOLDER,
     largest_array: int = 1000,
+    on_exit: Literal["cancel", "leave"] = "cancel",
 ) -> ClusterConfig:
     """Describe how to start daemons as jobs of a cluster's scheduler. Starts nothing yet.
 
@@ -238,6 +287,8 @@ def cluster_config(
             executor. None writes it into the script, of which schedulers keep copies. HTCondor and
             OAR take the whole script from there.
         largest_array: How many jobs an array may have (in Slurm, ``MaxArraySize`` minus one).
+        on_exit: What becomes of jobs that still wait in the queue when the executor ends:
+            ``"cancel"`` cancels exactly these, and ``"leave"`` leaves them.
 
     Returns:
         A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
@@ -252,6 +303,8 @@ def cluster_config(
         ('#SBATCH', ('#SBATCH --mem=10G',))
     """
     check_count("largest_array", largest_array, 1)
+    if on_exit not in ("cancel", "leave"):
+        raise ValueError(f'on_exit must be "cancel" or "leave", not {on_exit!r}')
     words, lines = words_of(command), lines_of(options)
     if not isinstance(scheduler, Scheduler):
         scheduler = _told(scheduler, words[0], lines)
@@ -268,6 +321,7 @@ def cluster_config(
         lines_of(prologue),
         None if secret_folder is None else _folder(secret_folder),
         largest_array,
+        on_exit == "leave",
     )
 
 
@@ -303,7 +357,7 @@ def _is_torque(lines: Sequence[str]) -> bool:
         return False
     if any(re.search(r"\bnodes=\S*:ppn=", line) for line in lines):
         return True
-    return _TORQUE.exists() and not _PBS.exists()
+    return _TORQUE_SERVER.exists() and not _PBS_CONF.exists()
 
 
 def _folder(path: str | Path) -> Path:

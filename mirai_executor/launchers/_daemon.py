@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from mirai_executor.urls import Url
 
 from ._jobs import JobRequest
+from ._queue import Queue
 
 if TYPE_CHECKING:
     from mirai_executor.credentials import DaemonCredentials
@@ -188,6 +189,7 @@ class Command:
         secret: A text that messages must not show.
         refusal: What its standard error says if no daemons will come although it goes on; only
             with ``Until.STARTED_LINE``.
+        queue: Where it puts a job, of which it prints the id; None if it does nothing like that.
 
     Example:
         >>> from mirai_executor.launchers import Command, Until
@@ -203,6 +205,7 @@ class Command:
     until: Until = Until.EXIT
     secret: str = field(default="", repr=False)
     refusal: str = ""
+    queue: Queue | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

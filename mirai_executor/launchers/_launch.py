@@ -6,7 +6,7 @@ import selectors
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import IO, assert_never
 
@@ -19,6 +19,7 @@ from ._daemon import STARTED, Command, HttpRequest, Submission, Until
 from ._files import write
 from ._http import confidential_parts
 from ._jobs import Job, JobRequest, submit
+from ._queue import QueuedJob, cancel_jobs
 
 __all__ = ["Launched", "launch", "stop"]
 
@@ -37,11 +38,15 @@ class Launched:
             is read.
         output: What the command printed or the service answered, such as the number of a job.
         job: What an engine has accepted.
+        queued: The job that it has put into a queue, if its id is known.
+        error: Why it has failed, where that was tolerated.
     """
 
     process: "subprocess.Popen[bytes] | None" = None
     output: str = ""
     job: "Job | None" = None
+    queued: QueuedJob | None = field(default=None, compare=False)  # which follows from the output
+    error: LaunchError | None = None
 
 
 @dataclass
@@ -65,44 +70,60 @@ class _Started:
             _close(process)
 
 
-def launch(submissions: Sequence[Submission], timeout: float = 60.0) -> list[Launched]:
+def launch(
+    submissions: Sequence[Submission], timeout: float = 60.0, tolerate: int | None = 0
+) -> list[Launched]:
     """Run the submissions in parallel. Returns once daemons are requested, not once they come.
 
     Args:
         submissions: What a launcher has planned.
         timeout: How long all of it may take, in seconds.
+        tolerate: How many may fail without that being an error, as long as one does not; None for
+            any number.
 
     Raises:
-        LaunchError: One failed; the error has its command, exit status and standard error. Then
-            commands that keep running are stopped, and jobs of engines cancelled. Jobs that a
-            command has handed to a queue stay there.
+        LaunchError: Too many failed; the error has the command of one, its exit status and its
+            standard error. Then commands that keep running are stopped, and jobs are cancelled:
+            those of engines, and those in queues whose ids are known.
     """
     if not submissions:
         return []
     _nameless.occupy_streams()  # the program may have closed them
     started, deadline = _Started(), Deadline(timeout)
     try:
-        return _side_by_side(submissions, started, deadline)
+        return _side_by_side(submissions, started, deadline, tolerate)
     except BaseException:  # Ctrl-C too
         started.close()
         raise
 
 
 def _side_by_side(
-    submissions: Sequence[Submission], started: _Started, deadline: Deadline
+    submissions: Sequence[Submission],
+    started: _Started,
+    deadline: Deadline,
+    tolerate: int | None,
 ) -> list[Launched]:
     with ThreadPoolExecutor(min(len(submissions), _SIDE_BY_SIDE), "mirai-launch") as pool:
         try:
             futures = [pool.submit(_run, one, started, deadline) for one in submissions]
-            failures = [error for future in futures if (error := future.exception())]
+            wait(futures)
         except BaseException:  # Ctrl-C; the threads wait for what is stopped here
             pool.shutdown(wait=False, cancel_futures=True)
             started.stop()
             raise
-    if failures:
+    failures = [error for future in futures if (error := future.exception())]
+    bearable = len(futures) - 1 if tolerate is None else min(tolerate, len(futures) - 1)
+    if len(failures) > bearable or not all(isinstance(it, LaunchError) for it in failures):
         started.stop()
+        done = [future.result() for future in futures if not future.exception()]
+        cancel_jobs([one.queued for one in done if one.queued is not None])
         raise _first(failures)
-    return [future.result() for future in futures]
+    return [_outcome(future) for future in futures]
+
+
+def _outcome(future: "Future[Launched]") -> Launched:
+    error = future.exception()
+    return Launched(error=error) if isinstance(error, LaunchError) else future.result()
 
 
 def _first(failures: Sequence[BaseException]) -> BaseException:
@@ -154,7 +175,13 @@ def _run_to_its_end(command: Command, started: _Started, deadline: Deadline) -> 
             raise _failure(command, None, "did not finish in time", _tail(err)) from None
         if code != 0:
             raise _failure(command, code, _exit(code), _tail(err) or _tail(out))
-        return Launched(output=hide(_tail(out), [command.secret]))
+        said = _tail(out)
+        return Launched(output=hide(said, [command.secret]), queued=_queued(command, said))
+
+
+def _queued(command: Command, said: str) -> QueuedJob | None:
+    found = "" if command.queue is None else command.queue.id_in(said)
+    return QueuedJob(command.queue, found) if command.queue is not None and found else None
 
 
 def _run_until_started(command: Command, started: _Started, deadline: Deadline) -> Launched:

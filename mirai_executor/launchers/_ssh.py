@@ -6,7 +6,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from mirai_executor._arguments import check_count, check_options
@@ -105,6 +105,27 @@ class SshConfig:
             secret=daemon.secret,
             refusal=refusal,
         )
+
+    def total(self, count: int) -> int:
+        """Return how many daemons :meth:`plan` starts, on all machines together."""
+        return count * len(self.remotes)
+
+    def spread(self, daemon: DaemonCommand, count: int, first: int) -> list[Submission]:
+        """Return commands that start so many daemons on all machines together.
+
+        Args:
+            daemon: What they must know.
+            count: How many.
+            first: The number of the machine that gets the first one; others follow in turn.
+        """
+        each = [0] * len(self.remotes)
+        for number in range(first, first + checked_count(count)):
+            each[number % len(each)] += 1
+        return [
+            command
+            for remote, share in zip(self.remotes, each, strict=True)
+            for command in replace(self, remotes=(remote,)).plan(daemon, share)
+        ]
 
     def _connect(self, remote: Remote, forward: Sequence[str]) -> list[str]:
         # SSH takes the first value that it is given: the user's options outrank ours.

@@ -43,6 +43,7 @@ from mirai_executor._core import (
     Policy,
     RecallTasks,
     ReportShortage,
+    ReportWait,
     ResolveTasks,
     ResultsArrived,
     RoundTripMeasured,
@@ -386,6 +387,8 @@ class Simulation:
                     raise AssertionError("nobody has cancelled it")
                 case ReportShortage():
                     raise AssertionError("there is room for any number")
+                case ReportWait():
+                    raise AssertionError("they are started here, and nobody waits in vain")
                 case _:
                     self._post(self.processes[command.daemon], command)
 

@@ -50,6 +50,7 @@ from mirai_executor._core import (
     Policy,
     RecallTasks,
     ReportShortage,
+    ReportWait,
     ResolveTasks,
     RestartRequested,
     SendBroadcast,
@@ -213,6 +214,9 @@ class World:
                 self._kill(self.daemons[id_], overdue=overdue)
             case ReportShortage():
                 assert self.having("ready"), "there is nobody to go on"
+            case ReportWait(tasks):
+                assert tasks, "nobody waits"
+                assert not self.having("ready"), "what waits is served"
             case RecallTasks():
                 raise AssertionError("each task travels alone: there is nothing to take back")
             case _:

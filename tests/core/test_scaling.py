@@ -1,5 +1,7 @@
 """How many daemons to ask for, and to let go: one story at a time, and any load at all."""
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +68,21 @@ def test_a_task_that_was_done_ends_the_pause(scaler: Scaler) -> None:
     assert scaler.decide(load(2, connected=1, completed=1), 7) == Change(launch=1)
     scaler.refuse(1, 7)
     assert scaler.next_look(load(2, connected=1), 7) == 8
+
+
+def test_what_others_do_does_not_end_the_pause_of_a_machine_from_which_none_comes(
+    scaler: Scaler,
+) -> None:
+    looks: list[float] = []
+    scaler.decide(load(2, connected=1), 0)
+    for completed in range(1, 4):
+        scaler.refuse(1, looks[-1] if looks else 0)
+        busy = load(2, connected=1, completed=completed)
+        look = scaler.next_look(busy, looks[-1] if looks else 0)
+        assert look is not None
+        looks.append(look)
+        assert scaler.decide(busy, look) == Change(launch=1)
+    assert looks == [1, 3, 7]
 
 
 def test_four_refusals_in_a_row_are_a_refusal(scaler: Scaler) -> None:
@@ -151,3 +168,62 @@ def test_there_are_never_more_than_the_maximum_and_work_is_never_forgotten(
         came += arrivals
         completed += data.draw(st.integers(0, 3)) if connected else 0
         now += data.draw(st.sampled_from([0.5, 1.0, 20.0, 60.0]))
+
+
+# Keeping a number of daemons
+
+
+@pytest.fixture
+def keeper() -> Scaler:
+    """Two daemons were asked for, and are kept."""
+    scaler = Scaler(ScalePolicy(minimum=2, maximum=2, idle_time=math.inf))
+    scaler.expect(2, 0)
+    return scaler
+
+
+def test_who_is_lost_is_asked_for_again(keeper: Scaler) -> None:
+    assert keeper.decide(load(0), 1) == NOTHING
+    assert keeper.decide(load(0, connected=2), 2) == NOTHING
+    assert keeper.decide(load(0, connected=1, came=2), 3) == Change(launch=1)
+    assert keeper.decide(load(0, connected=1, came=2), 4) == NOTHING
+
+
+def test_more_that_were_asked_for_are_kept_as_well(keeper: Scaler) -> None:
+    keeper.decide(load(0, connected=2), 1)
+    keeper.grow(3, 2)
+    assert keeper.decide(load(0, connected=2), 2) == NOTHING
+    assert keeper.decide(load(0, connected=5), 3) == NOTHING
+    assert keeper.decide(load(0, connected=4, came=5), 4) == Change(launch=1)
+
+
+def test_who_comes_and_is_never_ready_is_asked_for_again_after_a_pause(keeper: Scaler) -> None:
+    lost = Load(1, connected=1, cumulative=1, completed=0, lost_early=1)
+    assert keeper.decide(lost, 1) == NOTHING
+    assert keeper.next_look(lost, 1) == 2
+    assert keeper.decide(lost, 2) == Change(launch=1)
+    assert keeper.failures == 1
+
+
+def test_at_the_end_only_what_is_left_to_do_is_a_reason_to_ask(keeper: Scaler) -> None:
+    keeper.decide(load(0, connected=2), 1)
+    ending = Load(0, 0, 2, 0, is_closing=True)
+    assert keeper.decide(ending, 2) == NOTHING
+    assert keeper.decide(ending.changed(demand=5), 3) == Change(launch=2)
+
+
+def test_where_daemons_leave_when_idle_they_are_replaced_for_work_alone() -> None:
+    lazy = Scaler(ScalePolicy(minimum=0, maximum=2, idle_time=math.inf))
+    lazy.expect(2, 0)
+    lazy.decide(load(0, connected=2), 1)
+    assert lazy.decide(load(0, connected=0, came=2), 2) == NOTHING
+    assert lazy.decide(load(3, connected=0, came=2), 3) == Change(launch=2)
+
+
+def test_what_was_asked_for_and_is_not_needed_any_more_is_cancelled(scaler: Scaler) -> None:
+    scaler.decide(load(5), 0)
+    assert scaler.decide(load(2), 10) == NOTHING
+    assert scaler.next_look(load(2), 10) == 70
+    assert scaler.decide(load(2), 70) == Change(cancel=3)
+    scaler.forget(3)
+    assert scaler.coming == 2
+    assert scaler.decide(load(3), 71) == Change(launch=1)

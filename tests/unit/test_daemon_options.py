@@ -19,6 +19,7 @@ UNUSUAL: DaemonKeywords = {
     "max_tasks": 7,
     "autoexit": "finish",
     "retry": 0,
+    "grace": 20.0,
 }
 
 

@@ -114,14 +114,14 @@ class Turns:
 def kept(monkeypatch: pytest.MonkeyPatch) -> tuple[Jobs, list[str | None]]:
     monkeypatch.setattr("mirai_executor._host._jobs._LET_GO", 0.0)
     ends: list[str | None] = []
-    return Jobs(Turns(), ends.append), ends  # type: ignore[arg-type]  # all that it needs of one
+    return Jobs(Turns()), ends  # type: ignore[arg-type]  # all that it needs of one
 
 
 def test_a_host_hears_of_the_end_of_each_job_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, ends = kept(monkeypatch)
     engine, words = Engine(), ["", "no licence"]
     for _ in range(2):
-        jobs.keep(engine.job(1, lambda _: words.pop(0)), stay=False)
+        jobs.keep(engine.job(1, lambda _: words.pop(0)), ends.append, stay=False)
     assert jobs
     engine.futures[0].set_result(None)
     assert (ends, bool(jobs)) == ([None], True)
@@ -138,12 +138,12 @@ def test_a_host_that_ends_cancels_what_is_left_but_for_what_is_to_stay(
 
     jobs, ends = kept(monkeypatch)
     engine = Engine()
-    jobs.keep(engine.job(1), stay=True)
-    jobs.keep(engine.job(2), stay=False)
+    jobs.keep(engine.job(1), ends.append, stay=True)
+    jobs.keep(engine.job(2), ends.append, stay=False)
     nothing = Stubborn(
         "gone", engine.start, 1, cancel=Future.cancel, failure=str, close=engine.close
     )
-    jobs.keep(nothing, stay=False)
+    jobs.keep(nothing, ends.append, stay=False)
     jobs.close()
     assert [future.cancelled() for future in engine.futures] == [False, True, True, False]
     assert ends == []

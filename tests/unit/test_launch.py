@@ -17,7 +17,15 @@ import pytest
 from mirai_executor import cluster_config, http_config, remote_config, ssh_config
 from mirai_executor.credentials import DaemonCredentials, Secret
 from mirai_executor.errors import LaunchError
-from mirai_executor.launchers import Command, DaemonCommand, Launched, Until, launch, shell_command
+from mirai_executor.launchers import (
+    Command,
+    DaemonCommand,
+    Launched,
+    Queue,
+    Until,
+    launch,
+    shell_command,
+)
 
 SECRET = Secret(b"s" * 32)
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB'$x\n-----END CERTIFICATE-----\n"
@@ -317,6 +325,29 @@ def test_one_refusal_is_enough_and_stops_what_would_have_stayed(records: Path) -
         launch([staying, refused, refused])
     with pytest.raises(ProcessLookupError):
         os.kill(int(pidfile.read_text()), 0)
+
+
+@pytest.mark.parametrize(("tolerate", "failing"), [(1, 1), (None, 2)])
+def test_failures_that_are_tolerated_are_told_beside_what_served(
+    tolerate: int | None, failing: int
+) -> None:
+    commands = [*[Command(("false",))] * failing, Command(("echo", "job 1"))]
+    *failed, served = launch(commands, timeout=20, tolerate=tolerate)
+    assert served == Launched(output="job 1\n")
+    assert all("failed with exit status 1" in str(one.error) for one in failed)
+
+
+@pytest.mark.parametrize(("tolerate", "failing"), [(1, 2), (None, 3), (5, 3)])
+def test_too_many_failures_are_an_error_and_cancel_the_jobs_of_the_others(
+    tolerate: int | None, failing: int, tmp_path: Path
+) -> None:
+    mark = tmp_path / "cancelled"
+    queue = Queue("job (\\d)", ("/bin/sh", "-c", f'echo "$@" > {mark}', "sh"))
+    served = [Command(("echo", "job 7"), queue=queue)] * (3 - failing)
+    with pytest.raises(LaunchError, match="more like it"):
+        launch([*[Command(("false",))] * failing, *served], timeout=20, tolerate=tolerate)
+    assert mark.exists() is bool(served)
+    assert not served or mark.read_text() == "7\n"
 
 
 def test_a_command_that_is_not_there_is_a_launch_error(records: Path) -> None:

@@ -28,7 +28,9 @@ class LoopOfNothing(Loop):
         self._fleet: Any = self.asked
         self._tasks: Any = self.asked
         self._broadcasts: Any = self.asked
-        self._dispatcher: Any = SimpleNamespace(is_broken=False, is_closing=False, ready_count=0)
+        self._dispatcher: Any = SimpleNamespace(
+            is_broken=False, is_closing=False, ready_count=0, why_leaves=lambda _: None
+        )
         self._elsewhere = None
 
 

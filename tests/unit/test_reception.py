@@ -11,7 +11,7 @@ from mirai_executor.launchers import Command
 
 
 def dialled_here(listening: Listening) -> str:
-    (command,) = listening.plan(Here("python"), 1)
+    (command,) = listening.plan(Here("python"), 1, "one")
     assert isinstance(command, Command)
     return " ".join(command.argv)
 

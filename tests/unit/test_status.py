@@ -3,7 +3,7 @@
 import copy
 import pickle
 
-from mirai_executor import DaemonStatus, Info, Status
+from mirai_executor import DaemonStatus, Info, Status, Waiting
 
 BUSY = DaemonStatus(41, "here", "busy", 3)
 SCRIPT = "<script>"
@@ -32,6 +32,17 @@ def test_a_status_says_why_there_are_fewer_daemons_than_there_should_be() -> Non
     assert status._repr_html_().endswith("<p>no room for more: see ulimit &lt;script&gt;</p>")
 
 
+def test_a_status_says_which_launches_have_failed() -> None:
+    status = Status(1, None, 0, 0, 0, (), failures=("ssh failed",))
+    assert repr(status).endswith("\n  a launch has failed: ssh failed")
+    assert status._repr_html_().endswith("<p>a launch has failed: ssh failed</p>")
+
+
+def test_a_status_says_why_daemons_have_left() -> None:
+    status = Status(1, None, 0, 0, 0, (), departures=("pid 41 on b has left: idle",))
+    assert repr(status).endswith("\n  pid 41 on b has left: idle")
+
+
 def test_a_notebook_shows_a_table_in_which_names_are_text() -> None:
     html = Status(1, SCRIPT, 0, 0, 0, (DaemonStatus(1, SCRIPT, SCRIPT, 0),))._repr_html_()
     assert (html.count("<table>"), html.count("<tr>")) == (1, 2)
@@ -43,3 +54,10 @@ def test_a_status_is_still_data() -> None:
     status = Status(1, None, 5, 1, 3, (BUSY,))
     assert status == copy.copy(status) == pickle.loads(pickle.dumps(status))
     assert repr(Info(1, 2, 3, 4, 5)).startswith("Info(connections=1, cumulative=2,")
+
+
+def test_a_status_says_that_tasks_wait_for_daemons_and_what_the_launcher_has_said() -> None:
+    status = Status(0, None, 2, 0, 0, (), waiting=Waiting(2, 31.4, 4, f"sbatch said: {SCRIPT}"))
+    said = "2 tasks have waited for 31 s, and no daemon is connected; 4 requested; sbatch said: "
+    assert repr(status).endswith(f"\n  {said}{SCRIPT}")
+    assert status._repr_html_().endswith(f"<p>{said}&lt;script&gt;</p>")

@@ -60,6 +60,7 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(_wire.Stop, ids),
     st.just(_wire.Recall()),
     st.builds(_wire.Kill, small, st.booleans()),
+    st.builds(_wire.Parting, st.text(max_size=9)),
     st.builds(_wire.Returned, st.lists(ids, max_size=5).map(tuple)),
     st.builds(
         _wire.Ended,
@@ -132,6 +133,7 @@ def test_a_keeper_can_tell_frames_apart_by_their_first_byte(frame: Frame) -> Non
         _wire.Kill,
         _wire.Returned,
         _wire.Ended,
+        _wire.Parting,
     )
     assert _wire.is_for_keeper(encoded) == isinstance(frame, keepers)
     assert _wire.is_tasks(encoded) == isinstance(frame, _wire.Tasks)

@@ -1,0 +1,183 @@
+"""Remembers which daemons were asked for elsewhere, which have come, and what was said.
+
+::
+
+    asked for ──► on their way ──► arrived
+                       └── their command has ended, or their job is not in its queue ──► missed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mirai_executor._typing import Mutable, Record
+from mirai_executor.launchers import cancel_jobs, is_present
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mirai_executor.errors import LaunchError
+    from mirai_executor.launchers import QueuedJob
+
+    Awaited = tuple[str, int, Sequence[QueuedJob]]  # a request, how many are to come, and how
+
+__all__ = ["Request", "Requests", "still_coming"]
+
+_SAID = 3  # answers that are remembered: the last ones
+
+
+class Request(Record):
+    """Daemons that were asked for together.
+
+    Args:
+        name: What they say when they come.
+        count: How many.
+        said: What was printed or answered, by whom.
+        jobs: Those that are to run them, as far as their ids are known.
+        commands: How many commands run as long as they do.
+        is_kept: Whether others take their places when they are lost.
+        missed: How many more were asked for in vain, and why.
+    """
+
+    name: str
+    count: int
+    said: Sequence[str] = ()
+    jobs: Sequence[QueuedJob] = ()
+    commands: int = 0
+    is_kept: bool = False
+    missed: int = 0
+    failures: Sequence[LaunchError] = ()
+
+
+class _Open(Mutable):
+    """A request of which not all have come."""
+
+    request: Request
+    left: int  # to come
+    commands: int  # that still run
+
+
+class Requests:
+    """Those of one executor. For the host thread only, but for what says otherwise."""
+
+    def __init__(self) -> None:
+        self._said: list[str] = []
+        self._failures: list[str] = []  # the last ones, until a request is successful
+        self._open: dict[str, _Open] = {}
+        self._early: dict[str, int] = {}  # have come before their request was known
+
+    @property
+    def said(self) -> str:
+        """What was said the last time, by whom; empty if nothing was."""
+        return "; ".join(self._failures or self._said)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Why daemons were asked for in vain the last time, or some of them; empty if all came."""
+        return tuple(self._failures)
+
+    @property
+    def left(self) -> int:
+        """How many daemons were asked for and have not come."""
+        return sum(known.left for known in self._open.values())
+
+    def add(self, request: Request) -> None:
+        """Note that daemons were asked for."""
+        self._failures = [str(error) for error in request.failures][-_SAID:]
+        self._said = [*self._said, *request.said][-_SAID:]
+        left = request.count - self._early.pop(request.name, 0)
+        if left > 0:
+            self._open[request.name] = _Open(request, left, request.commands)
+
+    def note_failure(self, error: Exception) -> None:
+        """Note that daemons were asked for in vain."""
+        self._failures = [str(error)]
+
+    def note_arrival(self, name: str) -> None:
+        """Note that a daemon has come."""
+        if (known := self._open.get(name)) is None:
+            self._early[name] = self._early.get(name, 0) + 1
+            return
+        known.left -= 1
+        if not known.left:
+            del self._open[name]
+
+    def note_end(self, name: str) -> int:
+        """Note that a command has ended; return how many daemons will not come for that."""
+        if (known := self._open.get(name)) is None:
+            return 0
+        known.commands -= 1
+        # The others may be those that bring what is missing.
+        share = -(-known.request.count // known.request.commands)
+        missed = max(0, known.left - known.commands * share)
+        known.left -= missed
+        if not known.left:
+            del self._open[name]
+        return missed
+
+    # Jobs in a queue
+
+    def _in_queues(self) -> list[Awaited]:
+        """Return the requests whose jobs are known, with those that are to come."""
+        return [
+            (name, known.left, known.request.jobs)
+            for name, known in self._open.items()
+            if known.request.jobs
+        ]
+
+    def overdue(self, expected: int) -> list[Awaited]:
+        """Return those, the first ones, that are more than who decides still expects."""
+        awaited = self._in_queues()
+        excess = sum(left for _, left, _ in awaited) - expected
+        found = []
+        for name, left, jobs in awaited:
+            if excess <= 0:
+                break
+            found.append((name, left, jobs))
+            excess -= left
+        return found
+
+    def forget(self, name: str) -> int:
+        """Expect no more of these; return how many they were."""
+        known = self._open.pop(name, None)
+        return 0 if known is None else known.left
+
+    def superfluous(self, count: int) -> tuple[list[QueuedJob], list[QueuedJob], int]:
+        """Take out jobs that would bring no more than so many daemons that nobody needs.
+
+        Returns:
+            Those that are cancelled, those of which only what waits is, and for how many daemons.
+        """
+        whole: list[QueuedJob] = []
+        waiting: list[QueuedJob] = []
+        found = 0
+        for name, left, jobs in reversed(self._in_queues()):
+            if left > count - found:
+                continue
+            untouched = left == self._open[name].request.count
+            if not untouched and not all(job.queue.cancel_waiting for job in jobs):
+                continue  # some of its daemons are here
+            (whole if untouched else waiting).extend(jobs)
+            found += self.forget(name)
+        return whole, waiting, found
+
+    def cancel_rest(self) -> None:
+        """Cancel what still waits, as nobody will need it, unless it is to be left."""
+        rest = [job for _, _, jobs in self._in_queues() for job in jobs if not job.queue.leaves]
+        self._open.clear()
+        cancel_jobs(rest)
+
+
+def still_coming(waiting: Sequence[Awaited]) -> tuple[int, list[str]]:
+    """Ask schedulers about jobs that have been awaited for long; on a thread that may wait.
+
+    Returns:
+        For how many daemons there are jobs that wait or run, and the requests that have none.
+    """
+    coming, gone = 0, []
+    for name, left, jobs in waiting:
+        if any(map(is_present, jobs)):
+            coming += left
+        else:
+            gone.append(name)
+    return coming, gone

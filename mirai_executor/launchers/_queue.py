@@ -1,0 +1,122 @@
+"""Knows the jobs that were handed to a queue by their ids, and takes them out again."""
+
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+__all__ = ["Queue", "QueuedJob", "cancel_jobs", "is_present"]
+
+_PATIENCE = 10.0  # seconds for a scheduler to answer
+
+
+@dataclass(frozen=True)
+class Queue:
+    """How the jobs of a queue are known, and cancelled.
+
+    Args:
+        job: A pattern that finds the id of a job in what its submission has printed: its group.
+        cancel: The words of the command that cancels jobs; their ids follow.
+        cancel_waiting: Likewise, but it spares those of an array that run; empty if there is none.
+        query: The words of the command that shows a job; its id follows. Empty if there is none.
+        present: A pattern that is found in what this prints if the job waits or runs.
+        leaves: Whether jobs that wait when the executor ends are left in the queue.
+
+    Example:
+        >>> from mirai_executor.launchers import Queue
+        >>> Queue(r"job (\\d+)", ("ours-cancel",)).id_in("Submitted batch job 17")
+        '17'
+    """
+
+    job: str
+    cancel: tuple[str, ...]
+    cancel_waiting: tuple[str, ...] = ()
+    query: tuple[str, ...] = ()
+    present: str = ""
+    leaves: bool = False
+
+    def id_in(self, output: str) -> str:
+        """Return the id of the job that a submission has told of; empty if it has not."""
+        found = re.search(self.job, output, re.MULTILINE)
+        return found[1] if found else ""
+
+    def beside(self, command: Sequence[str], submit: str) -> Self | None:
+        """Return it with commands that run as the one that submits, as over SSH or at a path.
+
+        Args:
+            command: What submits.
+            submit: The name of the program for that.
+        """
+        for number, word in enumerate(command):
+            if Path(word).name == submit:
+                before, path = tuple(command[:number]), Path(word)
+                return replace(
+                    self,
+                    cancel=_beside(before, path, self.cancel),
+                    cancel_waiting=_beside(before, path, self.cancel_waiting),
+                    query=_beside(before, path, self.query),
+                )
+        return None
+
+
+def _beside(before: tuple[str, ...], submit: Path, words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words:
+        return ()
+    program = str(submit.with_name(words[0])) if len(submit.parts) > 1 else words[0]
+    return (*before, program, *words[1:])
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job in a queue.
+
+    Args:
+        queue: Which one.
+        id: Its id there.
+    """
+
+    queue: Queue
+    id: str
+
+
+def cancel_jobs(jobs: Sequence[QueuedJob], *, waiting: bool = False) -> None:
+    """Cancel these jobs, and no others; those that have ended are no error.
+
+    Args:
+        jobs: Which ones.
+        waiting: Whether to spare those that run.
+    """
+    ids: dict[tuple[str, ...], list[str]] = {}
+    for job in jobs:
+        words = job.queue.cancel_waiting if waiting else job.queue.cancel
+        ids.setdefault(words, []).append(job.id)
+    for words, those in ids.items():
+        if words:
+            _run((*words, *those))
+
+
+def is_present(job: QueuedJob) -> bool:
+    """Tell whether a job waits or runs; True if nobody can tell."""
+    if not job.queue.query:
+        return True
+    said = _run((*job.queue.query, job.id))
+    return said is None or bool(re.search(job.queue.present, said, re.MULTILINE))
+
+
+def _run(words: Sequence[str]) -> str | None:
+    """Return what a command prints; None if it cannot be run, or takes too long."""
+    try:
+        ended = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE,
+            check=False,
+            start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return ended.stdout.decode(errors="replace")

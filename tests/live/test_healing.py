@@ -1,0 +1,232 @@
+"""Who asked for so many daemons has so many, and never more jobs than that in a queue."""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from live.afar import python_words
+from live.mischief import SOON, answer
+from mirai_executor import (
+    LaunchError,
+    MiraiExecutor,
+    cluster_config,
+    remote_config,
+    ssh_config,
+)
+from mirai_executor._core import scaling
+
+pytestmark = pytest.mark.once
+
+URL = "tcp://127.0.0.1:0"
+# A queue in which jobs wait for ever: each command notes how it was called.
+WAITS = """\
+#!/bin/sh
+name=$(basename "$0")
+echo "$name $*" >> "$SPOOL"
+case "$name" in
+sbatch) cat > /dev/null; echo "Submitted batch job 17" ;;
+squeue) echo PENDING ;;
+esac
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Put such a queue on the path; return what has been called."""
+    for name in ("sbatch", "scancel", "squeue"):
+        program = tmp_path / name
+        program.write_text(WAITS)
+        program.chmod(0o755)
+    spool = tmp_path / "spool"
+    spool.touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SPOOL", str(spool))
+    return lambda: spool.read_text().splitlines()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SOON
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # nothing tells when a program has been run
+
+
+@pytest.mark.parametrize(("on_exit", "cancelled"), [("cancel", ["scancel 17"]), ("leave", [])])
+def test_what_waits_in_a_queue_at_the_end_is_cancelled_unless_it_is_to_stay(
+    calls: Callable[[], list[str]], on_exit: str, cancelled: list[str]
+) -> None:
+    launcher = cluster_config("sbatch", on_exit=on_exit)  # type: ignore[arg-type]  # one of two
+    with MiraiExecutor(2, url=URL, remote=launcher) as executor:
+        executor._finish_launch()
+    assert calls() == ["sbatch ", *cancelled]
+
+
+def test_no_more_jobs_than_the_maximum_wait_in_a_full_queue(
+    calls: Callable[[], list[str]],
+) -> None:
+    with MiraiExecutor(url=URL) as executor:
+        executor.adapt(0, 2, remote=cluster_config("sbatch"), patience=0.01)
+        futures = [executor.submit(abs, -n) for n in range(5)]
+        asked = "squeue --noheader --format=%T --jobs 17"
+        wait_until(lambda: asked in calls())
+        assert calls().count("sbatch ") == 1
+        executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+    assert calls()[-1] == "scancel 17"
+
+
+def test_what_was_asked_for_and_is_not_needed_any_more_is_taken_out_of_the_queue(
+    calls: Callable[[], list[str]],
+) -> None:
+    with MiraiExecutor(url=URL) as executor:
+        executor.adapt(0, 2, remote=cluster_config("sbatch"), release_after=0.01)
+        future = executor.submit(abs, -1)
+        wait_until(lambda: "sbatch " in calls())
+        future.cancel()
+        wait_until(lambda: "scancel 17" in calls())
+    assert calls() == ["sbatch ", "scancel 17"]
+
+
+def test_a_daemon_whose_command_has_ended_well_is_replaced() -> None:
+    launcher = remote_config(
+        "/bin/sh", ["-c", '"$@"; exit 0', "sh", "."], python=python_words(), stays=True
+    )
+    with MiraiExecutor(1, url=URL, remote=launcher, max_tasks_per_child=1) as executor:
+        # The first two are not waited for: others come for them at the end, too.
+        futures = [executor.submit(os.getpid) for _ in range(2)]
+    assert len({future.result(0) for future in futures}) == 2
+
+
+def test_tasks_fail_with_the_words_of_the_last_command_that_was_to_replace_a_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaling, "_PATIENCE", 1.0)
+    mark = tmp_path / "mark"
+    script = f'test -e {mark} && {{ echo "node is down" >&2; exit 3; }}; touch {mark}; exec "$@"'
+    launcher = remote_config(
+        "/bin/sh", ["-c", script, "sh", "."], python=python_words(), stays=True
+    )
+    with MiraiExecutor(1, url=URL, remote=launcher) as executor:
+        assert executor.submit(answer).result(SOON) == 42
+        keeper = psutil.Process(executor.status().rows[0].pid).parent()
+        assert keeper is not None
+        keeper.kill()
+        wait_until(lambda: not executor.status().rows)
+        error = executor.submit(answer).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "node is down" in str(error)
+        mark.unlink()  # it is up again
+        assert executor.submit(answer).result(SOON) == 42
+
+
+# Stands in for SSH: a machine that is down, and this one.
+LOGIN = """\
+#!/bin/sh
+for word in "$@"; do
+    test "$word" = down && { echo "No route to host" >&2; exit 255; }
+done
+exec /bin/sh
+"""
+
+
+@pytest.fixture
+def ssh(tmp_path: Path) -> str:
+    program = tmp_path / "ssh"
+    program.write_text(LOGIN)
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_a_machine_that_is_down_costs_its_daemons_which_others_run_instead(
+    ssh: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    launcher = ssh_config(["down", "up"], command=ssh, python=python_words())
+    with MiraiExecutor(1, url=URL, remote=launcher) as executor:
+        executor._finish_launch()
+        assert "No route to host" in "".join(executor.status().failures)
+        executor.wait_ready(SOON, count=2)  # one for each, and the machine that is up has both
+        assert executor.submit(answer).result(SOON) == 42
+    assert any("No route to host" in message for message in caplog.messages)
+
+
+def test_a_machine_that_is_down_is_an_error_where_none_is_tolerated(ssh: str) -> None:
+    launcher = ssh_config(["down", "up"], command=ssh, python=python_words())
+    with MiraiExecutor(1, url=URL, remote=launcher, tolerate=0) as executor:
+        error = executor.submit(answer).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "No route to host" in str(error)
+
+
+def test_a_launch_has_the_time_that_it_is_given() -> None:
+    launcher = remote_config("/bin/sh", ["-c", "sleep 60", "."])
+    with MiraiExecutor(1, url=URL, remote=launcher, launch_timeout=0.1) as executor:
+        error = executor.submit(answer).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "did not finish in time" in str(error)
+
+
+@pytest.mark.parametrize("wrong", [{"tolerate": -1}, {"launch_timeout": 0}])
+def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        MiraiExecutor(1, url=URL, remote=remote_config("true"), **wrong)
+
+
+# Why they leave
+
+
+def test_a_status_and_the_log_say_why_daemons_have_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "mirai_executor")
+    with MiraiExecutor(url=URL) as executor:
+        executor.launch_local(1, max_tasks=1)
+        assert executor.submit(answer).result(SOON) == 42
+        wait_until(lambda: len(executor.status().departures) == 1)
+        executor.launch_local(1)
+        executor.wait_ready(SOON, count=1)
+        keeper = psutil.Process(executor.status().rows[-1].pid).parent()
+        assert keeper is not None
+        keeper.kill()
+        wait_until(lambda: len(executor.status().departures) == 2)
+        limit, lost = executor.status().departures
+    assert limit.endswith("has left: it has done as many tasks as it may")
+    assert lost.endswith("has left: lost its connection")
+    assert any(limit in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_daemon_whose_job_is_about_to_end_finishes_its_task_and_another_comes_first(
+    signum: signal.Signals, tmp_path: Path
+) -> None:
+    go = str(tmp_path / "go")
+    os.mkfifo(go)
+    begun = str(tmp_path / "begun")
+    os.mkfifo(begun)
+    grace = ["--grace", str(2 * SOON)]
+    launcher = remote_config("/usr/bin/env", [".", *grace], python=python_words(), stays=True)
+    with MiraiExecutor(1, url=URL, remote=launcher) as executor:
+        running = executor.submit(tell_and_read, begun, go)
+        waiting = executor.submit(os.getpid)
+        Path(begun).read_text()
+        (pid,) = (row.pid for row in executor.status().rows)
+        keeper = psutil.Process(pid).parent()
+        assert keeper is not None
+        keeper.send_signal(signum)
+        assert waiting.result(SOON) != pid  # though the first one is still at it
+        assert not running.done()
+        Path(go).write_text("on\n")
+        assert running.result(SOON) == "on\n"
+        wait_until(lambda: len(executor.status().departures) > 0)
+        assert f"has left: its keeper has got {signum.name}" in executor.status().departures[0]
+
+
+def tell_and_read(begun: str, go: str) -> str:
+    Path(begun).write_text("now\n")
+    return Path(go).read_text()

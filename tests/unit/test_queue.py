@@ -1,0 +1,104 @@
+"""The ids that schedulers print, and the commands that take exactly those out of their queues."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mirai_executor import cluster_config
+from mirai_executor.credentials import DaemonCredentials, new_secret
+from mirai_executor.launchers import (
+    Command,
+    DaemonCommand,
+    Queue,
+    QueuedJob,
+    cancel_jobs,
+    is_present,
+    ssh_config,
+)
+
+DAEMON = DaemonCommand(("tcp://127.0.0.1:1",), DaemonCredentials(new_secret()))
+
+
+def queue_of(*command: str, **options: object) -> Queue | None:
+    [submission] = cluster_config(command, **options).plan(DAEMON, 1)  # type: ignore[arg-type]
+    assert isinstance(submission, Command)
+    return submission.queue
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "command", "said", "id_"),
+    [
+        ("slurm", "sbatch", "Submitted batch job 17", "17"),
+        ("slurm", "sbatch", "sbatch: short on nodes\nSubmitted batch job 17 on cluster b", "17"),
+        ("slurm", "sbatch", "17;cluster", "17"),
+        ("sge", "qsub", 'Your job 17 ("mirai") has been submitted', "17"),
+        ("sge", "qsub", 'Your job-array 17.1-3:1 ("mirai") has been submitted', "17"),
+        ("pbs", "qsub", "17[].server", "17[].server"),
+        ("torque", "qsub", "17.server.example", "17.server.example"),
+        ("lsf", "bsub", "QueuedJob <17> is submitted to default queue <normal>.", "17"),
+        ("lsf", "bsub", "Thank you", ""),
+    ],
+)
+def test_the_id_of_a_job_is_what_its_scheduler_has_printed(
+    scheduler: str, command: str, said: str, id_: str
+) -> None:
+    queue = queue_of(command, scheduler=scheduler)
+    assert queue is not None
+    assert queue.id_in(f"{said}\n") == id_
+
+
+@pytest.mark.parametrize(
+    ("command", "cancel"),
+    [
+        (("sbatch",), ("scancel",)),
+        (("/opt/slurm/bin/sbatch", "--quiet"), ("/opt/slurm/bin/scancel",)),
+        (("ssh", "login", "sbatch"), ("ssh", "login", "scancel")),
+    ],
+)
+def test_jobs_are_cancelled_where_they_were_submitted(
+    command: tuple[str, ...], cancel: tuple[str, ...]
+) -> None:
+    queue = queue_of(*command, scheduler="slurm")
+    assert queue is not None
+    assert queue.cancel == cancel
+
+
+def test_a_command_that_nobody_knows_is_no_queue() -> None:
+    assert queue_of("our-submit", scheduler="slurm") is None
+
+
+@pytest.mark.parametrize("on_exit", ["keep", None])
+def test_what_becomes_of_jobs_at_the_end_is_one_of_two_words(on_exit: str) -> None:
+    with pytest.raises(ValueError, match='on_exit must be "cancel" or "leave"'):
+        cluster_config("sbatch", on_exit=on_exit)  # type: ignore[arg-type]  # that is asked
+
+
+def test_exactly_these_jobs_are_cancelled_and_asked_about(tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text('#!/bin/sh\necho "$@" >> "$0.log"; echo "$2 is PENDING"; exit 1\n')
+    tool.chmod(0o755)
+    name = os.fspath(tool)
+    queue = Queue("", (name, "kill"), (name, "spare"), (name, "show"), "17 is PEND")
+    seventeen, eighteen = QueuedJob(queue, "17"), QueuedJob(queue, "18")
+    cancel_jobs([seventeen, eighteen])
+    cancel_jobs([eighteen], waiting=True)
+    assert [is_present(seventeen), is_present(eighteen)] == [True, False]
+    lines = (tmp_path / "tool.log").read_text().splitlines()
+    assert lines == ["kill 17 18", "spare 18", "show 17", "show 18"]
+    assert is_present(QueuedJob(Queue("", ("kill",)), "17"))  # as far as anybody knows
+    cancel_jobs([QueuedJob(Queue("", ("/nowhere/kill",)), "17")])  # which is no error
+
+
+def test_machines_take_turns_where_daemons_are_counted_on_all_of_them() -> None:
+    launcher = ssh_config(["a", "b", "c"])
+    assert launcher.total(2) == 6
+
+    def machines(count: int, first: int) -> list[str]:
+        commands = launcher.spread(DAEMON, count, first)
+        return [c.argv[-2] for c in commands if isinstance(c, Command)]
+
+    assert machines(2, 0) == ["a", "b"]
+    assert machines(2, 2) == ["a", "c"]
+    assert machines(0, 1) == []
+    assert launcher.spread(DAEMON, 6, 1) == launcher.plan(DAEMON, 2)

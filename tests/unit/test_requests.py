@@ -1,0 +1,83 @@
+"""Which daemons were asked for, have come, and will not: and which jobs nobody needs."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from mirai_executor._host._requests import Request, Requests
+from mirai_executor.launchers import Queue, QueuedJob
+
+WHOLE = Queue("", ("cancel",))
+PARTLY = Queue("", ("cancel",), ("cancel", "--waiting"))
+
+
+def jobs(*ids: str, queue: Queue = WHOLE) -> Sequence[QueuedJob]:
+    return [QueuedJob(queue, id_) for id_ in ids]
+
+
+@pytest.fixture
+def requests() -> Requests:
+    return Requests()
+
+
+def test_who_comes_is_no_longer_expected_even_if_that_was_before_anybody_knew(
+    requests: Requests,
+) -> None:
+    requests.note_arrival("a")
+    requests.add(Request("a", 3))
+    requests.note_arrival("a")
+    requests.note_arrival("of another executor")
+    assert requests.left == 1
+    requests.note_arrival("a")
+    requests.note_arrival("a")  # a job that was requeued
+    assert requests.left == 0
+
+
+def test_a_command_that_ends_brings_nobody_any_more_and_the_others_may(
+    requests: Requests,
+) -> None:
+    requests.add(Request("a", 6, commands=3))  # two by each
+    requests.note_arrival("a")
+    assert requests.note_end("a") == 1  # two may have one each, which makes four
+    assert requests.note_end("a") == 2
+    for _ in range(2):
+        requests.note_arrival("a")
+    assert requests.note_end("a") == 0
+    assert requests.left == 0
+
+
+def test_what_was_said_last_is_told_and_a_failure_first(requests: Requests) -> None:
+    for n in range(5):
+        requests.add(Request(str(n), 1, [f"job {n}"]))
+    assert requests.said == "job 2; job 3; job 4"
+    requests.note_failure(OSError("queue is full"))
+    assert requests.said == "queue is full"
+
+
+def test_jobs_that_nobody_needs_are_the_last_ones_that_have_brought_nobody(
+    requests: Requests,
+) -> None:
+    requests.add(Request("a", 2, jobs=jobs("1")))
+    requests.add(Request("b", 2, jobs=jobs("2")))
+    requests.add(Request("c", 1, jobs=jobs("3")))
+    requests.add(Request("d", 1))  # nobody knows its job
+    requests.note_arrival("b")
+    assert requests.superfluous(2) == (jobs("3"), [], 1)
+    assert requests.superfluous(1) == ([], [], 0)
+    assert requests.superfluous(2) == (jobs("1"), [], 2)
+    assert requests.left == 2
+
+
+def test_of_an_array_what_waits_is_cancelled_where_that_can_be_said(requests: Requests) -> None:
+    requests.add(Request("a", 4, jobs=jobs("1", queue=PARTLY)))
+    requests.note_arrival("a")
+    assert requests.superfluous(3) == ([], jobs("1", queue=PARTLY), 3)
+
+
+def test_the_first_requests_are_overdue_as_far_as_more_wait_than_are_expected(
+    requests: Requests,
+) -> None:
+    for name in "abc":
+        requests.add(Request(name, 2, jobs=jobs(name)))
+    assert requests.overdue(6) == []
+    assert requests.overdue(3) == [("a", 2, jobs("a")), ("b", 2, jobs("b"))]
