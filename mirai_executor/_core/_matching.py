@@ -93,7 +93,7 @@ class Durations:
 
 _RECALL = 400e-6  # seconds: about what it takes to have tasks back and send them elsewhere
 
-_FAR = 5e-3  # seconds of a round trip; one that is shorter changes nothing
+_FAR = 10e-3  # seconds of a round trip; one that is shorter changes nothing
 _MARGIN = 1.1  # round trips of work in a frame, at least: they are not all alike
 _WORTH = 4.0  # round trips: a daemon that waits for one after such a task is busy for 80 %
 

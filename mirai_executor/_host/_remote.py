@@ -23,7 +23,8 @@ __all__ = ["Heartbeat", "RemoteDaemon"]
 _LOG = logging.getLogger("mirai_executor")
 _MISSED = 4  # beats until a daemon elsewhere is taken for lost
 
-_FIRST_TRIPS = 4  # that are measured at once
+_FIRST_TRIPS = 8  # that are measured at once, before any counts
+_NEAR: tuple[str, ...] = ("127.", "::1", "this machine")  # addresses: of tunnels as well
 _RISE = 0.125  # of a longer one that is believed
 
 _LAST_WORDS = 4096  # characters
@@ -41,6 +42,7 @@ class RemoteDaemon(Daemon):
 
     Attributes:
         round_trips: How many have been measured.
+        is_near: It comes from this machine, or through a tunnel that ends here.
     """
 
     is_elsewhere = True
@@ -65,6 +67,8 @@ class RemoteDaemon(Daemon):
         self._last: tuple[TaskId, Waiting] | None = None
         self._brings_names = False
         self._end: _wire.Ended | None = None
+        # A busy machine takes long to answer itself; that is no reason to send it more.
+        self.is_near = address.startswith(_NEAR)
         self._silent_since: float | None = None
         self._round_trip: float | None = None
         self.round_trips = 0
@@ -265,12 +269,14 @@ class Heartbeat:
 
     def hear(self, id_: DaemonId, beat: _wire.Beat) -> None:
         """Take in a daemon's sign, or one of this host's that has come back."""
-        if not beat.time:
-            return
         daemon = self._daemons[id_]
-        self._on_round_trip(id_, daemon.note_round_trip(self._reactor.now() - beat.time))
+        if not beat.time or daemon.is_near:
+            return
+        seconds = daemon.note_round_trip(self._reactor.now() - beat.time)
         if daemon.round_trips < _FIRST_TRIPS:
             self._send(id_, _wire.Beat(self._reactor.now()))
+        else:
+            self._on_round_trip(id_, seconds)
 
     def remove(self, id_: DaemonId) -> None:
         """Forget one that is lost."""

@@ -12,6 +12,7 @@ waited for, on the word of somebody who does not know the keys.
 """
 
 import _socket
+import fcntl
 import select
 import struct
 import time
@@ -36,6 +37,8 @@ _PIECE = 1 << 16  # bytes read at once; the rest of a longer chunk is read into 
 # A chunk is about what goes out in 2 to 20 ms, between these sizes: 65 ms at 1 Mbit/s.
 _LEAST, _MOST = 1 << 13, 1 << 18
 _QUICK, _SLOW = 2e-3, 20e-3  # seconds in which a full kernel has taken half of what it holds
+_TCP = (_socket.AF_INET, _socket.AF_INET6)
+_UNSENT = 0x894B  # SIOCOUTQNSD of Linux: the bytes that have not been sent even once
 _NOT_SENT_LOWAT: int | None = getattr(_socket, "TCP_NOTSENT_LOWAT", None)
 
 
@@ -93,6 +96,7 @@ class FarLink(Link):
         self._full_since: float | None = None  # when the kernel would take no more
         self._takes_more = select.poll()
         self._takes_more.register(self._fileno_to_write(), select.POLLOUT)
+        self._is_tcp = not isinstance(connection, Pipes) and connection.family in _TCP
         self._keep_kernel_short()
         # Receiving
         self._expected: tuple[int, int] | None = None  # the chunk whose head has come
@@ -177,9 +181,12 @@ class FarLink(Link):
         return b"".join((head, self._sealer.seal(head), *data, self._sealer.seal(*data)))
 
     def _adapt(self, seconds: float) -> None:
-        """Cut longer chunks where they leave at once, and shorter ones where they do not."""
+        """Cut longer chunks where they leave at once, and shorter ones where they do not.
+
+        A process that is busy comes late to give the kernel more: then that needs more at once.
+        """
         size = self._chunk_size
-        if seconds < _QUICK:
+        if seconds < _QUICK or self._has_run_empty():
             size = min(2 * size, _MOST)
         elif seconds > _SLOW:
             size = max(size // 2, _LEAST)
@@ -187,14 +194,21 @@ class FarLink(Link):
             self._chunk_size = size
             self._keep_kernel_short()
 
+    def _has_run_empty(self) -> bool:
+        """Tell whether the kernel has sent all that it was given, as far as it says so."""
+        if not self._is_tcp:
+            return False
+        try:
+            unsent = fcntl.ioctl(self._fileno_to_write(), _UNSENT, bytes(4))
+        except OSError:
+            return False
+        return not any(unsent)
+
     def _keep_kernel_short(self) -> None:
         """Have the kernel ask for more only when it holds less than a chunk that is not sent."""
-        connection = self._open_socket()
-        if _NOT_SENT_LOWAT is None or isinstance(connection, Pipes):
-            return
-        if connection.family in (_socket.AF_INET, _socket.AF_INET6):
-            # It tells that it takes more once half of this is left.
-            connection.setsockopt(_socket.IPPROTO_TCP, _NOT_SENT_LOWAT, 2 * self._chunk_size)
+        if self._is_tcp and _NOT_SENT_LOWAT is not None:
+            size = 2 * self._chunk_size  # it tells that it takes more once half of this is left
+            self._open_socket().setsockopt(_socket.IPPROTO_TCP, _NOT_SENT_LOWAT, size)  # type: ignore[union-attr]  # TCP
 
     # Receiving
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pickle
 import resource
+import select
 import selectors
 import socket
 import ssl
@@ -21,6 +22,7 @@ import pytest
 
 from mirai_executor import MiraiExecutor, __version__, _wire, ssh_config
 from mirai_executor._host import _acceptor, _guests
+from mirai_executor._transport import FarLink, Link, LinkClosedError
 from mirai_executor.credentials import (
     NO_CERTIFICATE,
     DaemonHandshake,
@@ -454,28 +456,44 @@ class Impostor:
     """Knows the secret, and says what it likes."""
 
     def __init__(self, executor: MiraiExecutor) -> None:
-        self.connection, handshake, _ = join(executor)
+        connection, handshake, _ = join(executor)
         assert handshake.keys is not None
-        self._sealer, self._opener = (
-            Sealer(handshake.keys.to_host),
-            Opener(handshake.keys.to_daemon),
-        )
+        seals = Sealer(handshake.keys.to_host), Opener(handshake.keys.to_daemon)
+        self._link = FarLink(Link(connection, blocking=False), *seals)
 
     def __enter__(self) -> "Impostor":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.connection.close()
+        self._link.close()
 
     def say(self, *frames: _wire.Frame) -> None:
         for frame in frames:
-            data = _wire.encode(frame)
-            self.connection.sendall(framed(data + self._sealer.seal(data)))
+            self._link.send(_wire.encode(frame))
+
+    def hear(self) -> _wire.Frame:
+        """Return the next frame that is more than a beat."""
+        while True:
+            if (data := self._link.receive()) is None:
+                if not select.select([self._link], [], [], SECONDS)[0]:
+                    raise TimeoutError("the host says nothing")
+                self._link.flush()
+            elif not isinstance(frame := _wire.decode(data), _wire.Beat):
+                return frame
+
+    def is_cut_off(self) -> bool:
+        try:
+            while True:
+                self.hear()
+        except LinkClosedError:
+            return True
+        except TimeoutError:
+            return False
 
     def greet(self, host: str = "elsewhere", version: str = __version__) -> list[_wire.Frame]:
         """Come in as keepers do; return what the host says."""
         self.say(_wire.Joined(1, host), _wire.Hello(1, sys.version_info[:3], version))
-        return [_wire.decode(self._opener.open(receive_frame(self.connection))) for _ in range(2)]
+        return [self.hear(), self.hear()]
 
 
 @pytest.mark.parametrize("executor", ["tcp"], indirect=True, scope="module")
@@ -499,7 +517,7 @@ def test_what_a_daemon_says_forges_no_line_of_the_log(
         assert len(host) == 256
     with Impostor(executor) as daemon:
         daemon.say(_wire.Joined(1, "a"), _wire.Hello(1, (3, 11, 0), FORGED, protocol=99))
-        assert is_cut_off(daemon.connection)
+        assert daemon.is_cut_off()
     assert "daemon 1 was disconnected" in caplog.text
     assert all(record.getMessage().isprintable() for record in caplog.records)
     assert max(len(record.getMessage()) for record in caplog.records) < 1000
@@ -528,7 +546,7 @@ def test_what_no_daemon_was_asked_for_is_not_unpickled_and_breaks_nothing(
         daemon.say(UNASKED[kind](pickle.dumps(Bomb(trace))))
         if kind == "task":  # it may have been taken back, so it is no offence
             daemon.say(_wire.Stop(1))  # but this is, which only hosts say
-        assert is_cut_off(daemon.connection)
+        assert daemon.is_cut_off()
     # A task may be on its way to the impostor while the host notices its end.
     assert executor.with_options(retries=1).submit(abs, -3).result(SECONDS) == 3
     assert not trace.exists()
