@@ -62,19 +62,17 @@ def lines_of(shown: str) -> list[str]:
     return shown.rstrip("\n").split("\n")
 
 
-@pytest.mark.live
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
-def test_the_examples_of_a_page_print_what_it_shows(page: Path, tmp_path: Path) -> None:
+def check_examples(page: Path, folder: Path) -> None:
+    """Run what a page shows, in a folder, and compare what it prints."""
     examples = examples_of(page)
-    path = tmp_path / "example.py"
+    path = folder / "example.py"
     path.write_text(script(examples))
     run = subprocess.run(
         [sys.executable, "-W", "error", path],
-        cwd=tmp_path,
+        cwd=folder,
         env={
             **os.environ,
-            "HOME": str(tmp_path),  # where cluster_config() puts secrets
+            "HOME": str(folder),  # where cluster_config() puts secrets
             "PATH": f"{STAND_INS}{os.pathsep}{os.environ['PATH']}",
         },
         stdin=subprocess.DEVNULL,
@@ -90,3 +88,10 @@ def test_the_examples_of_a_page_print_what_it_shows(page: Path, tmp_path: Path) 
         if example.shown is not None:
             where = f"{page.name}, line {example.line}, printed:\n{output}\n{run.stderr}"
             assert re.fullmatch(pattern(example.shown), output), where
+
+
+@pytest.mark.live
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_the_examples_of_a_page_print_what_it_shows(page: Path, tmp_path: Path) -> None:
+    check_examples(page, tmp_path)
