@@ -5,24 +5,20 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from ._arguments import check_main
+from ._arguments import check_count, check_main, check_seconds
 from ._host import Host, Limits, Settings, is_exiting
-from ._place import usable_cpus
 from ._submitting import Submitter
 
 if TYPE_CHECKING:
-    from ._host import Environments, Forking
-    from ._host._environments import Variables
+    from ._host import Forking
     from ._launching import Launching
     from ._status import Info, Status, Waiting
 
 __all__ = [
     "HostOwner",
     "check_main_file",
-    "environments_for",
     "forking_for",
     "host_for",
-    "room_here",
 ]
 
 T = TypeVar("T")
@@ -77,6 +73,31 @@ class HostOwner(Submitter):
             ()
         """
         return () if self._launching is None else self._launching.listening.urls
+
+    def wait_ready(self, timeout: float | None = None, *, count: int | None = None) -> None:
+        """Start all daemons, and wait until they are connected.
+
+        Args:
+            timeout: Seconds to wait; None for as long as it takes.
+            count: How many daemons; by default ``max_workers``, or with a ``url``, as many as were
+                requested with :meth:`launch_local` and :meth:`launch_remote`, and at least one.
+
+        Raises:
+            TimeoutError: Not all of them were connected in time. Those that were stay connected.
+            LaunchError: They cannot be started.
+            RuntimeError: The executor has been shut down, or this is a callback of a future, on
+                the thread that would have to start them.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.wait_ready()
+            ...     executor.status().connections
+            2
+        """
+        self._check_open()
+        check_seconds("timeout", timeout, optional=True, zero=True)
+        check_count("count", count, optional=True)
+        self._host.wait_ready(max(1, self._most) if count is None else count, timeout)
 
     def share(self, obj: T, /) -> T:
         """Return a copy of an object whose large arrays are in memory shared with all daemons.
@@ -278,6 +299,22 @@ class HostOwner(Submitter):
         self._is_shut_down = True
         self._host.kill()
 
+    @property
+    def _processes(self) -> Any:
+        """What ProcessPoolExecutor calls by this name: programs that monitor it look at it."""
+        from ._host import Worker
+        from ._workers import Workers
+
+        daemons = self._host.local_daemons()
+        workers = {each.pid: Worker(each, self._host.call_soon) for each in daemons}
+        return Workers.of(self._max_workers, workers)
+
+    @property
+    def _pending_work_items(self) -> Any:
+        """As above: as many items as there are tasks that have not ended."""
+        view = self._host.view()
+        return range(0 if view is None else view.awaiting + view.executing)
+
     def __enter__(self) -> Self:
         return self
 
@@ -344,21 +381,6 @@ def forking_for(context: Any, initargs: object, **options: object) -> "Forking |
     from . import _contexts  # which most have no use for
 
     return _contexts.forking(context, options)
-
-
-def environments_for(variables: "Variables | None", gpus: int | None) -> "Environments | None":
-    """Return what daemons find in their environments; None for what is in that of this process."""
-    if variables is None and gpus is None:
-        return None
-    from ._host import Environments  # which most have no use for
-
-    return Environments(variables, gpus)
-
-
-def room_here(environments: "Environments | None") -> int:
-    """Return how many daemons there are by default on this machine."""
-    cpus = usable_cpus()
-    return cpus if environments is None else environments.default_workers(cpus)
 
 
 def host_for(mode: str, settings: Settings) -> Host:

@@ -17,14 +17,12 @@ from ._arguments import (
     check_ways,
 )
 from ._core import Policy
-from ._host import Settings
+from ._host import Settings, environments_for, room_here
 from ._lifetime import (
     HostOwner,
     check_main_file,
-    environments_for,
     forking_for,
     host_for,
-    room_here,
 )
 from ._local import LocalLauncher
 from ._place import fair_share
@@ -47,7 +45,7 @@ _WARN_AFTER = 30.0  # seconds that tasks wait while no daemon is connected
 _FRAME_TIME = 2.5e-3  # seconds: some times what a frame costs on its way there and back
 
 
-class MiraiExecutor(HostOwner, ProcessPoolExecutor):
+class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  # of attributes
     """A ``ProcessPoolExecutor`` whose workers are daemons, on this machine or on others.
 
     It is a drop-in replacement for :class:`concurrent.futures.ProcessPoolExecutor`, and a subclass
@@ -244,31 +242,6 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
             launching.keep_for(self, self._host, lazily=idle_time is not None)
             launching.begin(most, self._check_not_shut_down)
 
-    def wait_ready(self, timeout: float | None = None, *, count: int | None = None) -> None:
-        """Start all daemons, and wait until they are connected.
-
-        Args:
-            timeout: Seconds to wait; None for as long as it takes.
-            count: How many daemons; by default ``max_workers``, or with a ``url``, as many as were
-                requested with :meth:`launch_local` and :meth:`launch_remote`, and at least one.
-
-        Raises:
-            TimeoutError: Not all of them were connected in time. Those that were stay connected.
-            LaunchError: They cannot be started.
-            RuntimeError: The executor has been shut down, or this is a callback of a future, on
-                the thread that would have to start them.
-
-        Example:
-            >>> with MiraiExecutor(2) as executor:
-            ...     executor.wait_ready()
-            ...     executor.status().connections
-            2
-        """
-        self._check_open()
-        check_seconds("timeout", timeout, optional=True, zero=True)
-        check_count("count", count, optional=True)
-        self._host.wait_ready(max(1, self._most) if count is None else count, timeout)
-
     def launch_local(self, n: int = 1, **options: "Unpack[DaemonKeywords]") -> int:
         """Start ``n`` more daemons on this machine, in addition to ``max_workers``.
 
@@ -419,22 +392,6 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):
     def _broken(self) -> Any:  # type: ignore[override]  # there it is an attribute
         """What ProcessPoolExecutor calls by this name: libraries look at it."""
         return self._host.launch_error or False
-
-    @property
-    def _processes(self) -> Any:  # type: ignore[override]  # as above
-        """What ProcessPoolExecutor calls by this name: programs that monitor it look at it."""
-        from ._host import Worker
-        from ._workers import Workers
-
-        daemons = self._host.local_daemons()
-        workers = {each.pid: Worker(each, self._host.call_soon) for each in daemons}
-        return Workers.of(self._max_workers, workers)
-
-    @property
-    def _pending_work_items(self) -> Any:  # type: ignore[override]  # as above
-        """As above: as many items as there are tasks that have not ended."""
-        view = self._host.view()
-        return range(0 if view is None else view.awaiting + view.executing)
 
     def __repr__(self) -> str:
         name = f" {self._name!r}" if self._name else ""

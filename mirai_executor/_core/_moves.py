@@ -5,32 +5,10 @@ Which move to make, and when, is decided by the dispatcher.
 
 from collections.abc import Collection, Iterable, Mapping
 
+from . import messages as m
 from ._fleet import Daemon, Fleet
 from ._matching import Frames
 from ._tasks import Alarm, AlarmKind, Alarms, Task, Tasks
-from .messages import (
-    BroadcastId,
-    Command,
-    DaemonLost,
-    DaemonState,
-    Departure,
-    DismissDaemon,
-    FailBroadcast,
-    FailTask,
-    Failure,
-    ForgetBroadcast,
-    InterruptBroadcast,
-    InterruptTask,
-    KillDaemon,
-    Policy,
-    RecallTasks,
-    ReportShortage,
-    ReportWait,
-    ResolveTasks,
-    SendBroadcast,
-    SendTasks,
-    TaskId,
-)
 
 # A frame is overdue after that many times the seconds that were expected, and some more: a
 # daemon may have to wait for a processor, and its host for the GIL.
@@ -41,7 +19,7 @@ class Moves:
     """What can be done with tasks and daemons, one at a time."""
 
     def __init__(
-        self, policy: Policy, tasks: Tasks, fleet: Fleet, alarms: Alarms, frames: Frames
+        self, policy: m.Policy, tasks: Tasks, fleet: Fleet, alarms: Alarms, frames: Frames
     ) -> None:
         self._policy = policy
         self._tasks = tasks
@@ -51,7 +29,7 @@ class Moves:
 
     # Moves that begin
 
-    def send(self, daemon: Daemon, frame: dict[TaskId, float | None], now: float) -> Command:
+    def send(self, daemon: Daemon, frame: dict[m.TaskId, float | None], now: float) -> m.Command:
         """Hand tasks over to a daemon that is free, or done with what it holds soon.
 
         Args:
@@ -75,11 +53,11 @@ class Moves:
             patience += _PATIENCE * daemon.round_trip
             self._alarms.set(now + patience, AlarmKind.OVERDUE, last, daemon.id)
         self._fleet.prompt[daemon.id] = daemon  # perhaps: that is found out if more tasks wait
-        return SendTasks(daemon.id, tuple(frame))
+        return m.SendTasks(daemon.id, tuple(frame))
 
     def end(
-        self, daemon: Daemon, results: Mapping[TaskId, float | None]
-    ) -> tuple[list[TaskId], list[Command]]:
+        self, daemon: Daemon, results: Mapping[m.TaskId, float | None]
+    ) -> tuple[list[m.TaskId], list[m.Command]]:
         """Note that tasks have ended at a daemon, with the seconds that each took there.
 
         Those that have not run there, as they were cancelled, do not count for its limit.
@@ -102,9 +80,9 @@ class Moves:
         if not ended:
             return ids, []
         self._tasks.forget_held(ended)
-        return ids, [ResolveTasks(tuple(ended))]
+        return ids, [m.ResolveTasks(tuple(ended))]
 
-    def let_go(self, daemon: Daemon, ids: Iterable[TaskId]) -> None:
+    def let_go(self, daemon: Daemon, ids: Iterable[m.TaskId]) -> None:
         """Note that a daemon no longer holds some tasks."""
         for id_ in ids:
             del daemon.held[id_]
@@ -117,7 +95,7 @@ class Moves:
             daemon.delayed = False
             self._fleet.prompt.pop(daemon.id, None)
 
-    def release(self, daemon: Daemon, now: float) -> list[Command]:
+    def release(self, daemon: Daemon, now: float) -> list[m.Command]:
         """Give a daemon that may have become free the next thing to do."""
         if not daemon.is_free:
             return []
@@ -128,17 +106,17 @@ class Moves:
             if (run_timeout := self._fleet.broadcasts[id_].run_timeout) is not None:
                 late = now + run_timeout
                 self._alarms.set(late, AlarmKind.SHARE_RUN, daemon=daemon.id, period=id_)
-            return [SendBroadcast(daemon.id, id_)]
+            return [m.SendBroadcast(daemon.id, id_)]
         limit = daemon.max_tasks
         if daemon.asked_to_leave or (limit is not None and daemon.tasks_sent >= limit):
-            return self.dismiss(daemon, now, Departure.LIMIT)
+            return self.dismiss(daemon, now, m.Departure.LIMIT)
         if daemon.dealt:
             frame = self._frames.fill(daemon, daemon.dealt, len(daemon.dealt))
             return [self.send(daemon, frame, now)]
         self._go_idle(daemon, now)
         return []
 
-    def release_idle(self, now: float) -> list[Command]:
+    def release_idle(self, now: float) -> list[m.Command]:
         """Give those that were free something that has come up for them."""
         idle = list(self._fleet.idle.values())
         return [command for daemon in idle for command in self.release(daemon, now)]
@@ -154,14 +132,14 @@ class Moves:
 
     # Moves that take tasks back
 
-    def recall(self, daemon: Daemon) -> list[Command]:
+    def recall(self, daemon: Daemon) -> list[m.Command]:
         """Ask a daemon for what it has not begun, if that may be something."""
-        if daemon.recalling or len(daemon.held) < 2 or daemon.state is DaemonState.KILLED:
+        if daemon.recalling or len(daemon.held) < 2 or daemon.state is m.DaemonState.KILLED:
             return []
         daemon.recalling = daemon.delayed = True
-        return [RecallTasks(daemon.id)]
+        return [m.RecallTasks(daemon.id)]
 
-    def recall_overdue(self, daemon: Daemon) -> list[Command]:
+    def recall_overdue(self, daemon: Daemon) -> list[m.Command]:
         """A frame is overdue: what waits behind the task that runs may run elsewhere."""
         running = self._tasks.open.get(next(iter(daemon.held)))
         if running is not None:
@@ -169,13 +147,13 @@ class Moves:
         return self.recall(daemon)
 
     def accept_returned(
-        self, daemon: Daemon, ids: Collection[TaskId], *, cancelling: bool
-    ) -> list[Command]:
+        self, daemon: Daemon, ids: Collection[m.TaskId], *, cancelling: bool
+    ) -> list[m.Command]:
         """Put what a daemon has not begun back in the queue, unless it has ended or never runs."""
         daemon.recalling = False
         daemon.ahead = 0
-        back: list[TaskId] = []
-        commands: list[Command] = []
+        back: list[m.TaskId] = []
+        commands: list[m.Command] = []
         for id_ in ids:
             if id_ not in daemon.held:
                 continue
@@ -185,7 +163,7 @@ class Moves:
                 continue
             if cancelling:
                 self.forget(id_)
-                commands.append(FailTask(id_, Failure.CANCELLED, daemon.id))
+                commands.append(m.FailTask(id_, m.Failure.CANCELLED, daemon.id))
             else:
                 self._tasks.take_back(id_)
                 back.append(id_)
@@ -194,21 +172,21 @@ class Moves:
 
     # When time has passed
 
-    def ring(self, alarm: Alarm, now: float) -> list[Command]:
+    def ring(self, alarm: Alarm, now: float) -> list[m.Command]:
         """Do what an alarm is for."""
         match alarm.kind:
             case AlarmKind.TIMEOUT:
-                return self.fail(alarm.task, Failure.TIMED_OUT, now)
+                return self.fail(alarm.task, m.Failure.TIMED_OUT, now)
             case AlarmKind.RUN_TIMEOUT:
-                return self.fail(alarm.task, Failure.RUN_TIMED_OUT, now)
+                return self.fail(alarm.task, m.Failure.RUN_TIMED_OUT, now)
             case AlarmKind.OVERDUE:
                 return self.recall_overdue(self._fleet.daemons[alarm.daemon])
             case AlarmKind.IDLE:
-                return self.dismiss(self._fleet.daemons[alarm.daemon], now, Departure.IDLE)
+                return self.dismiss(self._fleet.daemons[alarm.daemon], now, m.Departure.IDLE)
             case AlarmKind.SHARE | AlarmKind.SHARE_RUN:
-                daemon, share = self._fleet.daemons[alarm.daemon], BroadcastId(alarm.period)
+                daemon, share = self._fleet.daemons[alarm.daemon], m.BroadcastId(alarm.period)
                 in_all = alarm.kind is AlarmKind.SHARE
-                failure = Failure.TIMED_OUT if in_all else Failure.RUN_TIMED_OUT
+                failure = m.Failure.TIMED_OUT if in_all else m.Failure.RUN_TIMED_OUT
                 return self.stop_broadcast(daemon, share, failure, now)
             case AlarmKind.VAIN | AlarmKind.ROOM | AlarmKind.WAIT:
                 return self._wait_no_more(alarm.kind, now)
@@ -216,42 +194,44 @@ class Moves:
                 daemon = self._fleet.daemons[alarm.daemon]
                 return self.kill(daemon, overdue=alarm.kind is AlarmKind.START)
 
-    def _wait_no_more(self, kind: AlarmKind, now: float) -> list[Command]:
+    def _wait_no_more(self, kind: AlarmKind, now: float) -> list[m.Command]:
         wait = self._fleet.wait
         if kind is AlarmKind.WAIT and wait is not None:
-            return [ReportWait(len(self._tasks.queue), now - wait.since)]
+            return [m.ReportWait(len(self._tasks.queue), now - wait.since)]
         # Where there may be room, what is missing is started, as after whatever happens.
         return self.give_up() if kind is AlarmKind.VAIN else []
 
     # Moves that end tasks
 
-    def fail(self, id_: TaskId, failure: Failure, now: float) -> list[Command]:
+    def fail(self, id_: m.TaskId, failure: m.Failure, now: float) -> list[m.Command]:
         """End a task before its time, and have its daemon stop it."""
         task = self.forget(id_)
         if task.daemon is None:
-            return [FailTask(id_, failure)]
-        failed = FailTask(id_, failure, task.daemon)
+            return [m.FailTask(id_, failure)]
+        failed = m.FailTask(id_, failure, task.daemon)
         daemon = self._fleet.daemons[task.daemon]
-        if daemon.state is DaemonState.KILLED:
+        if daemon.state is m.DaemonState.KILLED:
             return [failed]
         # The daemon goes on holding the task until it answers. An interrupt is only a request:
         # a next task sent now might wait behind code that never returns.
         self._alarms.set(now + self._policy.cancel_grace, AlarmKind.GRACE, id_, task.daemon)
         recall = self.recall(daemon)
         daemon.delayed = True
-        return [*recall, InterruptTask(task.daemon, id_), failed]
+        return [*recall, m.InterruptTask(task.daemon, id_), failed]
 
-    def forget(self, id_: TaskId) -> Task:
+    def forget(self, id_: m.TaskId) -> Task:
         """Note that a task has ended."""
         task = self._tasks.forget(id_)
         if task.daemon is None and task.dealt_to is not None:
             del self._fleet.daemons[task.dealt_to].dealt[id_]
         return task
 
-    def take_back(self, event: DaemonLost, daemon: Daemon, *, cancelling: bool) -> list[Command]:
+    def take_back(
+        self, event: m.DaemonLost, daemon: Daemon, *, cancelling: bool
+    ) -> list[m.Command]:
         """End the tasks that a lost daemon had begun; the others go back to the front."""
         back = list(daemon.dealt)
-        commands: list[Command] = []
+        commands: list[m.Command] = []
         for id_ in daemon.held:
             task = self._tasks.open.get(id_)
             if task is None:
@@ -259,8 +239,8 @@ class Moves:
             begun = id_ in event.started
             if cancelling or (begun and not task.retries):
                 self.forget(id_)
-                failure = Failure.DAEMON_LOST if begun else Failure.CANCELLED
-                commands.append(FailTask(id_, failure, daemon.id))
+                failure = m.Failure.DAEMON_LOST if begun else m.Failure.CANCELLED
+                commands.append(m.FailTask(id_, failure, daemon.id))
                 continue
             task.retries -= begun
             self._tasks.take_back(id_)
@@ -268,13 +248,13 @@ class Moves:
         self._tasks.requeue(back)
         return commands
 
-    def lose(self, event: DaemonLost, daemon: Daemon, *, cancelling: bool) -> list[Command]:
+    def lose(self, event: m.DaemonLost, daemon: Daemon, *, cancelling: bool) -> list[m.Command]:
         """Let go of a daemon that is gone, and of what it had to do."""
-        commands: list[Command] = [FailBroadcast(daemon.id, b) for b in daemon.due]
+        commands: list[m.Command] = [m.FailBroadcast(daemon.id, b) for b in daemon.due]
         commands += self.forget_broadcasts(daemon.due)
         return [*commands, *self.take_back(event, daemon, cancelling=cancelling)]
 
-    def run_short(self, event: DaemonLost, now: float, *, cancelling: bool) -> list[Command]:
+    def run_short(self, event: m.DaemonLost, now: float, *, cancelling: bool) -> list[m.Command]:
         """The system had no room for a daemon: go on with the others, and try again later."""
         if (daemon := self._fleet.remove(event.daemon)) is None:
             return []
@@ -284,18 +264,18 @@ class Moves:
         self._alarms.set(until, AlarmKind.ROOM)
         return [*commands, *self.tell_of_shortage()]
 
-    def tell_of_shortage(self) -> list[Command]:
+    def tell_of_shortage(self) -> list[m.Command]:
         """Say once that there is no room, if there are daemons which go on."""
         shortage = self._fleet.shortage
         if shortage is None or shortage.is_told or not self._fleet.ready_count:
             return []
         shortage.is_told = True
-        return [ReportShortage()]
+        return [m.ReportShortage()]
 
-    def do_without(self, daemon: Daemon, now: float) -> list[Command]:
+    def do_without(self, daemon: Daemon, now: float) -> list[m.Command]:
         """Let a daemon go that cannot work: one of another machine, which may lack something."""
         if daemon.is_usable:  # else it has been told to end already
-            daemon.leaves_for = Departure.INITIALIZER
+            daemon.leaves_for = m.Departure.INITIALIZER
             self.let_leave(daemon, now)
         if self._fleet.usable_count:
             return []
@@ -309,21 +289,21 @@ class Moves:
         latest = now + self._policy.start_timeout
         self._alarms.set(latest, AlarmKind.VAIN, period=self._fleet.last_id)
 
-    def give_up(self) -> list[Command]:
+    def give_up(self) -> list[m.Command]:
         """Give up on daemons that cannot come: nothing may wait for them."""
         self._fleet.broken = True
         return self.fail_waiting()
 
-    def fail_waiting(self) -> list[Command]:
+    def fail_waiting(self) -> list[m.Command]:
         """Fail what waits for daemons that have not come."""
         waiting = [id_ for id_ in self._tasks.open if self._tasks.is_waiting(id_)]
         for id_ in waiting:
             self.forget(id_)
-        return [FailTask(id_, Failure.BROKEN) for id_ in waiting]
+        return [m.FailTask(id_, m.Failure.BROKEN) for id_ in waiting]
 
     # Moves that end daemons
 
-    def ask_to_leave(self, daemon: Daemon, why: Departure) -> list[Command]:
+    def ask_to_leave(self, daemon: Daemon, why: m.Departure) -> list[m.Command]:
         """Give a daemon no more tasks, and let it go once it is free."""
         daemon.asked_to_leave = True
         daemon.leaves_for = daemon.leaves_for or why
@@ -331,43 +311,43 @@ class Moves:
         self._redeal(daemon)
         return self.recall(daemon)
 
-    def replace_all(self, now: float) -> list[Command]:
+    def replace_all(self, now: float) -> list[m.Command]:
         """Let every daemon go as soon as it is free, for others to come when they are needed."""
-        commands: list[Command] = []
+        commands: list[m.Command] = []
         for daemon in self._fleet.usable():
-            commands += self.ask_to_leave(daemon, Departure.RECALLED)
+            commands += self.ask_to_leave(daemon, m.Departure.RECALLED)
             commands += self.release(daemon, now)
         return commands
 
     def dismiss(
-        self, daemon: Daemon, now: float, why: Departure = Departure.RECALLED
-    ) -> list[Command]:
+        self, daemon: Daemon, now: float, why: m.Departure = m.Departure.RECALLED
+    ) -> list[m.Command]:
         """Let a free daemon end by itself."""
         daemon.leaves_for = daemon.leaves_for or why
         self.let_leave(daemon, now)
-        return [DismissDaemon(daemon.id)]
+        return [m.DismissDaemon(daemon.id)]
 
-    def dismiss_idle(self, count: int, now: float) -> list[Command]:
+    def dismiss_idle(self, count: int, now: float) -> list[m.Command]:
         """Let so many free daemons end, the longest idle first."""
         idle = list(self._fleet.idle.values())[:count]
         return [command for daemon in idle for command in self.dismiss(daemon, now)]
 
     def let_leave(self, daemon: Daemon, now: float) -> None:
         """Note that a daemon has been let go."""
-        self._fleet.retire(daemon, DaemonState.LEAVING)
+        self._fleet.retire(daemon, m.DaemonState.LEAVING)
         self._redeal(daemon)
         self._alarms.set(now + self._policy.leave_grace, AlarmKind.LEAVE, daemon=daemon.id)
 
-    def kill(self, daemon: Daemon, *, overdue: bool = False) -> list[Command]:
+    def kill(self, daemon: Daemon, *, overdue: bool = False) -> list[m.Command]:
         """End a daemon, whatever it does."""
-        if daemon.state is DaemonState.KILLED:
+        if daemon.state is m.DaemonState.KILLED:
             return []
         daemon.overdue = overdue
-        self._fleet.retire(daemon, DaemonState.KILLED)
+        self._fleet.retire(daemon, m.DaemonState.KILLED)
         self._redeal(daemon)
-        return [KillDaemon(daemon.id, overdue)]
+        return [m.KillDaemon(daemon.id, overdue)]
 
-    def kill_all(self) -> list[Command]:
+    def kill_all(self) -> list[m.Command]:
         """End every daemon, whatever they do."""
         daemons = self._fleet.daemons.values()
         return [command for daemon in daemons for command in self.kill(daemon)]
@@ -377,31 +357,31 @@ class Moves:
         self._tasks.requeue(daemon.dealt)
         daemon.dealt.clear()
 
-    def forget_broadcasts(self, broadcasts: Iterable[BroadcastId]) -> list[Command]:
+    def forget_broadcasts(self, broadcasts: Iterable[m.BroadcastId]) -> list[m.Command]:
         """Let go of those that no daemon will ever run again."""
-        return [ForgetBroadcast(id_) for id_ in broadcasts if self._fleet.forget_broadcast(id_)]
+        return [m.ForgetBroadcast(id_) for id_ in broadcasts if self._fleet.forget_broadcast(id_)]
 
     def stop_broadcast(
-        self, daemon: Daemon, id_: BroadcastId, failure: Failure, now: float
-    ) -> list[Command]:
+        self, daemon: Daemon, id_: m.BroadcastId, failure: m.Failure, now: float
+    ) -> list[m.Command]:
         """End a daemon's share of a broadcast before its time, and have it stop."""
-        failed = FailBroadcast(daemon.id, id_, failure)
+        failed = m.FailBroadcast(daemon.id, id_, failure)
         if not (daemon.broadcasting and daemon.due[0] == id_):
             daemon.due.remove(id_)
-            stop: list[Command] = []
-        elif daemon.stopping or daemon.state is DaemonState.KILLED:
+            stop: list[m.Command] = []
+        elif daemon.stopping or daemon.state is m.DaemonState.KILLED:
             return [failed]
         else:  # as with a task, it counts as held until it is answered
             daemon.stopping = True
             grace = now + self._policy.cancel_grace
             self._alarms.set(grace, AlarmKind.SHARE_GRACE, daemon=daemon.id, period=id_)
-            stop = [InterruptBroadcast(daemon.id, id_)]
+            stop = [m.InterruptBroadcast(daemon.id, id_)]
         self._fleet.withdraw(id_)
         return [*stop, failed, *self.forget_broadcasts([id_])]
 
-    def drop_broadcasts(self, daemon: Daemon) -> list[Command]:
+    def drop_broadcasts(self, daemon: Daemon) -> list[m.Command]:
         """Let go of what a daemon was to run before its next task: there will be none."""
         dropped = list(daemon.due)[daemon.broadcasting :]
         for _ in dropped:
             daemon.due.pop()
-        return [FailBroadcast(daemon.id, broadcast) for broadcast in dropped]
+        return [m.FailBroadcast(daemon.id, broadcast) for broadcast in dropped]

@@ -22,45 +22,11 @@ import collections
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, ClassVar
 
+from . import messages as m
 from ._fleet import Broadcast, Fleet
 from ._matching import Ending, Frames, Matching
 from ._moves import Moves
 from ._tasks import AlarmKind, Alarms, Task, Tasks
-from .messages import (
-    BroadcastAnswered,
-    BroadcastCancelRequested,
-    BroadcastId,
-    CancelRequested,
-    Command,
-    DaemonAdopted,
-    DaemonId,
-    DaemonLost,
-    DaemonReady,
-    DaemonsAdded,
-    DaemonsMissed,
-    DaemonsRequested,
-    DaemonState,
-    Departure,
-    DispatcherView,
-    Event,
-    EverywhereRequested,
-    FailTask,
-    Failure,
-    InitializerFailed,
-    KillRequested,
-    LaunchFailed,
-    LaunchRefused,
-    LeaveRequested,
-    ListeningEnded,
-    Policy,
-    RestartRequested,
-    ResultsArrived,
-    RoundTripMeasured,
-    ShutdownRequested,
-    SurplusFound,
-    TasksReturned,
-    TaskSubmitted,
-)
 
 _STORY = 1000  # events and commands that are told
 Note = tuple[float, Collection[object], Sequence[object]]
@@ -73,7 +39,7 @@ class Dispatcher:
         policy: How it treats its daemons.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: m.Policy) -> None:
         self._policy = policy
         self._tasks = Tasks()
         self._fleet = Fleet(policy)
@@ -94,7 +60,7 @@ class Dispatcher:
 
     # What the shell asks
 
-    def handle(self, event: Event, now: float) -> list[Command]:
+    def handle(self, event: m.Event, now: float) -> list[m.Command]:
         """Take one event in, and return what to do about it, in order.
 
         Events about tasks and daemons that are gone, or were never there, change nothing.
@@ -108,12 +74,12 @@ class Dispatcher:
         """
         return self.handle_all((event,), now)
 
-    def handle_all(self, events: Collection[Event], now: float) -> list[Command]:
+    def handle_all(self, events: Collection[m.Event], now: float) -> list[m.Command]:
         """Take in what has happened at once; all events come in here.
 
         What waits is looked at only when all is known, so that frames can be filled.
         """
-        commands: list[Command] = []
+        commands: list[m.Command] = []
         self._notes.append((now, events, commands))  # first: it may be what cannot be handled
         for event in events:
             commands += self._HANDLERS[type(event)](self, event, now)
@@ -121,9 +87,9 @@ class Dispatcher:
         self._count(len(events) + len(commands))
         return commands
 
-    def expire(self, now: float) -> list[Command]:
+    def expire(self, now: float) -> list[m.Command]:
         """Return what has to be done because time has passed, in order."""
-        commands: list[Command] = []
+        commands: list[m.Command] = []
         has_rung = False
         while (alarm := self._alarms.pop_due(now)) is not None:
             done = self._moves.ring(alarm, now)
@@ -176,23 +142,23 @@ class Dispatcher:
         """Tell whether the system has no room for so many daemons, as far as is known."""
         return self._fleet.lacks_room and self._fleet.usable_count < count
 
-    def why_leaves(self, daemon: DaemonId) -> Departure | None:
+    def why_leaves(self, daemon: m.DaemonId) -> m.Departure | None:
         """Return why a daemon that still exists was let go."""
         return self._fleet.daemons[daemon].leaves_for
 
-    def targets_of(self, broadcast: BroadcastId) -> tuple[DaemonId, ...]:
+    def targets_of(self, broadcast: m.BroadcastId) -> tuple[m.DaemonId, ...]:
         """Return the daemons, those still starting included, that have yet to answer it."""
         return tuple(id_ for id_, d in self._fleet.daemons.items() if broadcast in d.due)
 
-    def is_stopping(self, daemon: DaemonId, broadcast: BroadcastId) -> bool:
+    def is_stopping(self, daemon: m.DaemonId, broadcast: m.BroadcastId) -> bool:
         """Tell whether a daemon was to stop this, and is still at it."""
         it = self._fleet.daemons.get(daemon)
         return it is not None and it.stopping and it.due[0] == broadcast
 
-    def view(self) -> DispatcherView:
+    def view(self) -> m.DispatcherView:
         """Return a frozen picture of the present state."""
         tasks = self._tasks
-        return DispatcherView(
+        return m.DispatcherView(
             awaiting=len(tasks.open) - tasks.executing,
             executing=tasks.executing,
             completed=tasks.submitted - len(tasks.open),
@@ -204,13 +170,13 @@ class Dispatcher:
             parting=self._fleet.parting_count,
         )
 
-    def adopt_daemon(self, now: float) -> DaemonId:
+    def adopt_daemon(self, now: float) -> m.DaemonId:
         """Return an id for a daemon that has come by itself, and is not ready yet.
 
         Report :class:`DaemonReady` later, or :class:`DaemonLost`.
         """
         id_ = self._matching.expect_daemon(now, launched=False)
-        self._note(now, (DaemonAdopted(id_),), [])
+        self._note(now, (m.DaemonAdopted(id_),), [])
         return id_
 
     def story(self) -> str:
@@ -232,25 +198,25 @@ class Dispatcher:
 
     # Events
 
-    def _task_submitted(self, event: TaskSubmitted, now: float) -> Iterable[Command]:
+    def _task_submitted(self, event: m.TaskSubmitted, now: float) -> Iterable[m.Command]:
         id_, timeout, run_timeout, retries, kind = event
         self._tasks.submitted += 1
         if self._fleet.broken or self._ending.cancelling:
-            failure = Failure.BROKEN if self._fleet.broken else Failure.CANCELLED
-            return [FailTask(id_, failure)]
+            failure = m.Failure.BROKEN if self._fleet.broken else m.Failure.CANCELLED
+            return [m.FailTask(id_, failure)]
         self._tasks.add(id_, Task(run_timeout, retries, kind))
         if timeout is not None:
             # From submission, as in mirai: a promise about when the caller hears back.
             self._alarms.set(now + timeout, AlarmKind.TIMEOUT, id_)
         return ()
 
-    def _cancel_requested(self, event: CancelRequested, now: float) -> Iterable[Command]:
+    def _cancel_requested(self, event: m.CancelRequested, now: float) -> Iterable[m.Command]:
         task = self._tasks.open.get(event.task)
         if task is None or (task.daemon is not None and not event.running):
             return ()
-        return self._moves.fail(event.task, Failure.CANCELLED, now)
+        return self._moves.fail(event.task, m.Failure.CANCELLED, now)
 
-    def _results_arrived(self, event: ResultsArrived, now: float) -> Iterable[Command]:
+    def _results_arrived(self, event: m.ResultsArrived, now: float) -> Iterable[m.Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None:
             return ()
@@ -259,12 +225,12 @@ class Dispatcher:
             return ()
         self._fleet.forget_failed_starts()
         if event.leaving:
-            commands += self._moves.ask_to_leave(daemon, Departure.SPOILT)
+            commands += self._moves.ask_to_leave(daemon, m.Departure.SPOILT)
         if not daemon.held:
             commands += self._moves.release(daemon, now)
         return commands
 
-    def _tasks_returned(self, event: TasksReturned, now: float) -> Iterable[Command]:
+    def _tasks_returned(self, event: m.TasksReturned, now: float) -> Iterable[m.Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None or not daemon.recalling:
             return ()
@@ -274,7 +240,7 @@ class Dispatcher:
         commands += self._moves.give_up() if self._fleet.broken else ()
         return [*commands, *self._moves.release(daemon, now)]
 
-    def _broadcast_answered(self, event: BroadcastAnswered, now: float) -> Iterable[Command]:
+    def _broadcast_answered(self, event: m.BroadcastAnswered, now: float) -> Iterable[m.Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None or not daemon.broadcasting or daemon.due[0] != event.broadcast:
             return ()
@@ -285,21 +251,21 @@ class Dispatcher:
         return [*forgotten, *self._moves.release(daemon, now)]
 
     def _broadcast_cancel_requested(
-        self, event: BroadcastCancelRequested, now: float
-    ) -> Iterable[Command]:
+        self, event: m.BroadcastCancelRequested, now: float
+    ) -> Iterable[m.Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None or event.broadcast not in daemon.due:
             return ()
         if daemon.broadcasting and daemon.due[0] == event.broadcast and not event.running:
             return ()
-        return self._moves.stop_broadcast(daemon, event.broadcast, Failure.CANCELLED, now)
+        return self._moves.stop_broadcast(daemon, event.broadcast, m.Failure.CANCELLED, now)
 
-    def _daemons_requested(self, event: DaemonsRequested, now: float) -> Iterable[Command]:
+    def _daemons_requested(self, event: m.DaemonsRequested, now: float) -> Iterable[m.Command]:
         if not self._ending.closing:
             self._fleet.want(event.count, now)
         return ()
 
-    def _daemons_added(self, event: DaemonsAdded, now: float) -> Iterable[Command]:
+    def _daemons_added(self, event: m.DaemonsAdded, now: float) -> Iterable[m.Command]:
         if not self._ending.closing:
             self._fleet.max_daemons += event.count
             self._fleet.want(self._fleet.usable_count + event.count, now)
@@ -308,33 +274,33 @@ class Dispatcher:
             self._fleet.missing += event.count
         return ()
 
-    def _daemons_missed(self, event: DaemonsMissed, now: float) -> Iterable[Command]:
+    def _daemons_missed(self, event: m.DaemonsMissed, now: float) -> Iterable[m.Command]:
         self._fleet.missing -= event.count
         self._matching.await_no_longer_than_needed(now)
         return ()
 
-    def _daemon_ready(self, event: DaemonReady, now: float) -> Iterable[Command]:
+    def _daemon_ready(self, event: m.DaemonReady, now: float) -> Iterable[m.Command]:
         daemon = self._fleet.daemons.get(event.daemon)
-        if daemon is None or daemon.state is not DaemonState.STARTING:
+        if daemon is None or daemon.state is not m.DaemonState.STARTING:
             return ()
         self._fleet.welcome(daemon, event.max_tasks, event.idle_timeout)
         if not self._policy.launches:
             self._fleet.broken = False  # it has come though those who were asked had failed
         return [*self._moves.tell_of_shortage(), *self._moves.release(daemon, now)]
 
-    def _round_trip_measured(self, event: RoundTripMeasured, _: float) -> Iterable[Command]:
+    def _round_trip_measured(self, event: m.RoundTripMeasured, _: float) -> Iterable[m.Command]:
         if (daemon := self._fleet.daemons.get(event.daemon)) is not None:
             daemon.round_trip = event.seconds
         return ()
 
-    def _leave_requested(self, event: LeaveRequested, now: float) -> Iterable[Command]:
+    def _leave_requested(self, event: m.LeaveRequested, now: float) -> Iterable[m.Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None:
             return ()
-        commands = self._moves.ask_to_leave(daemon, Departure.ASKED)
+        commands = self._moves.ask_to_leave(daemon, m.Departure.ASKED)
         return [*commands, *self._moves.release(daemon, now)]
 
-    def _daemon_lost(self, event: DaemonLost, now: float) -> Iterable[Command]:
+    def _daemon_lost(self, event: m.DaemonLost, now: float) -> Iterable[m.Command]:
         daemon = self._fleet.remove(event.daemon)
         if daemon is None:
             return ()
@@ -346,34 +312,36 @@ class Dispatcher:
         self._matching.await_no_longer_than_needed(now)
         return [*commands, *(self._moves.give_up() if self._fleet.broken else ())]
 
-    def _launch_refused(self, event: LaunchRefused, now: float) -> Iterable[Command]:
-        lost = DaemonLost(event.daemon)
+    def _launch_refused(self, event: m.LaunchRefused, now: float) -> Iterable[m.Command]:
+        lost = m.DaemonLost(event.daemon)
         if len(self._fleet.daemons) < 2:  # there are none that could go on
             return self._daemon_lost(lost, now)
         return self._moves.run_short(lost, now, cancelling=self._ending.cancelling)
 
-    def _initializer_failed(self, event: InitializerFailed, now: float) -> Iterable[Command]:
+    def _initializer_failed(self, event: m.InitializerFailed, now: float) -> Iterable[m.Command]:
         daemon = self._fleet.daemons.get(event.daemon)
         if self._policy.launches or daemon is None:  # the others are no different
             return self._moves.give_up()
         return self._moves.do_without(daemon, now)
 
-    def _launch_failed(self, event: LaunchFailed, now: float) -> Iterable[Command]:
+    def _launch_failed(self, event: m.LaunchFailed, now: float) -> Iterable[m.Command]:
         if self._fleet.daemons:
             return ()
         return self._moves.give_up() if event.for_good else self._moves.fail_waiting()
 
-    def _listening_ended(self, event: ListeningEnded, now: float) -> Iterable[Command]:
+    def _listening_ended(self, event: m.ListeningEnded, now: float) -> Iterable[m.Command]:
         self._ending.listening_has_ended = True
         return ()
 
-    def _surplus_found(self, event: SurplusFound, now: float) -> Iterable[Command]:
+    def _surplus_found(self, event: m.SurplusFound, now: float) -> Iterable[m.Command]:
         return self._moves.dismiss_idle(event.count, now)
 
-    def _restart_requested(self, event: RestartRequested, now: float) -> Iterable[Command]:
+    def _restart_requested(self, event: m.RestartRequested, now: float) -> Iterable[m.Command]:
         return () if self._ending.closing else self._moves.replace_all(now)
 
-    def _everywhere_requested(self, event: EverywhereRequested, now: float) -> Iterable[Command]:
+    def _everywhere_requested(
+        self, event: m.EverywhereRequested, now: float
+    ) -> Iterable[m.Command]:
         if self._ending.cancelling:
             return ()
         for daemon in self._fleet.usable():
@@ -392,39 +360,39 @@ class Dispatcher:
                 self._alarms.set(late, AlarmKind.SHARE, daemon=daemon.id, period=id_)
         return commands
 
-    def _shutdown_requested(self, event: ShutdownRequested, now: float) -> Iterable[Command]:
+    def _shutdown_requested(self, event: m.ShutdownRequested, now: float) -> Iterable[m.Command]:
         # The front tasks count as begun if a daemon is on its way for them, as those do that
         # ProcessPoolExecutor has passed on to its workers.
         return self._matching.stop(
             event, 0 if event.cancel_running else self._fleet.starting_count, now
         )
 
-    def _kill_requested(self, event: KillRequested, now: float) -> Iterable[Command]:
-        commands = self._matching.stop(ShutdownRequested(cancel_queued=True), 0, now)
+    def _kill_requested(self, event: m.KillRequested, now: float) -> Iterable[m.Command]:
+        commands = self._matching.stop(m.ShutdownRequested(cancel_queued=True), 0, now)
         return [*commands, *self._moves.kill_all()]
 
     # By type, as functools.singledispatchmethod would, at a fifth of its cost.
-    _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, float], Iterable[Command]]]] = {
-        TaskSubmitted: _task_submitted,
-        CancelRequested: _cancel_requested,
-        ResultsArrived: _results_arrived,
-        TasksReturned: _tasks_returned,
-        BroadcastAnswered: _broadcast_answered,
-        BroadcastCancelRequested: _broadcast_cancel_requested,
-        DaemonsRequested: _daemons_requested,
-        DaemonsAdded: _daemons_added,
-        DaemonsMissed: _daemons_missed,
-        DaemonReady: _daemon_ready,
-        LeaveRequested: _leave_requested,
-        RoundTripMeasured: _round_trip_measured,
-        RestartRequested: _restart_requested,
-        DaemonLost: _daemon_lost,
-        InitializerFailed: _initializer_failed,
-        LaunchFailed: _launch_failed,
-        LaunchRefused: _launch_refused,
-        ListeningEnded: _listening_ended,
-        SurplusFound: _surplus_found,
-        EverywhereRequested: _everywhere_requested,
-        ShutdownRequested: _shutdown_requested,
-        KillRequested: _kill_requested,
+    _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, float], Iterable[m.Command]]]] = {
+        m.TaskSubmitted: _task_submitted,
+        m.CancelRequested: _cancel_requested,
+        m.ResultsArrived: _results_arrived,
+        m.TasksReturned: _tasks_returned,
+        m.BroadcastAnswered: _broadcast_answered,
+        m.BroadcastCancelRequested: _broadcast_cancel_requested,
+        m.DaemonsRequested: _daemons_requested,
+        m.DaemonsAdded: _daemons_added,
+        m.DaemonsMissed: _daemons_missed,
+        m.DaemonReady: _daemon_ready,
+        m.LeaveRequested: _leave_requested,
+        m.RoundTripMeasured: _round_trip_measured,
+        m.RestartRequested: _restart_requested,
+        m.DaemonLost: _daemon_lost,
+        m.InitializerFailed: _initializer_failed,
+        m.LaunchFailed: _launch_failed,
+        m.LaunchRefused: _launch_refused,
+        m.ListeningEnded: _listening_ended,
+        m.SurplusFound: _surplus_found,
+        m.EverywhereRequested: _everywhere_requested,
+        m.ShutdownRequested: _shutdown_requested,
+        m.KillRequested: _kill_requested,
     }

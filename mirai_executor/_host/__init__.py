@@ -14,7 +14,7 @@ from mirai_executor._lazily import lazy_imports
 from mirai_executor._waiting import OneShotEvent
 
 from ._host import Host, is_exiting
-from ._settings import Forking, Limits, ListenConfig, Settings
+from ._settings import Forking, Limits, ListenConfig, Settings, environments_for, room_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,5 +48,7 @@ __all__ = [
     "Settings",
     "Share",
     "Worker",
+    "environments_for",
     "is_exiting",
+    "room_here",
 ]

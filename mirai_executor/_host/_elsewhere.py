@@ -29,6 +29,7 @@ from mirai_executor.launchers import cancel_jobs
 from ._acceptor import Acceptor
 from ._autoscaler import Autoscaler
 from ._questions import WaitView
+from ._remote import RemoteDaemon
 from ._requests import Request, Requests, still_coming
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class Elsewhere:
         self.look_soon()
 
     def _admit(self, link: FarLink, address: str, revoke: Callable[[], None]) -> None:
-        self._fleet.admit(link, address, revoke, self._requests.note_arrival)
+        self._fleet.admit(RemoteDaemon(link, address, revoke, self._requests.note_arrival))
 
     def _on_end(self, name: str, error: LaunchError) -> None:
         """Take in that a command has ended, however it did: who has not come, will not come."""

@@ -10,33 +10,21 @@ import selectors
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mirai_executor import _wire
 from mirai_executor._arena import ArenaError
-from mirai_executor._core import (
-    BroadcastAnswered,
-    BroadcastId,
-    DaemonId,
-    DaemonLost,
-    DaemonReady,
-    Event,
-    LaunchFailed,
-    LeaveRequested,
-    RoundTripMeasured,
-    TaskId,
-    TasksReturned,
-)
+from mirai_executor._core import messages as m
 from mirai_executor._local import DeathWatch, Relay, Spawner, Stops
 from mirai_executor._payload.host import Call
-from mirai_executor._transport import FarLink, LinkClosedError
+from mirai_executor._transport import LinkClosedError
 from mirai_executor._waiting import Reactor
 from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._daemon import Daemon, LocalDaemon
 from ._settings import Setup
-from ._start_up import LossReports, StartUp
+from ._start_up import Listener, LossReports, StartUp
 from ._store import Store, Trimmer
 from ._tasks import OpenTask
 
@@ -44,23 +32,12 @@ if TYPE_CHECKING:
     from mirai_executor.launchers import Job
 
     from ._launch_processes import LaunchProcesses
-    from ._remote import Heartbeat
+    from ._remote import Heartbeat, RemoteDaemon
 
 _LOG = logging.getLogger("mirai_executor")
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
 
 Post = Callable[[Callable[[], None]], None]
-
-
-class Listener(Protocol):
-    """Who is told what happens to daemons; at once."""
-
-    def handle(self, event: Event) -> None: ...
-    def adopt_daemon(self) -> DaemonId: ...
-    def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None: ...
-    def on_broadcast_answered(
-        self, event: BroadcastAnswered, outcome: _wire.WireOutcome
-    ) -> None: ...
 
 
 class Fleet:
@@ -76,7 +53,7 @@ class Fleet:
         terms: What daemons elsewhere are told when they are admitted: the fields of ``Attend``.
 
     Attributes:
-        losses: How they were lost, and why none can be started.
+        loss_reports: How they were lost, and why none can be started.
         heals: Whether others are asked for in the place of those that are lost.
     """
 
@@ -92,51 +69,41 @@ class Fleet:
     ) -> None:
         self._spawner, self._terms = spawner, terms
         self._heartbeat: Heartbeat | None = None  # None as long as no daemon has been elsewhere
-        self._reactor = reactor
-        self._listener = listener
-        self._post = post
+        self._reactor, self._listener, self._post = reactor, listener, post
         self._relay = Relay(spawner.write_stderr)
-        self._daemons: dict[DaemonId, Daemon] = {}
+        self._daemons: dict[m.DaemonId, Daemon] = {}
         self._trimmer = Trimmer(store, reactor, self._trim)
-        self._deaths: DeathWatch[DaemonId] = DeathWatch(reactor, self._bury)
-        self._stops: Stops[tuple[DaemonId, TaskId]] = Stops(reactor, self._resend_stop)
+        self._deaths: DeathWatch[m.DaemonId] = DeathWatch(reactor, self._bury)
+        self._stops: Stops[tuple[m.DaemonId, m.TaskId]] = Stops(reactor, self._resend_stop)
         self.loss_reports = LossReports()
         self._start_up = StartUp(
             spawner, self._relay, store, setup, self._daemons, self.loss_reports, self
         )
         self._signal: int = signal.SIGKILL
-        self._launch_processes: LaunchProcesses | None = None  # as long as there has been none
+        self._launched: LaunchProcesses | None = None  # as long as there has been none
         self.heals = False
 
     # What the dispatcher commands
 
-    def launch(self, id_: DaemonId) -> None:
+    def launch(self, id_: m.DaemonId) -> None:
         """Start a daemon; a failure is reported as a loss."""
         self._start_up.launch(id_)
 
-    def watch(self, id_: DaemonId, daemon: LocalDaemon) -> None:
+    def watch(self, id_: m.DaemonId, daemon: LocalDaemon) -> None:
         """Take note of a daemon that has been started."""
         self._listen(id_, daemon)
         self._deaths.add(id_, daemon)
 
-    def admit(
-        self,
-        link: FarLink,
-        address: str,
-        revoke: Callable[[], None],
-        on_arrival: Callable[[str], None],
-    ) -> None:
-        """Take on a daemon that has come by itself, perhaps for a request."""
-        with _registry.no_fork:
-            # Which local daemons have no use for.
+    def admit(self, daemon: "RemoteDaemon") -> None:
+        """Take on a daemon that has come by itself."""
+        with _registry.no_fork:  # what local daemons have no use for
             from mirai_executor._wire import Attend
 
-            from ._remote import Heartbeat, RemoteDaemon
+            from ._remote import Heartbeat
 
         id_ = self._listener.adopt_daemon()
-        if self._launch_processes is not None:
-            self._launch_processes.error = None
-        daemon = RemoteDaemon(link, address, revoke, on_arrival)
+        if self._launched is not None:
+            self._launched.error = None
         self._daemons[id_] = daemon
         self._listen(id_, daemon)
         self.send(id_, Attend(*self._terms))
@@ -148,12 +115,12 @@ class Fleet:
         # What came together with the last of the handshake is in the link already.
         self._post(lambda: self._on_link(id_))
 
-    def send(self, id_: DaemonId, frame: _wire.Frame) -> None:
+    def send(self, id_: m.DaemonId, frame: _wire.Frame) -> None:
         """Send a frame; a daemon that cannot be reached is ended."""
         daemon = self._daemons[id_]
         self._do_send(daemon, lambda: daemon.send(frame))
 
-    def send_tasks(self, id_: DaemonId, calls: Sequence[OpenTask]) -> None:
+    def send_tasks(self, id_: m.DaemonId, calls: Sequence[OpenTask]) -> None:
         """Send calls, to be run in this order."""
         daemon = self._daemons[id_]
         try:
@@ -174,20 +141,20 @@ class Fleet:
         if daemon.link.has_more_to_send is not daemon.waits_to_send:
             daemon.turn_to_send(self._reactor)
 
-    def recall(self, id_: DaemonId) -> None:
+    def recall(self, id_: m.DaemonId) -> None:
         """Take back what a daemon has not begun, and have it send the results that it has."""
         daemon = self._daemons[id_]
         tasks = daemon.take_back()
         daemon.resend_stop()
         if tasks is not None:
-            self.report_soon(TasksReturned(id_, tasks))
+            self.report_soon(m.TasksReturned(id_, tasks))
 
-    def send_broadcast(self, id_: DaemonId, broadcast: BroadcastId, call: Call) -> None:
+    def send_broadcast(self, id_: m.DaemonId, broadcast: m.BroadcastId, call: Call) -> None:
         """Send a call whose effects stay."""
         daemon = self._daemons[id_]
         self._do_send(daemon, lambda: daemon.send_broadcast(broadcast, call))
 
-    def interrupt(self, id_: DaemonId, task: TaskId) -> None:
+    def interrupt(self, id_: m.DaemonId, task: m.TaskId) -> None:
         """Ask a daemon to stop a task or broadcast, unless it has been taken back."""
         daemon = self._daemons[id_]
         if task not in daemon.sent and task != daemon.broadcast:
@@ -200,7 +167,7 @@ class Fleet:
         if not daemon.is_elsewhere:  # else its keeper sees to it
             self._stops.add((id_, task))
 
-    def dismiss(self, id_: DaemonId, *, why: str = "", closing: bool = False) -> None:
+    def dismiss(self, id_: m.DaemonId, *, why: str = "", closing: bool = False) -> None:
         """Let a daemon leave, for another host if this one is closing and its keeper likes to."""
         if self._start_up.drop(id_):
             return
@@ -210,7 +177,7 @@ class Fleet:
             self.loss_reports.note_departure(daemon, daemon.parting or why)
         self.send(id_, _wire.Leave(closing))
 
-    def kill(self, id_: DaemonId, *, overdue: bool = False) -> None:
+    def kill(self, id_: m.DaemonId, *, overdue: bool = False) -> None:
         """End a daemon and all that its tasks have started; the keeper of an overdue one goes."""
         self._start_up.drop(id_)
         if (daemon := self._daemons.get(id_)) is None:
@@ -225,11 +192,11 @@ class Fleet:
 
     # What daemons do
 
-    def _listen(self, id_: DaemonId, daemon: Daemon) -> None:
+    def _listen(self, id_: m.DaemonId, daemon: Daemon) -> None:
         callback = functools.partial(self._on_link, id_)
         self._reactor.register(daemon.link.fileno(), selectors.EVENT_READ, callback)
 
-    def _on_link(self, id_: DaemonId) -> None:
+    def _on_link(self, id_: m.DaemonId) -> None:
         daemon = self._daemons.get(id_)
         if daemon is None or daemon.link_is_closed:
             return
@@ -240,7 +207,7 @@ class Fleet:
             daemon.link.leave(self._reactor)
             self._deaths.note_link_closed(id_, None if daemon.dismissed else _LINK_LOST)
 
-    def _take_frames(self, id_: DaemonId, daemon: Daemon) -> bool:
+    def _take_frames(self, id_: m.DaemonId, daemon: Daemon) -> bool:
         """Take in all that has come; False if nothing more will."""
         try:
             while (data := daemon.link.receive()) is not None:
@@ -257,7 +224,7 @@ class Fleet:
             return False
         return True
 
-    def _on_frame(self, id_: DaemonId, daemon: Daemon, frame: _wire.Frame) -> None:
+    def _on_frame(self, id_: m.DaemonId, daemon: Daemon, frame: _wire.Frame) -> None:
         match frame:
             case _wire.BroadcastOutcome():
                 self._on_broadcast_outcome(id_, daemon, frame)
@@ -265,10 +232,10 @@ class Fleet:
                 self._greet(id_, daemon, frame)
             case _wire.Ready():
                 daemon.owes_initializer = False
-                self._listener.handle(DaemonReady(id_, daemon.max_tasks, daemon.idle_time))
+                self._listener.handle(m.DaemonReady(id_, daemon.max_tasks, daemon.idle_time))
             case _wire.Leaving():
                 daemon.may_return = True
-                self._listener.handle(LeaveRequested(id_))
+                self._listener.handle(m.LeaveRequested(id_))
             case _wire.InitFailed():
                 self._start_up.fail(id_, daemon, frame)
             case _wire.Beat() if daemon.is_elsewhere:
@@ -276,20 +243,20 @@ class Fleet:
                 self._heartbeat.hear(id_, frame)
             case _:
                 if (tasks := daemon.accept(frame)) is not None:
-                    self._listener.handle(TasksReturned(id_, tasks))
+                    self._listener.handle(m.TasksReturned(id_, tasks))
 
     def _on_broadcast_outcome(
-        self, id_: DaemonId, daemon: Daemon, frame: _wire.BroadcastOutcome
+        self, id_: m.DaemonId, daemon: Daemon, frame: _wire.BroadcastOutcome
     ) -> None:
         if frame.broadcast != daemon.broadcast:  # what nobody asked for is not unpickled
             raise _wire.WireError("an outcome of everywhere() that it was not asked for")
         daemon.broadcast = None
         daemon.settle_output()
         outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
-        event = BroadcastAnswered(id_, BroadcastId(frame.broadcast))
+        event = m.BroadcastAnswered(id_, m.BroadcastId(frame.broadcast))
         self._listener.on_broadcast_answered(event, outcome)
 
-    def _on_outcomes(self, id_: DaemonId, daemon: Daemon, frame: _wire.Outcomes) -> None:
+    def _on_outcomes(self, id_: m.DaemonId, daemon: Daemon, frame: _wire.Outcomes) -> None:
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
             self.trim_later()
             daemon.exchange.release(frame.released)
@@ -309,7 +276,7 @@ class Fleet:
             outcomes = [daemon.with_views(it) if it.buffers else it for it in outcomes]
         self._listener.on_results(id_, outcomes)
 
-    def _greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
+    def _greet(self, id_: m.DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
         if (forked := daemon.settle(self._spawner)) is not None:
             with _registry.no_fork:
                 self._deaths.replace(id_, forked)
@@ -317,14 +284,14 @@ class Fleet:
         if daemon.slot:
             daemon.introduce(self._post)
 
-    def _note_round_trip(self, id_: DaemonId, seconds: float) -> None:
-        self._listener.handle(RoundTripMeasured(id_, seconds))
+    def _note_round_trip(self, id_: m.DaemonId, seconds: float) -> None:
+        self._listener.handle(m.RoundTripMeasured(id_, seconds))
 
-    def report(self, event: Event) -> None:
+    def report(self, event: m.Event) -> None:
         """Tell the dispatcher what has happened."""
         self._listener.handle(event)
 
-    def report_soon(self, event: Event) -> None:
+    def report_soon(self, event: m.Event) -> None:
         """Tell the dispatcher, but not while it commands."""
         self._post(lambda: self._listener.handle(event))
 
@@ -340,7 +307,7 @@ class Fleet:
             self._do_send(daemon, daemon.trim)
         return any(daemon.is_borrowing for daemon in self._daemons.values())
 
-    def _resend_stop(self, stop: tuple[DaemonId, TaskId]) -> bool:
+    def _resend_stop(self, stop: tuple[m.DaemonId, m.TaskId]) -> bool:
         id_, task = stop
         daemon = self._daemons.get(id_)
         if daemon is None or (task not in daemon.sent and task != daemon.broadcast):
@@ -348,7 +315,7 @@ class Fleet:
         daemon.resend_stop()
         return True
 
-    def _bury(self, id_: DaemonId) -> None:
+    def _bury(self, id_: m.DaemonId) -> None:
         """Report a daemon as lost once all that it had sent has been taken in."""
         daemon = self._daemons[id_]
         if not daemon.link_is_closed:
@@ -363,21 +330,17 @@ class Fleet:
         with _registry.no_fork:
             stderr = daemon.close()
         with self.loss_reports.reporting(id_, daemon, stderr):
-            self._listener.handle(DaemonLost(id_, begun))
+            self._listener.handle(m.DaemonLost(id_, begun))
         self._start_up.launch_held()
-        if (
-            not self._daemons
-            and self._launch_processes is not None
-            and self._launch_processes.error is not None
-        ):
+        if not self._daemons and self._launched is not None and self._launched.error is not None:
             # When the command ended, its daemons seemed to be there still.
-            self._on_command_failed(self._launch_processes.error)
+            self._on_command_failed(self._launched.error)
 
     def _on_command_failed(self, error: LaunchError) -> None:
         """Take in that the last command which may bring daemons has ended, and not well."""
         self.loss_reports.why_none = error
         if not self.heals:
-            self._listener.handle(LaunchFailed())
+            self._listener.handle(m.LaunchFailed())
 
     # What others ask
 
@@ -389,23 +352,19 @@ class Fleet:
         stay: bool,
     ) -> None:
         """See to commands and jobs, until they end, or this host does if they stay."""
-        if self._launch_processes is None:
+        if self._launched is None:
             with _registry.no_fork:
-                from ._launch_processes import (
-                    LaunchProcesses,
-                )  # which local daemons have no use for
+                from ._launch_processes import LaunchProcesses  # not for local daemons
 
-            self._launch_processes = LaunchProcesses(
-                self._reactor, self._relay, self._on_command_failed
-            )
-        self._launch_processes.keep(started, on_end, stay=stay)
+            self._launched = LaunchProcesses(self._reactor, self._relay, self._on_command_failed)
+        self._launched.keep(started, on_end, stay=stay)
 
     @property
     def awaits_daemons(self) -> bool:
         """Whether a command runs whose daemons may still come, or come again after a crash."""
-        return bool(self._launch_processes)
+        return bool(self._launched)
 
-    def rows(self) -> Iterator[tuple[DaemonId, int, str]]:
+    def rows(self) -> Iterator[tuple[m.DaemonId, int, str]]:
         """Yield the daemons that have a process, or wait for it: its id, and its machine."""
         yield from ((id_, daemon.pid, daemon.host) for id_, daemon in self._daemons.items())
         yield from self._start_up.rows()
@@ -425,12 +384,12 @@ class Fleet:
             with _registry.no_fork:
                 daemon.close()
         self._daemons.clear()
-        if self._launch_processes is not None:
-            self._launch_processes.close()
+        if self._launched is not None:
+            self._launched.close()
         self._spawner.close()
         self._relay.close()
         # Which refer to this.
-        del self._listener, self._post, self._launch_processes, self._deaths, self._heartbeat
+        del self._listener, self._post, self._launched, self._deaths, self._heartbeat
         del self._stops, self._trimmer
         self._start_up.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mirai_executor._place import usable_cpus
 from mirai_executor._typing import Record
 
 if TYPE_CHECKING:
@@ -17,14 +18,22 @@ if TYPE_CHECKING:
     from mirai_executor.credentials import Certificate, Secret
     from mirai_executor.launchers import PrivateFiles
 
-    from ._environments import Environments
+    from ._environments import Environments, Variables
     from ._log_relay import LogRelay
 
     Output: TypeAlias = bool | Literal["inherit", "relay", "tagged"]
     # It gets the socket at which it is asked, its lifeline, and what it has from its host.
     BecomeTemplate = Callable[[int, int, Inheritance], NoReturn]
 
-__all__ = ["Forking", "Limits", "ListenConfig", "Settings", "Setup"]
+__all__ = [
+    "Forking",
+    "Limits",
+    "ListenConfig",
+    "Settings",
+    "Setup",
+    "environments_for",
+    "room_here",
+]
 
 
 class ListenConfig(Record):
@@ -116,3 +125,18 @@ class Limits(Record):
     cancel_running: bool = True
     cancel_on_interrupt: bool = False
     post_mortem: bool = False
+
+
+def environments_for(variables: Variables | None, gpus: int | None) -> Environments | None:
+    """Return what daemons find in their environments; None for what is in that of this process."""
+    if variables is None and gpus is None:
+        return None
+    from ._environments import Environments  # which most have no use for
+
+    return Environments(variables, gpus)
+
+
+def room_here(environments: Environments | None) -> int:
+    """Return how many daemons there are by default on this machine."""
+    cpus = usable_cpus()
+    return cpus if environments is None else environments.default_workers(cpus)

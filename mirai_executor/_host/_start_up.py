@@ -7,12 +7,13 @@ import collections
 import itertools
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from mirai_executor import _wire
 from mirai_executor._core import (
+    BroadcastAnswered,
     DaemonId,
     DaemonLost,
     Event,
@@ -40,7 +41,7 @@ from ._settings import Setup
 from ._store import Store
 from ._tasks import decode_apart
 
-__all__ = ["LossReports", "StartUp"]
+__all__ = ["Listener", "LossReports", "StartUp"]
 
 _LOG = logging.getLogger("mirai_executor")
 _DEPARTURES = 5  # that are remembered: the last ones
@@ -155,6 +156,17 @@ def _describe_end(daemon: Daemon) -> str:
 
 _LOG = logging.getLogger("mirai_executor")
 _LONGEST_ERROR = 1000  # characters in a line of the log
+
+
+class Listener(Protocol):
+    """Who is told what happens to daemons; at once."""
+
+    def handle(self, event: Event) -> None: ...
+    def adopt_daemon(self) -> DaemonId: ...
+    def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None: ...
+    def on_broadcast_answered(
+        self, event: BroadcastAnswered, outcome: _wire.WireOutcome
+    ) -> None: ...
 
 
 class Members(Protocol):

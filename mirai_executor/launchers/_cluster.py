@@ -12,19 +12,10 @@ from typing import Literal
 
 from mirai_executor._arguments import check_count
 
-from ._daemon import (
-    Command,
-    DaemonCommand,
-    PrivateFile,
-    Submission,
-    checked_count,
-    exports,
-    guarded,
-    lines_of,
-    words_of,
-)
+from ._daemon import Command, DaemonCommand, PrivateFile, Submission, checked_count, exports
 from ._forms import command_line, description
 from ._queue import Queue
+from ._script import guarded, lines_of, words_of
 
 __all__ = ["ClusterConfig", "Scheduler", "cluster_config"]
 

@@ -11,17 +11,8 @@ from urllib.parse import unquote_plus, urlsplit
 
 from mirai_executor.urls import Url
 
-from ._daemon import (
-    DaemonCommand,
-    HttpRequest,
-    Submission,
-    checked_count,
-    exports,
-    guarded,
-    lines_of,
-    without_query,
-    words_of,
-)
+from ._daemon import DaemonCommand, HttpRequest, Submission, checked_count, exports, without_query
+from ._script import guarded, lines_of, words_of
 
 __all__ = ["HttpConfig", "confidential_parts", "http_config"]
 

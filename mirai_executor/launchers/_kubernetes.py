@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._daemon import DaemonCommand, Submission, checked_count, lines_of, words_of
+from ._daemon import DaemonCommand, Submission, checked_count
 from ._jobs import JobRequest
 from ._kubectl import submit
+from ._script import lines_of, words_of
 
 __all__ = ["KubernetesConfig", "kubernetes_config"]
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from mirai_executor.errors import LaunchError
 
-from ._daemon import DaemonCommand, Submission, checked_count, words_of
+from ._daemon import DaemonCommand, Submission, checked_count
 from ._futures import FuturesJob
 from ._jobs import JobRequest
+from ._script import words_of
 from ._task import DaemonTask, run
 
 __all__ = ["RayConfig", "ray_config"]

@@ -6,17 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ._daemon import (
-    Command,
-    DaemonCommand,
-    Submission,
-    Until,
-    exports,
-    guarded,
-    lines_of,
-    shell_words,
-    words_of,
-)
+from ._daemon import Command, DaemonCommand, Submission, Until, exports
+from ._script import guarded, lines_of, shell_words, words_of
 
 __all__ = ["RemoteConfig", "remote_config"]
 

@@ -22,11 +22,8 @@ from ._daemon import (
     Until,
     checked_count,
     exports,
-    guarded,
-    lines_of,
-    shell_words,
-    words_of,
 )
+from ._script import guarded, lines_of, shell_words, words_of
 
 __all__ = ["Machine", "Remote", "SshConfig", "ssh_config"]
 

@@ -419,14 +419,14 @@ def test_qsub_belongs_to_more_than_one_scheduler(monkeypatch: pytest.MonkeyPatch
 def test_torque_gets_arrays_of_torque(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of_torque, of_pbs = "#PBS -l nodes=1:ppn=4", "#PBS -l select=1:ncpus=4"
     neither = "#PBS -N mirai"
-    for name in ("_TORQUE", "_PBS"):
+    for name in ("_TORQUE_SERVER", "_PBS_CONF"):
         monkeypatch.setattr(_cluster, name, tmp_path / name)
     for options, array in ((of_torque, "-t"), (of_pbs, "-J"), (neither, "-J")):
         assert f"#PBS {array} 1-3\n" in script(cluster_config("qsub", options).plan(DAEMON, 3))
-    (tmp_path / "_TORQUE").touch()
+    (tmp_path / "_TORQUE_SERVER").touch()
     for options, array in ((neither, "-t"), (of_pbs, "-J")):
         assert f"#PBS {array} 1-3\n" in script(cluster_config("qsub", options).plan(DAEMON, 3))
-    (tmp_path / "_PBS").touch()
+    (tmp_path / "_PBS_CONF").touch()
     assert "#PBS -J 1-3\n" in script(cluster_config("qsub", neither).plan(DAEMON, 3))
 
 

@@ -36,7 +36,7 @@ def queue_of(*command: str, **options: object) -> Queue | None:
         ("sge", "qsub", 'Your job-array 17.1-3:1 ("mirai") has been submitted', "17"),
         ("pbs", "qsub", "17[].server", "17[].server"),
         ("torque", "qsub", "17.server.example", "17.server.example"),
-        ("lsf", "bsub", "QueuedJob <17> is submitted to default queue <normal>.", "17"),
+        ("lsf", "bsub", "Job <17> is submitted to default queue <normal>.", "17"),
         ("lsf", "bsub", "Thank you", ""),
     ],
 )

@@ -18,12 +18,14 @@ import functools
 import sys
 from collections import OrderedDict
 
+from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common.buffers import Large
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
 from mirai_executor.errors import PayloadError
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Sequence
 
 try:
@@ -38,6 +40,7 @@ __all__ = [
     "MAIN_FILE",
     "MOST_BYTES",
     "MOST_FUNCTIONS",
+    "MP_MAIN",
     "MULTIPROCESSING",
     "NAMED",
     "PROTOCOL",
@@ -47,6 +50,7 @@ __all__ = [
     "Applied",
     "Brought",
     "Call",
+    "EntryUnpickler",
     "Kept",
     "Latest",
     "NameEntry",
@@ -68,6 +72,7 @@ UNAVAILABLE = b"!"
 _OWN = b"="
 # Those for the function of a call, as the last entry: itself, pickled, or where it is found
 # ("module:name").
+MP_MAIN = "__mp_main__"  # what multiprocessing calls __main__ in its children
 FUNCTION = "<function>"
 NAMED = "<named function>"
 FUNCTIONS = (FUNCTION, NAMED)
@@ -307,3 +312,28 @@ class Brought(set[str]):
             return fn(*args, **kwargs)
         finally:
             self -= {name for name, value in before.items() if main.get(name, value) is not value}
+
+
+class EntryUnpickler(pickle.Unpickler):
+    """Finds the names of a table that are not applied yet by applying them.
+
+    Args:
+        file: The pickle.
+        namespace: Applies them: the daemon's.
+    """
+
+    def __init__(self, file: "io.BytesIO", namespace: Any) -> None:
+        super().__init__(file)
+        self._namespace = namespace
+
+    def find_class(self, module: str, name: str) -> Any:
+        root, *rest = name.split(".")
+        if module in (MAIN, MP_MAIN):
+            found = self._namespace.find(root)
+        elif self._namespace.knows_held(module):
+            found = self._namespace.find_held(module, root)
+        else:
+            return super().find_class(module, name)
+        for part in rest:
+            found = getattr(found, part)
+        return found

@@ -27,10 +27,12 @@ from mirai_executor._payload.common.entries import (
     FUNCTION,
     FUNCTIONS,
     MAIN_FILE,
+    MP_MAIN,
     SYS_PATH,
     UNAVAILABLE,
     Applied,
     Brought,
+    EntryUnpickler,
     Kept,
     Own,
     find_named,
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Namespace", "current"]
 
-_MP_MAIN = "__mp_main__"
 _SOURCE = "mirai_executor._payload.common.source"
 _NOT_YET = object()
 
@@ -95,7 +96,7 @@ class Namespace:
         self._table: Sequence[tuple[str, bytes]] | None = None  # all of it is applied
         self._function_entry: tuple[str, bytes] | None = None  # of that table
         self._imported: MainImport | None = None
-        sys.modules[MAIN] = sys.modules[_MP_MAIN] = self.module
+        sys.modules[MAIN] = sys.modules[MP_MAIN] = self.module
         rebuild.held_modules = {} if rebuild.inheritance is None else dict(sys.modules)
         current = self
         self._own_path = tuple(sys.path)
@@ -321,7 +322,7 @@ class Namespace:
         return dict(zip(names, value, strict=True)) if len(names) > 1 else {entry: value}
 
     def _load_entry(self, blob: bytes) -> object:
-        return _EntryUnpickler(io.BytesIO(blob), self).load()
+        return EntryUnpickler(io.BytesIO(blob), self).load()
 
     def _namespace_of(self, entry: str) -> tuple[dict[str, Any], str]:
         module, _, name = entry.rpartition(":")
@@ -382,26 +383,6 @@ class Namespace:
             text += " on this daemon, and importing the host's main module failed "
             text += f"({self._imported.failure})"
         return text
-
-
-class _EntryUnpickler(pickle.Unpickler):
-    """Finds the names of the table that are not applied yet by applying them."""
-
-    def __init__(self, file: io.BytesIO, namespace: Namespace) -> None:
-        super().__init__(file)
-        self._namespace = namespace
-
-    def find_class(self, module: str, name: str) -> Any:
-        root, *rest = name.split(".")
-        if module in (MAIN, _MP_MAIN):
-            found = self._namespace.find(root)
-        elif self._namespace.knows_held(module):
-            found = self._namespace.find_held(module, root)
-        else:
-            return super().find_class(module, name)
-        for part in rest:
-            found = getattr(found, part)
-        return found
 
 
 def _fail_to_load(what: str, error: Exception) -> NoReturn:

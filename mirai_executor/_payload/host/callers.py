@@ -1,8 +1,9 @@
 """Finds the line of the user that a warning is about, whatever of this package lies between."""
 
 import sys
+import warnings
 
-__all__ = ["stacklevel"]
+__all__ = ["stacklevel", "warn_of_local_locks"]
 
 # What may lie between the user's line and the package: asyncio's run_in_executor, for one.
 _BETWEEN = frozenset({"asyncio", "concurrent", "mirai_executor"})
@@ -18,3 +19,14 @@ def stacklevel() -> int:
 
 def _is_between(module: object) -> bool:
     return isinstance(module, str) and module.partition(".")[0] in _BETWEEN
+
+
+def warn_of_local_locks() -> None:
+    """Warn of locks that cannot be shared in this way."""
+    warnings.warn(
+        "a lock of multiprocessing's fork context can only be inherited by forking: each daemon "
+        "gets a lock of its own, which does not exclude other processes; to share one, make it "
+        "with multiprocessing.get_context('spawn')",
+        RuntimeWarning,
+        stacklevel=stacklevel(),
+    )

@@ -209,7 +209,9 @@ class CallEncoder:
             finally:  # the error's traceback has this frame: no cycle through it to the arguments
                 del failure, table
         if table.replaced_locks:
-            _warn_of_local_locks()
+            from mirai_executor._payload.host.callers import warn_of_local_locks
+
+            warn_of_local_locks()
         return pickled.value, table.entries()
 
     def encode_source(self, source: str, variables: Mapping[str, object]) -> Call:
@@ -334,20 +336,6 @@ def _error_of(failure: "Failure") -> BaseException:
         return dump(lambda file: CallPickler(file, (key,)), obj)
 
     return explain({f"{key.module}.{key.name}": value}, failure.trail, probe, error)
-
-
-def _warn_of_local_locks() -> None:
-    import warnings
-
-    from mirai_executor._payload.host.callers import stacklevel
-
-    warnings.warn(
-        "a lock of multiprocessing's fork context can only be inherited by forking: each daemon "
-        "gets a lock of its own, which does not exclude other processes; to share one, make it "
-        "with multiprocessing.get_context('spawn')",
-        RuntimeWarning,
-        stacklevel=stacklevel(),
-    )
 
 
 # The pickles of None, booleans and most numbers: how long they are, how they begin, where their
