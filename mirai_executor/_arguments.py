@@ -225,8 +225,8 @@ def check_times(
     check_seconds("heartbeat", heartbeat)
 
 
-def check_launching(launch_timeout: object, tolerate: object) -> None:
-    """Require a time for launchers, and how many of them may fail.
+def check_launching(launch_timeout: float, tolerate: int | None) -> tuple[float, int | None]:
+    """Return a time for launchers, and how many of them may fail, if they are that.
 
     Raises:
         TypeError: One of them is no number.
@@ -234,22 +234,29 @@ def check_launching(launch_timeout: object, tolerate: object) -> None:
     """
     check_seconds("launch_timeout", launch_timeout)
     check_count("tolerate", tolerate, optional=True)
+    return launch_timeout, tolerate
 
 
 def check_ways(
-    ordering: object, mode: object, logging: object, elsewhere: tuple[object, object]
+    ordering: object,
+    mode: object,
+    logging: object,
+    output: object,
+    elsewhere: tuple[object, object],
 ) -> None:
-    """Require one of the orders of tasks, of the ways to run them, and of where they log.
+    """Require one of the orders of tasks, of the ways to run them, and of where they print.
 
     Args:
         ordering: How strictly tasks come first in, first out.
         mode: Where they run.
         logging: Whether they log here.
+        output: Whether, and how, what they print appears here.
         elsewhere: What only daemons from elsewhere have a use for.
     """
     check_ordering(ordering)
     check_logging(logging)
     check_mode(mode, *elsewhere)
+    check_output(output, is_open=elsewhere != (None, None))
 
 
 def check_ordering(ordering: object) -> None:

@@ -63,8 +63,8 @@ class Launching:
         python: The interpreter of those on this machine.
         output: Whether what their tasks print appears, unless a request says otherwise.
         first: How many are wanted when the executor is made. If that cannot work, nobody listens.
-        timeout: Seconds that a request may take.
-        tolerate: How many commands or requests of a launch may fail; None for all but one.
+        limits: Seconds that a request may take, and how many commands or requests of a launch may
+            fail; None for all but one.
 
     Raises:
         TypeError, ValueError: The launcher cannot start so many.
@@ -77,16 +77,15 @@ class Launching:
         listening: Listening,
         remote: Launcher | None,
         python: str | None,
-        output: bool,
+        output: object,
         first: int,
-        timeout: float,
-        tolerate: int | None,
+        limits: tuple[float, int | None],
     ) -> None:
         self.listening = listening
         self._remote = remote
         self._python = python
-        self._output = output
-        self._timeout, self._tolerate = timeout, tolerate
+        self._output = output is True
+        self._timeout, self._tolerate = limits
         self._first: list[Submission] = []
         self._turn = 0  # of the machine that gets the next daemon, where there are several
         self._name = _new_name()  # of the first request
@@ -105,28 +104,22 @@ class Launching:
             self.listening.listen_config.close()
             raise
 
-    def keep_for(self, executor: "HostOwner", host: "Host", *, lazily: bool) -> None:
-        """Have others be requested in the place of daemons that are lost.
+    def begin(self, executor: "HostOwner", host: "Host", n: int, *, lazily: bool) -> None:
+        """Request the first daemons, on a thread: a constructor need not wait for a scheduler.
+
+        From now on, others are requested in the place of those that are lost.
 
         Args:
             executor: Whose daemons they are.
             host: Is told of all that are requested from now on.
+            n: How many the first ones are.
             lazily: Whether others are only requested if there is work for them.
         """
         self._host = host
-        if self._remote is not None:
-            host.keep_with(self._replacing(executor, self._remote, {}), lazily=lazily)
-
-    def begin(self, n: int, check_wanted: Callable[[], None]) -> None:
-        """Request the first daemons, on a thread: a constructor need not wait for a scheduler.
-
-        Args:
-            n: How many they are.
-            check_wanted: Raises RuntimeError if they are not wanted any more.
-        """
-        host = self._host
         if (remote := self._remote) is None:
             return
+        host.keep_with(self._replacing(executor, remote, {}), lazily=lazily)
+        check_wanted = executor._check_not_shut_down  # noqa: SLF001 - it has this object
         first, self._first = self._first, []  # they contain the secret
 
         def run() -> None:

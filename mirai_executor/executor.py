@@ -10,14 +10,13 @@ from ._arguments import (
     check_flags,
     check_launcher,
     check_launching,
-    check_output,
     check_pool,
     check_seconds,
     check_times,
     check_ways,
 )
 from ._core import Policy
-from ._host import Settings, environments_for, room_here
+from ._host import Settings, environments_for, most_daemons
 from ._lifetime import (
     HostOwner,
     check_main_file,
@@ -189,17 +188,13 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         check_main_file(main)
         check_flags(dispatcher=dispatcher, cleanup=cleanup)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum), advertise)
-        check_launching(launch_timeout, tolerate)
-        check_ways(ordering, mode, logging, (url, remote))
+        limits = check_launching(launch_timeout, tolerate)
+        check_ways(ordering, mode, logging, output, (url, remote))
         is_open = url is not None or remote is not None
-        check_output(output, is_open=is_open)
         forking = forking_for(mp_context, initargs, python=python, url=url, remote=remote)
         environments = environments_for(env, gpus_per_daemon)
-        # Where daemons come by themselves: how many were asked for.
-        least = int(remote is not None) if is_open else room_here(environments)
-        most = least if max_workers is None else max_workers
-        if environments is not None and not is_open:
-            environments.check(most)
+        asked_for = int(remote is not None) if is_open else None  # where they come by themselves
+        most = most_daemons(max_workers, asked_for, environments)
         policy = Policy(
             max_daemons=max(1, most),
             launches=not is_open,
@@ -219,16 +214,9 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             from . import _launching  # which most have no use for
 
             listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum, advertise)
-            launching = _launching.Launching(
-                listening, remote, python, output is True, most, launch_timeout, tolerate
-            )
+            launching = _launching.Launching(listening, remote, python, output, most, limits)
         settings = Settings(
-            policy,
-            launcher,
-            cleanup,
-            initializer,
-            tuple(initargs),
-            name,
+            *(policy, launcher, cleanup, initializer, tuple(initargs), name),
             listen_config=None if launching is None else launching.listening.listen_config,
             heartbeat=heartbeat,
             forking=forking,
@@ -239,8 +227,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         )
         super().__init__(host_for(mode, settings), name, most, launching)
         if launching is not None:
-            launching.keep_for(self, self._host, lazily=idle_time is not None)
-            launching.begin(most, self._check_not_shut_down)
+            launching.begin(self, self._host, most, lazily=idle_time is not None)
 
     def launch_local(self, n: int = 1, **options: "Unpack[DaemonKeywords]") -> int:
         """Start ``n`` more daemons on this machine, in addition to ``max_workers``.

@@ -14,7 +14,7 @@ from mirai_executor._lazily import lazy_imports
 from mirai_executor._waiting import OneShotEvent
 
 from ._host import Host, is_exiting
-from ._settings import Forking, Limits, ListenConfig, Settings, environments_for, room_here
+from ._settings import Forking, Limits, ListenConfig, Settings, environments_for, most_daemons
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,5 +50,5 @@ __all__ = [
     "Worker",
     "environments_for",
     "is_exiting",
-    "room_here",
+    "most_daemons",
 ]

@@ -32,7 +32,7 @@ __all__ = [
     "Settings",
     "Setup",
     "environments_for",
-    "room_here",
+    "most_daemons",
 ]
 
 
@@ -136,7 +136,24 @@ def environments_for(variables: Variables | None, gpus: int | None) -> Environme
     return Environments(variables, gpus)
 
 
-def room_here(environments: Environments | None) -> int:
-    """Return how many daemons there are by default on this machine."""
+def most_daemons(
+    wanted: int | None, asked_for: int | None, environments: Environments | None
+) -> int:
+    """Return how many daemons there may be.
+
+    Args:
+        wanted: As the user has it; None for as many as this machine has room for.
+        asked_for: How many are asked for where they come by themselves; None where they do not.
+        environments: What they find there.
+
+    Raises:
+        ValueError: There are not as many GPUs.
+    """
+    if asked_for is not None:
+        return asked_for if wanted is None else wanted
     cpus = usable_cpus()
-    return cpus if environments is None else environments.default_workers(cpus)
+    if environments is None:
+        return cpus if wanted is None else wanted
+    most = environments.default_workers(cpus) if wanted is None else wanted
+    environments.check(most)
+    return most

@@ -33,7 +33,8 @@ for name in [name for name in dir(os) if name.startswith(("sched_", "SCHED_"))]:
 EVERYTHING = """
 import importlib, pkgutil
 for module in pkgutil.walk_packages(mirai_executor.__path__, "mirai_executor."):
-    if module.name != "mirai_executor.__main__":
+    # Those of other libraries are imported by those who have them.
+    if module.name != "mirai_executor.__main__" and "integrations." not in module.name:
         importlib.import_module(module.name)
 for name in mirai_executor.__all__:
     getattr(mirai_executor, name)
