@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,17 @@ FOR_ONCE = (
 WITHOUT_LIBRARIES = tuple(
     f"tests/unit/test_{name}.py"
     for name in (
-        *("bursts", "cleanup", "cli", "commands", "death_watch", "deaths", "forking", "handshake"),
-        *("http_answers", "latches", "launch", "launchers", "local_links", "nameless", "page"),
+        *(
+            "bursts",
+            "cleanup",
+            "cli",
+            "launch_processes",
+            "death_watch",
+            "deaths",
+            "forking",
+            "handshake",
+        ),
+        *("http_answers", "dirty_flag", "launch", "launchers", "local_links", "nameless", "page"),
         *("place", "reactor", "record", "secret_files", "status", "stops", "texts", "tickets"),
         *("urls", "waiting"),
     )
@@ -63,6 +72,10 @@ TOKEN = f"MIRAI_TESTS_TOKEN={uuid.uuid4().hex}"
 LISTS_CHILDREN = Path("/proc/thread-self/children").exists()  # where the kernel was built so
 
 test_passed = pytest.StashKey[bool]()
+
+
+# Those have what they are about in an environment of their own: tox -e ecosystem.
+collect_ignore = [] if importlib.util.find_spec("joblib") else ["ecosystem"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -218,7 +231,22 @@ def is_of_another_program(shared_memory: str) -> bool:
                 return True
         except OSError:
             continue  # it ended meanwhile, or it is another user's
-    return False
+    # Where its owner was killed, the tracker of that program's resources removes it at its end.
+    return "/sem.mp-" in shared_memory and any(tracks_resources(pid) for pid in others(ours))
+
+
+def others(ours: Collection[int]) -> Iterator[int]:
+    for name in os.listdir("/proc"):  # noqa: PTH208 - as above
+        if name.isdecimal() and int(name) not in ours:
+            yield int(name)
+
+
+def tracks_resources(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False  # it ended meanwhile, or it is another user's
+    return b"multiprocessing.resource_tracker" in command
 
 
 def owned_descriptors() -> Iterator[str]:

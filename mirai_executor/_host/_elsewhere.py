@@ -103,6 +103,8 @@ class Elsewhere:
 
     def look_soon(self) -> None:
         """Take note that there may be more to do, or less."""
+        if self._kept is not None and self._dispatcher.ready_count:
+            self._fleet.heals = True  # a launcher that has never brought one is not tried again
         if self._autoscaler is not None:
             self._autoscaler.look_soon()
 
@@ -234,8 +236,6 @@ class Elsewhere:
 
     def _load(self) -> Load:
         view = self._dispatcher.view()
-        if self._dispatcher.ready_count and self._kept is not None:
-            self._fleet.heals = True  # a launcher that has never brought one is not tried again
         return Load(
             demand=view.awaiting + view.executing,
             # For one that has asked for leave, another one is asked for before it is gone.

@@ -336,7 +336,7 @@ def test_a_daemon_sees_the_file_mode_mask_and_the_limits_that_its_host_has_by_th
 def test_a_later_daemon_prints_where_its_host_prints_by_then(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with running() as executor:
+    with running(output="inherit") as executor:
         executor.submit(print, "one").result(SOON)
         replace(executor)
         executor.submit(print, "two").result(SOON)

@@ -223,6 +223,7 @@ def test_the_package_makes_no_lock_that_is_not_accounted_for() -> None:
         "_host/_inline.py: threading.RLock()",  # of threads that submit, where there is no other
         "_host/_registry.py: threading.RLock()",  # the main thread takes it in C, around a fork
         "_local/_relay.py: threading.Lock()",  # of the relay thread and the host thread
+        "integrations/joblib.py: threading.Lock()",  # of threads that begin calls of joblib
         "_waiting.py: threading.Lock()",  # each of one thread, and others only release it
     }
 
