@@ -1,6 +1,6 @@
 """``MiraiExecutor``: a drop-in ``ProcessPoolExecutor`` whose workers are mirai daemons."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._daemon_options import DaemonKeywords
-    from ._host._environments import Variables
     from ._launching import Launching
     from ._listening import Password, Source
     from .launchers import Launcher
@@ -180,7 +179,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         launch_timeout: float = 60.0,
         tolerate: int | None = None,
         main: Literal["auto", "import", "value"] = "auto",
-        env: "Variables | None" = None,
+        env: "Mapping[str, str] | Callable[[int], Mapping[str, str]] | None" = None,
         gpus_per_daemon: int | None = None,
     ) -> None:
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
