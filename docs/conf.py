@@ -59,6 +59,7 @@ PUBLIC = {
 } | {
     "mirai_executor._submitting.ExecutorView": "mirai_executor.executor.ExecutorView",
     "mirai_executor._core.messages.TaskId": "int",
+    "MiraiExecutor": "mirai_executor.MiraiExecutor",
     "concurrent.futures._base.Future": "concurrent.futures.Future",
     "CancelledError": "concurrent.futures.CancelledError",
     "InvalidStateError": "concurrent.futures.InvalidStateError",
