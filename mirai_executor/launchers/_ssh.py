@@ -105,7 +105,7 @@ class SshConfig:
 
     def total(self, count: int) -> int:
         """Return how many daemons :meth:`plan` starts, on all machines together."""
-        return count * len(self.remotes)
+        return sum(count if it.daemons is None else it.daemons for it in self.remotes)
 
     def spread(self, daemon: DaemonCommand, count: int, first: int) -> list[Submission]:
         """Return commands that start so many daemons on all machines together.
@@ -113,15 +113,17 @@ class SshConfig:
         Args:
             daemon: What they must know.
             count: How many.
-            first: The number of the machine that gets the first one; others follow in turn.
+            first: The number of the turn of the first one. In each round, a machine has as many
+                turns as it has daemons of its own, or one.
         """
-        each = [0] * len(self.remotes)
+        turns = [one for one, it in enumerate(self.remotes) for _ in range(it.daemons or 1)]
+        shares = [0] * len(self.remotes)
         for number in range(first, first + checked_count(count)):
-            each[number % len(each)] += 1
+            shares[turns[number % len(turns)]] += 1
         return [
-            command
-            for remote, share in zip(self.remotes, each, strict=True)
-            for command in replace(self, remotes=(remote,)).plan(daemon, share)
+            self._login(replace(remote, daemons=None), daemon, share)
+            for remote, share in zip(self.remotes, shares, strict=True)
+            if share
         ]
 
     def _connect(self, remote: Remote, forward: Sequence[str]) -> list[str]:

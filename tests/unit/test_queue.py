@@ -102,3 +102,18 @@ def test_machines_take_turns_where_daemons_are_counted_on_all_of_them() -> None:
     assert machines(2, 2) == ["a", "c"]
     assert machines(0, 1) == []
     assert launcher.spread(DAEMON, 6, 1) == launcher.plan(DAEMON, 2)
+
+
+def test_a_machine_gets_as_many_in_turn_as_it_has_daemons_of_its_own() -> None:
+    launcher = ssh_config({"large": {"daemons": 3}, "small": {}})
+    assert launcher.total(1) == 4
+
+    def shares(count: int, first: int) -> dict[str, int]:
+        commands = launcher.spread(DAEMON, count, first)
+        logins = {c.argv[-2]: c.stdin.decode() for c in commands if isinstance(c, Command)}
+        listed = {it: script.partition("for number in ")[2] for it, script in logins.items()}
+        return {it: len(rest.partition(";")[0].split()) for it, rest in listed.items()}
+
+    assert shares(2, 0) == {"large": 2}
+    assert shares(2, 2) == {"large": 1, "small": 1}
+    assert shares(8, 0) == {"large": 6, "small": 2}
