@@ -2,11 +2,12 @@
 
 ::
 
-    host ─── a pipe ──► sh, which waits for its end, then removes the file
+    host ─── a pipe ──► sh, which waits for its end, then removes the files named there
 
 The shell outlives a host that is killed, which cannot remove anything itself.
 """
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -20,7 +21,10 @@ from ._daemon import PrivateFile
 __all__ = ["PrivateFiles", "write"]
 
 # While a file is written, it has a dot and more behind its name.
-_SWEEP = 'while read -r _; do :; done; rm -f -- "$1" "$1".*'
+_SWEEP = """
+while IFS= read -r file; do set -- "$@" "$file"; done
+for file; do rm -f -- "$file" "$file".*; done
+"""
 
 
 class PrivateFiles:
@@ -28,39 +32,46 @@ class PrivateFiles:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self._sweepers: dict[Path, subprocess.Popen[bytes] | None] = {}
+        self._paths: dict[Path, None] = {}
+        self._sweeper: dict[str, subprocess.Popen[bytes]] = {}  # one at most
 
     def keep(self, path: Path) -> None:
         """See to the removal of a file that is about to be written. Safe from any thread."""
-        if path in self._sweepers:
+        if path in self._paths:
             return
-        sweeper = _sweeper(path)
-        if self._sweepers.setdefault(path, sweeper) is not sweeper and sweeper is not None:
-            _dismiss(sweeper)  # another thread was faster
+        self._paths[path] = None
+        with contextlib.suppress(OSError):  # else only an orderly end removes the file
+            stdin = self._started().stdin
+            assert stdin is not None  # noqa: S101 - for the type checker: it is a pipe
+            os.write(stdin.fileno(), f"{path}\n".encode())
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if (found := self._sweeper.get("")) is not None:
+            return found
+        made = _start_sweeper()
+        if (kept := self._sweeper.setdefault("", made)) is not made:
+            _dismiss(made)  # another thread was faster
+        return kept
 
     def close(self) -> None:
         """Remove them all; a forked child leaves them alone."""
         if os.getpid() != self._owner:
             return
-        while self._sweepers:
-            path, sweeper = self._sweepers.popitem()
-            path.unlink(missing_ok=True)
-            if sweeper is not None:
-                _dismiss(sweeper)
+        while self._paths:
+            self._paths.popitem()[0].unlink(missing_ok=True)
+        if (sweeper := self._sweeper.pop("", None)) is not None:
+            _dismiss(sweeper)
 
 
-def _sweeper(path: Path) -> "subprocess.Popen[bytes] | None":
-    try:
-        return subprocess.Popen(
-            ("/bin/sh", "-c", _SWEEP, "sh", str(path)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,  # what kills the host with its group spares it
-        )
-    except OSError:  # then only an orderly end removes the file
-        return None
+def _start_sweeper() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        ("/bin/sh", "-c", _SWEEP, "sh"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,  # what kills the host with its group spares it
+    )
 
 
 def _dismiss(sweeper: "subprocess.Popen[bytes]") -> None:

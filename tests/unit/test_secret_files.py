@@ -139,7 +139,7 @@ path, files = Path(sys.argv[1]), PrivateFiles()
 files.keep(path)
 write(PrivateFile(path, "secret"))
 Path(f"{path}.half").write_text("sec")  # as if it were killed while it writes
-print(files._sweepers[path].pid, flush=True)
+print(files._sweeper[""].pid, flush=True)
 input()
 os.kill(0, signal.SIGKILL)
 """
