@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import mirai_executor
-
-PACKAGE = Path(mirai_executor.__file__).parent
-PAGE = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "mirai_executor"
+PAGE = (ROOT / "docs/architecture.md").read_text("utf-8")
 FILES = sorted(PACKAGE.rglob("*.py"))
 FOR_ALL = {"_lazily", "_typing", "_version", "errors"}  # as the page says below its table
 # Rooms whose parts have rows of their own.
