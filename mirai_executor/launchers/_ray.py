@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mirai_executor._waiting import OneShotEvent, Reply
 from mirai_executor.errors import LaunchError
 
 from ._daemon import DaemonCommand, Submission, checked_count
@@ -106,7 +108,7 @@ def _submit(_: float, config: RayConfig, name: str, task: DaemonTask, n: int) ->
             f'ray_config() needs Ray: pip install "mirai-executor[ray]" ({error})'
         ) from error
     if not ray.is_initialized():
-        ray.init(config.address, ignore_reinit_error=True)
+        _connect(config.address)
     references: dict[Any, Any] = {}  # by future
     # Without end: nodes and Ray's workers come and go. What the daemon raises is not tried again.
     remote = ray.remote(run).options(
@@ -129,6 +131,28 @@ def _submit(_: float, config: RayConfig, name: str, task: DaemonTask, n: int) ->
             ray.cancel(references[future])
 
     return FuturesJob(name, start, n, cancel=cancel, failure=_failure, close=references.clear)
+
+
+def _connect(address: str | None) -> None:
+    """Join a Ray, or start one, on a thread that stays.
+
+    What Ray starts here is ended by the kernel when the thread that has started it ends.
+    """
+    import ray
+
+    ready: Reply[None] = Reply()
+
+    def stay() -> None:
+        try:
+            ray.init(address, ignore_reinit_error=True)
+        except BaseException as error:
+            ready.set_exception(error)
+        else:
+            ready.set_result(None)
+            OneShotEvent().wait()  # which never comes
+
+    threading.Thread(target=stay, name="mirai-ray", daemon=True).start()
+    ready.get()
 
 
 def _failure(future: Any) -> str:

@@ -15,7 +15,7 @@ from engines.cluster import Cluster, serve
 from live.afar import hides_its_secret, listening, pids, python_words, secret_of
 from live.mischief import answer
 from mirai_executor import LaunchError, MiraiExecutor, kubernetes_config
-from mirai_executor.credentials import DaemonCredentials, Secret
+from mirai_executor.credentials import DaemonCredentials, Secret, Token
 from mirai_executor.launchers import DaemonCommand, KubernetesConfig
 
 SOON = 60.0  # seconds: kubectl asks a server for all that it can do, at first
@@ -68,8 +68,10 @@ def test_kubectl_creates_a_job_and_its_secret_and_deletes_them(
         assert hides_its_secret(executor)
         (job,) = cluster.jobs.values()
         (secret,) = cluster.secrets.values()
-        assert secret_of(executor) not in json.dumps(job)
-        assert secret["stringData"]["MIRAI_EXECUTOR_SECRET"] == secret_of(executor)
+        token = secret["stringData"]["MIRAI_EXECUTOR_SECRET"]
+        assert Token.from_text(token).text == token
+        for confidential in (token, secret_of(executor)):
+            assert confidential not in json.dumps(job)
         waiting = ["/bin/sh", "-c", "exec sleep 100"]
         executor.launch_remote(1, dataclasses.replace(pods, python=tuple(waiting)))
         (other,) = cluster.jobs.keys() - {job["metadata"]["name"]}
