@@ -301,6 +301,7 @@ class LocalDaemon(DaemonProcess, Daemon):
         """Show it to multiprocessing as a child of this process."""
         self._worker = Worker(self, soon)
         _children().add(self._worker)
+        _registry.end_before_children()
 
     def reap(self) -> None:
         """Collect the exit status of a daemon that has ended."""

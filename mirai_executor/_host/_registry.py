@@ -29,6 +29,7 @@ _ABORT = 1.0  # seconds for daemons to let go of what they run after a Ctrl-C
 
 _hosts: "weakref.WeakSet[Registered]" = weakref.WeakSet()
 is_exiting = False
+_ends_in = 0  # the process whose multiprocessing has been told
 
 # Held while a daemon and its descriptors come into being, and while they are closed. A child that
 # is forked at such a moment would not know which of them to let go: a daemon would outlive its
@@ -79,6 +80,18 @@ def _at_exit() -> None:
             host.join()
     except KeyboardInterrupt:
         kill(hosts)
+
+
+def end_before_children() -> None:
+    """See to it that hosts end before multiprocessing waits for the children of this process.
+
+    One that multiprocessing has started waits for them before it joins threads.
+    """
+    global _ends_in
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and _ends_in != os.getpid():
+        _ends_in = os.getpid()
+        util.Finalize(None, _at_exit, exitpriority=100)
 
 
 def _was_interrupted() -> bool:

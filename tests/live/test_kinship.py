@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,26 @@ def test_an_executor_that_is_left_open_does_not_hold_up_the_end_of_its_program()
         """
     )
     assert (ended.code, ended.out, ended.err) == (0, "[]\n1\n0\n", "")
+
+
+def leave_open(connection: Connection) -> None:
+    executor = MiraiExecutor(1)
+    connection.send(executor.submit(abs, -1).result(PATIENCE))
+    executor.submit(connection.send, "the last").add_done_callback(lambda _: executor.size)
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_an_executor_that_is_left_open_does_not_hold_up_the_end_of_a_child(method: str) -> None:
+    context = multiprocessing.get_context(method)
+    here, there = context.Pipe()
+    child = context.Process(target=leave_open, args=(there,))  # type: ignore[attr-defined]  # both have it
+    child.start()
+    there.close()
+    assert [here.recv(), here.recv()] == [1, "the last"]
+    child.join(PATIENCE)
+    assert child.exitcode == 0
+    child.close()
+    here.close()
 
 
 def test_processes_and_daemons_that_a_task_starts_are_named_after_its_daemon() -> None:
