@@ -45,16 +45,18 @@ class Simulated:
     def take_in(self) -> bool:
         """Do what has come; False once the host has let this daemon go."""
         while (data := self.link.receive()) is not None:
-            match _wire.decode(data):
+            match frame := _wire.decode(data):
                 case _wire.Init(payload):
                     self.initialize(_payload.decode_plain(payload))
                 case _wire.Tasks(tasks):
                     outcomes = tuple(self.run(task) for task in tasks)
                     self.say(_wire.Outcomes(outcomes))
+                case _wire.Beat():
+                    self.say(frame)  # one that says nothing for too long is lost
                 case _wire.Leave() | _wire.Kill():
                     return False
                 case _:
-                    pass  # beats, and the first frame
+                    pass  # the first frame
         return True
 
     def initialize(self, setup: Any) -> None:
