@@ -19,6 +19,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -530,3 +531,10 @@ def leave_a_thread_and(what: Any) -> Any:
     """Start a thread that nobody joins and that never ends."""
     threading.Thread(target=signal.sigwait, args=({signal.SIGUSR1},)).start()
     return what()
+
+
+def leave_open(connection: Connection) -> None:
+    """Use an executor in a child of multiprocessing, and end without a shutdown."""
+    executor = MiraiExecutor(1)
+    connection.send(executor.submit(abs, -1).result(SOON))
+    executor.submit(connection.send, "the last").add_done_callback(lambda _: executor.size)

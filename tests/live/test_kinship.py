@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from live.hosts import PACKAGE, PATIENCE, TESTS, run
-from live.mischief import running
+from live.mischief import leave_open, running
 from mirai_executor import DaemonLostError, MiraiExecutor
 
 pytestmark = pytest.mark.local_link("is about daemons on the machine of their host")
@@ -164,12 +163,6 @@ def test_an_executor_that_is_left_open_does_not_hold_up_the_end_of_its_program()
         """
     )
     assert (ended.code, ended.out, ended.err) == (0, "[]\n1\n0\n", "")
-
-
-def leave_open(connection: Connection) -> None:
-    executor = MiraiExecutor(1)
-    connection.send(executor.submit(abs, -1).result(PATIENCE))
-    executor.submit(connection.send, "the last").add_done_callback(lambda _: executor.size)
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
