@@ -25,6 +25,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 import budget as rounds
 from budget import budget as budget
@@ -34,7 +35,7 @@ WATCHED_FOLDERS = ("tests/live/", "tests/contract/")
 # What .ci/run does on the oldest and the newest Python, and not on those in between: docs, the
 # core, which is logic alone, and what links, processes and the system decide, no interpreter.
 FOR_ONCE = (
-    *("tests/core/", "tests/docs/"),
+    *("tests/core/", "tests/docs/", "tests/unit/test_wire.py"),
     *("tests/live/test_adapting.py", "tests/live/test_arrays.py", "tests/live/test_cancelling.py"),
     *("tests/live/test_crashes.py", "tests/live/test_demo.py", "tests/live/test_acceptor.py"),
     *("tests/live/test_elsewhere.py", "tests/live/test_frames.py", "tests/live/test_launching.py"),
@@ -72,6 +73,11 @@ TOKEN = f"MIRAI_TESTS_TOKEN={uuid.uuid4().hex}"
 LISTS_CHILDREN = Path("/proc/thread-self/children").exists()  # where the kernel was built so
 
 test_passed = pytest.StashKey[bool]()
+
+# What holds for any input is tried with few in a plain run, and at length by tox -e chaos.
+settings.register_profile("default", max_examples=25, deadline=None)
+settings.register_profile("at_length", max_examples=200, deadline=None)
+settings.load_profile("default")
 
 
 # Those have what they are about in an environment of their own: tox -e ecosystem.

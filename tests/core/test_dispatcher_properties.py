@@ -716,7 +716,7 @@ class DispatcherMachine(RuleBasedStateMachine):
 TestDispatcher = pytest.mark.once(
     pytest.mark.slow(pytest.mark.timeout(300)(DispatcherMachine.TestCase))
 )
-TestDispatcher.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestDispatcher.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
 
 
 @pytest.mark.chaos

@@ -389,8 +389,9 @@ def test_a_cancelled_share_of_everywhere_that_has_not_begun_never_runs(bell: Bel
 def test_a_share_of_everywhere_that_runs_is_stopped_and_no_daemon_begins_it_again(
     stop: str, what: Callable[..., None], bell: Bell
 ) -> None:
-    limits: dict[str, Any] = {} if stop == "cancel" else {stop: 0.5}
+    limits: dict[str, Any] = {} if stop == "cancel" else {stop: 1.0}
     with running(cancel_grace=0.3) as executor:
+        executor.wait_ready(SOON)  # or the time may be over before a daemon has begun
         view = executor.with_options(**limits)
         if what is mischief.sleep_long:
             (share,) = view.everywhere(mischief.ring_and, bell.path, what)

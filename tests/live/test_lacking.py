@@ -84,6 +84,7 @@ def tell(host: Script) -> list[str]:
     return told
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.timeout(180)  # nearly each line of the story waits for a fresh interpreter
 @pytest.mark.local_link("has addresses of its own")
@@ -98,6 +99,7 @@ def test_everything_works_without(
         assert host.leaves_nothing()  # no process; the fixture looks for files
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.local_link("has addresses of its own")
 @pytest.mark.parametrize("way", ["names, and the C library", "calls that a sandbox forbids"])

@@ -226,10 +226,10 @@ def run(*arguments: object, wrapper: tuple[str, ...] = ()) -> subprocess.Complet
     )
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.chaos)])
 @pytest.mark.parametrize("victim", ["peers_are_killed", "hosts_are_killed"])
-def test_nothing_is_left_behind_by_200_kills_at_any_moment(victim: str) -> None:
-    done = run(victim, 200)
+def test_nothing_is_left_behind_by_kills_at_any_moment(victim: str, kills: int) -> None:
+    done = run(victim, kills)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -274,6 +274,7 @@ def free_memory() -> int:
     )
 
 
+@pytest.mark.chaos
 @pytest.mark.slow
 @pytest.mark.skipif(
     not _arena.available() or free_memory() < 8 * GB, reason="needs 8 GB of memory"
@@ -303,6 +304,7 @@ def test_sizes_beyond_4_gb_pass() -> None:
     peer.close()
 
 
+@pytest.mark.chaos
 @pytest.mark.slow
 @pytest.mark.skipif(
     not _arena.available() or free_memory() < 8 * GB, reason="needs 8 GB of memory"

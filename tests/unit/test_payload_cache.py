@@ -150,7 +150,7 @@ if __name__ == "__main__":
         for change in STEPS:
             for n in (1, 2, 3, 0):
                 check([(change, n)])
-        @settings(max_examples=60, deadline=None, database=None,
+        @settings(max_examples=EXAMPLES, deadline=None, database=None,
                   suppress_health_check=list(HealthCheck))
         @given(st.lists(steps, min_size=1, max_size=5))
         def never_stale(rounds):
@@ -162,9 +162,10 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("often", [1, 2, sys.maxsize], ids=["compiled", "later", "looked at"])
-def test_no_change_is_ever_missed(often: int) -> None:
+@pytest.mark.parametrize("examples", [10, pytest.param(60, marks=pytest.mark.chaos)])
+def test_no_change_is_ever_missed(often: int, examples: int) -> None:
     compiled = f"from mirai_executor._payload.host import validity; validity._OFTEN = {often}\n"
-    assert run_host(compiled + CHANGES) == "never True 24\n"
+    assert run_host(f"{compiled}EXAMPLES = {examples}\n{CHANGES}") == "never True 24\n"
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -4,6 +4,7 @@ import math
 import pickle
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,7 +129,7 @@ steps = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 3)), max_size=
 
 if __name__ == "__main__":
     with Daemon() as d:
-        @settings(max_examples=60, deadline=None, database=None,
+        @settings(max_examples=EXAMPLES, deadline=None, database=None,
                   suppress_health_check=list(HealthCheck))
         @given(st.lists(steps, min_size=1, max_size=4))
         def never_stale(rounds):
@@ -143,10 +144,8 @@ if __name__ == "__main__":
 """  # noqa: E501 - a list reads best in few lines
 
 
-def test_no_call_ever_sees_a_stale_value() -> None:
-    assert run_host(REBINDS) == "never\n"
-
-
-def test_no_call_ever_sees_a_stale_value_of_a_script_that_was_imported() -> None:
-    script = REBINDS.replace("Daemon()", 'Daemon(main="auto")')
-    assert run_host(script.replace("max_examples=60", "max_examples=20")) == "never\n"
+@pytest.mark.parametrize("main", ["value", "auto"])
+@pytest.mark.parametrize("examples", [15, pytest.param(60, marks=pytest.mark.chaos)])
+def test_no_call_ever_sees_a_stale_value(main: str, examples: int) -> None:
+    script = REBINDS.replace("Daemon()", f"Daemon(main={main!r})")
+    assert run_host(f"EXAMPLES = {examples}\n{script}") == "never\n"

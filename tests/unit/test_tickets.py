@@ -45,7 +45,8 @@ def test_a_daemon_skips_to_the_task_whose_ticket_it_finds(sides: Sides) -> None:
     assert [tickets.take(task) for task in old_frame_and_new] == [False, True, False, False, True]
 
 
-def test_each_task_has_one_owner_when_both_sides_take_at_once(sides: Sides) -> None:
+@pytest.mark.parametrize("tasks", [500, pytest.param(3000, marks=pytest.mark.chaos)])
+def test_each_task_has_one_owner_when_both_sides_take_at_once(sides: Sides, tasks: int) -> None:
     office, tickets = sides
     office._write = os.write  # two threads stand for two processes: one lets the other run
     chance = random.Random(1)
@@ -63,7 +64,7 @@ def test_each_task_has_one_owner_when_both_sides_take_at_once(sides: Sides) -> N
 
     thread = threading.Thread(target=daemon)
     thread.start()
-    waiting, returned = list(range(1, 3001)), 0
+    waiting, returned = list(range(1, tasks + 1)), 0
     while waiting:
         frame, waiting = waiting[:7], waiting[7:]
         office.issue(frame)
@@ -76,5 +77,5 @@ def test_each_task_has_one_owner_when_both_sides_take_at_once(sides: Sides) -> N
     done.set()
     more.release()
     thread.join()
-    assert begun == list(range(1, 3001)), "each once, and in order"
+    assert begun == list(range(1, tasks + 1)), "each once, and in order"
     assert returned, "nothing was ever taken back"
