@@ -279,7 +279,8 @@ def check_mode(mode: object, url: object, remote: object) -> None:
         raise ValueError(f'mode must be "daemons" or "inline", not {mode!r}')
     if mode == "inline" and not (url is None and remote is None):
         raise ValueError(
-            'mode="inline" runs tasks in this process, without daemons: leave out url and remote'
+            'mode="inline" (and sync=True) runs tasks in this process, without daemons: leave out '
+            "url and remote"
         )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from _thread import get_ident
 from collections.abc import Callable, Iterator
 
 _OF_THE_SYSTEM = {
@@ -15,6 +16,8 @@ _OF_THE_SYSTEM = {
 _GROUPS, _OWN_GROUPS = "/sys/fs/cgroup", "/proc/self/cgroup"
 
 _on_daemon = False
+# By thread: how many tasks run in it in place of daemons, one inside of the other.
+_in_place: dict[int, int] = {}
 # To be called when a task on this daemon is interrupted, in the handler of a signal.
 on_interrupt: "list[Callable[[], None]]" = []
 
@@ -22,7 +25,8 @@ on_interrupt: "list[Callable[[], None]]" = []
 def on_daemon() -> bool:
     """Tell whether this code runs on a daemon, inside a task or an initializer.
 
-    Safe from any thread.
+    With ``mode="inline"``, tasks run in place of daemons, in a thread of your program, and this is
+    True in that thread. Safe from any thread.
 
     Example:
         >>> on_daemon()
@@ -31,13 +35,26 @@ def on_daemon() -> bool:
         ...     executor.submit(on_daemon).result()
         True
     """
-    return _on_daemon
+    return _on_daemon or get_ident() in _in_place
 
 
 def enter_daemon() -> None:
     """Note that this process is a daemon from now on."""
     global _on_daemon  # a process is a daemon or it is not
     _on_daemon = True
+
+
+def begin_in_place() -> None:
+    """Note that this thread runs, from now on, what a daemon would run otherwise."""
+    _in_place[get_ident()] = _in_place.get(get_ident(), 0) + 1
+
+
+def end_in_place() -> None:
+    """Note the end of what began last."""
+    thread = get_ident()
+    _in_place[thread] -= 1
+    if not _in_place[thread]:
+        del _in_place[thread]
 
 
 def show_as(title: str) -> None:

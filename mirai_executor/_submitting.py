@@ -1,5 +1,6 @@
 """Submits calls, code and maps to a host, with the limits of an executor or of a view of it."""
 
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         cancel_running: bool
         cancel_on_interrupt: bool
         post_mortem: bool
+        min_workers: int
 
 
 __all__ = ["ExecutorView", "Submitter"]
@@ -222,12 +224,16 @@ class Submitter(Executor):
         Returns:
             One future for each daemon that is running or starting. To cancel it, or a limit of
             :meth:`with_options`, stops the call on that daemon. Where all of them have been
-            stopped, daemons that join later don't make the call either.
+            stopped, daemons that join later don't make the call either. With the option
+            ``min_workers``, this waits until so many daemons are connected, for as long as the
+            ``timeout`` says, of which they have then what is left.
 
         Raises:
             TypeError: The first argument is neither a function nor code, or code was given
                 positional arguments.
             SyntaxError: The code is not valid Python.
+            TimeoutError: There were not ``min_workers`` daemons in time. None makes the call.
+            ValueError: There can never be so many.
             RuntimeError: The executor has been shut down.
 
         Example:
@@ -240,10 +246,26 @@ class Submitter(Executor):
         host, limits = self._host, self._limits
         if not isinstance(fn_or_source, str):
             check_callable("everywhere", fn_or_source, ", or code as a string")
-            return host.everywhere(fn_or_source, args, kwargs, limits, self._share_future)
-        if args:
+        elif args:
             raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
+        if limits.min_workers:
+            limits = self._gather(limits)
+        if not isinstance(fn_or_source, str):
+            return host.everywhere(fn_or_source, args, kwargs, limits, self._share_future)
         return host.everywhere_source(fn_or_source, kwargs, limits, self._share_future)
+
+    def _gather(self, limits: Limits) -> Limits:
+        """Wait for as many daemons as have to be there; return the limits from then on."""
+        root, since = self._root(), time.monotonic()
+        if root._launching is None and limits.min_workers > root._max_workers:
+            raise ValueError(
+                f"min_workers is {limits.min_workers}, but there are {root._max_workers} daemons "
+                "at most; create the executor with more, or call launch_local(n)"
+            )
+        self._host.wait_ready(limits.min_workers, limits.timeout)
+        if limits.timeout is None:
+            return limits
+        return limits.changed(timeout=max(1e-3, limits.timeout - (time.monotonic() - since)))
 
     def with_options(self, **options: "Unpack[TaskOptions]") -> "ExecutorView":
         """Return a view of this executor whose tasks have other limits.
@@ -258,9 +280,11 @@ class Submitter(Executor):
                 task are never retried), ``cancel_running`` (whether ``future.cancel()`` stops a
                 task that is running), ``cancel_on_interrupt`` (whether a KeyboardInterrupt that
                 strikes while ``result()``, ``exception()`` or a ``map`` waits cancels that future,
-                or the rest of the map; by default only in IPython and notebooks), and
+                or the rest of the map; by default only in IPython and notebooks),
                 ``post_mortem`` (whether an exception that a function raises gets a note with the
-                variables of its frames, at most 200 characters of each, and 50 of each frame).
+                variables of its frames, at most 200 characters of each, and 50 of each frame), and
+                ``min_workers`` (how many daemons have to be connected before :meth:`everywhere`
+                has them make a call).
 
         Raises:
             TypeError: There is no such option, or a limit is not a number.
@@ -279,6 +303,7 @@ class Submitter(Executor):
         check_seconds("run_timeout", limits.run_timeout, optional=True)
         check_count("retries", limits.retries)
         check_flag("cancel_running", limits.cancel_running)
+        check_count("min_workers", limits.min_workers)
         return ExecutorView(self._root(), limits)
 
     def _new_future(self) -> MiraiFuture[Any]:

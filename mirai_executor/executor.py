@@ -268,8 +268,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             )
         else:
             self._check_open()
-            self._most += n
             self._host.add_daemons(n)
+            self._most += n
         return n
 
     def launch_remote(

@@ -24,10 +24,12 @@ from mirai_executor._payload.common.entries import Brought
 from mirai_executor._payload.common.source import run_source
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._payload.host import CallEncoder, decode_value
+from mirai_executor._place import begin_in_place, end_in_place
 from mirai_executor.errors import LaunchError
 
 from ._daemon import HOST_NAME
 from ._host import Host
+from ._lent_names import LentNames
 from ._questions import DaemonRow, HostView
 from ._settings import Limits
 from ._share import Share
@@ -63,6 +65,7 @@ class InlineHost(Host):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._store = Store(shared=False)
+        self._names = LentNames()
         # So that it runs once. Held meanwhile, and again by the same thread: it may submit tasks.
         self._initializing = threading.RLock()
         self._has_begun = self._is_ready = False
@@ -96,7 +99,9 @@ class InlineHost(Host):
     ) -> None:
         """Run code. A SyntaxError is raised at once; all else ends in the future."""
         CallEncoder().check_source(source)
-        self._carry_out(task, future, lambda: _copied_source(source, variables, persist=False))
+        self._carry_out(
+            task, future, lambda: partial(_copied_source(source, variables), Brought())
+        )
 
     def _carry_out(
         self, task: TaskId, future: OpenFuture, prepare: Callable[[], Callable[[], object]]
@@ -107,6 +112,7 @@ class InlineHost(Host):
             return
         future.start()
         self._executing[task] = None
+        begin_in_place()
         try:
             value = encode_value(prepare()(), out_of_band=True)
             outcome = partial(future.set_outcome, _decoded, value, failed=False)
@@ -115,6 +121,7 @@ class InlineHost(Host):
         except BaseException as error:  # raised where the result is asked for
             outcome = partial(future.set_exception, _without_ours(error))
         finally:
+            end_in_place()
             del self._executing[task]
             thread = threading.get_ident()
             self._completed[thread] = self._completed.get(thread, 0) + 1
@@ -149,12 +156,15 @@ class InlineHost(Host):
         limits: Limits,
         new_future: Callable[[Share], F],
     ) -> list[F]:
-        """Run code once, in the ``__main__`` of this process."""
+        """Run code once, in the ``__main__`` of this process, which is lent for that."""
         CallEncoder().check_source(source)
         future = new_future(Share(self, _NO_DAEMON, BroadcastId(0)))
-        self._carry_out(
-            self.next_id(), future, lambda: _copied_source(source, variables, persist=True)
-        )
+
+        def prepare() -> Callable[[], object]:
+            run = _copied_source(source, variables)
+            return partial(self._names.call, partial(run, persist=True))
+
+        self._carry_out(self.next_id(), future, prepare)
         return [future]
 
     def cancel_share(self, daemon: DaemonId, broadcast: BroadcastId, *, running: bool) -> None:
@@ -177,7 +187,31 @@ class InlineHost(Host):
         self._why_broken = None
 
     def add_daemons(self, count: int) -> None:
-        """Do nothing: this process is the only one."""
+        """Refuse: this process is the only one.
+
+        Raises:
+            RuntimeError: Always.
+        """
+        raise RuntimeError(
+            'tasks run in this process (mode="inline", or daemons(sync=True)), so no daemons can '
+            "be launched; set daemons(4) instead"
+        )
+
+    # Ends
+
+    def shutdown(
+        self, *, cancel_queued: bool, cancel_running: bool = False, hurried: bool = False
+    ) -> None:
+        """Leave the ``__main__`` of the program as it was."""
+        self._names.give_back()
+
+    def kill(self, signum: int = 0) -> None:
+        """Do the same."""
+        self._names.give_back()
+
+    def abort(self) -> None:
+        """Do the same."""
+        self._names.give_back()
 
     def _prepared(self) -> LaunchError | None:
         """Run the initializer before all else; return why nothing can run, if so."""
@@ -204,6 +238,7 @@ class InlineHost(Host):
             )
             self._why_broken.__cause__ = error
             return
+        begin_in_place()
         try:
             initializer(*initargs)
         except _ENDS_ALL:
@@ -213,6 +248,8 @@ class InlineHost(Host):
                 f"the initializer failed: {type(error).__name__}: {error}"
             )
             self._why_broken.__cause__ = error
+        finally:
+            end_in_place()
 
     # What others ask
 
@@ -270,11 +307,9 @@ def _copied_call(
     return partial(fn, *args, **kwargs)
 
 
-def _copied_source(
-    source: str, variables: Mapping[str, object], *, persist: bool
-) -> Callable[[], object]:
+def _copied_source(source: str, variables: Mapping[str, object]) -> Callable[..., object]:
     CallEncoder().encode_checked(source, variables)
-    return partial(run_source, source, _copy(dict(variables)), Brought(), persist=persist)
+    return partial(run_source, source, _copy(dict(variables)))
 
 
 def _copy(obj: T) -> T:

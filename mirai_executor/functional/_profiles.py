@@ -11,6 +11,7 @@ from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mirai_executor._arguments import check_flag
 from mirai_executor.errors import DaemonsNotSetError
 from mirai_executor.executor import MiraiExecutor
 
@@ -84,6 +85,7 @@ def daemons(
     url: str | Sequence[str] | None = None,
     remote: "Launcher | None" = None,
     compute: str | None = None,
+    sync: bool = False,
     **options: Any,
 ) -> Daemons:
     """Set up a profile: start its daemons, and wait until they are connected. 0 resets it.
@@ -102,6 +104,9 @@ def daemons(
         remote: How to start daemons on other machines, as returned by :func:`ssh_config`.
         compute: The name of the profile; by default the current one, which is ``"default"``
             outside of any ``with`` block.
+        sync: Whether tasks run in this process instead, one after the other, each before its
+            :func:`mirai` returns: the ``mode="inline"`` of :class:`MiraiExecutor`. ``n`` may be
+            left out then.
         **options: Further options of :class:`MiraiExecutor`, such as ``dispatcher=False``.
 
     Returns:
@@ -109,7 +114,8 @@ def daemons(
 
     Raises:
         TypeError: ``n`` is not an integer, or there is no such option. Nothing has changed.
-        ValueError: ``n`` is negative, or an option is out of range. Nothing has changed.
+        ValueError: ``n`` is negative, or an option is out of range, or does not go with ``sync``.
+            Nothing has changed.
         LaunchError: A daemon could not be started. The profile is not set.
         OSError: Listening on ``url`` failed. Nothing has changed, unless the address was in use:
             the profile has then been reset, as it might have been the one to use it.
@@ -120,10 +126,11 @@ def daemons(
         [4, 9]
     """
     is_elsewhere = url is not None or remote is not None
-    if not (n is None and is_elsewhere) and not isinstance(n, int):
-        raise TypeError(f"n must be an integer, the number of daemons, not {n!r}{_hint(n)}")
-    if n is not None and n < 0:
-        raise ValueError(f"n must be >= 0, not {n}")
+    check_flag("sync", sync)
+    if sync:
+        options["mode"] = "inline"
+        n = 1 if n is None and not is_elsewhere else n
+    _check_number(n, optional=is_elsewhere)
     name = _name(compute)
     if n == 0:
         _reset(name)
@@ -244,6 +251,13 @@ def require_daemons(compute: str | None = None) -> None:
         ...     require_daemons()
     """
     executor_for(compute)
+
+
+def _check_number(n: object, *, optional: bool) -> None:
+    if not (n is None and optional) and not isinstance(n, int):
+        raise TypeError(f"n must be an integer, the number of daemons, not {n!r}{_hint(n)}")
+    if isinstance(n, int) and n < 0:
+        raise ValueError(f"n must be >= 0, not {n}")
 
 
 def _hint(n: object) -> str:

@@ -255,6 +255,19 @@ def test_results_that_are_here_survive_the_reset() -> None:
     assert future.result() == 8
 
 
+def test_daemons_follow_on_tasks_of_this_process_and_the_other_way_round() -> None:
+    here = os.getpid()
+    daemons(sync=True)
+    assert mirai(lambda: (os.getpid(), on_daemon())).result() == (here, True)
+    daemons(1)
+    assert not on_daemon()
+    assert launch_local(1) == 1
+    pid, was_on_daemon = mirai(lambda: (os.getpid(), on_daemon())).result(SOON)
+    assert (pid != here, was_on_daemon) == (True, True)
+    daemons(sync=True)
+    assert mirai(os.getpid).result() == here
+
+
 def test_setting_a_profile_again_resets_it_first(bell: Bell) -> None:
     daemons(1)
     before = pids()

@@ -212,6 +212,30 @@ def test_a_daemon_without_variables_is_one_that_cannot_start(
             executor.wait_ready(PATIENCE)
 
 
+# everywhere
+
+
+@pytest.mark.local_link("one of its own connects")
+def test_everywhere_waits_for_as_many_daemons_as_it_was_told(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
+        hasty = executor.with_options(min_workers=1, timeout=0.01)
+        with pytest.raises(TimeoutError, match="1 daemons were not ready"):
+            hasty.everywhere(made.touch)
+        executor.launch_local(1)
+        waiting = executor.with_options(min_workers=1, timeout=PATIENCE)
+        assert [share.result(PATIENCE) for share in waiting.everywhere("1 + 1")] == [2]
+        assert not made.exists()
+
+
+def test_everywhere_waits_for_no_more_daemons_than_there_can_be() -> None:
+    with MiraiExecutor(2) as executor:
+        with pytest.raises(ValueError, match="min_workers is 3, but there are 2 daemons at most"):
+            executor.with_options(min_workers=3).everywhere("pass")
+        with pytest.raises(ValueError, match="min_workers must be >= 0"):
+            executor.with_options(min_workers=-1)
+
+
 # Initializers
 
 

@@ -3,8 +3,8 @@
 Not here, because nothing of the kind exists with local daemons, or because its test is elsewhere:
 
 - W6, a daemon that serves a second host after its first: a local daemon has one host for life.
-- W8, work that runs inline in the host and cannot be interrupted: nothing ever runs inline. What
-  remains of it, nesting and timeouts, is here.
+- W8, work that runs inline in the host and hangs: ``tests/unit/test_sync.py``. Nesting and
+  timeouts on daemons are here.
 - W15, the exit code of a daemon whose time was up while it was idle: no code of a daemon that left
   as agreed is ever shown. The other half, the first of several errors, is here.
 - W16, an unknown profile: ``test_functional.py``. Arguments that got lost are here.
