@@ -15,10 +15,10 @@ import collections
 import functools
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import _base
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from ._core import TaskId
 from ._host import OneShotEvent
@@ -26,7 +26,17 @@ from ._host import OneShotEvent
 if TYPE_CHECKING:
     from .futures import MiraiFuture
 
-__all__ = ["CANCELLED_END", "IN_A_CALLBACK", "Audience", "Canceller", "End", "How", "LookedInto"]
+__all__ = [
+    "CANCELLED_END",
+    "IN_A_CALLBACK",
+    "Audience",
+    "Canceller",
+    "End",
+    "How",
+    "LookedInto",
+]
+
+T = TypeVar("T")
 
 # How a task has ended: what decodes the outcome (None if it is decoded), the outcome, and whether
 # that is an exception.
@@ -257,8 +267,8 @@ def _take_in(waiter: Any, future: "MiraiFuture[Any]") -> None:
         waiter.event.set()
 
 
-class LookedInto:
-    """What the standard library's functions see inside of a future.
+class LookedInto(Generic[T]):
+    """What the standard library's functions, and coroutines, see inside of a future.
 
     So does the base class if a method of it is called by name. To them, and to type checkers, the
     properties are attributes.
@@ -274,6 +284,16 @@ class LookedInto:
     done: Callable[[], bool]
     end_cancelled: Callable[[], None]
     start: Callable[[], bool]
+
+    def __await__(self: "MiraiFuture[T]") -> Generator[Any, None, T]:  # type: ignore[misc]  # a mixin
+        """Wait for the task in a coroutine of asyncio, and return its result.
+
+        Cancelling what waits stops the task, as :meth:`cancel` does. The future of a task that was
+        cancelled otherwise raises ``asyncio.CancelledError``.
+        """
+        from ._awaiting import result_of  # with asyncio
+
+        return result_of(self).__await__()
 
     def set_running_or_notify_cancel(self) -> bool:
         """Do as the standard library's; the host itself uses :meth:`start`."""

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -14,6 +14,7 @@ from ._arguments import (
     check_options,
     check_seconds,
 )
+from ._async import AsyncFace
 from ._host import Host, Limits
 from .futures import MiraiFuture
 
@@ -40,7 +41,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Submitter(Executor):
+class Submitter(AsyncFace):
     """What an executor and its views have in common.
 
     Args:
