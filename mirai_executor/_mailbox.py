@@ -20,10 +20,13 @@ from concurrent.futures import _base
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
+from ._arguments import check_callable
 from ._core import TaskId
 from ._host import OneShotEvent
 
 if TYPE_CHECKING:
+    from ._host import Message
+    from ._reports import Listeners
     from .futures import MiraiFuture
 
 __all__ = [
@@ -275,6 +278,8 @@ class LookedInto(Generic[T]):
     """
 
     _audience: Audience | None
+    _canceller: Canceller
+    _listeners: "Listeners | None" = None  # to what the task reports
     _begun: str | None
     _end: Any
     _is_told: bool
@@ -284,6 +289,35 @@ class LookedInto(Generic[T]):
     done: Callable[[], bool]
     end_cancelled: Callable[[], None]
     start: Callable[[], bool]
+
+    def on_report(self, callback: "Callable[[Any], object]") -> None:
+        """Have a function called with what the task reports while it runs; from any thread.
+
+        It is called on the executor's host thread, as those of :meth:`add_done_callback` are, with
+        the argument of each :func:`report` and a :class:`Progress` for each :func:`progress`, and
+        must not block. What it raises is logged. The first function also gets what has come before
+        it was there, as far as that was kept: the last progress, and 64 KiB of reports. Of what
+        comes after the task's end, or at once in large amounts, messages are dropped.
+
+        Raises:
+            TypeError: ``callback`` is not callable.
+
+        Example:
+            >>> with MiraiExecutor(1) as executor:
+            ...     future = executor.submit(lambda: report("half"))
+            ...     future.on_report(print)
+            half
+        """
+        from ._reports import listen  # few tasks report anything
+
+        check_callable("on_report", callback, ", to be called with what the task reports")
+        listen(self, self._canceller, callback)
+
+    def listener(self) -> "Callable[[Message], None]":
+        """Return what takes in what the task reports; for the host."""
+        from ._reports import hear  # as above
+
+        return functools.partial(hear, self)
 
     def __await__(self: "MiraiFuture[T]") -> Generator[Any, None, T]:  # type: ignore[misc]  # a mixin
         """Wait for the task in a coroutine of asyncio, and return its result.

@@ -17,6 +17,8 @@ _GROUPS, _OWN_GROUPS = "/sys/fs/cgroup", "/proc/self/cgroup"
 _on_daemon = False
 # To be called when a task on this daemon is interrupted, in the handler of a signal.
 on_interrupt: "list[Callable[[], None]]" = []
+# Returns what carries messages of the task that runs here, if one does; None if no daemon is here.
+messenger: "Callable[[], object] | None" = None
 
 
 def on_daemon() -> bool:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         cancel_running: bool
         cancel_on_interrupt: bool
         post_mortem: bool
+        on_report: Callable[[Any], object] | None
 
 
 __all__ = ["ExecutorView", "Submitter"]
@@ -114,6 +115,8 @@ class Submitter(AsyncFace):
         )
         if limits.post_mortem:
             fn = _post_mortem(fn)
+        if limits.on_report is not None:
+            future.on_report(limits.on_report)
         host.submit(id_, future, fn, args, kwargs, limits)
         return future
 
@@ -145,6 +148,8 @@ class Submitter(AsyncFace):
         if not isinstance(source, str):
             raise TypeError(f"submit_source() takes Python code as a string, not {source!r:.60}")
         future = self._new_future()
+        if self._limits.on_report is not None:
+            future.on_report(self._limits.on_report)
         self._host.submit_source(future.id, future, source, variables, self._limits)
         return future
 
@@ -259,9 +264,11 @@ class Submitter(AsyncFace):
                 task are never retried), ``cancel_running`` (whether ``future.cancel()`` stops a
                 task that is running), ``cancel_on_interrupt`` (whether a KeyboardInterrupt that
                 strikes while ``result()``, ``exception()`` or a ``map`` waits cancels that future,
-                or the rest of the map; by default only in IPython and notebooks), and
+                or the rest of the map; by default only in IPython and notebooks),
                 ``post_mortem`` (whether an exception that a function raises gets a note with the
-                variables of its frames, at most 200 characters of each, and 50 of each frame).
+                variables of its frames, at most 200 characters of each, and 50 of each frame), and
+                ``on_report`` (a function that is called with what each task reports, as by
+                :meth:`MiraiFuture.on_report`).
 
         Raises:
             TypeError: There is no such option, or a limit is not a number.
@@ -280,6 +287,8 @@ class Submitter(AsyncFace):
         check_seconds("run_timeout", limits.run_timeout, optional=True)
         check_count("retries", limits.retries)
         check_flag("cancel_running", limits.cancel_running)
+        if limits.on_report is not None:
+            check_callable("with_options", limits.on_report, " as on_report")
         return ExecutorView(self._root(), limits)
 
     def _new_future(self) -> MiraiFuture[Any]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
+from mirai_executor._messages import speaking_through
 from mirai_executor._payload.common.entries import Brought
 from mirai_executor._payload.common.source import run_source
 from mirai_executor._payload.daemon import encode_value
@@ -28,6 +29,7 @@ from mirai_executor.errors import LaunchError
 
 from ._daemon import HOST_NAME
 from ._host import Host
+from ._messages import Message
 from ._questions import DaemonRow, HostView
 from ._settings import Limits
 from ._share import Share
@@ -108,7 +110,8 @@ class InlineHost(Host):
         future.start()
         self._executing[task] = None
         try:
-            value = encode_value(prepare()(), out_of_band=True)
+            with speaking_through(_Messenger(future)):
+                value = encode_value(prepare()(), out_of_band=True)
             outcome = partial(future.set_outcome, _decoded, value, failed=False)
         except _ENDS_ALL:
             raise
@@ -123,6 +126,10 @@ class InlineHost(Host):
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
         """Return the function itself: that is what runs."""
         return fn
+
+    def call_soon(self, step: Callable[[], None]) -> None:
+        """Call something now."""
+        step()
 
     def cancel(self, task: TaskId, *, running: bool) -> None:
         """Do nothing: whoever has a future has one that has ended."""
@@ -250,6 +257,20 @@ class InlineHost(Host):
         error = LaunchError(*known.args)
         error.__cause__ = known.__cause__
         return error
+
+
+class _Messenger:
+    """Carries what a task reports to its future: as a copy, as from a daemon.
+
+    Args:
+        future: The one.
+    """
+
+    def __init__(self, future: OpenFuture) -> None:
+        self._future = future
+
+    def report(self, obj: Any, *, is_progress: bool) -> None:
+        self._future.listener()(Message(bytes(encode_value(obj).blob), is_progress))
 
 
 def _without_ours(error: BaseException) -> BaseException:

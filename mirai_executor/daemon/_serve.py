@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from mirai_executor import _wire
+from mirai_executor import _place, _wire
 from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.daemon import Namespace, Preparation
 from mirai_executor._shared import STOP_SIGNAL, Page, Tickets
@@ -33,7 +33,8 @@ from ._memory import Memory
 if TYPE_CHECKING:
     from ._cleanup import Snapshot
     from ._dirty_flag import DirtyFlag
-    from ._log_sender import LogSender
+    from ._messenger import Messenger
+    from ._piece_sender import PieceSender
 
 _INITIALIZER = 1 << 63  # its id; those of tasks and broadcasts are one sequence
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
@@ -58,7 +59,9 @@ class Daemon:
         self._begun = page.begun
         self._namespace: Namespace
         self._snapshot: Snapshot | None = None
-        self._logs: LogSender | None = None  # None: what tasks log is not the host's business
+        self._beside: tuple[PieceSender, ...] = ()  # what tasks say beside their outcomes
+        self._messenger: Messenger | None = None
+        _place.messenger = self._messenger_of_task
         self._cleanup_failed = False
         self._leaving = False
 
@@ -116,8 +119,8 @@ class Daemon:
             self._send(_wire.Outcomes((), released))
 
     def _send(self, frame: _wire.Frame) -> None:
-        if self._logs is not None:
-            self._logs.flush()  # what a task has logged comes before its outcome
+        for sender in self._beside:
+            sender.flush()  # what a task has logged comes before its outcome
         self._link.send(*_wire.pieces(frame))
 
     # The life of a daemon
@@ -166,11 +169,23 @@ class Daemon:
         from ._log_sender import LogSender  # few hosts have configured logging
 
         name = process_name(preparation)
-        self._logs = LogSender(self._link, self._interrupts, name)
-        self._logs.begin(logging)
+        logs = LogSender(self._link, self._interrupts, name)
+        self._beside = (*self._beside, logs)
+        logs.begin(logging)
         if now or logging.captures_warnings:
             # The snapshot must have it; and a warning may come before anybody imports it.
             import logging as _  # noqa: F401
+
+    def _messenger_of_task(self) -> "Messenger | None":
+        """Return what carries messages of the task that runs; None if none does."""
+        if os.getpid() != self._pid or not 0 < self._interrupts.task < _INITIALIZER:
+            return None
+        if self._messenger is None:
+            from ._messenger import Messenger  # few tasks report anything
+
+            self._messenger = Messenger(self._link, self._interrupts)
+            self._beside = (*self._beside, self._messenger)
+        return self._messenger
 
     def _run_all(self, tasks: Sequence[_wire.WireTask]) -> bool:
         """Run the tasks of a frame, as far as the host does not have them back.
