@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ._status import Info as Info
     from ._status import Status as Status
     from ._status import Waiting as Waiting
+    from ._streams import Stream as Stream
     from .errors import DaemonLostError as DaemonLostError
     from .errors import ForkedExecutorError as ForkedExecutorError
     from .errors import LaunchError as LaunchError
@@ -78,6 +79,7 @@ _ROOMS = {
     "_messages": ("Progress", "progress", "report"),
     "_place": ("on_daemon",),
     "_status": ("DaemonStatus", "Info", "Status", "Waiting"),
+    "_streams": ("Stream",),
     "errors": (
         "DaemonLostError",
         "ForkedExecutorError",

@@ -14,7 +14,7 @@ from . import _place
 from ._typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any, Protocol
 
     class Messenger(Protocol):
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
         def report(self, obj: Any, *, is_progress: bool) -> None: ...
 
 
-__all__ = ["Progress", "current", "progress", "report", "speaking_through"]
+__all__ = [
+    "Progress",
+    "close_iterator",
+    "current",
+    "iterator_of",
+    "progress",
+    "report",
+    "run_stream",
+    "speaking_through",
+]
 
 _inline: ContextVar[Messenger | None] = ContextVar("mirai messenger", default=None)
 
@@ -113,6 +122,58 @@ def current() -> Messenger | None:
         return inline
     found: Any = None if _place.messenger is None else _place.messenger()
     return found  # type: ignore[no-any-return]  # that of a daemon
+
+
+def run_stream(
+    fn: Callable[..., Any], ahead: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call a function on a daemon, and send what it yields; the task of a stream.
+
+    Args:
+        fn: Returns a generator, or another iterable.
+        ahead: How many values may be sent before the first one has been taken.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        What the generator returns.
+    """
+    messenger: Any = current()
+    stream = messenger.new_stream(ahead)
+    values = iterator_of(fn(*args, **kwargs))
+    try:
+        while True:
+            stream.wait_for_credit()
+            try:
+                value = next(values)
+            except StopIteration as end:
+                return end.value
+            stream.put(value)
+            del value
+    finally:
+        close_iterator(values)
+
+
+def iterator_of(values: Any) -> Iterator[Any]:
+    """Return an iterator over what the function of a stream has returned.
+
+    Raises:
+        TypeError: There is none.
+    """
+    try:
+        return iter(values)
+    except TypeError:
+        raise TypeError(
+            f"stream() takes a generator function, or one that returns an iterable; this one "
+            f"returned {values!r:.60}"
+        ) from None
+
+
+def close_iterator(values: Any) -> None:
+    """Have a generator leave its blocks; what else is iterated over need not have such an end."""
+    close = getattr(values, "close", None)
+    if close is not None:
+        close()
 
 
 @contextmanager

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         cancel_on_interrupt: bool
         post_mortem: bool
         on_report: Callable[[Any], object] | None
+        buffer: int
 
 
 __all__ = ["ExecutorView", "Submitter"]
@@ -266,9 +267,10 @@ class Submitter(AsyncFace):
                 strikes while ``result()``, ``exception()`` or a ``map`` waits cancels that future,
                 or the rest of the map; by default only in IPython and notebooks),
                 ``post_mortem`` (whether an exception that a function raises gets a note with the
-                variables of its frames, at most 200 characters of each, and 50 of each frame), and
+                variables of its frames, at most 200 characters of each, and 50 of each frame),
                 ``on_report`` (a function that is called with what each task reports, as by
-                :meth:`MiraiFuture.on_report`).
+                :meth:`MiraiFuture.on_report`), and ``buffer`` (how many values :meth:`stream` may
+                be ahead of those that have been taken, 16 by default).
 
         Raises:
             TypeError: There is no such option, or a limit is not a number.
@@ -286,6 +288,7 @@ class Submitter(AsyncFace):
         check_seconds("timeout", limits.timeout, optional=True)
         check_seconds("run_timeout", limits.run_timeout, optional=True)
         check_count("retries", limits.retries)
+        check_count("buffer", limits.buffer, least=1)
         check_flag("cancel_running", limits.cancel_running)
         if limits.on_report is not None:
             check_callable("with_options", limits.on_report, " as on_report")

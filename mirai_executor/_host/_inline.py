@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
-from mirai_executor._messages import speaking_through
+from mirai_executor._messages import close_iterator, iterator_of, speaking_through
 from mirai_executor._payload.common.entries import Brought
 from mirai_executor._payload.common.source import run_source
 from mirai_executor._payload.daemon import encode_value
@@ -36,7 +36,7 @@ from ._share import Share
 from ._store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from typing import Any
 
     from mirai_executor._core import TaskId
@@ -61,6 +61,8 @@ _ENDS_ALL = (KeyboardInterrupt, BdbQuit)
 
 class InlineHost(Host):
     """A host without thread and daemons. Every method is safe from any thread."""
+
+    is_inline = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -126,6 +128,31 @@ class InlineHost(Host):
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
         """Return the function itself: that is what runs."""
         return fn
+
+    def pull(
+        self,
+        future: OpenFuture,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Generator[Any, None, Any]:
+        """Yield copies of what a call yields, each one when it is asked for."""
+        if (why_not := self._prepared()) is not None:
+            raise why_not
+        future.start()
+        messenger = _Messenger(future)
+        with speaking_through(messenger):
+            values = iterator_of(_copied_call(fn, args, kwargs)())
+        try:
+            while True:
+                with speaking_through(messenger):
+                    try:
+                        value = _copy(next(values))
+                    except StopIteration as end:
+                        return end.value
+                yield value
+        finally:
+            close_iterator(values)
 
     def call_soon(self, step: Callable[[], None]) -> None:
         """Call something now."""

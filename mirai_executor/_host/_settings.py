@@ -117,6 +117,7 @@ class Limits(Record):
         cancel_running: Whether ``cancel()`` also stops it while it runs.
         cancel_on_interrupt: Whether a KeyboardInterrupt that strikes who waits for it cancels it.
         post_mortem: Whether an exception that it raises tells of the variables of its frames.
+        buffer: How many values a stream may be ahead of who takes them.
         on_report: Is called with what it reports while it runs; None if nobody listens yet.
     """
 
@@ -127,6 +128,7 @@ class Limits(Record):
     cancel_on_interrupt: bool = False
     post_mortem: bool = False
     on_report: Callable[[Any], object] | None = None
+    buffer: int = 16
 
 
 def environments_for(variables: Variables | None, gpus: int | None) -> Environments | None:

@@ -11,11 +11,13 @@ from mirai_executor._typing import TYPE_CHECKING
 from ._piece_sender import Piece, PieceSender
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from mirai_executor._transport import Link
 
     from ._interrupts import Interrupts
+    from ._streaming import Streaming
 
 __all__ = ["Messenger"]
 
@@ -30,10 +32,14 @@ class Messenger(PieceSender):
     Args:
         link: Leads to the host.
         interrupts: Knows which task runs.
+        new_stream: Returns what sends the values that the task yields.
     """
 
-    def __init__(self, link: Link, interrupts: Interrupts) -> None:
+    def __init__(
+        self, link: Link, interrupts: Interrupts, new_stream: Callable[[int], Streaming]
+    ) -> None:
         super().__init__(link, interrupts)
+        self.new_stream = new_stream
         self._progress: dict[int, Any] = {}  # of each task, what waits for the pause to pass
         self._paused_until: dict[int, float] = {}
         self._allowed, self._since = float(_MOST), time.monotonic()

@@ -9,6 +9,7 @@ Every step that runs user code (unpickling, the call itself, pickling) stands in
 :class:`Interrupts`; the rest of the daemon never feels a signal.
 """
 
+import collections
 import os
 import signal
 import sys
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ._dirty_flag import DirtyFlag
     from ._messenger import Messenger
     from ._piece_sender import PieceSender
+    from ._streaming import Streaming
 
 _INITIALIZER = 1 << 63  # its id; those of tasks and broadcasts are one sequence
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
@@ -61,6 +63,7 @@ class Daemon:
         self._snapshot: Snapshot | None = None
         self._beside: tuple[PieceSender, ...] = ()  # what tasks say beside their outcomes
         self._messenger: Messenger | None = None
+        self._unread: collections.deque[_wire.Frame] = collections.deque()  # came during a task
         _place.messenger = self._messenger_of_task
         self._cleanup_failed = False
         self._leaving = False
@@ -81,7 +84,7 @@ class Daemon:
         self._interrupts.install()
         self._send(_wire.Hello(os.getpid(), sys.version_info[:3], __version__))
         # No frame is kept while the next one is awaited: it holds all the bytes of its calls.
-        while self._take_in(_wire.decode(self._receive())):
+        while self._take_in(self._unread.popleft() if self._unread else self._next_frame()):
             pass
 
     def _take_in(self, frame: _wire.Frame) -> bool:
@@ -101,11 +104,16 @@ class Daemon:
                 self._run_broadcast(frame)
             case _wire.Leave():
                 return False
+            case _wire.Credit():  # for a stream that has ended
+                pass
             case _:
                 raise _wire.WireError(f"unexpected {type(frame).__name__} frame from the host")
         return True
 
     # Frames
+
+    def _next_frame(self) -> _wire.Frame:
+        return _wire.decode(self._receive())
 
     def _receive(self) -> bytes | bytearray | memoryview:
         """Wait for the next frame."""
@@ -183,9 +191,21 @@ class Daemon:
         if self._messenger is None:
             from ._messenger import Messenger  # few tasks report anything
 
-            self._messenger = Messenger(self._link, self._interrupts)
+            self._messenger = Messenger(self._link, self._interrupts, self._new_stream)
             self._beside = (*self._beside, self._messenger)
         return self._messenger
+
+    def _new_stream(self, ahead: int) -> "Streaming":
+        from ._streaming import Streaming  # as above
+
+        return Streaming(
+            *(self._link, self._interrupts, self._memory),
+            *(self._send_behind, self._unread, ahead),
+        )
+
+    def _send_behind(self, frame: _wire.Frame) -> None:
+        self._send_results()
+        self._send(frame)
 
     def _run_all(self, tasks: Sequence[_wire.WireTask]) -> bool:
         """Run the tasks of a frame, as far as the host does not have them back.

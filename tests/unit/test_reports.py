@@ -66,7 +66,8 @@ class FakeHost:
 
 def messenger() -> tuple[Messenger, FakeLink]:
     link = FakeLink()
-    return Messenger(cast("Link", link), cast("Interrupts", FakeInterrupts())), link
+    interrupts = cast("Interrupts", FakeInterrupts())
+    return Messenger(cast("Link", link), interrupts, cast("Any", None)), link
 
 
 def message(value: object, *, is_progress: bool = False) -> Message:
