@@ -26,11 +26,15 @@ from ._version import __version__
 
 TYPE_CHECKING = False  # what typing says, which takes milliseconds to import
 if TYPE_CHECKING:
+    from ._messages import Progress as Progress
+    from ._messages import progress as progress
+    from ._messages import report as report
     from ._place import on_daemon as on_daemon
     from ._status import DaemonStatus as DaemonStatus
     from ._status import Info as Info
     from ._status import Status as Status
     from ._status import Waiting as Waiting
+    from ._streams import Stream as Stream
     from .errors import DaemonLostError as DaemonLostError
     from .errors import ForkedExecutorError as ForkedExecutorError
     from .errors import LaunchError as LaunchError
@@ -72,8 +76,10 @@ if TYPE_CHECKING:
     from .urls import local_url as local_url
 
 _ROOMS = {
+    "_messages": ("Progress", "progress", "report"),
     "_place": ("on_daemon",),
     "_status": ("DaemonStatus", "Info", "Status", "Waiting"),
+    "_streams": ("Stream",),
     "errors": (
         "DaemonLostError",
         "ForkedExecutorError",
@@ -119,7 +125,7 @@ _ROOMS = {
     ),
     "urls": ("host_url", "local_url"),
 }
-_ROOMS_FOR_WINDOWS = ("_place", "errors")  # the others need POSIX
+_ROOMS_FOR_WINDOWS = ("_messages", "_place", "errors")  # the others need POSIX
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = ["__version__", *_ROOM_OF]  # all of them strings

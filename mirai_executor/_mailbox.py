@@ -15,18 +15,31 @@ import collections
 import functools
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import _base
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
+from ._arguments import check_callable
 from ._core import TaskId
 from ._host import OneShotEvent
 
 if TYPE_CHECKING:
+    from ._host import Message
+    from ._reports import Listeners
     from .futures import MiraiFuture
 
-__all__ = ["CANCELLED_END", "IN_A_CALLBACK", "Audience", "Canceller", "End", "How", "LookedInto"]
+__all__ = [
+    "CANCELLED_END",
+    "IN_A_CALLBACK",
+    "Audience",
+    "Canceller",
+    "End",
+    "How",
+    "LookedInto",
+]
+
+T = TypeVar("T")
 
 # How a task has ended: what decodes the outcome (None if it is decoded), the outcome, and whether
 # that is an exception.
@@ -257,14 +270,16 @@ def _take_in(waiter: Any, future: "MiraiFuture[Any]") -> None:
         waiter.event.set()
 
 
-class LookedInto:
-    """What the standard library's functions see inside of a future.
+class LookedInto(Generic[T]):
+    """What the standard library's functions, and coroutines, see inside of a future.
 
     So does the base class if a method of it is called by name. To them, and to type checkers, the
     properties are attributes.
     """
 
     _audience: Audience | None
+    _canceller: Canceller
+    _listeners: "Listeners | None" = None  # to what the task reports
     _begun: str | None
     _end: Any
     _is_told: bool
@@ -274,6 +289,45 @@ class LookedInto:
     done: Callable[[], bool]
     end_cancelled: Callable[[], None]
     start: Callable[[], bool]
+
+    def on_report(self, callback: "Callable[[Any], object]") -> None:
+        """Have a function called with what the task reports while it runs; from any thread.
+
+        It is called on the executor's host thread, as those of :meth:`add_done_callback` are, with
+        the argument of each :func:`report` and a :class:`Progress` for each :func:`progress`, and
+        must not block. What it raises is logged. The first function also gets what has come before
+        it was there, as far as that was kept: the last progress, and 64 KiB of reports. Of what
+        comes after the task's end, or at once in large amounts, messages are dropped.
+
+        Raises:
+            TypeError: ``callback`` is not callable.
+
+        Example:
+            >>> with MiraiExecutor(1) as executor:
+            ...     future = executor.submit(lambda: report("half"))
+            ...     future.on_report(print)
+            half
+        """
+        from ._reports import listen  # few tasks report anything
+
+        check_callable("on_report", callback, ", to be called with what the task reports")
+        listen(self, self._canceller, callback)
+
+    def listener(self) -> "Callable[[Message], None]":
+        """Return what takes in what the task reports; for the host."""
+        from ._reports import hear  # as above
+
+        return functools.partial(hear, self)
+
+    def __await__(self: "MiraiFuture[T]") -> Generator[Any, None, T]:  # type: ignore[misc]  # a mixin
+        """Wait for the task in a coroutine of asyncio, and return its result.
+
+        Cancelling what waits stops the task, as :meth:`cancel` does. The future of a task that was
+        cancelled otherwise raises ``asyncio.CancelledError``.
+        """
+        from ._awaiting import result_of  # with asyncio
+
+        return result_of(self).__await__()
 
     def set_running_or_notify_cancel(self) -> bool:
         """Do as the standard library's; the host itself uses :meth:`start`."""

@@ -20,6 +20,8 @@ _on_daemon = False
 _in_place: dict[int, int] = {}
 # To be called when a task on this daemon is interrupted, in the handler of a signal.
 on_interrupt: "list[Callable[[], None]]" = []
+# Returns what carries messages of the task that runs here, if one does; None if no daemon is here.
+messenger: "Callable[[], object] | None" = None
 
 
 def on_daemon() -> bool:

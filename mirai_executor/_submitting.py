@@ -3,7 +3,7 @@
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -15,6 +15,7 @@ from ._arguments import (
     check_options,
     check_seconds,
 )
+from ._async import AsyncFace
 from ._host import Host, Limits
 from .futures import MiraiFuture
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
         cancel_on_interrupt: bool
         post_mortem: bool
         min_workers: int
+        on_report: Callable[[Any], object] | None
+        buffer: int
 
 
 __all__ = ["ExecutorView", "Submitter"]
@@ -42,7 +45,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Submitter(Executor):
+class Submitter(AsyncFace):
     """What an executor and its views have in common.
 
     Args:
@@ -115,6 +118,8 @@ class Submitter(Executor):
         )
         if limits.post_mortem:
             fn = _post_mortem(fn)
+        if limits.on_report is not None:
+            future.on_report(limits.on_report)
         host.submit(id_, future, fn, args, kwargs, limits)
         return future
 
@@ -146,6 +151,8 @@ class Submitter(Executor):
         if not isinstance(source, str):
             raise TypeError(f"submit_source() takes Python code as a string, not {source!r:.60}")
         future = self._new_future()
+        if self._limits.on_report is not None:
+            future.on_report(self._limits.on_report)
         self._host.submit_source(future.id, future, source, variables, self._limits)
         return future
 
@@ -282,9 +289,11 @@ class Submitter(Executor):
                 strikes while ``result()``, ``exception()`` or a ``map`` waits cancels that future,
                 or the rest of the map; by default only in IPython and notebooks),
                 ``post_mortem`` (whether an exception that a function raises gets a note with the
-                variables of its frames, at most 200 characters of each, and 50 of each frame), and
+                variables of its frames, at most 200 characters of each, and 50 of each frame),
                 ``min_workers`` (how many daemons have to be connected before :meth:`everywhere`
-                has them make a call).
+                has them make a call), ``on_report`` (a function that is called with what each
+                task reports, as by :meth:`MiraiFuture.on_report`), and ``buffer`` (how many values
+                :meth:`stream` may be ahead of those that have been taken, 16 by default).
 
         Raises:
             TypeError: There is no such option, or a limit is not a number.
@@ -302,8 +311,11 @@ class Submitter(Executor):
         check_seconds("timeout", limits.timeout, optional=True)
         check_seconds("run_timeout", limits.run_timeout, optional=True)
         check_count("retries", limits.retries)
+        check_count("buffer", limits.buffer, least=1)
         check_flag("cancel_running", limits.cancel_running)
         check_count("min_workers", limits.min_workers)
+        if limits.on_report is not None:
+            check_callable("with_options", limits.on_report, " as on_report")
         return ExecutorView(self._root(), limits)
 
     def _new_future(self) -> MiraiFuture[Any]:

@@ -27,13 +27,13 @@ PENDING = _base.PENDING
 RUNNING = _base.RUNNING
 
 
-class MiraiFuture(LookedInto, Future[T], Generic[T]):
+class MiraiFuture(LookedInto[T], Future[T], Generic[T]):
     """The future of one task, whose ``cancel()`` stops work that is running.
 
     A ``concurrent.futures.Future``, created by an executor. It works with
-    ``concurrent.futures.wait``, ``as_completed`` and ``asyncio.wrap_future``. All methods are safe
-    from any thread. Callbacks added with ``add_done_callback`` run on the executor's host thread
-    and must not block.
+    ``concurrent.futures.wait`` and ``as_completed``. Coroutines of asyncio ``await`` it, and to
+    cancel these stops the task. All methods are safe from any thread. Callbacks added with
+    ``add_done_callback`` run on the executor's host thread and must not block.
 
     Example:
         >>> with MiraiExecutor(1) as executor:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ._daemon import Worker
     from ._environments import Environments
     from ._inline import InlineHost
+    from ._messages import Item as Item
+    from ._messages import Message as Message
     from ._questions import HostView as HostView
     from ._requests import Request
     from ._share import Share
@@ -31,6 +33,7 @@ else:  # what only some executors need
             "_daemon": ("Worker",),
             "_environments": ("Environments",),
             "_inline": ("InlineHost",),
+            "_messages": ("Item", "Message"),
             "_requests": ("Request",),
             "_share": ("Share",),
         },
@@ -41,8 +44,10 @@ __all__ = [
     "Forking",
     "Host",
     "InlineHost",
+    "Item",
     "Limits",
     "ListenConfig",
+    "Message",
     "OneShotEvent",
     "Request",
     "Settings",

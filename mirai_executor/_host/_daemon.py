@@ -23,6 +23,7 @@ from ._store import Store
 
 if TYPE_CHECKING:
     from ._log_relay import Records
+    from ._messages import Reports
     from ._tasks import OpenTask
 
 __all__ = ["HOST_NAME", "Daemon", "LocalDaemon", "Worker"]
@@ -60,6 +61,8 @@ class Daemon(abc.ABC):
         cleanup: Whether it is to clean up after each task; likewise.
         may_return: It leaves because it cannot clean up, and another takes its place.
         records: Take in what its tasks log; None if that is not relayed.
+        hear: Takes in what its tasks report and yield; None until it has greeted.
+        reports: The one that has come in part; None until there has been any.
         is_relayed: This process passes on what it prints.
         parting: Why it has asked for leave; empty if it has not said so.
     """
@@ -72,6 +75,8 @@ class Daemon(abc.ABC):
     cleanup: bool | None = None
     may_return = False
     records: "Records | None" = None
+    hear: "Callable[[Daemon, _wire.Report | _wire.Items], None] | None" = None
+    reports: "Reports | None" = None
     is_relayed = False
     parting = ""
 
@@ -131,11 +136,14 @@ class Daemon(abc.ABC):
         """Show it to multiprocessing as a child of this process, if it is one."""
 
     def accept(self, frame: _wire.Frame) -> tuple[TaskId, ...] | None:
-        """Take in a log record, or what only a keeper sends; return tasks that come back with it.
+        """Take in what a task says, or only a keeper; return tasks that come back with it.
 
         Raises:
             WireError: It has no keeper, or keepers do not send such frames.
         """
+        if self.hear is not None and isinstance(frame, (_wire.Report, _wire.Items)):
+            self.hear(self, frame)
+            return None
         if self.records is not None and isinstance(frame, _wire.LogPiece):
             self.records.take(frame)
             return None

@@ -24,7 +24,7 @@ from mirai_executor.errors import LaunchError
 from . import _registry
 from ._daemon import Daemon, LocalDaemon
 from ._settings import Setup
-from ._start_up import Listener, LossReports, StartUp
+from ._start_up import Hear, Listener, LossReports, StartUp
 from ._store import Store, Trimmer
 from ._tasks import OpenTask
 
@@ -79,9 +79,9 @@ class Fleet:
         self._start_up = StartUp(
             spawner, self._relay, store, setup, self._daemons, self.loss_reports, self
         )
-        self._signal: int = signal.SIGKILL
+        self._signal, self.heals = int(signal.SIGKILL), False
         self._launched: LaunchProcesses | None = None  # as long as there has been none
-        self.heals = False
+        self.hear: Hear  # what tasks report and yield
 
     # What the dispatcher commands
 
@@ -390,7 +390,7 @@ class Fleet:
         self._relay.close()
         # Which refer to this.
         del self._listener, self._post, self._launched, self._deaths, self._heartbeat
-        del self._stops, self._trimmer
+        del self._stops, self._trimmer, self.hear
         self._start_up.close()
 
     def forget(self) -> None:

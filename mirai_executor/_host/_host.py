@@ -292,8 +292,7 @@ class Host(HostThread):
     @property
     def connections(self) -> int:
         """How many daemons are connected."""
-        loop = self._loop
-        return 0 if loop is None else loop.ready_count
+        return 0 if self._loop is None else self._loop.ready_count
 
     def view(self) -> HostView | None:
         """Return a frozen picture, or None while nothing has been started."""
@@ -308,8 +307,7 @@ class Host(HostThread):
 
     def story(self) -> str:
         """Return the last events and commands of the dispatcher; "" while there are none."""
-        loop = self._loop
-        return "" if loop is None else loop.story()
+        return "" if self._loop is None else self._loop.story()
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return those of this machine that live, and have their place."""
@@ -344,6 +342,8 @@ class Host(HostThread):
         self, *, cancel_queued: bool, cancel_running: bool = False, hurried: bool = False
     ) -> None:
         """Take no more tasks, and end when those accepted have ended. Returns at once."""
+        for stream in list(self.streams.values()):  # which nobody may ever take all values of
+            stream.cancel()
         if self._has_started:
             self._put(ShutdownRequested(cancel_queued, cancel_running, hurried))
 

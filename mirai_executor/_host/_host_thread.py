@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from mirai_executor._core import TaskId
     from mirai_executor._local import OutputRelay, Spawner
     from mirai_executor._payload import host as _payload
 
@@ -50,6 +51,7 @@ class HostThread:
     Nothing runs before: no thread, no descriptor, no import that takes long.
     """
 
+    is_inline = False  # whether tasks run in this process
     _open_task: type[OpenTask]
     _kind_of: Callable[[Any, tuple[Any, ...]], int | None]
 
@@ -73,6 +75,7 @@ class HostThread:
         self._template: Template | None = None  # of daemons that are forks of this process
         self._no_template: OSError | None = None  # why there is none, if there should be
         self._forked = False
+        self.streams: dict[TaskId, Any] = {}  # futures of those that are open: they end with this
         if settings.listen_config is not None:
             self._open(settings.listen_config)
 

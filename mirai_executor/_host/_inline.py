@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
+from mirai_executor._messages import close_iterator, iterator_of, speaking_through
 from mirai_executor._payload.common.entries import Brought
 from mirai_executor._payload.common.source import run_source
 from mirai_executor._payload.daemon import encode_value
@@ -30,13 +31,14 @@ from mirai_executor.errors import LaunchError
 from ._daemon import HOST_NAME
 from ._host import Host
 from ._lent_names import LentNames
+from ._messages import Message
 from ._questions import DaemonRow, HostView
 from ._settings import Limits
 from ._share import Share
 from ._store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from typing import Any
 
     from mirai_executor._core import TaskId
@@ -61,6 +63,8 @@ _ENDS_ALL = (KeyboardInterrupt, BdbQuit)
 
 class InlineHost(Host):
     """A host without thread and daemons. Every method is safe from any thread."""
+
+    is_inline = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -114,7 +118,8 @@ class InlineHost(Host):
         self._executing[task] = None
         begin_in_place()
         try:
-            value = encode_value(prepare()(), out_of_band=True)
+            with speaking_through(_Messenger(future)):
+                value = encode_value(prepare()(), out_of_band=True)
             outcome = partial(future.set_outcome, _decoded, value, failed=False)
         except _ENDS_ALL:
             raise
@@ -130,6 +135,35 @@ class InlineHost(Host):
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
         """Return the function itself: that is what runs."""
         return fn
+
+    def pull(
+        self,
+        future: OpenFuture,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Generator[Any, None, Any]:
+        """Yield copies of what a call yields, each one when it is asked for."""
+        if (why_not := self._prepared()) is not None:
+            raise why_not
+        future.start()
+        messenger = _Messenger(future)
+        with speaking_through(messenger):
+            values = iterator_of(_copied_call(fn, args, kwargs)())
+        try:
+            while True:
+                with speaking_through(messenger):
+                    try:
+                        value = _copy(next(values))
+                    except StopIteration as end:
+                        return end.value
+                yield value
+        finally:
+            close_iterator(values)
+
+    def call_soon(self, step: Callable[[], None]) -> None:
+        """Call something now."""
+        step()
 
     def cancel(self, task: TaskId, *, running: bool) -> None:
         """Do nothing: whoever has a future has one that has ended."""
@@ -287,6 +321,20 @@ class InlineHost(Host):
         error = LaunchError(*known.args)
         error.__cause__ = known.__cause__
         return error
+
+
+class _Messenger:
+    """Carries what a task reports to its future: as a copy, as from a daemon.
+
+    Args:
+        future: The one.
+    """
+
+    def __init__(self, future: OpenFuture) -> None:
+        self._future = future
+
+    def report(self, obj: Any, *, is_progress: bool) -> None:
+        self._future.listener()(Message(bytes(encode_value(obj).blob), is_progress))
 
 
 def _without_ours(error: BaseException) -> BaseException:

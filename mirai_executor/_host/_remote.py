@@ -113,7 +113,7 @@ class RemoteDaemon(Daemon):
                 self.parting = why
             case _wire.Ended():
                 self._end = frame
-            case _wire.LogPiece():
+            case _wire.LogPiece() | _wire.Report() | _wire.Items():
                 return super().accept(frame)
             case _:
                 raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a keeper")

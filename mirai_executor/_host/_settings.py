@@ -118,6 +118,8 @@ class Limits(Record):
         cancel_on_interrupt: Whether a KeyboardInterrupt that strikes who waits for it cancels it.
         post_mortem: Whether an exception that it raises tells of the variables of its frames.
         min_workers: How many daemons have to be connected before ``everywhere`` makes a call.
+        buffer: How many values a stream may be ahead of who takes them.
+        on_report: Is called with what it reports while it runs; None if nobody listens yet.
     """
 
     timeout: float | None = None
@@ -127,6 +129,8 @@ class Limits(Record):
     cancel_on_interrupt: bool = False
     post_mortem: bool = False
     min_workers: int = 0
+    on_report: Callable[[Any], object] | None = None
+    buffer: int = 16
 
 
 def environments_for(variables: Variables | None, gpus: int | None) -> Environments | None:

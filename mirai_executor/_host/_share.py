@@ -17,7 +17,7 @@ class Share:
 
     def __init__(self, host: Host, daemon: DaemonId, broadcast: BroadcastId) -> None:
         self._host, self._daemon, self._broadcast = host, daemon, broadcast
-        self.owns_this_thread = host.owns_this_thread
+        self.owns_this_thread, self.call_soon = host.owns_this_thread, host.call_soon
 
     def cancel(self, _: TaskId, *, running: bool) -> None:
         """Stop it; with ``running`` also if it runs. Safe from any thread."""

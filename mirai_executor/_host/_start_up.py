@@ -4,12 +4,13 @@ What keeps them from it, and how they were lost, becomes the errors of tasks.
 """
 
 import collections
+import functools
 import itertools
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from mirai_executor import _wire
 from mirai_executor._core import (
@@ -41,7 +42,7 @@ from ._settings import Setup
 from ._store import Store
 from ._tasks import decode_apart
 
-__all__ = ["Listener", "LossReports", "StartUp"]
+__all__ = ["Hear", "Listener", "LossReports", "StartUp"]
 
 _LOG = logging.getLogger("mirai_executor")
 _DEPARTURES = 5  # that are remembered: the last ones
@@ -158,6 +159,9 @@ _LOG = logging.getLogger("mirai_executor")
 _LONGEST_ERROR = 1000  # characters in a line of the log
 
 
+Hear: TypeAlias = Callable[[DaemonId, Daemon, "_wire.Report | _wire.Items"], None]
+
+
 class Listener(Protocol):
     """Who is told what happens to daemons; at once."""
 
@@ -171,6 +175,8 @@ class Listener(Protocol):
 
 class Members(Protocol):
     """The fleet, as far as who joins it needs it."""
+
+    hear: Hear
 
     def watch(self, id_: DaemonId, daemon: LocalDaemon) -> None: ...
     def send(self, id_: DaemonId, frame: _wire.Frame) -> None: ...
@@ -266,6 +272,7 @@ class StartUp:
             self._refuse(id_, daemon, why)
             return
         daemon.has_greeted = True
+        daemon.hear = functools.partial(self._fleet.hear, id_)
         daemon.slot = self._free_slot()
         daemon.link.largest = sys.maxsize
         initializer, log = self._setup.initializer, self._setup.log

@@ -27,6 +27,7 @@ from mirai_executor._typing import NamedTuple
 from mirai_executor._waiting import Reply
 from mirai_executor.errors import TaskTimeoutError
 
+from . import _registry
 from ._store import Deferred
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mirai_executor._core import TaskId
     from mirai_executor._payload import host as _payload
 
+    from ._daemon import Daemon
     from ._fleet import Fleet
     from ._settings import Limits
     from ._store import Store
@@ -112,6 +114,7 @@ class OpenFuture(Protocol):
     def set_value(self, value: Any) -> None: ...
     def set_exception(self, exception: BaseException, /) -> None: ...
     def end_cancelled(self) -> None: ...
+    def listener(self) -> Callable[[Any], None]: ...
 
 
 Ended: TypeAlias = collections.deque[tuple[OpenFuture, _wire.WireOutcome | None]]
@@ -203,6 +206,7 @@ class OpenTasks:
         self._put = put
         self._end_later = end_later
         self.open: dict[TaskId, OpenTask] = {}
+        fleet.hear = self._hear
 
     def add(self, task: OpenTask) -> TaskSubmitted:
         """Take a task in; return what the dispatcher is to know of it."""
@@ -267,6 +271,23 @@ class OpenTasks:
             return
         error = self._error_of(command, task)
         self._end_later(lambda: set_exception(task.future, error))
+
+    def _hear(self, id_: DaemonId, daemon: Daemon, frame: _wire.Report | _wire.Items) -> None:
+        """Hand on what tasks say; to those that have ended, nobody listens any more."""
+        if isinstance(frame, _wire.Items):
+            self._fleet.trim_later()
+        with _registry.no_fork:
+            from ._messages import messages_in  # few tasks say anything before they end
+
+            said = list(messages_in(frame, daemon, functools.partial(self._grant, id_)))
+            for task, message in said:
+                if (known := self.open.get(task)) is not None:
+                    self._end_later(functools.partial(known.future.listener(), message))
+
+    def _grant(self, id_: DaemonId, task: TaskId, count: int) -> None:
+        """Let a task yield so many values more."""
+        if task in self.open:
+            self._fleet.send(id_, _wire.Credit(task, count))
 
     def _let_go(self, task: OpenTask) -> None:
         self._store.let_go(task.task, task.buffers)

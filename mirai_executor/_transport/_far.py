@@ -111,6 +111,11 @@ class FarLink(Link):
         """Whether :meth:`flush` has to be called once the socket is writable."""
         return bool(self._outbox or self._first or self._in_order)
 
+    @property
+    def backlog(self) -> int:
+        """How many frames of :meth:`send` have not left yet."""
+        return len(self._in_order)
+
     def send(self, *pieces: Bytes) -> None:
         """Send a frame behind all others, or keep what the kernel does not take yet.
 

@@ -7,7 +7,9 @@
       | <------------- Init (preparation) ---- |
       | -- Ready, or InitFailed -------------> |
       | <------------- Tasks, Broadcast ------ |
-      | -- LogPiece -------------------------> |
+      | -- LogPiece, Report -----------------> |
+      | -- Items (of a stream) --------------> |
+      | <------------- Credit (for more) ----- |
       | -- Outcomes, BroadcastOutcome -------> |
       | -- Leaving (wants to go) ------------> |
       | <------------- Leave (may go) -------- |
@@ -38,6 +40,7 @@ from ._codec import (
     is_for_keeper,
     is_leave,
     is_leaving,
+    is_report,
     is_tasks,
     pieces,
 )
@@ -50,9 +53,9 @@ from ._frames import (
     Hello,
     Init,
     InitFailed,
+    Items,
     Leave,
     Leaving,
-    LogPiece,
     Outcomes,
     Ready,
     Status,
@@ -62,13 +65,15 @@ from ._frames import (
 )
 
 if TYPE_CHECKING:
+    from ._beside import Credit, LogPiece, Report
     from ._keepers import Attend, Beat, Ended, Joined, Kill, Parting, Recall, Returned, Stop
-else:  # which local daemons have no use for
+else:  # which local daemons have no use for, or most tasks
+    _BESIDE = ("Credit", "LogPiece", "Report")
     _KEEPERS = (
         *("Attend", "Beat", "Ended", "Joined", "Kill"),
         *("Parting", "Recall", "Returned", "Stop"),
     )
-    __getattr__ = lazy_imports(__name__, {"_keepers": _KEEPERS})
+    __getattr__ = lazy_imports(__name__, {"_keepers": _KEEPERS, "_beside": _BESIDE})
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -78,11 +83,13 @@ __all__ = [
     "BroadcastOutcome",
     "Buffer",
     "Bytes",
+    "Credit",
     "Ended",
     "Frame",
     "Hello",
     "Init",
     "InitFailed",
+    "Items",
     "Joined",
     "Kill",
     "Leave",
@@ -93,6 +100,7 @@ __all__ = [
     "Parting",
     "Ready",
     "Recall",
+    "Report",
     "Returned",
     "Status",
     "Stop",
@@ -106,6 +114,7 @@ __all__ = [
     "is_for_keeper",
     "is_leave",
     "is_leaving",
+    "is_report",
     "is_tasks",
     "pieces",
 ]

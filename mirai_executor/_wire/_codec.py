@@ -21,11 +21,13 @@ __all__ = [
     "is_for_keeper",
     "is_leave",
     "is_leaving",
+    "is_report",
     "is_tasks",
     "pieces",
 ]
 
 _OF_KEEPERS = 32  # the first of their kinds
+_REPORT = 23  # Report.KIND, which is imported late
 _LARGE = 1 << 16  # bytes; to copy fewer takes less than to send them by themselves
 
 _KINDS: dict[int, type[Frame]] = {kind.KIND: kind for kind in get_args(OfDaemons)}
@@ -78,6 +80,11 @@ def is_leaving(data: Data) -> bool:
     return bool(data) and data[0] == Leaving.KIND
 
 
+def is_report(data: Data) -> bool:
+    """Tell whether a frame may be dropped: it says how far a task has come, or the like."""
+    return bool(data) and data[0] == _REPORT
+
+
 def ended_tasks(data: Data) -> list[int]:
     """Return the tasks that have ended, by a frame from a daemon."""
     if not data or data[0] != Outcomes.KIND:
@@ -93,7 +100,7 @@ def decode(data: Data) -> Frame:
     """
     if not data:
         raise WireError("an empty frame")
-    kind = _KINDS.get(data[0]) or _kind_of_keepers(data[0])
+    kind = _KINDS.get(data[0]) or _other_kind(data[0])
     if (kind is Tasks or kind is Outcomes) and (lone := kind.read_lone(data)) is not None:
         return lone
     reader = Reader(data)
@@ -105,11 +112,17 @@ def decode(data: Data) -> Frame:
     return frame
 
 
-def _kind_of_keepers(number: int) -> type[Frame]:
-    """Return the kind of a frame that is none of a daemon's."""
+def _other_kind(number: int) -> type[Frame]:
+    """Return the kind of a frame that most daemons neither send nor get."""
+    kind: type[Frame] | None
     if number >= _OF_KEEPERS:
-        from ._keepers import KINDS
+        from . import _keepers
 
-        if (kind := KINDS.get(number)) is not None:
-            return kind
-    raise WireError(f"unknown kind of frame: {number}")
+        kind = _keepers.KINDS.get(number)
+    else:
+        from . import _beside
+
+        kind = _beside.KINDS.get(number)
+    if kind is None:
+        raise WireError(f"unknown kind of frame: {number}")
+    return kind

@@ -25,6 +25,7 @@ from ._fields import (
 )
 
 if TYPE_CHECKING:
+    from ._beside import Credit, LogPiece, Report
     from ._keepers import Attend, Beat, Ended, Joined, Kill, Parting, Recall, Returned, Stop
 
 __all__ = [
@@ -36,9 +37,9 @@ __all__ = [
     "Hello",
     "Init",
     "InitFailed",
+    "Items",
     "Leave",
     "Leaving",
-    "LogPiece",
     "OfDaemons",
     "Outcomes",
     "Ready",
@@ -48,14 +49,13 @@ __all__ = [
     "WireTask",
 ]
 
-PROTOCOL_VERSION = 9
+PROTOCOL_VERSION = 10
 
 _HELLO = struct.Struct("<HIBBB")
 BATCH = struct.Struct("<II")  # how many there are, and how many arenas are released
 # With the number of large buffers, and the length of the payload.
 _TASK = struct.Struct("<QIIQ")
 _OUTCOME = struct.Struct("<QBBIQQ")
-_LOG_PIECE = struct.Struct("<QQB")
 _SAME_NAMES = 0xFFFF_FFFF  # instead of their number
 # A frame of one, which has nothing beside it, as a single row: its kind, BATCH, and the above.
 # Most frames are that where tasks come one at a time, and reading it takes two thirds of the time.
@@ -318,6 +318,12 @@ class Outcomes(Record):
         return cls(tuple(outcomes), arenas)
 
 
+class Items(Outcomes):
+    """Values that tasks have yielded, and go on; in other respects as :class:`Outcomes`."""
+
+    KIND = 24
+
+
 class BroadcastOutcome(Record):
     """How a call of ``everywhere`` ended at this daemon."""
 
@@ -336,32 +342,6 @@ class BroadcastOutcome(Record):
         return cls(broadcast, Status(status), reader.take(size))
 
 
-class LogPiece(Record):
-    """A log record of a task, or a part of one.
-
-    Args:
-        number: Rises from piece to piece; one that comes again was sent twice.
-        lost: How many records the daemon has had to drop so far.
-        more: The next piece belongs to the same record.
-        piece: Bytes of the pickled record; none if the frame only says how many were dropped.
-    """
-
-    KIND = 22
-    number: int
-    lost: int
-    more: bool
-    piece: Bytes
-
-    def parts(self) -> Iterator[Bytes]:
-        yield _LOG_PIECE.pack(self.number, self.lost, self.more)
-        yield from pack_block(self.piece)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        number, lost, more = reader.unpack(_LOG_PIECE)
-        return cls(number, lost, bool(more), bytes(reader.block()))
-
-
 OfDaemons = (
     Hello
     | Init
@@ -372,10 +352,24 @@ OfDaemons = (
     | Tasks
     | Broadcast
     | Outcomes
+    | Items
     | BroadcastOutcome
-    | LogPiece
 )
 if TYPE_CHECKING:
-    Frame = OfDaemons | Joined | Attend | Beat | Stop | Recall | Kill | Returned | Ended | Parting
-else:  # the rest is imported with the first daemon elsewhere
+    Frame = (
+        OfDaemons
+        | LogPiece
+        | Report
+        | Credit
+        | Joined
+        | Attend
+        | Beat
+        | Stop
+        | Recall
+        | Kill
+        | Returned
+        | Ended
+        | Parting
+    )
+else:  # the rest is imported with the first frame of its kind, or daemon elsewhere
     Frame = OfDaemons

@@ -9,13 +9,14 @@ Every step that runs user code (unpickling, the call itself, pickling) stands in
 :class:`Interrupts`; the rest of the daemon never feels a signal.
 """
 
+import collections
 import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 
-from mirai_executor import _wire
+from mirai_executor import _place, _wire
 from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.daemon import Namespace, Preparation
 from mirai_executor._shared import STOP_SIGNAL, Page, Tickets
@@ -33,7 +34,9 @@ from ._memory import Memory
 if TYPE_CHECKING:
     from ._cleanup import Snapshot
     from ._dirty_flag import DirtyFlag
-    from ._log_sender import LogSender
+    from ._messenger import Messenger
+    from ._piece_sender import PieceSender
+    from ._streaming import Streaming
 
 _INITIALIZER = 1 << 63  # its id; those of tasks and broadcasts are one sequence
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
@@ -58,7 +61,10 @@ class Daemon:
         self._begun = page.begun
         self._namespace: Namespace
         self._snapshot: Snapshot | None = None
-        self._logs: LogSender | None = None  # None: what tasks log is not the host's business
+        self._beside: tuple[PieceSender, ...] = ()  # what tasks say beside their outcomes
+        self._messenger: Messenger | None = None
+        self._unread: collections.deque[_wire.Frame] = collections.deque()  # came during a task
+        _place.messenger = self._messenger_of_task
         self._cleanup_failed = False
         self._leaving = False
 
@@ -78,7 +84,7 @@ class Daemon:
         self._interrupts.install()
         self._send(_wire.Hello(os.getpid(), sys.version_info[:3], __version__))
         # No frame is kept while the next one is awaited: it holds all the bytes of its calls.
-        while self._take_in(_wire.decode(self._receive())):
+        while self._take_in(self._unread.popleft() if self._unread else self._next_frame()):
             pass
 
     def _take_in(self, frame: _wire.Frame) -> bool:
@@ -98,11 +104,16 @@ class Daemon:
                 self._run_broadcast(frame)
             case _wire.Leave():
                 return False
+            case _wire.Credit():  # for a stream that has ended
+                pass
             case _:
                 raise _wire.WireError(f"unexpected {type(frame).__name__} frame from the host")
         return True
 
     # Frames
+
+    def _next_frame(self) -> _wire.Frame:
+        return _wire.decode(self._receive())
 
     def _receive(self) -> bytes | bytearray | memoryview:
         """Wait for the next frame."""
@@ -116,8 +127,8 @@ class Daemon:
             self._send(_wire.Outcomes((), released))
 
     def _send(self, frame: _wire.Frame) -> None:
-        if self._logs is not None:
-            self._logs.flush()  # what a task has logged comes before its outcome
+        for sender in self._beside:
+            sender.flush()  # what a task has logged comes before its outcome
         self._link.send(*_wire.pieces(frame))
 
     # The life of a daemon
@@ -166,11 +177,35 @@ class Daemon:
         from ._log_sender import LogSender  # few hosts have configured logging
 
         name = process_name(preparation)
-        self._logs = LogSender(self._link, self._interrupts, name)
-        self._logs.begin(logging)
+        logs = LogSender(self._link, self._interrupts, name)
+        self._beside = (*self._beside, logs)
+        logs.begin(logging)
         if now or logging.captures_warnings:
             # The snapshot must have it; and a warning may come before anybody imports it.
             import logging as _  # noqa: F401
+
+    def _messenger_of_task(self) -> "Messenger | None":
+        """Return what carries messages of the task that runs; None if none does."""
+        if os.getpid() != self._pid or not 0 < self._interrupts.task < _INITIALIZER:
+            return None
+        if self._messenger is None:
+            from ._messenger import Messenger  # few tasks report anything
+
+            self._messenger = Messenger(self._link, self._interrupts, self._new_stream)
+            self._beside = (*self._beside, self._messenger)
+        return self._messenger
+
+    def _new_stream(self, ahead: int) -> "Streaming":
+        from ._streaming import Streaming  # as above
+
+        return Streaming(
+            *(self._link, self._interrupts, self._memory),
+            *(self._send_behind, self._unread, ahead),
+        )
+
+    def _send_behind(self, frame: _wire.Frame) -> None:
+        self._send_results()
+        self._send(frame)
 
     def _run_all(self, tasks: Sequence[_wire.WireTask]) -> bool:
         """Run the tasks of a frame, as far as the host does not have them back.

@@ -72,6 +72,18 @@ class Daemons:
         finally:
             _reset(self.compute)
 
+    async def __aenter__(self) -> MiraiExecutor:
+        return self.__enter__()
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        """Reset the profile, while the event loop goes on."""
+        from mirai_executor._awaiting import leave  # with asyncio
+
+        if self._token is not None:
+            _current.reset(self._token)
+            self._token = None
+        await leave(self.__exit__, self.__exit__, exc_type)
+
     def __bool__(self) -> bool:
         return self.n > 0
 

@@ -37,6 +37,7 @@ _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
 _LEAVE = 10.0  # seconds for a daemon to end that was told to; as long as the host gives local ones
 _MISSED = 12  # beats until the host is taken for lost: it may be busy in code that holds its lock
+_BEHIND = 256  # frames that wait for a slow line until reports are dropped
 _SHORT = 1 << 16  # bytes of outcomes that may go before others
 _FIRST_BEAT = 5.0  # seconds, until the host has said how often
 
@@ -265,6 +266,8 @@ class Session:
 
     def _on_daemon_frame(self, data: Data) -> None:
         self._daemon.has_greeted = True
+        if _wire.is_report(data) and self._link.backlog > _BEHIND:
+            return  # rather lost than late
         self._output.pass_on()  # what tasks print appears before they end
         ended = _wire.ended_tasks(data)
         self._open.difference_update(ended)

@@ -18,6 +18,7 @@ UNSHOWN = {"of", "with_traceback", "add_note"}
 # Called by the host alone.
 OF_THE_HOST = {"end_cancelled", "set_exception", "set_outcome", "set_running_or_notify_cancel"} | {
     "set_result",
+    "listener",
     "set_value",
     "start",
 }

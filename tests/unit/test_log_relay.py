@@ -10,7 +10,7 @@ from mirai_executor import _wire
 from mirai_executor._host._log_relay import LogRelay, Records
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._transport import Link
-from mirai_executor.daemon import _log_sender
+from mirai_executor.daemon import _piece_sender
 from mirai_executor.daemon._interrupts import Interrupts
 from mirai_executor.daemon._log_sender import LogSender
 
@@ -65,7 +65,7 @@ def test_a_record_is_sent_in_pieces_that_fit_into_a_pipe_at_once() -> None:
 def test_a_host_that_reads_nothing_costs_records_and_hears_how_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_log_sender, "_MOST", 3)
+    monkeypatch.setattr(_piece_sender, "_MOST", 3)
     logs, link = sender()
     link.has_room = False
     for number in range(5):

@@ -47,6 +47,9 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(_wire.Outcomes, st.lists(outcomes, max_size=5).map(tuple), released),
     st.builds(_wire.BroadcastOutcome, ids, statuses, payloads),
     st.builds(_wire.LogPiece, ids, ids, st.booleans(), payloads),
+    st.builds(_wire.Report, ids, ids, *[st.booleans()] * 3, payloads),
+    st.builds(_wire.Items, st.lists(outcomes, max_size=1).map(tuple), released),
+    st.builds(_wire.Credit, ids, st.integers(0, 2**32 - 1)),
     st.builds(
         _wire.Joined,
         st.integers(0, 2**32 - 1),
