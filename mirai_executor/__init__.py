@@ -26,9 +26,11 @@ from ._version import __version__
 
 TYPE_CHECKING = False  # what typing says, which takes milliseconds to import
 if TYPE_CHECKING:
+    from ._completed import as_completed as as_completed
     from ._messages import Progress as Progress
     from ._messages import progress as progress
     from ._messages import report as report
+    from ._mirai_map import MiraiMap as MiraiMap
     from ._place import on_daemon as on_daemon
     from ._status import DaemonStatus as DaemonStatus
     from ._status import Info as Info
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from .functional import launch_local as launch_local
     from .functional import launch_remote as launch_remote
     from .functional import mirai as mirai
+    from .functional import mirai_map as mirai_map
     from .functional import profile as profile
     from .functional import race as race
     from .functional import require_daemons as require_daemons
@@ -77,6 +80,8 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "_messages": ("Progress", "progress", "report"),
+    "_completed": ("as_completed",),
+    "_mirai_map": ("MiraiMap",),
     "_place": ("on_daemon",),
     "_status": ("DaemonStatus", "Info", "Status", "Waiting"),
     "_streams": ("Stream",),
@@ -106,6 +111,7 @@ _ROOMS = {
         "launch_local",
         "launch_remote",
         "mirai",
+        "mirai_map",
         "profile",
         "race",
         "require_daemons",

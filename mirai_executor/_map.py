@@ -3,13 +3,25 @@
 import collections
 import itertools
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future  # a daemon calls what is here, too
 
-__all__ = ["MapResults", "chunks", "flatten", "run_chunk", "run_items"]
+    from ._progress import Progress
+    from ._submitting import Submitter
+
+__all__ = [
+    "MapResults",
+    "chunks",
+    "flatten",
+    "run_chunk",
+    "run_items",
+    "submitter",
+    "with_progress",
+]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -29,6 +41,28 @@ def chunks(items: Iterable[S], size: int) -> Iterator[list[S]]:
     """Cut what a ``map`` goes over into lists of at most ``size``."""
     rest = iter(items)
     return iter(lambda: list(itertools.islice(rest, size)), [])
+
+
+def submitter(
+    face: "Submitter", fn: Callable[..., T], calls: Iterator[tuple[Any, ...]]
+) -> "Callable[[], Future[T] | None]":
+    """Return what submits one call after the other by an executor, or a view of one."""
+    # Weakly: a map that is half consumed must not keep a dropped executor alive. A view is made
+    # again each time: `executor.with_options(...).map(...)` drops it at once.
+    root = weakref.ref(face._root())  # noqa: SLF001 - it is one of ours
+    limits = None if root() is face else face._limits  # noqa: SLF001
+    fn = face._host.take(fn)  # noqa: SLF001
+    view: Any = type(face)
+
+    def submit_next() -> "Future[T] | None":
+        executor = root()
+        if executor is None or (args := next(calls, None)) is None:
+            return None
+        if limits is not None:
+            return view(executor, limits).submit(fn, *args)  # type: ignore[no-any-return]  # as below
+        return executor.submit(fn, *args)  # by its public name: tqdm replaces it on the instance
+
+    return submit_next
 
 
 class MapResults(Iterator[T], Generic[T]):
@@ -116,3 +150,23 @@ def flatten(results: Iterator[list[T]]) -> Iterator[T]:
         items.reverse()
         while items:
             yield items.pop()
+
+
+def with_progress(
+    map_: Callable[..., Iterator[T]],
+    fn: Callable[..., T],
+    iterables: tuple[Iterable[Any], ...],
+    progress: "Progress",
+) -> Iterator[T]:
+    """Do a ``map`` whose results are counted, by whatever shows progress, as they are yielded."""
+    from mirai_executor._progress import bar_for, check_progress, watched
+
+    check_progress(progress)
+    total = min(map(len, iterables), default=0) if all(map(_is_sized, iterables)) else None  # type: ignore[arg-type]  # they are
+    results = map_(fn, *iterables)
+    bar = bar_for(progress, total)  # not before: what map raises leaves none
+    return results if bar is None else watched(results, bar)
+
+
+def _is_sized(iterable: object) -> bool:
+    return hasattr(type(iterable), "__len__")

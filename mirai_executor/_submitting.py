@@ -1,9 +1,7 @@
 """Submits calls, code and maps to a host, with the limits of an executor or of a view of it."""
 
 import time
-import weakref
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
 
     from ._host import Share
     from ._lifetime import HostOwner
+    from ._mirai_map import MiraiMap
+    from ._progress import Progress
 
     class TaskOptions(TypedDict, total=False):
         """The fields of ``Limits``, any of which may be given."""
@@ -163,6 +163,7 @@ class Submitter(AsyncFace):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: "Progress" = False,
     ) -> Iterator[T]:
         """Return an iterator over the results of ``fn``, in the order of its arguments.
 
@@ -179,14 +180,20 @@ class Submitter(AsyncFace):
                 each call takes only microseconds.
             buffersize: How many tasks may be submitted ahead of the results that have been
                 consumed; None submits all of them. With a buffer size, iterables may be endless.
+            progress: How to show how many results have been yielded. True, or a string that
+                stands in front of the bar, shows a bar of tqdm in a notebook; on a terminal, one
+                of tqdm, or else of rich, or a plain line; nothing where standard error is a file.
+                A function is called with how many there are so far, and how many there will be
+                (None if an iterable has no length); of an object with ``update()``, such as a bar
+                of tqdm, that is called with 1 for each.
 
         Returns:
             An iterator. If a call raised, the iterator raises the same exception when it gets
             there; in place of a StopIteration, a RuntimeError that it has caused.
 
         Raises:
-            TypeError: ``fn`` is not callable, an argument is not iterable, or a size is not an
-                integer.
+            TypeError: ``fn`` is not callable, an argument is not iterable, a size is not an
+                integer, or ``progress`` cannot show progress.
             ValueError: ``chunksize`` or ``buffersize`` is smaller than 1.
             TimeoutError: Raised by the iterator when ``timeout`` has passed. Tasks that have not
                 started are then cancelled, as they are when the iterator is dropped.
@@ -196,18 +203,77 @@ class Submitter(AsyncFace):
             ...     list(executor.map(pow, range(5), [2] * 5))
             [0, 1, 4, 9, 16]
         """
-        from ._map import MapResults, chunks, flatten, run_chunk, run_items  # many use no map
+        from . import _map  # many use none
 
         check_map(fn, iterables, timeout, chunksize, buffersize)
+        if progress is not False:
+            sized = partial(self.map, timeout=timeout, chunksize=chunksize, buffersize=buffersize)
+            return _map.with_progress(sized, fn, iterables, progress)
         if chunksize == 1:
             calls = zip(*iterables, strict=False)
-            return MapResults(_submitter(self, fn, calls), buffersize, timeout)
+            return _map.MapResults(_map.submitter(self, fn, calls), buffersize, timeout)
         if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
-            run, items = partial(run_items, fn), iterables[0]
+            run, items = partial(_map.run_items, fn), iterables[0]
         else:
-            run, items = partial(run_chunk, fn), zip(*iterables, strict=False)
-        lists = zip(chunks(items, chunksize))
-        return flatten(MapResults(_submitter(self, run, lists), buffersize, timeout))
+            run, items = partial(_map.run_chunk, fn), zip(*iterables, strict=False)
+        lists = zip(_map.chunks(items, chunksize))
+        return _map.flatten(_map.MapResults(_map.submitter(self, run, lists), buffersize, timeout))
+
+    def mirai_map(
+        self,
+        xs: Any,
+        fn: Callable[..., T],
+        *,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        on_result: Callable[[Any, T], object] | None = None,
+        on_error: Callable[[Any, BaseException], object] | None = None,
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> "MiraiMap[T]":
+        """Call a function with each element of something, and return all calls as one map.
+
+        All calls are submitted at once. Safe from any thread.
+
+        Args:
+            xs: The elements: those of an iterable, which is consumed; the values of a mapping,
+                whose keys the results keep; the rows of a frame (pandas, polars), whose columns
+                are keyword arguments of the function; or the rows of an array of two dimensions,
+                whose items are its positional arguments. Where the index of a pandas frame
+                consists of strings, all different, they are the keys.
+            fn: Called with each element. It is pickled once, as it is now.
+            args: Further positional arguments, the same for all, that come after the element; in
+                front of the columns of a frame.
+            kwargs: Further keyword arguments, the same for all.
+            timeout: Seconds that each element may run, from its own start; None for no limit. (For
+                one that begins now, set the ``timeout`` of :meth:`with_options`.)
+            on_result: Called with the key of each element that has returned, or its place if there
+                are no keys, and its value. Listeners run on the executor's host thread, soon after
+                the element has ended, and must not block.
+            on_error: Called with the key or place of each element that has failed or was
+                cancelled, and its error.
+            on_progress: Called after each element, with how many have ended, and how many there
+                are.
+
+        Returns:
+            A :class:`MiraiMap`, to be collected, iterated over or awaited.
+
+        Raises:
+            TypeError: ``fn`` is not callable, ``xs`` has no elements, or another argument has the
+                wrong type.
+            ValueError: ``timeout`` is not positive.
+            RuntimeError: The executor has been shut down.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.mirai_map({"a": 2, "b": 3}, pow, args=(2,)).collect()
+            {'a': 4, 'b': 9}
+        """
+        from ._mirai_map import Listeners, start_map  # many use none
+
+        self._root()._check_open()
+        listeners = Listeners(on_result, on_error, on_progress)
+        return start_map(self, xs, fn, (args, kwargs), timeout, listeners)
 
     def everywhere(
         self, fn_or_source: "Callable[..., T] | str", /, *args: Any, **kwargs: Any
@@ -358,26 +424,6 @@ class ExecutorView(Submitter):
 
     def __repr__(self) -> str:
         return f"<ExecutorView of {self._executor!r} with {self._limits}>"
-
-
-def _submitter(
-    face: Submitter, fn: Callable[..., T], calls: Iterator[tuple[Any, ...]]
-) -> Callable[[], Future[T] | None]:
-    # Weakly: a map that is half consumed must not keep a dropped executor alive. A view is made
-    # again each time: `executor.with_options(...).map(...)` drops it at once.
-    root = weakref.ref(face._root())
-    limits = face._limits if isinstance(face, ExecutorView) else None
-    fn = face._host.take(fn)
-
-    def submit_next() -> Future[T] | None:
-        executor = root()
-        if executor is None or (args := next(calls, None)) is None:
-            return None
-        if limits is not None:
-            return ExecutorView(executor, limits).submit(fn, *args)
-        return executor.submit(fn, *args)  # by its public name: tqdm replaces it on the instance
-
-    return submit_next
 
 
 def _post_mortem(fn: Callable[..., T]) -> Callable[..., T]:

@@ -1,9 +1,13 @@
 """Answers questions about futures, alone or in lists, tuples and dicts."""
 
+from __future__ import annotations
+
+import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from mirai_executor._completed import as_completed
 from mirai_executor.errors import (
     DaemonLostError,
     LaunchError,
@@ -11,6 +15,9 @@ from mirai_executor.errors import (
     TaskTimeoutError,
 )
 from mirai_executor.futures import MiraiFuture
+
+if TYPE_CHECKING:
+    from mirai_executor._progress import Progress
 
 __all__ = [
     "collect",
@@ -49,23 +56,27 @@ def unresolved(x: object) -> bool:
 
 
 @overload
-def collect(x: Future[T]) -> T: ...
+def collect(x: Future[T], *, progress: Progress = False) -> T: ...
 @overload
-def collect(x: list[Future[T]]) -> list[T]: ...
+def collect(x: list[Future[T]], *, progress: Progress = False) -> list[T]: ...
 @overload
-def collect(x: list[MiraiFuture[T]]) -> list[T]: ...
+def collect(x: list[MiraiFuture[T]], *, progress: Progress = False) -> list[T]: ...
 @overload
-def collect(x: dict[K, Future[T]]) -> dict[K, T]: ...
+def collect(x: dict[K, Future[T]], *, progress: Progress = False) -> dict[K, T]: ...
 @overload
-def collect(x: dict[K, MiraiFuture[T]]) -> dict[K, T]: ...
+def collect(x: dict[K, MiraiFuture[T]], *, progress: Progress = False) -> dict[K, T]: ...
 @overload
-def collect(x: Any) -> Any: ...
-def collect(x: Any) -> Any:
+def collect(x: Any, *, progress: Progress = False) -> Any: ...
+def collect(x: Any, *, progress: Progress = False) -> Any:
     """Wait for futures, and return their results in the structure that holds the futures.
 
     Args:
         x: A future, or a list, tuple or dict of futures, nested to any depth. An iterator gives a
-            list. Anything else is returned as it is.
+            list, and what :func:`mirai_map` returns a list or dict of its values. Anything else is
+            returned as it is.
+        progress: How to show how many have ended: True, a label, a function that is called with
+            how many have ended and how many there are, or an object with ``update()``. See
+            :meth:`MiraiExecutor.map`.
 
     Returns:
         A copy of the structure, with results in place of futures.
@@ -73,6 +84,7 @@ def collect(x: Any) -> Any:
     Raises:
         BaseException: The exception of the first future, in order, that failed. The others keep
             running.
+        TypeError: ``progress`` cannot show progress.
 
     Example:
         >>> with MiraiExecutor(2) as executor:
@@ -81,12 +93,21 @@ def collect(x: Any) -> Any:
     """
     found = list(x) if isinstance(x, Iterator) else x
     try:
+        if progress is not False:
+            _watch(found, progress)
         return _replaced(found, Future.result, lambda value: value)
     except KeyboardInterrupt:
         for future in reversed(list(_futures_in(found))):  # queued ones first: none is to start
             if getattr(future, "_cancels_on_interrupt", False):
                 future.cancel()
         raise
+
+
+def _watch(found: object, progress: Progress) -> None:
+    """Show how many futures have ended, until all have, or one has failed."""
+    for future in as_completed(_futures_in(found), progress=progress):
+        if _error_of(future) is not None:
+            return
 
 
 def race(futures: Iterable[Future[Any]]) -> int:
@@ -208,6 +229,8 @@ def _futures_in(x: object) -> Iterator[Future[Any]]:
     """Yield the futures in a structure, in their order."""
     if isinstance(x, Future):
         yield x
+    elif _is_mirai_map(x):
+        yield from x._futures  # type: ignore[attr-defined]  # noqa: SLF001 - so it has some
     elif isinstance(x, dict):
         for value in x.values():
             yield from _futures_in(value)
@@ -222,6 +245,8 @@ def _replaced(
     """Return a copy of a structure with something else in the place of its leaves."""
     if isinstance(x, Future):
         return of_future(x)
+    if _is_mirai_map(x):
+        x = x.futures
     if isinstance(x, dict):
         return {key: _replaced(value, of_future, of_value) for key, value in x.items()}
     if not isinstance(x, (list, tuple)):
@@ -230,3 +255,8 @@ def _replaced(
     if isinstance(x, list):
         return items
     return type(x)(*items) if hasattr(x, "_fields") else tuple(items)  # a named tuple stays one
+
+
+def _is_mirai_map(x: object) -> bool:
+    module = sys.modules.get("mirai_executor._mirai_map")  # there is none before it is imported
+    return module is not None and isinstance(x, module.MiraiMap)

@@ -6,15 +6,18 @@ All functions of this module are safe from any thread.
 import functools
 import os
 import weakref
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from mirai_executor.executor import MiraiExecutor
 from mirai_executor.futures import MiraiFuture
 
 from ._profiles import current_or_none, executor_for
 
-__all__ = ["everywhere", "mirai"]
+if TYPE_CHECKING:
+    from mirai_executor._mirai_map import MiraiMap
+
+__all__ = ["everywhere", "mirai", "mirai_map"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -129,6 +132,59 @@ def everywhere(
     """
     _check_call("everywhere", fn_or_source, args)
     return executor_for().everywhere(fn_or_source, *args, **kwargs)
+
+
+def mirai_map(
+    xs: Any,
+    fn: Callable[..., T],
+    *,
+    args: Iterable[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    on_result: Callable[[Any, T], object] | None = None,
+    on_error: Callable[[Any, BaseException], object] | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> "MiraiMap[T]":
+    """Call a function with each element, on the daemons of the current profile.
+
+    The arguments are those of :meth:`MiraiExecutor.mirai_map`.
+
+    Args:
+        xs: The elements: of an iterable; the values of a mapping, whose keys the results keep;
+            the rows of a frame, as keyword arguments; or of an array, as positional ones.
+        fn: Called with each element.
+        args: Further positional arguments, the same for all.
+        kwargs: Further keyword arguments, the same for all.
+        timeout: Seconds that each element may run; None for no limit.
+        on_result: Called with the key or place of each element, and its value.
+        on_error: Called with the key or place of each element that has failed, and its error.
+        on_progress: Called with how many elements have ended, and how many there are.
+
+    Returns:
+        A :class:`MiraiMap`, to be collected, iterated over or awaited.
+
+    Raises:
+        DaemonsNotSetError: The current profile has no daemons. Unlike :func:`mirai`, this starts
+            none: a daemon for each element would not end well.
+        TypeError: ``fn`` is not callable, ``xs`` has no elements, or another argument has the
+            wrong type.
+        ValueError: ``timeout`` is not positive.
+
+    Example:
+        >>> with daemons(2):
+        ...     mirai_map([1, 2, 3], pow, args=(2,)).collect()
+        [1, 4, 9]
+    """
+    return executor_for().mirai_map(
+        xs,
+        fn,
+        args=args,
+        kwargs=kwargs,
+        timeout=timeout,
+        on_result=on_result,
+        on_error=on_error,
+        on_progress=on_progress,
+    )
 
 
 def _submit(

@@ -1,0 +1,350 @@
+"""What ``mirai_map`` returns: the futures of all its elements, which are collected as one.
+
+::
+
+    elements ── send ──► futures ── end, in any order ──► on_result, on_error, on_progress
+       ▲                    │
+       └── retry_failed ────┴─► collect, iterate, await: values by place, or by key
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mirai_executor._arguments import check_callable, check_seconds
+from mirai_executor._completed import as_completed
+from mirai_executor._elements import Elements, elements_of, function_of
+from mirai_executor._typing import NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from mirai_executor._progress import Progress
+    from mirai_executor._submitting import Submitter
+
+    Send = Callable[[Sequence[Any]], "list[Future[Any]]"]
+
+__all__ = ["Listeners", "MiraiMap", "start_map"]
+
+T = TypeVar("T")
+
+
+class Listeners(NamedTuple):
+    """What is called when elements end; None for what nobody wants to hear."""
+
+    on_result: Callable[[Any, Any], object] | None = None
+    on_error: Callable[[Any, BaseException], object] | None = None
+    on_progress: Callable[[int, int], object] | None = None
+
+    def check(self) -> None:
+        """Require functions.
+
+        Raises:
+            TypeError: One of them cannot be called.
+        """
+        for name, listener in zip(self._fields, self, strict=True):
+            if not (listener is None or callable(listener)):
+                raise TypeError(f"{name} must be a function or None, not {listener!r:.60}")
+
+
+def start_map(
+    face: Submitter,
+    xs: Any,
+    fn: Callable[..., T],
+    fixed: tuple[Iterable[Any], Mapping[str, Any] | None],
+    timeout: float | None,
+    listeners: Listeners,
+) -> MiraiMap[T]:
+    """Submit a call for each element, and return their map; what is wrong is raised at once."""
+    args, kwargs = fixed
+    check_callable("mirai_map", fn, "; its elements come first: mirai_map(xs, f)")
+    if isinstance(args, (str, bytes)) or not hasattr(type(args), "__iter__"):
+        raise TypeError(f"args must be a tuple of arguments, not {args!r:.60}")
+    if not (kwargs is None or isinstance(kwargs, Mapping)):
+        raise TypeError(f"kwargs must be a dict of arguments, not {kwargs!r:.60}")
+    check_seconds("timeout", timeout, optional=True)
+    listeners.check()
+    elements = elements_of(xs)
+    call = face._host.take(function_of(fn, elements, tuple(args), dict(kwargs or {})))  # noqa: SLF001 - it is one of ours
+    if timeout is not None:
+        face = face.with_options(run_timeout=timeout)
+    return MiraiMap(elements, lambda values: [face.submit(call, v) for v in values], listeners)
+
+
+class MiraiMap(Generic[T]):
+    """The elements of a :func:`mirai_map`, which run, are collected and are cancelled as one.
+
+    Iterating yields the values in the order of the elements, each as soon as it is there, and
+    raises the error of the first one, in that order, that has failed; so does ``async for``.
+    ``await`` returns what :meth:`collect` does; cancelling it cancels the map. All methods are
+    safe from any thread.
+
+    An exception of an element has a note that says of which, and is otherwise the task's own.
+
+    Example:
+        >>> with MiraiExecutor(2) as executor:
+        ...     squares = executor.mirai_map([1, 2, 3], pow, args=(2,))
+        ...     len(squares), list(squares), squares.collect()
+        (3, [1, 4, 9], [1, 4, 9])
+    """
+
+    def __init__(self, elements: Elements, send: Send, listeners: Listeners) -> None:
+        self._elements = elements
+        self._names = elements.names()
+        self._send = send
+        self._listeners = listeners
+        self._ended = itertools.count(1)
+        self._futures: list[Future[T]] = send(elements.values)
+        self._listen(range(len(self._futures)))
+
+    # Questions
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    @property
+    def futures(self) -> list[Future[T]] | dict[Any, Future[T]]:
+        """The future of each element: a dict by key if the elements have keys, else a list.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     squares = executor.mirai_map({"a": 2, "b": 3}, pow, args=(2,))
+            ...     squares.futures["b"].result()
+            9
+        """
+        shaped: list[Future[T]] | dict[Any, Future[T]] = self._shaped(list(self._futures))
+        return shaped
+
+    def done(self) -> bool:
+        """Tell whether all elements have ended, in whatever way. Never waits.
+
+        Example:
+            >>> with MiraiExecutor(1) as executor:
+            ...     squares = executor.mirai_map([1, 2], pow, args=(2,))
+            >>> squares.done()
+            True
+        """
+        return all(future.done() for future in self._futures)
+
+    def failed(self) -> dict[Any, Any]:
+        """Return the elements that have failed or been cancelled so far. Never waits.
+
+        Returns:
+            A dict from the key of each, or from its place if there are no keys, to the element
+            itself; a row of a frame is a dict. What failed can run again by
+            :meth:`retry_failed`, or as a map of its own, with another function or more time:
+            ``mirai_map(squares.failed(), fn)`` has the same keys.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     numbers = executor.mirai_map(["1", "one"], int)
+            ...     numbers.collect(stop=False)[0], numbers.failed()
+            (1, {1: 'one'})
+        """
+        places = self._failed_places()
+        return {self._names[place]: self._elements.values[place] for place in places}
+
+    # Collecting
+
+    def collect(self, *, flat: bool = False, progress: Progress = False, stop: bool = True) -> Any:
+        """Wait for all elements, and return their values.
+
+        Args:
+            flat: Whether values that are lists, tuples, ranges, sets or arrays are put one behind
+                the other, by one level, in one list; other values are single items of it.
+            progress: How to show how many have ended: True, a label, a function that is called
+                with how many have ended and how many there are, or an object with ``update()``.
+                See :meth:`MiraiExecutor.map`.
+            stop: True raises the first error, that is, the earliest, as soon as it occurs, and
+                cancels all other elements, running ones too. False returns each error in the
+                place of its value.
+
+        Returns:
+            A list in the order of the elements; if they have keys, and not with ``flat``, a dict.
+
+        Raises:
+            BaseException: The first error, with a note that says to which element it belongs.
+            TypeError: ``progress`` cannot show progress.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.mirai_map({"a": 2, "b": 3}, range).collect(flat=True)
+            [0, 1, 0, 1, 2]
+        """
+        try:
+            for future in as_completed(self._futures, progress=progress):
+                if stop and _error_of(future) is not None:
+                    self._stop_for(future)
+        except KeyboardInterrupt:
+            for future in reversed(self._futures):
+                if getattr(future, "_cancels_on_interrupt", False):
+                    future.cancel()
+            raise
+        found = [self._outcome(place) for place in range(len(self._futures))]
+        return _flattened(found) if flat else self._shaped(found)
+
+    def __iter__(self) -> Iterator[T]:
+        for place in range(len(self._futures)):
+            yield self._value(place)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._awaited().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        import asyncio
+
+        for place in range(len(self._futures)):
+            future = self._futures[place]
+            try:
+                value = await asyncio.wrap_future(future)
+            except Exception as error:
+                self._noted(error, place)
+                raise
+            yield value
+
+    async def _awaited(self) -> Any:
+        import asyncio
+
+        ends = [asyncio.wrap_future(future) for future in self._futures]
+        try:
+            if ends:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_EXCEPTION)
+        except BaseException:
+            self.cancel()
+            raise
+        finally:
+            for end in ends:  # else asyncio complains of errors that nobody has asked for
+                if end.done() and not end.cancelled():
+                    end.exception()
+        return self.collect()  # which finds all it needs
+
+    # Steering
+
+    def cancel(self) -> int:
+        """Cancel all elements that have not ended, and stop those that run. Never waits.
+
+        Returns:
+            How many are cancelled now.
+
+        Example:
+            >>> import time
+            >>> with MiraiExecutor(1) as executor:
+            ...     naps = executor.mirai_map([60, 60], time.sleep)
+            ...     naps.cancel(), naps.done()
+            (2, True)
+        """
+        # From last to first: to stop one that runs is not to start another one.
+        return sum([future.cancel() for future in reversed(self._futures)])
+
+    def retry_failed(self) -> MiraiMap[T]:
+        """Run the elements again that have failed or been cancelled so far. Never waits.
+
+        Their new futures take the place of the old ones; values that are there stay.
+
+        Returns:
+            This map itself.
+
+        Raises:
+            RuntimeError: The executor has been shut down. Nothing has changed.
+
+        Example:
+            >>> import os
+            >>> with MiraiExecutor(1) as executor:
+            ...     values = executor.mirai_map(["ANSWER"], lambda name: os.environ[name])
+            ...     failed = values.collect(stop=False)
+            ...     done = executor.everywhere("import os; os.environ['ANSWER'] = '42'")
+            ...     values.retry_failed().collect()
+            ['42']
+        """
+        places = self._failed_places()
+        again = self._send([self._elements.values[place] for place in places])
+        self._ended = itertools.count(1 + len(self._futures) - len(places))
+        for place, future in zip(places, again, strict=True):
+            self._futures[place] = future
+        self._listen(places)
+        return self
+
+    def __repr__(self) -> str:
+        done = sum(future.done() for future in self._futures)
+        return f"<MiraiMap {done} of {len(self._futures)} done>"
+
+    # One element
+
+    def _listen(self, places: Sequence[int]) -> None:
+        if self._listeners != Listeners():
+            for place in places:
+                tell = functools.partial(self._tell, place)
+                self._futures[place].add_done_callback(tell)
+
+    def _tell(self, place: int, future: Future[T]) -> None:
+        on_result, on_error, on_progress = self._listeners
+        name = self._names[place]
+        try:
+            if on_result is None and on_error is None:
+                return
+            error = _error_of(future)
+            if error is None and on_result is not None:
+                on_result(name, future.result())
+            elif error is not None and on_error is not None:
+                on_error(name, self._noted(error, place))
+        finally:
+            if on_progress is not None:
+                on_progress(next(self._ended), len(self._futures))
+
+    def _failed_places(self) -> list[int]:
+        futures = enumerate(self._futures)
+        return [place for place, f in futures if f.done() and _error_of(f) is not None]
+
+    def _outcome(self, place: int) -> Any:
+        """Return the value of an element that has ended, or its error."""
+        future = self._futures[place]
+        error = _error_of(future)
+        return future.result() if error is None else self._noted(error, place)
+
+    def _value(self, place: int) -> T:
+        try:
+            return self._futures[place].result()
+        except Exception as error:
+            self._noted(error, place)
+            raise
+
+    def _stop_for(self, failed: Future[T]) -> None:
+        """Cancel all others, and raise the error of one."""
+        place = next(at for at, future in enumerate(self._futures) if future is failed)
+        self.cancel()
+        error: BaseException = self._outcome(place)
+        raise error
+
+    def _noted(self, error: BaseException, place: int) -> BaseException:
+        what = "element" if self._elements.keys is None else "key"
+        note = f"This is of {what} {self._names[place]!r:.200} of mirai_map()."
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        return error
+
+    def _shaped(self, found: list[Any]) -> Any:
+        keys = self._elements.keys
+        return found if keys is None else dict(zip(keys, found, strict=True))
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    """Return the error of a future that has ended."""
+    if future.cancelled():
+        return CancelledError()
+    return future.exception()
+
+
+def _flattened(values: list[Any]) -> list[Any]:
+    flat: list[Any] = []
+    for value in values:
+        many = isinstance(value, (list, tuple, range, set, frozenset))
+        if many or (getattr(value, "ndim", 0) >= 1 and not hasattr(value, "columns")):
+            flat.extend(value)
+        else:
+            flat.append(value)
+    return flat
