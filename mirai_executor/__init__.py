@@ -27,6 +27,9 @@ from ._version import __version__
 TYPE_CHECKING = False  # what typing says, which takes milliseconds to import
 if TYPE_CHECKING:
     from ._place import on_daemon as on_daemon
+    from ._serial import SerialConfig as SerialConfig
+    from ._serial import register_serial as register_serial
+    from ._serial import serial_config as serial_config
     from ._status import DaemonStatus as DaemonStatus
     from ._status import Info as Info
     from ._status import Status as Status
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "_place": ("on_daemon",),
+    "_serial": ("SerialConfig", "register_serial", "serial_config"),
     "_status": ("DaemonStatus", "Info", "Status", "Waiting"),
     "errors": (
         "DaemonLostError",

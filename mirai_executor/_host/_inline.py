@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from mirai_executor._core import TaskId
     from mirai_executor._payload.common.buffers import Value
+    from mirai_executor._payload.common.serial import Hooks
 
     from ._settings import Settings
     from ._tasks import OpenFuture
@@ -69,6 +70,7 @@ class InlineHost(Host):
         self._why_broken: LaunchError | None = None
         self._executing: dict[TaskId, None] = {}
         self._completed: dict[int, int] = {}  # by each thread, which counts without a lock
+        self._copies = _Copies(settings.serial)
 
     # Tasks
 
@@ -84,7 +86,7 @@ class InlineHost(Host):
         """Run a call. Whatever it ends in, ends in the future."""
         if limits.post_mortem:  # its exceptions have their frames
             fn = getattr(fn, "__wrapped__", fn)
-        self._carry_out(task, future, lambda: _copied_call(fn, args, kwargs))
+        self._carry_out(task, future, lambda: self._copies.of_call(fn, args, kwargs))
 
     def submit_source(
         self,
@@ -96,7 +98,9 @@ class InlineHost(Host):
     ) -> None:
         """Run code. A SyntaxError is raised at once; all else ends in the future."""
         CallEncoder().check_source(source)
-        self._carry_out(task, future, lambda: _copied_source(source, variables, persist=False))
+        self._carry_out(
+            task, future, lambda: self._copies.of_source(source, variables, persist=False)
+        )
 
     def _carry_out(
         self, task: TaskId, future: OpenFuture, prepare: Callable[[], Callable[[], object]]
@@ -108,7 +112,7 @@ class InlineHost(Host):
         future.start()
         self._executing[task] = None
         try:
-            value = encode_value(prepare()(), out_of_band=True)
+            value = encode_value(prepare()(), out_of_band=True, serial=self._settings.serial)
             outcome = partial(future.set_outcome, _decoded, value, failed=False)
         except _ENDS_ALL:
             raise
@@ -139,7 +143,7 @@ class InlineHost(Host):
     ) -> list[F]:
         """Run a call once, here."""
         future = new_future(Share(self, _NO_DAEMON, BroadcastId(0)))
-        self._carry_out(self.next_id(), future, lambda: _copied_call(fn, args, kwargs))
+        self._carry_out(self.next_id(), future, lambda: self._copies.of_call(fn, args, kwargs))
         return [future]
 
     def everywhere_source(
@@ -153,7 +157,7 @@ class InlineHost(Host):
         CallEncoder().check_source(source)
         future = new_future(Share(self, _NO_DAEMON, BroadcastId(0)))
         self._carry_out(
-            self.next_id(), future, lambda: _copied_source(source, variables, persist=True)
+            self.next_id(), future, lambda: self._copies.of_source(source, variables, persist=True)
         )
         return [future]
 
@@ -197,7 +201,8 @@ class InlineHost(Host):
         if initializer is None:
             return
         try:
-            CallEncoder().encode(initializer, initargs, {}, local_locks=True, lasting=True)
+            encoder = CallEncoder(serial=self._settings.serial)
+            encoder.encode(initializer, initargs, {}, local_locks=True, lasting=True)
         except Exception as error:
             self._why_broken = LaunchError(
                 f"the initializer or its arguments cannot be sent to daemons: {error}"
@@ -258,28 +263,36 @@ def _without_ours(error: BaseException) -> BaseException:
     return error.with_traceback(None if trace is None else trace.tb_next)
 
 
-def _copied_call(
-    fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Callable[[], object]:
-    """Return a call of copies; what could not be sent to a daemon raises the same error."""
-    CallEncoder().encode(fn, args, kwargs, lasting=True, out_of_band=True)
-    if isinstance(fn, _FUNCTIONS):
-        args, kwargs = _copy((args, kwargs))
-    else:
-        fn, args, kwargs = _copy((fn, args, kwargs))
-    return partial(fn, *args, **kwargs)
+class _Copies:
+    """Makes calls of copies; what could not be sent to a daemon raises the same error.
 
+    Args:
+        serial: What the user has for classes, if anything.
+    """
 
-def _copied_source(
-    source: str, variables: Mapping[str, object], *, persist: bool
-) -> Callable[[], object]:
-    CallEncoder().encode_checked(source, variables)
-    return partial(run_source, source, _copy(dict(variables)), Brought(), persist=persist)
+    def __init__(self, serial: Hooks | None) -> None:
+        self._serial = serial
 
+    def of_call(
+        self, fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[], object]:
+        encoder = CallEncoder(serial=self._serial)
+        encoder.encode(fn, args, kwargs, lasting=True, out_of_band=True)
+        if isinstance(fn, _FUNCTIONS):
+            args, kwargs = self._copy((args, kwargs))
+        else:
+            fn, args, kwargs = self._copy((fn, args, kwargs))
+        return partial(fn, *args, **kwargs)
 
-def _copy(obj: T) -> T:
-    copied: T = _decoded(encode_value(obj, out_of_band=True))
-    return copied
+    def of_source(
+        self, source: str, variables: Mapping[str, object], *, persist: bool
+    ) -> Callable[[], object]:
+        CallEncoder(serial=self._serial).encode_checked(source, variables)
+        return partial(run_source, source, self._copy(dict(variables)), Brought(), persist=persist)
+
+    def _copy(self, obj: T) -> T:
+        copied: T = _decoded(encode_value(obj, out_of_band=True, serial=self._serial))
+        return copied
 
 
 def _decoded(value: Value) -> Any:
