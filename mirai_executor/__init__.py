@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from ._messages import report as report
     from ._mirai_map import MiraiMap as MiraiMap
     from ._place import on_daemon as on_daemon
+    from ._serial import SerialConfig as SerialConfig
+    from ._serial import register_serial as register_serial
+    from ._serial import serial_config as serial_config
     from ._status import DaemonStatus as DaemonStatus
     from ._status import Info as Info
     from ._status import Status as Status
@@ -83,6 +86,7 @@ _ROOMS = {
     "_completed": ("as_completed",),
     "_mirai_map": ("MiraiMap",),
     "_place": ("on_daemon",),
+    "_serial": ("SerialConfig", "register_serial", "serial_config"),
     "_status": ("DaemonStatus", "Info", "Status", "Waiting"),
     "_streams": ("Stream",),
     "errors": (

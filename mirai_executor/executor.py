@@ -16,7 +16,7 @@ from ._arguments import (
     check_ways,
 )
 from ._core import Policy
-from ._host import Settings, environments_for, most_daemons
+from ._host import Settings, environments_for, most_daemons, serial_hooks
 from ._lifetime import (
     HostOwner,
     check_main_file,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ._daemon_options import DaemonKeywords
     from ._launching import Launching
     from ._listening import Password, Source
+    from ._serial import SerialConfig
     from .launchers import Launcher
 
 __all__ = ["ExecutorView", "MiraiExecutor"]
@@ -135,11 +136,15 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             from the devices of the machine. By default, ``max_workers`` is then the number for
             which there are enough. Elsewhere, the daemons that one launch starts on one machine
             divide its GPUs.
+        serial: How objects travel that pickle does not know, or knows badly, as returned by
+            :func:`serial_config`; or a list of such. It comes on top of what
+            :func:`register_serial` was told before.
 
     Raises:
         TypeError: ``initializer`` is not callable, or another argument has the wrong type.
         ValueError: A number is out of range, or arguments contradict each other.
         OSError: Listening on ``url`` failed.
+        PayloadError: The functions of ``serial`` cannot be sent to daemons.
 
     Example:
         >>> with MiraiExecutor(2) as executor:
@@ -181,6 +186,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         main: Literal["auto", "import", "value"] = "auto",
         env: "Mapping[str, str] | Callable[[int], Mapping[str, str]] | None" = None,
         gpus_per_daemon: int | None = None,
+        serial: "SerialConfig | Sequence[SerialConfig] | None" = None,
     ) -> None:
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
@@ -191,7 +197,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         check_ways(ordering, mode, logging, output, (url, remote))
         is_open = url is not None or remote is not None
         forking = forking_for(mp_context, initargs, python=python, url=url, remote=remote)
-        environments = environments_for(env, gpus_per_daemon)
+        environments, hooks = environments_for(env, gpus_per_daemon), serial_hooks(serial)
         asked_for = int(remote is not None) if is_open else None  # where they come by themselves
         most = most_daemons(max_workers, asked_for, environments)
         policy = Policy(
@@ -216,13 +222,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             launching = _launching.Launching(listening, remote, python, output, most, limits)
         settings = Settings(
             *(policy, launcher, cleanup, initializer, tuple(initargs), name),
-            listen_config=None if launching is None else launching.listening.listen_config,
-            heartbeat=heartbeat,
-            forking=forking,
-            main=main,
-            logging=logging,
+            None if launching is None else launching.listening.listen_config,
+            *(heartbeat, forking, main, logging),
             environments=environments,
             output=output,
+            serial=hooks,
         )
         super().__init__(host_for(mode, settings), name, most, launching)
         if launching is not None:

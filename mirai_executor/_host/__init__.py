@@ -14,7 +14,15 @@ from mirai_executor._lazily import lazy_imports
 from mirai_executor._waiting import OneShotEvent
 
 from ._host import Host, is_exiting
-from ._settings import Forking, Limits, ListenConfig, Settings, environments_for, most_daemons
+from ._settings import (
+    Forking,
+    Limits,
+    ListenConfig,
+    Settings,
+    environments_for,
+    most_daemons,
+    serial_hooks,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,4 +64,5 @@ __all__ = [
     "environments_for",
     "is_exiting",
     "most_daemons",
+    "serial_hooks",
 ]

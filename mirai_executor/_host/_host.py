@@ -112,7 +112,7 @@ class Host(HostThread):
         from mirai_executor._payload.host import decode_value
 
         self._check_usable()
-        value = encode_named("obj", obj)
+        value = encode_named("obj", obj, self._settings.serial)
         views = cast("tuple[memoryview, ...]", value.buffers)  # nothing is apart
         copy: T = decode_value(value.blob, self._store.share(views))
         return copy

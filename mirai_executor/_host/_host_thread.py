@@ -290,18 +290,22 @@ class HostThread:
                 from ._log_relay import LogRelay  # few programs configure logging
 
             log = LogRelay()
-        return Setup(self._encoded_initializer(), settings.cleanup, log, settings.environments)
+        calls = [*self._encoded_hooks(), *self._encoded_initializer()]
+        return Setup(calls, settings.cleanup, log, settings.environments)
 
-    def _encoded_initializer(self) -> _payload.Call | None:
+    def _encoded_hooks(self) -> list[_payload.Call]:
+        serial = self._settings.serial
+        return [] if serial is None else [serial.call(self._encoding().encode)]
+
+    def _encoded_initializer(self) -> list[_payload.Call]:
         settings = self._settings
         if settings.initializer is None:
-            return None
+            return []
         if self._template is not None:
-            return self._encoding().encode_inherited()
+            return [self._encoding().encode_inherited()]
+        encode, args = self._encoding().encode, settings.initargs
         try:
-            return self._encoding().encode(
-                settings.initializer, settings.initargs, {}, local_locks=True, lasting=True
-            )
+            return [encode(settings.initializer, args, {}, local_locks=True, lasting=True)]
         except BaseException as error:
             message = f"the initializer or its arguments cannot be sent to daemons: {error}"
             raise LaunchError(message) from error
@@ -318,7 +322,7 @@ class HostThread:
             known = None if self._template is None else self._template.known
             # What is forked from this process has its main module already.
             main = self._settings.main if known is None else "value"
-            made = _payload.CallEncoder(main=main, known=known)
+            made = _payload.CallEncoder(main=main, known=known, serial=self._settings.serial)
             # In one step: another thread may come here, too, and what one encoder has lent, as for
             # an initializer, ends with it.
             self._encoder = self._encoders.setdefault(None, made)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from mirai_executor._core import TaskId
     from mirai_executor._payload.common.buffers import Value
+    from mirai_executor._payload.common.serial import Hooks
 
     from ._settings import Settings
     from ._tasks import OpenFuture
@@ -76,6 +77,7 @@ class InlineHost(Host):
         self._why_broken: LaunchError | None = None
         self._executing: dict[TaskId, None] = {}
         self._completed: dict[int, int] = {}  # by each thread, which counts without a lock
+        self._copies = _Copies(settings.serial)
 
     # Tasks
 
@@ -91,7 +93,7 @@ class InlineHost(Host):
         """Run a call. Whatever it ends in, ends in the future."""
         if limits.post_mortem:  # its exceptions have their frames
             fn = getattr(fn, "__wrapped__", fn)
-        self._carry_out(task, future, lambda: _copied_call(fn, args, kwargs))
+        self._carry_out(task, future, lambda: self._copies.of_call(fn, args, kwargs))
 
     def submit_source(
         self,
@@ -104,7 +106,7 @@ class InlineHost(Host):
         """Run code. A SyntaxError is raised at once; all else ends in the future."""
         CallEncoder().check_source(source)
         self._carry_out(
-            task, future, lambda: partial(_copied_source(source, variables), Brought())
+            task, future, lambda: partial(self._copies.of_source(source, variables), Brought())
         )
 
     def _carry_out(
@@ -118,8 +120,8 @@ class InlineHost(Host):
         self._executing[task] = None
         begin_in_place()
         try:
-            with speaking_through(_Messenger(future)):
-                value = encode_value(prepare()(), out_of_band=True)
+            with speaking_through(_Messenger(future, self._copies)):
+                value = self._copies.encode(prepare()())
             outcome = partial(future.set_outcome, _decoded, value, failed=False)
         except _ENDS_ALL:
             raise
@@ -147,14 +149,14 @@ class InlineHost(Host):
         if (why_not := self._prepared()) is not None:
             raise why_not
         future.start()
-        messenger = _Messenger(future)
+        messenger = _Messenger(future, self._copies)
         with speaking_through(messenger):
-            values = iterator_of(_copied_call(fn, args, kwargs)())
+            values = iterator_of(self._copies.of_call(fn, args, kwargs)())
         try:
             while True:
                 with speaking_through(messenger):
                     try:
-                        value = _copy(next(values))
+                        value = self._copies.of(next(values))
                     except StopIteration as end:
                         return end.value
                 yield value
@@ -180,7 +182,7 @@ class InlineHost(Host):
     ) -> list[F]:
         """Run a call once, here."""
         future = new_future(Share(self, _NO_DAEMON, BroadcastId(0)))
-        self._carry_out(self.next_id(), future, lambda: _copied_call(fn, args, kwargs))
+        self._carry_out(self.next_id(), future, lambda: self._copies.of_call(fn, args, kwargs))
         return [future]
 
     def everywhere_source(
@@ -195,7 +197,7 @@ class InlineHost(Host):
         future = new_future(Share(self, _NO_DAEMON, BroadcastId(0)))
 
         def prepare() -> Callable[[], object]:
-            run = _copied_source(source, variables)
+            run = self._copies.of_source(source, variables)
             return partial(self._names.call, partial(run, persist=True))
 
         self._carry_out(self.next_id(), future, prepare)
@@ -265,7 +267,8 @@ class InlineHost(Host):
         if initializer is None:
             return
         try:
-            CallEncoder().encode(initializer, initargs, {}, local_locks=True, lasting=True)
+            encoder = CallEncoder(serial=self._settings.serial)
+            encoder.encode(initializer, initargs, {}, local_locks=True, lasting=True)
         except Exception as error:
             self._why_broken = LaunchError(
                 f"the initializer or its arguments cannot be sent to daemons: {error}"
@@ -328,13 +331,16 @@ class _Messenger:
 
     Args:
         future: The one.
+        copies: What makes the copies.
     """
 
-    def __init__(self, future: OpenFuture) -> None:
+    def __init__(self, future: OpenFuture, copies: _Copies) -> None:
         self._future = future
+        self._copies = copies
 
     def report(self, obj: Any, *, is_progress: bool) -> None:
-        self._future.listener()(Message(bytes(encode_value(obj).blob), is_progress))
+        blob = bytes(self._copies.encode(obj, out_of_band=False).blob)
+        self._future.listener()(Message(blob, is_progress))
 
 
 def _without_ours(error: BaseException) -> BaseException:
@@ -343,26 +349,37 @@ def _without_ours(error: BaseException) -> BaseException:
     return error.with_traceback(None if trace is None else trace.tb_next)
 
 
-def _copied_call(
-    fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Callable[[], object]:
-    """Return a call of copies; what could not be sent to a daemon raises the same error."""
-    CallEncoder().encode(fn, args, kwargs, lasting=True, out_of_band=True)
-    if isinstance(fn, _FUNCTIONS):
-        args, kwargs = _copy((args, kwargs))
-    else:
-        fn, args, kwargs = _copy((fn, args, kwargs))
-    return partial(fn, *args, **kwargs)
+class _Copies:
+    """Makes calls of copies; what could not be sent to a daemon raises the same error.
 
+    Args:
+        serial: What the user has for classes, if anything.
+    """
 
-def _copied_source(source: str, variables: Mapping[str, object]) -> Callable[..., object]:
-    CallEncoder().encode_checked(source, variables)
-    return partial(run_source, source, _copy(dict(variables)))
+    def __init__(self, serial: Hooks | None) -> None:
+        self._serial = serial
 
+    def of_call(
+        self, fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[], object]:
+        encoder = CallEncoder(serial=self._serial)
+        encoder.encode(fn, args, kwargs, lasting=True, out_of_band=True)
+        if isinstance(fn, _FUNCTIONS):
+            args, kwargs = self.of((args, kwargs))
+        else:
+            fn, args, kwargs = self.of((fn, args, kwargs))
+        return partial(fn, *args, **kwargs)
 
-def _copy(obj: T) -> T:
-    copied: T = _decoded(encode_value(obj, out_of_band=True))
-    return copied
+    def of_source(self, source: str, variables: Mapping[str, object]) -> Callable[..., object]:
+        CallEncoder(serial=self._serial).encode_checked(source, variables)
+        return partial(run_source, source, self.of(dict(variables)))
+
+    def of(self, obj: T) -> T:
+        copied: T = _decoded(self.encode(obj))
+        return copied
+
+    def encode(self, obj: object, *, out_of_band: bool = True) -> Value:
+        return encode_value(obj, out_of_band=out_of_band, serial=self._serial)
 
 
 def _decoded(value: Value) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mirai_executor._place import usable_cpus
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
     from mirai_executor._core import Policy
     from mirai_executor._local import LocalLauncher
+    from mirai_executor._payload.common.serial import Hooks
     from mirai_executor._payload.host import Call, Inheritance, Mode
+    from mirai_executor._serial import SerialConfig
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
     from mirai_executor.launchers import PrivateFiles
@@ -33,6 +36,7 @@ __all__ = [
     "Setup",
     "environments_for",
     "most_daemons",
+    "serial_hooks",
 ]
 
 
@@ -89,19 +93,20 @@ class Settings(Record):
     logging: bool | None = None  # whether tasks log here; None: if the user has configured it
     environments: Environments | None = None  # what daemons find in theirs; None: what is there
     output: Output = True  # how what tasks print comes here, if it does
+    serial: Hooks | None = None  # what the user has for classes, if anything
 
 
 class Setup(Record):
     """What each daemon is told when it greets.
 
     Args:
-        initializer: The call that it makes before its first task.
+        calls: Those that it makes before its first task, in this order.
         cleanup: Whether it cleans up after each task.
         log: Takes what its tasks log; None leaves that to the daemon.
         environments: What it finds in its environment, beside what is there.
     """
 
-    initializer: Call | None
+    calls: Sequence[Call]
     cleanup: bool
     log: LogRelay | None
     environments: Environments | None
@@ -140,6 +145,20 @@ def environments_for(variables: Variables | None, gpus: int | None) -> Environme
     from ._environments import Environments  # which most have no use for
 
     return Environments(variables, gpus)
+
+
+def serial_hooks(given: SerialConfig | Sequence[SerialConfig] | None) -> Hooks | None:
+    """Return what the user has for classes that pickle does not know; None if there is nothing.
+
+    Raises:
+        TypeError: It is not what ``serial_config`` returns.
+        PayloadError: It cannot be sent to daemons.
+    """
+    if given is None and "mirai_executor._serial" not in sys.modules:  # nor is any registered
+        return None
+    from mirai_executor._serial import hooks_for  # which most have no use for
+
+    return hooks_for(given)
 
 
 def most_daemons(

@@ -275,10 +275,10 @@ class StartUp:
         daemon.hear = functools.partial(self._fleet.hear, id_)
         daemon.slot = self._free_slot()
         daemon.link.largest = sys.maxsize
-        initializer, log = self._setup.initializer, self._setup.log
+        calls, log = tuple(self._setup.calls), self._setup.log
         cleanup = self._setup.cleanup if daemon.cleanup is None else daemon.cleanup
-        if initializer is not None:
-            daemon.note_names(initializer.names)
+        for call in calls:
+            daemon.note_names(call.names)
             daemon.owes_initializer = True
         if log is not None:
             daemon.records = log.records_of_daemon()
@@ -291,7 +291,7 @@ class StartUp:
                 why = f"daemon {daemon.slot} can have no environment: {error!r}"
                 self._refuse(id_, daemon, why)
                 return
-        setup = (preparation, initializer, cleanup, levels)
+        setup = (preparation, calls, cleanup, levels)
         self._fleet.send(id_, _wire.Init(encode_plain(setup)))
         self.launch_held()
 

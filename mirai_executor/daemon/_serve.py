@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from mirai_executor import _place, _wire
 from mirai_executor._payload import daemon as _payload
+from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.daemon import Namespace, Preparation
 from mirai_executor._shared import STOP_SIGNAL, Page, Tickets
 from mirai_executor._transport import Link, LinkClosedError
@@ -134,7 +135,7 @@ class Daemon:
     # The life of a daemon
 
     def _initialize(self, setup: Any) -> None:
-        preparation, initializer, cleanup, logging = setup
+        preparation, calls, cleanup, logging = setup
         flag = _new_flag() if cleanup else None
         self._namespace = Namespace(preparation)
         self._child.introduce(preparation)
@@ -142,9 +143,9 @@ class Daemon:
             return
         if logging is not None:
             self._relay_logs(logging, preparation, now=cleanup)
-        if initializer is not None:
-            table = self._receive_names([Name(*entry) for entry in initializer.names])
-            status, payload, _ = self._attempt(_INITIALIZER, table, initializer.blob, persist=True)
+        for call in calls:
+            table = self._receive_names([Name(*entry) for entry in call.names])
+            status, payload, _ = self._attempt(_INITIALIZER, table, call.blob, persist=True)
             if status is not Status.VALUE:
                 self._send(_wire.InitFailed(payload))
                 return
@@ -309,6 +310,7 @@ class Daemon:
                     self._namespace.decode(payload, table, buffers=buffers, persist=persist)(),
                     out_of_band=not persist,
                     apart=not persist and self._memory.is_shared,
+                    serial=rebuild.serial,
                 )
             finally:
                 self._interrupts.leave()

@@ -442,7 +442,7 @@ def test_containers_of_plain_values_meet_no_python(value: Any) -> None:
     met: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            plain_module._PlainPickler, "reducer_override", lambda _, obj: met.append(obj)
+            plain_module.PlainPickler, "reducer_override", lambda _, obj: met.append(obj)
         )
         assert plain_module.dump_plainly(value) is not None
     assert met == []

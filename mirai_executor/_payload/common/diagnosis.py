@@ -12,7 +12,7 @@ from types import CoroutineType, FunctionType, GeneratorType, MethodType, Module
 from mirai_executor._payload.common import annotations
 from mirai_executor._payload.common.buffers import ATOMS, PicklingError
 from mirai_executor._payload.common.importable import Kind, home_of, home_of_globals
-from mirai_executor._payload.common.wording import describe
+from mirai_executor._payload.common.wording import describe, is_of_a_hook
 from mirai_executor._typing import Any, NamedTuple
 from mirai_executor.errors import PayloadError
 
@@ -30,7 +30,7 @@ def said_by_pickle(error: BaseException) -> bool:
     """Tell whether the pickler refused an object; otherwise the user's own code raised this."""
     if isinstance(error, RecursionError):
         return True
-    if not isinstance(error, (TypeError, AttributeError, PicklingError)):
+    if not isinstance(error, (TypeError, AttributeError, PicklingError)) or is_of_a_hook(error):
         return False
     module = _module_that_raised(error)
     if module.partition(".")[0] in ("mirai_executor", "cloudpickle", "copyreg", "pickle"):

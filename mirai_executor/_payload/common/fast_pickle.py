@@ -21,7 +21,7 @@ from mirai_executor._payload.common.importable import (
 )
 from mirai_executor._typing import Any, NamedTuple
 
-__all__ = ["dump_plainly", "has_no_state", "is_imported"]
+__all__ = ["PlainPickler", "dump_plainly", "has_no_state", "is_imported", "seen_places"]
 
 _MOST_SEEN = 4096
 _SHORT = 4096  # bytes
@@ -31,7 +31,7 @@ class _NeedsCare(Exception):  # noqa: N818 - a way out, not an error
     """Plain pickle is not enough."""
 
 
-class _PlainPickler(pickle.Pickler):
+class PlainPickler(pickle.Pickler):
     """Pickles by name what a fresh interpreter imports, and nothing that has another home.
 
     It is used again and again: to make one takes longer than to pickle most calls.
@@ -68,14 +68,14 @@ class _PlainPickler(pickle.Pickler):
         return NotImplemented
 
 
-def _plain_pickler(file: Any, beside: OutOfBand | None) -> _PlainPickler:
-    pickler = _PlainPickler(file, beside)
+def _plain_pickler(file: Any, beside: OutOfBand | None) -> PlainPickler:
+    pickler = PlainPickler(file, beside)
     pickler.seen = _seen.now()
     return pickler
 
 
 # Those that nobody uses. Each call takes one out: other threads may call, and what is pickled.
-_free: list[_PlainPickler] = []
+_free: list[PlainPickler] = []
 
 
 def dump_plainly(obj: object, *, out_of_band: bool = False, apart: bool = False) -> Value | None:
@@ -93,7 +93,7 @@ def _dump_short(obj: object) -> Value | None:
     try:
         pickler = _free.pop()
     except IndexError:
-        pickler = _PlainPickler(Pieces(), OutOfBand())
+        pickler = PlainPickler(Pieces(), OutOfBand())
     pickler.seen = _seen.now()
     pickler.dump(obj)
     pieces: Pieces = pickler.file
@@ -180,6 +180,7 @@ class _Seen:
 
 
 _seen = _Seen()
+seen_places = _seen.now
 
 
 def _is_among(places: _Places, obj: Any) -> bool:

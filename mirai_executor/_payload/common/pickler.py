@@ -15,7 +15,7 @@ import pickle
 import sys
 from collections.abc import Callable
 from types import CellType, FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mirai_executor._payload.common import annotations, exceptions, rebuild
 from mirai_executor._payload.common.entries import PROTOCOL
@@ -37,6 +37,9 @@ from mirai_executor._payload.common.reducers import (
     registered_reducer,
 )
 
+if TYPE_CHECKING:
+    from mirai_executor._payload.common.serial import Hooks
+
 __all__ = ["PayloadPickler", "dump", "home_of_sentinel"]
 
 _REBUILD = vars(rebuild)
@@ -49,6 +52,7 @@ class PayloadPickler(pickle.Pickler):
     make_class: Callable[..., type] = staticmethod(rebuild.make_class)
     fill_class: Callable[..., Any] = staticmethod(rebuild.fill_class)
     carries_reducers = False  # what the user has registered at multiprocessing
+    serial: "Hooks | None" = None  # what the user has for classes, at this executor
 
     def __init__(self, file: Any, buffer_callback: Any = None) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=buffer_callback)
@@ -86,9 +90,8 @@ class PayloadPickler(pickle.Pickler):
             return NotImplemented if obj.__globals__ is _REBUILD else self._reduce_function(obj)
         if issubclass(kind, type):
             return self._reduce_class(obj)
-        registered = registered_reducer(kind)
-        if registered is not None:
-            return self._reduce_as_registered(kind, registered, obj)
+        if (reduced := self._reduce_as_users_say(kind, obj)) is not None:
+            return reduced
         reducer = reducer_of(kind)
         if reducer is not None:
             return reducer(self, obj)
@@ -107,6 +110,13 @@ class PayloadPickler(pickle.Pickler):
         from mirai_executor._payload.common.descriptors import lend_nothing
 
         return lend_nothing(descriptor)
+
+    def _reduce_as_users_say(self, kind: type, obj: Any) -> Any:
+        """Ask the user's functions for the class of an object; None if there are none."""
+        if self.serial is not None and (hook := self.serial.of(kind)) is not None:
+            return hook.reduce(obj)
+        registered = registered_reducer(kind)
+        return None if registered is None else self._reduce_as_registered(kind, registered, obj)
 
     def _reduce_as_registered(self, kind: type, reducer: Callable[[Any], Any], obj: Any) -> Any:
         from mirai_executor._payload.common.descriptors import is_standard, lending

@@ -20,6 +20,7 @@ from mirai_executor.errors import PayloadError
 
 if TYPE_CHECKING:
     from mirai_executor._payload.common.inheritance import Inheritance
+    from mirai_executor._payload.common.serial import Hooks
 
 __all__ = [
     "CODE_PARTS",
@@ -53,6 +54,7 @@ __all__ = [
     "make_type_variable",
     "make_weak_key_dictionary",
     "run_inherited",
+    "serial",
 ]
 
 # Where a function's globals are: None for __main__, the name of a module to import, (name, a few
@@ -68,6 +70,9 @@ held_modules: dict[str, ModuleType] | None = None
 
 # At a daemon that was forked from its host, what it has from there.
 inheritance: "Inheritance | None" = None
+
+# At a daemon, the user's own functions that take results apart, if its host has any.
+serial: "Hooks | None" = None
 
 
 # At a daemon, its own classes of a main module that it has imported, by the ids under which the

@@ -1,6 +1,9 @@
 """Says in few words what an error of somebody else's was."""
 
-__all__ = ["describe"]
+__all__ = ["OF_A_HOOK", "describe", "is_of_a_hook"]
+
+# An attribute: which hook of the user's has raised an exception, in words.
+OF_A_HOOK = "_mirai_hook"
 
 _LONGEST = 200  # characters of a foreign text in a message of ours
 
@@ -15,3 +18,8 @@ def describe(error: BaseException) -> str:
         text = text[:_LONGEST] + "…"
     name = type(error).__qualname__
     return f"{name}: {text}" if text else name
+
+
+def is_of_a_hook(error: BaseException) -> bool:
+    """Tell whether a function that the user has for a class raised this: it stays as it is."""
+    return OF_A_HOOK in error.__dict__

@@ -1,8 +1,9 @@
 """Pickles, at a daemon, the results that plain pickle would get wrong."""
 
 from collections.abc import Callable
+from functools import partial
 from types import CoroutineType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.buffers import OutOfBand, Value, dump_value
@@ -11,6 +12,9 @@ from mirai_executor._payload.common.importable import Home, Kind
 from mirai_executor._payload.common.loans import Loan
 from mirai_executor._payload.common.pickler import PayloadPickler, dump
 from mirai_executor._payload.daemon import namespace
+
+if TYPE_CHECKING:
+    from mirai_executor._payload.common.serial import Hooks
 
 __all__ = ["OutcomePickler", "dump_carefully"]
 
@@ -26,8 +30,10 @@ class OutcomePickler(PayloadPickler):
         file: Any,
         buffer_callback: Any = None,
         lend: Callable[[int], Any] | None = None,
+        serial: "Hooks | None" = None,
     ) -> None:
         super().__init__(file, buffer_callback)
+        self.serial = serial
         self._lend = lend
 
     def by_reference(self, home: Home) -> bool:
@@ -48,14 +54,19 @@ def _is_the_hosts(module: str) -> bool:
 
 
 def dump_carefully(
-    value: object, *, out_of_band: bool, apart: bool, name: str = "result"
+    value: object,
+    *,
+    out_of_band: bool,
+    apart: bool,
+    serial: "Hooks | None" = None,
+    name: str = "result",
 ) -> Value:
     """Turn a result into bytes, as ``encode_value`` does."""
     loan = Loan()
     made: list[OutcomePickler] = []
 
     def pickler(file: Any, beside: OutOfBand | None) -> OutcomePickler:
-        made.append(OutcomePickler(file, beside, loan.lend))
+        made.append(OutcomePickler(file, beside, loan.lend, serial))
         return made[-1]
 
     try:
@@ -65,9 +76,6 @@ def dump_carefully(
         if type(value) is CoroutineType:
             value.close()  # the error says that nobody awaits it: no need for a warning as well
         if said_by_pickle(error):
-            raise explain({name: value}, made[-1].trail, _probe, error) from error
+            probe = partial(dump, partial(OutcomePickler, serial=serial))
+            raise explain({name: value}, made[-1].trail, probe, error) from error
         raise
-
-
-def _probe(obj: object) -> bytes:
-    return dump(OutcomePickler, obj)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from mirai_executor._payload.common import exceptions, rebuild_errors
+from mirai_executor._payload.common import exceptions, rebuild, rebuild_errors
 from mirai_executor._payload.common.entries import PROTOCOL
 from mirai_executor._payload.common.pickler import dump
 from mirai_executor._payload.daemon import namespace
@@ -71,7 +71,7 @@ class _ErrorPickler(OutcomePickler):
     """Pickles exceptions with their tracebacks and the exceptions behind them."""
 
     def __init__(self, file: Any, steps: _Steps) -> None:
-        super().__init__(file)
+        super().__init__(file, serial=rebuild.serial)
         self._steps = steps
 
     def reducer_override(self, obj: Any) -> Any:

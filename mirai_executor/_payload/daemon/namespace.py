@@ -97,6 +97,7 @@ class Namespace:
         self._function_entry: tuple[str, bytes] | None = None  # of that table
         self._imported: MainImport | None = None
         sys.modules[MAIN] = sys.modules[MP_MAIN] = self.module
+        rebuild.serial = None  # not that of a host which is a daemon itself, and was forked
         rebuild.held_modules = {} if rebuild.inheritance is None else dict(sys.modules)
         current = self
         self._own_path = tuple(sys.path)
@@ -388,6 +389,8 @@ class Namespace:
 def _fail_to_load(what: str, error: Exception) -> NoReturn:
     if isinstance(error, (PayloadError, _TooEarly)):
         raise error
-    from mirai_executor._payload.common.wording import describe  # as above
+    from mirai_executor._payload.common.wording import describe, is_of_a_hook  # as above
 
+    if is_of_a_hook(error):
+        raise error
     raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error

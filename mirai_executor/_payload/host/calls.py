@@ -30,11 +30,12 @@ from mirai_executor.errors import PayloadError
 if TYPE_CHECKING:
     import ast
 
+    from mirai_executor._payload.common.serial import Hooks
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.large_captures import LargeCaptures
     from mirai_executor._payload.host.mainfile import MainFile, Mode
     from mirai_executor._payload.host.seals import Seals
-    from mirai_executor._payload.host.table import Failure
+    from mirai_executor._payload.host.table import Failure, Table
 
 __all__ = ["NO_NUMBER", "CallEncoder", "decode_number", "decode_value"]
 
@@ -69,6 +70,7 @@ class CallEncoder:
         sys_path: The import path that the daemons were prepared with; the current one if absent.
         main: Whether daemons import the main module: ``"auto"`` if it has a guard.
         known: What the daemons have by a fork, if they come that way.
+        serial: What the user has for classes, if anything.
     """
 
     def __init__(
@@ -77,11 +79,14 @@ class CallEncoder:
         *,
         main: "Mode" = "value",
         known: "KnownInheritance | None" = None,
+        serial: "Hooks | None" = None,
     ) -> None:
         self._inherited = known
+        self._serial = serial
+        self._dump_plainly = dump_plainly if serial is None else serial.dump_plainly
         self._prepared_path = host_sys_path() if sys_path is None else list(sys_path)
         self._find_main = MainFinder(main)
-        self._functions = FunctionCache(self._find_main, known)
+        self._functions = FunctionCache(self._find_main, known, serial)
         self._captures: LargeCaptures | None = None
         self._seals: Seals | None = None  # until something is pickled with care
         self._path_seen = sys.path.copy()
@@ -131,7 +136,7 @@ class CallEncoder:
                     # At half the cost of Call(...), for most calls.
                     return tuple.__new__(Call, (blob, path + found.entries, ()))
             call = (found.reference, args, kwargs)
-            dumped = dump_plainly(call, out_of_band=out_of_band, apart=apart)
+            dumped = self._dump_plainly(call, out_of_band=out_of_band, apart=apart)
             if dumped is not None:
                 # As above.
                 return tuple.__new__(Call, (dumped.blob, path + found.entries, dumped.buffers))
@@ -169,7 +174,7 @@ class CallEncoder:
         """
         if _is_plain(fn):
             return fn
-        pickled = pickle_function(fn, self._find_main, self._inherited)
+        pickled = pickle_function(fn, self._find_main, self._inherited, self._serial)
         taken: Any = fn if pickled is None else FrozenFunction(fn, pickled)
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
@@ -190,13 +195,14 @@ class CallEncoder:
             known=self._inherited,
             main=self._find_main,
             seals=self._seals,
+            serial=self._serial,
         )
         try:
             pickled = table.pickle(call, **how)
         except BaseException as error:
             loan.end()
             if said_by_pickle(error):
-                raise _explained(call, table.trail, error) from error
+                raise _explained(call, table, error) from error
             raise
         table.close()
         if lasting and table.lends:
@@ -205,7 +211,7 @@ class CallEncoder:
             weakref.finalize(self, loan.end)
         if failure := table.failure_of(pickled.needs):
             try:
-                raise _error_of(failure)
+                raise _error_of(failure, table)
             finally:  # the error's traceback has this frame: no cycle through it to the arguments
                 del failure, table
         if table.replaced_locks:
@@ -308,24 +314,18 @@ def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple
     return (*names.values(), taken[-1])
 
 
-def _explained(
-    call: tuple[Any, ...], trail: tuple[object, ...], error: BaseException
-) -> BaseException:
+def _explained(call: tuple[Any, ...], table: "Table", error: BaseException) -> BaseException:
     from mirai_executor._payload.common.diagnosis import explain
-    from mirai_executor._payload.common.pickler import dump
-    from mirai_executor._payload.host.table import CallPickler
 
     fn, args, kwargs = call
     parts = {"the function": fn}
     parts.update({f"args[{i}]": value for i, value in enumerate(args)})
     parts.update({f"kwargs[{name!r}]": value for name, value in kwargs.items()})
-    return explain(parts, trail, lambda obj: dump(CallPickler, obj), error)
+    return explain(parts, table.trail, table.probe, error)
 
 
-def _error_of(failure: "Failure") -> BaseException:
+def _error_of(failure: "Failure", table: "Table") -> BaseException:
     from mirai_executor._payload.common.diagnosis import explain, said_by_pickle
-    from mirai_executor._payload.common.pickler import dump
-    from mirai_executor._payload.host.table import CallPickler
 
     error, key = failure.error, failure.key
     if not said_by_pickle(error):
@@ -333,7 +333,7 @@ def _error_of(failure: "Failure") -> BaseException:
     value = vars(sys.modules[key.module])[key.name]
 
     def probe(obj: object) -> bytes:
-        return dump(lambda file: CallPickler(file, (key,)), obj)
+        return table.probe(obj, (key,))
 
     return explain({f"{key.module}.{key.name}": value}, failure.trail, probe, error)
 
@@ -369,8 +369,10 @@ def decode_value(blob: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
         pickled, beside = taken_apart(blob, buffers)
         return pickle.loads(pickled, buffers=beside)
     except Exception as error:
-        from mirai_executor._payload.common.wording import describe  # hardly ever
+        from mirai_executor._payload.common.wording import describe, is_of_a_hook  # hardly ever
 
+        if is_of_a_hook(error):
+            raise
         raise PayloadError(f"cannot unpickle the result: {describe(error)}") from error
 
 

@@ -37,6 +37,7 @@ from mirai_executor._payload.common.importable import (
 from mirai_executor._typing import NamedTuple
 
 if TYPE_CHECKING:
+    from mirai_executor._payload.common.serial import Hooks
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.mainfile import MainFile
     from mirai_executor._payload.host.validity import Proof
@@ -139,13 +140,16 @@ class FunctionCache:
     Args:
         main: Finds the main module's file, if daemons import it.
         known: What daemons have by a fork, if they come that way.
+        serial: What the user has for classes, if anything.
     """
 
     def __init__(
-        self, main: "Callable[[], MainFile | None]", known: "KnownInheritance | None" = None
+        self,
+        main: "Callable[[], MainFile | None]",
+        known: "KnownInheritance | None" = None,
+        serial: "Hooks | None" = None,
     ) -> None:
-        self._main = main
-        self._inherited = known
+        self._how = main, known, serial
         # No lock: each step is one operation of a C dict, and a lost race costs a pickle more. A
         # lock could be met again by a finalizer that submits.
         self._known: OrderedDict[FunctionType, _Known] = OrderedDict()
@@ -208,10 +212,10 @@ class FunctionCache:
         if proof is None:
             return None
         # Another thread may change it just now, and change it back: twice alike, or not at all.
-        pickled = pickle_function(fn, self._main, self._inherited)
+        pickled = pickle_function(fn, *self._how)
         if pickled is None or not proof.holds():
             return None
-        if pickle_function(fn, self._main, self._inherited) != pickled:
+        if pickle_function(fn, *self._how) != pickled:
             return None
         if not proof.holds():
             return None
@@ -241,11 +245,12 @@ def pickle_function(
     fn: Callable[..., object],
     main: "Callable[[], MainFile | None]",
     known: "KnownInheritance | None" = None,
+    serial: "Hooks | None" = None,
 ) -> Pickled | None:
     """Pickle a function by itself; None if that fails: the call will say why."""
     from mirai_executor._payload.host.table import Table  # not for functions with a name
 
-    table = Table(main=main, known=known)
+    table = Table(main=main, known=known, serial=serial)
     try:
         pickled = table.pickle(fn)
     except Exception:

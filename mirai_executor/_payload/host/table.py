@@ -26,13 +26,14 @@ from mirai_executor._payload.common.buffers import OutOfBand, Value, dump_value
 from mirai_executor._payload.common.entries import UNAVAILABLE, NameEntry, digest_of
 from mirai_executor._payload.common.importable import MAIN, Home, Kind
 from mirai_executor._payload.common.names import STANDARD_DUNDERS
-from mirai_executor._payload.common.pickler import PayloadPickler
+from mirai_executor._payload.common.pickler import PayloadPickler, dump
 from mirai_executor._payload.common.wording import describe
 from mirai_executor._payload.host.seals import Seals
 from mirai_executor._payload.host.sharing import Met, may_share, sharing
 from mirai_executor._typing import Record
 
 if TYPE_CHECKING:
+    from mirai_executor._payload.common.serial import Hooks
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.mainfile import MainFile
 
@@ -98,8 +99,10 @@ class CallPickler(PayloadPickler):
         beside: OutOfBand | None = None,
         lend: Callable[[int], Any] | None = None,
         known: KnownInheritance | None = None,
+        serial: Hooks | None = None,
     ) -> None:
         super().__init__(file, beside)
+        self.serial = serial
         self.file = file
         self._lend = lend
         self._known = known
@@ -191,6 +194,7 @@ class Table:
         known: What daemons have by a fork, if they come that way.
         main: Finds the main module's file, if daemons import it.
         seals: Know the values of the tables before.
+        serial: What the user has for classes, if anything.
     """
 
     def __init__(
@@ -201,7 +205,9 @@ class Table:
         known: KnownInheritance | None = None,
         main: Callable[[], MainFile | None] = lambda: None,
         seals: Seals | None = None,
+        serial: Hooks | None = None,
     ) -> None:
+        self._serial = serial
         self._seals = Seals() if seals is None else seals
         self._known = known
         self.replaced_locks = False
@@ -228,9 +234,8 @@ class Table:
         made: list[CallPickler] = []
 
         def pickler(file: Any, beside: OutOfBand | None) -> CallPickler:
-            made.append(
-                CallPickler(file, entries, self._local_locks, beside, self._lend, self._known)
-            )
+            how = (self._local_locks, beside, self._lend, self._known, self._serial)
+            made.append(CallPickler(file, entries, *how))
             return made[-1]
 
         try:
@@ -250,6 +255,10 @@ class Table:
             if key not in self._entries:
                 self._waiting.setdefault(key)
         return Pickled(value, tuple(last.needs), last.identity)
+
+    def probe(self, obj: object, entries: tuple[Key, ...] = ()) -> bytes:
+        """Pickle an object to see whether that fails, and nothing else."""
+        return dump(lambda file: CallPickler(file, entries, serial=self._serial), obj)
 
     def close(self) -> None:
         """Pickle the value of every name found, and those found by that, to the end."""
