@@ -19,6 +19,7 @@ FENCED = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 MARK = "--- end of block {} ---"
+GUARD = 'if __name__ == "__main__":'
 SECONDS = 200.0
 # Of ssh and schedulers: they run here what is to run elsewhere.
 STAND_INS = Path(__file__).with_name("bin")
@@ -45,9 +46,13 @@ def pages() -> list[Path]:
 
 
 def script(examples: list[Example]) -> str:
-    """Join the blocks; after each, a line on standard output says so."""
+    """Join the blocks; after each, a line on standard output says so.
+
+    Daemons import a script that has a guard, and then say nothing.
+    """
+    guard = f"{GUARD} " if any(GUARD in example.code for example in examples) else ""
     parts = [
-        f"{example.code}\nprint({MARK.format(number)!r}, flush=True)\n"
+        f"{example.code}\n{guard}print({MARK.format(number)!r}, flush=True)\n"
         for number, example in enumerate(examples)
     ]
     return "".join(parts)

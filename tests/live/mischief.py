@@ -165,6 +165,15 @@ def ring_and(bell: Path, what: Any, *args: Any) -> Any:
     return what(*args)
 
 
+def square_unless_extreme(x: float) -> float:
+    """Return a square; crash above 3, and hang below -3."""
+    if x > 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if x < -3:
+        time.sleep(3600)
+    return x * x
+
+
 def delegate(what: Any, *args: Any) -> Any:
     """Have a daemon of this daemon do something, and wait for it."""
     return mirai(what, *args).result()

@@ -194,6 +194,17 @@ def test_a_dropped_mirai_runs_to_its_end(bell: Bell) -> None:
     assert bell.wait() == "done"
 
 
+def test_a_future_has_a_rising_id_and_shows_how_it_stands() -> None:
+    with daemons(1):
+        done, failed, running = mirai(abs, -1), mirai(divmod, 1, 0), mirai(time.sleep, 3600)
+        assert done.id < failed.id < running.id
+        wait([done, failed], SOON)
+        assert repr(done) == f"<MiraiFuture id={done.id} finished, returned int>"
+        assert repr(failed) == f"<MiraiFuture id={failed.id} finished, raised ZeroDivisionError>"
+        running.cancel()
+        assert repr(running) == f"<MiraiFuture id={running.id} cancelled>"
+
+
 def test_mirai_works_on_a_daemon() -> None:
     daemons(1)
 

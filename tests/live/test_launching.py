@@ -137,7 +137,7 @@ def test_a_launcher_is_data() -> None:
     assert LocalLauncher(python="p").command((4, 5, 6))[-3:] == ("4", "5", "6")
 
 
-POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 def threads() -> list[str | None]:

@@ -207,6 +207,15 @@ def test_a_finalizer_that_hangs_is_not_paid_for_by_the_task_before_it(bell: Bell
         executor.kill_workers()
 
 
+def test_each_call_of_a_map_has_a_limit_of_its_own() -> None:
+    with MiraiExecutor(1) as executor:
+        results = executor.with_options(run_timeout=0.5).map(time.sleep, [0, 3600, 0])
+        assert next(results) is None
+        with pytest.raises(TaskTimeoutError):
+            next(results)
+        assert executor.submit(abs, -1).result(SOON) == 1
+
+
 def test_a_view_that_has_a_timeout_leaves_other_views_without() -> None:
     with running() as executor:
         short = executor.with_options(run_timeout=0.1)
