@@ -8,13 +8,7 @@ needed. A host has the pages of several daemons in one sheet, since each mapping
 descriptor. A daemon maps its own page only: the descriptor that it inherits stands at where that
 begins.
 
-The **tickets** decide, once and for all, whether a daemon begins a task or its host takes it back.
-For each task that it sends, the host puts a ticket into a pipe that both of them read. The daemon
-takes it *before* it begins the task; the host takes back all that are left. The kernel hands out
-each ticket once, so nothing ever runs twice, and neither side waits for the other: a task is
-taken back even while the daemon runs code that holds the GIL. When a daemon has died, the tickets
-that are left tell which of its tasks never began. They are in the order of the frames: a daemon
-that finds another task's ticket skips its way to that task, and those in between were taken back.
+The **tickets** of its tasks (``_tickets``) have their counters in the page, and lie in its file.
 
 With its fork server, a host shares a socket pair: one question at a time, each with a number as
 its answer::
@@ -37,8 +31,9 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from mirai_executor._tickets import TicketOffice, first_ticket
 from mirai_executor._typing import NamedTuple, Self
 
 # By this signal the host asks a daemon to look at the page: a queued one that nothing else uses,
@@ -47,9 +42,9 @@ STOP_SIGNAL: int = signal.SIGRTMIN + 7 if sys.platform == "linux" else signal.SI
 
 _SIZE = max(4096, mmap.ALLOCATIONGRANULARITY)
 _SHEET = 16  # pages
-# Cells: how many tasks were ever named, when the daemon began the last thing that it has run, and
-# the last tasks that were named, in a ring.
-_COUNT, _BEGUN, _FIRST = 0, 1, 2
+# Cells: how many tasks were ever named, when the daemon began the last thing that it has run, two
+# for the tickets, and the last tasks that were named, in a ring.
+_COUNT, _BEGUN, _TICKETS, _FIRST = 0, 1, 2, 4
 _RING = 256  # more than a daemon ever holds
 
 
@@ -63,19 +58,20 @@ class Page:
         begun: Where the daemon writes when it began what it runs, by ``time.perf_counter_ns``,
             which is one clock for all processes of a machine. Written without a call: it is done
             for each task.
+        tickets: The counters of its tickets.
     """
 
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
-        self.begun = cells[_BEGUN:_FIRST]
+        self.begun = cells[_BEGUN:_TICKETS]
+        self.tickets = cells[_TICKETS:_FIRST]
         self._count = 0  # when the daemon last looked
         self._stopped: frozenset[int] = frozenset()
 
     @classmethod
     def inherited(cls, fd: int) -> Self:
-        """Return the page that a host has given, by a descriptor which is closed; for a daemon."""
+        """Return the page that a host has given, by a descriptor; for a daemon."""
         memory = mmap.mmap(fd, _SIZE, offset=os.lseek(fd, 0, os.SEEK_CUR))
-        os.close(fd)
         return cls(memoryview(memory).cast("Q"))
 
     def stop(self, task: int) -> None:
@@ -95,6 +91,7 @@ class Page:
     def close(self) -> None:
         """Let go of its memory."""
         self.begun.release()
+        self.tickets.release()
         self._cells.release()
 
 
@@ -104,8 +101,8 @@ class Pages:
     def __init__(self) -> None:
         self._sheets: list[_Sheet] = []
 
-    def create(self) -> tuple[Page, int]:
-        """Return a page that names no task, and a descriptor to hand to its daemon.
+    def create(self) -> tuple[Page, TicketOffice, int]:
+        """Return a page that names no task, its tickets, and a descriptor to hand to its daemon.
 
         The caller closes the descriptor, and gives the page back by :meth:`release`.
 
@@ -146,7 +143,7 @@ class _Sheet:
         self.free = list(range(_SHEET))
         self._taken: dict[Page, int] = {}
 
-    def take(self) -> tuple[Page, int]:
+    def take(self) -> tuple[Page, TicketOffice, int]:
         from mirai_executor._nameless import is_none_free, reopen
 
         number, *others = self.free
@@ -164,7 +161,7 @@ class _Sheet:
         memory[:] = bytes(_SIZE)  # it may have been another's
         page = Page(memory.cast("Q"))
         self._taken[page] = number
-        return page, fd
+        return page, TicketOffice(page.tickets, self._fd, first_ticket(fd)), fd
 
     def put_back(self, page: Page) -> None:
         if (number := self._taken.pop(page, None)) is not None:
@@ -177,75 +174,6 @@ class _Sheet:
         self._memory.release()
         self._map.close()
         os.close(self._fd)
-
-
-_TICKET = struct.Struct("<Q")
-_ALL = 4096 * _TICKET.size  # bytes; no more are ever out
-
-
-class TicketOffice:
-    """The host's side: issues tickets, and takes back those that are left.
-
-    Not thread-safe. :meth:`create` makes one with the descriptor for its daemon.
-    """
-
-    def __init__(self, read_fd: int, write_fd: int) -> None:
-        from mirai_executor import _nowait  # daemons do without it
-
-        self._read_fd = read_fd
-        self._write_fd = write_fd  # often the same
-        self._write: Callable[[int, bytes], int] = _nowait.write
-
-    @classmethod
-    def create(cls) -> tuple["TicketOffice", int]:
-        """Return an office, and a descriptor to hand to the daemon (the caller closes it)."""
-        from mirai_executor._nameless import create_pipe
-
-        theirs, write_fd, read_fd = create_pipe()
-        for fd in (theirs, write_fd, read_fd):
-            os.set_blocking(fd, False)
-        return cls(read_fd, write_fd), theirs
-
-    def issue(self, tasks: Sequence[int]) -> None:
-        """Let the daemon begin these, in this order."""
-        self._write(self._write_fd, struct.pack(f"<{len(tasks)}Q", *tasks))
-
-    def take_back(self) -> tuple[int, ...]:
-        """Return the tasks that the daemon has not begun; it never will."""
-        try:
-            data = os.read(self._read_fd, _ALL)
-        except BlockingIOError:
-            return ()
-        return struct.unpack(f"<{len(data) // _TICKET.size}Q", data)
-
-    def close(self) -> None:
-        """Close the pipe."""
-        for fd in {self._read_fd, self._write_fd}:
-            os.close(fd)
-
-
-class Tickets:
-    """The daemon's side.
-
-    Args:
-        fd: The descriptor that :meth:`TicketOffice.create` returned.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._in_hand = 0  # of a task that comes later
-
-    def take(self, task: int) -> bool:
-        """Take the ticket of a task; False if the host has it back."""
-        if not self._in_hand:
-            try:
-                (self._in_hand,) = _TICKET.unpack(os.read(self._fd, _TICKET.size))
-            except BlockingIOError:
-                return False
-        if self._in_hand != task:
-            return False
-        self._in_hand = 0
-        return True
 
 
 IDENTITY, FORK, REAP = 1, 2, 3

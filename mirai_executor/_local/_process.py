@@ -13,13 +13,13 @@ import os
 import signal
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from mirai_executor._core import TaskId
 from mirai_executor._nameless import create_pipe, occupy_streams
 from mirai_executor._place import oom_kills
-from mirai_executor._shared import STOP_SIGNAL, TicketOffice
+from mirai_executor._shared import STOP_SIGNAL
 from mirai_executor._transport import Link, Pipes
 from mirai_executor._waiting import OneShotEvent, Reactor, Timer
 
@@ -95,12 +95,9 @@ class DaemonProcess:
             lifeline_fd = spawner.lifeline.tie()
             theirs.callback(os.close, lifeline_fd)
             self._pages = spawner.pages
-            self.page, page_fd = self._pages.create()
+            self.page, self._tickets, page_fd = self._pages.create()
             ours.callback(self._pages.release, self.page)
             theirs.callback(os.close, page_fd)
-            self._tickets, tickets_fd = TicketOffice.create()
-            ours.callback(self._tickets.close)
-            theirs.callback(os.close, tickets_fd)
             self.exchange, channel_fds = _exchange(open_exchange, ours, theirs)
             if self.exchange is not None:
                 channel_fds = (*channel_fds, *_tracker(theirs))
@@ -109,7 +106,7 @@ class DaemonProcess:
                 ours.callback(os.close, fd)
             for fd in streams.ends(1):
                 theirs.callback(os.close, fd)
-            fds = (*link_fds, lifeline_fd, page_fd, tickets_fd, *channel_fds)
+            fds = (*link_fds, lifeline_fd, page_fd, *channel_fds)
             self._start(spawner, fds, streams, ours)
             self.link = Link(here, blocking=False)
             ours.pop_all()
@@ -135,10 +132,9 @@ class DaemonProcess:
         """The process id, which is also that of its process group."""
         return self.process.pid
 
-    def issue(self, tasks: Sequence[TaskId]) -> None:
-        """Let the daemon begin these, once they come, in this order."""
-        # What has no ticket when it comes is not begun.
-        self._tickets.issue(tasks)
+    def issue(self, tasks: Sequence[TaskId], without: Collection[int] = ()) -> None:
+        """Let the daemon begin the tasks of the next frame, but for some of them."""
+        self._tickets.issue(tasks, without)
 
     @property
     def exitcode(self) -> int | None:
@@ -209,7 +205,6 @@ class DaemonProcess:
         begun = self.page.begun[0]
         self.link.close()
         self._pages.release(self.page)
-        self._tickets.close()
         if self.exchange is not None:
             self.exchange.close()
         if self.end_fd >= 0:

@@ -15,8 +15,8 @@ __all__ = ["main", "serve"]
 def main(*, first: bool = False, cleanup: bool = False) -> None:
     """Serve the host at the other end of inherited descriptors, named on the command line.
 
-    The descriptors are those that the link reads and writes, those of the lifeline, the shared
-    page and the tickets; where memory can be shared, also that of the channel, and if the host
+    The descriptors are those that the link reads and writes, those of the lifeline and the shared
+    page; where memory can be shared, also that of the channel, and if the host
     has one, that of the tracker of multiprocessing's resources.
 
     Args:
@@ -51,7 +51,8 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     collects = gc.isenabled()
     gc.disable()
     from mirai_executor import _place
-    from mirai_executor._shared import Page, Tickets
+    from mirai_executor._shared import Page
+    from mirai_executor._tickets import Tickets
     from mirai_executor._transport import Link, Pipes
 
     from . import _child, _memory
@@ -64,7 +65,7 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     if collects:
         gc.enable()
     fds = become_daemon()
-    reads, writes, lifeline, page, tickets, *shared = fds
+    reads, writes, lifeline, page_fd, *shared = fds
     for fd in fds:
         os.set_inheritable(fd, False)  # positional in the standard library
     _child.hold_lifeline(lifeline)
@@ -73,7 +74,8 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     _place.enter_daemon()
     link = Link(Pipes(reads, writes), blocking=True)
     memory, child = _memory.Memory(*shared[:1]), _child.Child(lifeline, *shared[1:])
-    Daemon(link, Page.inherited(page), Tickets(tickets), memory, child).serve()
+    page = Page.inherited(page_fd)
+    Daemon(link, page, Tickets(page.tickets, page_fd), memory, child).serve()
 
 
 def _let_go_of_the_terminal() -> None:

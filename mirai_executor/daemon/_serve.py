@@ -20,7 +20,8 @@ from mirai_executor import _place, _wire
 from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.daemon import Namespace, Preparation
-from mirai_executor._shared import STOP_SIGNAL, Page, Tickets
+from mirai_executor._shared import STOP_SIGNAL, Page
+from mirai_executor._tickets import Tickets
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._typing import TYPE_CHECKING, Any
 from mirai_executor._version import __version__
@@ -221,7 +222,7 @@ class Daemon:
             id_, names, call, lent = task
             if names is not None:
                 self._table = self._receive_names(names)
-            if not self._tickets.take(id_):
+            if not self._tickets.take():
                 self._memory.skip(lent)
                 continue
             self._begun[0] = begun = time.perf_counter_ns()

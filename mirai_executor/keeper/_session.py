@@ -191,8 +191,9 @@ class Session:
         assert isinstance(frame, _wire.Tasks)  # noqa: S101 - for the type checker
         self._received += len(frame.tasks)
         early = self._stopped_early
-        ids = [TaskId(task.task) for task in frame.tasks if task.task not in early]
-        self._daemon.issue(ids)  # what has no ticket is not begun
+        all_ids = [TaskId(task.task) for task in frame.tasks]
+        self._daemon.issue(all_ids, without=early)
+        ids = [task for task in all_ids if task not in early]
         self.begun += len(ids)
         self._open.update(ids)
         self._send(self._daemon.link, data)

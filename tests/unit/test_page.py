@@ -19,7 +19,7 @@ def pages() -> Iterator[Pages]:
 
 
 def test_the_daemon_sees_which_tasks_the_host_wants_stopped(pages: Pages) -> None:
-    host, fd = pages.create()
+    host, _, fd = pages.create()
     daemon = Page.inherited(fd)
     host.stop(2**63 + 5)
     assert daemon.must_stop(2**63 + 5)
@@ -29,7 +29,7 @@ def test_the_daemon_sees_which_tasks_the_host_wants_stopped(pages: Pages) -> Non
 
 
 def test_the_last_hundreds_of_stops_are_seen(pages: Pages) -> None:
-    host, fd = pages.create()
+    host, _, fd = pages.create()
     daemon = Page.inherited(fd)
     for task in range(1, 1001):
         host.stop(task)
@@ -40,7 +40,7 @@ def test_the_last_hundreds_of_stops_are_seen(pages: Pages) -> None:
 
 def test_a_page_names_no_task_though_it_was_anothers_before(pages: Pages) -> None:
     for _ in range(100):  # more than a sheet has
-        page, fd = pages.create()
+        page, _, fd = pages.create()
         os.close(fd)
         assert not any(map(page.must_stop, (0, 7)))
         page.stop(7)
@@ -58,8 +58,8 @@ def test_each_daemon_has_a_page_of_its_own(
     if not has_proc:
         monkeypatch.setattr(_nameless, "reopen", refuse)
     both = [pages.create() for _ in range(20)]
-    daemons = [Page.inherited(fd) for _, fd in both]
-    for task, (page, _) in enumerate(both, 1):
+    daemons = [Page.inherited(fd) for *_, fd in both]
+    for task, (page, *_) in enumerate(both, 1):
         page.stop(task)
     seen = [[task for task in range(1, 21) if it.must_stop(task)] for it in daemons]
     assert seen == [[task] for task in range(1, 21)]
@@ -70,6 +70,6 @@ def test_each_daemon_has_a_page_of_its_own(
 def test_pages_cost_few_descriptors(pages: Pages) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(32):
-        _, fd = pages.create()
+        *_, fd = pages.create()
         os.close(fd)
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= 4

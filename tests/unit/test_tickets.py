@@ -1,81 +1,167 @@
 """The tickets that decide who has a task."""
 
+import contextlib
 import os
 import random
-import threading
+import signal
 from collections.abc import Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 
 import pytest
 
-from mirai_executor._shared import TicketOffice, Tickets
+from mirai_executor import _nameless
+from mirai_executor._shared import Page, Pages
+from mirai_executor._tickets import TicketOffice, Tickets
 
-Sides = tuple[TicketOffice, Tickets]
+SOON = 30  # seconds
+
+
+class Other:
+    """Another process, which takes tickets when it is told to: locks are between processes."""
+
+    def __init__(self, fd: int) -> None:
+        self._here, there = Pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            with contextlib.suppress(BaseException):
+                self._here.close()
+                _take(Tickets(Page.inherited(fd).tickets, fd), there)
+            os._exit(0)
+        there.close()
+
+    def order(self, count: int) -> None:
+        self._here.send(count)
+
+    def taken(self) -> list[bool]:
+        assert self._here.poll(SOON)
+        taken: list[bool] = self._here.recv()
+        return taken
+
+    def take(self, count: int) -> list[bool]:
+        self.order(count)
+        return self.taken()
+
+    def end(self, signum: int = signal.SIGKILL) -> None:
+        if self.pid:
+            os.kill(self.pid, signum)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+            self._here.close()
+
+
+def _take(tickets: Tickets, there: Connection) -> None:
+    while True:
+        there.send([tickets.take() for _ in range(there.recv())])
 
 
 @pytest.fixture
-def sides() -> Iterator[Sides]:
-    office, fd = TicketOffice.create()
-    yield office, Tickets(fd)
-    office.close()
+def pages() -> Iterator[Pages]:
+    pages = Pages()
+    yield pages
+    pages.close()
+
+
+@contextlib.contextmanager
+def side_by_side(pages: Pages) -> Iterator[tuple[TicketOffice, Other]]:
+    page, office, fd = pages.create()
+    daemon = Other(fd)
     os.close(fd)
+    yield office, daemon
+    daemon.end()
+    pages.release(page)
+
+
+Sides = tuple[TicketOffice, Other]
+
+
+@pytest.fixture
+def sides(pages: Pages) -> Iterator[Sides]:
+    with side_by_side(pages) as sides:
+        yield sides
 
 
 def test_a_daemon_takes_the_tickets_of_its_tasks_in_order(sides: Sides) -> None:
-    office, tickets = sides
+    office, daemon = sides
     office.issue([3, 1, 2**63 - 1])
-    assert [tickets.take(task) for task in (3, 1, 2**63 - 1)] == [True] * 3
+    assert daemon.take(3) == [True] * 3
     assert office.take_back() == ()
 
 
 def test_what_the_host_has_taken_back_is_never_begun(sides: Sides) -> None:
-    office, tickets = sides
+    office, daemon = sides
     office.issue([1, 2, 3])
-    assert tickets.take(1)
+    assert daemon.take(1) == [True]
     assert office.take_back() == (2, 3)
-    assert not tickets.take(2)
-    assert not tickets.take(3)
+    assert office.take_back() == ()
+    office.issue([2])
+    assert daemon.take(3) == [False, False, True]
 
 
-def test_a_daemon_skips_to_the_task_whose_ticket_it_finds(sides: Sides) -> None:
-    office, tickets = sides
+def test_what_was_left_out_is_neither_begun_nor_taken_back(sides: Sides) -> None:
+    office, daemon = sides
+    office.issue([1, 2, 3, 4, 5], without={2, 4})
+    assert daemon.take(3) == [True, False, True]
+    assert office.take_back() == (5,)
+    office.issue([6])
+    assert daemon.take(3) == [False, False, True]
+
+
+def test_of_a_daemon_that_has_died_what_it_had_begun_does_not_come_back(sides: Sides) -> None:
+    office, daemon = sides
     office.issue([1, 2, 3])
-    office.take_back()
-    office.issue([2, 4])  # 1 and 3 have gone elsewhere
-    old_frame_and_new = [1, 2, 3, 2, 4]
-    assert [tickets.take(task) for task in old_frame_and_new] == [False, True, False, False, True]
+    daemon.take(2)
+    daemon.end()
+    assert office.take_back() == (3,)
 
 
-@pytest.mark.parametrize("tasks", [500, pytest.param(3000, marks=pytest.mark.chaos)])
-def test_each_task_has_one_owner_when_both_sides_take_at_once(sides: Sides, tasks: int) -> None:
-    office, tickets = sides
-    office._write = os.write  # two threads stand for two processes: one lets the other run
+def test_a_page_issues_tickets_from_the_start_though_it_was_anothers(pages: Pages) -> None:
+    for _ in range(20):  # more than a sheet has
+        with side_by_side(pages) as (office, daemon):
+            office.issue([1, 2, 3])
+            assert daemon.take(1) == [True]
+            assert office.take_back() == (2, 3)
+
+
+@pytest.mark.parametrize("has_proc", [True, False])
+def test_the_daemons_of_a_sheet_do_not_take_each_others(
+    pages: Pages, has_proc: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, _: int) -> int:
+        raise FileNotFoundError(f"no /proc/self/fd/{fd}")
+
+    if not has_proc:
+        monkeypatch.setattr(_nameless, "reopen", refuse)
+    with side_by_side(pages) as (one, its), side_by_side(pages) as (other, others):
+        one.issue([1, 2])
+        other.issue([3, 4])
+        assert its.take(2) == [True, True]
+        assert other.take_back() == (3, 4)
+        other.issue([5])
+        assert others.take(3) == [False, False, True]
+
+
+def test_an_office_remembers_no_more_than_the_last_hundreds(sides: Sides) -> None:
+    office, daemon = sides
+    for first in range(1, 5001, 100):
+        office.issue(range(first, first + 100))
+        assert all(daemon.take(100))
+    assert len(office._tasks) < 500
+    office.issue([7])
+    assert office.take_back() == (7,)
+
+
+def test_each_task_has_one_owner_when_both_sides_take_at_once(sides: Sides) -> None:
+    office, daemon = sides
     chance = random.Random(1)
-    begun: list[int] = []
-    sent: list[int] = []
-    more, done = threading.Semaphore(0), threading.Event()
-
-    def daemon() -> None:
-        at = 0
-        while not done.is_set() or at < len(sent):
-            more.acquire()
-            for task in sent[at:]:
-                begun.extend([task] if tickets.take(task) else [])
-                at += 1
-
-    thread = threading.Thread(target=daemon)
-    thread.start()
-    waiting, returned = list(range(1, tasks + 1)), 0
+    waiting, begun, returned = list(range(1, 3001)), [], 0
     while waiting:
         frame, waiting = waiting[:7], waiting[7:]
         office.issue(frame)
-        sent.extend(frame)
-        more.release()
-        if chance.random() < 0.5:
-            back = office.take_back()
-            returned += len(back)
-            waiting = [*back, *waiting]
-    done.set()
-    more.release()
-    thread.join()
-    assert begun == list(range(1, tasks + 1)), "each once, and in order"
+        daemon.order(len(frame))
+        back = office.take_back() if chance.random() < 0.5 else ()
+        begun += [task for task, is_its in zip(frame, daemon.taken(), strict=True) if is_its]
+        returned += len(back)
+        waiting = [*back, *waiting]
+    assert begun == list(range(1, 3001)), "each once, and in order"
     assert returned, "nothing was ever taken back"
