@@ -162,11 +162,9 @@ def _without_atoms(objects: list[Any]) -> list[Any]:
 def _parts_of(objects: list[Any], target: object) -> list[Any]:
     """Return all that these objects have, and that travels with them; or this one alone."""
     kinds = set(map(type, objects))
-    if kinds <= _PLAIN:
-        found = gc.get_referents(*objects)
-        if len(found) < _LONG * len(objects):
-            return found
-    found = []
+    if kinds <= _PLAIN and sum(map(len, objects)) < _LONG * len(objects):
+        return gc.get_referents(*objects)
+    found: list[Any] = []
     plain: list[Any] = []
     for obj in objects:
         kind: Any = type(obj)
