@@ -15,7 +15,7 @@ from mirai_executor._arguments import check_count
 from ._daemon import Command, DaemonCommand, PrivateFile, Submission, checked_count, exports
 from ._forms import command_line, description
 from ._queue import Queue
-from ._script import guarded, lines_of, words_of
+from ._script import SH, guarded, lines_of, run_by, shell_words, words_of
 
 __all__ = ["ClusterConfig", "Scheduler", "cluster_config"]
 
@@ -150,6 +150,7 @@ class ClusterConfig:
     secret_folder: Path | None = None
     largest_array: int = 1000
     leaves: bool = False
+    shell: tuple[str, ...] = SH
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return one submission for all daemons, or as few as the largest array allows.
@@ -170,15 +171,24 @@ class ClusterConfig:
         lines = [
             "#!/bin/sh",
             *(self._numbered(line, size) for line in self._directives(size)),
-            *guarded([self._numbered(line, size) for line in self.prologue]),
-            *exports(daemon, files[0].path if files else None),
-            f"exec {shlex.join(daemon.argv(self.python))}",
+            *self._start(
+                [self._numbered(line, size) for line in self.prologue],
+                exports(daemon, files[0].path if files else None),
+                daemon,
+            ),
             "",
         ]
         script = "\n".join(lines).encode()
         return Command(
             self.command, stdin=script, files=files, secret=daemon.secret, queue=self._queue()
         )
+
+    def _start(
+        self, prologue: Sequence[str], environment: Sequence[str], daemon: DaemonCommand
+    ) -> list[str]:
+        """Return the last lines of a script: they start the daemon."""
+        start = f"exec {shlex.join(daemon.argv(self.python))}"
+        return run_by(self.shell, [*guarded(prologue), *environment, start])
 
     def _queue(self) -> Queue | None:
         queue = self.scheduler.queue
@@ -190,8 +200,7 @@ class ClusterConfig:
         scheduler, lines = self.scheduler, self._options_for(size)
         ours = [line for line in lines if line.startswith(scheduler.prefix)]
         script = [line for line in lines if line not in ours]
-        script += [*guarded(self.prologue), *exports(daemon)]
-        script += [f"exec {shlex.join(daemon.argv(self.python))}"]
+        script += self._start(self.prologue, exports(daemon), daemon)
         text = "\n".join([*script, ""])
         file = _file(self.secret_folder, text, text)
         command, stdin = self.command, b""
@@ -253,6 +262,7 @@ def cluster_config(
     *,
     python: str | Sequence[str] | None = None,
     prologue: str | Sequence[str] = (),
+    shell: str | Sequence[str] = SH,
     scheduler: str | Scheduler | None = None,
     secret_folder: str | Path | None = _SECRET_FOLDER,
     largest_array: int = 1000,
@@ -269,7 +279,10 @@ def cluster_config(
             HTCondor, lines of a submit description, such as ``"request_memory = 10G"``.
         python: The Python interpreter on the nodes, or the words of a command that runs it; by
             default, the path of the current one.
-        prologue: Lines of shell that prepare the environment, such as ``"module load python"``.
+        prologue: Lines of shell that prepare the environment, such as ``"module load python"``. A
+            line that fails ends the job.
+        shell: What runs them and starts the daemon, such as ``"bash -l"``, where ``module`` is
+            known to login shells only. What ``options`` has beyond options is for ``/bin/sh``.
         scheduler: ``"slurm"``, ``"sge"``, ``"pbs"`` (Professional), ``"torque"``, ``"lsf"``,
             ``"htcondor"``, ``"flux"`` or ``"oar"``, if it cannot be determined from the command
             and the options; or a ``Scheduler`` of your own.
@@ -313,6 +326,7 @@ def cluster_config(
         None if secret_folder is None else _folder(secret_folder),
         largest_array,
         on_exit == "leave",
+        shell_words(shell),
     )
 
 

@@ -4,7 +4,10 @@ import re
 import shlex
 from collections.abc import Sequence
 
-__all__ = ["guarded", "lines_of", "shell_words", "words_of"]
+__all__ = ["SH", "guarded", "lines_of", "run_by", "shell_words", "words_of"]
+
+SH = ("/bin/sh",)  # what runs a script unless it is told otherwise
+_END = "END_OF_MIRAI_EXECUTOR"
 
 
 def words_of(words: str | Sequence[str]) -> tuple[str, ...]:
@@ -45,6 +48,17 @@ def shell_words(shell: str | Sequence[str]) -> tuple[str, ...]:
     if not words:
         raise ValueError('shell must be a command such as "bash -l"')
     return words
+
+
+def run_by(shell: tuple[str, ...], lines: Sequence[str]) -> list[str]:
+    """Return lines of a script of ``/bin/sh`` that has another shell run some, on its stdin.
+
+    A script may say so itself in its first line; but some schedulers do not look there, and others
+    take a path and no options.
+    """
+    if shell == SH:
+        return list(lines)
+    return [f"exec {shlex.join(shell)} <<'{_END}'", *lines, _END]
 
 
 # What begins, ends or continues a command of several lines.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -605,6 +606,41 @@ def test_each_job_may_have_its_number_in_options_and_prologue(
     alone = script(launcher.plan(DAEMON, 1))
     assert "-o job-1.out\n" in alone
     assert "mkdir /scratch/1 || exit\n" in alone
+
+
+@pytest.mark.parametrize("command", ["sbatch", "condor_submit", "oarsub"])
+@pytest.mark.parametrize("prologue", ['echo "$FOUND" {a,b}', "false"])
+def test_a_job_may_prepare_itself_in_another_shell(
+    command: str, prologue: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".bash_profile").write_text("FOUND=profile\n")
+    launcher = cluster_config(
+        command,
+        secret_folder=None if command == "sbatch" else tmp_path,
+        prologue=prologue,
+        shell="bash -l",
+        python=["/bin/echo", "started"],
+    )
+    (submission,) = launcher.plan(DAEMON, 1)
+    assert isinstance(submission, Command)
+    text = submission.files[0].text if submission.files else submission.stdin.decode()
+    job = tmp_path / "job"
+    job.write_text(text)
+    done = subprocess.run(
+        ["/bin/sh", job], env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    if prologue == "false":
+        assert (done.returncode, done.stdout) == (1, "")
+        return
+    first, second = done.stdout.splitlines()
+    assert first == "profile a b"
+    assert second.startswith("started -")
+
+
+@pytest.mark.parametrize("shell", ["", ["bash\n-l"], ["bash", ""]])
+def test_what_is_no_shell_is_refused(shell: str | list[str]) -> None:
+    with pytest.raises(ValueError, match=r"shell|word"):
+        cluster_config("sbatch", shell=shell)
 
 
 def test_any_command_is_run_once_for_each_daemon() -> None:

@@ -1,5 +1,7 @@
 """What the host's encoder sends, refuses and forgets."""
 
+import copy
+import datetime
 import functools
 import gc
 import importlib
@@ -12,7 +14,9 @@ import threading
 import time
 import timeit
 import weakref
+from collections import defaultdict
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -21,6 +25,7 @@ import pytest
 
 from mirai_executor._payload.common import hooks
 from mirai_executor._payload.common import importable as payload_importable
+from mirai_executor._payload.common.importable import Kind, kind_of
 from mirai_executor._payload.daemon import decode_plain
 from mirai_executor._payload.host import CallEncoder, Preparation, encode_plain
 from mirai_executor._payload.host import table as table_module
@@ -121,14 +126,20 @@ def test_the_culprit_is_found_wherever_it_is_without_pickling_anything_again(
     assert str(caught.value).startswith(f"cannot pickle {path} (a _thread.lock object): ")
 
 
+KEYS: dict[Any, Any] = {n: [n] for n in range(20_000)} | {LOCK: 1}
+
+
 @pytest.mark.parametrize(
     "arg",
     [
         [*range(20_000), [LOCK], *range(20_000)],
         [[*range(20_000)], {n: str(n) for n in range(10_000)}, [LOCK]],
         ({*range(20_000)}, (*map(float, range(20_000)), LOCK)),
+        {**{f"k{n}": n for n in range(20_000)}, "z": LOCK},
+        KEYS,
+        {*range(20_000), LOCK},
     ],
-    ids=["list", "several", "tuple"],
+    ids=["list", "several", "tuple", "values", "keys", "set"],
 )
 def test_no_code_runs_for_each_number_that_lies_beside_a_culprit(arg: object) -> None:
     count = 0
@@ -147,6 +158,23 @@ def test_no_code_runs_for_each_number_that_lies_beside_a_culprit(arg: object) ->
     finally:
         sys.settrace(before)
     assert count < 20_000
+
+
+@pytest.mark.parametrize("lot", [[datetime.date(1, 1, 1)], [Decimal(1)], [defaultdict(list)]])
+def test_each_type_beside_a_culprit_is_looked_at_once(
+    lot: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[object] = []
+
+    def look(module: str) -> Kind:
+        looked_at.append(module)
+        return kind_of(module)
+
+    monkeypatch.setattr("mirai_executor._payload.common.pickler.kind_of", look)
+    many = [copy.copy(lot[0]) for _ in range(1000)]
+    with pytest.raises(PayloadError, match=r"args\[0\]\[1000\]"):
+        CallEncoder().encode(len, ([*many, LOCK],), {})
+    assert len(looked_at) < 10
 
 
 def test_what_makes_a_culprit_while_it_is_pickled_is_named() -> None:

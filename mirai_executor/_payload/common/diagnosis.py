@@ -131,9 +131,10 @@ def _path_to(target: object, parts: dict[str, Any]) -> str | None:
     waiting = collections.deque([_Some([list(parts.values())], None)])
     while waiting and len(seen) < _MOST_SEEN:
         some = waiting.popleft()
-        found = _without_atoms(_parts_of(some.objects))
+        found = _parts_of(some.objects, target)
         if any(map(is_, found, repeat(target))):
             return _in_words(target, some, list(parts))
+        found = _without_atoms(found)
         new = dict(zip(map(id, found), found, strict=True))
         for known in seen.keys() & new.keys():
             del new[known]
@@ -158,27 +159,34 @@ def _without_atoms(objects: list[Any]) -> list[Any]:
     return kept
 
 
-def _parts_of(objects: list[Any]) -> list[Any]:
-    """Return all that these objects have, and that travels with them."""
+def _parts_of(objects: list[Any], target: object) -> list[Any]:
+    """Return all that these objects have, and that travels with them; or this one alone."""
     kinds = set(map(type, objects))
-    if kinds <= _PLAIN:
-        found = gc.get_referents(*objects)
-        if len(found) < _LONG * len(objects):
-            return found
-    found = []
+    if kinds <= _PLAIN and sum(map(len, objects)) < _LONG * len(objects):
+        return gc.get_referents(*objects)
+    found: list[Any] = []
     plain: list[Any] = []
     for obj in objects:
         kind: Any = type(obj)
         if kind in _PLAIN:
-            # Long ones are often lists of numbers, which may be left out.
-            if kind is dict or len(obj) < _LONG or not set(map(type, obj)) <= ATOMS:
-                plain.append(obj)
+            plain.append(obj)
         elif _is_simple(kind):
             found += vars(obj).values()
         elif not _travels_by_name(obj):
             found += [part for _, part in _children("", obj)]
-    found += gc.get_referents(*plain)
-    return found
+    return found + _items_of(plain, target)
+
+
+def _items_of(plain: list[Any], target: object) -> list[Any]:
+    looked_at = []
+    for obj in plain:
+        if type(obj) is not dict and len(obj) >= _LONG:
+            if any(map(is_, obj, repeat(target))):
+                return [target]
+            if set(map(type, obj)) <= ATOMS:  # often lists of numbers, which may be left out
+                continue
+        looked_at.append(obj)
+    return gc.get_referents(*looked_at)
 
 
 @functools.lru_cache(maxsize=64)
@@ -220,7 +228,7 @@ def _in_words(target: object, some: _Some, names: list[str]) -> str:
 def _place_in(obj: Any, part: object) -> int | None:
     """Return where an object is among the parts of another one; None if it is not."""
     if type(obj) not in (list, tuple):
-        obj = gc.get_referents(obj) if type(obj) in _PLAIN else _parts_of([obj])
+        obj = gc.get_referents(obj) if type(obj) in _PLAIN else _parts_of([obj], part)
     rest = iter(obj)
     return len(obj) - length_hint(rest) - 1 if any(map(is_, rest, repeat(part))) else None
 
@@ -229,6 +237,16 @@ def _step(path: str, holder: Any, place: int, part: object) -> str:
     # Not by all its children, of which each would be put into words.
     if type(holder) in (list, tuple):
         return f"{path}[{place}]"
+    if type(holder) in (set, frozenset):
+        return f"a member of {path}"
+    if type(holder) is dict:
+        keys = list(holder)
+        number = _place_in(list(holder.values()), part)
+        return (
+            f"key {_short(part)} of {path}"
+            if number is None
+            else f"{path}[{_short(keys[number])}]"
+        )
     return next((words for words, child in _children(path, holder) if child is part), path)
 
 

@@ -62,6 +62,7 @@ class PayloadPickler(pickle.Pickler):
         self._travelling: dict[int, dict[str, Any]] = {}
         # What was taken apart last: an error does not say what it is about.
         self.trail: collections.deque[object] = collections.deque(maxlen=20)
+        self._as_usual: set[type] = set()  # whatever the instance
 
     def by_reference(self, home: Home) -> bool:
         """Decide whether the other side finds this by name."""
@@ -85,6 +86,9 @@ class PayloadPickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         self.trail.append(obj)
         kind = type(obj)
+        return NotImplemented if kind in self._as_usual else self._reduce(kind, obj)
+
+    def _reduce(self, kind: type, obj: Any) -> Any:
         if kind is FunctionType:
             # Every payload names a few functions of rebuild.py: no need to look for them.
             return NotImplemented if obj.__globals__ is _REBUILD else self._reduce_function(obj)
@@ -223,6 +227,7 @@ class PayloadPickler(pickle.Pickler):
             home = home_of_sentinel(kind, obj)
             return home.qualname if home is not None and self.is_named(home) else NotImplemented
         if kind in copyreg.dispatch_table or kind_of(kind.__module__) is Kind.IMPORTABLE:
+            self._as_usual.add(kind)
             return NotImplemented
         reduced = obj.__reduce_ex__(PROTOCOL)
         if isinstance(reduced, str) and not self.is_named(home_of(obj, reduced)):
