@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
+from mirai_executor._payload.common.around import innermost
 from mirai_executor._payload.common.entries import Brought
 from mirai_executor._payload.common.source import run_source
 from mirai_executor._payload.daemon import encode_value
@@ -300,7 +301,7 @@ def _copied_call(
 ) -> Callable[[], object]:
     """Return a call of copies; what could not be sent to a daemon raises the same error."""
     CallEncoder().encode(fn, args, kwargs, lasting=True, out_of_band=True)
-    if isinstance(fn, _FUNCTIONS):
+    if isinstance(innermost(fn), _FUNCTIONS):
         args, kwargs = _copy((args, kwargs))
     else:
         fn, args, kwargs = _copy((fn, args, kwargs))

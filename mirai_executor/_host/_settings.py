@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mirai_executor._core import Policy
     from mirai_executor._local import LocalLauncher
     from mirai_executor._payload.host import Call, Inheritance, Mode
+    from mirai_executor._payload.host.context import Chosen
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
     from mirai_executor.launchers import PrivateFiles
@@ -117,6 +118,7 @@ class Limits(Record):
         cancel_running: Whether ``cancel()`` also stops it while it runs.
         cancel_on_interrupt: Whether a KeyboardInterrupt that strikes who waits for it cancels it.
         post_mortem: Whether an exception that it raises tells of the variables of its frames.
+        context: Which context variables it sees as they were at its submission; True for all.
         min_workers: How many daemons have to be connected before ``everywhere`` makes a call.
     """
 
@@ -126,6 +128,7 @@ class Limits(Record):
     cancel_running: bool = True
     cancel_on_interrupt: bool = False
     post_mortem: bool = False
+    context: Chosen = False
     min_workers: int = 0
 
 
