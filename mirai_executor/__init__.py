@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .functional import launch_local as launch_local
     from .functional import launch_remote as launch_remote
     from .functional import mirai as mirai
+    from .functional import mirai_with as mirai_with
     from .functional import profile as profile
     from .functional import race as race
     from .functional import require_daemons as require_daemons
@@ -100,6 +101,7 @@ _ROOMS = {
         "launch_local",
         "launch_remote",
         "mirai",
+        "mirai_with",
         "profile",
         "race",
         "require_daemons",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         min_workers: int
 
 
-__all__ = ["TRACES", "changed", "dressed", "gather", "submit_dressed_source"]
+__all__ = ["TRACES", "changed", "check_task_options", "dressed", "gather", "submit_dressed_source"]
 
 TRACES = "opentelemetry.trace"  # imported by whoever wants to have spans
 
@@ -50,6 +50,12 @@ def changed(limits: Limits, options: "TaskOptions") -> Limits:
     check_flag("cancel_running", limits.cancel_running)
     check_count("min_workers", limits.min_workers)
     return limits
+
+
+def check_task_options(options: "TaskOptions") -> "TaskOptions":
+    """Return options of tasks if they can be some; raises as :func:`changed`."""
+    changed(Limits(), options)
+    return options
 
 
 def _checked_context(context: Any) -> "bool | tuple[ContextVar[Any], ...]":
