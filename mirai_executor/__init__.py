@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from .functional import launch_remote as launch_remote
     from .functional import mirai as mirai
     from .functional import mirai_map as mirai_map
+    from .functional import mirai_with as mirai_with
     from .functional import profile as profile
     from .functional import race as race
     from .functional import require_daemons as require_daemons
@@ -116,6 +117,7 @@ _ROOMS = {
         "launch_remote",
         "mirai",
         "mirai_map",
+        "mirai_with",
         "profile",
         "race",
         "require_daemons",

@@ -1,43 +1,24 @@
 """Submits calls, code and maps to a host, with the limits of an executor or of a view of it."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from sys import modules
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ._arguments import (
-    check_callable,
-    check_count,
-    check_flag,
-    check_map,
-    check_options,
-    check_seconds,
-)
+from ._arguments import check_callable, check_map
 from ._async import AsyncFace
 from ._host import Host, Limits
+from ._options import TRACES, changed, dressed, gather, submit_dressed_source
 from .futures import MiraiFuture
 
 if TYPE_CHECKING:
-    from typing import TypedDict, Unpack
+    from typing import Unpack
 
     from ._host import Share
     from ._lifetime import HostOwner
     from ._mirai_map import MiraiMap
+    from ._options import TaskOptions
     from ._progress import Progress
-
-    class TaskOptions(TypedDict, total=False):
-        """The fields of ``Limits``, any of which may be given."""
-
-        timeout: float | None
-        run_timeout: float | None
-        retries: int
-        cancel_running: bool
-        cancel_on_interrupt: bool
-        post_mortem: bool
-        min_workers: int
-        on_report: Callable[[Any], object] | None
-        buffer: int
-
 
 __all__ = ["ExecutorView", "Submitter"]
 
@@ -116,8 +97,8 @@ class Submitter(AsyncFace):
             cancel_running=limits.cancel_running,
             cancel_on_interrupt=limits.cancel_on_interrupt,
         )
-        if limits.post_mortem:
-            fn = _post_mortem(fn)
+        if limits.post_mortem or limits.context or TRACES in modules:
+            fn = dressed(self._root(), future, fn, limits)
         if limits.on_report is not None:
             future.on_report(limits.on_report)
         host.submit(id_, future, fn, args, kwargs, limits)
@@ -151,9 +132,13 @@ class Submitter(AsyncFace):
         if not isinstance(source, str):
             raise TypeError(f"submit_source() takes Python code as a string, not {source!r:.60}")
         future = self._new_future()
-        if self._limits.on_report is not None:
-            future.on_report(self._limits.on_report)
-        self._host.submit_source(future.id, future, source, variables, self._limits)
+        host, limits = self._host, self._limits
+        if limits.on_report is not None:
+            future.on_report(limits.on_report)
+        if limits.context or TRACES in modules:
+            submit_dressed_source(self._root(), future, source, variables, limits)
+        else:
+            host.submit_source(future.id, future, source, variables, limits)
         return future
 
     def map(
@@ -322,23 +307,10 @@ class Submitter(AsyncFace):
         elif args:
             raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
         if limits.min_workers:
-            limits = self._gather(limits)
+            limits = gather(self._root(), limits)
         if not isinstance(fn_or_source, str):
             return host.everywhere(fn_or_source, args, kwargs, limits, self._share_future)
         return host.everywhere_source(fn_or_source, kwargs, limits, self._share_future)
-
-    def _gather(self, limits: Limits) -> Limits:
-        """Wait for as many daemons as have to be there; return the limits from then on."""
-        root, since = self._root(), time.monotonic()
-        if root._launching is None and limits.min_workers > root._max_workers:
-            raise ValueError(
-                f"min_workers is {limits.min_workers}, but there are {root._max_workers} daemons "
-                "at most; create the executor with more, or call launch_local(n)"
-            )
-        self._host.wait_ready(limits.min_workers, limits.timeout)
-        if limits.timeout is None:
-            return limits
-        return limits.changed(timeout=max(1e-3, limits.timeout - (time.monotonic() - since)))
 
     def with_options(self, **options: "Unpack[TaskOptions]") -> "ExecutorView":
         """Return a view of this executor whose tasks have other limits.
@@ -356,10 +328,13 @@ class Submitter(AsyncFace):
                 or the rest of the map; by default only in IPython and notebooks),
                 ``post_mortem`` (whether an exception that a function raises gets a note with the
                 variables of its frames, at most 200 characters of each, and 50 of each frame),
-                ``min_workers`` (how many daemons have to be connected before :meth:`everywhere`
-                has them make a call), ``on_report`` (a function that is called with what each
-                task reports, as by :meth:`MiraiFuture.on_report`), and ``buffer`` (how many values
-                :meth:`stream` may be ahead of those that have been taken, 16 by default).
+                ``context`` (which variables of ``contextvars`` a task sees as they are when it is
+                submitted: some, or True for all that are global variables of modules and whose
+                values can be pickled; by default none), ``min_workers`` (how many daemons have to
+                be connected before :meth:`everywhere` has them make a call), ``on_report`` (a
+                function that is called with what each task reports, as by
+                :meth:`MiraiFuture.on_report`), and ``buffer`` (how many values :meth:`stream` may
+                be ahead of those that have been taken, 16 by default).
 
         Raises:
             TypeError: There is no such option, or a limit is not a number.
@@ -372,17 +347,7 @@ class Submitter(AsyncFace):
             ...     type(limited.submit(time.sleep, 3600).exception())
             <class 'mirai_executor.errors.TaskTimeoutError'>
         """
-        check_options(options, Limits._fields)
-        limits = self._limits.changed(**options)
-        check_seconds("timeout", limits.timeout, optional=True)
-        check_seconds("run_timeout", limits.run_timeout, optional=True)
-        check_count("retries", limits.retries)
-        check_count("buffer", limits.buffer, least=1)
-        check_flag("cancel_running", limits.cancel_running)
-        check_count("min_workers", limits.min_workers)
-        if limits.on_report is not None:
-            check_callable("with_options", limits.on_report, " as on_report")
-        return ExecutorView(self._root(), limits)
+        return ExecutorView(self._root(), changed(self._limits, options))
 
     def _new_future(self) -> MiraiFuture[Any]:
         return self._share_future(self._host)
@@ -424,10 +389,3 @@ class ExecutorView(Submitter):
 
     def __repr__(self) -> str:
         return f"<ExecutorView of {self._executor!r} with {self._limits}>"
-
-
-def _post_mortem(fn: Callable[..., T]) -> Callable[..., T]:
-    from ._payload.common.postmortem import PostMortem  # which few ask for
-
-    wrapped: Any = PostMortem(fn)
-    return wrapped  # type: ignore[no-any-return]  # it can be called as fn can

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
 from mirai_executor._messages import close_iterator, iterator_of, speaking_through
+from mirai_executor._payload.common.around import innermost
 from mirai_executor._payload.common.entries import Brought
 from mirai_executor._payload.common.source import run_source
 from mirai_executor._payload.daemon import encode_value
@@ -364,7 +365,7 @@ class _Copies:
     ) -> Callable[[], object]:
         encoder = CallEncoder(serial=self._serial)
         encoder.encode(fn, args, kwargs, lasting=True, out_of_band=True)
-        if isinstance(fn, _FUNCTIONS):
+        if isinstance(innermost(fn), _FUNCTIONS):
             args, kwargs = self.of((args, kwargs))
         else:
             fn, args, kwargs = self.of((fn, args, kwargs))

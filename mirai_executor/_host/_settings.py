@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mirai_executor._local import LocalLauncher
     from mirai_executor._payload.common.serial import Hooks
     from mirai_executor._payload.host import Call, Inheritance, Mode
+    from mirai_executor._payload.host.context import Chosen
     from mirai_executor._serial import SerialConfig
     from mirai_executor._transport import Listener
     from mirai_executor.credentials import Certificate, Secret
@@ -122,6 +123,7 @@ class Limits(Record):
         cancel_running: Whether ``cancel()`` also stops it while it runs.
         cancel_on_interrupt: Whether a KeyboardInterrupt that strikes who waits for it cancels it.
         post_mortem: Whether an exception that it raises tells of the variables of its frames.
+        context: Which context variables it sees as they were at its submission; True for all.
         min_workers: How many daemons have to be connected before ``everywhere`` makes a call.
         buffer: How many values a stream may be ahead of who takes them.
         on_report: Is called with what it reports while it runs; None if nobody listens yet.
@@ -133,6 +135,7 @@ class Limits(Record):
     cancel_running: bool = True
     cancel_on_interrupt: bool = False
     post_mortem: bool = False
+    context: Chosen = False
     min_workers: int = 0
     on_report: Callable[[Any], object] | None = None
     buffer: int = 16

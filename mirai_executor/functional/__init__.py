@@ -28,7 +28,7 @@ from ._futures import (
     unresolved,
 )
 from ._profiles import Daemons, daemons, daemons_set, executor_for, profile, require_daemons
-from ._tasks import everywhere, mirai, mirai_map
+from ._tasks import everywhere, mirai, mirai_map, mirai_with
 
 __all__ = [
     "Daemons",
@@ -46,6 +46,7 @@ __all__ = [
     "launch_remote",
     "mirai",
     "mirai_map",
+    "mirai_with",
     "profile",
     "race",
     "require_daemons",

@@ -6,16 +6,19 @@ a new thread begins with the profile "default".
 """
 
 import errno
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mirai_executor._arguments import check_flag
+from mirai_executor._options import TRACES
 from mirai_executor.errors import DaemonsNotSetError
 from mirai_executor.executor import MiraiExecutor
 
 if TYPE_CHECKING:
+    from mirai_executor._tracing import Setting
     from mirai_executor.launchers import Launcher
 
 __all__ = [
@@ -147,6 +150,7 @@ def daemons(
     if n == 0:
         _reset(name)
         return Daemons(0, name)
+    setting = _setting()
     settings = {"url": url, "remote": remote, "name": name, "cleanup": True, **options}
     try:
         executor = MiraiExecutor(n, **settings)
@@ -156,15 +160,10 @@ def daemons(
         _reset(name)  # it may be this profile that listens there
         executor = MiraiExecutor(n, **settings)
     _reset(name)
-    try:
-        if is_elsewhere:
-            executor._finish_launch()  # noqa: SLF001 - what fails is to be raised here
-        else:
-            executor.wait_ready()
-    except BaseException:
-        _end(executor)
-        raise
+    _bring_to_work(executor, wait=not is_elsewhere)
     _set(name, executor)
+    if setting is not None:
+        setting.is_done(executor, name, dispatcher=bool(options.get("dispatcher", True)))
     return Daemons(n or executor._max_workers, name)  # noqa: SLF001 - libraries ask for it, too
 
 
@@ -296,6 +295,17 @@ def _how_to_set(name: str) -> str:
     )
 
 
+def _bring_to_work(executor: MiraiExecutor, *, wait: bool) -> None:
+    try:
+        if wait:
+            executor.wait_ready()
+        else:
+            executor._finish_launch()  # noqa: SLF001 - what fails is to be raised here
+    except BaseException:
+        _end(executor)
+        raise
+
+
 def _set(name: str, executor: MiraiExecutor) -> None:
     # Another thread may have set the same profile meanwhile: the last one wins.
     while _profiles.setdefault(name, executor) is not executor:
@@ -305,7 +315,19 @@ def _set(name: str, executor: MiraiExecutor) -> None:
 def _reset(name: str) -> None:
     executor = _profiles.pop(name, None)
     if executor is not None:
+        setting = _setting()
         _end(executor)
+        if setting is not None:
+            setting.is_undone(executor)
+
+
+def _setting() -> "Setting | None":
+    """Return what makes a span of setting, or resetting, a profile; None if nobody traces."""
+    if TRACES not in sys.modules:
+        return None
+    from mirai_executor._tracing import Setting
+
+    return Setting()
 
 
 def _end(executor: MiraiExecutor) -> None:

@@ -9,15 +9,20 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from mirai_executor._options import check_task_options
 from mirai_executor.executor import MiraiExecutor
 from mirai_executor.futures import MiraiFuture
 
 from ._profiles import current_or_none, executor_for
 
 if TYPE_CHECKING:
-    from mirai_executor._mirai_map import MiraiMap
+    from typing import Unpack
 
-__all__ = ["everywhere", "mirai", "mirai_map"]
+    from mirai_executor._mirai_map import MiraiMap
+    from mirai_executor._options import TaskOptions
+    from mirai_executor._submitting import ExecutorView
+
+__all__ = ["everywhere", "mirai", "mirai_map", "mirai_with"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,7 +43,7 @@ def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any
     If no daemons are set, a daemon is started for this task alone, and ends with it. There are at
     most 64 of those at once, fewer where this process may open fewer than 1024 files; further
     tasks wait. Every keyword argument belongs to the function; to set a timeout or retries, use
-    an executor: ``executor_for().with_options(timeout=5).submit(fn)``. Safe from any thread.
+    :func:`mirai_with`. Safe from any thread.
 
     Args:
         fn_or_source: A function, or Python code as a string. The value of code is that of its last
@@ -62,13 +67,59 @@ def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any
         >>> mirai("x + y", x=1, y=2).result()
         3
     """
-    executor = current_or_none()
-    if executor is not None:
-        return _submit(executor, fn_or_source, args, kwargs)
-    executor = _ephemeral_executor()
-    future = _submit(executor, fn_or_source, args, kwargs)
-    # Until then, the task keeps it: with the last of them it shuts down, as it is dropped.
-    future.add_done_callback(functools.partial(_let_go, executor))
+    return _run(fn_or_source, args, kwargs)
+
+
+def mirai_with(**options: "Unpack[TaskOptions]") -> "MiraiWith":
+    """Return a :func:`mirai` whose tasks have limits, also where no daemons are set.
+
+    Args:
+        **options: Those of :meth:`MiraiExecutor.with_options`, such as ``timeout`` in seconds.
+
+    Returns:
+        What is called as :func:`mirai` is, any number of times, from any thread.
+
+    Raises:
+        TypeError: There is no such option, or it has the wrong type.
+        ValueError: It is out of range.
+
+    Example:
+        >>> import time
+        >>> type(mirai_with(timeout=0.2)(time.sleep, 3600).exception())
+        <class 'mirai_executor.errors.TaskTimeoutError'>
+    """
+    return MiraiWith(check_task_options(options))
+
+
+class MiraiWith:
+    """What :func:`mirai_with` returns."""
+
+    def __init__(self, options: "TaskOptions") -> None:
+        self._options = options
+
+    @overload
+    def __call__(self, source: str, /, **variables: Any) -> MiraiFuture[Any]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> MiraiFuture[T]: ...
+    def __call__(self, fn_or_source: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return _run(fn_or_source, args, kwargs, self._options)
+
+
+def _run(
+    fn_or_source: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: "TaskOptions | None" = None,
+) -> MiraiFuture[Any]:
+    known = current_or_none()
+    executor = _ephemeral_executor() if known is None else known
+    view = executor if options is None else executor.with_options(**options)
+    future = _submit(view, fn_or_source, args, kwargs)
+    if known is None:
+        # Until then, the task keeps it: with the last of them it shuts down, as it is dropped.
+        future.add_done_callback(functools.partial(_let_go, executor))
     return future
 
 
@@ -188,7 +239,7 @@ def mirai_map(
 
 
 def _submit(
-    executor: MiraiExecutor,
+    executor: "MiraiExecutor | ExecutorView",
     fn_or_source: "Callable[..., Any] | str",
     args: tuple[Any, ...],
     kwargs: dict[str, Any],

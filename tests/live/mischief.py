@@ -19,6 +19,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ from typing import Any, NoReturn
 from mirai_executor import MiraiExecutor, mirai
 
 SOON = 20.0  # seconds that no passing test waits, however loaded the machine is
+REQUEST: ContextVar[Any] = ContextVar("REQUEST", default="none")
 
 
 @contextlib.contextmanager
@@ -534,6 +536,10 @@ def fork_and_return(bell: Path) -> int:
         os.waitpid(pid, 0)
     ring(bell, "parent" if os.getpid() == me else "child")
     return os.getpid()
+
+
+def request() -> Any:
+    return REQUEST.get()
 
 
 def leave_a_thread_and(what: Any) -> Any:

@@ -40,6 +40,7 @@ from mirai_executor import (
     is_mirai_interrupt,
     launch_local,
     mirai,
+    mirai_with,
     on_daemon,
     profile,
     race,
@@ -95,6 +96,28 @@ def pids(compute: str | None = None) -> set[int]:
 def test_without_daemons_each_mirai_has_a_process_of_its_own() -> None:
     one, other = mirai(os.getpid), mirai(os.getpid)
     assert len({one.result(SOON), other.result(SOON), os.getpid()}) == 3
+
+
+def test_limits_hold_with_and_without_daemons() -> None:
+    late = mirai_with(timeout=0.5)(time.sleep, FOREVER)
+    assert isinstance(late.exception(SOON), TaskTimeoutError)
+    assert late.code == 5
+    patient = mirai_with(timeout=SOON, retries=1)
+    assert patient("1 + x", x=1).result(SOON) == 2
+    with daemons(1, compute="gpu"):
+        assert patient(os.getpid).result(SOON) in pids()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"), [({"timeout": -1}, ValueError), ({"patience": 1}, TypeError)]
+)
+def test_limits_that_are_none_are_refused_at_once(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        mirai_with(**options)
+    with pytest.raises(TypeError, match="takes a function and its arguments"):
+        mirai_with(timeout=1)(5)  # type: ignore[call-overload]  # to see what it says
 
 
 @pytest.mark.local_link("is about daemons that are started here")

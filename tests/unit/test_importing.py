@@ -30,11 +30,11 @@ for name in [name for name in dir(os) if name.startswith(("sched_", "SCHED_"))]:
 """,
     "epoll": "del selectors.EpollSelector; selectors.DefaultSelector = selectors.PollSelector",
 }
-EVERYTHING = """
-import importlib, pkgutil
+EVERYTHING = r"""
+import importlib, pkgutil, re
 for module in pkgutil.walk_packages(mirai_executor.__path__, "mirai_executor."):
     # Those of other libraries are imported by those who have them.
-    if module.name != "mirai_executor.__main__" and "integrations." not in module.name:
+    if not re.search(r"\.__main__$|\._tracing$|integrations\.", module.name):
         importlib.import_module(module.name)
 for name in mirai_executor.__all__:
     getattr(mirai_executor, name)

@@ -84,6 +84,7 @@ DIGEST_SIZE = 16  # bytes
 # Where all the types are defined whose instances reducers.py takes apart by themselves.
 WITH_CARE = frozenset(
     [
+        "_contextvars",
         "_io",
         "_weakrefset",
         "abc",

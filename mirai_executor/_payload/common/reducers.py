@@ -10,6 +10,7 @@ import sys
 import typing
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import CellType, CodeType, ModuleType
 from typing import Any, Protocol
 
@@ -112,6 +113,12 @@ def _reduce_text_file(_: Pickler, file: io.TextIOWrapper) -> Any:
     return NotImplemented
 
 
+def _reduce_context_variable(pickler: Pickler, variable: Any) -> Any:
+    from mirai_executor._payload.common.context import reduce_context_variable  # few have any
+
+    return reduce_context_variable(pickler, variable)
+
+
 def _reduce_cached_property(_: Pickler, found: Any) -> Any:
     return rebuild.make_cached_property, (found.func, found.attrname)
 
@@ -130,6 +137,7 @@ _OWN: dict[type, _Reducer] = {
     CodeType: _reduce_code,
     ModuleType: _reduce_module,
     type(functools.cache(len)): _reduce_lru_cache,
+    ContextVar: _reduce_context_variable,
     functools.cached_property: _reduce_cached_property,
     io.TextIOWrapper: _reduce_text_file,
     typing.NewType: _reduce_newtype,

@@ -86,20 +86,24 @@ def parse_source(source: str) -> "ast.Module":
 
 
 def run_source(
-    source: str, variables: Mapping[str, Any], brought: Brought, *, persist: bool = False
+    source: str,
+    variables: Mapping[str, Any],
+    brought: Brought | None = None,
+    *,
+    persist: bool = False,
 ) -> object:
     """Run code in a string, and return the value of its last line if that is an expression.
 
     Args:
         source: The code.
         variables: Names that it sees.
-        brought: Names of ``__main__`` that it does not see.
+        brought: Names of ``__main__`` that it does not see; by default, it sees all.
         persist: Leave what it binds in ``__main__``; otherwise it ends with the code.
     """
     import ast  # only in a task that is code
     import linecache
 
-    main = sys.modules[MAIN]
+    main, brought = sys.modules[MAIN], Brought() if brought is None else brought
     names = vars(main) if persist else _Task(brought, main.__name__)
     own: MutableMapping[str, Any] = _Main(brought) if persist else names
     own.update(variables)

@@ -22,6 +22,7 @@ from collections.abc import Set as AbstractSet
 
 from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common import rebuild
+from mirai_executor._payload.common.around import innermost
 from mirai_executor._payload.common.buffers import Buffer, taken_apart
 from mirai_executor._payload.common.entries import (
     FUNCTION,
@@ -159,7 +160,7 @@ class Namespace:
         except Exception as error:
             _fail_to_load(what, error)
         source = sys.modules.get(_SOURCE)  # imported with the first call of that kind
-        if source is not None and fn is source.run_source:
+        if source is not None and innermost(fn) is source.run_source:
             kwargs = {"brought": self._brought, "persist": persist}
         elif persist:
             return functools.partial(self._brought.call, fn, *args, **kwargs)

@@ -1,0 +1,137 @@
+"""What the options of a view of an executor mean for its tasks, where they are given at all."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ._arguments import check_callable, check_count, check_flag, check_options, check_seconds
+from ._host import Limits
+
+if TYPE_CHECKING:
+    from contextvars import ContextVar
+    from typing import TypedDict
+
+    from ._lifetime import HostOwner
+    from .futures import MiraiFuture
+
+    class TaskOptions(TypedDict, total=False):
+        """The fields of ``Limits``, any of which may be given."""
+
+        timeout: float | None
+        run_timeout: float | None
+        retries: int
+        cancel_running: bool
+        cancel_on_interrupt: bool
+        post_mortem: bool
+        context: bool | Iterable[ContextVar[Any]]
+        min_workers: int
+        on_report: Callable[[Any], object] | None
+        buffer: int
+
+
+__all__ = ["TRACES", "changed", "check_task_options", "dressed", "gather", "submit_dressed_source"]
+
+TRACES = "opentelemetry.trace"  # imported by whoever wants to have spans
+
+
+def changed(limits: Limits, options: "TaskOptions") -> Limits:
+    """Return limits with other options.
+
+    Raises:
+        TypeError: There is no such option, or it has the wrong type.
+        ValueError: It is out of range.
+    """
+    check_options(options, Limits._fields)
+    if "context" in options:
+        options["context"] = _checked_context(options["context"])
+    limits = limits.changed(**options)
+    check_seconds("timeout", limits.timeout, optional=True)
+    check_seconds("run_timeout", limits.run_timeout, optional=True)
+    check_count("retries", limits.retries)
+    check_flag("cancel_running", limits.cancel_running)
+    check_count("min_workers", limits.min_workers)
+    check_count("buffer", limits.buffer, least=1)
+    if limits.on_report is not None:
+        check_callable("with_options", limits.on_report, " as on_report")
+    return limits
+
+
+def check_task_options(options: "TaskOptions") -> "TaskOptions":
+    """Return options of tasks if they can be some; raises as :func:`changed`."""
+    changed(Limits(), options)
+    return options
+
+
+def _checked_context(context: Any) -> "bool | tuple[ContextVar[Any], ...]":
+    if isinstance(context, bool):
+        return context
+    from contextvars import ContextVar
+
+    variables = tuple(context) if hasattr(type(context), "__iter__") else (None,)
+    if not all(isinstance(variable, ContextVar) for variable in variables):
+        raise TypeError(
+            f"context must be True, False or a list of ContextVar objects, not {context!r:.60}"
+        )
+    return variables
+
+
+def dressed(
+    executor: "HostOwner", future: "MiraiFuture[Any]", fn: Callable[..., Any], limits: Limits
+) -> Callable[..., Any]:
+    """Return what a task calls: the function, or what stands around it.
+
+    Args:
+        executor: Runs it.
+        future: Ends with it.
+        fn: The function.
+        limits: What the task may take, and how it runs.
+    """
+    named = fn
+    if limits.post_mortem:
+        from ._payload.common.postmortem import PostMortem  # which few ask for
+
+        fn = PostMortem(fn)
+    if limits.context:
+        from ._payload.host.context import in_context  # as above
+
+        fn = in_context(fn, limits.context)
+    if TRACES in sys.modules:
+        from ._tracing import traced  # as above
+
+        fn = traced(executor, future, fn, named)
+    return fn
+
+
+def submit_dressed_source(
+    executor: "HostOwner",
+    future: "MiraiFuture[Any]",
+    source: str,
+    variables: dict[str, object],
+    limits: Limits,
+) -> None:
+    """Submit code as the call that it is in the end, which can be dressed."""
+    from ._payload.common.source import parse_source, run_source
+
+    parse_source(source)
+    fn = dressed(executor, future, run_source, limits.changed(post_mortem=False))
+    executor._host.submit(future._id, future, fn, (source, variables), {}, limits)
+
+
+def gather(executor: "HostOwner", limits: Limits) -> Limits:
+    """Wait for as many daemons as have to be there; return the limits from then on.
+
+    Raises:
+        TimeoutError: They have not come in time.
+        ValueError: There can never be so many.
+    """
+    since = time.monotonic()
+    if executor._launching is None and limits.min_workers > executor._max_workers:
+        raise ValueError(
+            f"min_workers is {limits.min_workers}, but there are {executor._max_workers} daemons "
+            "at most; create the executor with more, or call launch_local(n)"
+        )
+    executor._host.wait_ready(limits.min_workers, limits.timeout)
+    if limits.timeout is None:
+        return limits
+    return limits.changed(timeout=max(1e-3, limits.timeout - (time.monotonic() - since)))

@@ -1,0 +1,183 @@
+"""Live: spans of OpenTelemetry, from the caller's through ``mirai`` to what a daemon does."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("opentelemetry.sdk", reason="is in the dependency group of tests")
+
+from opentelemetry import trace
+
+from live import traces
+from live.mischief import SOON, running
+from mirai_executor import MiraiExecutor, daemons, local_url, mirai
+from mirai_executor._payload.common.traced import Traced
+
+Span = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def tracer() -> Iterator[trace.Tracer]:
+    traces.trace_here()
+    traces.spans()
+    yield trace.get_tracer("app")
+    traces.spans()
+
+
+def named(spans: list[Span], name: str) -> Span:
+    (found,) = [span for span in spans if span["name"] == name]
+    return found
+
+
+def at_the_daemon(executor: MiraiExecutor) -> list[Span]:
+    return executor.submit(traces.spans).result(SOON)
+
+
+def test_a_task_is_a_span_of_the_caller_s_trace_and_its_work_another(tracer: trace.Tracer) -> None:
+    with running(initializer=traces.trace_here, name="gpu") as executor:
+        with tracer.start_as_current_span("request"):
+            future = executor.submit(traces.work_in_a_span)
+        assert future.result(SOON) == 5
+        there = at_the_daemon(executor)
+    here = traces.spans()
+    request, task = named(here, "request"), here[[s["name"] for s in here].index("mirai")]
+    assert (task["kind"], task["parent"], task["trace"]) == (
+        "CLIENT",
+        request["id"],
+        request["trace"],
+    )
+    assert task["scope"] == "mirai_executor"
+    assert task["attributes"] == {
+        "mirai.id": future.id,
+        "mirai.compute": "gpu",
+        "code.function.name": "live.traces.work_in_a_span",
+    }
+    assert task["status"] == ("UNSET", None)
+    evaluation, work = named(there, "daemon eval"), named(there, "work")
+    assert (evaluation["kind"], evaluation["parent"]) == ("SERVER", task["id"])
+    assert (work["parent"], work["trace"]) == (evaluation["id"], request["trace"])
+    pid = evaluation["attributes"].pop("process.pid")
+    assert evaluation["attributes"] == task["attributes"]
+    assert pid != os.getpid()
+    assert task["seconds"] >= evaluation["seconds"] > 0
+
+
+def test_an_error_is_told_by_both_spans_and_its_exception_where_it_was_raised() -> None:
+    with running(initializer=traces.trace_here) as executor:
+        assert executor.submit(divmod, 1, 0).exception(SOON)
+        there = at_the_daemon(executor)
+    here = traces.spans()
+    evaluation = named(there, "daemon eval")
+    failed = here[0]
+    for span in (evaluation, failed):
+        assert span["status"][0] == "ERROR"
+        assert span["status"][1].startswith("ZeroDivisionError: ")
+        assert span["attributes"]["error.type"] == "ZeroDivisionError"
+    assert (evaluation["events"], failed["events"]) == (["exception"], [])
+
+
+def test_a_task_that_is_stopped_is_told_by_its_span() -> None:
+    with running() as executor:
+        cancelled = executor.submit(time.sleep, 3600)
+        assert cancelled.cancel()
+        late = executor.with_options(timeout=0.01).submit(time.sleep, 3600)
+        assert late.exception(SOON)
+        lost = executor.submit(os._exit, 3)
+        assert lost.exception(SOON)
+    told = {s["attributes"]["mirai.id"]: s for s in traces.spans()}
+    assert told[cancelled.id]["status"] == ("ERROR", "cancelled")
+    assert told[late.id]["attributes"]["error.type"] == "mirai_executor.errors.TaskTimeoutError"
+    assert [told[each.id]["attributes"].get("mirai.code") for each in (late, lost)] == [5, 19]
+
+
+WAYS: dict[str, Callable[[MiraiExecutor], Any]] = {
+    "lambda": lambda executor: executor.submit(lambda: traces.current_trace()).result(SOON),
+    "code": lambda executor: executor.submit_source(
+        "from live import traces; traces.current_trace()"
+    ).result(SOON),
+    "map": lambda executor: next(executor.map(lambda _: traces.current_trace(), [0])),
+    "chunks": lambda executor: next(
+        executor.map(lambda _: traces.current_trace(), [0], chunksize=2)
+    ),
+    "context": lambda executor: (
+        executor.with_options(context=True, post_mortem=True)
+        .submit(traces.current_trace)
+        .result(SOON)
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["daemons", "inline"])
+def test_the_trace_reaches_every_kind_of_task_also_without_a_tracer_at_the_daemon(
+    tracer: trace.Tracer, mode: Any
+) -> None:
+    with (
+        MiraiExecutor(1, mode=mode) as executor,
+        tracer.start_as_current_span("request") as span,
+    ):
+        for way in WAYS.values():
+            assert way(executor) == span.get_span_context().trace_id
+        assert trace.get_current_span() is span
+
+
+def test_setting_and_resetting_a_profile_are_spans_that_tasks_refer_to() -> None:
+    with daemons(1, compute="gpu"):
+        assert mirai(abs, -1).result(SOON) == 1
+    here = traces.spans()
+    done, task, undone = here
+    assert [span["name"] for span in here] == ["daemons set", "mirai", "daemons reset"]
+    assert task["links"] == undone["links"] == [done["id"]]
+    assert done["kind"] == undone["kind"] == "INTERNAL"
+    assert done["attributes"] == undone["attributes"]
+    assert done["attributes"] == {
+        "mirai.compute": "gpu",
+        "mirai.dispatcher": True,
+        "network.transport": "pipe",
+    }
+
+
+@pytest.mark.parametrize("tcp", [True, False])
+def test_the_spans_of_a_profile_say_where_daemons_connect(tcp: bool) -> None:
+    with daemons(url=local_url(tcp=tcp), dispatcher=False) as executor:
+        url = str(executor.url)
+    done = named(traces.spans(), f"daemons set {url}")
+    assert done["attributes"].pop("mirai.compute") == "default"
+    assert done["attributes"].pop("mirai.dispatcher") is False
+    place, _, port = url.partition("://")[2].rpartition(":" if tcp else "?")
+    assert done["attributes"] == {
+        "url.scheme": "tcp" if tcp else "ipc",
+        "server.address": place or port,
+        "network.transport": "tcp" if tcp else "unix",
+        **({"server.port": int(port)} if tcp else {}),
+    }
+
+
+def test_a_daemon_without_opentelemetry_runs_the_task_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    assert Traced(abs, {"traceparent": "00-" + 32 * "1"}, {})(-1) == 1
+
+
+UNTRACED = """
+import sys
+from mirai_executor import MiraiExecutor
+with MiraiExecutor(1) as executor:
+    is_traced = "'mirai_executor._payload.common.traced' in __import__('sys').modules"
+    assert not executor.submit(eval, is_traced).result()
+    assert not any("opentelemetry" in name or "_tracing" in name for name in sys.modules)
+    from opentelemetry import trace
+    assert not executor.submit(eval, is_traced).result()
+"""
+
+
+def test_nothing_is_imported_or_sent_without_a_provider() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", UNTRACED], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

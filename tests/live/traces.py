@@ -1,0 +1,57 @@
+"""A tracer for a process, whose spans stay in memory. Daemons import this module by name."""
+
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from mirai_executor import mirai
+
+EXPORTER = InMemorySpanExporter()
+
+
+def trace_here() -> None:
+    """Have this process keep its spans."""
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
+        trace.set_tracer_provider(provider)
+
+
+def spans() -> list[dict[str, Any]]:
+    """Return the spans that have ended here since the last call, as plain data."""
+    ended = EXPORTER.get_finished_spans()
+    EXPORTER.clear()
+    return [_told(span) for span in ended]
+
+
+def _told(span: Any) -> dict[str, Any]:
+    return {
+        "name": span.name,
+        "kind": span.kind.name,
+        "id": span.context.span_id,
+        "trace": span.context.trace_id,
+        "parent": span.parent and span.parent.span_id,
+        "links": [link.context.span_id for link in span.links],
+        "attributes": dict(span.attributes),
+        "status": (span.status.status_code.name, span.status.description),
+        "events": [event.name for event in span.events],
+        "scope": span.instrumentation_scope.name,
+        "seconds": (span.end_time - span.start_time) / 1e9,
+    }
+
+
+def work_in_a_span() -> int:
+    """Do something that makes a span of its own."""
+    with trace.get_tracer("app").start_as_current_span("work"):
+        return 5
+
+
+def current_trace() -> int:
+    return int(trace.get_current_span().get_span_context().trace_id)
+
+
+def nested() -> int:
+    return mirai(abs, -1).result()
