@@ -13,7 +13,7 @@ from mirai_executor._core import BroadcastId, Failure, Policy, TaskId
 from .simulation import Faults, Simulation, Work
 
 # A failing run names its seed, and simulate(seed) repeats it.
-SEEDS = int(os.environ.get("MIRAI_SIMULATION_SEEDS", "1000"))
+SEEDS = int(os.environ.get("MIRAI_SIMULATION_SEEDS", "400"))
 CHAOS_SEEDS = int(os.environ.get("MIRAI_SIMULATION_SEEDS", "20000"))
 
 pytestmark = pytest.mark.once  # the core alone decides
