@@ -335,6 +335,7 @@ def check_elsewhere(
     remote: object,
     tls: tuple[object, object, str],
     advertise: object,
+    compression: object = None,
 ) -> None:
     """Require arguments that agree on whether daemons connect by themselves.
 
@@ -344,6 +345,7 @@ def check_elsewhere(
         remote: What requests them.
         tls: The values of ``tls``, ``tls_cert`` and ``tls_minimum``.
         advertise: What they dial instead.
+        compression: How what they are sent becomes shorter.
 
     Raises:
         TypeError: ``remote`` is no launcher.
@@ -359,3 +361,7 @@ def check_elsewhere(
         raise ValueError("tls, tls_cert and tls_minimum need a url such as host_url(tls=True)")
     if url is None and remote is None and advertise is not None:
         raise ValueError("advertise needs a url at which to listen, such as host_url(tls=True)")
+    if compression not in ("auto", None):
+        raise ValueError(f'compression must be "auto" or None, not {compression!r}')
+    if url is None and remote is None and compression is not None:
+        raise ValueError("compression needs a url or remote: nothing here has a slow line")

@@ -48,10 +48,12 @@ def listen(
     tls_cert: Source | None,
     tls_minimum: str,
     advertise: str | Sequence[str] | None,
+    compression: str | None,
 ) -> Listening:
     """Listen where an executor's daemons are to connect; by default, with TLS."""
     urls = host_url(tls=True) if url is None else url
-    return Listening(urls, tls, tls_password, tls_cert, tls_minimum, advertise)
+    compresses = compression is not None
+    return Listening(urls, tls, tls_password, tls_cert, tls_minimum, advertise, compresses)
 
 
 class Launching:

@@ -56,6 +56,7 @@ class Listening:
         tls_cert: What daemons trust, if it is not in ``tls``.
         tls_minimum: The oldest version of TLS that host and daemons speak.
         advertise: What daemons dial instead of the addresses; port 0 for the one that was found.
+        compresses: Whether what is long is compressed on slow lines.
 
     Attributes:
         urls: What they dial.
@@ -73,6 +74,7 @@ class Listening:
         tls_cert: Source | None = None,
         tls_minimum: str = "1.3",
         advertise: str | Sequence[str] | None = None,
+        compresses: bool = False,
     ) -> None:
         occupy_streams()
         wanted = _parsed(urls)
@@ -85,7 +87,9 @@ class Listening:
         certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
         secret = _given() or new_secret()
         self._files = PrivateFiles()
-        self.listen_config = ListenConfig(listen(wanted), secret, certificate, self._files)
+        self.listen_config = ListenConfig(
+            listen(wanted), secret, certificate, self._files, compresses
+        )
         self._own_urls = tuple(str(url) for url in self._dialable())
         self.urls = tuple(str(self._with_port(url)) for url in elsewhere) or self._own_urls
         self.credentials = DaemonCredentials(

@@ -104,6 +104,9 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             those of ``url``: a port that a container publishes, address translation, a proxy that
             passes on bytes. Port 0 stands for the port that was found. Daemons that
             :meth:`launch_local` starts dial ``url`` itself.
+        compression: ``"auto"`` compresses what is long on lines that turn out to be slow, as far
+            as it becomes shorter. By default, nothing is: whoever watches an encrypted line, and
+            can have text of theirs sent with a secret, learns by its length whether they agree.
         remote: How to start daemons on other machines, as returned by :func:`ssh_config`,
             :func:`cluster_config`, :func:`remote_config` or :func:`http_config`. ``max_workers``
             daemons are requested at once, and others when some of them are lost or end; with
@@ -181,6 +184,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         tls_minimum: Literal["1.2", "1.3"] = "1.3",
         heartbeat: float = 5.0,
         advertise: str | Sequence[str] | None = None,
+        compression: Literal["auto"] | None = None,
         launch_timeout: float = 60.0,
         tolerate: int | None = None,
         main: Literal["auto", "import", "value"] = "auto",
@@ -192,8 +196,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_main_file(main)
         check_flags(dispatcher=dispatcher, cleanup=cleanup)
-        check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum), advertise)
-        limits = check_launching(launch_timeout, tolerate)
+        limits, dialling = check_launching(launch_timeout, tolerate), (advertise, compression)
+        check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum), *dialling)
         check_ways(ordering, mode, logging, output, (url, remote))
         is_open = url is not None or remote is not None
         forking = forking_for(mp_context, initargs, python=python, url=url, remote=remote)
@@ -218,7 +222,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         if is_open:
             from . import _launching  # which most have no use for
 
-            listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum, advertise)
+            listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum, *dialling)
             launching = _launching.Launching(listening, remote, python, output, most, limits)
         settings = Settings(
             *(policy, launcher, cleanup, initializer, tuple(initargs), name),

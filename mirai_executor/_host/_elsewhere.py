@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -23,6 +24,7 @@ from mirai_executor._core import (
     Scaler,
     SurplusFound,
 )
+from mirai_executor._transport import LinkClosedError
 from mirai_executor.errors import LaunchError
 from mirai_executor.launchers import cancel_jobs
 
@@ -79,6 +81,7 @@ class Elsewhere:
         self._post = post
         self._reactor = reactor
         self._acceptor: Acceptor | None = Acceptor(listen_config, reactor, self._admit)
+        self._compresses = listen_config.compresses
         self._start_timeout = start_timeout
         self._closing: Timer | None = None  # the acceptor, at the latest then
         self._autoscaler: Autoscaler | None = None  # until somebody calls adapt()
@@ -208,6 +211,9 @@ class Elsewhere:
         self.look_soon()
 
     def _admit(self, link: FarLink, address: str, revoke: Callable[[], None]) -> None:
+        if self._compresses:
+            with contextlib.suppress(LinkClosedError):  # which will be noticed
+                link.offer_compression()
         self._fleet.admit(RemoteDaemon(link, address, revoke, self._requests.note_arrival))
 
     def _on_end(self, name: str, error: LaunchError) -> None:

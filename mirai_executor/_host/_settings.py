@@ -49,12 +49,14 @@ class ListenConfig(Record):
         secret: What daemons know and nobody else.
         certificate: What is shown at addresses with TLS.
         files: What lies elsewhere for daemons to read, until nobody comes any more.
+        compresses: Whether what is long is compressed on slow lines.
     """
 
     listeners: Sequence[Listener]
     secret: Secret
     certificate: Certificate | None = None
     files: PrivateFiles | None = None
+    compresses: bool = False
 
     def close(self) -> None:
         """Stop listening, and leave no file behind."""

@@ -12,6 +12,7 @@ waited for, on the word of somebody who does not know the keys.
 """
 
 import _socket
+import contextlib
 import fcntl
 import select
 import struct
@@ -26,10 +27,13 @@ from ._stream import Bytes, Link, LinkClosedError
 if TYPE_CHECKING:
     from mirai_executor.credentials import Opener, Sealer
 
+    from ._compression import Packer
+
 __all__ = ["FarLink", "Waiting"]
 
 _HEAD = struct.Struct("<IB")  # bytes that follow, without their tag; what they are
 _LAST, _URGENT, _DROPPED = 1, 2, 4  # the frame ends; it is one that overtakes; it will never end
+_PACKED, _METHODS = 8, 16  # the chunk is compressed; it is no frame, but says how one may do that
 _LARGEST = 1 << 20  # bytes that the other side may announce at once
 _TAG = 32
 _PIECE = 1 << 16  # bytes read at once; the rest of a longer chunk is read into its own memory
@@ -37,6 +41,9 @@ _PIECE = 1 << 16  # bytes read at once; the rest of a longer chunk is read into 
 # A chunk is about what goes out in 2 to 20 ms, between these sizes: 65 ms at 1 Mbit/s.
 _LEAST, _MOST = 1 << 13, 1 << 18
 _QUICK, _SLOW = 2e-3, 20e-3  # seconds in which a full kernel has taken half of what it holds
+# What is compressed is cut longer, by as much as it became shorter the last time; but what does
+# not become shorter by a tenth is left as it is, to its end, as is what is short.
+_GAIN, _MOST_GAIN, _SHORT = 1.1, 16.0, 256
 _TCP = (_socket.AF_INET, _socket.AF_INET6)
 _UNSENT = 0x894B  # SIOCOUTQNSD of Linux: the bytes that have not been sent even once
 _NOT_SENT_LOWAT: int | None = getattr(_socket, "TCP_NOTSENT_LOWAT", None)
@@ -50,6 +57,7 @@ class Waiting:
         self.left = sum(map(len, self._pieces))
         self.flags = flags
         self.has_begun = False
+        self.gain = 1.0  # by compression; 0 if it is not worth it
 
     def cut(self, size: int) -> list[memoryview]:
         """Return the next bytes, at most so many."""
@@ -67,6 +75,11 @@ class Waiting:
             size -= len(piece)
         return chunk
 
+    def give_back(self, data: memoryview) -> None:
+        """Have the next chunk begin with this."""
+        self._pieces.appendleft(data)
+        self.left += len(data)
+
 
 class FarLink(Link):
     """One end of a connection to another machine, once both sides have proved who they are.
@@ -77,6 +90,10 @@ class FarLink(Link):
         link: What has carried the proof; taken over, with what has come or waits already.
         sealer: Seals the chunks that are sent; None if the connection needs no seals.
         opener: Opens those that come; likewise.
+
+    Attributes:
+        may_compress: Whether what is sent is compressed, if the line is slow and the other side
+            has said which methods it knows.
     """
 
     def __init__(
@@ -98,7 +115,11 @@ class FarLink(Link):
         self._takes_more.register(self._fileno_to_write(), select.POLLOUT)
         self._is_tcp = not isinstance(connection, Pipes) and connection.family in _TCP
         self._keep_kernel_short()
+        self.may_compress = False
+        self._is_slow = False
+        self._packer: Packer | None = None
         # Receiving
+        self._offered = b""  # the methods that the other side may compress by
         self._expected: tuple[int, int] | None = None  # the chunk whose head has come
         self._chunk: bytearray | None = None  # a long one, and how much of it has come
         self._chunk_at = 0
@@ -127,6 +148,19 @@ class FarLink(Link):
         """
         self._in_order.append(Waiting(pieces, 0))
         self.flush()
+
+    def offer_compression(self) -> None:
+        """Tell the other side, which does likewise, that it may compress what it sends.
+
+        Raises:
+            LinkClosedError: The other side is gone.
+        """
+        from ._compression import known  # hardly any link has a use for it
+
+        self.may_compress, self._offered = True, known()
+        if self._offered:
+            self._first.append(Waiting((self._offered,), _METHODS))
+            self.flush()
 
     @property
     def last(self) -> Waiting | None:
@@ -177,13 +211,29 @@ class FarLink(Link):
             self._full_since = time.monotonic()
 
     def _next_chunk(self, frame: Waiting) -> bytes:
-        data = frame.cut(self._chunk_size)
+        data, flags = self._cut(frame)
         size = sum(map(len, data))
         self._unasked += size
-        head = _HEAD.pack(size, frame.flags | (0 if frame.left else _LAST))
+        head = _HEAD.pack(size, frame.flags | flags | (0 if frame.left else _LAST))
         if self._sealer is None:
             return b"".join((head, *data))
         return b"".join((head, self._sealer.seal(head), *data, self._sealer.seal(*data)))
+
+    def _cut(self, frame: Waiting) -> tuple[list[memoryview], int]:
+        """Return the data of the next chunk, compressed where that pays, and its flag for that."""
+        packer, size = self._packer, self._chunk_size
+        if packer is None or not self._is_slow or not frame.gain or frame.left < _SHORT:
+            return frame.cut(size), 0
+        data = b"".join(frame.cut(min(int(size * frame.gain), _LARGEST)))
+        packed = packer.pack(data)
+        frame.gain = min(len(data) / len(packed), _MOST_GAIN)
+        if frame.gain >= _GAIN:
+            return [memoryview(packed)], _PACKED
+        frame.gain = 0
+        whole = memoryview(data)
+        if len(whole) > size:
+            frame.give_back(whole[size:])
+        return [whole[:size]], 0
 
     def _adapt(self, seconds: float) -> None:
         """Cut longer chunks where they leave at once, and shorter ones where they do not.
@@ -193,8 +243,10 @@ class FarLink(Link):
         size = self._chunk_size
         if seconds < _QUICK or self._has_run_empty():
             size = min(2 * size, _MOST)
+            self._is_slow = False
         elif seconds > _SLOW:
             size = max(size // 2, _LEAST)
+            self._is_slow = True
         if size != self._chunk_size:
             self._chunk_size = size
             self._keep_kernel_short()
@@ -296,6 +348,11 @@ class FarLink(Link):
 
     def _add(self, chunk: memoryview, flags: int) -> Bytes | None:
         """Add a chunk to its frame; return that if it is complete."""
+        if flags & _METHODS:
+            self._hear_of_methods(bytes(chunk))
+            return None
+        if flags & _PACKED:
+            chunk = self._unpacked(chunk)
         lane = flags & _URGENT
         begun = self._parts.pop(lane, None)
         if flags & _DROPPED:
@@ -311,6 +368,21 @@ class FarLink(Link):
             return begun
         self._parts[lane] = begun
         return None
+
+    def _hear_of_methods(self, theirs: bytes) -> None:
+        if not self.may_compress or self._packer is not None:
+            return
+        from ._compression import Packer
+
+        if not self._offered:
+            self.offer_compression()
+        with contextlib.suppress(ValueError):  # this side knows none of these
+            self._packer = Packer(theirs)
+
+    def _unpacked(self, chunk: memoryview) -> memoryview:
+        from ._compression import unpack
+
+        return unpack(chunk, self._offered, _LARGEST)
 
     # Ends
 

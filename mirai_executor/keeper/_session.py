@@ -72,6 +72,7 @@ class Session:
 
     def __init__(self, link: FarLink, options: Options, end_at: float) -> None:
         self._link = link
+        link.may_compress = True  # if the host says so
         self._options = options
         self._reactor = Reactor()
         self._relay = Relay()

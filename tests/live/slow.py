@@ -28,6 +28,7 @@ class Line(threading.Thread):
         self.port = self._listener.getsockname()[1]
         self._host = ("127.0.0.1", port)
         self._rate, self._delay = rate, delay
+        self.carried = 0  # bytes, in both directions
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.start()
@@ -62,6 +63,7 @@ class Line(threading.Thread):
                 data = source.recv(4096)
             except OSError:
                 data = b""
+            self.carried += len(data)
             free = max(free, time.monotonic()) + len(data) / self._rate
             line.put((free + self._delay, data))
             time.sleep(max(0.0, free - time.monotonic() - _QUEUED))

@@ -35,6 +35,15 @@ def behind(
     count: int, *, rate: float = 1e9, delay: float = 0.02, **options: Any
 ) -> Iterator[MiraiExecutor]:
     """Make an executor whose daemons are all at the other end of such a line."""
+    with line_to(count, rate=rate, delay=delay, **options) as (executor, _):
+        yield executor
+
+
+@contextlib.contextmanager
+def line_to(
+    count: int, *, rate: float, delay: float = 0.02, **options: Any
+) -> Iterator[tuple[MiraiExecutor, Line]]:
+    """Make an executor and the line to its daemons."""
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(listening(**options))
         assert executor.url is not None
@@ -48,7 +57,7 @@ def behind(
         ]
         try:
             executor.wait_ready(SOON, count=count)
-            yield executor
+            yield executor, line
         finally:
             executor.kill_workers()
             line.close()
@@ -100,6 +109,19 @@ def give(size: int, bell: Path | None = None) -> bytes:
         ring(bell)
         time.sleep(600)
     return os.urandom(size)
+
+
+def test_what_is_long_travels_compressed_over_a_slow_line_if_that_is_wanted() -> None:
+    text = b"".join(b"line %d of a long text\n" % n for n in range(15_000))
+    carried = []
+    for compression in ("auto", None):
+        with line_to(1, rate=4 * MBIT, compression=compression) as (executor, line):
+            before = line.carried
+            assert executor.submit(bytes.upper, text).result(SOON) == text.upper()
+            carried.append(line.carried - before)
+    assert carried[1] > 2 * len(text)
+    # What was sent before the line turned out to be slow, and the buffers of the kernel.
+    assert carried[0] < carried[1] * 0.7
 
 
 def test_daemons_at_the_other_end_of_a_long_line_are_busy() -> None:
