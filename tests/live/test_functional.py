@@ -198,7 +198,8 @@ def test_a_future_has_a_rising_id_and_shows_how_it_stands() -> None:
     with daemons(1):
         done, failed, running = mirai(abs, -1), mirai(divmod, 1, 0), mirai(time.sleep, 3600)
         assert done.id < failed.id < running.id
-        wait([done, failed], SOON)
+        assert done.result(SOON) == 1
+        assert failed.exception(SOON) is not None
         assert repr(done) == f"<MiraiFuture id={done.id} finished, returned int>"
         assert repr(failed) == f"<MiraiFuture id={failed.id} finished, raised ZeroDivisionError>"
         running.cancel()
