@@ -32,6 +32,7 @@ html_theme = "furo"
 html_title = f"mirai_executor {release}"
 html_static_path = ["_static"]
 html_css_files = ["mirai.css"]
+html_extra_path = ["llms.txt"]  # https://llmstxt.org: it stands at the root of the site
 # Outputs are not for copying.
 copybutton_selector = "div.highlight:not(.highlight-text div) > pre"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import mirai_executor
-from comparison.run import FEATURES, LABELS, stated
+from comparison.run import LABELS, TABLES, stated
 from mirai_executor._daemon_options import OPTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -49,8 +49,9 @@ def test_readme_links_every_page_of_the_docs() -> None:
     assert others <= links_of(README)
 
 
-def test_each_promise_about_security_names_tests_that_exist() -> None:
-    text = (ROOT / "SECURITY.md").read_text()
+@pytest.mark.parametrize("page", ["SECURITY.md", "docs/guarantees.md"])
+def test_each_promise_names_tests_that_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
     promises = re.findall(r"^\| .* \| .* \| (.*) \|$", text, re.MULTILINE)[1:]
     assert len(promises) > 10
     for tests in promises:
@@ -97,11 +98,20 @@ def test_the_reference_documents_every_method_of_the_executor() -> None:
     assert public_methods(mirai_executor.MiraiExecutor) <= described
 
 
-def test_the_table_of_readme_has_every_feature_that_is_tried() -> None:
-    cells = stated(ROOT / "README.md")
-    tried = {(label, feature) for label in LABELS.values() for feature in FEATURES}
+@pytest.mark.parametrize("page", TABLES)
+def test_the_table_of_a_page_has_every_feature_that_is_tried(page: str) -> None:
+    cells = stated(ROOT / page)
+    tried = {(label, feature) for label in LABELS.values() for feature in TABLES[page]}
     assert tried <= cells.keys()
     assert {cells[key] for key in tried} == {"yes", "no"}
+
+
+def test_llms_txt_names_every_page_of_the_site() -> None:
+    folder = ROOT / "docs"
+    text = (folder / "llms.txt").read_text()
+    pages = {*folder.glob("*.md"), folder / "ecosystem/index.md", folder / "decisions/index.md"}
+    names = {str(page.relative_to(folder).with_suffix(".html")) for page in pages}
+    assert links_of(text) == names - {"index.html"}
 
 
 def test_words_defines_each_word_once() -> None:

@@ -1,0 +1,38 @@
+"""Runs the notebook of the first day in a kernel of Jupyter, and compares what it shows.
+
+To renew what it shows: ``jupyter execute --inplace docs/first-day.ipynb``.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+NOTEBOOK = Path(__file__).parents[2] / "docs/first-day.ipynb"
+# Processes have other numbers, machines other names.
+CHANGING = re.compile(r"pid \d+ on \S+: \w+, \d+ tasks? done|<td>.*?</td>")
+
+
+def shown(path: Path) -> list[str]:
+    """Return what each cell shows: what was printed, and the value of its last line."""
+    cells: list[Any] = nbformat.read(path, as_version=4).cells
+    outputs = [[text_of(output) for output in cell.get("outputs", [])] for cell in cells]
+    return ["".join(texts) for texts in outputs]  # what is printed may come in pieces
+
+
+def text_of(output: Any) -> str:
+    assert output.output_type in ("stream", "execute_result"), output
+    text = output.text if output.output_type == "stream" else output.data["text/plain"]
+    return CHANGING.sub("...", text)
+
+
+def test_the_notebook_of_the_first_day_shows_what_it_is_stored_with(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jupyter", "execute", "--output", f"{tmp_path}/ran.ipynb"]
+    subprocess.run([*command, NOTEBOOK], check=True, cwd=tmp_path, timeout=200)
+    ran = shown(tmp_path / "ran.ipynb")
+    assert ran == shown(NOTEBOOK)
+    assert sum(map(bool, ran)) > 12
+    assert "text/html" in str(nbformat.read(tmp_path / "ran.ipynb", 4).cells[-3])  # the status
