@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._daemon import Worker
     from ._environments import Environments
     from ._inline import InlineHost
+    from ._of_chunks import kind_of, resolve_elements, set_exception, stop_element, takes_chunks
     from ._questions import HostView as HostView
     from ._requests import Request
     from ._share import Share
@@ -31,6 +32,13 @@ else:  # what only some executors need
             "_daemon": ("Worker",),
             "_environments": ("Environments",),
             "_inline": ("InlineHost",),
+            "_of_chunks": (
+                "kind_of",
+                "resolve_elements",
+                "set_exception",
+                "stop_element",
+                "takes_chunks",
+            ),
             "_requests": ("Request",),
             "_share": ("Share",),
         },
@@ -50,5 +58,10 @@ __all__ = [
     "Worker",
     "environments_for",
     "is_exiting",
+    "kind_of",
     "most_daemons",
+    "resolve_elements",
+    "set_exception",
+    "stop_element",
+    "takes_chunks",
 ]
