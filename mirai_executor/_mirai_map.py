@@ -12,10 +12,11 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping
-from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, CancelledError, wait
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from mirai_executor._arguments import check_callable, check_seconds
+from mirai_executor._chunks import sender_for
 from mirai_executor._completed import as_completed
 from mirai_executor._elements import Elements, elements_of, function_of
 from mirai_executor._typing import NamedTuple
@@ -27,7 +28,16 @@ if TYPE_CHECKING:
     from mirai_executor._progress import Progress
     from mirai_executor._submitting import Submitter
 
-    Send = Callable[[Sequence[Any]], "list[Future[Any]]"]
+
+class Sender(Protocol):
+    """Sends elements."""
+
+    def send(self, values: Sequence[Any]) -> list[Any]:
+        """Submit a call with each of them; return their futures."""
+
+    def cancel_all(self) -> None:
+        """Cancel what it has made of them, before their futures are cancelled."""
+
 
 __all__ = ["Listeners", "MiraiMap", "start_map"]
 
@@ -70,10 +80,10 @@ def start_map(
     check_seconds("timeout", timeout, optional=True)
     listeners.check()
     elements = elements_of(xs)
-    call = face._host.take(function_of(fn, elements, tuple(args), dict(kwargs or {})))  # noqa: SLF001 - it is one of ours
+    call = function_of(fn, elements, tuple(args), dict(kwargs or {}))
     if timeout is not None:
         face = face.with_options(run_timeout=timeout)
-    return MiraiMap(elements, lambda values: [face.submit(call, v) for v in values], listeners)
+    return MiraiMap(elements, sender_for(face, fn, call), listeners)
 
 
 class MiraiMap(Generic[T]):
@@ -93,14 +103,14 @@ class MiraiMap(Generic[T]):
         (3, [1, 4, 9], [1, 4, 9])
     """
 
-    def __init__(self, elements: Elements, send: Send, listeners: Listeners) -> None:
+    def __init__(self, elements: Elements, sender: Sender, listeners: Listeners) -> None:
         self._elements = elements
         self._names = elements.names()
-        self._send = send
+        self._sender = sender
         self._listeners = listeners
         self._ended = itertools.count(1)
-        self._futures: list[Future[T]] = send(elements.values)
-        self._listen(range(len(self._futures)))
+        self._futures: list[Future[T]] = sender.send(elements.values)
+        self._listen(self._places())
 
     # Questions
 
@@ -161,8 +171,9 @@ class MiraiMap(Generic[T]):
                 with how many have ended and how many there are, or an object with ``update()``.
                 See :meth:`MiraiExecutor.map`.
             stop: True raises the first error, that is, the earliest, as soon as it occurs, and
-                cancels all other elements, running ones too. False returns each error in the
-                place of its value.
+                cancels all other elements, running ones too. (That an element was cancelled is
+                raised once all others have ended, or progress is shown.) False returns each error
+                in the place of its value.
 
         Returns:
             A list in the order of the elements; if they have keys, and not with ``flat``, a dict.
@@ -177,19 +188,35 @@ class MiraiMap(Generic[T]):
             [0, 1, 0, 1, 2]
         """
         try:
-            for future in as_completed(self._futures, progress=progress):
-                if stop and _error_of(future) is not None:
-                    self._stop_for(future)
+            failed = self._wait(progress, stop=stop)
         except KeyboardInterrupt:
             for future in reversed(self._futures):
                 if getattr(future, "_cancels_on_interrupt", False):
                     future.cancel()
             raise
-        found = [self._outcome(place) for place in range(len(self._futures))]
+        if stop and failed is not None:
+            self.cancel()
+            self._value(failed)
+        found = [self._value(place) if stop else self._outcome(place) for place in self._places()]
         return _flattened(found) if flat else self._shaped(found)
 
+    def _wait(self, progress: Progress, *, stop: bool) -> int | None:
+        """Wait until all have ended, or one has failed; return its place if others have not."""
+        if progress is not False:
+            for future in as_completed(self._futures, progress=progress):
+                if stop and _error_of(future) is not None:
+                    return next(at for at in self._places() if self._futures[at] is future)
+            return None
+        # Nobody is woken before that, while as_completed would be by each of them.
+        how = FIRST_EXCEPTION if stop else ALL_COMPLETED
+        _, not_done = wait(self._futures, return_when=how)
+        return self._failed_places()[0] if not_done else None
+
+    def _places(self) -> range:
+        return range(len(self._futures))
+
     def __iter__(self) -> Iterator[T]:
-        for place in range(len(self._futures)):
+        for place in self._places():
             yield self._value(place)
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -198,7 +225,7 @@ class MiraiMap(Generic[T]):
     async def __aiter__(self) -> AsyncIterator[T]:
         import asyncio
 
-        for place in range(len(self._futures)):
+        for place in self._places():
             future = self._futures[place]
             try:
                 value = await asyncio.wrap_future(future)
@@ -238,6 +265,7 @@ class MiraiMap(Generic[T]):
             ...     naps.cancel(), naps.done()
             (2, True)
         """
+        self._sender.cancel_all()
         # From last to first: to stop one that runs is not to start another one.
         return sum([future.cancel() for future in reversed(self._futures)])
 
@@ -262,7 +290,7 @@ class MiraiMap(Generic[T]):
             ['42']
         """
         places = self._failed_places()
-        again = self._send([self._elements.values[place] for place in places])
+        again = self._sender.send([self._elements.values[place] for place in places])
         self._ended = itertools.count(1 + len(self._futures) - len(places))
         for place, future in zip(places, again, strict=True):
             self._futures[place] = future
@@ -312,13 +340,6 @@ class MiraiMap(Generic[T]):
         except Exception as error:
             self._noted(error, place)
             raise
-
-    def _stop_for(self, failed: Future[T]) -> None:
-        """Cancel all others, and raise the error of one."""
-        place = next(at for at, future in enumerate(self._futures) if future is failed)
-        self.cancel()
-        error: BaseException = self._outcome(place)
-        raise error
 
     def _noted(self, error: BaseException, place: int) -> BaseException:
         what = "element" if self._elements.keys is None else "key"

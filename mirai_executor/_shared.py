@@ -42,9 +42,10 @@ STOP_SIGNAL: int = signal.SIGRTMIN + 7 if sys.platform == "linux" else signal.SI
 
 _SIZE = max(4096, mmap.ALLOCATIONGRANULARITY)
 _SHEET = 16  # pages
-# Cells: how many tasks were ever named, when the daemon began the last thing that it has run, two
-# for the tickets, and the last tasks that were named, in a ring.
-_COUNT, _BEGUN, _TICKETS, _FIRST = 0, 1, 2, 4
+# Cells: how many tasks were ever named, when the daemon began the last thing that it has run, the
+# last element of a chunk that it has begun, two for the tickets, and the last tasks that were
+# named, in a ring.
+_COUNT, _BEGUN, _ELEMENT, _TICKETS, _FIRST = 0, 1, 2, 3, 5
 _RING = 256  # more than a daemon ever holds
 
 
@@ -58,12 +59,15 @@ class Page:
         begun: Where the daemon writes when it began what it runs, by ``time.perf_counter_ns``,
             which is one clock for all processes of a machine. Written without a call: it is done
             for each task.
+        element: Where it writes which element of a chunk it has begun last, likewise: should it
+            die of that, the elements behind it have not begun.
         tickets: The counters of its tickets.
     """
 
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
-        self.begun = cells[_BEGUN:_TICKETS]
+        self.begun = cells[_BEGUN:_ELEMENT]
+        self.element = cells[_ELEMENT:_TICKETS]
         self.tickets = cells[_TICKETS:_FIRST]
         self._count = 0  # when the daemon last looked
         self._stopped: frozenset[int] = frozenset()
@@ -91,6 +95,7 @@ class Page:
     def close(self) -> None:
         """Let go of its memory."""
         self.begun.release()
+        self.element.release()
         self.tickets.release()
         self._cells.release()
 

@@ -56,12 +56,14 @@ from .messages import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .chunking import Paces, chunk_size
     from .dispatcher import Dispatcher
     from .scaling import Change, Load, ScalePolicy, Scaler
 else:
     __getattr__ = lazy_imports(
         __name__,
         {
+            "chunking": ("Paces", "chunk_size"),
             "dispatcher": ("Dispatcher",),
             "scaling": ("Change", "Load", "ScalePolicy", "Scaler"),
         },
@@ -103,6 +105,7 @@ __all__ = [
     "LeaveRequested",
     "ListeningEnded",
     "Load",
+    "Paces",
     "Policy",
     "RecallTasks",
     "ReportShortage",
@@ -120,4 +123,5 @@ __all__ = [
     "TaskId",
     "TaskSubmitted",
     "TasksReturned",
+    "chunk_size",
 ]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ._inline import InlineHost
     from ._messages import Item as Item
     from ._messages import Message as Message
+    from ._of_chunks import kind_of, resolve_elements, set_exception, stop_element, takes_chunks
     from ._questions import HostView as HostView
     from ._requests import Request
     from ._share import Share
@@ -42,6 +43,13 @@ else:  # what only some executors need
             "_environments": ("Environments",),
             "_inline": ("InlineHost",),
             "_messages": ("Item", "Message"),
+            "_of_chunks": (
+                "kind_of",
+                "resolve_elements",
+                "set_exception",
+                "stop_element",
+                "takes_chunks",
+            ),
             "_requests": ("Request",),
             "_share": ("Share",),
         },
@@ -63,6 +71,11 @@ __all__ = [
     "Worker",
     "environments_for",
     "is_exiting",
+    "kind_of",
     "most_daemons",
+    "resolve_elements",
     "serial_hooks",
+    "set_exception",
+    "stop_element",
+    "takes_chunks",
 ]

@@ -135,7 +135,7 @@ class LossReports:
         if id_ not in self._now:
             return DaemonLostError(f"the daemon ended {what}")
         daemon, stderr = self._now[id_]
-        return DaemonLostError(
+        error = DaemonLostError(
             f"the daemon (pid {daemon.pid} on {daemon.host}) {_describe_end(daemon)} {what}"
             f"{last_words(stderr)}",
             pid=daemon.pid,
@@ -143,6 +143,8 @@ class LossReports:
             exitcode=daemon.exitcode,
             stderr=stderr,
         )
+        error._element = getattr(daemon, "last_element", None)  # noqa: SLF001 - it is one of ours
+        return error
 
 
 def _is_too_old(stderr: str) -> str:

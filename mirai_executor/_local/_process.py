@@ -81,6 +81,7 @@ class DaemonProcess:
     is_dead: bool
     link: Link
     link_is_closed: bool
+    last_element = 0  # of a chunk, that it had begun when it ended
 
     def __init__(
         self, spawner: Spawner, relay: Relay, open_exchange: OpenExchange | None = None
@@ -202,7 +203,7 @@ class DaemonProcess:
 
     def close(self) -> str:
         """Let go of everything, and return the last lines that its last task led to on stderr."""
-        begun = self.page.begun[0]
+        begun, self.last_element = self.page.begun[0], self.page.element[0]
         self.link.close()
         self._pages.release(self.page)
         if self.exchange is not None:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Child", "process_name", "when_imported"]
 
+serving: Any = None  # the Daemon that this process is
+
 
 def hold_lifeline(fd: int) -> None:
     """Tie this process group's life to the pipe. Returns at once, or never if the host is gone."""

@@ -35,6 +35,7 @@ class Interrupts:
         self._page = page
         self._send_results = send_results
         self._running = 0  # the task whose user code runs; 0 outside the window
+        self.chunk = 0  # the task that it is an element of, if it is one; it stops with that
         self._sending = False
         self._put_off = False  # an interrupt, until the results are sent
         self.hit_import = False  # for good
@@ -61,7 +62,7 @@ class Interrupts:
         # In this order: a stop that comes in between finds the window open.
         self._running = self.task = task
         self.has_struck = False
-        return not self._page.must_stop(task)
+        return not self._must_stop(task)
 
     @property
     def may_send(self) -> bool:
@@ -86,8 +87,12 @@ class Interrupts:
             self._send_results()
         finally:
             self._sending = False
-        if self._put_off or self._page.must_stop(self._running):
+        if self._put_off or self._must_stop(self._running):
             self._raise(frame)
+
+    def _must_stop(self, task: int) -> bool:
+        must_stop = self._page.must_stop
+        return must_stop(task) or (self.chunk != 0 and must_stop(self.chunk))
 
     def _raise(self, frame: FrameType | None) -> None:
         # Once a task: a second one could strike our own code while it handles the first.

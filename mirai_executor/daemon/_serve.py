@@ -59,7 +59,8 @@ class Daemon:
         self._pid = os.getpid()
         self._in_hand: list[_wire.WireOutcome] = []  # results not sent yet
         self._table: _Table = ()  # of the last task that came
-        self._interrupts = Interrupts(page, self._send_results)
+        self.interrupts = self._interrupts = Interrupts(page, self._send_results)
+        self.page = page
         self._begun = page.begun
         self._namespace: Namespace
         self._snapshot: Snapshot | None = None
@@ -72,6 +73,7 @@ class Daemon:
 
     def serve(self) -> None:
         """Serve the host until it says that this daemon may leave."""
+        _child.serving = self
         try:
             self._serve()
         except LinkClosedError:
@@ -269,6 +271,13 @@ class Daemon:
 
     def _restore(self, *, by_flag: bool = False, retake: bool = False) -> None:
         """Clean up after user code; a daemon that cannot is spoilt, and asks to leave."""
+        if not self.clean_up(by_flag=by_flag, retake=retake) and not self._leaving:
+            self._leaving = True
+            self._send_results()
+            self._send(_wire.Leaving())
+
+    def clean_up(self, *, by_flag: bool = False, retake: bool = False) -> bool:
+        """Clean up after user code; False if this daemon is spoilt."""
         try:
             if self._snapshot is None:
                 self._interrupts.ensure_installed()
@@ -281,10 +290,7 @@ class Daemon:
 
             traceback.print_exc()
             self._cleanup_failed = True
-        if self._is_spoilt() and not self._leaving:
-            self._leaving = True
-            self._send_results()
-            self._send(_wire.Leaving())
+        return not self._is_spoilt()
 
     def _is_spoilt(self) -> bool:
         return self._cleanup_failed or self._interrupts.hit_import
@@ -318,28 +324,29 @@ class Daemon:
                 _child.flush_streams()
             blob, large = value
             if large:
-                self._end_if_child()
+                self.end_if_child()
                 return Status.VALUE, blob, self._memory.lend(large)
-        except KeyboardInterrupt as interrupt:
-            return Status.ERROR, self._encode_error(_interrupted(interrupt)), ()
-        except PayloadError as error:
-            # Python's own import, in C, may make a TypeError of an interrupt.
-            struck = self._interrupts.has_struck
-            return Status.ERROR, self._encode_error(_interrupted(error) if struck else error), ()
         except BaseException as error:  # the host raises it where it was asked for
-            return Status.ERROR, self._encode_error(error), ()
+            return Status.ERROR, self.encode_raised(error), ()
         if os.getpid() != self._pid:
-            self._end_if_child()
+            self.end_if_child()
         return Status.VALUE, blob, ()
 
+    def encode_raised(self, error: BaseException) -> bytes:
+        """Return what a call has ended in, as an error that can be sent."""
+        # Python's own import, in C, may make a TypeError of an interrupt.
+        struck = isinstance(error, PayloadError) and self._interrupts.has_struck
+        is_interrupt = struck or isinstance(error, KeyboardInterrupt)
+        return self._encode_error(_interrupted(error) if is_interrupt else error)
+
     def _encode_error(self, error: BaseException) -> bytes:
-        self._end_if_child(error)
+        self.end_if_child(error)
         try:
             return _payload.encode_error(error)
         except KeyboardInterrupt as interrupt:  # raised by the code of the error itself
             return _payload.encode_error(_interrupted(interrupt))
 
-    def _end_if_child(self, error: BaseException | None = None) -> None:
+    def end_if_child(self, error: BaseException | None = None) -> None:
         """End a child that a task has forked, and that leaves the task: it answers for nobody."""
         if os.getpid() == self._pid:
             return

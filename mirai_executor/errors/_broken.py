@@ -34,6 +34,8 @@ class DaemonLostError(MiraiError, BrokenProcessPool):
     """
 
     code: ClassVar[int | None] = CODE_CONNECTION_RESET
+    # For executors: the last element of a chunk that it had begun, if it is known.
+    _element: int | None = None
 
     def __init__(
         self,

@@ -44,12 +44,15 @@ class ByHand:
         self.futures: list[Future[Any]] = []
 
     def map(self, xs: Any, **listeners: Any) -> MiraiMap[Any]:
-        return MiraiMap(elements_of(xs), self.send, Listeners(**listeners))
+        return MiraiMap(elements_of(xs), self, Listeners(**listeners))
 
     def send(self, values: Sequence[Any]) -> list[Future[Any]]:
         new: list[Future[Any]] = [Future() for _ in values]
         self.futures += new
         return new
+
+    def cancel_all(self) -> None:
+        pass
 
 
 @pytest.fixture

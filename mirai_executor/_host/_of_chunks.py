@@ -1,0 +1,89 @@
+"""What a host does for chunks: tasks that run several elements of a map, one after the other."""
+
+from __future__ import annotations
+
+from concurrent.futures import InvalidStateError
+from typing import TYPE_CHECKING, Any
+
+from mirai_executor._payload.host import NO_NUMBER, decode_number, decode_value
+from mirai_executor._wire import Status
+
+from ._host import Host
+from ._tasks import decode_error, kind_of, set_exception
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mirai_executor._core import DaemonId, TaskId
+    from mirai_executor._wire import Bytes
+
+    from ._daemon import LocalDaemon
+    from ._fleet import Fleet
+    from ._loop import Loop
+    from ._settings import Limits
+    from ._tasks import OpenFuture
+
+__all__ = ["kind_of", "resolve_elements", "set_exception", "stop_element", "takes_chunks"]
+
+
+_VALUE, _ERROR = int(Status.VALUE), int(Status.ERROR)
+
+
+def takes_chunks(host: Any, limits: Limits) -> bool:
+    """Tell whether several elements may be one task, and each still be what a task is.
+
+    Not where something counts tasks, or the seconds of one, or what is left of it when it fails;
+    nor with daemons elsewhere, whose pages are not shared with this process.
+    """
+    if type(host) is not Host or limits.timeout or limits.run_timeout:
+        return False
+    policy = host._settings.policy  # noqa: SLF001 - of the same room
+    is_local = policy.launches and not policy.direct
+    each_alone = policy.max_tasks is not None or policy.frame_time <= 0
+    return is_local and not (each_alone or limits.retries or limits.post_mortem)
+
+
+def resolve_elements(futures: Sequence[OpenFuture], outcomes: Sequence[tuple[int, Bytes]]) -> None:
+    """End the futures of elements as these have ended: each by its status and its payload.
+
+    There may be fewer outcomes than futures.
+    """
+    for future, (status, payload) in zip(futures, outcomes, strict=False):
+        number = decode_number(payload) if status == _VALUE else NO_NUMBER
+        try:
+            if number is not NO_NUMBER:
+                future.set_value(number)
+            elif status == _VALUE:
+                future.set_outcome(decode_value, payload, failed=False)
+            elif status == _ERROR:
+                future.set_outcome(decode_error, payload, failed=True)
+            else:  # it had been stopped before it began
+                future.end_cancelled()
+        except InvalidStateError:  # cancelled in the meantime
+            future.end_cancelled()
+
+
+def stop_element(host: Host, chunk: TaskId, element: TaskId) -> None:
+    """Have the daemon that holds a chunk stop an element of it, or never begin it.
+
+    Returns at once. If it runs and has not stopped after ``cancel_grace``, its daemon is killed.
+    """
+    grace = host._settings.policy.cancel_grace  # noqa: SLF001 - of the same room
+    host.call_soon(lambda: host._with_loop(lambda loop: _stop(loop, chunk, element, grace)))  # noqa: SLF001
+
+
+def _stop(loop: Loop, chunk: TaskId, element: TaskId, grace: float) -> None:
+    fleet: Fleet = loop._fleet  # noqa: SLF001 - as above
+    daemons: dict[DaemonId, LocalDaemon] = fleet._daemons  # type: ignore[assignment]  # noqa: SLF001 - chunks go to local ones
+    for id_, daemon in daemons.items():
+        if chunk not in daemon.sent:
+            continue
+        daemon.interrupt(element)
+        fleet._stops.add((id_, chunk))  # noqa: SLF001 - it is asked again while the chunk is there
+
+        def give_up(id_: DaemonId = id_, daemon: LocalDaemon = daemon) -> None:
+            holds_it = daemons.get(id_) is daemon and chunk in daemon.sent
+            if holds_it and daemon.page.element[0] == element:
+                fleet.kill(id_)
+
+        loop.reactor.call_in(grace, give_up)

@@ -1,0 +1,220 @@
+"""Live: elements that share a chunk end each as a task of its own would, and run once at most."""
+
+import contextlib
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live import mischief
+from live.mischief import SOON, Bell, Tally
+from mirai_executor import DaemonLostError, MiraiExecutor, MiraiMap, PayloadError, _chunks
+from mirai_executor._core import Paces
+from mirai_executor._host import kind_of
+
+FOREVER = 1000.0
+COUNT = 32  # elements: with one daemon, four chunks of eight
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator[Bell]:
+    bell = Bell(tmp_path)
+    yield bell
+    bell.close()
+
+
+@pytest.fixture
+def tally(tmp_path: Path) -> Tally:
+    return Tally(tmp_path)
+
+
+@pytest.fixture
+def executor() -> Iterator[MiraiExecutor]:
+    with mischief.running(1, cancel_grace=0.3) as executor:
+        yield executor
+
+
+@pytest.fixture(autouse=True)
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note how long each chunk is that is sent."""
+    sent: list[int] = []
+    send = _chunks.ChunkSender._send_chunk
+
+    def note_and_send(self: _chunks.ChunkSender, values: Any, futures: Any) -> Any:
+        sent.append(len(values))
+        return send(self, values, futures)
+
+    monkeypatch.setattr(_chunks.ChunkSender, "_send_chunk", note_and_send)
+    return sent
+
+
+def mapped(
+    executor: MiraiExecutor, fn: Callable[..., Any], xs: Any, **options: Any
+) -> MiraiMap[Any]:
+    """Map over elements that are known to be short, whether they are or not."""
+    paces = _chunks._known.setdefault(executor._host, Paces())
+    kind = kind_of(fn, ())
+    assert kind is not None
+    paces.note(kind, 1e-6)
+    return executor.mirai_map(xs, fn, **options)
+
+
+def count_and_do(what: Any, tally: Path) -> Any:
+    place, do, *args = what
+    with tally.open("a") as file:
+        file.write(f"{place}\n")
+    return do(*args)
+
+
+def ring_and_resist(bell: Path) -> None:
+    has_rung = False
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            if not has_rung:
+                has_rung = True
+                mischief.ring(bell)
+            time.sleep(FOREVER)
+
+
+def work(special: dict[int, tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return what each element does: something special, or else to return its place."""
+    return [(place, *special.get(place, (abs, place))) for place in range(COUNT)]
+
+
+def test_short_elements_are_found_to_be_short_and_sent_in_chunks(
+    executor: MiraiExecutor, sizes: list[int]
+) -> None:
+    for _ in range(20):  # a machine under load may take too long to answer the probes
+        assert executor.mirai_map(range(200), abs).collect() == list(range(200))
+        if max(sizes) > 1:
+            break
+    assert max(sizes) > 1
+
+
+def test_errors_and_results_that_cannot_be_pickled_are_those_of_elements(
+    executor: MiraiExecutor, sizes: list[int], tally: Tally
+) -> None:
+    special = {3: (int, "three"), 4: (open, os.devnull), 5: (mischief.exit_python,), 6: (dict,)}
+    ends = mapped(executor, count_and_do, work(special), args=(tally.path,)).collect(stop=False)
+    assert sizes[:4] == [8] * 4
+    assert [type(ends[place]) for place in special] == [ValueError, PayloadError, SystemExit, dict]
+    assert all(ends[place] == place for place in range(COUNT) if place not in special)
+    assert set(tally.counts().values()) == {1}
+
+
+def test_a_crash_is_that_of_one_element_and_those_behind_it_run(
+    executor: MiraiExecutor, tally: Tally
+) -> None:
+    special: dict[int, tuple[Any, ...]] = {13: (mischief.exit_at_once,)}
+    ends = mapped(executor, count_and_do, work(special), args=(tally.path,)).collect(stop=False)
+    lost = [place for place, end in enumerate(ends) if isinstance(end, DaemonLostError)]
+    assert lost == [8, 9, 10, 11, 12, 13]  # five results were in hand
+    assert len({id(ends[place]) for place in lost}) == 6
+    assert all(ends[place] == place for place in range(COUNT) if place not in lost)
+    assert tally.counts() == {str(place): 1 for place in range(COUNT)}
+
+
+def test_what_takes_long_keeps_none_behind_it_in_its_chunk(
+    executor: MiraiExecutor, tally: Tally, sizes: list[int]
+) -> None:
+    executor.launch_local(1)
+    executor.wait_ready(SOON)
+    special = {0: (time.sleep, 0.05)}
+    values = mapped(executor, count_and_do, work(special), args=(tally.path,)).collect()
+    assert values == [None, *range(1, COUNT)]
+    assert tally.counts() == {str(place): 1 for place in range(COUNT)}
+
+
+def test_an_element_that_runs_is_cancelled_alone(
+    executor: MiraiExecutor, bell: Bell, tally: Tally
+) -> None:
+    special = {12: (mischief.ring_and, bell.path, time.sleep, FOREVER)}
+    ends = mapped(executor, count_and_do, work(special), args=(tally.path,))
+    bell.wait()
+    assert not ends.futures[12].cancel_queued()  # type: ignore[attr-defined]  # it is one of ours
+    assert ends.futures[12].cancel()
+    found = ends.collect(stop=False)
+    assert isinstance(found[12], CancelledError)
+    assert [*found[:12], *found[13:]] == [*range(12), *range(13, COUNT)]
+    assert tally.counts() == {str(place): 1 for place in range(COUNT)}
+
+
+def test_an_element_that_does_not_stop_costs_its_daemon_and_none_behind_it(
+    executor: MiraiExecutor, bell: Bell, tally: Tally
+) -> None:
+    special = {12: (ring_and_resist, bell.path)}
+    ends = mapped(executor, count_and_do, work(special), args=(tally.path,))
+    bell.wait()
+    assert ends.futures[12].cancel()
+    found = ends.collect(stop=False)
+    assert isinstance(found[12], CancelledError)
+    assert {type(end) for end in found[8:12]} == {DaemonLostError}  # their results were in hand
+    assert [*found[:8], *found[13:]] == [*range(8), *range(13, COUNT)]
+    assert tally.counts() == {str(place): 1 for place in range(COUNT)}
+
+
+def test_an_element_that_waits_is_cancelled_alone_and_never_runs(
+    executor: MiraiExecutor, bell: Bell, tally: Tally
+) -> None:
+    special = {0: (mischief.ring_and, bell.path, time.sleep, FOREVER)}
+    ends = mapped(executor, count_and_do, work(special), args=(tally.path,))
+    bell.wait()
+    waiting = [3, 25, 27]  # in the chunk that runs, and in one that has not begun
+    assert all(ends.futures[place].cancel() for place in waiting)
+    assert ends.futures[0].cancel()
+    found = ends.collect(stop=False)
+    assert all(isinstance(found[place], CancelledError) for place in [0, *waiting])
+    others = set(range(COUNT)) - {0, *waiting}
+    assert [found[place] for place in sorted(others)] == sorted(others)
+    assert tally.counts() == {str(place): 1 for place in {0} | others}
+
+
+def test_chunks_are_cancelled_as_one(executor: MiraiExecutor, bell: Bell, tally: Tally) -> None:
+    special = {0: (mischief.ring_and, bell.path, time.sleep, FOREVER)}
+    ends = mapped(executor, count_and_do, work(special), args=(tally.path,))
+    bell.wait()
+    assert ends.cancel() == COUNT
+    assert {type(end) for end in ends.collect(stop=False)} == {CancelledError}
+    assert executor.submit(abs, -1).result(SOON) == 1
+    assert set(tally.counts()) == {"0"}
+
+
+class AtUnpickle:
+    def __reduce__(self) -> Any:
+        return pickle.loads, (b"",)
+
+
+def test_an_argument_that_cannot_travel_fails_alone(executor: MiraiExecutor) -> None:
+    xs: list[Any] = list(range(COUNT))
+    with Path(os.devnull).open() as unpicklable:
+        xs[3], xs[25] = unpicklable, AtUnpickle()
+        ends = mapped(executor, repr, xs).collect(stop=False)
+    assert isinstance(ends[3], PayloadError)
+    assert isinstance(ends[25], EOFError | PayloadError)
+    assert [end for place, end in enumerate(ends) if place not in (3, 25)] == [
+        str(place) for place in range(COUNT) if place not in (3, 25)
+    ]
+
+
+def test_what_a_chunk_has_left_runs_though_the_executor_shuts_down(tally: Tally) -> None:
+    special = {COUNT - 8: (time.sleep, 0.2)}  # the first of the last chunk
+    with MiraiExecutor(1) as executor:
+        executor.wait_ready(SOON)
+        ends = mapped(executor, count_and_do, work(special), args=(tally.path,))
+    assert [end is None or end == place for place, end in enumerate(ends)] == [True] * COUNT
+    assert tally.counts() == {str(place): 1 for place in range(COUNT)}
+
+
+def set_and_look(place: int) -> bool:
+    was_there = "CHUNK_WAS_HERE" in os.environ
+    os.environ["CHUNK_WAS_HERE"] = str(place)
+    return was_there
+
+
+def test_elements_are_cleaned_up_behind(executor: MiraiExecutor) -> None:
+    assert mapped(executor, set_and_look, range(COUNT)).collect() == [False] * COUNT
