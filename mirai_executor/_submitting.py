@@ -1,10 +1,10 @@
 """Submits calls, code and maps to a host, with the limits of an executor or of a view of it."""
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ._arguments import (
     check_callable,
@@ -69,7 +69,17 @@ class Submitter(AsyncFace):
         """
         return self._root()._max_workers
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> MiraiFuture[T]:
+    @overload
+    def submit(  # of an async function: its coroutine is awaited
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> MiraiFuture[T]: ...
+    @overload
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> MiraiFuture[T]: ...
+    def submit(
+        self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> MiraiFuture[Any]:
         """Schedule ``fn(*args, **kwargs)`` to run on a daemon, and return its future at once.
 
         Safe from any thread, and from callbacks of futures. Every keyword argument belongs to
@@ -108,7 +118,7 @@ class Submitter(AsyncFace):
             check_callable("submit", fn, "; code as a string goes to submit_source()")
         host, limits = self._host, self._limits
         id_ = host.next_id()
-        future: MiraiFuture[T] = MiraiFuture(
+        future: MiraiFuture[Any] = MiraiFuture(
             id_,
             host,
             cancel_running=limits.cancel_running,

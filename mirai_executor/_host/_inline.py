@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
+from mirai_executor._event_loop import EventLoop
 from mirai_executor._messages import close_iterator, iterator_of, speaking_through
 from mirai_executor._payload.common.entries import Brought
 from mirai_executor._payload.common.source import run_source
-from mirai_executor._payload.daemon import encode_value
+from mirai_executor._payload.daemon import Unawaited, encode_value
 from mirai_executor._payload.host import CallEncoder, decode_value
 from mirai_executor.errors import LaunchError
 
@@ -113,7 +114,7 @@ class InlineHost(Host):
         self._executing[task] = None
         try:
             with speaking_through(_Messenger(future)):
-                value = encode_value(prepare()(), out_of_band=True)
+                value = _encoded(prepare)
             outcome = partial(future.set_outcome, _decoded, value, failed=False)
         except _ENDS_ALL:
             raise
@@ -140,9 +141,9 @@ class InlineHost(Host):
         if (why_not := self._prepared()) is not None:
             raise why_not
         future.start()
-        messenger = _Messenger(future)
+        messenger, loop = _Messenger(future), EventLoop()
         with speaking_through(messenger):
-            values = iterator_of(_copied_call(fn, args, kwargs)())
+            values = iterator_of(_copied_call(fn, args, kwargs)(), loop.iterate)
         try:
             while True:
                 with speaking_through(messenger):
@@ -153,6 +154,7 @@ class InlineHost(Host):
                 yield value
         finally:
             close_iterator(values)
+            loop.close()
 
     def call_soon(self, step: Callable[[], None]) -> None:
         """Call something now."""
@@ -300,10 +302,25 @@ class _Messenger:
         self._future.listener()(Message(bytes(encode_value(obj).blob), is_progress))
 
 
+def _encoded(prepare: Callable[[], Callable[[], object]]) -> Value:
+    """Run a call, and return what it returns as it would travel."""
+    try:
+        return encode_value(prepare()(), out_of_band=True, awaited=False)
+    except Unawaited as found:
+        coroutine = found.coroutine
+    loop = EventLoop()
+    try:
+        return encode_value(loop.run(coroutine), out_of_band=True)
+    finally:
+        loop.close()
+
+
 def _without_ours(error: BaseException) -> BaseException:
     """Have the traceback of what a task has raised begin with the task."""
     trace = error.__traceback__
-    return error.with_traceback(None if trace is None else trace.tb_next)
+    for _ in range(2):  # _carry_out, _encoded
+        trace = trace and trace.tb_next
+    return error.with_traceback(trace)
 
 
 def _copied_call(

@@ -16,7 +16,7 @@ from mirai_executor._payload.common.buffers import (
 from mirai_executor._payload.common.entries import PROTOCOL
 from mirai_executor._payload.common.fast_pickle import dump_plainly
 from mirai_executor._payload.common.preparation import LogLevels, Preparation, inherit
-from mirai_executor._typing import TYPE_CHECKING
+from mirai_executor._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mirai_executor._payload.daemon.failures import encode_error
@@ -36,6 +36,7 @@ __all__ = [
     "LogLevels",
     "Namespace",
     "Preparation",
+    "Unawaited",
     "decode_plain",
     "encode_error",
     "encode_named",
@@ -47,15 +48,27 @@ __all__ = [
 _NONE = Value(pickle.dumps(None, PROTOCOL))
 
 
-def encode_value(value: object, *, out_of_band: bool = False, apart: bool = False) -> Value:
+class Unawaited(Exception):  # noqa: N818 - no error, if somebody awaits it
+    """A task has returned this coroutine."""
+
+    def __init__(self, coroutine: Any) -> None:
+        super().__init__(coroutine)
+        self.coroutine = coroutine
+
+
+def encode_value(
+    value: object, *, out_of_band: bool = False, apart: bool = False, awaited: bool = True
+) -> Value:
     """Turn a result into bytes, and views of its large buffers in the user's own memory.
 
     Args:
         value: The result.
         out_of_band: Whether large buffers may travel beside the bytes.
         apart: Whether a large pickle may be one of them; only with ``out_of_band``.
+        awaited: False for what a task has returned, which may be a coroutine.
 
     Raises:
+        Unawaited: It is one.
         PayloadError: It cannot be pickled; the message names the part.
         BaseException: What the user's own code raised while it was being pickled.
     """
@@ -66,6 +79,8 @@ def encode_value(value: object, *, out_of_band: bool = False, apart: bool = Fals
         if len(blob) < LARGE:
             # At half the cost of Value(...), for most results.
             return tuple.__new__(Value, (blob, ()))
+    if not awaited and type(value).__name__ == "coroutine":
+        raise Unawaited(value)
     dumped = dump_plainly(value, out_of_band=out_of_band, apart=apart)
     if dumped is not None:
         return dumped
