@@ -153,10 +153,11 @@ class Stream(Iterator[T], AsyncIterator[T], Generic[T]):
         """Do as :meth:`close`; for ``contextlib.aclosing``.
 
         Example:
-            >>> import asyncio, contextlib, itertools
+            >>> import asyncio, contextlib
             >>> async def main():
             ...     with MiraiExecutor(1) as executor:
-            ...         async with contextlib.aclosing(executor.stream(itertools.count)) as stream:
+            ...         stream = executor.stream(range, 9)
+            ...         async with contextlib.aclosing(stream):
             ...             return [await anext(stream), await anext(stream)]
             >>> asyncio.run(main())
             [0, 1]
