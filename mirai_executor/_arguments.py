@@ -210,6 +210,20 @@ def check_map(
         raise ValueError(f"buffersize must be None or > 0, not {buffersize!r}")
 
 
+def check_sources(sources: Iterable[object]) -> None:
+    """Require what ``stream_map`` pulls arguments from.
+
+    Raises:
+        TypeError: One of them is not iterable.
+    """
+    for it in sources:
+        if not any(hasattr(type(it), f"__{how}__") for how in ("aiter", "iter", "getitem")):
+            raise TypeError(
+                "stream_map() takes iterables, asynchronous or not: write stream_map(f, [x]), "
+                f"not stream_map(f, x); {it!r:.60} is not iterable"
+            )
+
+
 def check_times(
     idle_time: float | None, start_timeout: float, cancel_grace: float, heartbeat: float
 ) -> None:

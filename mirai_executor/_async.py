@@ -1,14 +1,17 @@
 """What takes its time: streams, and what coroutines can do; what that takes is imported then."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from concurrent.futures import Executor
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from ._arguments import check_callable
+from ._arguments import check_callable, check_count, check_sources
 from ._host import Host, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from ._lifetime import HostOwner
     from ._streams import Stream
 
@@ -28,7 +31,11 @@ class AsyncFace(Executor):
         raise NotImplementedError
 
     def stream(
-        self, fn: Callable[P, Iterable[T]], /, *args: P.args, **kwargs: P.kwargs
+        self,
+        fn: Callable[P, Iterable[T] | AsyncIterable[T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> "Stream[T]":
         """Run a generator on a daemon, and return an iterator over its values as they come.
 
@@ -68,6 +75,55 @@ class AsyncFace(Executor):
         root._check_open()  # noqa: SLF001 - this is a part of it
         check_callable("stream", fn)
         return open_stream(root, self._host, self._limits, fn, args, kwargs)
+
+    def stream_map(
+        self,
+        fn: Callable[..., Any],
+        *sources: Iterable[Any] | AsyncIterable[Any],
+        buffersize: int | None = None,
+    ) -> "AsyncGenerator[Any, None]":
+        """Map a function over what comes in time; return an asynchronous iterator over results.
+
+        For coroutines of asyncio. An item is pulled from the sources only when fewer than
+        ``buffersize`` tasks are ahead of the results that have been taken: a slow consumer slows
+        down the sources, and sources and daemons may be endless and slow. Whoever leaves the loop
+        early cancels what is under way; ``contextlib.aclosing`` makes sure that this is at once.
+
+        Args:
+            fn: Called with one item of each source, on a daemon; it may be an ``async def``.
+            *sources: Iterables, asynchronous ones or others. The shortest one ends the map. The
+                event loop waits for each item of one that is not asynchronous.
+            buffersize: How many tasks may be ahead; by default, twice the number of daemons.
+
+        Returns:
+            An asynchronous generator of results in the order of the items. An exception of a task,
+            or of a source, is raised in its place, and ends it.
+
+        Raises:
+            TypeError: ``fn`` is not callable, or a source is not iterable.
+            ValueError: ``buffersize`` is smaller than 1.
+
+        Example:
+            >>> import asyncio
+            >>> async def numbers():
+            ...     for n in (2, 3):
+            ...         await asyncio.sleep(0.01)
+            ...         yield n
+            >>> async def main():
+            ...     async with MiraiExecutor(2) as executor:
+            ...         async for square in executor.stream_map(pow, numbers(), [2, 2]):
+            ...             print(square)
+            >>> asyncio.run(main())
+            4
+            9
+        """
+        from ._stream_map import stream_map  # as above
+
+        check_callable("stream_map", fn)
+        check_sources(sources)
+        check_count("buffersize", buffersize, least=1, optional=True)
+        most = 2 * self._root().size if buffersize is None else buffersize
+        return stream_map(partial(self.submit, self._host.take(fn)), sources, most)
 
     async def __aenter__(self) -> Self:
         return self

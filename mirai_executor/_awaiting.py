@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from .futures import MiraiFuture
+    from concurrent.futures import Future
 
 __all__ = ["leave", "result_of", "waker"]
 
@@ -25,7 +24,7 @@ _NO_LOOP = (
 )
 
 
-async def result_of(future: MiraiFuture[T]) -> T:
+async def result_of(future: Future[T]) -> T:
     """Wait for a task, and return its result; who stops to wait, stops the task.
 
     Raises:

@@ -140,7 +140,7 @@ def run_stream(
     """
     messenger: Any = current()
     stream = messenger.new_stream(ahead)
-    values = iterator_of(fn(*args, **kwargs))
+    values = iterator_of(fn(*args, **kwargs), messenger.iterate)
     try:
         while True:
             stream.wait_for_credit()
@@ -154,12 +154,18 @@ def run_stream(
         close_iterator(values)
 
 
-def iterator_of(values: Any) -> Iterator[Any]:
+def iterator_of(values: Any, iterate: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
     """Return an iterator over what the function of a stream has returned.
+
+    Args:
+        values: What it has returned.
+        iterate: Makes one of an asynchronous generator.
 
     Raises:
         TypeError: There is none.
     """
+    if hasattr(type(values), "__anext__"):
+        return iterate(values)
     try:
         return iter(values)
     except TypeError:

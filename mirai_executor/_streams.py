@@ -150,7 +150,18 @@ class Stream(Iterator[T], AsyncIterator[T], Generic[T]):
         self._drop()
 
     async def aclose(self) -> None:
-        """Do as :meth:`close`; for ``contextlib.aclosing``."""
+        """Do as :meth:`close`; for ``contextlib.aclosing``.
+
+        Example:
+            >>> import asyncio, contextlib
+            >>> async def main():
+            ...     with MiraiExecutor(1) as executor:
+            ...         stream = executor.stream(range, 9)
+            ...         async with contextlib.aclosing(stream):
+            ...             return [await anext(stream), await anext(stream)]
+            >>> asyncio.run(main())
+            [0, 1]
+        """
         self.close()
 
     def __enter__(self) -> Self:

@@ -1,9 +1,9 @@
 """Submits calls, code and maps to a host, with the limits of an executor or of a view of it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from sys import modules
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ._arguments import check_callable, check_map
 from ._async import AsyncFace
@@ -52,7 +52,17 @@ class Submitter(AsyncFace):
         """
         return self._root()._max_workers
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> MiraiFuture[T]:
+    @overload
+    def submit(  # of an async function: its coroutine is awaited
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> MiraiFuture[T]: ...
+    @overload
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> MiraiFuture[T]: ...
+    def submit(
+        self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> MiraiFuture[Any]:
         """Schedule ``fn(*args, **kwargs)`` to run on a daemon, and return its future at once.
 
         Safe from any thread, and from callbacks of futures. Every keyword argument belongs to
@@ -91,7 +101,7 @@ class Submitter(AsyncFace):
             check_callable("submit", fn, "; code as a string goes to submit_source()")
         host, limits = self._host, self._limits
         id_ = host.next_id()
-        future: MiraiFuture[T] = MiraiFuture(
+        future: MiraiFuture[Any] = MiraiFuture(
             id_,
             host,
             cancel_running=limits.cancel_running,

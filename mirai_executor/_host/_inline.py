@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
+from mirai_executor._event_loop import EventLoop
 from mirai_executor._messages import close_iterator, iterator_of, speaking_through
 from mirai_executor._payload.common.around import innermost
 from mirai_executor._payload.common.entries import Brought
 from mirai_executor._payload.common.source import run_source
-from mirai_executor._payload.daemon import encode_value
+from mirai_executor._payload.daemon import Unawaited, encode_value
 from mirai_executor._payload.host import CallEncoder, decode_value
 from mirai_executor._place import begin_in_place, end_in_place
 from mirai_executor.errors import LaunchError
@@ -122,7 +123,7 @@ class InlineHost(Host):
         begin_in_place()
         try:
             with speaking_through(_Messenger(future, self._copies)):
-                value = self._copies.encode(prepare()())
+                value = self._copies.run(prepare)
             outcome = partial(future.set_outcome, _decoded, value, failed=False)
         except _ENDS_ALL:
             raise
@@ -150,9 +151,9 @@ class InlineHost(Host):
         if (why_not := self._prepared()) is not None:
             raise why_not
         future.start()
-        messenger = _Messenger(future, self._copies)
+        messenger, loop = _Messenger(future, self._copies), EventLoop()
         with speaking_through(messenger):
-            values = iterator_of(self._copies.of_call(fn, args, kwargs)())
+            values = iterator_of(self._copies.of_call(fn, args, kwargs)(), loop.iterate)
         try:
             while True:
                 with speaking_through(messenger):
@@ -163,6 +164,7 @@ class InlineHost(Host):
                 yield value
         finally:
             close_iterator(values)
+            loop.close()
 
     def call_soon(self, step: Callable[[], None]) -> None:
         """Call something now."""
@@ -347,7 +349,9 @@ class _Messenger:
 def _without_ours(error: BaseException) -> BaseException:
     """Have the traceback of what a task has raised begin with the task."""
     trace = error.__traceback__
-    return error.with_traceback(None if trace is None else trace.tb_next)
+    for _ in range(2):  # _carry_out, _Copies.run
+        trace = trace and trace.tb_next
+    return error.with_traceback(trace)
 
 
 class _Copies:
@@ -378,6 +382,18 @@ class _Copies:
     def of(self, obj: T) -> T:
         copied: T = _decoded(self.encode(obj))
         return copied
+
+    def run(self, prepare: Callable[[], Callable[[], object]]) -> Value:
+        """Run a call, and return what it returns as it would travel."""
+        try:
+            return encode_value(prepare()(), out_of_band=True, serial=self._serial, awaited=False)
+        except Unawaited as found:
+            coroutine = found.coroutine
+        loop = EventLoop()
+        try:
+            return self.encode(loop.run(coroutine))
+        finally:
+            loop.close()
 
     def encode(self, obj: object, *, out_of_band: bool = True) -> Value:
         return encode_value(obj, out_of_band=out_of_band, serial=self._serial)

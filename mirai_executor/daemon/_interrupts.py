@@ -41,6 +41,8 @@ class Interrupts:
         self.hit_import = False  # for good
         self.has_struck = False  # since the window was opened
         self.task = 0  # the last one for which it was
+        # Cancels a coroutine that runs; False if there is none, or it does not notice.
+        self.stop_coroutine: Callable[[], bool] | None = None
         self._handlers = {int(signal.SIGINT): self._on_interrupt, STOP_SIGNAL: self._on_stop}
 
     def install(self) -> None:
@@ -77,7 +79,7 @@ class Interrupts:
         if self._sending:
             self._put_off = True
         elif self._running:
-            self._raise(frame)
+            self._stop(frame)
 
     def _on_stop(self, _: int, frame: FrameType | None) -> None:
         if not self._running or self._sending:
@@ -88,6 +90,10 @@ class Interrupts:
         finally:
             self._sending = False
         if self._put_off or self._must_stop(self._running):
+            self._stop(frame)
+
+    def _stop(self, frame: FrameType | None) -> None:
+        if self.stop_coroutine is None or not self.stop_coroutine():
             self._raise(frame)
 
     def _must_stop(self, task: int) -> bool:

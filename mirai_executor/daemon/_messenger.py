@@ -11,7 +11,7 @@ from mirai_executor._typing import TYPE_CHECKING
 from ._piece_sender import Piece, PieceSender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from mirai_executor._transport import Link
@@ -33,13 +33,19 @@ class Messenger(PieceSender):
         link: Leads to the host.
         interrupts: Knows which task runs.
         new_stream: Returns what sends the values that the task yields.
+        iterate: Returns an iterator over what an asynchronous generator yields.
     """
 
     def __init__(
-        self, link: Link, interrupts: Interrupts, new_stream: Callable[[int], Streaming]
+        self,
+        link: Link,
+        interrupts: Interrupts,
+        new_stream: Callable[[int], Streaming],
+        iterate: Callable[[Any], Iterator[Any]],
     ) -> None:
         super().__init__(link, interrupts)
         self.new_stream = new_stream
+        self.iterate = iterate
         self._progress: dict[int, Any] = {}  # of each task, what waits for the pause to pass
         self._paused_until: dict[int, float] = {}
         self._allowed, self._since = float(_MOST), time.monotonic()

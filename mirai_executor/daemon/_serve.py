@@ -34,6 +34,9 @@ from ._interrupts import Interrupts
 from ._memory import Memory
 
 if TYPE_CHECKING:
+    from mirai_executor._event_loop import EventLoop
+    from mirai_executor._payload.common.buffers import Value
+
     from ._cleanup import Snapshot
     from ._dirty_flag import DirtyFlag
     from ._messenger import Messenger
@@ -66,6 +69,7 @@ class Daemon:
         self._snapshot: Snapshot | None = None
         self._beside: tuple[PieceSender, ...] = ()  # what tasks say beside their outcomes
         self._messenger: Messenger | None = None
+        self._loop: EventLoop | None = None  # until a task returns a coroutine
         self._unread: collections.deque[_wire.Frame] = collections.deque()  # came during a task
         _place.messenger = self._messenger_of_task
         self._cleanup_failed = False
@@ -195,7 +199,10 @@ class Daemon:
         if self._messenger is None:
             from ._messenger import Messenger  # few tasks report anything
 
-            self._messenger = Messenger(self._link, self._interrupts, self._new_stream)
+            self._messenger = Messenger(
+                *(self._link, self._interrupts),
+                *(self._new_stream, lambda values: self._event_loop().iterate(values)),
+            )
             self._beside = (*self._beside, self._messenger)
         return self._messenger
 
@@ -312,25 +319,50 @@ class Daemon:
             try:
                 if not self._interrupts.enter(id_):
                     return Status.SKIPPED, b"", ()
-                # In one: what the user's objects do when they die, belongs into the window.
-                value = _payload.encode_value(
-                    self._namespace.decode(payload, table, buffers=buffers, persist=persist)(),
-                    out_of_band=not persist,
-                    apart=not persist and self._memory.is_shared,
-                    serial=rebuild.serial,
-                )
+                value = self._encoded(payload, table, buffers, persist=persist)
             finally:
                 self._interrupts.leave()
                 _child.flush_streams()
             blob, large = value
-            if large:
+            if large or os.getpid() != self._pid:
                 self.end_if_child()
                 return Status.VALUE, blob, self._memory.lend(large)
         except BaseException as error:  # the host raises it where it was asked for
             return Status.ERROR, self.encode_raised(error), ()
-        if os.getpid() != self._pid:
-            self.end_if_child()
         return Status.VALUE, blob, ()
+
+    def _encoded(self, payload: Bytes, table: _Table, buffers: Any, *, persist: bool) -> "Value":
+        """Run a call inside the window, and return the bytes of what it returns."""
+        large: dict[str, Any] = {
+            "out_of_band": not persist,
+            "apart": not persist and self._memory.is_shared,
+            "serial": rebuild.serial,
+        }
+        try:
+            # In one: what the user's objects do when they die, belongs into the window.
+            return _payload.encode_value(
+                self._namespace.decode(payload, table, buffers=buffers, persist=persist)(),
+                awaited=False,
+                **large,
+            )
+        except _payload.Unawaited as found:
+            coroutine = found.coroutine
+        loop = self._event_loop()
+        try:
+            result = loop.run(coroutine)
+            return _payload.encode_value(result, **large)
+        finally:
+            result = None
+            if self._snapshot is not None:  # nothing of one task is left to the next one
+                loop.close()
+
+    def _event_loop(self) -> "EventLoop":
+        if self._loop is None:
+            from mirai_executor._event_loop import EventLoop  # with asyncio
+
+            self._loop = EventLoop()
+            self._interrupts.stop_coroutine = self._loop.stop
+        return self._loop
 
     def encode_raised(self, error: BaseException) -> bytes:
         """Return what a call has ended in, as an error that can be sent."""

@@ -277,7 +277,7 @@ def test_cancelling_twice_is_true_twice_and_cancelling_what_is_done_is_false(bel
 
 def test_a_failed_task_cannot_be_cancelled_any_more() -> None:
     with running() as executor:
-        future = executor.submit(mischief.fail)
+        future: Any = executor.submit(mischief.fail)
         assert isinstance(future.exception(SOON), ArithmeticError)
         assert not future.cancel()
         assert not future.cancelled()

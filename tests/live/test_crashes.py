@@ -619,7 +619,7 @@ def test_a_daemon_killed_while_a_large_argument_is_on_its_way_costs_that_task() 
 
 def test_every_future_ends_when_daemons_die_at_each_task() -> None:
     with running(2, output=False) as executor:
-        futures = [executor.submit(mischief.exit_at_once) for _ in range(20)]
+        futures: list[Any] = [executor.submit(mischief.exit_at_once) for _ in range(20)]
         for future in futures:
             assert isinstance(future.exception(SOON), DaemonLostError)
         assert_goes_on(executor)
@@ -627,7 +627,7 @@ def test_every_future_ends_when_daemons_die_at_each_task() -> None:
 
 def test_a_cancelled_future_stays_cancelled_when_its_daemon_dies() -> None:
     with running() as executor:
-        futures = [executor.submit(mischief.exit_at_once) for _ in range(10)]
+        futures: list[Any] = [executor.submit(mischief.exit_at_once) for _ in range(10)]
         cancelled = [future for future in futures if future.cancel()]
         for future in cancelled:
             with pytest.raises(CancelledError):

@@ -621,7 +621,7 @@ def test_an_escaped_child_that_floods_standard_error_does_not_hold_up_the_host(
     bell: Bell,
 ) -> None:
     with running(output=False) as executor:
-        future = executor.submit(mischief.leave_a_flooding_child, bell.path)
+        future: Any = executor.submit(mischief.leave_a_flooding_child, bell.path)
         child = int(bell.wait())
         try:
             assert isinstance(future.exception(SOON), DaemonLostError)

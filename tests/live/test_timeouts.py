@@ -192,7 +192,7 @@ def test_a_timeout_that_meets_the_end_of_the_daemon_ends_the_future_once(bell: B
         for n in range(10):
             view = executor.with_options(run_timeout=0.02)
             die = functools.partial(mischief.spin_and_return, 0.018 + n * 0.0004, 1)
-            future = view.submit(mischief.call_and_exit, die)
+            future: Any = view.submit(mischief.call_and_exit, die)
             assert isinstance(future.exception(SOON), (TaskTimeoutError, DaemonLostError))
         assert executor.submit(mischief.answer).result(SOON) == 42
 

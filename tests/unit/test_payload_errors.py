@@ -491,8 +491,8 @@ def test_a_future_or_task_of_asyncio_is_named_likewise_and_a_coroutine_with_what
     assert future.endswith("it belongs to the process that created it; send its result instead")
     assert task.startswith("cannot pickle result[0] (a _asyncio.Task object): it belongs to")
     assert coroutine == (
-        "cannot pickle result[0] (a coroutine object): a daemon calls functions, and awaits "
-        "nothing; pass it a function that calls asyncio.run()"
+        "cannot pickle result[0] (a coroutine object): a coroutine cannot leave its process; "
+        "pass the async function that returns it"
     )
 
 
@@ -501,7 +501,7 @@ def test_a_coroutine_that_is_the_result_is_closed_as_nobody_will_await_it() -> N
     async def nothing() -> None: ...
 
     coroutine = nothing()
-    with pytest.raises(PayloadError, match="awaits nothing"):
+    with pytest.raises(PayloadError, match="cannot leave its process"):
         encode_value(coroutine)
     assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 

@@ -67,7 +67,7 @@ class FakeHost:
 def messenger() -> tuple[Messenger, FakeLink]:
     link = FakeLink()
     interrupts = cast("Interrupts", FakeInterrupts())
-    return Messenger(cast("Link", link), interrupts, cast("Any", None)), link
+    return Messenger(cast("Link", link), interrupts, *[cast("Any", None)] * 2), link
 
 
 def message(value: object, *, is_progress: bool = False) -> Message:

@@ -82,10 +82,7 @@ def _advice(obj: object) -> str:
         if isinstance(obj, getattr(sys.modules.get(module), "Future", ())):
             return "it belongs to the process that created it; send its result instead"
     if isinstance(obj, CoroutineType):
-        return (
-            "a daemon calls functions, and awaits nothing; pass it a function that calls "
-            "asyncio.run()"
-        )
+        return "a coroutine cannot leave its process; pass the async function that returns it"
     if isinstance(obj, GeneratorType):
         return "a generator cannot leave its process; make a list of it, and send that"
     return ""

@@ -3,7 +3,7 @@
 from mirai_executor._lazily import lazy_imports
 from mirai_executor._payload.common.buffers import decode_plain
 from mirai_executor._payload.common.preparation import LogLevels, Preparation, inherit
-from mirai_executor._payload.daemon.outcomes import encode_named, encode_value
+from mirai_executor._payload.daemon.outcomes import Unawaited, encode_named, encode_value
 from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "LogLevels",
     "Namespace",
     "Preparation",
+    "Unawaited",
     "decode_plain",
     "encode_error",
     "encode_named",

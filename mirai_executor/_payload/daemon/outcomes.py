@@ -8,14 +8,22 @@ from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common.buffers import BRIEF, LARGE, Value, is_short
 from mirai_executor._payload.common.entries import PROTOCOL
 from mirai_executor._payload.common.fast_pickle import dump_plainly
-from mirai_executor._typing import TYPE_CHECKING
+from mirai_executor._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mirai_executor._payload.common.serial import Hooks
 
-__all__ = ["encode_named", "encode_value"]
+__all__ = ["Unawaited", "encode_named", "encode_value"]
 
 _NONE = Value(pickle.dumps(None, PROTOCOL))
+
+
+class Unawaited(Exception):  # noqa: N818 - no error, if somebody awaits it
+    """A task has returned this coroutine."""
+
+    def __init__(self, coroutine: Any) -> None:
+        super().__init__(coroutine)
+        self.coroutine = coroutine
 
 
 def encode_value(
@@ -24,6 +32,7 @@ def encode_value(
     out_of_band: bool = False,
     apart: bool = False,
     serial: "Hooks | None" = None,
+    awaited: bool = True,
 ) -> Value:
     """Turn a result into bytes, and views of its large buffers in the user's own memory.
 
@@ -32,8 +41,10 @@ def encode_value(
         out_of_band: Whether large buffers may travel beside the bytes.
         apart: Whether a large pickle may be one of them; only with ``out_of_band``.
         serial: What the user has for classes, if anything.
+        awaited: False for what a task has returned, which may be a coroutine.
 
     Raises:
+        Unawaited: It is one.
         PayloadError: It cannot be pickled; the message names the part.
         BaseException: What the user's own code raised while it was being pickled.
     """
@@ -44,6 +55,8 @@ def encode_value(
         if len(blob) < LARGE:
             # At half the cost of Value(...), for most results.
             return tuple.__new__(Value, (blob, ()))
+    if not awaited and type(value).__name__ == "coroutine":
+        raise Unawaited(value)
     plainly = dump_plainly if serial is None else serial.dump_plainly
     dumped = plainly(value, out_of_band=out_of_band, apart=apart)
     if dumped is not None:

@@ -1,0 +1,161 @@
+"""Tasks that are ``async def`` functions, and asynchronous generators as streams."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mirai_executor import MiraiExecutor, MiraiInterrupt, Progress, progress
+
+
+@pytest.fixture(scope="module", params=["daemons", "inline"])
+def executor(request: pytest.FixtureRequest) -> Iterator[MiraiExecutor]:
+    with MiraiExecutor(1, mode=request.param) as executor:
+        executor.wait_ready()
+        yield executor
+
+
+@pytest.fixture
+def daemon(executor: MiraiExecutor) -> MiraiExecutor:
+    """The same, if its tasks run on a daemon."""
+    if executor._host.is_inline:
+        pytest.skip("is about daemons")
+    return executor
+
+
+async def double(x: Any) -> Any:
+    await asyncio.sleep(0)
+    return x * 2
+
+
+async def fail() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("in a coroutine")
+
+
+async def count_to(n: int) -> AsyncIterator[int]:
+    for i in range(n):
+        await asyncio.sleep(0)
+        progress(i)
+        yield i
+
+
+def test_a_coroutine_is_awaited_on_its_daemon(executor: MiraiExecutor) -> None:
+    assert executor.submit(double, 2).result() == 4
+    assert list[Any](executor.map(double, range(5))) == [0, 2, 4, 6, 8]
+    large = executor.submit(double, np.ones(100_000)).result()
+    assert large.sum() == 200_000
+    assert executor.submit_source("double(4)", double=double).result() == 8
+
+
+def test_its_error_has_the_frames_of_the_coroutine_and_no_others(executor: MiraiExecutor) -> None:
+    error = executor.submit(fail).exception()
+    assert isinstance(error, ValueError)
+    assert error.__context__ is None
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        frames.append(trace.tb_frame.f_code.co_name)
+        trace = trace.tb_next
+    assert frames[-1] == "fail"
+    assert "run_until_complete" not in frames
+
+
+def test_an_asynchronous_generator_is_a_stream(executor: MiraiExecutor) -> None:
+    heard: list[Progress] = []
+    stream = executor.with_options(on_report=heard.append).stream(count_to, 40)
+    assert list(stream) == list(range(40))
+    assert heard[0] == Progress(0)
+
+
+def test_a_coroutine_of_asyncio_can_wait_for_one_in_this_process(executor: MiraiExecutor) -> None:
+    async def main() -> tuple[int, list[int]]:
+        return await executor.submit(double, 1), [n async for n in executor.stream(count_to, 3)]
+
+    assert asyncio.run(main()) == (2, [0, 1, 2])
+
+
+async def loop_of_this_task() -> int:
+    asyncio.get_running_loop().create_task(asyncio.sleep(3600))
+    return id(asyncio.get_running_loop())
+
+
+def test_an_event_loop_stays_and_what_a_task_has_started_in_it_does_not(
+    daemon: MiraiExecutor,
+) -> None:
+    assert len({daemon.submit(loop_of_this_task).result() for _ in range(3)}) == 1
+
+
+def test_with_cleanup_each_task_has_an_event_loop_of_its_own() -> None:
+    with MiraiExecutor(1, cleanup=True) as executor:
+        assert executor.submit(double, 1).result() == 2
+        assert executor.submit(double, 2).result() == 4
+
+
+def note(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+async def wait_for_ever(begun: Path, ended: Path) -> None:
+    note(begun, "")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.01)  # it has time to end in good order
+        note(ended, "in order")
+
+
+async def wait_and_block(begun: Path, ended: Path) -> None:
+    note(begun, "")
+    try:
+        time.sleep(3600)  # noqa: ASYNC251 - that is the point
+    finally:
+        note(ended, "by force")
+
+
+@pytest.mark.parametrize(
+    ("fn", "how"), [(wait_for_ever, "in order"), (wait_and_block, "by force")]
+)
+def test_a_coroutine_is_cancelled_and_one_that_does_not_notice_is_interrupted(
+    daemon: MiraiExecutor,
+    tmp_path: Path,
+    fn: Callable[[Path, Path], Awaitable[None]],
+    how: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    os.mkfifo(begun := tmp_path / "begun")
+    future = daemon.submit(fn, begun, tmp_path / "ended")
+    begun.read_text()
+    future.cancel()
+    assert daemon.submit((tmp_path / "ended").read_text).result() == how
+    assert daemon.submit(double, 1).result() == 2
+    assert daemon.info().cumulative == 1  # the daemon has survived it
+    assert capfd.readouterr().err == ""
+
+
+async def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+async def give_up() -> None:
+    raise asyncio.CancelledError
+
+
+def test_what_ends_a_coroutine_from_within_ends_the_task(daemon: MiraiExecutor) -> None:
+    with pytest.raises(MiraiInterrupt):
+        daemon.submit(interrupt).result()
+    assert isinstance(daemon.submit(give_up).exception(), asyncio.CancelledError)
+    assert daemon.submit(double, 1).result() == 2
+
+
+def test_a_stream_of_an_asynchronous_generator_is_stopped_as_others_are(
+    daemon: MiraiExecutor,
+) -> None:
+    with daemon.stream(count_to, 10**9) as stream:
+        assert next(stream) == 0
+    assert stream.future.cancelled()
+    assert daemon.submit(double, 1).result() == 2
