@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ._host import Share
     from ._lifetime import HostOwner
+    from ._pool import ExecutorPool
 
     class TaskOptions(TypedDict, total=False):
         """The fields of ``Limits``, any of which may be given."""
@@ -280,6 +281,32 @@ class Submitter(Executor):
         check_count("retries", limits.retries)
         check_flag("cancel_running", limits.cancel_running)
         return ExecutorView(self._root(), limits)
+
+    def as_pool(self) -> "ExecutorPool":
+        """Return the shape of a ``multiprocessing.Pool`` for code that wants one.
+
+        It has ``apply``, ``apply_async``, ``map``, ``map_async``, ``imap``, ``imap_unordered``,
+        ``starmap``, ``starmap_async``, ``close``, ``terminate`` and ``join``, with the arguments,
+        results, callbacks and ``multiprocessing.TimeoutError`` of the original. Tasks have the
+        limits of this executor or view. Cheap, and safe from any thread.
+
+        The daemons stay the executor's: at the end of its ``with`` block, a pool cancels what was
+        submitted through it and has not ended, running tasks included, and the executor goes on.
+        Where the original would wait for ever (for a worker that has crashed, for the results of
+        a terminated pool, in a callback), there is an exception. An iterable without a length
+        that is given to ``imap`` is read as its results are taken, 16 tasks for each daemon ahead,
+        and to its end by ``join``.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor, executor.as_pool() as pool:
+            ...     pool.map(abs, [-1, -2]), pool.apply_async(pow, (2, 10)).get(timeout=30)
+            ([1, 2], 1024)
+        """
+        from ._pool import ExecutorPool  # which few ask for
+
+        return ExecutorPool(
+            *(self, lambda: self.size, partial(_submitter, self), self._host.owns_this_thread)
+        )
 
     def _new_future(self) -> MiraiFuture[Any]:
         return self._share_future(self._host)
