@@ -110,8 +110,8 @@ class AsyncResult(Generic[T]):
         check_wait(timeout)
         if self.ready():
             return
-        self._work.check_may_wait()
         try:
+            self._work.check_may_wait()
             self._over.wait(timeout)
         except KeyboardInterrupt:
             _cancel_if_asked_to(self._futures)
@@ -271,8 +271,8 @@ class Ordered(Results[T]):
     def _take(self, timeout: float | None) -> Future[T]:
         future = self._futures[0]
         if not future.done():
-            self._work.check_may_wait()
             try:
+                self._work.check_may_wait()
                 wait((future,), timeout)
             except KeyboardInterrupt:
                 _cancel_if_asked_to(self._futures)
@@ -299,13 +299,13 @@ class Unordered(Results[T]):
         try:
             future = self._ended.get(block=False)
         except queue.Empty:
-            self._work.check_may_wait()
             future = self._wait(timeout)
         del self._futures[future]
         return future
 
     def _wait(self, timeout: float | None) -> Future[T]:
         try:
+            self._work.check_may_wait()
             return self._ended.get(timeout=None if timeout is None else max(0, timeout))
         except queue.Empty:
             raise multiprocessing.TimeoutError from None

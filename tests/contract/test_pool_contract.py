@@ -356,17 +356,20 @@ def test_lambdas_and_endless_iterables_work(fresh: MiraiExecutor) -> None:
     pool.join()
 
 
-def test_to_wait_in_a_callback_is_an_error_that_says_so(mirai_pool: Any) -> None:
+def test_to_wait_in_a_callback_is_an_error_that_says_so(mirai_pool: Any, tmp_path: Path) -> None:
     said = Called()
 
-    def waits(_: int) -> None:
+    def waits(_: bytes) -> None:
         for wait in (mirai_pool.apply_async(abs, (1,)).get, mirai_pool.imap(abs, [1]).next):
             try:
                 wait()
             except RuntimeError as error:
                 said(str(error))
 
-    mirai_pool.apply_async(abs, (1,), callback=waits).get(LONG)
+    os.mkfifo(tmp_path / "gate")  # else it might have ended before anybody can call back
+    result = mirai_pool.apply_async(tasks.read, (tmp_path / "gate",), callback=waits)
+    (tmp_path / "gate").write_bytes(b"go")
+    assert result.get(LONG) == b"go"
     assert len(said.values) == 2
     assert all("wait for itself" in text for text in said.values)
 
