@@ -89,7 +89,7 @@ def serial_config(cls: Any, dumps: Any, loads: Any) -> SerialConfig:
         ...     Sensor, lambda it: str(it.port).encode(), lambda data: Sensor(int(data))
         ... )
         >>> with MiraiExecutor(1, serial=config) as executor:
-        ...     executor.submit(lambda found: found["at"].port + 1, {"at": Sensor(4)}).result()
+        ...     executor.submit(lambda found: found["a"].port + 1, {"a": Sensor(4)}).result()
         5
     """
     if not isinstance(cls, (list, tuple)):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._lifetime import HostOwner
     from ._mirai_map import MiraiMap
     from ._options import TaskOptions
+    from ._pool import ExecutorPool
     from ._progress import Progress
 
 __all__ = ["ExecutorView", "Submitter"]
@@ -358,6 +359,31 @@ class Submitter(AsyncFace):
             <class 'mirai_executor.errors.TaskTimeoutError'>
         """
         return ExecutorView(self._root(), changed(self._limits, options))
+
+    def as_pool(self) -> "ExecutorPool":
+        """Return the shape of a ``multiprocessing.Pool`` for code that wants one.
+
+        It has ``apply``, ``apply_async``, ``map``, ``map_async``, ``imap``, ``imap_unordered``,
+        ``starmap``, ``starmap_async``, ``close``, ``terminate`` and ``join``, with the arguments,
+        results, callbacks and ``multiprocessing.TimeoutError`` of the original. Tasks have the
+        limits of this executor or view. Cheap, and safe from any thread.
+
+        The daemons stay the executor's: at the end of its ``with`` block, a pool cancels what was
+        submitted through it and has not ended, running tasks included, and the executor goes on.
+        Where the original would wait for ever (for a worker that has crashed, for the results of
+        a terminated pool, in a callback), there is an exception. An iterable without a length
+        that is given to ``imap`` is read as its results are taken, 16 tasks for each daemon ahead,
+        and to its end by ``join``.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor, executor.as_pool() as pool:
+            ...     pool.map(abs, [-1, -2]), pool.apply_async(pow, (2, 10)).get(timeout=30)
+            ([1, 2], 1024)
+        """
+        from . import _map, _pool  # which few ask for
+
+        submitter = partial(_map.submitter, self)
+        return _pool.ExecutorPool(self, lambda: self.size, submitter, self._host.owns_this_thread)
 
     def _new_future(self) -> MiraiFuture[Any]:
         return self._share_future(self._host)

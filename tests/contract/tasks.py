@@ -67,6 +67,10 @@ def step(folder: Path, number: int) -> bytes:
     return b""
 
 
+def read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
 def touch(path: Path) -> None:
     path.touch()
 
