@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ._arguments import check_callable, check_map
 from ._host import Host, Limits
-from ._options import TRACES, changed, dressed, gather, submit_dressed_source
+from ._options import TRACES, changed, gather, post_mortem, with_around
 from .futures import MiraiFuture
 
 if TYPE_CHECKING:
@@ -96,9 +96,12 @@ class Submitter(Executor):
             cancel_running=limits.cancel_running,
             cancel_on_interrupt=limits.cancel_on_interrupt,
         )
-        if limits.post_mortem or limits.context or TRACES in modules:
-            fn = dressed(self._root(), future, fn, limits)
-        host.submit(id_, future, fn, args, kwargs, limits)
+        given: dict[str, Any] = kwargs
+        if limits.context or TRACES in modules:
+            given = with_around(self._root(), future, fn, kwargs, limits)
+        if limits.post_mortem:
+            fn = post_mortem(fn)
+        host.submit(id_, future, fn, args, given, limits)
         return future
 
     def submit_source(self, source: str, /, **variables: Any) -> MiraiFuture[Any]:
@@ -131,9 +134,8 @@ class Submitter(Executor):
         future = self._new_future()
         host, limits = self._host, self._limits
         if limits.context or TRACES in modules:
-            submit_dressed_source(self._root(), future, source, variables, limits)
-        else:
-            host.submit_source(future.id, future, source, variables, limits)
+            variables = with_around(self._root(), future, None, variables, limits)
+        host.submit_source(future.id, future, source, variables, limits)
         return future
 
     def map(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
-from mirai_executor._payload.common.around import innermost
+from mirai_executor._payload.common.around import inside, take_around
 from mirai_executor._payload.common.entries import Brought
 from mirai_executor._payload.common.source import run_source
 from mirai_executor._payload.daemon import encode_value
@@ -53,6 +53,7 @@ __all__ = ["InlineHost"]
 T = TypeVar("T")
 
 _NO_LIMITS = Limits()
+_OURS = "mirai_executor."
 _NO_DAEMON = DaemonId(0)
 # They run as themselves: to a debugger, a copy would be another one.
 _FUNCTIONS = (FunctionType, type)
@@ -293,7 +294,9 @@ class InlineHost(Host):
 def _without_ours(error: BaseException) -> BaseException:
     """Have the traceback of what a task has raised begin with the task."""
     trace = error.__traceback__
-    return error.with_traceback(None if trace is None else trace.tb_next)
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
 
 
 def _copied_call(
@@ -301,16 +304,18 @@ def _copied_call(
 ) -> Callable[[], object]:
     """Return a call of copies; what could not be sent to a daemon raises the same error."""
     CallEncoder().encode(fn, args, kwargs, lasting=True, out_of_band=True)
-    if isinstance(innermost(fn), _FUNCTIONS):
+    if isinstance(fn, _FUNCTIONS):
         args, kwargs = _copy((args, kwargs))
     else:
         fn, args, kwargs = _copy((fn, args, kwargs))
-    return partial(fn, *args, **kwargs)
+    around = take_around(kwargs)
+    return partial(inside(around, fn), *args, **kwargs)
 
 
 def _copied_source(source: str, variables: Mapping[str, object]) -> Callable[..., object]:
     CallEncoder().encode_checked(source, variables)
-    return partial(run_source, source, _copy(dict(variables)))
+    names = _copy(dict(variables))
+    return partial(inside(take_around(names), run_source), source, names)
 
 
 def _copy(obj: T) -> T:
