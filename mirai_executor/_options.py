@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from ._lifetime import HostOwner
+    from ._payload.common.around import Around
     from .futures import MiraiFuture
 
     class TaskOptions(TypedDict, total=False):
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
         buffer: int
 
 
-__all__ = ["TRACES", "changed", "check_task_options", "dressed", "gather", "submit_dressed_source"]
+__all__ = ["TRACES", "changed", "check_task_options", "gather", "post_mortem", "with_around"]
 
 TRACES = "opentelemetry.trace"  # imported by whoever wants to have spans
 
@@ -76,46 +77,44 @@ def _checked_context(context: Any) -> "bool | tuple[ContextVar[Any], ...]":
     return variables
 
 
-def dressed(
-    executor: "HostOwner", future: "MiraiFuture[Any]", fn: Callable[..., Any], limits: Limits
-) -> Callable[..., Any]:
-    """Return what a task calls: the function, or what stands around it.
+def post_mortem(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose errors tell of the variables of their frames."""
+    from ._payload.common.postmortem import PostMortem  # which few ask for
+
+    return PostMortem(fn)
+
+
+def with_around(
+    executor: "HostOwner",
+    future: "MiraiFuture[Any]",
+    fn: Callable[..., Any] | None,
+    kwargs: dict[str, Any],
+    limits: Limits,
+) -> dict[str, Any]:
+    """Return keyword arguments, or the variables of code, with what stands around the call.
 
     Args:
-        executor: Runs it.
+        executor: Runs the task.
         future: Ends with it.
-        fn: The function.
-        limits: What the task may take, and how it runs.
+        fn: Its function; None for code.
+        kwargs: What it is called with.
+        limits: How it runs.
     """
-    named = fn
-    if limits.post_mortem:
-        from ._payload.common.postmortem import PostMortem  # which few ask for
-
-        fn = PostMortem(fn)
-    if limits.context:
-        from ._payload.host.context import in_context  # as above
-
-        fn = in_context(fn, limits.context)
+    around: list[Around] = []
     if TRACES in sys.modules:
         from ._tracing import traced  # as above
 
-        fn = traced(executor, future, fn, named)
-    return fn
+        if (span := traced(executor, future, fn)) is not None:
+            around.append(span)
+    if limits.context:
+        from ._payload.host.context import in_context  # as above
 
+        around.append(in_context(limits.context))
+    if not around:
+        return kwargs
+    from ._payload.common.around import AROUND
 
-def submit_dressed_source(
-    executor: "HostOwner",
-    future: "MiraiFuture[Any]",
-    source: str,
-    variables: dict[str, object],
-    limits: Limits,
-) -> None:
-    """Submit code as the call that it is in the end, which can be dressed."""
-    from ._payload.common.source import parse_source, run_source
-
-    parse_source(source)
-    fn = dressed(executor, future, run_source, limits.changed(post_mortem=False))
-    executor._host.submit(future._id, future, fn, (source, variables), {}, limits)
+    return {**kwargs, AROUND: around}
 
 
 def gather(executor: "HostOwner", limits: Limits) -> Limits:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from ._arguments import check_callable, check_map
 from ._async import AsyncFace
 from ._host import Host, Limits
-from ._options import TRACES, changed, dressed, gather, submit_dressed_source
+from ._options import TRACES, changed, gather, post_mortem, with_around
 from .futures import MiraiFuture
 
 if TYPE_CHECKING:
@@ -108,11 +108,14 @@ class Submitter(AsyncFace):
             cancel_running=limits.cancel_running,
             cancel_on_interrupt=limits.cancel_on_interrupt,
         )
-        if limits.post_mortem or limits.context or TRACES in modules:
-            fn = dressed(self._root(), future, fn, limits)
         if limits.on_report is not None:
             future.on_report(limits.on_report)
-        host.submit(id_, future, fn, args, kwargs, limits)
+        given: dict[str, Any] = kwargs
+        if limits.context or TRACES in modules:
+            given = with_around(self._root(), future, fn, kwargs, limits)
+        if limits.post_mortem:
+            fn = post_mortem(fn)
+        host.submit(id_, future, fn, args, given, limits)
         return future
 
     def submit_source(self, source: str, /, **variables: Any) -> MiraiFuture[Any]:
@@ -147,9 +150,8 @@ class Submitter(AsyncFace):
         if limits.on_report is not None:
             future.on_report(limits.on_report)
         if limits.context or TRACES in modules:
-            submit_dressed_source(self._root(), future, source, variables, limits)
-        else:
-            host.submit_source(future.id, future, source, variables, limits)
+            variables = with_around(self._root(), future, None, variables, limits)
+        host.submit_source(future.id, future, source, variables, limits)
         return future
 
     def map(

@@ -13,7 +13,6 @@ done until it has set a provider of an SDK.
 
 import time
 import weakref
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,20 +50,17 @@ def _tracer() -> trace.Tracer | None:
 # Tasks
 
 
-def traced(
-    executor: "HostOwner", future: "MiraiFuture[Any]", fn: Callable[..., Any], named: object
-) -> Callable[..., Any]:
-    """Begin the span of a task; return what the task calls then.
+def traced(executor: "HostOwner", future: "MiraiFuture[Any]", named: object) -> Traced | None:
+    """Begin the span of a task; return what stands around its call then.
 
     Args:
         executor: Runs it.
         future: Ends with it, and so does the span.
-        fn: What it would call otherwise.
         named: The function that the user has submitted; None for code.
     """
     tracer = _tracer()
     if tracer is None:
-        return fn
+        return None
     attributes: dict[str, Any] = {"mirai.id": future.id}
     if executor._name is not None:
         attributes["mirai.compute"] = executor._name
@@ -80,7 +76,7 @@ def traced(
     carrier: dict[str, str] = {}
     propagate.inject(carrier, trace.set_span_in_context(span))
     future.add_done_callback(partial(_end, span))
-    return Traced(fn, carrier, attributes)
+    return Traced(carrier, attributes)
 
 
 def _name_of(fn: Any) -> str:

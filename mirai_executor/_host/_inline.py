@@ -13,23 +13,18 @@ from __future__ import annotations
 
 import os
 import threading
-from bdb import BdbQuit
 from functools import partial
-from types import FunctionType
 from typing import TYPE_CHECKING, TypeVar
 
-from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
 from mirai_executor._event_loop import EventLoop
 from mirai_executor._messages import close_iterator, iterator_of, speaking_through
-from mirai_executor._payload.common.around import innermost
 from mirai_executor._payload.common.entries import Brought
-from mirai_executor._payload.common.source import run_source
-from mirai_executor._payload.daemon import Unawaited, encode_value
-from mirai_executor._payload.host import CallEncoder, decode_value
+from mirai_executor._payload.host import CallEncoder
 from mirai_executor._place import begin_in_place, end_in_place
 from mirai_executor.errors import LaunchError
 
+from ._copies import Copies, decoded
 from ._daemon import HOST_NAME
 from ._host import Host
 from ._lent_names import LentNames
@@ -44,8 +39,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mirai_executor._core import TaskId
-    from mirai_executor._payload.common.buffers import Value
-    from mirai_executor._payload.common.serial import Hooks
 
     from ._settings import Settings
     from ._tasks import OpenFuture
@@ -57,11 +50,8 @@ __all__ = ["InlineHost"]
 T = TypeVar("T")
 
 _NO_LIMITS = Limits()
+_OURS = "mirai_executor."
 _NO_DAEMON = DaemonId(0)
-# They run as themselves: to a debugger, a copy would be another one.
-_FUNCTIONS = (FunctionType, type)
-# They leave submit(): one who interrupts a task, or quits its debugger, wants no next task to run.
-_ENDS_ALL = (KeyboardInterrupt, BdbQuit)
 
 
 class InlineHost(Host):
@@ -79,7 +69,7 @@ class InlineHost(Host):
         self._why_broken: LaunchError | None = None
         self._executing: dict[TaskId, None] = {}
         self._completed: dict[int, int] = {}  # by each thread, which counts without a lock
-        self._copies = _Copies(settings.serial)
+        self._copies = Copies(settings.serial)
 
     # Tasks
 
@@ -124,7 +114,7 @@ class InlineHost(Host):
         try:
             with speaking_through(_Messenger(future, self._copies)):
                 value = self._copies.run(prepare)
-            outcome = partial(future.set_outcome, _decoded, value, failed=False)
+            outcome = partial(future.set_outcome, decoded, value, failed=False)
         except _ENDS_ALL:
             raise
         except BaseException as error:  # raised where the result is asked for
@@ -337,7 +327,7 @@ class _Messenger:
         copies: What makes the copies.
     """
 
-    def __init__(self, future: OpenFuture, copies: _Copies) -> None:
+    def __init__(self, future: OpenFuture, copies: Copies) -> None:
         self._future = future
         self._copies = copies
 
@@ -349,59 +339,6 @@ class _Messenger:
 def _without_ours(error: BaseException) -> BaseException:
     """Have the traceback of what a task has raised begin with the task."""
     trace = error.__traceback__
-    for _ in range(2):  # _carry_out, _Copies.run
-        trace = trace and trace.tb_next
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
+        trace = trace.tb_next
     return error.with_traceback(trace)
-
-
-class _Copies:
-    """Makes calls of copies; what could not be sent to a daemon raises the same error.
-
-    Args:
-        serial: What the user has for classes, if anything.
-    """
-
-    def __init__(self, serial: Hooks | None) -> None:
-        self._serial = serial
-
-    def of_call(
-        self, fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Callable[[], object]:
-        encoder = CallEncoder(serial=self._serial)
-        encoder.encode(fn, args, kwargs, lasting=True, out_of_band=True)
-        if isinstance(innermost(fn), _FUNCTIONS):
-            args, kwargs = self.of((args, kwargs))
-        else:
-            fn, args, kwargs = self.of((fn, args, kwargs))
-        return partial(fn, *args, **kwargs)
-
-    def of_source(self, source: str, variables: Mapping[str, object]) -> Callable[..., object]:
-        CallEncoder(serial=self._serial).encode_checked(source, variables)
-        return partial(run_source, source, self.of(dict(variables)))
-
-    def of(self, obj: T) -> T:
-        copied: T = _decoded(self.encode(obj))
-        return copied
-
-    def run(self, prepare: Callable[[], Callable[[], object]]) -> Value:
-        """Run a call, and return what it returns as it would travel."""
-        try:
-            return encode_value(prepare()(), out_of_band=True, serial=self._serial, awaited=False)
-        except Unawaited as found:
-            coroutine = found.coroutine
-        loop = EventLoop()
-        try:
-            return self.encode(loop.run(coroutine))
-        finally:
-            loop.close()
-
-    def encode(self, obj: object, *, out_of_band: bool = True) -> Value:
-        return encode_value(obj, out_of_band=out_of_band, serial=self._serial)
-
-
-def _decoded(value: Value) -> Any:
-    """Return the object, which shares no memory with the one that was encoded."""
-    views: Any = value.buffers  # no lists: nothing is apart
-    return decode_value(
-        value.blob, [whole(view) if view.readonly else bytearray(view) for view in views]
-    )

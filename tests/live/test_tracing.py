@@ -27,6 +27,7 @@ def tracer() -> Iterator[trace.Tracer]:
     traces.spans()
     yield trace.get_tracer("app")
     traces.spans()
+    traces.trace_no_more()
 
 
 def named(spans: list[Span], name: str) -> Span:
@@ -161,7 +162,7 @@ def test_a_daemon_without_opentelemetry_runs_the_task_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    assert Traced(abs, {"traceparent": "00-" + 32 * "1"}, {})(-1) == 1
+    assert Traced({"traceparent": "00-" + 32 * "1"}, {}).run(abs, -1) == 1
 
 
 UNTRACED = """

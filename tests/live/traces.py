@@ -20,6 +20,12 @@ def trace_here() -> None:
         trace.set_tracer_provider(provider)
 
 
+def trace_no_more() -> None:
+    """Have this process forget its tracer, as OpenTelemetry's own tests do."""
+    trace._TRACER_PROVIDER = None
+    trace._TRACER_PROVIDER_SET_ONCE._done = False
+
+
 def spans() -> list[dict[str, Any]]:
     """Return the spans that have ended here since the last call, as plain data."""
     ended = EXPORTER.get_finished_spans()

@@ -1,24 +1,35 @@
-"""What stands around the function of a task where that is to run in a way of its own."""
+"""What stands around the function of a task where that is to run in a way of its own.
 
-from collections.abc import Callable
+It travels beside the function, as a keyword argument: so the bytes of the function are still
+pickled and sent once, whatever stands around its single calls.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
 
 from mirai_executor._typing import Any
 
-__all__ = ["Around", "innermost"]
+__all__ = ["AROUND", "Around", "inside", "take_around"]
+
+AROUND = "<around>"  # no argument, and no variable of code, has such a name
 
 
 class Around:
-    """A function that is called by another one. Subclasses say how."""
+    """Calls a function in a way of its own. Subclasses say how."""
 
-    def __init__(self, fn: Callable[..., object]) -> None:
-        self.__wrapped__ = fn
-
-    def __call__(self, *args: Any, **kwargs: Any) -> object:
+    def run(self, fn: Callable[..., object], *args: Any, **kwargs: Any) -> object:
+        """Call a function."""
         raise NotImplementedError
 
 
-def innermost(fn: Any) -> Any:
-    """Return what all others stand around."""
-    while isinstance(fn, Around):
-        fn = fn.__wrapped__
+def take_around(arguments: dict[str, Any]) -> Sequence[Around]:
+    """Take what stands around a call out of its keyword arguments, the outermost first."""
+    around: Sequence[Around] = arguments.pop(AROUND, ())
+    return around
+
+
+def inside(around: Sequence[Around], fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls another one inside of all that stands around it."""
+    for each in reversed(around):
+        fn = functools.partial(each.run, fn)
     return fn

@@ -25,26 +25,25 @@ _identities: dict[_Variable, str] = {}
 
 
 class InContext(Around):
-    """A function, called where context variables have values of their own.
+    """Calls functions where context variables have values of their own.
 
     Args:
-        fn: The function.
         context: The variables and their values, by their names.
     """
 
-    def __init__(
-        self, fn: Callable[..., object], context: Mapping[str, tuple[_Variable, object]]
-    ) -> None:
-        super().__init__(fn)
+    def __init__(self, context: Mapping[str, tuple[_Variable, object]]) -> None:
         self.context = context
 
-    def __call__(self, *args: Any, **kwargs: Any) -> object:
-        return copy_context().run(self._call, args, kwargs)
+    def run(self, fn: Callable[..., object], *args: Any, **kwargs: Any) -> object:
+        """Call a function; what it sets ends with it."""
+        return copy_context().run(self._run, fn, args, kwargs)
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    def _run(
+        self, fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> object:
         for variable, value in self.context.values():
             variable.set(value)
-        return self.__wrapped__(*args, **kwargs)
+        return fn(*args, **kwargs)
 
 
 def home_of_variable(variable: _Variable) -> Home | None:

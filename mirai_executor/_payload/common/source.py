@@ -88,7 +88,7 @@ def parse_source(source: str) -> "ast.Module":
 def run_source(
     source: str,
     variables: Mapping[str, Any],
-    brought: Brought | None = None,
+    brought: Brought,
     *,
     persist: bool = False,
 ) -> object:
@@ -97,13 +97,13 @@ def run_source(
     Args:
         source: The code.
         variables: Names that it sees.
-        brought: Names of ``__main__`` that it does not see; by default, it sees all.
+        brought: Names of ``__main__`` that it does not see.
         persist: Leave what it binds in ``__main__``; otherwise it ends with the code.
     """
     import ast  # only in a task that is code
     import linecache
 
-    main, brought = sys.modules[MAIN], Brought() if brought is None else brought
+    main = sys.modules[MAIN]
     names = vars(main) if persist else _Task(brought, main.__name__)
     own: MutableMapping[str, Any] = _Main(brought) if persist else names
     own.update(variables)

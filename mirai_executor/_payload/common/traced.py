@@ -16,26 +16,23 @@ TRACER = ("mirai_executor", __version__)  # the instrumentation scope of all our
 
 
 class Traced(Around):
-    """A function, called in a span ``daemon eval``, where its daemon has a tracer.
+    """Calls functions in a span ``daemon eval``, where their daemon has a tracer.
 
     Args:
-        fn: The function.
         carrier: The trace context of the submission, as the host's propagators write it.
         attributes: What is known of the task.
     """
 
-    def __init__(
-        self, fn: Callable[..., object], carrier: Mapping[str, str], attributes: Mapping[str, Any]
-    ) -> None:
-        super().__init__(fn)
+    def __init__(self, carrier: Mapping[str, str], attributes: Mapping[str, Any]) -> None:
         self.carrier = carrier
         self.attributes = attributes
 
-    def __call__(self, *args: Any, **kwargs: Any) -> object:
+    def run(self, fn: Callable[..., object], *args: Any, **kwargs: Any) -> object:
+        """Call a function, and tell of its error."""
         try:
             from opentelemetry import context, propagate, trace
         except ImportError:  # a daemon elsewhere need not have it
-            return self.__wrapped__(*args, **kwargs)
+            return fn(*args, **kwargs)
         tracer = trace.get_tracer(*TRACER)
         token = context.attach(propagate.extract(self.carrier))
         try:
@@ -47,7 +44,7 @@ class Traced(Around):
                 set_status_on_exception=False,
             ) as span:
                 try:
-                    return self.__wrapped__(*args, **kwargs)
+                    return fn(*args, **kwargs)
                 except BaseException as error:
                     span.record_exception(error)
                     fail_span(span, error)

@@ -22,7 +22,7 @@ from collections.abc import Set as AbstractSet
 
 from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.around import innermost
+from mirai_executor._payload.common.around import inside, take_around
 from mirai_executor._payload.common.buffers import Buffer, taken_apart
 from mirai_executor._payload.common.entries import (
     FUNCTION,
@@ -159,14 +159,15 @@ class Namespace:
                 fn = self._function(*function)
         except Exception as error:
             _fail_to_load(what, error)
+        around = take_around(kwargs) if kwargs else ()
         source = sys.modules.get(_SOURCE)  # imported with the first call of that kind
-        if source is not None and innermost(fn) is source.run_source:
+        if source is not None and fn is source.run_source:
             kwargs = {"brought": self._brought, "persist": persist}
         elif persist:
             return functools.partial(self._brought.call, fn, *args, **kwargs)
         if not callable(fn):  # the call says so
             return lambda: fn(*args, **kwargs)
-        return functools.partial(fn, *args, **kwargs)
+        return functools.partial(inside(around, fn) if around else fn, *args, **kwargs)
 
     def _use(self, names: Sequence[tuple[str, bytes]]) -> None:
         self._table = None  # until all is applied

@@ -6,6 +6,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mirai_executor._payload.common import buffers as pickle
+from mirai_executor._payload.common.around import AROUND
 from mirai_executor._payload.common.buffers import (
     BRIEF,
     LARGE,
@@ -242,7 +243,9 @@ class CallEncoder:
         """Do as :meth:`encode_source` with code that has been checked."""
         from mirai_executor._payload.common.source import run_source  # as above
 
-        return self.encode(run_source, (source, dict(variables)), {})
+        names = dict(variables)
+        around = {AROUND: names.pop(AROUND)} if AROUND in names else {}
+        return self.encode(run_source, (source, names), around)
 
     def names_set_by(self, source: str, variables: Mapping[str, object]) -> frozenset[str] | None:
         """Return the names that code sets in ``__main__``; None if it may do anything else.

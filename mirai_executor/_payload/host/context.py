@@ -1,7 +1,6 @@
 """Decides which context variables travel with a task, and with which values."""
 
 import functools
-from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeAlias
 
@@ -15,11 +14,10 @@ Chosen: TypeAlias = bool | tuple[ContextVar[Any], ...]
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 
-def in_context(fn: Callable[..., object], chosen: Chosen) -> Callable[..., Any]:
-    """Return a function that sees variables as they are now.
+def in_context(chosen: Chosen) -> InContext:
+    """Return what has functions see variables as they are now.
 
     Args:
-        fn: The function.
         chosen: The variables; True for all that a daemon can find by a name of a module, and
             whose values can be pickled.
     """
@@ -31,7 +29,7 @@ def in_context(fn: Callable[..., object], chosen: Chosen) -> Callable[..., Any]:
     # Numbered, as two may have one name: an error shows the key, and so the variable.
     keys = [variable.name for variable, _ in found]
     keys = [f"{key} {n}" if keys.count(key) > 1 else key for n, key in enumerate(keys)]
-    return InContext(fn, dict(zip(keys, found, strict=True)))
+    return InContext(dict(zip(keys, found, strict=True)))
 
 
 def _travels(variable: ContextVar[Any]) -> bool:
