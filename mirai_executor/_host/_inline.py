@@ -52,6 +52,8 @@ T = TypeVar("T")
 _NO_LIMITS = Limits()
 _OURS = "mirai_executor."
 _NO_DAEMON = DaemonId(0)
+# They leave submit(): one who interrupts a task, or quits its debugger, wants no next task to run.
+_ENDS_ALL = (KeyboardInterrupt, BdbQuit)
 
 
 class InlineHost(Host):

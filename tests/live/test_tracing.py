@@ -88,7 +88,7 @@ def test_a_task_that_is_stopped_is_told_by_its_span() -> None:
         assert cancelled.cancel()
         late = executor.with_options(timeout=0.01).submit(time.sleep, 3600)
         assert late.exception(SOON)
-        lost = executor.submit(os._exit, 3)
+        lost: Any = executor.submit(os._exit, 3)
         assert lost.exception(SOON)
     told = {s["attributes"]["mirai.id"]: s for s in traces.spans()}
     assert told[cancelled.id]["status"] == ("ERROR", "cancelled")
