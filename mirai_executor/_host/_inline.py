@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+from bdb import BdbQuit
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
