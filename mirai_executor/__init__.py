@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ._status import Info as Info
     from ._status import Status as Status
     from ._status import Waiting as Waiting
+    from ._streams import rng as rng
     from .errors import DaemonLostError as DaemonLostError
     from .errors import ForkedExecutorError as ForkedExecutorError
     from .errors import LaunchError as LaunchError
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from .functional import launch_local as launch_local
     from .functional import launch_remote as launch_remote
     from .functional import mirai as mirai
+    from .functional import next_stream as next_stream
     from .functional import profile as profile
     from .functional import race as race
     from .functional import require_daemons as require_daemons
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "_place": ("on_daemon",),
     "_status": ("DaemonStatus", "Info", "Status", "Waiting"),
+    "_streams": ("rng",),
     "errors": (
         "DaemonLostError",
         "ForkedExecutorError",
@@ -100,6 +103,7 @@ _ROOMS = {
         "launch_local",
         "launch_remote",
         "mirai",
+        "next_stream",
         "profile",
         "race",
         "require_daemons",

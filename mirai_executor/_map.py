@@ -9,20 +9,42 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import Future  # a daemon calls what is here, too
 
-__all__ = ["MapResults", "chunks", "flatten", "run_chunk", "run_items"]
+__all__ = [
+    "MapResults",
+    "chunks",
+    "flatten",
+    "run_chunk",
+    "run_items",
+    "run_seeded_chunk",
+    "run_seeded_items",
+]
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-def run_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
+def run_chunk(fn: Callable[..., T], chunk: Iterable[tuple[Any, ...]]) -> list[T]:
     """Call a function for each tuple of arguments; one task of a ``map`` with chunks."""
     return [fn(*args) for args in chunk]
 
 
-def run_items(fn: Callable[..., T], items: list[Any]) -> list[T]:
+def run_items(fn: Callable[..., T], items: Iterable[Any]) -> list[T]:
     """The same for a ``map`` over one iterable."""
     return [fn(item) for item in items]
+
+
+def run_seeded_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
+    """The same, where each call has random numbers of its own."""
+    from ._streams import in_turn
+
+    return run_chunk(fn, in_turn(chunk))
+
+
+def run_seeded_items(fn: Callable[..., T], items: list[Any]) -> list[T]:
+    """The same, for a ``map`` over one iterable."""
+    from ._streams import in_turn
+
+    return run_items(fn, in_turn(items))
 
 
 def chunks(items: Iterable[S], size: int) -> Iterator[list[S]]:

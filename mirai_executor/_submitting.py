@@ -2,8 +2,9 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ._arguments import (
@@ -15,6 +16,7 @@ from ._arguments import (
     check_seconds,
 )
 from ._host import Host, Limits
+from ._seeding import SeededExecutor
 from .futures import MiraiFuture
 
 if TYPE_CHECKING:
@@ -39,8 +41,10 @@ __all__ = ["ExecutorView", "Submitter"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_NOTHING: dict[str, Any] = {}
 
-class Submitter(Executor):
+
+class Submitter(SeededExecutor):
     """What an executor and its views have in common.
 
     Args:
@@ -100,7 +104,8 @@ class Submitter(Executor):
             ...     future.result()
             42
         """
-        self._root()._check_open()
+        root = self._root()
+        root._check_open()
         if not callable(fn):
             check_callable("submit", fn, "; code as a string goes to submit_source()")
         host, limits = self._host, self._limits
@@ -113,7 +118,10 @@ class Submitter(Executor):
         )
         if limits.post_mortem:
             fn = _post_mortem(fn)
-        host.submit(id_, future, fn, args, kwargs, limits)
+        given: dict[str, Any] = kwargs
+        if root._streams is not None:
+            given = root._streams.added_to(given)
+        host.submit(id_, future, fn, args, given, limits)
         return future
 
     def submit_source(self, source: str, /, **variables: Any) -> MiraiFuture[Any]:
@@ -140,11 +148,13 @@ class Submitter(Executor):
             ...     executor.submit_source("import math; math.sqrt(x)", x=16).result()
             4.0
         """
-        self._root()._check_open()
+        root = self._root()
+        root._check_open()
         if not isinstance(source, str):
             raise TypeError(f"submit_source() takes Python code as a string, not {source!r:.60}")
         future = self._new_future()
-        self._host.submit_source(future.id, future, source, variables, self._limits)
+        beside = {} if root._streams is None else root._streams.taken_from(variables)
+        self._host.submit_source(future.id, future, source, variables, self._limits, beside)
         return future
 
     def map(
@@ -187,18 +197,24 @@ class Submitter(Executor):
             ...     list(executor.map(pow, range(5), [2] * 5))
             [0, 1, 4, 9, 16]
         """
-        from ._map import MapResults, chunks, flatten, run_chunk, run_items  # many use no map
+        from . import _map  # many use no map
 
         check_map(fn, iterables, timeout, chunksize, buffersize)
+        streams = self._root()._streams
+        beside = repeat(_NOTHING) if streams is None else streams.of_map(chunksize)
         if chunksize == 1:
             calls = zip(*iterables, strict=False)
-            return MapResults(_submitter(self, fn, calls), buffersize, timeout)
+            return _map.MapResults(_submitter(self, fn, calls, beside), buffersize, timeout)
+        run: Callable[..., list[T]]
         if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
-            run, items = partial(run_items, fn), iterables[0]
+            items = iterables[0]
+            run = _map.run_items if streams is None else _map.run_seeded_items
         else:
-            run, items = partial(run_chunk, fn), zip(*iterables, strict=False)
-        lists = zip(chunks(items, chunksize))
-        return flatten(MapResults(_submitter(self, run, lists), buffersize, timeout))
+            run = _map.run_chunk if streams is None else _map.run_seeded_chunk
+            items = zip(*iterables, strict=False)
+        lists = zip(_map.chunks(items, chunksize))
+        submit_next = _submitter(self, partial(run, fn), lists, beside)
+        return _map.flatten(_map.MapResults(submit_next, buffersize, timeout))
 
     def everywhere(
         self, fn_or_source: "Callable[..., T] | str", /, *args: Any, **kwargs: Any
@@ -324,7 +340,10 @@ class ExecutorView(Submitter):
 
 
 def _submitter(
-    face: Submitter, fn: Callable[..., T], calls: Iterator[tuple[Any, ...]]
+    face: Submitter,
+    fn: Callable[..., T],
+    calls: Iterator[tuple[Any, ...]],
+    beside: Iterator[dict[str, Any]],
 ) -> Callable[[], Future[T] | None]:
     # Weakly: a map that is half consumed must not keep a dropped executor alive. A view is made
     # again each time: `executor.with_options(...).map(...)` drops it at once.
@@ -337,8 +356,9 @@ def _submitter(
         if executor is None or (args := next(calls, None)) is None:
             return None
         if limits is not None:
-            return ExecutorView(executor, limits).submit(fn, *args)
-        return executor.submit(fn, *args)  # by its public name: tqdm replaces it on the instance
+            return ExecutorView(executor, limits).submit(fn, *args, **next(beside))
+        # By its public name: tqdm replaces it on the instance.
+        return executor.submit(fn, *args, **next(beside))
 
     return submit_next
 

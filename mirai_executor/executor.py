@@ -17,12 +17,7 @@ from ._arguments import (
 )
 from ._core import Policy
 from ._host import Settings, environments_for, most_daemons
-from ._lifetime import (
-    HostOwner,
-    check_main_file,
-    forking_for,
-    host_for,
-)
+from ._lifetime import HostOwner, check_main_file, forking_for, host_for
 from ._local import LocalLauncher
 from ._place import fair_share
 from ._submitting import ExecutorView
@@ -135,6 +130,9 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             from the devices of the machine. By default, ``max_workers`` is then the number for
             which there are enough. Elsewhere, the daemons that one launch starts on one machine
             divide its GPUs.
+        seed: A number from which random numbers are made, so that the same program gets the same
+            ones each time: ``random``, NumPy's global generator and :func:`rng` are seeded for
+            each task, by its place in the order of submission. By default, they are random.
 
     Raises:
         TypeError: ``initializer`` is not callable, or another argument has the wrong type.
@@ -181,11 +179,13 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         main: Literal["auto", "import", "value"] = "auto",
         env: "Mapping[str, str] | Callable[[int], Mapping[str, str]] | None" = None,
         gpus_per_daemon: int | None = None,
+        seed: int | None = None,
     ) -> None:
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_main_file(main)
         check_flags(dispatcher=dispatcher, cleanup=cleanup)
+        check_count("seed", seed, optional=True)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum), advertise)
         limits = check_launching(launch_timeout, tolerate)
         check_ways(ordering, mode, logging, output, (url, remote))
@@ -216,15 +216,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             launching = _launching.Launching(listening, remote, python, output, most, limits)
         settings = Settings(
             *(policy, launcher, cleanup, initializer, tuple(initargs), name),
-            listen_config=None if launching is None else launching.listening.listen_config,
-            heartbeat=heartbeat,
-            forking=forking,
-            main=main,
-            logging=logging,
-            environments=environments,
-            output=output,
+            None if launching is None else launching.listening.listen_config,
+            *(heartbeat, forking, main, logging, environments, output),
         )
         super().__init__(host_for(mode, settings), name, most, launching)
+        self._seed_with(seed)
         if launching is not None:
             launching.begin(self, self._host, most, lazily=idle_time is not None)
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 import os
 import threading
 from bdb import BdbQuit
+from contextlib import nullcontext
 from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._arena import whole
 from mirai_executor._core import BroadcastId, DaemonId
-from mirai_executor._payload.common.entries import Brought
+from mirai_executor._payload.common.entries import STREAM, Brought
 from mirai_executor._payload.common.source import run_source
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._payload.host import CallEncoder, decode_value
@@ -35,6 +36,7 @@ from ._store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from mirai_executor._core import TaskId
@@ -84,7 +86,8 @@ class InlineHost(Host):
         """Run a call. Whatever it ends in, ends in the future."""
         if limits.post_mortem:  # its exceptions have their frames
             fn = getattr(fn, "__wrapped__", fn)
-        self._carry_out(task, future, lambda: _copied_call(fn, args, kwargs))
+        stream = kwargs.pop(STREAM, None)
+        self._carry_out(task, future, lambda: _copied_call(fn, args, kwargs), stream)
 
     def submit_source(
         self,
@@ -93,13 +96,21 @@ class InlineHost(Host):
         source: str,
         variables: Mapping[str, object],
         limits: Limits = _NO_LIMITS,
+        beside: Mapping[str, Any] | None = None,
     ) -> None:
         """Run code. A SyntaxError is raised at once; all else ends in the future."""
         CallEncoder().check_source(source)
-        self._carry_out(task, future, lambda: _copied_source(source, variables, persist=False))
+        stream = beside.get(STREAM) if beside else None
+        self._carry_out(
+            task, future, lambda: _copied_source(source, variables, persist=False), stream
+        )
 
     def _carry_out(
-        self, task: TaskId, future: OpenFuture, prepare: Callable[[], Callable[[], object]]
+        self,
+        task: TaskId,
+        future: OpenFuture,
+        prepare: Callable[[], Callable[[], object]],
+        stream: str | None = None,
     ) -> None:
         self._check_usable()
         if (why_not := self._prepared()) is not None:
@@ -108,7 +119,8 @@ class InlineHost(Host):
         future.start()
         self._executing[task] = None
         try:
-            value = encode_value(prepare()(), out_of_band=True)
+            with _seeded(stream):
+                value = encode_value(prepare()(), out_of_band=True)
             outcome = partial(future.set_outcome, _decoded, value, failed=False)
         except _ENDS_ALL:
             raise
@@ -250,6 +262,15 @@ class InlineHost(Host):
         error = LaunchError(*known.args)
         error.__cause__ = known.__cause__
         return error
+
+
+def _seeded(stream: str | None) -> AbstractContextManager[None]:
+    """Return a block in which a task of an executor with a seed has random numbers of its own."""
+    if stream is None:
+        return nullcontext()
+    from mirai_executor._streams import run_here  # for those executors
+
+    return run_here(stream)
 
 
 def _without_ours(error: BaseException) -> BaseException:

@@ -18,9 +18,8 @@ from collections import deque
 from itertools import count
 
 from mirai_executor import _wire
+from mirai_executor._late_imports import when_imported
 from mirai_executor._typing import TYPE_CHECKING
-
-from ._child import when_imported
 
 if TYPE_CHECKING:
     from mirai_executor._payload.daemon import LogLevels

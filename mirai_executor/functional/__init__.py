@@ -17,7 +17,7 @@ daemons and tells what they do, and ``_futures`` answers questions about futures
 
 from mirai_executor.errors import DaemonsNotSetError
 
-from ._daemons import info, launch_local, launch_remote, status
+from ._daemons import info, launch_local, launch_remote, next_stream, status
 from ._futures import (
     collect,
     is_error_value,
@@ -45,6 +45,7 @@ __all__ = [
     "launch_local",
     "launch_remote",
     "mirai",
+    "next_stream",
     "profile",
     "race",
     "require_daemons",

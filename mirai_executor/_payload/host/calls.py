@@ -232,11 +232,13 @@ class CallEncoder:
 
         parse_source(source)
 
-    def encode_checked(self, source: str, variables: Mapping[str, object]) -> Call:
-        """Do as :meth:`encode_source` with code that has been checked."""
+    def encode_checked(
+        self, source: str, variables: Mapping[str, object], beside: Mapping[str, Any] | None = None
+    ) -> Call:
+        """Do as :meth:`encode_source` with code that has been checked, and its stream."""
         from mirai_executor._payload.common.source import run_source  # as above
 
-        return self.encode(run_source, (source, dict(variables)), {})
+        return self.encode(run_source, (source, dict(variables)), dict(beside or {}))
 
     def names_set_by(self, source: str, variables: Mapping[str, object]) -> frozenset[str] | None:
         """Return the names that code sets in ``__main__``; None if it may do anything else.
