@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._place import on_daemon as on_daemon
     from ._status import DaemonStatus as DaemonStatus
     from ._status import Info as Info
+    from ._status import MemoryStatus as MemoryStatus
     from ._status import Status as Status
     from ._status import Waiting as Waiting
     from ._streams import rng as rng
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from .functional import require_daemons as require_daemons
     from .functional import status as status
     from .functional import stop_mirai as stop_mirai
+    from .functional import try_mirai as try_mirai
     from .functional import unresolved as unresolved
     from .futures import MiraiFuture as MiraiFuture
     from .launchers import cluster_config as cluster_config
@@ -75,7 +77,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "_place": ("on_daemon",),
-    "_status": ("DaemonStatus", "Info", "Status", "Waiting"),
+    "_status": ("DaemonStatus", "Info", "MemoryStatus", "Status", "Waiting"),
     "_streams": ("rng",),
     "errors": (
         "DaemonLostError",
@@ -109,6 +111,7 @@ _ROOMS = {
         "require_daemons",
         "status",
         "stop_mirai",
+        "try_mirai",
         "unresolved",
     ),
     "futures": ("MiraiFuture",),

@@ -47,6 +47,10 @@ class Streams:
         """Note that this was not used: the next task has it."""
         self._returned.append(stream)
 
+    def beside(self, stream: str) -> dict[str, Any]:
+        """Return a stream as a keyword argument of the call that is to have it."""
+        return {STREAM: stream}
+
     def added_to(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments of a call, with its stream as one more."""
         return kwargs if STREAM in kwargs else {**kwargs, STREAM: self.next()}

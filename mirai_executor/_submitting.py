@@ -7,6 +7,7 @@ from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from ._admitting import AdmittingExecutor
 from ._arguments import (
     check_callable,
     check_count,
@@ -44,7 +45,7 @@ T = TypeVar("T")
 _NOTHING: dict[str, Any] = {}
 
 
-class Submitter(SeededExecutor):
+class Submitter(SeededExecutor, AdmittingExecutor):
     """What an executor and its views have in common.
 
     Args:
@@ -81,6 +82,10 @@ class Submitter(SeededExecutor):
         not see it. Only while tasks that have not ended hold copies of more than 64 MiB, arrays of
         192 KiB or more are copied later, when the task is sent to a daemon, and must not be
         changed before. An array for many tasks is best passed through :meth:`MiraiExecutor.share`.
+
+        With the executor's ``memory``, this waits until there is room for the call in the queue,
+        and all is copied before it returns. In a callback of a future, on the thread that makes
+        room, the call is queued without waiting, beyond the bound.
 
         Args:
             fn: The function. Lambdas, closures, and functions of scripts and notebooks work.

@@ -133,6 +133,9 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         seed: A number from which random numbers are made, so that the same program gets the same
             ones each time: ``random``, NumPy's global generator and :func:`rng` are seeded for
             each task, by its place in the order of submission. By default, they are random.
+        memory: How many bytes of pickled calls may be queued in this process. :meth:`submit` then
+            waits until there is room, or raises what interrupts it; :meth:`try_submit` does not
+            wait. By default, there is no bound.
 
     Raises:
         TypeError: ``initializer`` is not callable, or another argument has the wrong type.
@@ -180,12 +183,14 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         env: "Mapping[str, str] | Callable[[int], Mapping[str, str]] | None" = None,
         gpus_per_daemon: int | None = None,
         seed: int | None = None,
+        memory: int | None = None,
     ) -> None:
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_main_file(main)
         check_flags(dispatcher=dispatcher, cleanup=cleanup)
         check_count("seed", seed, optional=True)
+        check_count("memory", memory, 1, optional=True)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum), advertise)
         limits = check_launching(launch_timeout, tolerate)
         check_ways(ordering, mode, logging, output, (url, remote))
@@ -218,6 +223,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             *(policy, launcher, cleanup, initializer, tuple(initargs), name),
             None if launching is None else launching.listening.listen_config,
             *(heartbeat, forking, main, logging, environments, output),
+            memory=memory,
         )
         super().__init__(host_for(mode, settings), name, most, launching)
         self._seed_with(seed)

@@ -56,18 +56,21 @@ from .messages import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .admission import Admission
     from .dispatcher import Dispatcher
     from .scaling import Change, Load, ScalePolicy, Scaler
 else:
     __getattr__ = lazy_imports(
         __name__,
         {
+            "admission": ("Admission",),
             "dispatcher": ("Dispatcher",),
             "scaling": ("Change", "Load", "ScalePolicy", "Scaler"),
         },
     )
 
 __all__ = [
+    "Admission",
     "BroadcastAnswered",
     "BroadcastCancelRequested",
     "BroadcastId",

@@ -7,6 +7,7 @@ happens at the end of the process and at a fork.
 Where daemons come from elsewhere, ``_acceptor`` lets them in, ``_remote`` is one of them,
 ``_launch_processes`` are those that have started them, ``_requests`` knows what was asked for, and
 ``_autoscaler`` asks for more.
+``_bounded`` is a host whose queue has a bound, and ``_gate`` is where threads wait for room in it.
 ``_inline`` runs tasks without daemons, in this process, and ``_template`` forks daemons from it.
 """
 
@@ -18,8 +19,10 @@ from ._settings import Forking, Limits, ListenConfig, Settings, environments_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._bounded import BoundedHost
     from ._daemon import Worker
     from ._environments import Environments
+    from ._gate import Gate
     from ._inline import InlineHost
     from ._questions import HostView as HostView
     from ._requests import Request
@@ -28,8 +31,10 @@ else:  # what only some executors need
     __getattr__ = lazy_imports(
         __name__,
         {
+            "_bounded": ("BoundedHost",),
             "_daemon": ("Worker",),
             "_environments": ("Environments",),
+            "_gate": ("Gate",),
             "_inline": ("InlineHost",),
             "_requests": ("Request",),
             "_share": ("Share",),
@@ -37,8 +42,10 @@ else:  # what only some executors need
     )
 
 __all__ = [
+    "BoundedHost",
     "Environments",
     "Forking",
+    "Gate",
     "Host",
     "InlineHost",
     "Limits",

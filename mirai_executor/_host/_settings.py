@@ -89,6 +89,7 @@ class Settings(Record):
     logging: bool | None = None  # whether tasks log here; None: if the user has configured it
     environments: Environments | None = None  # what daemons find in theirs; None: what is there
     output: Output = True  # how what tasks print comes here, if it does
+    memory: int | None = None  # bytes of calls that may be queued; None for any number
 
 
 class Setup(Record):

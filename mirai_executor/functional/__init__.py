@@ -28,7 +28,7 @@ from ._futures import (
     unresolved,
 )
 from ._profiles import Daemons, daemons, daemons_set, executor_for, profile, require_daemons
-from ._tasks import everywhere, mirai
+from ._tasks import everywhere, mirai, try_mirai
 
 __all__ = [
     "Daemons",
@@ -51,5 +51,6 @@ __all__ = [
     "require_daemons",
     "status",
     "stop_mirai",
+    "try_mirai",
     "unresolved",
 ]
