@@ -73,6 +73,11 @@ class BoundedHost(Host):
         self._gate.close()
         super().kill(signum)
 
+    def forget(self) -> None:
+        """In a forked child: this host belongs to the parent."""
+        self._gate.forget()
+        super().forget()
+
     def _drain(self) -> None:
         self._gate.close()
         super()._drain()

@@ -144,3 +144,9 @@ class Gate:
             self.is_closed = True
             waiting = self._admission.turn_away()
         self._tell(waiting)
+
+    def forget(self) -> None:
+        """In a forked child: another thread may have held the lock, and is not there to let go."""
+        self._lock = threading.RLock()
+        self._told.clear()
+        self.is_closed = True
