@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ._status import MemoryStatus as MemoryStatus
     from ._status import Status as Status
     from ._status import Waiting as Waiting
-    from ._streams import rng as rng
+    from ._random_streams import rng as rng
     from .errors import DaemonLostError as DaemonLostError
     from .errors import ForkedExecutorError as ForkedExecutorError
     from .errors import LaunchError as LaunchError
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "_place": ("on_daemon",),
     "_status": ("DaemonStatus", "Info", "MemoryStatus", "Status", "Waiting"),
-    "_streams": ("rng",),
+    "_random_streams": ("rng",),
     "errors": (
         "DaemonLostError",
         "ForkedExecutorError",

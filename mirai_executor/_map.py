@@ -35,14 +35,14 @@ def run_items(fn: Callable[..., T], items: Iterable[Any]) -> list[T]:
 
 def run_seeded_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
     """The same, where each call has random numbers of its own."""
-    from ._streams import in_turn
+    from ._random_streams import in_turn
 
     return run_chunk(fn, in_turn(chunk))
 
 
 def run_seeded_items(fn: Callable[..., T], items: list[Any]) -> list[T]:
     """The same, for a ``map`` over one iterable."""
-    from ._streams import in_turn
+    from ._random_streams import in_turn
 
     return run_items(fn, in_turn(items))
 

@@ -50,7 +50,7 @@ class SeededExecutor(Executor):
         streams = self._root()._streams
         if streams is None:
             return None
-        from ._streams import seed_sequence
+        from ._random_streams import seed_sequence
 
         stream = streams.next()
         try:

@@ -268,7 +268,7 @@ def _seeded(stream: str | None) -> AbstractContextManager[None]:
     """Return a block in which a task of an executor with a seed has random numbers of its own."""
     if stream is None:
         return nullcontext()
-    from mirai_executor._streams import run_here  # for those executors
+    from mirai_executor._random_streams import run_here  # for those executors
 
     return run_here(stream)
 

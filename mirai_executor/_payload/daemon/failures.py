@@ -29,7 +29,7 @@ __all__ = ["encode_error"]
 _PACKAGE = Path(__file__).resolve().parents[2]
 # Where calls pass through. Other rooms of ours may be a task's own code, as the demo's is.
 _OURS = tuple(
-    str(_PACKAGE / part) for part in ("daemon/", "_payload/", "_streams.py", "futures.py")
+    str(_PACKAGE / part) for part in ("daemon/", "_payload/", "_random_streams.py", "futures.py")
 )
 _ENDS = 50  # frames kept at each end of a long traceback
 _LONGEST_TEXT = 20_000  # characters, at each end of a traceback's text

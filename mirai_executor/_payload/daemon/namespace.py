@@ -160,7 +160,7 @@ class Namespace:
             _fail_to_load(what, error)
         if not kwargs or STREAM not in kwargs:
             return self._ready(fn, args, kwargs, persist=persist)
-        from mirai_executor._streams import run  # for executors with a seed
+        from mirai_executor._random_streams import run  # for executors with a seed
 
         stream: str = kwargs.pop(STREAM)
         return functools.partial(run, stream, self._ready(fn, args, kwargs, persist=persist))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirai_executor import MiraiExecutor, _streams, daemons, next_stream, rng
+from mirai_executor import MiraiExecutor, _random_streams, daemons, next_stream, rng
 from mirai_executor._payload.common.entries import STREAM
 from mirai_executor._stream_order import Streams
 
@@ -42,18 +42,18 @@ def test_a_map_is_one_in_the_order_and_its_chunks_begin_with_their_first_element
 
 def test_a_stream_is_what_numpy_spawns() -> None:
     spawned = np.random.SeedSequence(7).spawn(4)[3]
-    assert (_streams.seed_sequence("7:3").generate_state(4) == spawned.generate_state(4)).all()
+    assert (_random_streams.seed_sequence("7:3").generate_state(4) == spawned.generate_state(4)).all()
 
 
 def test_what_ran_in_a_block_leaves_the_generators_as_they_were() -> None:
     random.seed(1)
     np.random.seed(1)
-    with _streams.run_here("7:0"):
+    with _random_streams.run_here("7:0"):
         drawn = random.random(), np.random.random(), rng().random()
-        with _streams.run_here("7:0"):  # a task that has submitted one
+        with _random_streams.run_here("7:0"):  # a task that has submitted one
             assert (random.random(), np.random.random(), rng().random()) == drawn
         following = random.random(), np.random.random(), rng().random()
-    with _streams.run_here("7:0"):
+    with _random_streams.run_here("7:0"):
         assert [random.random(), random.random()] == [drawn[0], following[0]]
     assert random.random() == random.Random(1).random()
     assert np.random.random() == np.random.RandomState(1).random()
