@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from ._messages import report as report
     from ._mirai_map import MiraiMap as MiraiMap
     from ._place import on_daemon as on_daemon
+    from ._random_streams import rng as rng
     from ._serial import SerialConfig as SerialConfig
     from ._serial import register_serial as register_serial
     from ._serial import serial_config as serial_config
     from ._status import DaemonStatus as DaemonStatus
     from ._status import Info as Info
+    from ._status import MemoryStatus as MemoryStatus
     from ._status import Status as Status
     from ._status import Waiting as Waiting
     from ._streams import Stream as Stream
@@ -65,11 +67,13 @@ if TYPE_CHECKING:
     from .functional import mirai as mirai
     from .functional import mirai_map as mirai_map
     from .functional import mirai_with as mirai_with
+    from .functional import next_stream as next_stream
     from .functional import profile as profile
     from .functional import race as race
     from .functional import require_daemons as require_daemons
     from .functional import status as status
     from .functional import stop_mirai as stop_mirai
+    from .functional import try_mirai as try_mirai
     from .functional import unresolved as unresolved
     from .futures import MiraiFuture as MiraiFuture
     from .launchers import cluster_config as cluster_config
@@ -88,8 +92,9 @@ _ROOMS = {
     "_mirai_map": ("MiraiMap",),
     "_place": ("on_daemon",),
     "_serial": ("SerialConfig", "register_serial", "serial_config"),
-    "_status": ("DaemonStatus", "Info", "Status", "Waiting"),
     "_streams": ("Stream",),
+    "_status": ("DaemonStatus", "Info", "MemoryStatus", "Status", "Waiting"),
+    "_random_streams": ("rng",),
     "errors": (
         "DaemonLostError",
         "ForkedExecutorError",
@@ -118,11 +123,13 @@ _ROOMS = {
         "mirai",
         "mirai_map",
         "mirai_with",
+        "next_stream",
         "profile",
         "race",
         "require_daemons",
         "status",
         "stop_mirai",
+        "try_mirai",
         "unresolved",
     ),
     "futures": ("MiraiFuture",),

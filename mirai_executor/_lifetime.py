@@ -143,7 +143,7 @@ class HostOwner(Submitter):
         from ._status import Status  # dataclasses take milliseconds to make
 
         url = None if self._launching is None else self._launching.listening.urls[0]
-        return Status.of(self._host.view(), url)
+        return Status.of(self._host.view(), url, self._host.gate)
 
     @property
     def waiting(self) -> "Waiting | None":
@@ -385,8 +385,8 @@ def forking_for(context: Any, initargs: object, **options: object) -> "Forking |
 
 def host_for(mode: str, settings: Settings) -> Host:
     """Return what runs the tasks: a host of daemons, or this process."""
-    if mode == "daemons":
+    if mode == "daemons" and settings.memory is None:
         return Host(settings)
-    from ._host import InlineHost  # which few ask for
+    from ._host import BoundedHost, InlineHost  # which few ask for
 
-    return InlineHost(settings)
+    return BoundedHost(settings) if mode == "daemons" else InlineHost(settings)

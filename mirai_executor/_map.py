@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import Future  # a daemon calls what is here, too
 
+    from ._mapping import MappingExecutor
     from ._progress import Progress
-    from ._submitting import Submitter
 
 __all__ = [
+    "NOTHING_BESIDE",
     "MapResults",
     "chunks",
     "flatten",
     "run_chunk",
     "run_items",
+    "run_seeded_chunk",
+    "run_seeded_items",
     "submitter",
     "with_progress",
 ]
@@ -26,15 +29,31 @@ __all__ = [
 S = TypeVar("S")
 T = TypeVar("T")
 
+NOTHING_BESIDE: Iterator[dict[str, Any]] = itertools.repeat({})
 
-def run_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
+
+def run_chunk(fn: Callable[..., T], chunk: Iterable[tuple[Any, ...]]) -> list[T]:
     """Call a function for each tuple of arguments; one task of a ``map`` with chunks."""
     return [fn(*args) for args in chunk]
 
 
-def run_items(fn: Callable[..., T], items: list[Any]) -> list[T]:
+def run_items(fn: Callable[..., T], items: Iterable[Any]) -> list[T]:
     """The same for a ``map`` over one iterable."""
     return [fn(item) for item in items]
+
+
+def run_seeded_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
+    """The same, where each call has random numbers of its own."""
+    from ._random_streams import in_turn
+
+    return run_chunk(fn, in_turn(chunk))
+
+
+def run_seeded_items(fn: Callable[..., T], items: list[Any]) -> list[T]:
+    """The same, for a ``map`` over one iterable."""
+    from ._random_streams import in_turn
+
+    return run_items(fn, in_turn(items))
 
 
 def chunks(items: Iterable[S], size: int) -> Iterator[list[S]]:
@@ -44,14 +63,24 @@ def chunks(items: Iterable[S], size: int) -> Iterator[list[S]]:
 
 
 def submitter(
-    face: "Submitter", fn: Callable[..., T], calls: Iterator[tuple[Any, ...]]
+    face: "MappingExecutor",
+    fn: Callable[..., T],
+    calls: Iterator[tuple[Any, ...]],
+    beside: Iterator[dict[str, Any]] = NOTHING_BESIDE,
 ) -> "Callable[[], Future[T] | None]":
-    """Return what submits one call after the other by an executor, or a view of one."""
+    """Return what submits one call after the other by an executor, or a view of one.
+
+    Args:
+        face: The executor, or the view.
+        fn: The function.
+        calls: The arguments of each call.
+        beside: What goes along with each: its random numbers, if there is a seed.
+    """
     # Weakly: a map that is half consumed must not keep a dropped executor alive. A view is made
     # again each time: `executor.with_options(...).map(...)` drops it at once.
-    root = weakref.ref(face._root())  # noqa: SLF001 - it is one of ours
-    limits = None if root() is face else face._limits  # noqa: SLF001
-    fn = face._host.take(fn)  # noqa: SLF001
+    root = weakref.ref(face._root())
+    limits = None if root() is face else face._limits
+    fn = face._host.take(fn)
     view: Any = type(face)
 
     def submit_next() -> "Future[T] | None":
@@ -59,8 +88,9 @@ def submitter(
         if executor is None or (args := next(calls, None)) is None:
             return None
         if limits is not None:
-            return view(executor, limits).submit(fn, *args)  # type: ignore[no-any-return]  # as below
-        return executor.submit(fn, *args)  # by its public name: tqdm replaces it on the instance
+            return view(executor, limits).submit(fn, *args, **next(beside))  # type: ignore[no-any-return]  # as below
+        # By its public name: tqdm replaces it on the instance.
+        return executor.submit(fn, *args, **next(beside))
 
     return submit_next
 

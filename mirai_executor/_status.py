@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from ._host import HostView
+    from ._host import Gate, HostView
 
-__all__ = ["DaemonStatus", "Info", "Status", "Waiting"]
+__all__ = ["DaemonStatus", "Info", "MemoryStatus", "Status", "Waiting"]
 
 _MOST_ROWS = 20  # that are shown: a repr of hundreds of daemons would be read by nobody
 
@@ -70,6 +70,35 @@ class Waiting:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryStatus:
+    """The bytes of calls that are queued, in :class:`Status`. Immutable.
+
+    They are those of pickled arguments: of tasks that no daemon has been sent yet, without arrays
+    that are shared (:meth:`MiraiExecutor.share`), and without functions.
+
+    Attributes:
+        used: How many there are now.
+        peak: The most that there have been.
+        capacity: How many there may be: the ``memory`` of the executor.
+
+    Example:
+        >>> with MiraiExecutor(1, memory=1_000_000) as executor:
+        ...     executor.submit(len, b"x" * 1000).result()
+        ...     memory = executor.status().memory
+        ...     memory.used, memory.peak > 1000, memory.capacity
+        1000
+        (0, True, 1000000)
+    """
+
+    used: int
+    peak: int
+    capacity: int
+
+    def __str__(self) -> str:
+        return f"{self.used:,} of {self.capacity:,} bytes queued, {self.peak:,} at most so far"
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Status:
     """A snapshot of an executor, returned by :meth:`MiraiExecutor.status`. Immutable.
@@ -92,6 +121,7 @@ class Status:
             that cannot be reached, for instance.
         departures: Why the last daemons that connect to a ``url`` have left or were lost, five of
             them at most; the log has the same at level INFO.
+        memory: The bytes of calls that are queued; None if the executor has no ``memory``.
 
     Example:
         >>> with MiraiExecutor(1) as executor:
@@ -115,6 +145,7 @@ class Status:
     waiting: Waiting | None = None
     failures: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
+    memory: MemoryStatus | None = None
 
     @property
     def url(self) -> str | None:
@@ -158,6 +189,8 @@ class Status:
             parts.append(f"at {self.url}")
         if self.refused:
             parts.append(f"{self.refused} connections refused")
+        if self.memory is not None:
+            parts.append(str(self.memory))
         return "; ".join(parts)
 
     def _rest(self) -> list[str]:
@@ -171,10 +204,11 @@ class Status:
         return [*lines, *(f"  {departure}" for departure in self.departures)]
 
     @classmethod
-    def of(cls, view: "HostView | None", url: str | None) -> Self:
+    def of(cls, view: "HostView | None", url: str | None, gate: "Gate | None") -> Self:
         """Build the snapshot from a host's; None stands for a host that has not started."""
+        memory = None if gate is None else MemoryStatus(*gate.picture())
         if view is None:
-            return cls(0, url, 0, 0, 0, ())
+            return cls(0, url, 0, 0, 0, (), memory=memory)
         return cls(
             connections=view.connections,
             daemons=url,
@@ -187,6 +221,7 @@ class Status:
             waiting=_waiting(view),
             failures=view.failures,
             departures=view.departures,
+            memory=memory,
         )
 
 

@@ -1,14 +1,16 @@
 """Submits calls, code and maps to a host, with the limits of an executor or of a view of it."""
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Coroutine
 from sys import modules
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from ._arguments import check_callable, check_map
+from ._admitting import AdmittingExecutor
+from ._arguments import check_callable
 from ._async import AsyncFace
 from ._host import Host, Limits
+from ._mapping import MappingExecutor
 from ._options import TRACES, changed, gather, post_mortem, with_around
+from ._seeding import SeededExecutor
 from .futures import MiraiFuture
 
 if TYPE_CHECKING:
@@ -16,10 +18,7 @@ if TYPE_CHECKING:
 
     from ._host import Share
     from ._lifetime import HostOwner
-    from ._mirai_map import MiraiMap
     from ._options import TaskOptions
-    from ._pool import ExecutorPool
-    from ._progress import Progress
 
 __all__ = ["ExecutorView", "Submitter"]
 
@@ -27,7 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Submitter(AsyncFace):
+class Submitter(MappingExecutor, SeededExecutor, AdmittingExecutor, AsyncFace):
     """What an executor and its views have in common.
 
     Args:
@@ -75,6 +74,10 @@ class Submitter(AsyncFace):
         192 KiB or more are copied later, when the task is sent to a daemon, and must not be
         changed before. An array for many tasks is best passed through :meth:`MiraiExecutor.share`.
 
+        With the executor's ``memory``, this waits until there is room for the call in the queue,
+        and all is copied before it returns. In a callback of a future, on the thread that makes
+        room, the call is queued without waiting, beyond the bound.
+
         Args:
             fn: The function. Lambdas, closures, and functions of scripts and notebooks work.
             *args: Its positional arguments.
@@ -97,7 +100,8 @@ class Submitter(AsyncFace):
             ...     future.result()
             42
         """
-        self._root()._check_open()
+        root = self._root()
+        root._check_open()
         if not callable(fn):
             check_callable("submit", fn, "; code as a string goes to submit_source()")
         host, limits = self._host, self._limits
@@ -112,9 +116,11 @@ class Submitter(AsyncFace):
             future.on_report(limits.on_report)
         given: dict[str, Any] = kwargs
         if limits.context or TRACES in modules:
-            given = with_around(self._root(), future, fn, kwargs, limits)
+            given = with_around(root, future, fn, kwargs, limits)
         if limits.post_mortem:
             fn = post_mortem(fn)
+        if root._streams is not None:
+            given = root._streams.added_to(given)
         host.submit(id_, future, fn, args, given, limits)
         return future
 
@@ -142,7 +148,8 @@ class Submitter(AsyncFace):
             ...     executor.submit_source("import math; math.sqrt(x)", x=16).result()
             4.0
         """
-        self._root()._check_open()
+        root = self._root()
+        root._check_open()
         if not isinstance(source, str):
             raise TypeError(f"submit_source() takes Python code as a string, not {source!r:.60}")
         future = self._new_future()
@@ -150,128 +157,10 @@ class Submitter(AsyncFace):
         if limits.on_report is not None:
             future.on_report(limits.on_report)
         if limits.context or TRACES in modules:
-            variables = with_around(self._root(), future, None, variables, limits)
-        host.submit_source(future.id, future, source, variables, limits)
+            variables = with_around(root, future, None, variables, limits)
+        beside = {} if root._streams is None else root._streams.taken_from(variables)
+        host.submit_source(future.id, future, source, variables, limits, beside)
         return future
-
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-        progress: "Progress" = False,
-    ) -> Iterator[T]:
-        """Return an iterator over the results of ``fn``, in the order of its arguments.
-
-        All calls are submitted at once, unless ``buffersize`` says otherwise. Safe from any
-        thread; the iterator itself belongs to one thread at a time.
-
-        Args:
-            fn: Called with one item of each iterable. It is pickled once: its tasks see it, and
-                what it captures, as they are now.
-            *iterables: The arguments. The shortest iterable ends the map.
-            timeout: Seconds from now within which each result must be available; None for no
-                limit.
-            chunksize: How many calls to send together as one task. Larger chunks save time when
-                each call takes only microseconds.
-            buffersize: How many tasks may be submitted ahead of the results that have been
-                consumed; None submits all of them. With a buffer size, iterables may be endless.
-            progress: How to show how many results have been yielded. True, or a string that
-                stands in front of the bar, shows a bar of tqdm in a notebook; on a terminal, one
-                of tqdm, or else of rich, or a plain line; nothing where standard error is a file.
-                A function is called with how many there are so far, and how many there will be
-                (None if an iterable has no length); of an object with ``update()``, such as a bar
-                of tqdm, that is called with 1 for each.
-
-        Returns:
-            An iterator. If a call raised, the iterator raises the same exception when it gets
-            there; in place of a StopIteration, a RuntimeError that it has caused.
-
-        Raises:
-            TypeError: ``fn`` is not callable, an argument is not iterable, a size is not an
-                integer, or ``progress`` cannot show progress.
-            ValueError: ``chunksize`` or ``buffersize`` is smaller than 1.
-            TimeoutError: Raised by the iterator when ``timeout`` has passed. Tasks that have not
-                started are then cancelled, as they are when the iterator is dropped.
-
-        Example:
-            >>> with MiraiExecutor(2) as executor:
-            ...     list(executor.map(pow, range(5), [2] * 5))
-            [0, 1, 4, 9, 16]
-        """
-        from . import _map  # many use none
-
-        check_map(fn, iterables, timeout, chunksize, buffersize)
-        if progress is not False:
-            sized = partial(self.map, timeout=timeout, chunksize=chunksize, buffersize=buffersize)
-            return _map.with_progress(sized, fn, iterables, progress)
-        if chunksize == 1:
-            calls = zip(*iterables, strict=False)
-            return _map.MapResults(_map.submitter(self, fn, calls), buffersize, timeout)
-        if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
-            run, items = partial(_map.run_items, fn), iterables[0]
-        else:
-            run, items = partial(_map.run_chunk, fn), zip(*iterables, strict=False)
-        lists = zip(_map.chunks(items, chunksize))
-        return _map.flatten(_map.MapResults(_map.submitter(self, run, lists), buffersize, timeout))
-
-    def mirai_map(
-        self,
-        xs: Any,
-        fn: Callable[..., T],
-        *,
-        args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        on_result: Callable[[Any, T], object] | None = None,
-        on_error: Callable[[Any, BaseException], object] | None = None,
-        on_progress: Callable[[int, int], object] | None = None,
-    ) -> "MiraiMap[T]":
-        """Call a function with each element of something, and return all calls as one map.
-
-        All calls are submitted at once. Safe from any thread.
-
-        Args:
-            xs: The elements: those of an iterable, which is consumed; the values of a mapping,
-                whose keys the results keep; the rows of a frame (pandas, polars), whose columns
-                are keyword arguments of the function; or the rows of an array of two dimensions,
-                whose items are its positional arguments. Where the index of a pandas frame
-                consists of strings, all different, they are the keys.
-            fn: Called with each element. It is pickled once, as it is now.
-            args: Further positional arguments, the same for all, that come after the element; in
-                front of the columns of a frame.
-            kwargs: Further keyword arguments, the same for all.
-            timeout: Seconds that each element may run, from its own start; None for no limit. (For
-                one that begins now, set the ``timeout`` of :meth:`with_options`.)
-            on_result: Called with the key of each element that has returned, or its place if there
-                are no keys, and its value. Listeners run on the executor's host thread, soon after
-                the element has ended, and must not block.
-            on_error: Called with the key or place of each element that has failed or was
-                cancelled, and its error.
-            on_progress: Called after each element, with how many have ended, and how many there
-                are.
-
-        Returns:
-            A :class:`MiraiMap`, to be collected, iterated over or awaited.
-
-        Raises:
-            TypeError: ``fn`` is not callable, ``xs`` has no elements, or another argument has the
-                wrong type.
-            ValueError: ``timeout`` is not positive.
-            RuntimeError: The executor has been shut down.
-
-        Example:
-            >>> with MiraiExecutor(2) as executor:
-            ...     executor.mirai_map({"a": 2, "b": 3}, pow, args=(2,)).collect()
-            {'a': 4, 'b': 9}
-        """
-        from ._mirai_map import Listeners, start_map  # many use none
-
-        self._root()._check_open()
-        listeners = Listeners(on_result, on_error, on_progress)
-        return start_map(self, xs, fn, (args, kwargs), timeout, listeners)
 
     def everywhere(
         self, fn_or_source: "Callable[..., T] | str", /, *args: Any, **kwargs: Any
@@ -361,31 +250,6 @@ class Submitter(AsyncFace):
             <class 'mirai_executor.errors.TaskTimeoutError'>
         """
         return ExecutorView(self._root(), changed(self._limits, options))
-
-    def as_pool(self) -> "ExecutorPool":
-        """Return the shape of a ``multiprocessing.Pool`` for code that wants one.
-
-        It has ``apply``, ``apply_async``, ``map``, ``map_async``, ``imap``, ``imap_unordered``,
-        ``starmap``, ``starmap_async``, ``close``, ``terminate`` and ``join``, with the arguments,
-        results, callbacks and ``multiprocessing.TimeoutError`` of the original. Tasks have the
-        limits of this executor or view. Cheap, and safe from any thread.
-
-        The daemons stay the executor's: at the end of its ``with`` block, a pool cancels what was
-        submitted through it and has not ended, running tasks included, and the executor goes on.
-        Where the original would wait for ever (for a worker that has crashed, for the results of
-        a terminated pool, in a callback), there is an exception. An iterable without a length
-        that is given to ``imap`` is read as its results are taken, 16 tasks for each daemon ahead,
-        and to its end by ``join``.
-
-        Example:
-            >>> with MiraiExecutor(2) as executor, executor.as_pool() as pool:
-            ...     pool.map(abs, [-1, -2]), pool.apply_async(pow, (2, 10)).get(timeout=30)
-            ([1, 2], 1024)
-        """
-        from . import _map, _pool  # which few ask for
-
-        submitter = partial(_map.submitter, self)
-        return _pool.ExecutorPool(self, lambda: self.size, submitter, self._host.owns_this_thread)
 
     def _new_future(self) -> MiraiFuture[Any]:
         return self._share_future(self._host)

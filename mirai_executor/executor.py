@@ -17,12 +17,7 @@ from ._arguments import (
 )
 from ._core import Policy
 from ._host import Settings, environments_for, most_daemons, serial_hooks
-from ._lifetime import (
-    HostOwner,
-    check_main_file,
-    forking_for,
-    host_for,
-)
+from ._lifetime import HostOwner, check_main_file, forking_for, host_for
 from ._local import LocalLauncher
 from ._place import fair_share
 from ._submitting import ExecutorView
@@ -142,6 +137,12 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         serial: How objects travel that pickle does not know, or knows badly, as returned by
             :func:`serial_config`; or a list of such. It comes on top of what
             :func:`register_serial` was told before.
+        seed: A number from which random numbers are made, so that the same program gets the same
+            ones each time: ``random``, NumPy's global generator and :func:`rng` are seeded for
+            each task, by its place in the order of submission. By default, they are random.
+        memory: How many bytes of pickled calls may be queued in this process. :meth:`submit` then
+            waits until there is room, or raises what interrupts it; :meth:`try_submit` does not
+            wait. By default, there is no bound.
 
     Raises:
         TypeError: ``initializer`` is not callable, or another argument has the wrong type.
@@ -191,11 +192,15 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         env: "Mapping[str, str] | Callable[[int], Mapping[str, str]] | None" = None,
         gpus_per_daemon: int | None = None,
         serial: "SerialConfig | Sequence[SerialConfig] | None" = None,
+        seed: int | None = None,
+        memory: int | None = None,
     ) -> None:
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_main_file(main)
         check_flags(dispatcher=dispatcher, cleanup=cleanup)
+        check_count("seed", seed, optional=True)
+        check_count("memory", memory, 1, optional=True)
         limits, dialling = check_launching(launch_timeout, tolerate), (advertise, compression)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum), *dialling)
         check_ways(ordering, mode, logging, output, (url, remote))
@@ -227,12 +232,12 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         settings = Settings(
             *(policy, launcher, cleanup, initializer, tuple(initargs), name),
             None if launching is None else launching.listening.listen_config,
-            *(heartbeat, forking, main, logging),
-            environments=environments,
-            output=output,
+            *(heartbeat, forking, main, logging, environments, output),
             serial=hooks,
+            memory=memory,
         )
         super().__init__(host_for(mode, settings), name, most, launching)
+        self._seed_with(seed)
         if launching is not None:
             launching.begin(self, self._host, most, lazily=idle_time is not None)
 

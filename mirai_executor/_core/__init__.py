@@ -56,6 +56,7 @@ from .messages import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .admission import Admission
     from .chunking import Paces, chunk_size
     from .dispatcher import Dispatcher
     from .scaling import Change, Load, ScalePolicy, Scaler
@@ -64,12 +65,14 @@ else:
         __name__,
         {
             "chunking": ("Paces", "chunk_size"),
+            "admission": ("Admission",),
             "dispatcher": ("Dispatcher",),
             "scaling": ("Change", "Load", "ScalePolicy", "Scaler"),
         },
     )
 
 __all__ = [
+    "Admission",
     "BroadcastAnswered",
     "BroadcastCancelRequested",
     "BroadcastId",

@@ -7,6 +7,7 @@ happens at the end of the process and at a fork.
 Where daemons come from elsewhere, ``_acceptor`` lets them in, ``_remote`` is one of them,
 ``_launch_processes`` are those that have started them, ``_requests`` knows what was asked for, and
 ``_autoscaler`` asks for more.
+``_bounded`` is a host whose queue has a bound, and ``_gate`` is where threads wait for room in it.
 ``_inline`` runs tasks without daemons, in this process, and ``_template`` forks daemons from it.
 """
 
@@ -26,8 +27,10 @@ from ._settings import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._bounded import BoundedHost
     from ._daemon import Worker
     from ._environments import Environments
+    from ._gate import Gate
     from ._inline import InlineHost
     from ._messages import Item as Item
     from ._messages import Message as Message
@@ -39,8 +42,10 @@ else:  # what only some executors need
     __getattr__ = lazy_imports(
         __name__,
         {
+            "_bounded": ("BoundedHost",),
             "_daemon": ("Worker",),
             "_environments": ("Environments",),
+            "_gate": ("Gate",),
             "_inline": ("InlineHost",),
             "_messages": ("Item", "Message"),
             "_of_chunks": (
@@ -56,8 +61,10 @@ else:  # what only some executors need
     )
 
 __all__ = [
+    "BoundedHost",
     "Environments",
     "Forking",
+    "Gate",
     "Host",
     "InlineHost",
     "Item",

@@ -131,13 +131,14 @@ class Host(HostThread):
         source: str,
         variables: Mapping[str, object],
         limits: Limits = _NO_LIMITS,
+        beside: Mapping[str, Any] | None = None,
     ) -> None:
         """Queue code to evaluate. A SyntaxError is raised at once; all else ends in the future."""
         self._check_usable()
         encoder = self._encoding()
         encoder.check_source(source)
         try:
-            blob, names, _ = encoder.encode_checked(source, variables)
+            blob, names, _ = encoder.encode_checked(source, variables, beside)
             buffers = _NO_BUFFERS
             if len(blob) > BULKY:
                 blob, buffers = self._store.take(task, blob, (), limits.retries)
@@ -251,8 +252,7 @@ class Host(HostThread):
 
         Args:
             request: How many, and what was said.
-            started: Commands and jobs that run as long as they do. They are seen
-                to, or ended if this raises.
+            started: Commands and jobs that run as long as they do; ended if this raises.
             stay: Whether those are left alone when this host ends.
         """
         kept = tuple(started)

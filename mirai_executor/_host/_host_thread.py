@@ -49,6 +49,9 @@ class HostThread:
     """The one thread of a host, from the first item that is put in until all has ended.
 
     Nothing runs before: no thread, no descriptor, no import that takes long.
+
+    Attributes:
+        gate: Where calls wait until there is room for them; None if there always is.
     """
 
     is_inline = False  # whether tasks run in this process
@@ -64,7 +67,8 @@ class HostThread:
         self._encoders: dict[None, _payload.CallEncoder] = {}  # that one
         self._turn = self._next_turn = _FEW  # of the host thread: after so many submissions
         # What comes from other machines shares no memory with this one.
-        self._store = Store(shared=settings.listen_config is None)
+        self._store = Store(shared=settings.listen_config is None, capacity=settings.memory)
+        self.gate = self._store.gate
         self._threads: list[threading.Thread | None] = []  # None once it has ended
         self._can_join = True
         self._owner = threading.Lock()  # taken for good by the one thread that runs the loop

@@ -14,13 +14,14 @@ from __future__ import annotations
 import os
 import threading
 from bdb import BdbQuit
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from mirai_executor._core import BroadcastId, DaemonId
 from mirai_executor._event_loop import EventLoop
 from mirai_executor._messages import close_iterator, iterator_of, speaking_through
-from mirai_executor._payload.common.entries import Brought
+from mirai_executor._payload.common.entries import STREAM, Brought
 from mirai_executor._payload.host import CallEncoder
 from mirai_executor._place import begin_in_place, end_in_place
 from mirai_executor.errors import LaunchError
@@ -37,6 +38,7 @@ from ._store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from mirai_executor._core import TaskId
@@ -88,7 +90,8 @@ class InlineHost(Host):
         """Run a call. Whatever it ends in, ends in the future."""
         if limits.post_mortem:  # its exceptions have their frames
             fn = getattr(fn, "__wrapped__", fn)
-        self._carry_out(task, future, lambda: self._copies.of_call(fn, args, kwargs))
+        stream = kwargs.pop(STREAM, None)
+        self._carry_out(task, future, lambda: self._copies.of_call(fn, args, kwargs), stream)
 
     def submit_source(
         self,
@@ -97,15 +100,23 @@ class InlineHost(Host):
         source: str,
         variables: Mapping[str, object],
         limits: Limits = _NO_LIMITS,
+        beside: Mapping[str, Any] | None = None,
     ) -> None:
         """Run code. A SyntaxError is raised at once; all else ends in the future."""
         CallEncoder().check_source(source)
-        self._carry_out(
-            task, future, lambda: partial(self._copies.of_source(source, variables), Brought())
-        )
+        stream = beside.get(STREAM) if beside else None
+
+        def prepare() -> Callable[[], object]:
+            return partial(self._copies.of_source(source, variables), Brought())
+
+        self._carry_out(task, future, prepare, stream)
 
     def _carry_out(
-        self, task: TaskId, future: OpenFuture, prepare: Callable[[], Callable[[], object]]
+        self,
+        task: TaskId,
+        future: OpenFuture,
+        prepare: Callable[[], Callable[[], object]],
+        stream: str | None = None,
     ) -> None:
         self._check_usable()
         if (why_not := self._prepared()) is not None:
@@ -115,7 +126,7 @@ class InlineHost(Host):
         self._executing[task] = None
         begin_in_place()
         try:
-            with speaking_through(_Messenger(future, self._copies)):
+            with speaking_through(_Messenger(future, self._copies)), _seeded(stream):
                 value = self._copies.run(prepare)
             outcome = partial(future.set_outcome, decoded, value, failed=False)
         except _ENDS_ALL:
@@ -337,6 +348,15 @@ class _Messenger:
     def report(self, obj: Any, *, is_progress: bool) -> None:
         blob = bytes(self._copies.encode(obj, out_of_band=False).blob)
         self._future.listener()(Message(blob, is_progress))
+
+
+def _seeded(stream: str | None) -> AbstractContextManager[None]:
+    """Return a block in which a task of an executor with a seed has random numbers of its own."""
+    if stream is None:
+        return nullcontext()
+    from mirai_executor._random_streams import run_here  # for those executors
+
+    return run_here(stream)
 
 
 def _without_ours(error: BaseException) -> BaseException:

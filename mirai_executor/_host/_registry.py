@@ -23,6 +23,7 @@ class Registered(Protocol):
     def kill(self) -> None: ...
     def join(self, timeout: float | None = None) -> bool: ...
     def forget(self) -> None: ...
+    def owns_this_thread(self) -> bool: ...
 
 
 _ABORT = 1.0  # seconds for daemons to let go of what they run after a Ctrl-C
@@ -41,6 +42,11 @@ no_fork = threading.RLock()
 def add(host: Registered) -> None:
     """Note a host that is about to start."""
     _hosts.add(host)
+
+
+def owns_this_thread() -> bool:
+    """Tell whether who asks is on the thread of any host, which must not wait for a host."""
+    return any(host.owns_this_thread() for host in list(_hosts))
 
 
 def abort(hosts: Collection[Registered]) -> None:

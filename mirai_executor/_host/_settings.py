@@ -97,6 +97,7 @@ class Settings(Record):
     environments: Environments | None = None  # what daemons find in theirs; None: what is there
     output: Output = True  # how what tasks print comes here, if it does
     serial: Hooks | None = None  # what the user has for classes, if anything
+    memory: int | None = None  # bytes of calls that may be queued; None for any number
 
 
 class Setup(Record):

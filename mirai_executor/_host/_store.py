@@ -11,6 +11,8 @@ from mirai_executor._arena import Buffer, LateExchange, Place, size_of, whole
 if TYPE_CHECKING:
     from mirai_executor._waiting import Reactor, Timer
 
+    from ._gate import Gate
+
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
 _KEEP_WARM = 1.0  # seconds until memory that is free is given back
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
@@ -43,18 +45,21 @@ class Store:
 
     Args:
         shared: Whether its daemons are on this machine; else everything travels in frames.
+        capacity: How many bytes of calls may be queued; None for any number.
 
     Attributes:
+        gate: Lets calls into the queue, if there is a bound; nothing is deferred then.
         copied: How many bytes were copied, or pickled, for each open task for which they are many.
     """
 
-    def __init__(self, *, shared: bool = True) -> None:
+    def __init__(self, *, shared: bool = True, capacity: int | None = None) -> None:
         self.is_shared = shared and _arena.available()  # by its daemons
         self._pools: dict[None, _arena.Pool] = {}  # the pool, once there is something for it
         # If a KeyboardInterrupt strikes before a task is queued, its entry stays: then a little
         # less is copied at submission.
         self.copied: dict[int, int] = {}
         self._latest: Sequence[bytes] = ()  # of the pickles that were deferred
+        self.gate = None if capacity is None else _gate_of(capacity)
 
     def _pool(self) -> "_arena.Pool":
         if (pool := self._made) is not None:
@@ -84,7 +89,7 @@ class Store:
         size = len(blob) + _size_of_own(buffers, places)
         if size <= BULKY:
             return blob, self._copy(buffers, places, retries)
-        if sum(list(self.copied.values())) >= _BUDGET:
+        if self.gate is None and sum(list(self.copied.values())) >= _BUDGET:
             return self._defer(blob, buffers)
         copies = self._copy(buffers, places, retries)
         self.copied[task] = size
@@ -187,6 +192,12 @@ class Store:
         """Let go of everything; in a forked child, of what is the parent's."""
         if (pool := self._made) is not None:
             pool.close()
+
+
+def _gate_of(capacity: int) -> "Gate":
+    from ._gate import Gate  # few have a bound
+
+    return Gate(capacity)
 
 
 def _resizable_copied(buffer: "memoryview | list[bytes]") -> "memoryview | list[bytes]":

@@ -223,6 +223,8 @@ class OpenTasks:
 
     def send(self, command: SendTasks) -> None:
         """Hand calls over to a daemon."""
+        if (gate := self._store.gate) is not None:
+            gate.leave(command.tasks)
         calls = []
         for id_ in command.tasks:
             task = self.open[id_]
@@ -264,6 +266,8 @@ class OpenTasks:
     def fail(self, command: FailTask) -> None:
         """End the future of a task that has no outcome of its own."""
         task = self.open.pop(command.task)
+        if (gate := self._store.gate) is not None:
+            gate.leave((command.task,))
         if task.buffers or task.task in self._store.copied:
             self._let_go(task)
         if command.failure is Failure.CANCELLED:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mirai_executor import _wire
+from mirai_executor._late_imports import when_imported
 from mirai_executor._typing import TYPE_CHECKING
 
-from ._child import when_imported
 from ._piece_sender import Piece, PieceSender
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ daemons and tells what they do, and ``_futures`` answers questions about futures
 
 from mirai_executor.errors import DaemonsNotSetError
 
-from ._daemons import info, launch_local, launch_remote, status
+from ._daemons import info, launch_local, launch_remote, next_stream, status
 from ._futures import (
     collect,
     is_error_value,
@@ -28,7 +28,7 @@ from ._futures import (
     unresolved,
 )
 from ._profiles import Daemons, daemons, daemons_set, executor_for, profile, require_daemons
-from ._tasks import everywhere, mirai, mirai_map, mirai_with
+from ._tasks import everywhere, mirai, mirai_map, mirai_with, try_mirai
 
 __all__ = [
     "Daemons",
@@ -47,10 +47,12 @@ __all__ = [
     "mirai",
     "mirai_map",
     "mirai_with",
+    "next_stream",
     "profile",
     "race",
     "require_daemons",
     "status",
     "stop_mirai",
+    "try_mirai",
     "unresolved",
 ]

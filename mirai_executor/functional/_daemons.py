@@ -12,10 +12,12 @@ from ._profiles import current_or_none, executor_for
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from numpy.random import SeedSequence
+
     from mirai_executor._daemon_options import DaemonKeywords
     from mirai_executor.launchers import Launcher
 
-__all__ = ["info", "launch_local", "launch_remote", "status"]
+__all__ = ["info", "launch_local", "launch_remote", "next_stream", "status"]
 
 
 def launch_local(
@@ -79,6 +81,27 @@ def launch_remote(
         2
     """
     return executor_for(compute).launch_remote(n, remote, **options)
+
+
+def next_stream(compute: str | None = None) -> "SeedSequence | None":
+    """Return random entropy for a use of your own, as the next task would have had it.
+
+    Args:
+        compute: The name of the profile; by default the current one.
+
+    Returns:
+        ``SeedSequence(seed, spawn_key=(index,))``; None if the profile has no ``seed``.
+
+    Raises:
+        DaemonsNotSetError: The profile has no daemons.
+        ImportError: NumPy is not installed.
+
+    Example:
+        >>> with daemons(2, seed=42):
+        ...     next_stream().spawn_key
+        (0,)
+    """
+    return executor_for(compute).next_stream()
 
 
 def status(compute: str | None = None) -> Status:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mirai_executor._options import TaskOptions
     from mirai_executor._submitting import ExecutorView
 
-__all__ = ["everywhere", "mirai", "mirai_map", "mirai_with"]
+__all__ = ["everywhere", "mirai", "mirai_map", "mirai_with", "try_mirai"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -121,6 +121,44 @@ def _run(
         # Until then, the task keeps it: with the last of them it shuts down, as it is dropped.
         future.add_done_callback(functools.partial(_let_go, executor))
     return future
+
+
+@overload
+def try_mirai(source: str, /, **variables: Any) -> MiraiFuture[Any] | None: ...
+@overload
+def try_mirai(
+    fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+) -> MiraiFuture[T] | None: ...
+def try_mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any) -> Any:
+    """Do as :func:`mirai`, unless the queue of the profile has no room: then return None.
+
+    A profile has a bound if it was given one: ``daemons(n, memory=...)``. There, :func:`mirai`
+    waits until there is room. A call that is turned away takes no random numbers of a ``seed``.
+
+    Args:
+        fn_or_source: As for :func:`mirai`.
+        *args: The arguments of the function; code has none.
+        **kwargs: The keyword arguments of the function, or the variables of the code.
+
+    Returns:
+        The future of the task, or None.
+
+    Raises:
+        TypeError: As for :func:`mirai`; so with all other errors.
+
+    Example:
+        >>> with daemons(1, memory=10_000_000):
+        ...     future = try_mirai(pow, 2, 10)
+        ...     None if future is None else future.result()
+        1024
+    """
+    executor = current_or_none()
+    if executor is None:
+        return mirai(fn_or_source, *args, **kwargs)
+    _check_call("try_mirai", fn_or_source, args)
+    if isinstance(fn_or_source, str):
+        return executor.try_submit_source(fn_or_source, **kwargs)
+    return executor.try_submit(fn_or_source, *args, **kwargs)
 
 
 class _Ephemeral(MiraiExecutor):

@@ -3,7 +3,7 @@
 import copy
 import pickle
 
-from mirai_executor import DaemonStatus, Info, Status, Waiting
+from mirai_executor import DaemonStatus, Info, MemoryStatus, Status, Waiting
 
 BUSY = DaemonStatus(41, "here", "busy", 3)
 SCRIPT = "<script>"
@@ -17,6 +17,12 @@ def test_a_status_shows_its_counts_and_a_line_for_each_daemon() -> None:
     assert "; at tcp://a:1; 2 connections refused>" in repr(
         Status(0, "tcp://a:1", 0, 0, 0, (), refused=2)
     )
+
+
+def test_a_status_shows_how_much_is_queued_where_there_is_a_bound() -> None:
+    status = Status(0, None, 2, 0, 0, (), memory=MemoryStatus(1_000, 2_500, 9_000))
+    assert "; 1,000 of 9,000 bytes queued, 2,500 at most so far>" in repr(status)
+    assert copy.copy(status) == pickle.loads(pickle.dumps(status)) == status
 
 
 def test_a_status_shows_twenty_daemons_and_says_how_many_more_there_are() -> None:

@@ -44,6 +44,7 @@ __all__ = [
     "MULTIPROCESSING",
     "NAMED",
     "PROTOCOL",
+    "STREAM",
     "SYS_PATH",
     "UNAVAILABLE",
     "WITH_CARE",
@@ -65,6 +66,7 @@ __all__ = [
 PROTOCOL = 5
 MULTIPROCESSING = "multiprocessing.reduction"  # where programs register how types are pickled
 SYS_PATH = "sys.path"  # a reserved name of the table
+STREAM = "<stream>"  # a reserved keyword argument of a call: of its random numbers
 MAIN_FILE = "<main file>"  # likewise: the file that daemons import as their ``__main__``
 # The first byte of an entry that says why a name did not come; a pickle begins with 0x80.
 UNAVAILABLE = b"!"

@@ -28,7 +28,14 @@ __all__ = ["encode_error"]
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 # Where calls pass through. Other rooms of ours may be a task's own code, as the demo's is.
-_PARTS = ("daemon/", "_payload/", "futures.py", "_event_loop.py", "_messages.py")
+_PARTS = (
+    "daemon/",
+    "_payload/",
+    "futures.py",
+    "_event_loop.py",
+    "_messages.py",
+    "_random_streams.py",
+)
 _OURS = tuple(str(_PACKAGE / part) for part in _PARTS)
 _ENDS = 50  # frames kept at each end of a long traceback
 _LONGEST_TEXT = 20_000  # characters, at each end of a traceback's text

@@ -29,6 +29,7 @@ from mirai_executor._payload.common.entries import (
     FUNCTIONS,
     MAIN_FILE,
     MP_MAIN,
+    STREAM,
     SYS_PATH,
     UNAVAILABLE,
     Applied,
@@ -159,6 +160,14 @@ class Namespace:
                 fn = self._function(*function)
         except Exception as error:
             _fail_to_load(what, error)
+        if not kwargs or STREAM not in kwargs:
+            return self._ready(fn, args, kwargs, persist=persist)
+        from mirai_executor._random_streams import run  # for executors with a seed
+
+        stream: str = kwargs.pop(STREAM)
+        return functools.partial(run, stream, self._ready(fn, args, kwargs, persist=persist))
+
+    def _ready(self, fn: Any, args: Any, kwargs: Any, *, persist: bool) -> Callable[[], object]:
         around = take_around(kwargs) if kwargs else ()
         source = sys.modules.get(_SOURCE)  # imported with the first call of that kind
         if source is not None and fn is source.run_source:
@@ -355,8 +364,7 @@ class Namespace:
 
     def _apply_sys_path(self, digest: bytes) -> None:
         host_path = pickle.loads(self._bytes_of(SYS_PATH, digest))
-        path = path_of(self._preparation, host_path, self._own_path)
-        sys.path[:] = path
+        sys.path[:] = path = path_of(self._preparation, host_path, self._own_path)
         forget_where_modules_were()
         if self.on_sys_path is not None:
             self.on_sys_path(list(path))
@@ -382,9 +390,8 @@ class Namespace:
         text = f"module '__main__' has no attribute {name!r}"
         if reason := self.missing_because.get(name):
             text += f" on this daemon: the host's value cannot be pickled ({reason})"
-        elif self._imported is not None and self._imported.failure:
-            text += " on this daemon, and importing the host's main module failed "
-            text += f"({self._imported.failure})"
+        elif (it := self._imported) is not None and it.failure:
+            text += f" on this daemon, and importing the host's main module failed ({it.failure})"
         return text
 
 

@@ -239,13 +239,16 @@ class CallEncoder:
 
         parse_source(source)
 
-    def encode_checked(self, source: str, variables: Mapping[str, object]) -> Call:
-        """Do as :meth:`encode_source` with code that has been checked."""
+    def encode_checked(
+        self, source: str, variables: Mapping[str, object], beside: Mapping[str, Any] | None = None
+    ) -> Call:
+        """Do as :meth:`encode_source` with code that has been checked, and its stream."""
         from mirai_executor._payload.common.source import run_source  # as above
 
-        names = dict(variables)
-        around = {AROUND: names.pop(AROUND)} if AROUND in names else {}
-        return self.encode(run_source, (source, names), around)
+        names, reserved = dict(variables), dict(beside or {})
+        if AROUND in names:
+            reserved[AROUND] = names.pop(AROUND)
+        return self.encode(run_source, (source, names), reserved)
 
     def names_set_by(self, source: str, variables: Mapping[str, object]) -> frozenset[str] | None:
         """Return the names that code sets in ``__main__``; None if it may do anything else.

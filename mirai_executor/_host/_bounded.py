@@ -1,0 +1,87 @@
+"""A host whose queue has room for so many bytes: who submits waits until a call fits into it.
+
+::
+
+    submit ─► pickled ─► the gate: is there room? ─► copied, queued ─► sent to a daemon: room again
+                                      └── no: the thread waits
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+from mirai_executor.errors import TaskTimeoutError
+
+from . import _registry
+from ._host import Host
+
+if TYPE_CHECKING:
+    from mirai_executor._core import TaskId
+
+    from ._gate import Gate
+
+__all__ = ["BoundedHost"]
+
+
+class BoundedHost(Host):
+    """A host with a gate before its queue. Every method is safe from any thread."""
+
+    @property
+    def _gate(self) -> Gate:
+        assert self.gate is not None  # as its settings say
+        return self.gate
+
+    def _accept(self, fields: tuple[Any, ...]) -> None:
+        """Queue a task once there is room; on a host thread, which makes room, at once."""
+        task: TaskId = fields[0]
+        try:
+            if self._admit(task, fields):
+                super()._accept(fields)
+        except BaseException:
+            self._gate.give_up(task)  # even if it is queued, as an interrupt may strike any time
+            raise
+
+    def _admit(self, task: TaskId, fields: tuple[Any, ...]) -> bool:
+        _, future, limits, _, blob, _, buffers = fields
+        size = self._store.copied.get(task) or len(blob)
+        try:
+            if self._gate.enter(task, size, limits.timeout, _may_wait):
+                return True
+            if self._gate.is_closed:
+                raise self._end_error()  # noqa: TRY301 - as if it had never come so far
+        except BaseException:
+            self._store.let_go(task, buffers)
+            raise
+        self._gate.give_up(task)
+        self._store.let_go(task, buffers)
+        text = f"task {task} timed out: no room in the queue {limits.timeout} s after submission"
+        future.set_exception(TaskTimeoutError(text))
+        return False
+
+    def shutdown(
+        self, *, cancel_queued: bool, cancel_running: bool = False, hurried: bool = False
+    ) -> None:
+        """Take no more tasks, not even those that wait for room. Returns at once."""
+        self._gate.close()
+        super().shutdown(
+            cancel_queued=cancel_queued, cancel_running=cancel_running, hurried=hurried
+        )
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        """End all daemons, and let nobody wait. Returns at once."""
+        self._gate.close()
+        super().kill(signum)
+
+    def forget(self) -> None:
+        """In a forked child: this host belongs to the parent."""
+        self._gate.forget()
+        super().forget()
+
+    def _drain(self) -> None:
+        self._gate.close()
+        super()._drain()
+
+
+def _may_wait() -> bool:
+    return not _registry.owns_this_thread()

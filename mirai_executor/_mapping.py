@@ -1,0 +1,181 @@
+"""Executors that call a function with many arguments: in maps, and in the shape of a pool."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._arguments import check_map
+
+if TYPE_CHECKING:
+    from ._host import Host, Limits
+    from ._lifetime import HostOwner
+    from ._mirai_map import MiraiMap
+    from ._pool import ExecutorPool
+    from ._progress import Progress
+
+__all__ = ["MappingExecutor"]
+
+T = TypeVar("T")
+
+
+class MappingExecutor(Executor):
+    """What executors and views have in common, as far as they map."""
+
+    _host: "Host"
+    _limits: "Limits"
+
+    def _root(self) -> "HostOwner":
+        raise NotImplementedError
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        progress: "Progress" = False,
+    ) -> Iterator[T]:
+        """Return an iterator over the results of ``fn``, in the order of its arguments.
+
+        All calls are submitted at once, unless ``buffersize`` says otherwise. Safe from any
+        thread; the iterator itself belongs to one thread at a time.
+
+        Args:
+            fn: Called with one item of each iterable. It is pickled once: its tasks see it, and
+                what it captures, as they are now.
+            *iterables: The arguments. The shortest iterable ends the map.
+            timeout: Seconds from now within which each result must be available; None for no
+                limit.
+            chunksize: How many calls to send together as one task. Larger chunks save time when
+                each call takes only microseconds.
+            buffersize: How many tasks may be submitted ahead of the results that have been
+                consumed; None submits all of them. With a buffer size, iterables may be endless.
+            progress: How to show how many results have been yielded. True, or a string that
+                stands in front of the bar, shows a bar of tqdm in a notebook; on a terminal, one
+                of tqdm, or else of rich, or a plain line; nothing where standard error is a file.
+                A function is called with how many there are so far, and how many there will be
+                (None if an iterable has no length); of an object with ``update()``, such as a bar
+                of tqdm, that is called with 1 for each.
+
+        Returns:
+            An iterator. If a call raised, the iterator raises the same exception when it gets
+            there; in place of a StopIteration, a RuntimeError that it has caused.
+
+        Raises:
+            TypeError: ``fn`` is not callable, an argument is not iterable, a size is not an
+                integer, or ``progress`` cannot show progress.
+            ValueError: ``chunksize`` or ``buffersize`` is smaller than 1.
+            TimeoutError: Raised by the iterator when ``timeout`` has passed. Tasks that have not
+                started are then cancelled, as they are when the iterator is dropped.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     list(executor.map(pow, range(5), [2] * 5))
+            [0, 1, 4, 9, 16]
+        """
+        from . import _map  # many use none
+
+        check_map(fn, iterables, timeout, chunksize, buffersize)
+        if progress is not False:
+            sized = partial(self.map, timeout=timeout, chunksize=chunksize, buffersize=buffersize)
+            return _map.with_progress(sized, fn, iterables, progress)
+        streams = self._root()._streams
+        beside = _map.NOTHING_BESIDE if streams is None else streams.of_map(chunksize)
+        if chunksize == 1:
+            calls = zip(*iterables, strict=False)
+            return _map.MapResults(_map.submitter(self, fn, calls, beside), buffersize, timeout)
+        run: Callable[..., list[T]]
+        if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
+            items = iterables[0]
+            run = _map.run_items if streams is None else _map.run_seeded_items
+        else:
+            run = _map.run_chunk if streams is None else _map.run_seeded_chunk
+            items = zip(*iterables, strict=False)
+        lists = zip(_map.chunks(items, chunksize))
+        submit_next = _map.submitter(self, partial(run, fn), lists, beside)
+        return _map.flatten(_map.MapResults(submit_next, buffersize, timeout))
+
+    def mirai_map(
+        self,
+        xs: Any,
+        fn: Callable[..., T],
+        *,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        on_result: Callable[[Any, T], object] | None = None,
+        on_error: Callable[[Any, BaseException], object] | None = None,
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> "MiraiMap[T]":
+        """Call a function with each element of something, and return all calls as one map.
+
+        All calls are submitted at once. Safe from any thread.
+
+        Args:
+            xs: The elements: those of an iterable, which is consumed; the values of a mapping,
+                whose keys the results keep; the rows of a frame (pandas, polars), whose columns
+                are keyword arguments of the function; or the rows of an array of two dimensions,
+                whose items are its positional arguments. Where the index of a pandas frame
+                consists of strings, all different, they are the keys.
+            fn: Called with each element. It is pickled once, as it is now.
+            args: Further positional arguments, the same for all, that come after the element; in
+                front of the columns of a frame.
+            kwargs: Further keyword arguments, the same for all.
+            timeout: Seconds that each element may run, from its own start; None for no limit. (For
+                one that begins now, set the ``timeout`` of :meth:`with_options`.)
+            on_result: Called with the key of each element that has returned, or its place if there
+                are no keys, and its value. Listeners run on the executor's host thread, soon after
+                the element has ended, and must not block.
+            on_error: Called with the key or place of each element that has failed or was
+                cancelled, and its error.
+            on_progress: Called after each element, with how many have ended, and how many there
+                are.
+
+        Returns:
+            A :class:`MiraiMap`, to be collected, iterated over or awaited.
+
+        Raises:
+            TypeError: ``fn`` is not callable, ``xs`` has no elements, or another argument has the
+                wrong type.
+            ValueError: ``timeout`` is not positive.
+            RuntimeError: The executor has been shut down.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor:
+            ...     executor.mirai_map({"a": 2, "b": 3}, pow, args=(2,)).collect()
+            {'a': 4, 'b': 9}
+        """
+        from ._mirai_map import Listeners, start_map  # many use none
+
+        self._root()._check_open()
+        listeners = Listeners(on_result, on_error, on_progress)
+        return start_map(self, xs, fn, (args, kwargs), timeout, listeners)
+
+    def as_pool(self) -> "ExecutorPool":
+        """Return the shape of a ``multiprocessing.Pool`` for code that wants one.
+
+        It has ``apply``, ``apply_async``, ``map``, ``map_async``, ``imap``, ``imap_unordered``,
+        ``starmap``, ``starmap_async``, ``close``, ``terminate`` and ``join``, with the arguments,
+        results, callbacks and ``multiprocessing.TimeoutError`` of the original. Tasks have the
+        limits of this executor or view. Cheap, and safe from any thread.
+
+        The daemons stay the executor's: at the end of its ``with`` block, a pool cancels what was
+        submitted through it and has not ended, running tasks included, and the executor goes on.
+        Where the original would wait for ever (for a worker that has crashed, for the results of
+        a terminated pool, in a callback), there is an exception. An iterable without a length
+        that is given to ``imap`` is read as its results are taken, 16 tasks for each daemon ahead,
+        and to its end by ``join``.
+
+        Example:
+            >>> with MiraiExecutor(2) as executor, executor.as_pool() as pool:
+            ...     pool.map(abs, [-1, -2]), pool.apply_async(pow, (2, 10)).get(timeout=30)
+            ([1, 2], 1024)
+        """
+        from . import _map, _pool  # which few ask for
+
+        submitter = partial(_map.submitter, self)
+        return _pool.ExecutorPool(
+            self, lambda: self._root()._max_workers, submitter, self._host.owns_this_thread
+        )

@@ -1,0 +1,165 @@
+"""Gives each task random numbers of its own, which depend on nothing but its stream.
+
+::
+
+    host: "42:7" ── travels with the call ──► daemon: run ── random, numpy.random: seeded with it
+                                                       └──── rng(): a generator made from it
+
+A stream is written as the seed of its executor, the index of the task and, in a ``map``, the
+number of the element. As numbers, these are the entropy and the ``spawn_key`` of the
+``SeedSequence`` from which NumPy's generators are made: that of ``SeedSequence(42).spawn(8)[7]``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from contextvars import ContextVar
+
+from mirai_executor._late_imports import when_imported
+from mirai_executor._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
+
+    from numpy.random import Generator, SeedSequence
+
+    T = TypeVar("T")
+
+__all__ = ["in_turn", "rng", "run", "run_here", "seed_sequence"]
+
+_NUMPY = "numpy.random"
+_WORDS = 8  # of 32 bits, that seed NumPy's global generator: as many as seed a PCG64
+
+
+class _Running:
+    """The stream of a task that runs, and the generators that are seeded with it."""
+
+    def __init__(self, stream: str) -> None:
+        self.begin(stream)
+
+    def begin(self, stream: str) -> None:
+        """Seed all that there is; what is imported later, is seeded then."""
+        import random  # also for a task that imports it: else that would seed it by chance
+
+        self.stream = stream
+        self._rng: Generator | None = None
+        random.seed(stream)
+        if (numpy_random := sys.modules.get(_NUMPY)) is not None:
+            self.seed_numpy(numpy_random)
+
+    def seed_numpy(self, numpy_random: Any) -> None:
+        """Seed the global generator of NumPy's older functions."""
+        numpy_random.seed(seed_sequence(self.stream).generate_state(_WORDS))
+
+    @property
+    def rng(self) -> Generator:
+        """The generator of this stream: the same one each time."""
+        if self._rng is None:
+            from numpy.random import default_rng
+
+            self._rng = default_rng(seed_sequence(self.stream))
+        return self._rng
+
+
+# What this thread runs in a process that runs other things beside tasks.
+_here: ContextVar[_Running | None] = ContextVar("mirai stream", default=None)
+_on_daemon: _Running | None = None  # what this process runs: also for threads of that task
+_is_watching = False  # for NumPy to be imported
+
+
+def _running() -> _Running | None:
+    return _here.get() or _on_daemon
+
+
+def run(stream: str, call: Callable[[], T]) -> T:
+    """Make the call of a task, on a daemon."""
+    global _on_daemon  # a daemon runs one task at a time
+    _watch_for_numpy()
+    _on_daemon = _Running(stream)
+    try:
+        return call()
+    finally:
+        _on_daemon = None
+
+
+@contextlib.contextmanager
+def run_here(stream: str) -> Iterator[None]:
+    """Run a task in the block; then leave this process's generators as they were."""
+    import random
+
+    _watch_for_numpy()
+    known: Any = sys.modules.get(_NUMPY)
+    before = random.getstate(), None if known is None else known.get_state()
+    token = _here.set(_Running(stream))
+    try:
+        yield
+    finally:
+        _here.reset(token)
+        random.setstate(before[0])
+        if known is not None:
+            known.set_state(before[1])
+        elif (imported := sys.modules.get(_NUMPY)) is not None:
+            imported.seed()  # by chance, as if it had been imported later
+
+
+def in_turn(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items of a chunk; while each is at work, its own stream is the one that runs."""
+    running: Any = _running()  # there is one: this is a task of a map with streams
+    above, _, first = running.stream.rpartition(":")
+    for number, item in enumerate(items, int(first)):
+        if number > int(first):
+            running.begin(f"{above}:{number}")
+        yield item
+
+
+def seed_sequence(stream: str) -> SeedSequence:
+    """Return a stream as NumPy has it."""
+    from numpy.random import SeedSequence
+
+    entropy, *key = map(int, stream.split(":"))
+    return SeedSequence(entropy, spawn_key=key)
+
+
+def rng() -> Generator:
+    """Return the random generator of the task that runs.
+
+    With the ``seed`` of its executor, it is made from the task's own stream, so it gives the same
+    numbers on any daemon, and if the task runs a second time: it is
+    ``numpy.random.default_rng(SeedSequence(seed, spawn_key=(index,)))``, that is, a PCG64. The
+    first task that is submitted has the index 0. The calls of a :meth:`MiraiExecutor.map` have
+    ``spawn_key=(index, element)``, where the map as a whole has an index. In the same call, it is
+    the same generator each time; also for threads that a task starts on a daemon, so for the same
+    numbers each time, give each of them one of ``rng().spawn(n)``.
+
+    Without a ``seed``, and outside of tasks, it is a new generator, seeded by the system.
+
+    Raises:
+        ImportError: NumPy is not installed.
+
+    Example:
+        >>> def throw():
+        ...     return rng().integers(1, 7, 4).tolist()
+        >>> with MiraiExecutor(2, seed=42) as executor:
+        ...     futures = [executor.submit(throw) for _ in range(2)]
+        ...     [future.result() for future in futures]
+        [[3, 6, 4, 6], [1, 3, 2, 1]]
+    """
+    if (running := _running()) is not None:
+        return running.rng
+    from numpy.random import default_rng
+
+    return default_rng()
+
+
+def _watch_for_numpy() -> None:
+    global _is_watching  # there is one NumPy in a process
+    if not _is_watching and _NUMPY not in sys.modules:
+        when_imported({_NUMPY: _on_import})
+    _is_watching = True
+
+
+def _on_import(numpy_random: Any) -> None:
+    if (running := _running()) is not None:
+        running.seed_numpy(numpy_random)

@@ -1,0 +1,107 @@
+"""With a seed, a task's random numbers depend on its place in the order of submission alone."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from live import draws
+from live.draws import Draws
+from live.mischief import SOON, running
+from mirai_executor import MiraiExecutor, local_url, rng
+
+SEED = 20_26
+
+
+def expected(*key: int) -> Draws:
+    """Return what a task draws, by what the documentation says of its stream."""
+    sequence = np.random.SeedSequence(SEED, spawn_key=key)
+    own = random.Random(":".join(map(str, (SEED, *key))))
+    old = np.random.RandomState(sequence.generate_state(8))
+    new = np.random.default_rng(sequence)
+    return own.random(), old.random(), new.random(), new.random()
+
+
+def draw_all(executor: MiraiExecutor) -> list[Any]:
+    futures = [executor.submit(draws.draw) for _ in range(3)]
+    view = executor.with_options(timeout=SOON)
+    futures.append(view.submit(draws.draw, "of a view"))
+    code: Any = executor.submit_source("from live.draws import draw; draw(x)", x=1)
+    mapped = list(executor.map(draws.draw, range(4), buffersize=1))
+    chunks = list(view.map(draws.draw, range(5), range(5), chunksize=2))
+    chunks += list(executor.map(draws.draw, range(3), chunksize=2))
+    last = executor.submit(draws.draw)
+    return [*(it.result(SOON) for it in (*futures, code)), mapped, chunks, last.result(SOON)]
+
+
+@pytest.mark.parametrize(
+    ("daemons", "options"),
+    [
+        (1, {}),
+        (3, {"dispatcher": False, "cleanup": False}),
+        (1, {"mode": "inline"}),
+    ],
+    ids=["1 daemon", "3 directly", "inline"],
+)
+def test_a_task_draws_the_same_numbers_wherever_it_runs(
+    daemons: int, options: dict[str, Any]
+) -> None:
+    before = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[index]
+    with running(daemons, seed=SEED, **options) as executor:
+        drawn = draw_all(executor)
+    after = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[index]
+    assert drawn == [
+        *(expected(index) for index in range(5)),
+        [expected(5, element) for element in range(4)],
+        [*(expected(6, element) for element in range(5)), *(expected(7, i) for i in range(3))],
+        expected(8),
+    ]
+    assert before == after
+
+
+def test_a_task_that_runs_again_draws_the_same_numbers(tmp_path: Path) -> None:
+    with running(1, seed=SEED) as executor:
+        again = executor.with_options(retries=1)
+        futures = [
+            again.submit(draws.draw_unless_first, tmp_path / "flag"),
+            again.submit(draws.draw),
+        ]
+        assert [it.result(SOON) for it in futures] == [expected(0), expected(1)]
+
+
+@pytest.mark.own_url
+def test_daemons_that_connect_draw_the_same_numbers() -> None:
+    with MiraiExecutor(url=local_url(), seed=SEED) as executor:
+        executor.launch_local(2)
+        drawn = [executor.submit(draws.draw).result(SOON) for _ in range(3)]
+    assert drawn == [expected(index) for index in range(3)]
+
+
+def test_everywhere_takes_no_stream_and_next_stream_takes_one() -> None:
+    with running(1, seed=SEED) as executor:
+        executor.everywhere(draws.draw_plainly)
+        first = executor.submit(draws.draw)
+        executor.everywhere("import random; random.seed(1)")
+        sequence = executor.next_stream()
+        second = executor.submit(draws.draw)
+        assert (first.result(SOON), second.result(SOON)) == (expected(0), expected(2))
+        assert sequence is not None
+        assert np.random.default_rng(sequence).random() == expected(1)[2]
+
+
+def test_threads_of_a_task_draw_from_the_stream_of_the_task() -> None:
+    with running(1, seed=SEED) as executor:
+        assert executor.submit(draws.draw_in_a_thread).result(SOON) == expected(0)[2]
+
+
+def test_without_a_seed_nothing_is_seeded_or_imported() -> None:
+    with running(1) as executor:
+        assert executor.next_stream() is None
+        executor.submit_source("import random; random.seed(1)").result(SOON)
+        assert executor.submit(draws.draw_plainly).result(SOON) == random.Random(1).random()
+        assert not executor.submit(draws.has_numpy).result(SOON)
+        drawn = {executor.submit(draws.draw_in_a_thread).result(SOON) for _ in range(3)}
+    assert len(drawn) == 3
+    assert rng().random() != rng().random()
