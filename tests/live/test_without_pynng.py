@@ -63,3 +63,19 @@ runpy.run_module("mirai_executor", run_name="__main__")
     assert done.returncode != 0
     assert "pip install pynng" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.transports
+def test_a_daemon_with_another_address_goes_there(tmp_path: Path) -> None:
+    code = """
+import os, subprocess, sys
+from mirai_executor import MiraiExecutor
+with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
+    environment = os.environ | executor._launching.listening.credentials.environment
+    words = [sys.executable, "-m", "mirai_executor", "daemon", "ws://127.0.0.1:1/x", executor.url]
+    daemon = subprocess.Popen(words, env=environment)
+    print(executor.submit(abs, -1).result())
+daemon.wait()
+"""
+    done = run(code, tmp_path)
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
