@@ -164,7 +164,7 @@ class _Guest:
 
 
 def _request_over(stream: socket.socket | TlsSocket, path: str) -> "UpgradeRequest":
-    from mirai_executor._transport import UpgradeRequest  # other addresses do without pynng
+    from mirai_executor._transport import UpgradeRequest  # other addresses do without
 
     return UpgradeRequest(stream, path)
 

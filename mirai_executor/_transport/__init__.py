@@ -14,9 +14,10 @@ from ._stream import Link, LinkClosedError
 
 if TYPE_CHECKING:
     from ._far import FarLink, Waiting
+    from ._request import UpgradeRequest
     from ._sockets import WEBSOCKETS, Listener, dial, listen
     from ._tls import TlsSocket, client_context, rehearse, server_context
-    from ._websocket import Pump, UpgradeRequest, WebSocket
+    from ._websocket import Pump, WebSocket
 
 __all__ = [
     "WEBSOCKETS",
@@ -45,7 +46,7 @@ _FAR = {
     "TlsSocket": "_tls",
     "WEBSOCKETS": "_sockets",
     "Pump": "_websocket",
-    "UpgradeRequest": "_websocket",
+    "UpgradeRequest": "_request",
     "WebSocket": "_websocket",
     "client_context": "_tls",
     "dial": "_sockets",

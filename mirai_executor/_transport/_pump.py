@@ -21,13 +21,13 @@ from mirai_executor._waiting import Reactor
 from ._nng import end_without_nng  # pynng's own end has to come after ours
 from ._tls import TlsSocket
 
-__all__ = ["FLAGS", "Flow", "Pump", "Side"]
+__all__ = ["Flow", "Pump", "Side"]
 
 _LOG = logging.getLogger("mirai_executor")
 _PIECE = 1 << 16  # bytes read at once
 LINGER = 2.0  # seconds for what has been sent to get away when this process ends
 # A program may have given SIGPIPE its default action: to end it.
-FLAGS = int(getattr(socket, "MSG_NOSIGNAL", 0))
+_FLAGS = int(getattr(socket, "MSG_NOSIGNAL", 0))
 
 
 class Pumped(Protocol):
@@ -160,7 +160,7 @@ class Side:
 
     def send(self, data: memoryview) -> int:
         """Send the beginning of some data; return how much."""
-        return self.stream.send(data, FLAGS)
+        return self.stream.send(data, _FLAGS)
 
     def end_sending(self) -> None:
         """Tell the other side of a socket that no more will come."""
@@ -193,6 +193,7 @@ class Flow:
     Attributes:
         passed: How many bytes have been passed on.
         on_passed: Called after some were.
+        most: How many are read at once.
     """
 
     def __init__(
@@ -211,6 +212,7 @@ class Flow:
         self._is_strict = is_strict
         self.passed = 0
         self.on_passed: Callable[[], None] = _nothing
+        self.most = _PIECE
 
     def start(self) -> None:
         """Begin."""
@@ -254,7 +256,7 @@ class Flow:
             if self._is_strict:
                 raise ConnectionError("the other side sends too much before it is admitted")
             raise BlockingIOError
-        came = self._source.stream.recv(int(min(_PIECE, self._credit)))
+        came = self._source.stream.recv(int(min(self.most, self._credit)))
         self._credit -= len(came)
         return came
 

@@ -15,7 +15,6 @@ until the peer has been admitted, it gets a few KiB of them and no more.
 
 import contextlib
 import logging
-import secrets
 import select
 import socket
 from functools import partial
@@ -26,23 +25,20 @@ from mirai_executor.urls import Url
 
 from ._nng import PIECE, Stream, free_stream, save_threads
 from ._opening import ClientOpening, Opening, ServerOpening
-from ._pump import FLAGS, Flow, Pump, Side
+from ._pump import Flow, Pump, Side
+from ._request import ask_for_upgrade
 from ._tls import TlsSocket
-from ._upgrade import UpgradeError, answer_to, check_answer, end_of_head, request_for
 
-__all__ = ["Pump", "UpgradeRequest", "WebSocket", "dial_websocket"]
+__all__ = ["Pump", "WebSocket", "dial_websocket"]
 
 _LOG = logging.getLogger("mirai_executor")
 _ALLOWANCE = 4096  # bytes of frames that a peer may send before it is admitted
 # Bytes that NNG gets without saying any: more than the longest message, but pings are none.
 _AHEAD = (1 << 20) + (1 << 18)
-_NONCE_SIZE = 16
 _OPENING = 5.0  # seconds for NNG to connect with us
 _STUCK = 5.0  # seconds after which it is looked whether who has sent is still there
 _GIVE_UP = 1.0  # seconds for NNG to notice that we have closed
 _LINGER = 5.0  # seconds for what was sent to get away once its user has closed
-_ROOM = 1 << 15  # bytes that wait between the user and the pump: what is urgent comes after them
-_UNSENT = 1 << 16  # bytes that the kernel has and has not sent: likewise
 _NOT_SENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 
@@ -65,7 +61,6 @@ class WebSocket(socket.socket):
         here, there = socket.socketpair()
         super().__init__(here.family, here.type, here.proto, here.detach())
         try:
-            self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
             self.certificate: bytes | None = getattr(network, "certificate", None)
             self._joint = _Joint(pump, network, there, begun, is_client=is_client)
         except BaseException:
@@ -76,6 +71,11 @@ class WebSocket(socket.socket):
     def trust(self) -> None:
         """Let the other side send as much as it likes: it has been admitted."""
         self._joint.trust()
+
+    def keep_short(self, size: int) -> None:
+        """Have about so many bytes wait in each place on the way, so that others overtake them."""
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        self._joint.keep_short(size)
 
 
 class _Joint:
@@ -90,7 +90,6 @@ class _Joint:
         *,
         is_client: bool,
     ) -> None:
-        _keep_short(network)
         self._pump = pump
         self._network, self._end = Side(pump.reactor, network), Side(pump.reactor, end)
         self._loopback: Side | None = None
@@ -104,6 +103,7 @@ class _Joint:
         self._incoming, self._outgoing = bytearray(PIECE), bytearray(PIECE)
         self._received = memoryview(b"")  # what the user has not taken yet
         self._to_send = memoryview(b"")  # what the stream has not taken yet
+        self._piece = PIECE  # bytes that are taken of the user's at once
         self._sent = 0  # bytes that NNG has been given
         self._is_receiving = False
         self._is_finishing = self._is_over = False
@@ -115,6 +115,19 @@ class _Joint:
     def trust(self) -> None:
         """See :meth:`WebSocket.trust`. From any thread: the peer has been heard by then."""
         self._pump.put(self._admit)
+
+    def keep_short(self, size: int) -> None:
+        """See :meth:`WebSocket.keep_short`. From any thread: the peer has been heard by then."""
+        self._pump.put(partial(self._keep_short, size))
+
+    def _keep_short(self, size: int) -> None:
+        if self._is_over:
+            return
+        self._piece = self._to_network.most = min(size, PIECE)
+        network = self._network.stream
+        if _NOT_SENT_LOWAT is not None and network.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # the peer has gone
+                network.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_LOWAT, size)
 
     def _admit(self) -> None:
         self.is_stranger = False
@@ -200,7 +213,7 @@ class _Joint:
 
     def _take(self) -> None:
         try:
-            count = self._end.stream.recv_into(memoryview(self._outgoing))
+            count = self._end.stream.recv_into(memoryview(self._outgoing)[: self._piece])
         except BlockingIOError:
             return
         except OSError:
@@ -318,11 +331,6 @@ class _Joint:
                 side.stream.close()
 
 
-def _keep_short(network: socket.socket | TlsSocket) -> None:
-    if _NOT_SENT_LOWAT is not None and network.family in (socket.AF_INET, socket.AF_INET6):
-        network.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_LOWAT, _UNSENT)
-
-
 def dial_websocket(stream: socket.socket | TlsSocket, url: Url, deadline: Deadline) -> WebSocket:
     """Ask for a WebSocket over a connection; return what stands for it.
 
@@ -335,58 +343,9 @@ def dial_websocket(stream: socket.socket | TlsSocket, url: Url, deadline: Deadli
         OSError: The other side offers none, or takes too long.
     """
     save_threads()
-    nonce = secrets.token_bytes(_NONCE_SIZE)
-    stream.sendall(request_for(url, nonce))
-    head = b""
-    while not (end := end_of_head(head)):
-        if not (left := deadline.left):
-            raise TimeoutError
-        stream.settimeout(left)
-        if not (came := stream.recv(PIECE)):
-            raise ConnectionError("the other side closed the connection")
-        head += came
-    check_answer(head[:end], nonce)
+    begun = ask_for_upgrade(stream, url, deadline)
     pump = Pump()
     try:
-        return WebSocket(pump, stream, head[end:], is_client=True)
+        return WebSocket(pump, stream, begun, is_client=True)
     finally:
         pump.finish()
-
-
-class UpgradeRequest:
-    """The request of a peer for a WebSocket, at a host.
-
-    Args:
-        stream: The connection, with TLS if there is any.
-        path: The path that it has to ask for.
-
-    Attributes:
-        begun: What has come behind it, once it is answered.
-    """
-
-    def __init__(self, stream: socket.socket | TlsSocket, path: str) -> None:
-        self._stream = stream
-        self._path = path
-        self._head = b""
-        self.begun = b""
-
-    def shake_hands(self) -> None:
-        """Go on with the opening handshake until it is done.
-
-        Raises:
-            BlockingIOError: It goes on once something has come.
-            OSError: It has failed.
-        """
-        try:
-            while not (end := end_of_head(self._head)):
-                if not (came := self._stream.recv(PIECE)):
-                    raise ConnectionError("the other side left before it asked for a WebSocket")
-                self._head += came
-            answer = answer_to(self._head[:end], self._path)
-        except UpgradeError as error:
-            with contextlib.suppress(OSError):
-                self._stream.send(memoryview(error.reply), FLAGS)
-            raise
-        if self._stream.send(memoryview(answer), FLAGS) < len(answer):
-            raise ConnectionError("the other side does not read")
-        self.begun = self._head[end:]
