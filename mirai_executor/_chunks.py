@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mirai_executor._host import Limits
-    from mirai_executor._mapping import MappingExecutor
+    from mirai_executor._submitting import Submitter
 
 __all__ = ["ChunkSender", "TaskSender", "sender_for"]
 
@@ -53,7 +53,7 @@ _known: weakref.WeakKeyDictionary[Host, Paces] = weakref.WeakKeyDictionary()
 
 
 def sender_for(
-    face: MappingExecutor, fn: Callable[..., Any], call: Callable[[Any], Any]
+    face: Submitter, fn: Callable[..., Any], call: Callable[[Any], Any]
 ) -> TaskSender | ChunkSender:
     """Return what sends elements, in chunks where that changes nothing but the time it takes.
 
@@ -71,7 +71,7 @@ def sender_for(
 class TaskSender:
     """Sends each element as a task of its own."""
 
-    def __init__(self, face: MappingExecutor, call: Callable[[Any], Any]) -> None:
+    def __init__(self, face: Submitter, call: Callable[[Any], Any]) -> None:
         self._face = face
         self._call = face._host.take(call)  # noqa: SLF001 - as above
 

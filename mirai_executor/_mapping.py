@@ -151,7 +151,8 @@ class MappingExecutor(Executor):
 
         self._root()._check_open()
         listeners = Listeners(on_result, on_error, on_progress)
-        return start_map(self, xs, fn, (args, kwargs), timeout, listeners)
+        face: Any = self  # has all that an executor or view has
+        return start_map(face, xs, fn, (args, kwargs), timeout, listeners)
 
     def as_pool(self) -> "ExecutorPool":
         """Return the shape of a ``multiprocessing.Pool`` for code that wants one.

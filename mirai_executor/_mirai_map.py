@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from mirai_executor._mapping import MappingExecutor
     from mirai_executor._progress import Progress
+    from mirai_executor._submitting import Submitter
 
 
 class Sender(Protocol):
@@ -63,7 +63,7 @@ class Listeners(NamedTuple):
 
 
 def start_map(
-    face: MappingExecutor,
+    face: Submitter,
     xs: Any,
     fn: Callable[..., T],
     fixed: tuple[Iterable[Any], Mapping[str, Any] | None],

@@ -23,7 +23,7 @@ __all__ = ["NEEDED", "OPTIONAL", "PYTHONS", "TESTED", "Names", "check", "missing
 
 PYTHONS = "3.11 to 3.15"
 # The versions of requirements.lock: what to install where another one lacks something.
-TESTED = {"cloudpickle": "3.1.3", "tblib": "3.2.2"}
+TESTED = {"cloudpickle": "3.1.3", "pynng": "0.9.0", "tblib": "3.2.2"}
 
 
 class Names:
@@ -102,6 +102,25 @@ NEEDED = {
             "multiprocessing.resource_sharer._resource_sharer",
             "_cache",
             "tests/unit/test_payload_descriptors.py",
+        ),
+    ),
+    "_transport._nng": (
+        Names("pynng.nng", "_pynng_atexit", "tests/live/test_websockets.py"),
+        Names(
+            "pynng.lib",
+            "NNG_ECLOSED NNG_ECONNREFUSED NNG_ENOFILES NNG_ENOMEM NNG_ETIMEDOUT "
+            "NNG_INIT_NUM_EXPIRE_THREADS NNG_INIT_NUM_POLLER_THREADS "
+            "NNG_INIT_NUM_RESOLVER_THREADS NNG_INIT_NUM_TASK_THREADS nng_aio_abort "
+            "nng_aio_alloc nng_aio_count nng_aio_free nng_aio_get_output nng_aio_result "
+            "nng_aio_set_iov nng_aio_stop nng_init_set_parameter nng_stream_close "
+            "nng_stream_dialer_alloc nng_stream_dialer_close nng_stream_dialer_dial "
+            "nng_stream_dialer_free nng_stream_dialer_set_bool nng_stream_dialer_set_size "
+            "nng_stream_free nng_stream_get_addr nng_stream_get_bool "
+            "nng_stream_listener_accept nng_stream_listener_alloc nng_stream_listener_close "
+            "nng_stream_listener_free nng_stream_listener_get_int nng_stream_listener_listen "
+            "nng_stream_listener_set_bool nng_stream_listener_set_size nng_stream_recv "
+            "nng_stream_send nng_strerror",
+            "tests/live/test_websockets.py",
         ),
     ),
 }

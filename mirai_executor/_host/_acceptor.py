@@ -2,20 +2,23 @@
 
 ::
 
-    connection ─► (TLS) ─► (WebSocket) ─► handshake ─► admitted: a link
-                                  └─── too late, too much, wrong ──► dropped, and counted
+    connection ─► (TLS) ─► (upgrade ─► NNG) ─► handshake ─► admitted: a link
+                                       └─── too late, too much, wrong ──► dropped, and counted
 
 Nothing of what a guest sends is unpickled, and a frame of his has at most 512 bytes. It all runs
-on the host thread, which never waits for a guest.
+on the host thread, which never waits for a guest; NNG gets to hear those alone who have asked for
+a WebSocket as they should.
 """
 
 import errno
 import functools
+import itertools
 import logging
 import selectors
 import socket
 import ssl
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from mirai_executor._transport import (
     WEBSOCKETS,
@@ -23,7 +26,6 @@ from mirai_executor._transport import (
     Link,
     Listener,
     TlsSocket,
-    WebSocket,
     server_context,
 )
 from mirai_executor._waiting import Reactor, Timer
@@ -39,8 +41,22 @@ from mirai_executor.credentials import (
 from mirai_executor.urls import Url
 
 from . import _registry
-from ._guests import Refusals, is_reserved, most_guests, network_of, who_goes
+from ._guests import (
+    WEBSOCKET,
+    Refusals,
+    is_reserved,
+    most_guests,
+    most_places,
+    network_of,
+    who_goes,
+)
 from ._settings import ListenConfig
+
+if TYPE_CHECKING:
+    from mirai_executor._transport import Pump, UpgradeRequest, WebSocket
+
+    # Has NNG go on with the connection, behind what has come of it.
+    Join = Callable[[socket.socket | TlsSocket, bytes], WebSocket]
 
 __all__ = ["Acceptor"]
 
@@ -48,10 +64,16 @@ _LOG = logging.getLogger("mirai_executor")
 _PATIENCE = 10.0  # seconds that a guest may take to prove the secret
 _KNOCKS = 32  # that are answered between two looks at the daemons
 _REST = 0.5  # seconds until the next guest, when this process has no descriptor left
+_RESERVED = "the last file descriptors of this process are not for guests"
 
 
 class _Guest:
-    """A connection that has proved nothing yet."""
+    """A connection that has proved nothing yet.
+
+    Attributes:
+        fd: What is waited for.
+        places: How many descriptors it takes, and those that it leaves to be closed.
+    """
 
     def __init__(
         self,
@@ -62,20 +84,26 @@ class _Guest:
         listen_config: ListenConfig,
         context: ssl.SSLContext | None,
         revoked: Collection[TokenId],
+        join: "Join",
     ) -> None:
         self.address = address
         self.network = network_of(address)
         self.patience = patience
+        self.fd = connection.fileno()
+        self.places = 1
         self._sealed = not url.is_tls and url.scheme != "ipc"
-        self._layers: list[TlsSocket | WebSocket] = []  # that have not shaken hands yet
-        stream: socket.socket | TlsSocket = connection
+        self._layers: list[TlsSocket | UpgradeRequest] = []  # that have not shaken hands yet
+        self._stream: socket.socket | TlsSocket = connection
         if url.is_tls and context is not None:
-            stream = TlsSocket(connection, context)
-            self._layers.append(stream)
-        self._websocket = WebSocket(stream, url.path) if url.scheme in WEBSOCKETS else None
-        if self._websocket is not None:
-            self._layers.append(self._websocket)
-        self.link = Link(self._websocket or stream, blocking=False)
+            self._stream = TlsSocket(connection, context)
+            self._layers.append(self._stream)
+        self._join = join
+        self._request: UpgradeRequest | None = None
+        self._websocket: WebSocket | None = None
+        if url.scheme in WEBSOCKETS:
+            self._request = _request_over(self._stream, url.path)
+            self._layers.append(self._request)
+        self.link = Link(self._stream, blocking=False)
         self.link.largest = LARGEST_FRAME
         shown = listen_config.certificate if url.is_tls else None
         self._handshake = HostHandshake(
@@ -105,19 +133,40 @@ class _Guest:
         while self._layers:
             self._layers[0].shake_hands()
             del self._layers[0]
+        if self._request is not None and self._websocket is None:
+            self._enter(self._request)
         while (frame := self.link.receive()) is not None:
-            try:
-                self.link.send(self._handshake.receive(bytes(frame)))
-            except ProtocolError as error:
-                if error.reply is not None:
-                    self.link.send(error.reply)
-                raise
+            self._answer(bytes(frame))
             if (keys := self._handshake.keys) is not None:
-                if self._websocket is not None:
-                    self._websocket.trust()
                 seals = (Sealer(keys.to_daemon), Opener(keys.to_host)) if self._sealed else ()
                 return FarLink(self.link, *seals)
         return None
+
+    def _answer(self, frame: bytes) -> None:
+        try:
+            answer = self._handshake.receive(frame)
+        except ProtocolError as error:
+            if error.reply is not None:
+                self.link.send(error.reply)
+            raise
+        if self._websocket is not None and self._handshake.keys is not None:
+            self._websocket.trust()  # before it may send more
+        self.link.send(answer)
+
+    def _enter(self, request: "UpgradeRequest") -> None:
+        """Go on over a WebSocket."""
+        # A child that is forked between the one and the other would keep the connection open.
+        with _registry.no_fork:
+            self._websocket = self._join(self._stream, request.begun)
+            self.link.give_away()
+            self.link = Link(self._websocket, blocking=False)
+        self.link.largest = LARGEST_FRAME
+
+
+def _request_over(stream: socket.socket | TlsSocket, path: str) -> "UpgradeRequest":
+    from mirai_executor._transport import UpgradeRequest  # other addresses do without
+
+    return UpgradeRequest(stream, path)
 
 
 class Acceptor:
@@ -138,7 +187,9 @@ class Acceptor:
         self._listen_config = listen_config
         self._reactor = reactor
         self._admit = admit
-        self._guests: dict[int, _Guest] = {}  # by descriptor, in the order of their coming
+        self._guests: dict[int, _Guest] = {}  # by number, in the order of their coming
+        self._numbers = itertools.count()
+        self._pump: Pump | None = None  # of all WebSockets that have come here
         self._revoked: set[TokenId] = set()
         self._rest: Timer | None = None  # until the next guest
         self._refusals = Refusals(reactor)
@@ -181,8 +232,7 @@ class Acceptor:
                     return
                 if is_reserved(connection[0].fileno()):
                     connection[0].close()
-                    why = "the last file descriptors of this process are not for guests"
-                    self._on_exhaustion(OSError(errno.EMFILE, why))
+                    self._on_exhaustion(OSError(errno.EMFILE, _RESERVED))
                     return
                 self._receive(listener, *connection)
 
@@ -201,13 +251,12 @@ class Acceptor:
         self._open()
 
     def _receive(self, listener: Listener, connection: socket.socket, address: str) -> None:
-        while len(self._guests) >= most_guests():
-            self._drop(who_goes(self._guests), "too many connections wait to authenticate")
-        fd = connection.fileno()
+        self._make_room(1, 1)
+        number = next(self._numbers)
         late = "it did not authenticate in time"
-        patience = self._reactor.call_in(_PATIENCE, lambda: self._drop(fd, late))
+        patience = self._reactor.call_in(_PATIENCE, lambda: self._drop(number, late))
         try:
-            self._guests[fd] = _Guest(
+            guest = _Guest(
                 connection,
                 listener.url,
                 address,
@@ -215,54 +264,98 @@ class Acceptor:
                 self._listen_config,
                 self._context,
                 self._revoked,
+                functools.partial(self._join, number),
             )
         except OSError as error:  # gone already
             patience.cancel()
             connection.close()
             self._refusals.note(address, error)
             return
-        self._reactor.register(fd, selectors.EVENT_READ, lambda: self._on_guest(fd))
+        self._guests[number] = guest
+        self._reactor.register(guest.fd, selectors.EVENT_READ, lambda: self._on_guest(number))
 
-    def _on_guest(self, fd: int) -> None:
-        guest = self._guests[fd]
+    def _make_room(self, guests: int, places: int, without: int | None = None) -> None:
+        """Have room for more guests, or for more of one, at the cost of any but this."""
+        others = {number: guest for number, guest in self._guests.items() if number != without}
+        guests += len(self._guests)
+        places += sum(guest.places for guest in self._guests.values())
+        while others and (guests > most_guests() or places > most_places()):
+            number = who_goes(others)
+            guests -= 1
+            places -= others.pop(number).places
+            self._drop(number, "too many connections wait to authenticate")
+
+    def _join(self, number: int, network: socket.socket | TlsSocket, begun: bytes) -> "WebSocket":
+        """Have NNG go on with a guest that has asked for a WebSocket.
+
+        Raises:
+            OSError: There are no descriptors for that.
+        """
+        from mirai_executor._transport import Pump, WebSocket  # which is there
+
+        if is_reserved(network.fileno() + WEBSOCKET):
+            raise OSError(errno.EMFILE, _RESERVED)
+        # Who is sent away has them a moment longer: so each counts twice.
+        self._make_room(0, 2 * WEBSOCKET - 1, number)
+        if self._pump is None:
+            self._pump = Pump()
+        if self._pump.strangers >= max(1, most_places() // WEBSOCKET):
+            raise ConnectionError("too many connections have been WebSockets a moment ago")
+        websocket = WebSocket(self._pump, network, begun, is_client=False)
+        self._guests[number].places = 2 * WEBSOCKET
+        return websocket
+
+    def _on_guest(self, number: int) -> None:
+        guest = self._guests[number]
+        event = selectors.EVENT_READ
         try:
             link = guest.go_on()
         except (BlockingIOError, ssl.SSLWantReadError):
-            self._await(fd, selectors.EVENT_READ)
+            link = None
         except ssl.SSLWantWriteError:
-            self._await(fd, selectors.EVENT_WRITE)
+            link, event = None, selectors.EVENT_WRITE
         except OSError as error:
-            self._drop(fd, error)
+            self._drop(number, error)
+            return
+        if link is None:
+            self._await(number, event)
         else:
-            if link is not None:
-                self._take_out(fd)
-                self._admit(link, guest.address, functools.partial(self._revoke, guest.token))
+            self._take_out(number)
+            self._admit(link, guest.address, functools.partial(self._revoke, guest.token))
 
     def _revoke(self, token: TokenId) -> None:
         """Let nobody in with this token; one without a member may belong to several daemons."""
         if token.member:
             self._revoked.add(token)
 
-    def _await(self, fd: int, event: int) -> None:
-        self._reactor.modify(fd, event, lambda: self._on_guest(fd))
+    def _await(self, number: int, event: int) -> None:
+        guest = self._guests[number]
+        if guest.fd == (fd := guest.link.fileno()):
+            self._reactor.modify(fd, event, lambda: self._on_guest(number))
+        else:  # it goes on over a WebSocket
+            self._reactor.unregister(guest.fd)
+            self._reactor.register(fd, event, lambda: self._on_guest(number))
+            guest.fd = fd
 
-    def _drop(self, fd: int, why: object) -> None:
-        guest = self._take_out(fd)
+    def _drop(self, number: int, why: object) -> None:
+        guest = self._take_out(number)
         guest.link.close()
         self._refusals.note(guest.address, why)
 
-    def _take_out(self, fd: int) -> _Guest:
-        guest = self._guests.pop(fd)
+    def _take_out(self, number: int) -> _Guest:
+        guest = self._guests.pop(number)
         guest.patience.cancel()
-        self._reactor.unregister(fd)
+        self._reactor.unregister(guest.fd)
         return guest
 
     # Ends
 
     def close(self) -> None:
         """Let nobody in any more."""
-        for fd in list(self._guests):
-            self._take_out(fd).link.close()
+        for number in list(self._guests):
+            self._take_out(number).link.close()
+        if self._pump is not None:
+            self._pump.finish()
         self._refusals.close()
         if self._rest is None:
             self._shut()

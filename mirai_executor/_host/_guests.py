@@ -19,10 +19,20 @@ if TYPE_CHECKING:
 
     from mirai_executor._waiting import Reactor, Timer
 
-__all__ = ["MOST", "Refusals", "is_reserved", "most_guests", "network_of", "who_goes"]
+__all__ = [
+    "MOST",
+    "WEBSOCKET",
+    "Refusals",
+    "is_reserved",
+    "most_guests",
+    "most_places",
+    "network_of",
+    "who_goes",
+]
 
 _LOG = logging.getLogger("mirai_executor")
 MOST = 128  # guests at once
+WEBSOCKET = 6  # descriptors that one takes who is heard over a WebSocket
 _SHARE = 8  # guests have one in so many of the descriptors of this process
 _LEAST = 8
 _RESERVE = 16  # descriptors that are left to the program, if it has no more than these
@@ -46,7 +56,12 @@ class Guest(Protocol):
 
 def most_guests() -> int:
     """Return how many there may be at once."""
-    return max(_LEAST, min(MOST, _descriptors() // _SHARE))
+    return min(MOST, most_places())
+
+
+def most_places() -> int:
+    """Return how many descriptors they may have together."""
+    return max(_LEAST, _descriptors() // _SHARE)
 
 
 def is_reserved(fd: int) -> bool:

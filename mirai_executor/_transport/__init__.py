@@ -3,7 +3,8 @@
 A local daemon inherits the ends of two pipes: they have no address, so nobody else can connect to
 them, and nothing is left to clean up. Daemons elsewhere dial a :class:`Listener`. Over any
 connected stream, :class:`Link` carries frames, and :class:`FarLink` once the other side has proved
-who it is; ``_tls`` makes a stream of a TLS connection, and ``_websocket`` one of a WebSocket.
+who it is; ``_tls`` makes a stream of a TLS connection, and ``_websocket``, by pynng, a socket that
+stands for a WebSocket.
 """
 
 from mirai_executor._typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ from ._stream import Link, LinkClosedError
 
 if TYPE_CHECKING:
     from ._far import FarLink, Waiting
+    from ._request import UpgradeRequest
     from ._sockets import WEBSOCKETS, Listener, dial, listen
     from ._tls import TlsSocket, client_context, rehearse, server_context
-    from ._websocket import WebSocket
+    from ._websocket import Pump, WebSocket
 
 __all__ = [
     "WEBSOCKETS",
@@ -24,7 +26,9 @@ __all__ = [
     "LinkClosedError",
     "Listener",
     "Pipes",
+    "Pump",
     "TlsSocket",
+    "UpgradeRequest",
     "Waiting",
     "WebSocket",
     "client_context",
@@ -41,6 +45,8 @@ _FAR = {
     "Listener": "_sockets",
     "TlsSocket": "_tls",
     "WEBSOCKETS": "_sockets",
+    "Pump": "_websocket",
+    "UpgradeRequest": "_request",
     "WebSocket": "_websocket",
     "client_context": "_tls",
     "dial": "_sockets",

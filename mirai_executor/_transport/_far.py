@@ -263,8 +263,10 @@ class FarLink(Link):
 
     def _keep_kernel_short(self) -> None:
         """Have the kernel ask for more only when it holds less than a chunk that is not sent."""
-        if self._is_tcp and _NOT_SENT_LOWAT is not None:
-            size = 2 * self._chunk_size  # it tells that it takes more once half of this is left
+        size = 2 * self._chunk_size  # it tells that it takes more once half of this is left
+        if (keep_short := getattr(self._socket, "keep_short", None)) is not None:
+            keep_short(size)  # a WebSocket, which has more than one kernel's
+        elif self._is_tcp and _NOT_SENT_LOWAT is not None:
             self._open_socket().setsockopt(_socket.IPPROTO_TCP, _NOT_SENT_LOWAT, size)  # type: ignore[union-attr]  # TCP
 
     # Receiving

@@ -6,18 +6,13 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mirai_executor._waiting import Deadline
 from mirai_executor.credentials import TlsVersion
+from mirai_executor.errors import LaunchError
 from mirai_executor.urls import Url
 
 from ._tls import TlsSocket, client_context
-
-if TYPE_CHECKING:
-    from ._websocket import WebSocket
-
-    Stream = socket.socket | TlsSocket | WebSocket
 
 __all__ = ["WEBSOCKETS", "Listener", "dial", "listen"]
 
@@ -89,7 +84,10 @@ def listen(urls: Sequence[Url]) -> list[Listener]:
 
     Raises:
         OSError: Listening on one of them failed; the message names it.
+        LaunchError: One of them is for WebSockets, and pynng is not installed.
     """
+    for url in urls:
+        _prepare(url)
     listeners: list[Listener] = []
     port = 0
     try:
@@ -122,7 +120,7 @@ def dial(
     authority: str = "",
     server_name: str = "",
     tls_minimum: TlsVersion = TlsVersion.TLS_1_3,
-) -> "Stream":
+) -> socket.socket | TlsSocket:
     """Return a connection to an address, with TLS and as a WebSocket where it says so. It blocks.
 
     Args:
@@ -134,8 +132,10 @@ def dial(
 
     Raises:
         OSError: Nobody listens there, or the address cannot be used on this machine.
+        LaunchError: It is for WebSockets, and pynng is not installed.
         ssl.SSLCertVerificationError: Somebody else listens there.
     """
+    _prepare(url)
     deadline = Deadline(timeout)
     connection = _connect(url, timeout)
     stream: socket.socket | TlsSocket = connection
@@ -153,6 +153,22 @@ def dial(
     except BaseException:
         stream.close()
         raise
+
+
+def _prepare(url: Url) -> None:
+    """Import NNG where it is needed, and nowhere else."""
+    if url.scheme not in WEBSOCKETS:
+        return
+    try:
+        from ._nng import claim
+    except ModuleNotFoundError as error:
+        if error.name != "pynng":
+            raise
+        raise LaunchError(
+            f"{url} needs pynng: pip install pynng (where Python has no build of it, as 3.15 has "
+            "none yet, that takes CMake and a C compiler; tls+tcp:// needs no pynng)"
+        ) from error
+    claim()
 
 
 def _connect(url: Url, timeout: float) -> socket.socket:

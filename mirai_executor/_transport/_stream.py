@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from mirai_executor._waiting import Reactor
 
     from ._tls import TlsSocket
-    from ._websocket import WebSocket
 
-    Connection: TypeAlias = _socket.socket | Pipes | TlsSocket | WebSocket
+    Connection: TypeAlias = _socket.socket | Pipes | TlsSocket
 
 Bytes = bytes | bytearray | memoryview
 

@@ -1,301 +1,351 @@
-"""Makes a WebSocket behave like a plain socket: bytes in, bytes out (RFC 6455).
+"""Presents a WebSocket as a plain socket, so that nothing else need know about NNG.
 
 ::
 
-    Link ── WebSocket ── (TlsSocket) ── socket ─── ... the same at the other side
+    its user's thread               the pump's thread                             NNG's threads
+                              ┌─ _from_user ─► Stream ─► frames ─┐
+    Link ── socket ══ socket ─┤                                  ├─ socket ══ socket ─ frames
+                              └─ _to_user ◄─── Stream ◄─ frames ─┘     │
+    ... the peer ── network ── (TLS) ── _incoming, _outgoing ──────────┘
 
-What a frame carries is passed on as it comes, so that no announced length reserves memory. Pings
-are answered one at a time, and until a peer is admitted, it may send a few KiB and no more.
+The request for the upgrade is not NNG's: it has been answered, or made, before one of these comes
+into being. NNG gets the bytes of the peer from a socket of ours, over the loopback interface;
+until the peer has been admitted, it gets a few KiB of them and no more.
 """
 
 import contextlib
-import math
-import secrets
+import logging
+import select
 import socket
-import struct
+from functools import partial
+from typing import Any
 
-from mirai_executor._waiting import Deadline
+from mirai_executor._waiting import Deadline, Timer
 from mirai_executor.urls import Url
 
+from ._nng import PIECE, Stream, free_stream, save_threads
+from ._opening import ClientOpening, Opening, ServerOpening
+from ._pump import Flow, Pump, Side
+from ._request import ask_for_upgrade
 from ._tls import TlsSocket
-from ._upgrade import UpgradeError, answer_to, check_answer, end_of_head, request_for
 
-__all__ = ["WebSocket", "dial_websocket"]
+__all__ = ["Pump", "WebSocket", "dial_websocket"]
 
-_PIECE = 1 << 16  # bytes that one frame carries, or that are read at once
+_LOG = logging.getLogger("mirai_executor")
 _ALLOWANCE = 4096  # bytes of frames that a peer may send before it is admitted
-_NONCE_SIZE = 16
-_FINAL = 0x80  # also, in the next byte: "masked"
-_MORE, _BINARY, _CLOSE, _PING, _PONG = 0, 2, 8, 9, 10
-_CONTROL = 8  # opcodes from here on
-_LONGEST_CONTROL = 125
-_SHORT, _LONG = struct.Struct(">H"), struct.Struct(">Q")
-_KEY_SIZE = 4
-# A program may have given SIGPIPE its default action: to end it.
-_FLAGS = int(getattr(socket, "MSG_NOSIGNAL", 0))
-
-Stream = socket.socket | TlsSocket
+# Bytes that NNG gets without saying any: more than the longest message, but pings are none.
+_AHEAD = (1 << 20) + (1 << 18)
+_OPENING = 5.0  # seconds for NNG to connect with us
+_STUCK = 5.0  # seconds after which it is looked whether who has sent is still there
+_GIVE_UP = 1.0  # seconds for NNG to notice that we have closed
+_LINGER = 5.0  # seconds for what was sent to get away once its user has closed
+_NOT_SENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 
-class WebSocket:
-    """One end of a WebSocket.
+class WebSocket(socket.socket):
+    """What stands for a WebSocket, after the request for it: a plain socket.
 
     Args:
-        stream: What carries it; owned from now on.
-        path: The path that a daemon has to ask for, at a host; None at a daemon, who has asked.
-        begun: What has been received of it already.
+        pump: Moves its bytes.
+        network: The connection with the peer, with TLS if there is any; owned from now on.
+        begun: What has come of it, behind the request or its answer.
+        is_client: Whether this side has asked for it; then the other side may send at once.
+
+    Attributes:
+        certificate: What :class:`TlsSocket` has; None without TLS.
     """
 
-    def __init__(self, stream: Stream, path: str | None = None, begun: bytes = b"") -> None:
-        self._stream = stream
-        self._path = path
-        self._is_client = path is None
-        self._blocks = True
-        self._allowance: float = math.inf if self._is_client else _ALLOWANCE
-        self._raw = begun  # what was read of the stream, from _at on
-        self._at = 0
-        self._left = 0  # bytes of the current frame that have not been passed on
-        self._key = b""  # its mask, as the next byte needs it
-        self._is_over = False
-        self._pending = memoryview(b"")  # a frame that the stream has not taken yet
-        self._carried = 0  # bytes of the user's in it
-        self._pong = b""
-
-    def shake_hands(self) -> None:
-        """At a host, go on with the opening handshake until it is done.
-
-        Raises:
-            BlockingIOError: It goes on once something has come.
-            OSError: It has failed.
-        """
-        assert self._path is not None  # noqa: S101 - for the type checker: this is a host
+    def __init__(
+        self, pump: Pump, network: socket.socket | TlsSocket, begun: bytes, *, is_client: bool
+    ) -> None:
+        here, there = socket.socketpair()
+        super().__init__(here.family, here.type, here.proto, here.detach())
         try:
-            while not (end := end_of_head(self._raw)):
-                if not (came := self._stream.recv(_PIECE)):
-                    raise ConnectionError("the other side left before it asked for a WebSocket")
-                self._raw += came
-            answer = answer_to(self._raw[:end], self._path)
-        except UpgradeError as error:
-            with contextlib.suppress(OSError):
-                self._stream.send(memoryview(error.reply), _FLAGS)
+            self.certificate: bytes | None = getattr(network, "certificate", None)
+            self._joint = _Joint(pump, network, there, begun, is_client=is_client)
+        except BaseException:
+            self.close()
+            there.close()
             raise
-        if self._stream.send(memoryview(answer), _FLAGS) < len(answer):
-            raise ConnectionError("the other side does not read")
-        self._at = end
-
-    @property
-    def certificate(self) -> bytes | None:
-        """What :class:`TlsSocket` has; None without TLS."""
-        return getattr(self._stream, "certificate", None)
 
     def trust(self) -> None:
         """Let the other side send as much as it likes: it has been admitted."""
-        self._allowance = math.inf
+        self._joint.trust()
 
-    # As a socket has it
+    def keep_short(self, size: int) -> None:
+        """Have about so many bytes wait in each place on the way, so that others overtake them."""
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        self._joint.keep_short(size)
 
-    @property
-    def family(self) -> int:
-        """The family of its addresses."""
-        return self._stream.family
 
-    def setsockopt(self, level: int, option: int, value: int, /) -> None:
-        """Set an option of the socket below."""
-        self._stream.setsockopt(level, option, value)
+class _Joint:
+    """Joins the network, NNG and a user; lives on the pump's thread."""
 
-    def fileno(self) -> int:
-        """Return the descriptor, to wait for."""
-        return self._stream.fileno()
+    def __init__(
+        self,
+        pump: Pump,
+        network: socket.socket | TlsSocket,
+        end: socket.socket,
+        begun: bytes,
+        *,
+        is_client: bool,
+    ) -> None:
+        self._pump = pump
+        self._network, self._end = Side(pump.reactor, network), Side(pump.reactor, end)
+        self._loopback: Side | None = None
+        opening = ClientOpening if is_client else ServerOpening
+        self._opening: Opening = opening(pump, self._open, self._on_failure)
+        self._begun = begun
+        self.is_stranger = not is_client
+        self._from_network: Flow
+        self._to_network: Flow
+        self._stream: Stream | None = None
+        self._incoming, self._outgoing = bytearray(PIECE), bytearray(PIECE)
+        self._received = memoryview(b"")  # what the user has not taken yet
+        self._to_send = memoryview(b"")  # what the stream has not taken yet
+        self._piece = PIECE  # bytes that are taken of the user's at once
+        self._sent = 0  # bytes that NNG has been given
+        self._is_receiving = False
+        self._is_finishing = self._is_over = False
+        self._is_drained = False  # nothing will go to the network any more
+        self._timer: Timer | None = None
+        pump.open[self] = None
+        pump.put(self._begin)
 
-    def settimeout(self, seconds: float) -> None:
-        """Wait for so long in each call."""
-        self._blocks = True
-        self._stream.settimeout(seconds)
+    def trust(self) -> None:
+        """See :meth:`WebSocket.trust`. From any thread: the peer has been heard by then."""
+        self._pump.put(self._admit)
 
-    def setblocking(self, blocking: bool, /) -> None:
-        """Wait in calls, or do not."""
-        self._blocks = blocking
-        self._stream.setblocking(blocking)
+    def keep_short(self, size: int) -> None:
+        """See :meth:`WebSocket.keep_short`. From any thread: the peer has been heard by then."""
+        self._pump.put(partial(self._keep_short, size))
 
-    def close(self) -> None:
-        """Close the connection, without a word."""
-        self._stream.close()
-
-    # Receiving
-
-    def recv(self, size: int, _flags: int = 0, /) -> bytes:
-        """Receive up to ``size`` bytes; all that is there if this end does not wait."""
-        found: list[bytes] = []
-        while size:
-            if piece := self._next_piece(size):
-                found.append(piece)
-                size -= len(piece)
-                continue
-            if self._is_over or (found and self._blocks):
-                break
-            try:
-                self._fill()
-            except BlockingIOError:
-                if not found:
-                    raise
-                break
-        return b"".join(found)
-
-    def recv_into(self, buffer: memoryview, _size: int = 0, _flags: int = 0, /) -> int:
-        """Receive into a buffer; return how many bytes."""
-        data = self.recv(min(len(buffer), _PIECE))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def _fill(self) -> None:
-        came = self._stream.recv(int(min(_PIECE, self._allowance)))
-        if not came:
-            self._is_over = True
-        self._allowance -= len(came)
-        if not self._allowance:
-            raise ConnectionError("the other side sends too much before it is admitted")
-        self._raw = self._raw[self._at :] + came
-        self._at = 0
-
-    def _next_piece(self, size: int) -> bytes:
-        """Return some bytes that have come, of one frame; nothing if more has to be read."""
-        while not self._left:
-            if self._is_over or not self._begin_frame():
-                return b""
-        piece = self._raw[self._at : self._at + min(size, self._left)]
-        self._at += len(piece)
-        self._left -= len(piece)
-        if self._key:
-            piece = _masked(piece, self._key)
-            turn = len(piece) % _KEY_SIZE
-            self._key = self._key[turn:] + self._key[:turn]
-        return piece
-
-    def _begin_frame(self) -> bool:
-        """Read the head of the next frame, or a whole frame of control; False if it is not here.
-
-        Raises:
-            ConnectionError: RFC 6455 does not allow it, or it carries text.
-        """
-        raw, at = self._raw, self._at
-        if len(raw) < at + 2:
-            return False
-        kind, length = raw[at] & 0x0F, raw[at + 1] & 0x7F
-        is_masked = bool(raw[at + 1] & _FINAL)
-        if raw[at] & 0x70 or is_masked is self._is_client:
-            raise ConnectionError("the other side speaks another dialect of WebSockets")
-        at += 2
-        if length > _LONGEST_CONTROL:
-            number = _SHORT if length == _LONGEST_CONTROL + 1 else _LONG
-            if len(raw) < at + number.size:
-                return False
-            (length,) = number.unpack_from(raw, at)
-            at += number.size
-        key = raw[at : at + _KEY_SIZE] if is_masked else b""
-        at += len(key)
-        if is_masked and len(key) < _KEY_SIZE:
-            return False
-        if kind >= _CONTROL:
-            return self._take_control(kind, length, key, at)
-        if kind not in (_MORE, _BINARY):
-            raise ConnectionError("the other side sends text where bytes were agreed on")
-        self._at, self._left, self._key = at, length, key
-        return True
-
-    def _take_control(self, kind: int, length: int, key: bytes, at: int) -> bool:
-        if length > _LONGEST_CONTROL or not self._raw[self._at] & _FINAL:
-            raise ConnectionError("the other side sends a frame of control that is too long")
-        if len(self._raw) < at + length:
-            return False
-        content = self._raw[at : at + length]
-        self._at = at + length
-        if kind == _CLOSE:
-            self._is_over = True
-        elif kind == _PING:
-            self._answer_ping(_masked(content, key) if key else content)
-        elif kind != _PONG:
-            raise ConnectionError("the other side sends a frame of no known kind")
-        return True
-
-    def _answer_ping(self, content: bytes) -> None:
-        """Send a pong, now or with the next frame; of several that wait, only the last."""
-        self._pong = self._frame(_PONG, content)
-        if self._pending:
+    def _keep_short(self, size: int) -> None:
+        if self._is_over:
             return
-        self._pending, self._pong = memoryview(self._pong), b""
-        with contextlib.suppress(BlockingIOError):  # the next frame follows it
-            self._flush()
+        self._piece = self._to_network.most = min(size, PIECE)
+        network = self._network.stream
+        if _NOT_SENT_LOWAT is not None and network.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # the peer has gone
+                network.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_LOWAT, size)
 
-    # Sending
+    def _admit(self) -> None:
+        self.is_stranger = False
+        if not self._is_over:
+            self._from_network.grant(_AHEAD)
 
-    def send(self, data: memoryview, _flags: int = 0, /) -> int:
-        """Send the beginning of some data; return how much. Who has to wait, sends it again."""
-        self._flush()
-        if not self._carried:
-            piece = data[:_PIECE]
-            frame = self._pong + self._frame(_BINARY, piece)
-            self._pending, self._pong, self._carried = memoryview(frame), b"", len(piece)
-            self._flush()
-        count, self._carried = self._carried, 0
-        return count
+    def _begin(self) -> None:
+        self._timer = self._pump.reactor.call_in(_OPENING, self.end)
+        try:
+            self._opening.start()
+        except OSError as error:
+            self._on_failure(error)
 
-    def _flush(self) -> None:
-        """Send what is pending.
+    def _on_failure(self, error: OSError) -> None:
+        _LOG.debug("a WebSocket was dropped: %s", error)
+        self.end()
 
-        Raises:
-            BlockingIOError: Some of it has to wait.
-        """
-        while self._pending:
-            self._pending = self._pending[self._stream.send(self._pending, _FLAGS) :]
+    def _open(self, loopback: Side, pointer: Any) -> None:
+        self._loopback = loopback
+        put = self._pump.put
+        try:
+            self._stream = Stream(
+                pointer, partial(put, self._on_received), partial(put, self._on_sent)
+            )
+        except OSError as error:
+            free_stream(pointer)
+            self._on_failure(error)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._from_network = Flow(
+            self._network,
+            loopback,
+            self._on_network_end,
+            self._begun,
+            _ALLOWANCE if self.is_stranger else _AHEAD,
+            is_strict=self.is_stranger,
+        )
+        self._to_network = Flow(loopback, self._network, self._on_loopback_end)
+        self._to_network.on_passed = self._send_more
+        self._end.on_read, self._end.on_write = self._take, self._pass_on
+        self._receive()
+        self._end.await_read(True)
+        self._to_network.start()
+        self._from_network.start()
 
-    def sendall(self, data: bytes | bytearray | memoryview, _flags: int = 0, /) -> None:
-        """Send all of it; for one that blocks."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self.send(rest) :]
+    # From the network to the user: _from_network, NNG, and
 
-    def _frame(self, kind: int, data: bytes | memoryview) -> bytes:
-        length, masks = len(data), _FINAL if self._is_client else 0
-        if length <= _LONGEST_CONTROL:
-            head = bytes([_FINAL | kind, masks | length])
-        elif length < 1 << 16:
-            head = bytes([_FINAL | kind, masks | 126]) + _SHORT.pack(length)
+    def _receive(self) -> None:
+        if self._stream is not None:
+            self._is_receiving = True
+            self._stream.receive(self._incoming)
+
+    def _on_received(self) -> None:
+        self._is_receiving = False
+        if self._is_over:
+            self.free()
+        if self._is_finishing or self._stream is None:
+            return
+        if count := self._stream.received():
+            self._received = memoryview(self._incoming)[:count]
+            if not self.is_stranger:
+                self._from_network.grant(_AHEAD)
+            self._pass_on()
         else:
-            head = bytes([_FINAL | kind, masks | 127]) + _LONG.pack(length)
-        if not masks:
-            return b"".join((head, data))
-        key = secrets.token_bytes(_KEY_SIZE)
-        return b"".join((head, key, _masked(data, key)))
+            self._finish()
+
+    def _pass_on(self) -> None:
+        if self._stream is None:
+            return
+        try:
+            while self._received:
+                self._received = self._received[self._end.send(self._received) :]
+        except BlockingIOError:
+            self._end.await_write(True)
+        except OSError:
+            self._finish()
+        else:
+            self._end.await_write(False)
+            self._receive()
+
+    # From the user to the network:
+
+    def _take(self) -> None:
+        try:
+            count = self._end.stream.recv_into(memoryview(self._outgoing)[: self._piece])
+        except BlockingIOError:
+            return
+        except OSError:
+            count = 0
+        if not count or self._stream is None:
+            self._finish()
+            return
+        self._end.await_read(False)
+        self._sent += count
+        self._to_send = memoryview(self._outgoing)[:count]
+        self._stream.send(self._to_send)
+        if self._timer is None or self._timer.is_over:
+            self._watch(_STUCK, self._look)
+
+    def _on_sent(self) -> None:
+        if self._is_finishing or self._stream is None:
+            return
+        count = self._stream.sent()
+        self._to_send = self._to_send[count:]
+        if not count:
+            self._finish()
+        elif self._to_send:
+            self._stream.send(self._to_send)
+        else:
+            self._send_more()
+
+    def _send_more(self) -> None:
+        """Take more of the user's, once the network has all that NNG was given."""
+        if not (self._to_send or self._is_finishing) and self._to_network.passed >= self._sent:
+            self._end.await_read(True)
+
+    # Ends
+
+    def _on_network_end(self, error: OSError | None) -> None:
+        """Let NNG know that the peer has gone; what has come before is still passed on."""
+        if error is not None and self.is_stranger:
+            self._on_failure(error)
+        elif self._loopback is not None:
+            self._is_drained = True  # nobody is there to read
+            try:
+                self._loopback.end_sending()
+            except OSError:
+                self.end()
+            if self._is_finishing:
+                self.end()
+
+    def _on_loopback_end(self, _: OSError | None) -> None:
+        """NNG will say no more; what it has received may still be on its way to the user."""
+        self._is_drained = True
+        if self._is_finishing:
+            self.end()
+
+    def _finish(self) -> None:
+        """Let what was sent get away, with a goodbye of NNG's behind it."""
+        if self._is_over:
+            return
+        self._end.close()
+        self._is_finishing = True
+        if self._is_drained or self._stream is None or self.is_stranger:
+            self.end()
+        else:
+            self._stream.close()
+            self._watch(_LINGER, self.end)
+
+    def _look(self) -> None:
+        """End it if it sends to nobody, for nobody."""
+        if self._to_network.passed >= self._sent:
+            return
+        # Nothing is read from the user while a piece is on its way: its end goes unnoticed.
+        poll = select.poll()
+        poll.register(self._end.stream, 0)
+        if poll.poll(0):
+            self.end()
+        else:
+            self._watch(_STUCK, self._look)
+
+    def _watch(self, seconds: float, call: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._pump.reactor.call_in(seconds, call)
+
+    def end(self) -> None:
+        """Close all of it, at once."""
+        if self._is_over:
+            return
+        self._is_over = self._is_finishing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._opening.close()
+        self._end.close()
+        self._network.close()
+        if self._loopback is not None:
+            self._loopback.close()
+        if self._is_receiving:
+            # NNG is about to notice. If its stream were freed before, the one thread with which it
+            # does that would wait for the goodbye of the other side, 100 ms for each.
+            self._watch(_GIVE_UP, self.free)
+        else:
+            self.free()
+
+    def free(self) -> None:
+        """Let go of what is NNG's."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._stream is not None:
+            self._stream.free()
+            self._stream = None
+        self._pump.open.pop(self, None)
+
+    def close_copy(self) -> None:
+        """In a forked child: close what is the parent's."""
+        self._opening.close_copy()
+        for side in (self._end, self._network, self._loopback):
+            if side is not None:
+                side.stream.close()
 
 
-def _masked(data: bytes | memoryview, key: bytes) -> bytes:
-    """Return data with a mask put on, or taken off: as numbers, which Python computes in C."""
-    size = len(data)
-    mask = (key * (size // _KEY_SIZE + 1))[:size]
-    masked = int.from_bytes(data, "little") ^ int.from_bytes(mask, "little")
-    return masked.to_bytes(size, "little")
-
-
-def dial_websocket(stream: Stream, url: Url, deadline: Deadline) -> WebSocket:
-    """Ask for a WebSocket over a connection, and return it.
+def dial_websocket(stream: socket.socket | TlsSocket, url: Url, deadline: Deadline) -> WebSocket:
+    """Ask for a WebSocket over a connection; return what stands for it.
 
     Args:
-        stream: The connection, with TLS if there is any; it blocks.
+        stream: The connection, with TLS if there is any; it blocks, and is owned from now on.
         url: The address.
         deadline: When to give up.
 
     Raises:
         OSError: The other side offers none, or takes too long.
     """
-    nonce = secrets.token_bytes(_NONCE_SIZE)
-    stream.sendall(request_for(url, nonce))
-    head = b""
-    while not (end := end_of_head(head)):
-        if not (left := deadline.left):
-            raise TimeoutError
-        stream.settimeout(left)
-        if not (came := stream.recv(_PIECE)):
-            raise ConnectionError("the other side closed the connection")
-        head += came
-    check_answer(head[:end], nonce)
-    return WebSocket(stream, begun=head[end:])
+    save_threads()
+    begun = ask_for_upgrade(stream, url, deadline)
+    pump = Pump()
+    try:
+        return WebSocket(pump, stream, begun, is_client=True)
+    finally:
+        pump.finish()

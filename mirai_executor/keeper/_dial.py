@@ -20,6 +20,7 @@ from mirai_executor.credentials import (
     WrongCertificateError,
     WrongSecretError,
 )
+from mirai_executor.errors import LaunchError
 from mirai_executor.urls import Url
 
 from ._options import ExitCode
@@ -57,6 +58,7 @@ _FINAL: tuple[tuple[type[Exception], ExitCode, str], ...] = (
         "this is not the host that the daemon was started for",
     ),
     (WrongCertificateError, ExitCode.UNTRUSTED, "somebody stands between daemon and host"),
+    (LaunchError, ExitCode.BROKEN, "something is not installed here"),
 )
 _BY_ANYBODY = (WrongSecretError, ssl.SSLCertVerificationError)  # who needs no secret to say so
 
@@ -85,7 +87,7 @@ def connect(
         for url in urls:
             try:
                 return _connect(url, credentials)
-            except OSError as error:
+            except (OSError, LaunchError) as error:
                 failures[url] = error
         text = "; ".join(f"{url}: {_describe(error)}" for url, error in failures.items())
         rest = deadline.left
@@ -99,7 +101,9 @@ def _is_final(failures: Collection[Exception], *, stays: bool) -> bool:
     """Tell whether no further round will change anything."""
     kinds = tuple(kind for kind, _, _ in _FINAL)
     final = [error for error in failures if isinstance(error, kinds)]
-    if any(not isinstance(error, _BY_ANYBODY) for error in final):
+    if any(not isinstance(error, (*_BY_ANYBODY, LaunchError)) for error in final):
+        return True
+    if all(isinstance(error, LaunchError) for error in failures):
         return True
     # The host may still be behind another address, or come back to this one.
     return bool(final) and not stays and len(final) == len(failures)

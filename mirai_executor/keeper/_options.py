@@ -21,7 +21,8 @@ class ExitCode(IntEnum):
     UNTRUSTED = 11  # the certificate at the host's address is not trusted
     WRONG_SECRET = 12  # the host belongs to another executor
     WRONG_VERSION = 13  # host and daemon have different versions of Python, or of this package
-    BROKEN = 14  # no interpreter for tasks could be started, or none stayed up
+    # No interpreter for tasks could be started, or none stayed up; or a package is missing.
+    BROKEN = 14
     WRONG_MODE = 15  # the host's dispatcher mode is not the requested one
     INTERRUPTED = 130  # by Ctrl-C
     TERMINATED = 143  # by SIGTERM, as schedulers end a job

@@ -19,10 +19,14 @@ import pytest
 from live.hosts import run, script
 from live.mischief import Bell, crash, default_timeout, ring
 from mirai_executor import DaemonLostError, MiraiExecutor
-from mirai_executor._host import _acceptor
-from mirai_executor._transport import Listener, TlsSocket, WebSocket, dial, listen, server_context
+from mirai_executor._host import _acceptor, _guests
+from mirai_executor._transport import Listener, TlsSocket, dial, listen, server_context
 from mirai_executor.credentials import Certificate, TlsVersion, make_certificate
 from mirai_executor.urls import Url
+
+pytest.importorskip("pynng", reason="there is no wheel of it for Python 3.15")
+from mirai_executor._transport import Pump, UpgradeRequest, WebSocket, _websocket
+from mirai_executor._transport._upgrade import request_for
 
 pytestmark = [pytest.mark.transports, pytest.mark.own_url]
 
@@ -71,12 +75,15 @@ class Host(threading.Thread):
             if self._listener.url.is_tls:
                 stream = TlsSocket(connection, server_context(self._certificate))
                 stream.shake_hands()
-            end = WebSocket(stream, self._listener.url.path)
-            end.shake_hands()
+            request = UpgradeRequest(stream, self._listener.url.path)
+            request.shake_hands()
         except OSError:
             stream.close()
             raise
-        end.trust()
+        pump = Pump()
+        end = WebSocket(pump, stream, request.begun, is_client=False)
+        pump.finish()
+        end.settimeout(SECONDS)
         return end
 
     def end(self) -> WebSocket:
@@ -92,6 +99,11 @@ def connected(listener: Listener) -> Iterator[Ends]:
     daemon = dial(listener.url, SECONDS, CERTIFICATE.authority, CERTIFICATE.server_name)
     with contextlib.closing(daemon), contextlib.closing(host.end()) as end:
         daemon.settimeout(SECONDS)
+        daemon.sendall(b"!")
+        assert end.recv(1) == b"!"
+        end.trust()
+        end.sendall(b"?")
+        assert daemon.recv(1) == b"?"
         yield end, daemon
 
 
@@ -204,6 +216,18 @@ def test_an_end_right_after_a_message_is_always_noticed(listener: Listener, clos
         with connected(listener) as ends:
             send_and_close(ends[closer], b"the last word")
             assert receive_all(ends[1 - closer]) == b"the last word"
+
+
+def test_who_sends_to_nobody_for_nobody_is_given_up(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_websocket, "_STUCK", 0.2)
+    host, daemon = ends  # the daemon reads nothing
+    host.setblocking(False)
+    while select.select([], [host], [], 0.5)[1]:
+        host.send(memoryview(bytes(1 << 16)))
+    host.close()
+    receive_all(daemon)  # comes to an end
 
 
 def test_connections_outlive_their_listener(listener: Listener) -> None:
@@ -454,17 +478,42 @@ def expect_refusals(executor: MiraiExecutor, count: int) -> None:
     assert executor.submit(abs, -3).result(SECONDS) == 3
 
 
+@pytest.mark.parametrize("besieged", ["ws"], indirect=True, scope="module")
+def test_a_crowd_of_websockets_takes_no_more_descriptors_than_others(
+    besieged: MiraiExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_guests, "_descriptors", lambda: 256)
+    assert besieged.url is not None
+    url = Url.parse(besieged.url)
+    refused, before = besieged.status().refused, descriptors()
+    with contextlib.ExitStack() as strangers:
+        for number in range(20):
+            stranger = strangers.enter_context(connect(url))
+            stranger.sendall(request_for(url, b"the sample nonce"))
+            assert b" 101 " in stranger.recv(1000)
+            assert descriptors() - before - number - 1 <= 256 // 8
+        assert besieged.status().refused - refused >= 20 - 256 // 8 // (2 * _guests.WEBSOCKET)
+        with MiraiExecutor(url="tcp://127.0.0.1:0") as other:  # the program goes on
+            other.launch_local(1)
+            assert other.submit(abs, -3).result(SECONDS) == 3
+    expect_refusals(besieged, refused + 20)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_connections_that_are_reset_half_way_leave_nothing(besieged: MiraiExecutor) -> None:
     assert besieged.url is not None
     url = Url.parse(besieged.url)
     refused = besieged.status().refused
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = descriptors()
     for _ in range(50):
         with connect(url) as stranger:
             stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             stranger.sendall(b"GET / HTTP/1.1")
     expect_refusals(besieged, refused + 50)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert descriptors() == before
 
 
 # Forks, and the end of the process
@@ -521,3 +570,19 @@ def test_a_program_that_leaves_its_executor_open_ends() -> None:
         say(executor.submit(abs, -3).result(30))
     """)
     assert (ended.code, ended.out.split()) == (0, ["3"]), ended
+
+
+def test_a_forked_child_cannot_listen_where_nng_has_started() -> None:
+    ended = run("""
+    if __name__ == "__main__":
+        with MiraiExecutor(url="ws://127.0.0.1:0/mirai"):
+            child = os.fork()
+            if not child:
+                try:
+                    MiraiExecutor(url="ws://127.0.0.1:0/mirai")
+                except OSError as error:
+                    say("NNG had started" in str(error))
+                os._exit(0)
+            os.waitpid(child, 0)
+    """)
+    assert (ended.code, ended.out.split()) == (0, ["True"]), ended

@@ -31,11 +31,15 @@ for name in [name for name in dir(os) if name.startswith(("sched_", "SCHED_"))]:
     "epoll": "del selectors.EpollSelector; selectors.DefaultSelector = selectors.PollSelector",
 }
 EVERYTHING = r"""
-import importlib, pkgutil, re
+import importlib, pkgutil, re, sys
 for module in pkgutil.walk_packages(mirai_executor.__path__, "mirai_executor."):
     # Those of other libraries are imported by those who have them.
     if not re.search(r"\.__main__$|\._tracing$|integrations\.", module.name):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if error.name != "pynng" or sys.version_info < (3, 15):  # which has no wheel of it
+                raise
 for name in mirai_executor.__all__:
     getattr(mirai_executor, name)
 print("imported")
