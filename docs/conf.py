@@ -44,11 +44,12 @@ python_maximum_signature_line_length = 60
 toc_object_entries_show_parents = "hide"
 
 nitpick_ignore_regex = [
-    ("py:.*", r"(.*\.)?~?[TKP]"),  # type variables
+    ("py:.*", r"(.*\.)?~?[FTKP]"),  # type variables
     ("py:class", r"(mirai_executor\.launchers\..*\.)?Submission"),
     ("py:class", r"(mirai_executor\.credentials\..*\.)?DaemonCredentials"),
     ("py:class", r"mirai_executor\._host\._settings\.Limits"),  # what with_options() describes
     ("py:class", r"mirai_executor\.futures\.Canceller"),
+    ("py:class", r"(mirai_executor\._progress\.)?Progress"),  # what map() describes
     ("py:class", r"(mirai_executor\._daemon_options\.)?DaemonKeywords"),  # what --help describes
 ]
 
@@ -62,6 +63,7 @@ PUBLIC = {
     "mirai_executor._core.messages.TaskId": "int",
     "MiraiExecutor": "mirai_executor.MiraiExecutor",
     "concurrent.futures._base.Future": "concurrent.futures.Future",
+    "Future": "concurrent.futures.Future",
     "CancelledError": "concurrent.futures.CancelledError",
     "InvalidStateError": "concurrent.futures.InvalidStateError",
     **{
