@@ -45,7 +45,7 @@ from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from mirai_executor._payload.daemon import Preparation
 
@@ -125,6 +125,19 @@ def prepare_streams() -> None:
     )
     sys.__stderr__ = sys.stderr  # type: ignore[misc]  # what the interpreter itself falls back to
     faulthandler.enable(sys.stderr)
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End a process that a task has forked, as the end of a program ends it."""
+    status = 0 if error is None else 1
+    if isinstance(error, SystemExit) and (error.code is None or type(error.code) is int):
+        status = (error.code or 0) & 0xFF
+    elif error is not None:
+        import traceback
+
+        traceback.print_exception(error)
+    flush_streams()
+    os._exit(status)
 
 
 def flush_streams() -> None:

@@ -78,8 +78,9 @@ class Messenger(PieceSender):
 
     def flush(self) -> None:
         """Send all there is; for the main thread, before another frame."""
-        while self._progress:
-            self._send_progress(next(iter(self._progress)))
+        if self._progress:
+            for task in list(self._progress):  # threads may add some
+                self._send_progress(task)
         self._paused_until.clear()
         super().flush()
 

@@ -333,24 +333,24 @@ class Daemon:
 
     def _encoded(self, payload: Bytes, table: _Table, buffers: Any, *, persist: bool) -> "Value":
         """Run a call inside the window, and return the bytes of what it returns."""
-        large: dict[str, Any] = {
-            "out_of_band": not persist,
-            "apart": not persist and self._memory.is_shared,
-            "serial": rebuild.serial,
-        }
+        apart = not persist and self._memory.is_shared
         try:
             # In one: what the user's objects do when they die, belongs into the window.
             return _payload.encode_value(
                 self._namespace.decode(payload, table, buffers=buffers, persist=persist)(),
+                out_of_band=not persist,
+                apart=apart,
+                serial=rebuild.serial,
                 awaited=False,
-                **large,
             )
         except _payload.Unawaited as found:
             coroutine = found.coroutine
         loop = self._event_loop()
         try:
             result = loop.run(coroutine)
-            return _payload.encode_value(result, **large)
+            return _payload.encode_value(
+                result, out_of_band=not persist, apart=apart, serial=rebuild.serial
+            )
         finally:
             result = None
             if self._snapshot is not None:  # nothing of one task is left to the next one
@@ -380,17 +380,8 @@ class Daemon:
 
     def end_if_child(self, error: BaseException | None = None) -> None:
         """End a child that a task has forked, and that leaves the task: it answers for nobody."""
-        if os.getpid() == self._pid:
-            return
-        status = 0 if error is None else 1
-        if isinstance(error, SystemExit) and (error.code is None or type(error.code) is int):
-            status = (error.code or 0) & 0xFF
-        elif error is not None:
-            import traceback
-
-            traceback.print_exception(error)
-        _child.flush_streams()
-        os._exit(status)
+        if os.getpid() != self._pid:
+            _child.end_fork(error)
 
 
 def _new_flag() -> "DirtyFlag":

@@ -7,9 +7,10 @@ pickled and sent once, whatever stands around its single calls.
 import functools
 from collections.abc import Callable, Sequence
 
+from mirai_executor._payload.common.entries import STREAM
 from mirai_executor._typing import Any
 
-__all__ = ["AROUND", "Around", "inside", "take_around"]
+__all__ = ["AROUND", "Around", "inside", "seeded", "take_around", "take_reserved"]
 
 AROUND = "<around>"  # no argument, and no variable of code, has such a name
 
@@ -26,6 +27,18 @@ def take_around(arguments: dict[str, Any]) -> Sequence[Around]:
     """Take what stands around a call out of its keyword arguments, the outermost first."""
     around: Sequence[Around] = arguments.pop(AROUND, ())
     return around
+
+
+def take_reserved(arguments: dict[str, Any]) -> tuple[Sequence[Around], str | None]:
+    """Do the same, and take out the stream of the call's random numbers, if it has one."""
+    return take_around(arguments), arguments.pop(STREAM, None)
+
+
+def seeded(stream: str, call: Callable[[], object]) -> Callable[[], object]:
+    """Return a call of a daemon's that has random numbers of its own."""
+    from mirai_executor._random_streams import run  # for executors with a seed
+
+    return functools.partial(run, stream, call)
 
 
 def inside(around: Sequence[Around], fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,14 +22,13 @@ from collections.abc import Set as AbstractSet
 
 from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.around import inside, take_around
+from mirai_executor._payload.common.around import inside, seeded, take_reserved
 from mirai_executor._payload.common.buffers import Buffer, taken_apart
 from mirai_executor._payload.common.entries import (
     FUNCTION,
     FUNCTIONS,
     MAIN_FILE,
     MP_MAIN,
-    STREAM,
     SYS_PATH,
     UNAVAILABLE,
     Applied,
@@ -160,15 +159,13 @@ class Namespace:
                 fn = self._function(*function)
         except Exception as error:
             _fail_to_load(what, error)
-        if not kwargs or STREAM not in kwargs:
-            return self._ready(fn, args, kwargs, persist=persist)
-        from mirai_executor._random_streams import run  # for executors with a seed
+        around, stream = take_reserved(kwargs) if kwargs else ((), None)
+        call = self._bound(fn, args, kwargs, around, persist)
+        return call if stream is None else seeded(stream, call)
 
-        stream: str = kwargs.pop(STREAM)
-        return functools.partial(run, stream, self._ready(fn, args, kwargs, persist=persist))
-
-    def _ready(self, fn: Any, args: Any, kwargs: Any, *, persist: bool) -> Callable[[], object]:
-        around = take_around(kwargs) if kwargs else ()
+    def _bound(
+        self, fn: Any, args: Any, kwargs: Any, around: Any, persist: bool
+    ) -> Callable[[], object]:
         source = sys.modules.get(_SOURCE)  # imported with the first call of that kind
         if source is not None and fn is source.run_source:
             kwargs = {"brought": self._brought, "persist": persist}
@@ -325,16 +322,13 @@ class Namespace:
         names = names_in(entry)
         rebuild.entries_in_progress.update(dict.fromkeys(names, _NOT_YET))
         try:
-            value: Any = self._load_entry(blob)
+            value: Any = EntryUnpickler(io.BytesIO(blob), self).load()
         except Exception as error:
             _fail_to_load(f"{entry!r} of the host's __main__", error)
         finally:
             for name in names:
                 rebuild.entries_in_progress.pop(name, None)
         return dict(zip(names, value, strict=True)) if len(names) > 1 else {entry: value}
-
-    def _load_entry(self, blob: bytes) -> object:
-        return EntryUnpickler(io.BytesIO(blob), self).load()
 
     def _namespace_of(self, entry: str) -> tuple[dict[str, Any], str]:
         module, _, name = entry.rpartition(":")
