@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
-ALL_PAGES = [*PAGES, ROOT / "docs/decisions/index.md", *DECISIONS]
+ECOSYSTEM = sorted((ROOT / "docs/ecosystem").glob("*.md"))
+ALL_PAGES = [*PAGES, ROOT / "docs/decisions/index.md", *DECISIONS, *ECOSYSTEM]
 # Pages that include a file of the root, which README links itself; and the start page.
 SHELLS = {"index.md", "contributing.md", "security.md"}
 COLUMNS = 79
