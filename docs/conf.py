@@ -50,6 +50,7 @@ nitpick_ignore_regex = [
     ("py:class", r"mirai_executor\._host\._settings\.Limits"),  # what with_options() describes
     ("py:class", r"mirai_executor\.futures\.Canceller"),
     ("py:class", r"(mirai_executor\._progress\.)?Progress"),  # what map() describes
+    ("py:class", r"numpy\.random\.\w+"),
     ("py:class", r"(mirai_executor\._daemon_options\.)?DaemonKeywords"),  # what --help describes
 ]
 
