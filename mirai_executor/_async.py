@@ -74,7 +74,7 @@ class AsyncFace(Executor):
         root = self._root()
         root._check_open()  # noqa: SLF001 - this is a part of it
         check_callable("stream", fn)
-        return open_stream(root, self._host, self._limits, fn, args, kwargs)
+        return open_stream(root, self._limits, fn, args, kwargs)
 
     def stream_map(
         self,

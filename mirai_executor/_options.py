@@ -31,7 +31,15 @@ if TYPE_CHECKING:
         buffer: int
 
 
-__all__ = ["TRACES", "changed", "check_task_options", "gather", "post_mortem", "with_around"]
+__all__ = [
+    "TRACES",
+    "beside_call",
+    "changed",
+    "check_task_options",
+    "gather",
+    "post_mortem",
+    "with_around",
+]
 
 TRACES = "opentelemetry.trace"  # imported by whoever wants to have spans
 
@@ -82,6 +90,20 @@ def post_mortem(fn: Callable[..., Any]) -> Callable[..., Any]:
     from ._payload.common.postmortem import PostMortem  # which few ask for
 
     return PostMortem(fn)
+
+
+def beside_call(
+    executor: "HostOwner",
+    future: "MiraiFuture[Any]",
+    fn: Callable[..., Any],
+    kwargs: dict[str, Any],
+    limits: Limits,
+) -> dict[str, Any]:
+    """Do as :func:`with_around`, and add the stream of random numbers, if there is a seed."""
+    if limits.context or TRACES in sys.modules:
+        kwargs = with_around(executor, future, fn, kwargs, limits)
+    streams = executor._streams
+    return kwargs if streams is None else streams.added_to(kwargs)
 
 
 def with_around(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from ._host import Item, OneShotEvent
 from ._mailbox import IN_A_CALLBACK
 from ._messages import run_stream
+from ._options import beside_call
 from ._payload import host as _payload
 from ._reports import hear
 from .futures import MiraiFuture
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._host import Host, InlineHost, Limits, Message
+    from ._lifetime import HostOwner
 
 __all__ = ["Stream", "open_stream"]
 
@@ -294,8 +296,7 @@ class InlineStream(Stream[T]):
 
 
 def open_stream(
-    owner: object,
-    host: Host,
+    owner: HostOwner,
     limits: Limits,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
@@ -305,12 +306,12 @@ def open_stream(
 
     Args:
         owner: The executor.
-        host: Its host.
         limits: What the task may take.
         fn: The function, which returns a generator or another iterable.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
     """
+    host = owner._host  # noqa: SLF001 - it is one of ours
     limits = limits.changed(retries=0)  # what has been taken, cannot come twice
     future = StreamFuture(
         host.next_id(),
@@ -325,5 +326,6 @@ def open_stream(
     if host.is_inline:
         here = cast("InlineHost", host)
         return InlineStream(future, here, owner, here.pull(future, fn, args, kwargs))
-    host.submit(future.id, future, run_stream, (fn, limits.buffer, args, kwargs), {}, limits)
+    given = beside_call(owner, future, fn, {}, limits)
+    host.submit(future.id, future, run_stream, (fn, limits.buffer, args, kwargs), given, limits)
     return Stream(future, host, owner, limits.buffer)

@@ -9,7 +9,7 @@ from ._arguments import check_callable
 from ._async import AsyncFace
 from ._host import Host, Limits
 from ._mapping import MappingExecutor
-from ._options import TRACES, changed, gather, post_mortem, with_around
+from ._options import TRACES, beside_call, changed, gather, post_mortem, with_around
 from ._seeding import SeededExecutor
 from .futures import MiraiFuture
 
@@ -115,12 +115,10 @@ class Submitter(MappingExecutor, SeededExecutor, AdmittingExecutor, AsyncFace):
         if limits.on_report is not None:
             future.on_report(limits.on_report)
         given: dict[str, Any] = kwargs
-        if limits.context or TRACES in modules:
-            given = with_around(root, future, fn, kwargs, limits)
+        if limits.context or root._streams is not None or TRACES in modules:
+            given = beside_call(root, future, fn, kwargs, limits)
         if limits.post_mortem:
             fn = post_mortem(fn)
-        if root._streams is not None:
-            given = root._streams.added_to(given)
         host.submit(id_, future, fn, args, given, limits)
         return future
 

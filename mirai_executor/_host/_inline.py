@@ -245,16 +245,18 @@ class InlineHost(Host):
     def shutdown(
         self, *, cancel_queued: bool, cancel_running: bool = False, hurried: bool = False
     ) -> None:
-        """Leave the ``__main__`` of the program as it was."""
+        """End the streams that are open, and leave the ``__main__`` of the program as it was."""
+        for stream in list(self.streams.values()):
+            stream.cancel()
         self._names.give_back()
 
     def kill(self, signum: int = 0) -> None:
         """Do the same."""
-        self._names.give_back()
+        self.shutdown(cancel_queued=True)
 
     def abort(self) -> None:
         """Do the same."""
-        self._names.give_back()
+        self.shutdown(cancel_queued=True)
 
     def _prepared(self) -> LaunchError | None:
         """Run the initializer before all else; return why nothing can run, if so."""

@@ -32,15 +32,18 @@ _VALUE, _ERROR = int(Status.VALUE), int(Status.ERROR)
 def takes_chunks(host: Any, limits: Limits) -> bool:
     """Tell whether several elements may be one task, and each still be what a task is.
 
-    Not where something counts tasks, or the seconds of one, or what is left of it when it fails;
-    nor with daemons elsewhere, whose pages are not shared with this process.
+    Not where something counts tasks, or the seconds of one, or what is left of it when it fails,
+    nor where a task brings more than its call, or reports; nor with daemons elsewhere, whose pages
+    are not shared with this process.
     """
-    if type(host) is not Host or limits.timeout or limits.run_timeout:
+    has_limit = limits.timeout or limits.run_timeout or limits.retries
+    has_more = limits.context or limits.post_mortem or limits.on_report is not None
+    if type(host) is not Host or has_limit or has_more:
         return False
     policy = host._settings.policy  # noqa: SLF001 - of the same room
     is_local = policy.launches and not policy.direct
     each_alone = policy.max_tasks is not None or policy.frame_time <= 0
-    return is_local and not (each_alone or limits.retries or limits.post_mortem)
+    return is_local and not each_alone
 
 
 def resolve_elements(futures: Sequence[OpenFuture], outcomes: Sequence[tuple[int, Bytes]]) -> None:

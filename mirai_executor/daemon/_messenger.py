@@ -6,6 +6,7 @@ import time
 
 from mirai_executor import _wire
 from mirai_executor._payload import daemon as _payload
+from mirai_executor._payload.common import rebuild
 from mirai_executor._typing import TYPE_CHECKING
 
 from ._piece_sender import Piece, PieceSender
@@ -66,7 +67,7 @@ class Messenger(PieceSender):
             return
         self._allowed = min(_MOST, self._allowed + _MOST * (now - self._since))
         self._since = now
-        said = bytes(_payload.encode_value(obj).blob)
+        said = bytes(_payload.encode_value(obj, serial=rebuild.serial).blob)
         if len(said) > _LARGEST:
             raise ValueError(
                 f"a report takes at most {_LARGEST} bytes when it is pickled, and this one "

@@ -14,7 +14,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from mirai_executor import _place, _wire
 from mirai_executor._payload import daemon as _payload
@@ -319,7 +320,12 @@ class Daemon:
             try:
                 if not self._interrupts.enter(id_):
                     return Status.SKIPPED, b"", ()
-                value = self._encoded(payload, table, buffers, persist=persist)
+                decode = self._namespace.decode
+                value = self.encoded(
+                    partial(decode, payload, table, buffers=buffers, persist=persist),
+                    out_of_band=not persist,
+                    apart=not persist and self._memory.is_shared,
+                )
             finally:
                 self._interrupts.leave()
                 _child.flush_streams()
@@ -331,17 +337,15 @@ class Daemon:
             return Status.ERROR, self.encode_raised(error), ()
         return Status.VALUE, blob, ()
 
-    def _encoded(self, payload: Bytes, table: _Table, buffers: Any, *, persist: bool) -> "Value":
+    def encoded(
+        self, prepare: Callable[[], Callable[[], object]], *, out_of_band: bool, apart: bool
+    ) -> "Value":
         """Run a call inside the window, and return the bytes of what it returns."""
-        apart = not persist and self._memory.is_shared
+        serial = rebuild.serial
         try:
             # In one: what the user's objects do when they die, belongs into the window.
             return _payload.encode_value(
-                self._namespace.decode(payload, table, buffers=buffers, persist=persist)(),
-                out_of_band=not persist,
-                apart=apart,
-                serial=rebuild.serial,
-                awaited=False,
+                prepare()(), out_of_band=out_of_band, apart=apart, serial=serial, awaited=False
             )
         except _payload.Unawaited as found:
             coroutine = found.coroutine
@@ -349,7 +353,7 @@ class Daemon:
         try:
             result = loop.run(coroutine)
             return _payload.encode_value(
-                result, out_of_band=not persist, apart=apart, serial=rebuild.serial
+                result, out_of_band=out_of_band, apart=apart, serial=serial
             )
         finally:
             result = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from mirai_executor import _wire
 from mirai_executor._payload import daemon as _payload
+from mirai_executor._payload.common import rebuild
 from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class Streaming:
 
     def put(self, value: Any) -> None:
         """Send a value."""
-        blob, large = _payload.encode_value(value, out_of_band=True, apart=self._memory.is_shared)
+        blob, large = _payload.encode_value(
+            value, out_of_band=True, apart=self._memory.is_shared, serial=rebuild.serial
+        )
 
         def send() -> None:
             buffers = self._memory.lend(large) if large else ()

@@ -1,5 +1,6 @@
 """Live: elements that share a chunk end each as a task of its own would, and run once at most."""
 
+import asyncio
 import contextlib
 import os
 import pickle
@@ -218,3 +219,13 @@ def set_and_look(place: int) -> bool:
 
 def test_elements_are_cleaned_up_behind(executor: MiraiExecutor) -> None:
     assert mapped(executor, set_and_look, range(COUNT)).collect() == [False] * COUNT
+
+
+async def double_soon(n: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * n
+
+
+def test_coroutines_of_elements_run_to_their_ends(executor: MiraiExecutor) -> None:
+    executor.wait_ready()
+    assert executor.mirai_map(range(COUNT), double_soon).collect() == [*range(0, 2 * COUNT, 2)]

@@ -1,6 +1,7 @@
 """With a seed, a task's random numbers depend on its place in the order of submission alone."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,19 @@ def test_without_a_seed_nothing_is_seeded_or_imported() -> None:
         drawn = {executor.submit(draws.draw_in_a_thread).result(SOON) for _ in range(3)}
     assert len(drawn) == 3
     assert rng().random() != rng().random()
+
+
+def draw_twice() -> Iterator[Draws]:
+    yield draws.draw()
+    yield draws.draw()
+
+
+def test_elements_of_a_map_and_generators_have_streams_as_other_tasks() -> None:
+    with running(2, seed=SEED) as executor:
+        executor.wait_ready()
+        elements = executor.mirai_map(range(40), draws.draw).collect()
+        with executor.stream(draw_twice) as stream:
+            first, second = stream
+    assert elements == [expected(index) for index in range(40)]
+    assert first == expected(40)
+    assert second != first

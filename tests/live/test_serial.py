@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import wait
 from typing import Any
 
@@ -148,3 +149,21 @@ def test_the_daemons_of_a_profile_can_have_hooks() -> None:
         assert mirai("Table([1]), table", Table=Table, table=Table([2])).result(SOON)[1].rows == [
             2
         ]
+
+
+def make_table(n: int) -> Table:
+    return Table([n])
+
+
+def make_tables(n: int) -> Iterator[Table]:
+    yield from map(make_table, range(n))
+
+
+def test_elements_of_a_map_and_values_of_a_generator_travel_by_hooks() -> None:
+    with running(1, serial=CONFIG) as executor:
+        executor.wait_ready()
+        assert [float(each.rows[0]) for each in executor.mirai_map(range(40), make_table)] == [
+            *range(40)
+        ]
+        with executor.stream(make_tables, 3) as stream:
+            assert [float(each.rows[0]) for each in stream] == [0, 1, 2]

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,21 @@ def test_what_is_no_choice_of_variables_is_refused_at_once(context: Any) -> None
         pytest.raises(TypeError, match="context must be True, False or a list of ContextVar"),
     ):
         executor.with_options(context=context)
+
+
+def yield_both() -> Iterator[tuple[Any, Any]]:
+    yield both()
+
+
+def test_generators_and_elements_see_the_variables_too() -> None:
+    def at_the_host() -> None:
+        REQUEST.set(1)
+        HERE.set([2])
+        view = executor.with_options(context=True)
+        with view.stream(yield_both) as stream:
+            assert list(stream) == [(1, [2])]
+        assert view.mirai_map(range(40), lambda _: both()).collect() == [(1, [2])] * 40
+
+    with running() as executor:
+        executor.wait_ready()
+        copy_context().run(at_the_host)
