@@ -33,7 +33,7 @@ from mirai_executor._host import (
     stop_element,
     takes_chunks,
 )
-from mirai_executor._options import TRACES
+from mirai_executor._submitting import TRACES
 from mirai_executor.daemon._elements import run_elements
 from mirai_executor.errors import DaemonLostError, LaunchError
 from mirai_executor.futures import MiraiFuture

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._arguments import check_callable, check_count, check_flag, check_options, check_seconds
 from ._host import Limits
+from ._submitting import TRACES
 
 if TYPE_CHECKING:
     from contextvars import ContextVar
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "TRACES",
     "beside_call",
     "changed",
     "check_task_options",
@@ -41,7 +41,6 @@ __all__ = [
     "with_around",
 ]
 
-TRACES = "opentelemetry.trace"  # imported by whoever wants to have spans
 
 
 def changed(limits: Limits, options: "TaskOptions") -> Limits:
@@ -134,7 +133,7 @@ def with_around(
         around.append(in_context(limits.context))
     if not around:
         return kwargs
-    from ._payload.common.around import AROUND
+    from ._payload.common.entries import AROUND
 
     return {**kwargs, AROUND: around}
 

@@ -9,7 +9,6 @@ from ._arguments import check_callable
 from ._async import AsyncFace
 from ._host import Host, Limits
 from ._mapping import MappingExecutor
-from ._options import TRACES, beside_call, changed, gather, post_mortem, with_around
 from ._seeding import SeededExecutor
 from .futures import MiraiFuture
 
@@ -24,6 +23,8 @@ __all__ = ["ExecutorView", "Submitter"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+TRACES = "opentelemetry.trace"  # imported by whoever wants to have spans
 
 
 class Submitter(MappingExecutor, SeededExecutor, AdmittingExecutor, AsyncFace):
@@ -116,9 +117,9 @@ class Submitter(MappingExecutor, SeededExecutor, AdmittingExecutor, AsyncFace):
             future.on_report(limits.on_report)
         given: dict[str, Any] = kwargs
         if limits.context or root._streams is not None or TRACES in modules:
-            given = beside_call(root, future, fn, kwargs, limits)
+            given = _options().beside_call(root, future, fn, kwargs, limits)
         if limits.post_mortem:
-            fn = post_mortem(fn)
+            fn = _options().post_mortem(fn)
         host.submit(id_, future, fn, args, given, limits)
         return future
 
@@ -155,7 +156,7 @@ class Submitter(MappingExecutor, SeededExecutor, AdmittingExecutor, AsyncFace):
         if limits.on_report is not None:
             future.on_report(limits.on_report)
         if limits.context or TRACES in modules:
-            variables = with_around(root, future, None, variables, limits)
+            variables = _options().with_around(root, future, None, variables, limits)
         beside = {} if root._streams is None else root._streams.taken_from(variables)
         host.submit_source(future.id, future, source, variables, limits, beside)
         return future
@@ -207,7 +208,7 @@ class Submitter(MappingExecutor, SeededExecutor, AdmittingExecutor, AsyncFace):
         elif args:
             raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
         if limits.min_workers:
-            limits = gather(self._root(), limits)
+            limits = _options().gather(self._root(), limits)
         if not isinstance(fn_or_source, str):
             return host.everywhere(fn_or_source, args, kwargs, limits, self._share_future)
         return host.everywhere_source(fn_or_source, kwargs, limits, self._share_future)
@@ -247,6 +248,8 @@ class Submitter(MappingExecutor, SeededExecutor, AdmittingExecutor, AsyncFace):
             ...     type(limited.submit(time.sleep, 3600).exception())
             <class 'mirai_executor.errors.TaskTimeoutError'>
         """
+        from ._options import changed
+
         return ExecutorView(self._root(), changed(self._limits, options))
 
     def _new_future(self) -> MiraiFuture[Any]:
@@ -289,3 +292,10 @@ class ExecutorView(Submitter):
 
     def __repr__(self) -> str:
         return f"<ExecutorView of {self._executor!r} with {self._limits}>"
+
+
+def _options() -> Any:
+    """Return the room of what only some tasks have, which takes time to import."""
+    from . import _options as room
+
+    return room

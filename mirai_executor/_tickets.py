@@ -19,9 +19,11 @@ from collections.abc import Collection, Sequence
 
 __all__ = ["TicketOffice", "Tickets", "first_ticket"]
 
-# Counters: where the daemon's next ticket would be, as of the last that it has taken, and where
-# the host's, as of the last time that it has taken back what was left.
+# Counters: where the daemon's next ticket would be, as of the last that it has taken; and what the
+# host has taken back last: where that ends, and how many there are, in one number.
 _TAKEN, _RECALLED = 0, 1
+_BITS = 24
+_COUNT = (1 << _BITS) - 1
 _LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
 _LOCKED = (errno.EAGAIN, errno.EACCES)  # by the other side: POSIX grants both
 _MANY = 256  # tasks: so many that are settled may be remembered
@@ -49,6 +51,7 @@ class TicketOffice:
         self._base = base
         self._first = 0  # the ticket of the first of these
         self._tasks: list[int] = []
+        self._recalled = range(0)  # what was taken back last, with all right before it
 
     def issue(self, tasks: Sequence[int], without: Collection[int] = ()) -> None:
         """Let the daemon begin the tasks of a frame, in this order, but for some of them.
@@ -74,9 +77,18 @@ class TicketOffice:
             return ()
         self._forget()  # for a daemon that has died meanwhile
         tasks, self._tasks = tuple(filter(None, self._tasks)), []
-        self._first = self._counters[_RECALLED] = end
+        self._note_recalled(end)
         fcntl.lockf(self._fd, fcntl.LOCK_UN, _ALL, self._base)
         return tasks
+
+    def _note_recalled(self, end: int) -> None:
+        # Not all before the end: the daemon may have locked the last of those, and not looked here
+        # yet. What was taken back earlier counts while it may still come to that; once it has
+        # taken one behind, there is one between.
+        start = self._recalled.start if self._recalled.stop == self._first else self._first
+        self._recalled = range(max(start, end - _COUNT), end)
+        self._counters[_RECALLED] = end << _BITS | len(self._recalled)
+        self._first = end
 
     def _lock(self, end: int) -> bool:
         try:
@@ -119,7 +131,9 @@ class Tickets:
             if error.errno not in _LOCKED:
                 raise
             return False
-        if number < self._counters[_RECALLED]:
+        recalled = self._counters[_RECALLED]
+        end = recalled >> _BITS
+        if end - (recalled & _COUNT) <= number < end:
             return False
         self._counters[_TAKEN] = self._next
         return True

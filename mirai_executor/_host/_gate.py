@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
@@ -41,8 +42,10 @@ class Gate:
         self._admission = Admission(capacity)
         # Guards the admission. To ask the host thread, by its inbox, would take each call as long
         # as a task takes. Held for a few steps at a time. Reentrant: the handler of a signal may
-        # submit, too, and strikes anywhere.
+        # submit, too, and strikes anywhere. The host thread never waits for it: an interrupt could
+        # strike another thread that has just taken it.
         self._lock = threading.RLock()
+        self._left: collections.deque[TaskId] = collections.deque()  # not noted yet
         self._told: dict[TaskId, Callable[[], object]] = {}  # by those who wait: what tells them
         self.is_closed = False
 
@@ -83,6 +86,7 @@ class Gate:
         Raises:
             NoRoomError: There is none now, and it is not to wait.
         """
+        event = None
         with self._lock:
             has_room = self.is_closed or self._admission.fits(size)
             if not has_room and not _waits.get():
@@ -90,13 +94,15 @@ class Gate:
                 raise NoRoomError
             if has_room or not may_wait():
                 self._admission.force(task, size)
-                return True
-            event = OneShotEvent()
-            self._told[task] = event.come
-            self._admission.ask(task, size)
+            else:
+                event = OneShotEvent()
+                self._told[task] = event.come
+                self._admission.ask(task, size)
+        self._settle()
+        if event is None:
+            return True
         event.wait(timeout)
-        with self._lock:
-            return self._admission.is_queued(task)
+        return self._admission.is_queued(task)
 
     def when_room(self, task: TaskId, call: Callable[[], object]) -> None:
         """Call something once there is room for what this context was turned away with last.
@@ -112,6 +118,7 @@ class Gate:
             )
             if waits:
                 self._told[task] = call
+        self._settle()
         if not waits:
             call()
 
@@ -121,6 +128,7 @@ class Gate:
             self._told.pop(task, None)
             admitted = self._admission.give_up(task)
         self._tell(admitted)
+        self._settle()
 
     def _turn_away(self, size: int) -> None:
         _turned_away.set((id(self), size))
@@ -129,9 +137,18 @@ class Gate:
 
     def leave(self, tasks: Collection[TaskId]) -> None:
         """Note that tasks have been sent to a daemon, or have ended."""
-        with self._lock:
-            admitted = self._admission.leave(tasks)
-        self._tell(admitted)
+        self._left.extend(tasks)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Note what has left, unless another thread has the lock: it does so then, afterwards."""
+        while self._left and self._lock.acquire(blocking=False):
+            try:
+                left = [self._left.popleft() for _ in range(len(self._left))]
+                admitted = self._admission.leave(left)
+            finally:
+                self._lock.release()
+            self._tell(admitted)
 
     def _tell(self, admitted: Iterable[TaskId]) -> None:
         for task in admitted:
@@ -144,6 +161,7 @@ class Gate:
             self.is_closed = True
             waiting = self._admission.turn_away()
         self._tell(waiting)
+        self._settle()
 
     def forget(self) -> None:
         """In a forked child: another thread may have held the lock, and is not there to let go."""

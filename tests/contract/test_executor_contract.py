@@ -641,7 +641,8 @@ def test_no_task_is_lost_to_a_worker_that_is_replaced(make: Make) -> None:
 def test_the_signatures_are_those_of_the_standard_library(kind: str, method: str) -> None:
     expected = {
         "submit": "(self, fn, /, *args, **kwargs)",
-        "map": "(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None)",
+        # Its last keyword is ours.
+            "map": "(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None, progress=False)",
         # Two keywords, where the standard library has one.
         "shutdown": "(self, wait=True, *, cancel_futures=False, cancel_running=False)",
     }

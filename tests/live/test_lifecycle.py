@@ -275,8 +275,8 @@ def test_a_status_is_a_frozen_picture() -> None:
     ("method", "signature"),
     [
         ("submit", "(self, fn, /, *args, **kwargs)"),
-        ("map", "(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None)"),
-        # The last keyword is ours; all others are as there.
+        # The last keywords are ours; all others are as there.
+        ("map", f"(self, fn, *iterables, {MAP}, progress=False)"),
         ("shutdown", "(self, wait=True, *, cancel_futures=False, cancel_running=False)"),
         ("terminate_workers", "(self)"),
         ("kill_workers", "(self)"),

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from typing import Any
 
 import pytest
 
@@ -51,8 +52,28 @@ class Other:
 
 
 def _take(tickets: Tickets, there: Connection) -> None:
+    counters: Any = tickets._counters
     while True:
-        there.send([tickets.take() for _ in range(there.recv())])
+        count = there.recv()
+        tickets._counters = Slow(counters, there) if count < 0 else counters
+        there.send([tickets.take() for _ in range(abs(count))])
+
+
+class Slow:
+    """Counters that are looked at only when the other side has been told, and has gone on."""
+
+    def __init__(self, counters: Any, there: Connection) -> None:
+        self._counters = counters
+        self._there = there
+
+    def __getitem__(self, index: int) -> int:
+        self._there.send([])
+        self._there.recv()
+        value: int = self._counters[index]
+        return value
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._counters[index] = value
 
 
 @pytest.fixture
@@ -96,6 +117,38 @@ def test_what_the_host_has_taken_back_is_never_begun(sides: Sides) -> None:
     assert office.take_back() == ()
     office.issue([2])
     assert daemon.take(3) == [False, False, True]
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_task_whose_ticket_is_locked_is_the_daemons_whenever_it_looks_at_the_page(
+    sides: Sides, before: int
+) -> None:
+    office, daemon = sides
+    office.issue([1, 2, 3])
+    assert daemon.take(before) == [True] * before
+    assert office.take_back() == (1, 2, 3)[before:]
+    office.issue([4, 5, 6])
+    office.issue([7])
+    assert daemon.take(3 - before) == [False] * (3 - before)
+    daemon.order(-1)
+    assert daemon.taken() == []  # it has locked the ticket of 4, and nothing else
+    assert office.take_back() == (5, 6, 7)
+    assert daemon.take(1) == [True]
+    assert office.take_back() == ()
+    assert daemon.take(3) == [False] * 3
+    office.issue([8])
+    assert daemon.take(1) == [True]
+
+
+def test_what_was_taken_back_twice_in_a_row_is_never_begun(sides: Sides) -> None:
+    office, daemon = sides
+    office.issue([1, 2])
+    assert daemon.take(1) == [True]
+    assert office.take_back() == (2,)
+    office.issue([3, 4])
+    assert office.take_back() == (3, 4)
+    office.issue([5])
+    assert daemon.take(4) == [False, False, False, True]
 
 
 def test_what_was_left_out_is_neither_begun_nor_taken_back(sides: Sides) -> None:

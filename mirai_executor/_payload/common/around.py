@@ -7,12 +7,11 @@ pickled and sent once, whatever stands around its single calls.
 import functools
 from collections.abc import Callable, Sequence
 
-from mirai_executor._payload.common.entries import STREAM
+from mirai_executor._payload.common.entries import AROUND, STREAM
 from mirai_executor._typing import Any
 
-__all__ = ["AROUND", "Around", "inside", "seeded", "take_around", "take_reserved"]
+__all__ = ["Around", "inside", "seeded", "take_around", "take_reserved"]
 
-AROUND = "<around>"  # no argument, and no variable of code, has such a name
 
 
 class Around:

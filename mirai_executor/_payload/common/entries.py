@@ -34,6 +34,7 @@ except ImportError:
     from hashlib import blake2b
 
 __all__ = [
+    "AROUND",
     "DIGEST_SIZE",
     "FUNCTION",
     "FUNCTIONS",
@@ -44,6 +45,7 @@ __all__ = [
     "MULTIPROCESSING",
     "NAMED",
     "PROTOCOL",
+    "RESERVED",
     "STREAM",
     "SYS_PATH",
     "UNAVAILABLE",
@@ -66,7 +68,10 @@ __all__ = [
 PROTOCOL = 5
 MULTIPROCESSING = "multiprocessing.reduction"  # where programs register how types are pickled
 SYS_PATH = "sys.path"  # a reserved name of the table
-STREAM = "<stream>"  # a reserved keyword argument of a call: of its random numbers
+# Reserved keyword arguments of a call; no argument, and no variable of code, has such a name.
+AROUND = "<around>"  # what stands around it
+STREAM = "<stream>"  # of its random numbers
+RESERVED = frozenset({AROUND, STREAM})
 MAIN_FILE = "<main file>"  # likewise: the file that daemons import as their ``__main__``
 # The first byte of an entry that says why a name did not come; a pickle begins with 0x80.
 UNAVAILABLE = b"!"

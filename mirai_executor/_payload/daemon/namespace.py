@@ -22,13 +22,13 @@ from collections.abc import Set as AbstractSet
 
 from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.around import inside, seeded, take_reserved
 from mirai_executor._payload.common.buffers import Buffer, taken_apart
 from mirai_executor._payload.common.entries import (
     FUNCTION,
     FUNCTIONS,
     MAIN_FILE,
     MP_MAIN,
+    RESERVED,
     SYS_PATH,
     UNAVAILABLE,
     Applied,
@@ -159,13 +159,15 @@ class Namespace:
                 fn = self._function(*function)
         except Exception as error:
             _fail_to_load(what, error)
-        around, stream = take_reserved(kwargs) if kwargs else ((), None)
-        call = self._bound(fn, args, kwargs, around, persist)
+        if not kwargs or RESERVED.isdisjoint(kwargs):
+            return self._bound(fn, args, kwargs, persist)
+        from mirai_executor._payload.common.around import inside, seeded, take_reserved
+
+        around, stream = take_reserved(kwargs)
+        call = inside(around, self._bound(fn, args, kwargs, persist))
         return call if stream is None else seeded(stream, call)
 
-    def _bound(
-        self, fn: Any, args: Any, kwargs: Any, around: Any, persist: bool
-    ) -> Callable[[], object]:
+    def _bound(self, fn: Any, args: Any, kwargs: Any, persist: bool) -> Callable[[], object]:
         source = sys.modules.get(_SOURCE)  # imported with the first call of that kind
         if source is not None and fn is source.run_source:
             kwargs = {"brought": self._brought, "persist": persist}
@@ -173,7 +175,7 @@ class Namespace:
             return functools.partial(self._brought.call, fn, *args, **kwargs)
         if not callable(fn):  # the call says so
             return lambda: fn(*args, **kwargs)
-        return functools.partial(inside(around, fn) if around else fn, *args, **kwargs)
+        return functools.partial(fn, *args, **kwargs)
 
     def _use(self, names: Sequence[tuple[str, bytes]]) -> None:
         self._table = None  # until all is applied

@@ -6,7 +6,6 @@ from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mirai_executor._payload.common import buffers as pickle
-from mirai_executor._payload.common.around import AROUND
 from mirai_executor._payload.common.buffers import (
     BRIEF,
     LARGE,
@@ -16,6 +15,7 @@ from mirai_executor._payload.common.buffers import (
     taken_apart,
 )
 from mirai_executor._payload.common.entries import (
+    AROUND,
     PROTOCOL,
     SYS_PATH,
     Call,
