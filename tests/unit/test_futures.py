@@ -224,6 +224,7 @@ def test_the_package_makes_no_lock_that_is_not_accounted_for() -> None:
         "_host/_registry.py: threading.RLock()",  # the main thread takes it in C, around a fork
         "_local/_relay.py: threading.Lock()",  # of the relay thread and the host thread
         "integrations/joblib.py: threading.Lock()",  # of threads that begin calls of joblib
+        "_pool_results.py: threading.Lock()",  # of threads that take results, or join the pool
         "_waiting.py: threading.Lock()",  # each of one thread, and others only release it
     }
 
