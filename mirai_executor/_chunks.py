@@ -21,7 +21,6 @@ import copy
 import weakref
 from concurrent.futures import wait
 from functools import partial
-from sys import modules
 from typing import TYPE_CHECKING, Any
 
 from mirai_executor._core import Paces, TaskId, chunk_size
@@ -33,7 +32,7 @@ from mirai_executor._host import (
     stop_element,
     takes_chunks,
 )
-from mirai_executor._submitting import TRACES
+from mirai_executor._options import is_traced
 from mirai_executor.daemon._elements import run_elements
 from mirai_executor.errors import DaemonLostError, LaunchError
 from mirai_executor.futures import MiraiFuture
@@ -65,8 +64,8 @@ def sender_for(
         call: Calls it with an element.
     """
     host, limits = face._host, face._limits  # noqa: SLF001 - it is one of ours
-    is_watched = face._root()._streams is not None or TRACES in modules  # noqa: SLF001 - as above
-    if is_watched or not takes_chunks(host, limits):
+    has_streams = face._root()._streams is not None  # noqa: SLF001 - as above
+    if has_streams or is_traced() or not takes_chunks(host, limits):
         return TaskSender(face, call)
     return ChunkSender(host, limits, call, kind_of(fn, ()))
 

@@ -5,6 +5,7 @@ import itertools
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -14,15 +15,12 @@ if TYPE_CHECKING:
     from ._progress import Progress
 
 __all__ = [
-    "NOTHING_BESIDE",
     "MapResults",
     "chunks",
     "flatten",
+    "map_submitter",
     "run_chunk",
     "run_items",
-    "run_seeded_chunk",
-    "run_seeded_items",
-    "submitter",
     "with_progress",
 ]
 
@@ -60,6 +58,34 @@ def chunks(items: Iterable[S], size: int) -> Iterator[list[S]]:
     """Cut what a ``map`` goes over into lists of at most ``size``."""
     rest = iter(items)
     return iter(lambda: list(itertools.islice(rest, size)), [])
+
+
+_SEEDED = {run_chunk: run_seeded_chunk, run_items: run_seeded_items}
+
+
+def map_submitter(
+    face: "MappingExecutor",
+    fn: Callable[..., Any],
+    items: Iterable[Any],
+    chunksize: int = 1,
+    run: Callable[..., list[Any]] | None = None,
+) -> "Callable[[], Future[Any] | None]":
+    """Return what submits one task of a map after the other; with a seed, with its numbers.
+
+    Args:
+        face: The executor, or a view of one.
+        fn: The function.
+        items: What it goes over.
+        chunksize: How many items share a task.
+        run: Calls the function with each item of a chunk; None if there are no chunks, and each
+            item is the arguments of a call.
+    """
+    streams = face._root()._streams
+    beside = NOTHING_BESIDE if streams is None else streams.of_map(chunksize)
+    if run is None:
+        return submitter(face, fn, iter(items), beside)
+    run = run if streams is None else _SEEDED[run]
+    return submitter(face, partial(run, fn), zip(chunks(items, chunksize)), beside)
 
 
 def submitter(

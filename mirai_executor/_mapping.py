@@ -81,20 +81,14 @@ class MappingExecutor(Executor):
         if progress is not False:
             sized = partial(self.map, timeout=timeout, chunksize=chunksize, buffersize=buffersize)
             return _map.with_progress(sized, fn, iterables, progress)
-        streams = self._root()._streams
-        beside = _map.NOTHING_BESIDE if streams is None else streams.of_map(chunksize)
         if chunksize == 1:
-            calls = zip(*iterables, strict=False)
-            return _map.MapResults(_map.submitter(self, fn, calls, beside), buffersize, timeout)
-        run: Callable[..., list[T]]
+            submit_next = _map.map_submitter(self, fn, zip(*iterables, strict=False))
+            return _map.MapResults(submit_next, buffersize, timeout)
         if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
-            items = iterables[0]
-            run = _map.run_items if streams is None else _map.run_seeded_items
+            submit_next = _map.map_submitter(self, fn, iterables[0], chunksize, _map.run_items)
         else:
-            run = _map.run_chunk if streams is None else _map.run_seeded_chunk
-            items = zip(*iterables, strict=False)
-        lists = zip(_map.chunks(items, chunksize))
-        submit_next = _map.submitter(self, partial(run, fn), lists, beside)
+            tuples = zip(*iterables, strict=False)
+            submit_next = _map.map_submitter(self, fn, tuples, chunksize, _map.run_chunk)
         return _map.flatten(_map.MapResults(submit_next, buffersize, timeout))
 
     def mirai_map(
@@ -176,7 +170,7 @@ class MappingExecutor(Executor):
         """
         from . import _map, _pool  # which few ask for
 
-        submitter = partial(_map.submitter, self)
+        submitter = partial(_map.map_submitter, self)
         return _pool.ExecutorPool(
             self, lambda: self._root()._max_workers, submitter, self._host.owns_this_thread
         )

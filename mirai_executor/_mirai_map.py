@@ -13,12 +13,14 @@ import functools
 import itertools
 from collections.abc import Mapping
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, CancelledError, wait
+from sys import modules
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from mirai_executor._arguments import check_callable, check_seconds
 from mirai_executor._chunks import sender_for
 from mirai_executor._completed import as_completed
 from mirai_executor._elements import Elements, elements_of, function_of
+from mirai_executor._submitting import TRACES
 from mirai_executor._typing import NamedTuple
 
 if TYPE_CHECKING:
@@ -83,7 +85,15 @@ def start_map(
     call = function_of(fn, elements, tuple(args), dict(kwargs or {}))
     if timeout is not None:
         face = face.with_options(run_timeout=timeout)
-    return MiraiMap(elements, sender_for(face, fn, call), listeners)
+
+    def start() -> MiraiMap[T]:
+        return MiraiMap(elements, sender_for(face, fn, call), listeners)
+
+    if TRACES not in modules:
+        return start()
+    from ._tracing import traced_map
+
+    return traced_map(face._root(), fn, start)  # noqa: SLF001 - it is one of ours
 
 
 class MiraiMap(Generic[T]):

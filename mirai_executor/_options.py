@@ -42,7 +42,6 @@ __all__ = [
 ]
 
 
-
 def changed(limits: Limits, options: "TaskOptions") -> Limits:
     """Return limits with other options.
 
@@ -89,6 +88,15 @@ def post_mortem(fn: Callable[..., Any]) -> Callable[..., Any]:
     from ._payload.common.postmortem import PostMortem  # which few ask for
 
     return PostMortem(fn)
+
+
+def is_traced() -> bool:
+    """Tell whether tasks are spans."""
+    if TRACES not in sys.modules:
+        return False
+    from ._tracing import is_on  # as below
+
+    return is_on()
 
 
 def beside_call(

@@ -9,18 +9,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from functools import partial
 from itertools import chain
-from typing import Any, Literal, NoReturn, Self, TypeAlias, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeVar
 
 from ._arguments import check_callable, check_count
-from ._map import chunks, run_chunk, run_items
-from ._pool_results import AsyncResult, OpenWork, Ordered, Results, SubmitNext, Unordered
+from ._map import run_chunk, run_items
+from ._pool_results import AsyncResult, OpenWork, Ordered, Results, Unordered
 
 __all__ = ["ExecutorPool"]
 
 T = TypeVar("T")
-Submitter: TypeAlias = Callable[[Callable[..., T], Iterator[tuple[Any, ...]]], SubmitNext[T]]
 
 _AHEAD = 16  # tasks for each daemon, of an iterable that does not say how long it is
 
@@ -31,7 +29,7 @@ class ExecutorPool:
     Args:
         executor: Runs the tasks.
         size: How many daemons it has, as far as chunks go.
-        submitter: Returns what submits one call of a function after the other.
+        submitter: Returns what submits one task of a map after the other: ``map_submitter``.
         owns_this_thread: Tells whether results are brought by the thread that asks.
     """
 
@@ -44,7 +42,7 @@ class ExecutorPool:
     ) -> None:
         self._executor = executor
         self._size = size
-        self._submitter: Submitter[Any] = submitter
+        self._submitter = submitter
         self._work = OpenWork(owns_this_thread)
         self._state: Literal["RUN", "CLOSE", "TERMINATE"] = "RUN"
 
@@ -180,7 +178,7 @@ class ExecutorPool:
         items = iterable if isinstance(iterable, Sequence) else list(iterable)
         if chunksize is None:  # as multiprocessing has it: four chunks for each worker
             chunksize = max(1, -(-len(items) // (4 * self._processes)))
-        submit_next = self._submitter(partial(run, func), zip(chunks(items, chunksize)))
+        submit_next = self._submitter(func, items, chunksize, run)
         futures = []
         for future in iter(submit_next, None):
             self._work.keep(future)
@@ -214,10 +212,8 @@ class ExecutorPool:
         ahead = None if hasattr(iterable, "__len__") else _AHEAD * self._processes
         if chunksize == 1:
             return self._fed(kind(self._submitter(func, zip(iterable)), ahead, self._work))
-        lists = zip(chunks(iterable, chunksize))
-        results = self._fed(
-            kind(self._submitter(partial(run_items, func), lists), ahead, self._work)
-        )
+        submit_next = self._submitter(func, iterable, chunksize, run_items)
+        results = self._fed(kind(submit_next, ahead, self._work))
         return (item for items in results for item in items)
 
     def _fed(self, results: Results[T]) -> Results[T]:

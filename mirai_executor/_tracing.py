@@ -1,4 +1,4 @@
-"""Makes spans of tasks and of profiles, where the program has a tracer (OpenTelemetry).
+"""Makes spans of tasks, maps and profiles, where the program has a tracer (OpenTelemetry).
 
 ::
 
@@ -11,10 +11,11 @@ Nothing here is imported unless the program has imported ``opentelemetry.trace``
 done until it has set a provider of an SDK.
 """
 
+import itertools
 import time
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import propagate, trace
 
@@ -22,10 +23,15 @@ from ._payload.common.traced import TRACER, Traced, fail_span
 from .errors import MiraiError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._lifetime import HostOwner
+    from ._mirai_map import MiraiMap
     from .futures import MiraiFuture
 
-__all__ = ["Setting", "traced"]
+__all__ = ["Setting", "is_on", "traced", "traced_map"]
+
+T = TypeVar("T")
 
 _NO_SDK = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
 
@@ -50,6 +56,11 @@ def _tracer() -> trace.Tracer | None:
 # Tasks
 
 
+def is_on() -> bool:
+    """Tell whether the program has set a provider of an SDK."""
+    return _tracer() is not None
+
+
 def traced(executor: "HostOwner", future: "MiraiFuture[Any]", named: object) -> Traced | None:
     """Begin the span of a task; return what stands around its call then.
 
@@ -61,22 +72,28 @@ def traced(executor: "HostOwner", future: "MiraiFuture[Any]", named: object) -> 
     tracer = _tracer()
     if tracer is None:
         return None
-    attributes: dict[str, Any] = {"mirai.id": future.id}
-    if executor._name is not None:
-        attributes["mirai.compute"] = executor._name
-    if named is not None:
-        attributes["code.function.name"] = _name_of(named)
-    known = _set.get(executor)
+    attributes = {"mirai.id": future.id, **_attributes(executor, named)}
     span = tracer.start_span(
-        "mirai",
-        kind=trace.SpanKind.CLIENT,
-        attributes=attributes,
-        links=None if known is None else [trace.Link(known[0])],
+        "mirai", kind=trace.SpanKind.CLIENT, attributes=attributes, links=_links(executor)
     )
     carrier: dict[str, str] = {}
     propagate.inject(carrier, trace.set_span_in_context(span))
     future.add_done_callback(partial(_end, span))
     return Traced(carrier, attributes)
+
+
+def _attributes(executor: "HostOwner", named: object) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    if executor._name is not None:
+        attributes["mirai.compute"] = executor._name
+    if named is not None:
+        attributes["code.function.name"] = _name_of(named)
+    return attributes
+
+
+def _links(executor: "HostOwner") -> list[trace.Link] | None:
+    known = _set.get(executor)
+    return None if known is None else [trace.Link(known[0])]
 
 
 def _name_of(fn: Any) -> str:
@@ -98,6 +115,42 @@ def _end(span: trace.Span, future: "MiraiFuture[Any]") -> None:
         if isinstance(error, MiraiError) and future.code is not None:
             span.set_attribute("mirai.code", future.code)
     span.end()
+
+
+# Maps
+
+
+def traced_map(
+    executor: "HostOwner", named: object, start: "Callable[[], MiraiMap[T]]"
+) -> "MiraiMap[T]":
+    """Start a map, in a span that is the parent of those of its elements.
+
+    Args:
+        executor: Runs the elements.
+        named: The function that the user has given.
+        start: Submits the elements. The span ends with the last of them.
+    """
+    tracer = _tracer()
+    if tracer is None:
+        return start()
+    attributes = _attributes(executor, named)
+    span = tracer.start_span("mirai_map", attributes=attributes, links=_links(executor))
+    try:
+        with trace.use_span(span):
+            started = start()
+    except BaseException:
+        span.end()
+        raise
+    left = itertools.count(len(started), -1)
+
+    def end_after_the_last(_: object) -> None:
+        if next(left) == 0:
+            span.end()
+
+    for future in list(started._futures):
+        future.add_done_callback(end_after_the_last)
+    end_after_the_last(None)  # for there may be no element
+    return started
 
 
 # Profiles

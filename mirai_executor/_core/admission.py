@@ -35,6 +35,11 @@ class Admission:
         self._queued: dict[TaskId, int] = {}
         self._waiting: OrderedDict[TaskId, tuple[int, bool]] = OrderedDict()
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a call waits."""
+        return bool(self._waiting)
+
     def fits(self, size: int) -> bool:
         """Tell whether a call of so many bytes may be queued now, as nobody waits."""
         return not self._waiting and self._has_room(size)

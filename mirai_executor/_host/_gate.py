@@ -142,13 +142,17 @@ class Gate:
 
     def _settle(self) -> None:
         """Note what has left, unless another thread has the lock: it does so then, afterwards."""
-        while self._left and self._lock.acquire(blocking=False):
+        while self._is_due() and self._lock.acquire(blocking=False):
             try:
+                admitted = self._admission.turn_away() if self.is_closed else []
                 left = [self._left.popleft() for _ in range(len(self._left))]
-                admitted = self._admission.leave(left)
+                admitted += self._admission.leave(left)
             finally:
                 self._lock.release()
             self._tell(admitted)
+
+    def _is_due(self) -> bool:
+        return bool(self._left) or (self.is_closed and self._admission.has_waiting)
 
     def _tell(self, admitted: Iterable[TaskId]) -> None:
         for task in admitted:
@@ -157,10 +161,7 @@ class Gate:
 
     def close(self) -> None:
         """Have nobody wait any more."""
-        with self._lock:
-            self.is_closed = True
-            waiting = self._admission.turn_away()
-        self._tell(waiting)
+        self.is_closed = True
         self._settle()
 
     def forget(self) -> None:

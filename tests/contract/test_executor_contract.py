@@ -641,9 +641,9 @@ def test_no_task_is_lost_to_a_worker_that_is_replaced(make: Make) -> None:
 def test_the_signatures_are_those_of_the_standard_library(kind: str, method: str) -> None:
     expected = {
         "submit": "(self, fn, /, *args, **kwargs)",
-        # Its last keyword is ours.
-            "map": "(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None, progress=False)",
-        # Two keywords, where the standard library has one.
+        # One keyword more than in the standard library, each.
+        "map": "(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None, "
+        "progress=False)",
         "shutdown": "(self, wait=True, *, cancel_futures=False, cancel_running=False)",
     }
     signature = inspect.signature(getattr(mirai_executor_type(), method))

@@ -276,7 +276,10 @@ def test_a_status_is_a_frozen_picture() -> None:
     [
         ("submit", "(self, fn, /, *args, **kwargs)"),
         # The last keywords are ours; all others are as there.
-        ("map", f"(self, fn, *iterables, {MAP}, progress=False)"),
+        (
+            "map",
+            "(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None, progress=False)",
+        ),
         ("shutdown", "(self, wait=True, *, cancel_futures=False, cancel_running=False)"),
         ("terminate_workers", "(self)"),
         ("kill_workers", "(self)"),

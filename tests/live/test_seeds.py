@@ -72,6 +72,16 @@ def test_a_task_that_runs_again_draws_the_same_numbers(tmp_path: Path) -> None:
         assert [it.result(SOON) for it in futures] == [expected(0), expected(1)]
 
 
+def test_a_pool_draws_the_same_numbers_whatever_its_size() -> None:
+    drawn: list[Any] = []
+    for size in (1, 2):
+        with running(size, seed=SEED) as executor:
+            pool: Any = executor.as_pool()
+            drawn.append([pool.map(draws.draw, range(6)), pool.apply(draws.draw)])
+    assert drawn[0] == drawn[1]
+    assert len({str(each) for each in (*drawn[0][0], drawn[0][1])}) == 7
+
+
 @pytest.mark.own_url
 def test_daemons_that_connect_draw_the_same_numbers() -> None:
     with MiraiExecutor(url=local_url(), seed=SEED) as executor:

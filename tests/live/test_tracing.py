@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -15,8 +15,9 @@ from opentelemetry import trace
 
 from live import traces
 from live.mischief import SOON, running
-from mirai_executor import MiraiExecutor, daemons, local_url, mirai
+from mirai_executor import MiraiExecutor, daemons, everywhere, local_url, mirai, mirai_map
 from mirai_executor._payload.common.traced import Traced
+from mirai_executor._tracing import traced_map
 
 Span = dict[str, Any]
 
@@ -140,6 +141,43 @@ def test_setting_and_resetting_a_profile_are_spans_that_tasks_refer_to() -> None
         "mirai.dispatcher": True,
         "network.transport": "pipe",
     }
+
+
+def test_a_map_is_a_span_around_those_of_its_elements(tracer: trace.Tracer) -> None:
+    with daemons(1, compute="gpu"), tracer.start_as_current_span("request"):
+        assert mirai_map({"a": -1, "b": -2}, abs).collect() == {"a": 1, "b": 2}
+        assert mirai_map([], abs).collect() == []
+    here = traces.spans()
+    done, request = named(here, "daemons set"), named(here, "request")
+    elements = [span for span in here if span["name"] == "mirai"]
+    empty, whole = sorted(
+        (s for s in here if s["name"] == "mirai_map"), key=lambda s: s["seconds"]
+    )
+    assert [span["parent"] for span in elements] == [whole["id"]] * 2
+    assert empty["parent"] == whole["parent"] == request["id"]
+    assert empty["links"] == whole["links"] == [done["id"]]
+    assert whole["seconds"] > max(span["seconds"] for span in elements)
+    assert (whole["kind"], whole["attributes"]) == (
+        "INTERNAL",
+        {"mirai.compute": "gpu", "code.function.name": "builtins.abs"},
+    )
+
+
+def test_a_map_whose_executor_shuts_down_meanwhile_is_a_span_that_says_so() -> None:
+    def fail() -> NoReturn:
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    with MiraiExecutor(1) as executor, pytest.raises(RuntimeError, match="after shutdown"):
+        traced_map(executor, abs, fail)
+    assert named(traces.spans(), "mirai_map")["status"][0] == "ERROR"
+
+
+def test_a_mirai_without_daemons_has_a_span_and_a_call_of_everywhere_has_none() -> None:
+    assert mirai(abs, -1).result(SOON) == 1
+    with daemons(1):
+        assert everywhere(abs, -2)[0].result(SOON) == 2
+    names = [span["name"] for span in traces.spans()]
+    assert names == ["mirai", "daemons set", "daemons reset"]
 
 
 @pytest.mark.parametrize("tcp", [True, False])

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from mirai_executor._payload.common.around import AROUND, Around, inside, take_around
+from mirai_executor._payload.common.around import Around, inside, take_around
+from mirai_executor._payload.common.entries import AROUND
 from mirai_executor._payload.host import CallEncoder
 
 

@@ -5,7 +5,7 @@ In this process (``mode="inline"``) and with futures that the test ends itself.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
@@ -206,6 +206,19 @@ def test_progress_counts_elements_as_they_end(by_hand: ByHand) -> None:
     assert told == [(1, 2), (2, 2)]
 
 
+def test_ways_to_collect_go_together(inline: MiraiExecutor) -> None:
+    told: list[tuple[int, int | None]] = []
+    parts = inline.mirai_map({"a": 2, "b": -1, "c": 1}, lambda n: [[n]] * n or divmod(n, 0))
+    first, again, error, last = parts.collect(
+        flat=True, stop=False, progress=lambda *numbers: told.append(numbers)
+    )
+    assert (first, again, last, told[-1]) == ([2], [2], [1], (3, 3))
+    assert isinstance(error, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError) as raised:
+        parts.collect(flat=True, progress=lambda *numbers: told.append(numbers))
+    assert raised.value.__notes__ == ["This is of key 'b' of mirai_map()."]
+
+
 def test_iterating_goes_by_place_and_ends_at_the_first_error(inline: MiraiExecutor) -> None:
     values = iter(inline.mirai_map([2, 4, 5, 6], half))
     assert list(itertools.islice(values, 2)) == [1, 2]
@@ -302,6 +315,13 @@ def test_awaiting_returns_what_collecting_does(inline: MiraiExecutor) -> None:
                 pass
 
     asyncio.run(both())
+
+
+def test_what_can_be_awaited_can_be_told(inline: MiraiExecutor) -> None:
+    for can_be in (inline.submit(abs, -1), inline.mirai_map([-1], abs)):
+        assert isinstance(can_be, Awaitable)
+    for cannot in (1, inline.map(abs, [-1])):
+        assert not isinstance(cannot, Awaitable)
 
 
 def test_who_stops_awaiting_cancels_the_map(by_hand: ByHand) -> None:

@@ -55,7 +55,8 @@ def _take(tickets: Tickets, there: Connection) -> None:
     counters: Any = tickets._counters
     while True:
         count = there.recv()
-        tickets._counters = Slow(counters, there) if count < 0 else counters
+        slow: Any = Slow(counters, there)
+        tickets._counters = slow if count < 0 else counters
         there.send([tickets.take() for _ in range(abs(count))])
 
 

@@ -13,7 +13,6 @@ from mirai_executor._typing import Any
 __all__ = ["Around", "inside", "seeded", "take_around", "take_reserved"]
 
 
-
 class Around:
     """Calls a function in a way of its own. Subclasses say how."""
 

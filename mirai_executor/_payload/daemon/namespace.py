@@ -146,8 +146,7 @@ class Namespace:
         """
         if names is not self._table:  # else it is that of the call before
             self._use(names)
-        function = self._function_entry
-        what = "the call"
+        function, what = self._function_entry, "the call"
         try:
             if buffers:
                 pickled, beside = taken_apart(blob, buffers)
