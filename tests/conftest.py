@@ -43,7 +43,12 @@ FOR_ONCE = (
     *("tests/live/test_pytest.py", "tests/live/test_queued_bytes.py"),
     *("tests/live/test_resources.py", "tests/live/test_restarts.py"),
     *("tests/live/test_stand_ins.py", "tests/live/test_story.py", "tests/live/test_timeouts.py"),
-    "tests/live/test_memory.py",
+    *(
+        "tests/live/test_map_chunks.py",
+        "tests/live/test_memory.py",
+        "tests/live/test_mirai_map.py",
+    ),
+    *("tests/live/test_serial.py", "tests/live/test_stream_map.py", "tests/live/test_tracing.py"),
     "tests/live/test_websockets.py",
 )
 # What no version of a library changes, as it uses none.
