@@ -244,7 +244,9 @@ def is_of_another_program(shared_memory: str) -> bool:
         except OSError:
             continue  # it ended meanwhile, or it is another user's
     # Where its owner was killed, the tracker of that program's resources removes it at its end.
-    return "/sem.mp-" in shared_memory and any(tracks_resources(pid) for pid in others(ours))
+    # So it does with a folder of joblib's, which nobody maps.
+    is_tracked = "/sem.mp-" in shared_memory or "/joblib_memmapping_folder_" in shared_memory
+    return is_tracked and any(tracks_resources(pid) for pid in others(ours))
 
 
 def others(ours: Collection[int]) -> Iterator[int]:
@@ -258,7 +260,7 @@ def tracks_resources(pid: int) -> bool:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False  # it ended meanwhile, or it is another user's
-    return b"multiprocessing.resource_tracker" in command
+    return b".resource_tracker" in command  # multiprocessing's, or loky's
 
 
 def owned_descriptors() -> Iterator[str]:
