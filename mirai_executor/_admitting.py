@@ -27,6 +27,7 @@ class AdmittingExecutor(Executor):
         raise NotImplementedError
 
     def submit_source(self, source: str, /, **variables: Any) -> "MiraiFuture[Any]":
+        """Schedule Python code, given as a string, to run on a daemon."""
         raise NotImplementedError
 
     def try_submit(

@@ -87,12 +87,14 @@ class Listening:
         certificate = _certificate(wanted, tls, tls_password, tls_cert, oldest)
         secret = _given() or new_secret()
         self._files = PrivateFiles()
-        self.listen_config = ListenConfig(
+        self.listen_config: ListenConfig = ListenConfig(
             listen(wanted), secret, certificate, self._files, compresses
         )
         self._own_urls = tuple(str(url) for url in self._dialable())
-        self.urls = tuple(str(self._with_port(url)) for url in elsewhere) or self._own_urls
-        self.credentials = DaemonCredentials(
+        self.urls: tuple[str, ...] = (
+            tuple(str(self._with_port(url)) for url in elsewhere) or self._own_urls
+        )
+        self.credentials: DaemonCredentials = DaemonCredentials(
             secret,
             "" if certificate is None else certificate.authority,
             "" if certificate is None else certificate.server_name,

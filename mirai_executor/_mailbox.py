@@ -60,7 +60,8 @@ How: TypeAlias = Literal["add_result", "add_exception", "add_cancelled"]
 class Canceller(Protocol):
     """Whom a future tells that its task is to be stopped, and who ends it: the host."""
 
-    def cancel(self, task: TaskId, *, running: bool) -> None: ...
+    def cancel(self, task: TaskId, *, running: bool) -> None:
+        """Stop a task; with ``running`` also one that a daemon holds. Returns at once."""
 
     def owns_this_thread(self) -> bool:
         """Tell whether only the thread that asks could end the future."""

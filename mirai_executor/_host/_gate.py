@@ -47,7 +47,7 @@ class Gate:
         self._lock = threading.RLock()
         self._left: collections.deque[TaskId] = collections.deque()  # not noted yet
         self._told: dict[TaskId, Callable[[], object]] = {}  # by those who wait: what tells them
-        self.is_closed = False
+        self.is_closed: bool = False
 
     def picture(self) -> tuple[int, int, int]:
         """Return how many bytes are queued, how many ever were, and how many may be."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mirai_executor._local import OutputRelay, Spawner
     from mirai_executor._payload import host as _payload
 
+    from ._gate import Gate
     from ._loop import Item, Loop
     from ._settings import ListenConfig, Settings
     from ._tasks import OpenTask
@@ -68,7 +69,7 @@ class HostThread:
         self._turn = self._next_turn = _FEW  # of the host thread: after so many submissions
         # What comes from other machines shares no memory with this one.
         self._store = Store(shared=settings.listen_config is None, capacity=settings.memory)
-        self.gate = self._store.gate
+        self.gate: Gate | None = self._store.gate
         self._threads: list[threading.Thread | None] = []  # None once it has ended
         self._can_join = True
         self._owner = threading.Lock()  # taken for good by the one thread that runs the loop

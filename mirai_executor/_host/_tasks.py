@@ -109,12 +109,25 @@ _NO_NUMBER = _payload.NO_NUMBER
 class OpenFuture(Protocol):
     """What the host needs of a task's future."""
 
-    def start(self) -> bool: ...
-    def set_outcome(self, decode: Callable[[T], Any], payload: T, *, failed: bool) -> None: ...
-    def set_value(self, value: Any) -> None: ...
-    def set_exception(self, exception: BaseException, /) -> None: ...
-    def end_cancelled(self) -> None: ...
-    def listener(self) -> Callable[[Any], None]: ...
+    def start(self) -> bool:
+        """Mark it as running, once or again. False if it has ended."""
+        ...
+
+    def set_outcome(self, decode: Callable[[T], Any], payload: T, *, failed: bool) -> None:
+        """End it with what has arrived, which whoever wants the value decodes."""
+
+    def set_value(self, value: Any) -> None:
+        """End it with a result that needs no decoding."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """End it with an exception."""
+
+    def end_cancelled(self) -> None:
+        """Mark it as cancelled unless it has ended."""
+
+    def listener(self) -> Callable[[Any], None]:
+        """Return what takes in what the task says while it runs."""
+        ...
 
 
 Ended: TypeAlias = collections.deque[tuple[OpenFuture, _wire.WireOutcome | None]]

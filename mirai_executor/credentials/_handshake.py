@@ -245,7 +245,7 @@ class HostHandshake(_Handshake):
         super().__init__(me, nonce, certificate)
         self._secret = secret
         self._revoked = revoked
-        self.token = TokenId(0, 0)
+        self.token: TokenId = TokenId(0, 0)
         self._expected = _Kind.HELLO
 
     def receive(self, data: bytes) -> bytes:
@@ -267,7 +267,8 @@ class HostHandshake(_Handshake):
         peer = self._fitting_peer(frame, data)
         if token in self._revoked:
             raise WrongSecretError("a daemon that was dismissed has come back", self._unproved())
-        self.peer, self.token = peer, token
+        self.peer: Peer | None = peer
+        self.token = token
         self._said += data
         answer = self._frame(_Kind.CHALLENGE, self._versions() + self._certificate)
         self._said += answer
@@ -355,7 +356,7 @@ class DaemonHandshake(_Handshake):
         frame = self._read_proved(data, _VERSIONS.size + len(NO_CERTIFICATE))
         peer = self._fitting_peer(frame, data)
         self._check_certificate(frame.body[_VERSIONS.size :], data)
-        self.peer = peer
+        self.peer: Peer | None = peer
         self._said += data
         answer = self._frame(_Kind.PROOF, self._certificate)
         self._said += answer

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
     from ._broken import DaemonLostError, LaunchError
+else:
+    # Their base is ProcessPoolExecutor's, and brings much that a daemon never needs.
+    __getattr__ = lazy_imports(__name__, {"_broken": ("DaemonLostError", "LaunchError")})
 
 __all__ = [
     "CODE_CANCELLED",
@@ -50,9 +53,6 @@ __all__ = [
 CODE_TIMED_OUT = 5
 CODE_CONNECTION_RESET = 19
 CODE_CANCELLED = 20
-
-# Their base is ProcessPoolExecutor's, and brings much that a daemon never needs.
-__getattr__ = lazy_imports(__name__, {"_broken": ("DaemonLostError", "LaunchError")})
 
 
 class MiraiError(Exception):

@@ -105,6 +105,8 @@ def test_what_does_not_exist_is_no_attribute() -> None:
 def test_a_name_that_does_not_exist_is_an_error_to_type_checkers_too() -> None:
     with pytest.raises(ImportError):
         from mirai_executor import nonsense  # type: ignore[attr-defined] # noqa: F401 - mypy looks
+    with pytest.raises(ImportError):
+        from mirai_executor.errors import nothing  # type: ignore[attr-defined] # noqa: F401
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class Hooks:
     """
 
     def __init__(self, hooks: Iterable[Hook]) -> None:
-        self.all = tuple(hooks)
+        self.all: tuple[Hook, ...] = tuple(hooks)
         self._of_class = {hook.kind: hook for hook in self.all}
         self._seen: dict[type, Hook | None] = {}
         _known.update((hook.key, hook) for hook in self.all)
