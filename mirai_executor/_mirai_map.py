@@ -20,7 +20,7 @@ from mirai_executor._arguments import check_callable, check_seconds
 from mirai_executor._chunks import sender_for
 from mirai_executor._completed import as_completed
 from mirai_executor._elements import Elements, elements_of, function_of
-from mirai_executor._submitting import TRACES
+from mirai_executor._host import TRACES
 from mirai_executor._typing import NamedTuple
 
 if TYPE_CHECKING:

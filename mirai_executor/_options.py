@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ._arguments import check_callable, check_count, check_flag, check_options, check_seconds
-from ._host import Limits
-from ._submitting import TRACES
+from ._host import TRACES, Limits
 
 if TYPE_CHECKING:
     from contextvars import ContextVar

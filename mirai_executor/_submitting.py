@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from ._admitting import AdmittingExecutor
 from ._arguments import check_callable
 from ._async import AsyncFace
-from ._host import Host, Limits
+from ._host import TRACES, Host, Limits
 from ._mapping import MappingExecutor
 from ._seeding import SeededExecutor
 from .futures import MiraiFuture
@@ -23,8 +23,6 @@ __all__ = ["ExecutorView", "Submitter"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-TRACES = "opentelemetry.trace"  # imported by whoever wants to have spans
 
 
 class Submitter(MappingExecutor, SeededExecutor, AdmittingExecutor, AsyncFace):

@@ -16,6 +16,7 @@ from mirai_executor._waiting import OneShotEvent
 
 from ._host import Host, is_exiting
 from ._settings import (
+    TRACES,
     Forking,
     Limits,
     ListenConfig,
@@ -61,6 +62,7 @@ else:  # what only some executors need
     )
 
 __all__ = [
+    "TRACES",
     "BoundedHost",
     "Environments",
     "Forking",

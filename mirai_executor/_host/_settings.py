@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     BecomeTemplate = Callable[[int, int, Inheritance], NoReturn]
 
 __all__ = [
+    "TRACES",
     "Forking",
     "Limits",
     "ListenConfig",
@@ -39,6 +40,9 @@ __all__ = [
     "most_daemons",
     "serial_hooks",
 ]
+
+
+TRACES = "opentelemetry.trace"  # imported by programs whose tasks may be spans
 
 
 class ListenConfig(Record):
