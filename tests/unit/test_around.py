@@ -38,5 +38,5 @@ def test_the_bytes_of_a_function_are_the_same_with_and_without_it() -> None:
     (plain,) = encoder.encode(multiplied, (1,), {}).names
     for n in range(2):
         call = encoder.encode(multiplied, (1,), {AROUND: [Named(str(n))]})
-        assert call.names[-1] == plain
+        assert plain in call.names  # with the class, where that cannot be imported
         assert b"multiplied" not in call.blob
