@@ -5,6 +5,7 @@ from typing import Any
 
 from mirai_executor._payload.common.around import Around, inside, take_around
 from mirai_executor._payload.common.entries import AROUND
+from mirai_executor._payload.common.traced import Traced
 from mirai_executor._payload.host import CallEncoder
 
 
@@ -37,6 +38,6 @@ def test_the_bytes_of_a_function_are_the_same_with_and_without_it() -> None:
     encoder.encode(multiplied, (1,), {})  # one that comes but once is not taken apart
     (plain,) = encoder.encode(multiplied, (1,), {}).names
     for n in range(2):
-        call = encoder.encode(multiplied, (1,), {AROUND: [Named(str(n))]})
-        assert plain in call.names  # with the class, where that cannot be imported
+        call = encoder.encode(multiplied, (1,), {AROUND: [Traced({"n": str(n)}, {})]})
+        assert call.names == (plain,)
         assert b"multiplied" not in call.blob
