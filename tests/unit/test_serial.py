@@ -125,7 +125,9 @@ def test_a_failing_dumps_is_asked_once_and_its_error_stays_what_it_is() -> None:
     with pytest.raises(TypeError, match="today") as caught:
         sent([Table(b"")], serial_config(Table, fails, bytes))
     assert len(asked) == 1
-    assert caught.value.__notes__ == ["raised by dumps of Table, as registered for serialization"]
+    ours, *of_pickle = caught.value.__notes__
+    assert ours == "raised by dumps of Table, as registered for serialization"
+    assert of_pickle in ([], ["when serializing list item 0"])  # since Python 3.14
 
 
 def test_a_failing_loads_raises_its_own_error() -> None:
