@@ -82,7 +82,7 @@ test_passed = pytest.StashKey[bool]()
 
 # What holds for any input is tried with few in a plain run, and at length by tox -e chaos.
 settings.register_profile("default", max_examples=25, deadline=None)
-settings.register_profile("at_length", max_examples=200, deadline=None)
+settings.register_profile("at_length", max_examples=100, deadline=None)
 settings.load_profile("default")
 
 
