@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "TRACES",
     "beside_call",
     "changed",
     "check_task_options",

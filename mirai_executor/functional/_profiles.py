@@ -13,7 +13,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mirai_executor._arguments import check_flag
-from mirai_executor._host import TRACES
+from mirai_executor._options import TRACES
 from mirai_executor.errors import DaemonsNotSetError
 from mirai_executor.executor import MiraiExecutor
 

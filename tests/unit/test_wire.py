@@ -141,7 +141,9 @@ def test_a_keeper_can_tell_frames_apart_by_their_first_byte(frame: Frame) -> Non
     assert _wire.is_for_keeper(encoded) == isinstance(frame, keepers)
     assert _wire.is_tasks(encoded) == isinstance(frame, _wire.Tasks)
     assert _wire.is_leave(encoded) == isinstance(frame, _wire.Leave)
-    outcomes = frame.outcomes if isinstance(frame, _wire.Outcomes) else ()
+    outcomes = (
+        frame.outcomes if type(frame) is _wire.Outcomes else ()
+    )  # values of streams end none
     assert _wire.ended_tasks(encoded) == [outcome.task for outcome in outcomes]
 
 
