@@ -32,7 +32,7 @@ from budget import budget as budget
 from budget import pytest_terminal_summary as pytest_terminal_summary
 
 WATCHED_FOLDERS = ("tests/live/", "tests/contract/")
-# What .ci/run does on the oldest and the newest Python, and not on those in between: docs, the
+# What .ci/run does on the oldest Python, and not on the others: docs, the
 # core, which is logic alone, and what links, processes and the system decide, no interpreter.
 FOR_ONCE = (
     *("tests/core/", "tests/docs/", "tests/unit/test_wire.py"),
