@@ -7,8 +7,9 @@ and is cleaned up behind. The shared page says which one has begun last.
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
+from mirai_executor._payload import daemon as _payload
+from mirai_executor._payload.common import rebuild
 from mirai_executor._typing import TYPE_CHECKING, Any
 from mirai_executor._wire import Status
 
@@ -68,7 +69,14 @@ def _run(daemon: "Daemon", id_: int, fn: Callable[[Any], object], value: Any) ->
             if not daemon.interrupts.enter(id_):
                 return _SKIPPED, b""
             daemon.page.element[0] = id_
-            blob, _ = daemon.encoded(lambda: partial(fn, value), out_of_band=False, apart=False)
+            coroutine: Any = None
+            blob: Any = b""
+            try:
+                blob, _ = _payload.encode_value(fn(value), serial=rebuild.serial, awaited=False)
+            except _payload.Unawaited as found:
+                coroutine = found.coroutine
+            if coroutine is not None:
+                blob, _ = daemon.awaited(coroutine, out_of_band=False)
         finally:
             daemon.interrupts.leave()
     except BaseException as error:  # the host raises it where it was asked for

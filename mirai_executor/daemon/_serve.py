@@ -14,8 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from mirai_executor import _place, _wire
 from mirai_executor._payload import daemon as _payload
@@ -320,12 +319,21 @@ class Daemon:
             try:
                 if not self._interrupts.enter(id_):
                     return Status.SKIPPED, b"", ()
-                decode = self._namespace.decode
-                value = self.encoded(
-                    partial(decode, payload, table, buffers=buffers, persist=persist),
-                    out_of_band=not persist,
-                    apart=not persist and self._memory.is_shared,
-                )
+                coroutine: Any = None
+                value: Any = None
+                try:
+                    # In one: what the user's objects do when they die, belongs into the window.
+                    value = _payload.encode_value(
+                        self._namespace.decode(payload, table, buffers=buffers, persist=persist)(),
+                        out_of_band=not persist,
+                        apart=not persist and self._memory.is_shared,
+                        serial=rebuild.serial,
+                        awaited=False,
+                    )
+                except _payload.Unawaited as found:
+                    coroutine = found.coroutine
+                if coroutine is not None:  # behind that exception, which is no context of its own
+                    value = self.awaited(coroutine, out_of_band=not persist)
             finally:
                 self._interrupts.leave()
                 _child.flush_streams()
@@ -337,26 +345,16 @@ class Daemon:
             return Status.ERROR, self.encode_raised(error), ()
         return Status.VALUE, blob, ()
 
-    def encoded(
-        self, prepare: Callable[[], Callable[[], object]], *, out_of_band: bool, apart: bool
-    ) -> "Value":
-        """Run a call inside the window, and return the bytes of what it returns."""
-        serial = rebuild.serial
-        try:
-            # In one: what the user's objects do when they die, belongs into the window.
-            return _payload.encode_value(
-                prepare()(), out_of_band=out_of_band, apart=apart, serial=serial, awaited=False
-            )
-        except _payload.Unawaited as found:
-            coroutine = found.coroutine
+    def awaited(self, coroutine: Any, *, out_of_band: bool) -> "Value":
+        """Run a coroutine inside the window, and return the bytes of what it returns."""
         loop = self._event_loop()
+        apart = out_of_band and self._memory.is_shared
         try:
-            result = loop.run(coroutine)
+            # In one, as above.
             return _payload.encode_value(
-                result, out_of_band=out_of_band, apart=apart, serial=serial
+                loop.run(coroutine), out_of_band=out_of_band, apart=apart, serial=rebuild.serial
             )
         finally:
-            result = None
             if self._snapshot is not None:  # nothing of one task is left to the next one
                 loop.close()
 
