@@ -378,6 +378,7 @@ def test_a_callback_that_raises_is_logged_and_holds_up_nothing(
     mirai_pool: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert mirai_pool.apply_async(abs, (1,), callback=lambda _: 1 / 0).get(LONG) == 1
+    assert mirai_pool.apply(abs, (2,)) == 2  # its outcome is dealt with after that callback
     assert "exception calling callback" in caplog.text
 
 

@@ -61,6 +61,7 @@ def test_what_is_looked_at_is_what_users_call() -> None:
 
 
 @pytest.mark.live
+@pytest.mark.docs
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_a_public_name_has_an_example_that_is_true(name: str) -> None:

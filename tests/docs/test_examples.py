@@ -96,6 +96,7 @@ def check_examples(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.live
+@pytest.mark.docs
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
 def test_the_examples_of_a_page_print_what_it_shows(page: Path, tmp_path: Path) -> None:

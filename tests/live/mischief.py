@@ -1,6 +1,8 @@
-"""Tasks that misbehave, and the means to watch them. Daemons import this module by name."""
+"""Tasks that misbehave, and the means to watch them. Daemons import this module by name.
 
-import asyncio
+Hundreds of them do in a run of the tests: what few tasks need is imported there.
+"""
+
 import atexit
 import contextlib
 import ctypes
@@ -20,22 +22,26 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextvars import ContextVar
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from mirai_executor import MiraiExecutor, mirai
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from mirai_executor import MiraiExecutor
 
 SOON = 20.0  # seconds that no passing test waits, however loaded the machine is
 REQUEST: ContextVar[Any] = ContextVar("REQUEST", default="none")
 
 
 @contextlib.contextmanager
-def running(daemons: int = 1, **options: Any) -> Iterator[MiraiExecutor]:
+def running(daemons: int = 1, **options: Any) -> Iterator["MiraiExecutor"]:
     """Make an executor whose daemons are connected; a test that fails does not wait for it.
 
     They clean up, unless the test says otherwise: what a task leaves must not reach the next one.
     """
+    from mirai_executor import MiraiExecutor
+
     executor = MiraiExecutor(daemons, **{"cleanup": True, **options})
     try:
         executor.wait_ready(SOON)
@@ -178,11 +184,15 @@ def square_unless_extreme(x: float) -> float:
 
 def delegate(what: Any, *args: Any) -> Any:
     """Have a daemon of this daemon do something, and wait for it."""
+    from mirai_executor import mirai
+
     return mirai(what, *args).result()
 
 
 def delegate_and_forget(what: Any, *args: Any) -> None:
     """Have a daemon of this daemon do something."""
+    from mirai_executor import mirai
+
     mirai(what, *args)
 
 
@@ -336,6 +346,8 @@ def read_a_pipe() -> bytes:
 
 
 def run_an_event_loop() -> None:
+    import asyncio
+
     asyncio.run(asyncio.sleep(600))
 
 
@@ -548,8 +560,10 @@ def leave_a_thread_and(what: Any) -> Any:
     return what()
 
 
-def leave_open(connection: Connection) -> None:
+def leave_open(connection: "Connection") -> None:
     """Use an executor in a child of multiprocessing, and end without a shutdown."""
+    from mirai_executor import MiraiExecutor
+
     executor = MiraiExecutor(1)
     connection.send(executor.submit(abs, -1).result(SOON))
     executor.submit(connection.send, "the last").add_done_callback(lambda _: executor.size)

@@ -25,6 +25,10 @@ from mirai_executor import DaemonLostError, MiraiExecutor, PayloadError, _arena
 pytestmark = pytest.mark.skipif(not _arena.available(), reason="no shared memory here")
 
 MB = 1 << 20
+BY_TCP, BY_TLS = (
+    pytest.param(url, marks=pytest.mark.transports)
+    for url in ("tcp://127.0.0.1:0", "tls+tcp://127.0.0.1:0")
+)
 
 
 @pytest.fixture
@@ -217,14 +221,14 @@ def test_large_objects_without_buffers_come_back_equal(size: int) -> None:
 
 
 @pytest.mark.own_url
-@pytest.mark.parametrize("url", ["local", "tcp://127.0.0.1:0", "tls+tcp://127.0.0.1:0"])
+@pytest.mark.parametrize("url", ["local", BY_TCP, BY_TLS])
 def test_a_large_array_is_copied_once_on_each_side(url: str) -> None:
     growth = growth_with(url, "array")
     assert max(*growth["there"], *growth["back"]) < 1.3
 
 
 @pytest.mark.own_url
-@pytest.mark.parametrize("url", ["local", "tcp://127.0.0.1:0"])
+@pytest.mark.parametrize("url", ["local", BY_TCP])
 def test_nested_bytes_are_copied_once_on_each_side(url: str) -> None:
     """Where memory is shared, that is into it, and out of it; elsewhere, into a frame."""
     written = 0 if url == "local" else 1  # nobody has mapped what is written to a new arena
@@ -337,11 +341,12 @@ def kill(pid: int) -> None:
         os.kill(pid, 9)
 
 
-def test_daemons_may_be_killed_while_arrays_travel() -> None:
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.chaos)])
+def test_daemons_may_be_killed_while_arrays_travel(kills: int) -> None:
     array = np.random.default_rng(2).integers(0, 256, 4 * MB, dtype=np.uint8)
     chance = random.Random(3)
     with running(2, output=False) as executor:
-        for _ in range(20):
+        for _ in range(kills):
             futures = [executor.submit(arrays.echo, array) for _ in range(6)]
             timer = threading.Timer(chance.uniform(0, 0.03), kill, (pid_of(executor),))
             timer.start()

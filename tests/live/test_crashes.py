@@ -283,12 +283,13 @@ def test_an_error_of_its_own_is_not_retried(tally: Tally) -> None:
         assert tally.counts()["once"] == 1
 
 
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.chaos)])
 def test_kills_at_random_moments_cost_at_most_the_running_task_and_nothing_runs_twice(
-    tally: Tally,
+    tally: Tally, kills: int
 ) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     with running(2, output=False) as executor:
-        kill_at_random(executor, tally, kills=range(50), seed=seed)
+        kill_at_random(executor, tally, kills=range(kills), seed=seed)
 
 
 # Children of tasks

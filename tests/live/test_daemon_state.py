@@ -391,7 +391,8 @@ def test_a_share_of_everywhere_that_runs_is_stopped_and_no_daemon_begins_it_agai
 ) -> None:
     limits: dict[str, Any] = {} if stop == "cancel" else {stop: 1.0}
     with running(cancel_grace=0.3) as executor:
-        executor.wait_ready(SOON)  # or the time may be over before a daemon has begun
+        # Or the time may be over before a daemon has begun, or has imported what it is to call.
+        executor.submit(mischief.request).result(SOON)
         view = executor.with_options(**limits)
         if what is mischief.sleep_long:
             (share,) = view.everywhere(mischief.ring_and, bell.path, what)

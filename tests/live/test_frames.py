@@ -174,15 +174,16 @@ def test_a_frame_behind_code_that_holds_the_gil_is_taken_back(tally: Tally, bell
         assert futures[3].cancel()
 
 
+@pytest.mark.parametrize("rounds", [15, pytest.param(50, marks=pytest.mark.chaos)])
 def test_tasks_that_are_stopped_one_after_the_other_stop_no_other(
-    tally: Tally, bell: Bell
+    tally: Tally, rounds: int
 ) -> None:
     with running(2) as executor:
         prove_short(executor, tally)
         # A daemon that is interrupted in an import leaves: both have imported before.
         assert not wait(executor.everywhere(mischief.by_value), SOON).not_done
         pids = {row.pid for row in executor.status().rows}
-        for round_ in range(50):
+        for round_ in range(rounds):
             futures = [
                 executor.submit(mischief.count_and_call, tally.path, f"{round_}.{n}")
                 for n in range(30)

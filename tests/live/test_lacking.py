@@ -69,8 +69,13 @@ TOLD = [
 HAS_ARENAS = "names"
 # Beside daemons of this machine: those that a keeper watches.
 ELSEWHERE = [
-    ("names, and threads instead", "tcp://127.0.0.1:0"),
-    ("calls that a sandbox forbids", "tcp://127.0.0.1:0"),
+    pytest.param(
+        way,
+        "tcp://127.0.0.1:0",
+        marks=[pytest.mark.transports, pytest.mark.own_url],
+        id=f"{way}-tcp",
+    )
+    for way in ("names, and threads instead", "calls that a sandbox forbids")
 ]
 
 
