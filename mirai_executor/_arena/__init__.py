@@ -19,10 +19,10 @@ size of ``/dev/shm`` do not matter. An ``Exchange`` is all of this for one peer.
 from mirai_executor._lazily import lazy_imports
 from mirai_executor._typing import TYPE_CHECKING
 
+from ._late import LateExchange, Letterbox, leave_channel
 from ._memory import (
     ArenaError,
     Buffer,
-    LateExchange,
     Place,
     available,
     physical_memory,
@@ -55,12 +55,14 @@ __all__ = [
     "Channel",
     "Exchange",
     "LateExchange",
+    "Letterbox",
     "Place",
     "Pool",
     "Receiver",
     "Sender",
     "Shared",
     "available",
+    "leave_channel",
     "physical_memory",
     "size_of",
     "whole",

@@ -43,12 +43,9 @@ class Exchange:
         try:
             if self._sender.lend(place for place in lent if isinstance(place, Place)):
                 return tuple(map(_as_it_travels, lent))
-            return tuple(map(self._bytes_of, buffers))
+            return in_frames(self._pool, buffers)
         finally:
             self._pool.release({place.arena for place in own})
-
-    def _bytes_of(self, buffer: "Buffer | list[bytes]") -> bytes:
-        return whole(self._pool.view(Place(*buffer)) if isinstance(buffer, tuple) else buffer)
 
     def views(self, buffers: Sequence[Buffer]) -> tuple[memoryview | bytearray, ...]:
         """Return the buffers that a frame names, to be called once for each message.
@@ -91,6 +88,14 @@ class Exchange:
         """In a forked child: let go of what is the parent's."""
         self._receiver.close()
         self._channel.close()
+
+
+def in_frames(pool: Pool, buffers: "Sequence[Buffer | list[bytes]]") -> tuple[bytes, ...]:
+    """Return buffers as bytes, for a peer that cannot be lent any; see :meth:`Exchange.lend`."""
+    return tuple(
+        whole(pool.view(Place(*buffer)) if isinstance(buffer, tuple) else buffer)
+        for buffer in buffers
+    )
 
 
 def _as_it_travels(buffer: "Buffer | list[bytes]") -> Buffer:

@@ -1,12 +1,11 @@
 """Keeps the large buffers of tasks, from their submission until the tasks have ended."""
 
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from mirai_executor import _arena
-from mirai_executor._arena import Buffer, LateExchange, Place, size_of, whole
+from mirai_executor._arena import Buffer, LateExchange, Letterbox, Place, size_of, whole
 
 if TYPE_CHECKING:
     from mirai_executor._waiting import Reactor, Timer
@@ -54,6 +53,7 @@ class Store:
 
     def __init__(self, *, shared: bool = True, capacity: int | None = None) -> None:
         self.is_shared = shared and _arena.available()  # by its daemons
+        self._letterbox: Letterbox | None = None  # until there is a daemon
         self._pools: dict[None, _arena.Pool] = {}  # the pool, once there is something for it
         # If a KeyboardInterrupt strikes before a task is queued, its entry stays: then a little
         # less is copied at submission.
@@ -173,15 +173,24 @@ class Store:
         """Whether something may be shared."""
         return (pool := self._made) is not None and pool.is_sharing
 
-    def exchange(self) -> tuple[LateExchange, int] | None:
-        """Return an exchange with a new daemon, and the descriptor that the daemon inherits."""
+    def exchange(self, key: int) -> tuple[LateExchange, int] | None:
+        """Return an exchange with a new daemon, and the descriptor that the daemon inherits.
+
+        Args:
+            key: What the daemon will leave its channel under. For the host thread only.
+
+        Raises:
+            OSError: No descriptor is free.
+        """
         if not self.is_shared:
             return None
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return LateExchange(self._new_exchange, here.detach()), there.detach()
-
-    def _new_exchange(self, channel: int) -> "_arena.Exchange":
-        return _arena.Exchange(self._pool(), _arena.Channel(channel))
+        if self._letterbox is None:
+            self._letterbox = Letterbox()
+        box = self._letterbox
+        exchange = LateExchange(
+            self._pool, lambda: _arena.Channel(box.take(key)), lambda: box.drop(key)
+        )
+        return exchange, box.slot()
 
     def trim(self) -> None:
         """Give what is free back to the system."""
@@ -192,6 +201,8 @@ class Store:
         """Let go of everything; in a forked child, of what is the parent's."""
         if (pool := self._made) is not None:
             pool.close()
+        if self._letterbox is not None:
+            self._letterbox.close()
 
 
 def _gate_of(capacity: int) -> "Gate":

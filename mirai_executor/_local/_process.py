@@ -45,8 +45,9 @@ _CAPACITY = 1 << 18
 _wide: weakref.WeakSet[Pipes] = weakref.WeakSet()
 
 
-# Returns an exchange with a new daemon and the descriptor that the daemon inherits; or None.
-OpenExchange: TypeAlias = "Callable[[], tuple[LateExchange, int] | None]"
+# Returns an exchange with a new daemon and the descriptor that the daemon inherits; or None. The
+# daemon is known by the number of the pipe that it writes to.
+OpenExchange: TypeAlias = "Callable[[int], tuple[LateExchange, int] | None]"
 
 
 class DaemonProcess:
@@ -99,7 +100,7 @@ class DaemonProcess:
             self.page, self._tickets, page_fd = self._pages.create()
             ours.callback(self._pages.release, self.page)
             theirs.callback(os.close, page_fd)
-            self.exchange, channel_fds = _exchange(open_exchange, ours, theirs)
+            self.exchange, channel_fds = _exchange(open_exchange, here, ours, theirs)
             if self.exchange is not None:
                 channel_fds = (*channel_fds, *_tracker(theirs))
             streams = spawner.streams()
@@ -264,11 +265,13 @@ def _add(
 
 def _exchange(
     open_exchange: OpenExchange | None,
+    here: Pipes,
     ours: contextlib.ExitStack,
     theirs: contextlib.ExitStack,
 ) -> tuple[LateExchange | None, Sequence[int]]:
-    made = open_exchange() if open_exchange is not None else None
-    if made is None:
+    if open_exchange is None:
+        return None, ()
+    if (made := open_exchange(os.fstat(here.fileno()).st_ino)) is None:
         return None, ()
     exchange, fd = made
     ours.callback(exchange.close)

@@ -16,7 +16,7 @@ def main(*, first: bool = False, cleanup: bool = False) -> None:
     """Serve the host at the other end of inherited descriptors, named on the command line.
 
     The descriptors are those that the link reads and writes, those of the lifeline and the shared
-    page; where memory can be shared, also that of the channel, and if the host
+    page; where memory can be shared, also that of the letterbox, and if the host
     has one, that of the tracker of multiprocessing's resources.
 
     Args:
@@ -73,7 +73,8 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     _let_go_of_the_terminal()
     _place.enter_daemon()
     link = Link(Pipes(reads, writes), blocking=True)
-    memory, child = _memory.Memory(*shared[:1]), _child.Child(lifeline, *shared[1:])
+    memory = _memory.Memory(os.fstat(writes).st_ino, *shared[:1])
+    child = _child.Child(lifeline, *shared[1:])
     page = Page.inherited(page_fd)
     Daemon(link, page, Tickets(page.tickets, page_fd), memory, child).serve()
 

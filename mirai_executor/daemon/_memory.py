@@ -18,26 +18,31 @@ class Memory:
     """Large buffers that come from the host, and go to it.
 
     Args:
-        channel: The descriptor of the channel, if the host can share memory.
+        letterbox: The descriptor of the host's letterbox, if the host can share memory.
+        key: What this daemon leaves its channel under.
     """
 
-    def __init__(self, channel: int = -1) -> None:
+    def __init__(self, key: int, letterbox: int = -1) -> None:
         self._exchange: _arena.LateExchange | None = None
         self._pool: _arena.Pool | None = None
         self.is_shared = False  # by the host
         self.patience: float | None = None  # seconds until trim() has something to do
-        if channel < 0:
+        if letterbox < 0:
             return
         if not _arena.available():
-            os.close(channel)  # so that the host sends its buffers in frames
+            os.close(letterbox)  # empty, so that the host sends its buffers in frames
             return
-        self._exchange = _arena.LateExchange(self._new_exchange, channel)
+        if (fd := _arena.leave_channel(letterbox, key)) < 0:
+            return
+        self._exchange = _arena.LateExchange(
+            self._new_pool, lambda: _arena.Channel(fd), lambda: os.close(fd)
+        )
         self.is_shared = True
 
-    def _new_exchange(self, channel: int) -> "_arena.Exchange":
+    def _new_pool(self) -> "_arena.Pool":
         limit = _arena.physical_memory() // _SHARE
         self._pool = pool = _arena.Pool(limit=limit, count=_ARENAS)
-        return _arena.Exchange(pool, _arena.Channel(channel))
+        return pool
 
     def views(self, buffers: Sequence[Buffer]) -> Sequence[memoryview | bytearray]:
         """Return the large buffers of a task; to be called for each task that comes.

@@ -59,7 +59,7 @@ class Streamed:
         self.stream = Streaming(
             cast("Link", FakeLink(*frames)),
             cast("Interrupts", self.interrupts),
-            Memory(),
+            Memory(0),
             self._send,
             self.unread,
             ahead,
