@@ -11,7 +11,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeAlias
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.around import Around
+from mirai_executor._payload.common.around import Around, is_coroutine
 from mirai_executor._payload.common.importable import Home, Kind, kind_of
 
 __all__ = ["InContext", "home_of_variable", "reduce_context_variable"]
@@ -36,14 +36,22 @@ class InContext(Around):
 
     def run(self, fn: Callable[..., object], *args: Any, **kwargs: Any) -> object:
         """Call a function; what it sets ends with it."""
-        return copy_context().run(self._run, fn, args, kwargs)
+        value = copy_context().run(self._run, fn, args, kwargs)
+        return self._awaited(value) if is_coroutine(value) else value
 
     def _run(
         self, fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> object:
+        self._set_all()
+        return fn(*args, **kwargs)
+
+    async def _awaited(self, coroutine: Any) -> object:
+        self._set_all()  # in the context that the event loop has made for this coroutine
+        return await coroutine
+
+    def _set_all(self) -> None:
         for variable, value in self.context.values():
             variable.set(value)
-        return fn(*args, **kwargs)
 
 
 def home_of_variable(variable: _Variable) -> Home | None:
