@@ -1,5 +1,6 @@
 """Live: spans of OpenTelemetry, from the caller's through ``mirai`` to what a daemon does."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -190,6 +191,20 @@ def test_the_work_of_a_coroutine_is_in_the_span_of_its_task(fn: Any) -> None:
     assert evaluation["status"][0] == ("UNSET" if error is None else "ERROR")
     assert evaluation["name"] == "daemon eval"
     assert evaluation["events"] == ([] if error is None else ["exception"])
+
+
+@pytest.mark.parametrize("mode", ["daemons", "inline"])
+def test_a_stream_is_a_span_until_it_has_ended(mode: Any) -> None:
+    with MiraiExecutor(1, mode=mode) as executor:
+        assert list(executor.stream(range, 2)) == [0, 1]
+        with executor.stream(itertools.count) as stopped:
+            next(stopped)
+            assert len(traces.spans()) == 1
+            stopped.future.cancel()
+    (ended,) = traces.spans()
+    assert (ended["name"], ended["kind"]) == ("mirai", "CLIENT")
+    assert ended["attributes"]["code.function.name"] == "itertools.count"
+    assert ended["status"] == ("ERROR", "cancelled")
 
 
 # Daemons
