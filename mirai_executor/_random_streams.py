@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from contextvars import ContextVar
+from types import CoroutineType
 
 from mirai_executor._late_imports import when_imported
 from mirai_executor._typing import TYPE_CHECKING
@@ -78,23 +79,17 @@ def run(stream: str, call: Callable[[], T]) -> T:
     _watch_for_numpy()
     running = _on_daemon = _Running(stream)
     try:
-        value: Any = call()
+        returned = call()
     finally:
         _on_daemon = None
-    if type(value).__name__ == "coroutine":  # which has not begun: its daemon awaits it
-        value = _going_on(running, value)
-    return value  # type: ignore[no-any-return]  # as the call did
+    coroutine: Any = returned  # perhaps
+    return _awaited(running, coroutine) if type(coroutine) is CoroutineType else returned  # type: ignore[return-value]  # it is one, too
 
 
-async def _going_on(running: _Running, coroutine: Any) -> Any:
-    """Await what a task has returned, with the task's random numbers."""
-    global _on_daemon  # as above; other threads have it from there
+async def _awaited(running: _Running, coroutine: CoroutineType[Any, Any, Any]) -> Any:
+    """Await a coroutine, beside which others may run that have streams of their own."""
     _here.set(running)
-    _on_daemon = running
-    try:
-        return await coroutine
-    finally:
-        _on_daemon = None
+    return await coroutine
 
 
 class RunHere:

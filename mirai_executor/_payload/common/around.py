@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from mirai_executor._payload.common.entries import AROUND, STREAM
 from mirai_executor._typing import Any
 
-__all__ = ["Around", "inside", "is_coroutine", "seeded", "take_around", "take_reserved"]
+__all__ = ["Around", "inside", "seeded", "take_around", "take_reserved"]
 
 
 class Around:
@@ -19,11 +19,6 @@ class Around:
     def run(self, fn: Callable[..., object], *args: Any, **kwargs: Any) -> object:
         """Call a function."""
         raise NotImplementedError
-
-
-def is_coroutine(value: object) -> bool:
-    """Tell whether a call has only begun when it returns: its daemon awaits this value."""
-    return type(value).__name__ == "coroutine"
 
 
 def take_around(arguments: dict[str, Any]) -> Sequence[Around]:

@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar, copy_context
+from types import CoroutineType
 from typing import Any, TypeAlias
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.around import Around, is_coroutine
+from mirai_executor._payload.common.around import Around
 from mirai_executor._payload.common.importable import Home, Kind, kind_of
 
 __all__ = ["InContext", "home_of_variable", "reduce_context_variable"]
@@ -36,22 +37,21 @@ class InContext(Around):
 
     def run(self, fn: Callable[..., object], *args: Any, **kwargs: Any) -> object:
         """Call a function; what it sets ends with it."""
-        value = copy_context().run(self._run, fn, args, kwargs)
-        return self._awaited(value) if is_coroutine(value) else value
+        return copy_context().run(self._run, fn, args, kwargs)
 
     def _run(
         self, fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> object:
-        self._set_all()
-        return fn(*args, **kwargs)
-
-    async def _awaited(self, coroutine: Any) -> object:
-        self._set_all()  # in the context that the event loop has made for this coroutine
-        return await coroutine
-
-    def _set_all(self) -> None:
         for variable, value in self.context.values():
             variable.set(value)
+        returned = fn(*args, **kwargs)
+        return self._awaited(returned) if type(returned) is CoroutineType else returned
+
+    async def _awaited(self, coroutine: "CoroutineType[Any, Any, object]") -> object:
+        """Await a coroutine, whose context is another one: that of its task of asyncio."""
+        for variable, value in self.context.values():
+            variable.set(value)
+        return await coroutine
 
 
 def home_of_variable(variable: _Variable) -> Home | None:

@@ -10,8 +10,9 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import CoroutineType
 
-from mirai_executor._payload.common.around import Around, is_coroutine
+from mirai_executor._payload.common.around import Around
 from mirai_executor._typing import TYPE_CHECKING, Any
 from mirai_executor._version import __version__
 
@@ -77,9 +78,9 @@ class Traced(Around):
             with _at_work(span, there):
                 value = fn(*args, **kwargs)
         finally:
-            if not is_coroutine(value):
+            if type(value) is not CoroutineType:
                 span.end()
-        return _awaited(span, there, value) if is_coroutine(value) else value
+        return _awaited(span, there, value) if type(value) is CoroutineType else value
 
 
 async def _awaited(span: "Span", there: "Context", coroutine: Any) -> object:
