@@ -94,6 +94,7 @@ class Listening:
         self.urls: tuple[str, ...] = (
             tuple(str(self._with_port(url)) for url in elsewhere) or self._own_urls
         )
+        self.listen_config = self.listen_config.changed(urls=self.urls)
         self.credentials: DaemonCredentials = DaemonCredentials(
             secret,
             "" if certificate is None else certificate.authority,

@@ -36,6 +36,7 @@ __all__ = [
     "beside_call",
     "changed",
     "check_task_options",
+    "everywhere_in_span",
     "gather",
     "post_mortem",
     "with_around",
@@ -97,6 +98,19 @@ def is_traced() -> bool:
     from ._tracing import is_on  # as below
 
     return is_on()
+
+
+def everywhere_in_span(
+    executor: "HostOwner",
+    fn_or_source: "Callable[..., Any] | str",
+    kwargs: dict[str, Any],
+    start: Callable[[dict[str, Any]], "list[MiraiFuture[Any]]"],
+) -> "list[MiraiFuture[Any]]":
+    """Have all daemons make a call by ``start``, in a span of its own if the program traces."""
+    from ._tracing import traced_everywhere  # as above
+
+    named = None if isinstance(fn_or_source, str) else fn_or_source
+    return traced_everywhere(executor, named, kwargs, start)
 
 
 def beside_call(

@@ -12,9 +12,9 @@ number of the element. As numbers, these are the entropy and the ``spawn_key`` o
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from contextvars import ContextVar
+from types import CoroutineType
 
 from mirai_executor._late_imports import when_imported
 from mirai_executor._typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["in_turn", "rng", "run", "run_here", "seed_sequence"]
+__all__ = ["RunHere", "in_turn", "rng", "run", "seed_sequence"]
 
 _NUMPY = "numpy.random"
 _WORDS = 8  # of 32 bits, that seed NumPy's global generator: as many as seed a PCG64
@@ -77,31 +77,71 @@ def run(stream: str, call: Callable[[], T]) -> T:
     """Make the call of a task, on a daemon."""
     global _on_daemon  # a daemon runs one task at a time
     _watch_for_numpy()
-    _on_daemon = _Running(stream)
+    running = _on_daemon = _Running(stream)
     try:
-        return call()
+        returned = call()
     finally:
         _on_daemon = None
+    coroutine: Any = returned  # perhaps
+    return _awaited(running, coroutine) if type(coroutine) is CoroutineType else returned  # type: ignore[return-value]  # it is one, too
 
 
-@contextlib.contextmanager
-def run_here(stream: str) -> Iterator[None]:
-    """Run a task in the block; then leave this process's generators as they were."""
+async def _awaited(running: _Running, coroutine: CoroutineType[Any, Any, Any]) -> Any:
+    """Await a coroutine, beside which others may run that have streams of their own."""
+    _here.set(running)
+    return await coroutine
+
+
+class RunHere:
+    """A block in which a task runs in this process; it leaves the generators here as they were.
+
+    It can be entered again, for a task that is done in steps: each goes on with the numbers behind
+    those of the last one.
+
+    Args:
+        stream: That of the task.
+    """
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._running: _Running | None = None
+        self._inside: Any = None  # the states where it was left
+
+    def __enter__(self) -> None:
+        _watch_for_numpy()
+        self._outside = _states()
+        if self._running is None:
+            self._running = _Running(self._stream)
+        else:
+            _set_states(self._inside, self._running.seed_numpy)
+        self._token = _here.set(self._running)
+
+    def __exit__(self, *exc_info: object) -> None:
+        _here.reset(self._token)
+        self._inside = _states()
+        # By chance, as if NumPy had been imported later.
+        _set_states(self._outside, lambda numpy_random: numpy_random.seed())
+
+
+def _states() -> tuple[Any, Any]:
+    """Return the states of the global generators: of ``random``, and of NumPy if it is there."""
     import random
 
-    _watch_for_numpy()
-    known: Any = sys.modules.get(_NUMPY)
-    before = random.getstate(), None if known is None else known.get_state()
-    token = _here.set(_Running(stream))
-    try:
-        yield
-    finally:
-        _here.reset(token)
-        random.setstate(before[0])
-        if known is not None:
-            known.set_state(before[1])
-        elif (imported := sys.modules.get(_NUMPY)) is not None:
-            imported.seed()  # by chance, as if it had been imported later
+    numpy_random: Any = sys.modules.get(_NUMPY)
+    return random.getstate(), None if numpy_random is None else numpy_random.get_state()
+
+
+def _set_states(states: tuple[Any, Any], seed_numpy: Callable[[Any], object]) -> None:
+    """Go back to these states; seed NumPy's generator if it has been imported since."""
+    import random
+
+    random.setstate(states[0])
+    if (numpy_random := sys.modules.get(_NUMPY)) is None:
+        return
+    if states[1] is None:
+        seed_numpy(numpy_random)
+    else:
+        numpy_random.set_state(states[1])
 
 
 def in_turn(items: Iterable[T]) -> Iterator[T]:

@@ -21,6 +21,7 @@ from ._mailbox import IN_A_CALLBACK
 from ._messages import run_stream
 from ._options import beside_call
 from ._payload import host as _payload
+from ._payload.common.entries import STREAM
 from ._reports import hear
 from .futures import MiraiFuture
 
@@ -323,9 +324,10 @@ def open_stream(
         future.on_report(limits.on_report)
     host.streams[future.id] = future
     future.add_done_callback(lambda _: host.streams.pop(future.id, None))
+    given = beside_call(owner, future, fn, {}, limits)
     if host.is_inline:
         here = cast("InlineHost", host)
-        return InlineStream(future, here, owner, here.pull(future, fn, args, kwargs))
-    given = beside_call(owner, future, fn, {}, limits)
+        values = here.pull(future, fn, args, kwargs, given.get(STREAM))
+        return InlineStream(future, here, owner, values)
     host.submit(future.id, future, run_stream, (fn, limits.buffer, args, kwargs), given, limits)
     return Stream(future, host, owner, limits.buffer)

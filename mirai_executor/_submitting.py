@@ -207,9 +207,18 @@ class Submitter(MappingExecutor, SeededExecutor, AdmittingExecutor, AsyncFace):
             raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
         if limits.min_workers:
             limits = _options().gather(self._root(), limits)
-        if not isinstance(fn_or_source, str):
-            return host.everywhere(fn_or_source, args, kwargs, limits, self._share_future)
-        return host.everywhere_source(fn_or_source, kwargs, limits, self._share_future)
+
+        def start(given: dict[str, Any]) -> list[MiraiFuture[Any]]:
+            if not isinstance(fn_or_source, str):
+                return host.everywhere(fn_or_source, args, given, limits, self._share_future)
+            return host.everywhere_source(fn_or_source, given, limits, self._share_future)
+
+        if TRACES not in modules:
+            return start(kwargs)
+        futures: list[MiraiFuture[Any]] = _options().everywhere_in_span(
+            self._root(), fn_or_source, kwargs, start
+        )
+        return futures
 
     def with_options(self, **options: "Unpack[TaskOptions]") -> "ExecutorView":
         """Return a view of this executor whose tasks have other limits.

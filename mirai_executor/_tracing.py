@@ -1,4 +1,4 @@
-"""Makes spans of tasks, maps and profiles, where the program has a tracer (OpenTelemetry).
+"""Makes spans of what an executor and its profile do, where the program has a tracer.
 
 ::
 
@@ -8,7 +8,7 @@
                          daemon eval (at the daemon)    daemons set … daemons reset
 
 Nothing here is imported unless the program has imported ``opentelemetry.trace``, and nothing is
-done until it has set a provider of an SDK.
+done until it has set a provider of an SDK. What daemons do of this is in a room of the payload.
 """
 
 import itertools
@@ -19,38 +19,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import propagate, trace
 
-from ._payload.common.traced import TRACER, Traced, fail_span
+from ._host import place_of
+from ._payload.common.entries import AROUND
+from ._payload.common.traced import Traced, fail_span
+from ._payload.common.traced import tracer as _tracer
 from .errors import MiraiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from ._lifetime import HostOwner
     from ._mirai_map import MiraiMap
     from .futures import MiraiFuture
 
-__all__ = ["Setting", "is_on", "traced", "traced_map"]
+__all__ = ["Setting", "is_on", "traced", "traced_everywhere", "traced_map"]
 
 T = TypeVar("T")
 
-_NO_SDK = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
-
-# The tracer that was asked for last, with the provider that has made it.
-_known: list[tuple[trace.TracerProvider, trace.Tracer]] = []
 # The "daemons set" of executors that are profiles, and what is known of them.
 _set: "weakref.WeakKeyDictionary[HostOwner, tuple[trace.SpanContext, dict[str, Any]]]" = (
     weakref.WeakKeyDictionary()
 )
-
-
-def _tracer() -> trace.Tracer | None:
-    """Return what makes spans; None as long as nobody would see them."""
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, _NO_SDK):
-        return None
-    if not (_known and _known[0][0] is provider):
-        _known[:] = [(provider, provider.get_tracer(*TRACER))]
-    return _known[0][1]
 
 
 # Tasks
@@ -106,7 +96,12 @@ def _name_of(fn: Any) -> str:
 
 
 def _end(span: trace.Span, future: "MiraiFuture[Any]") -> None:
-    """End the span of a task. Its result is not looked at: whoever asks for it decodes it."""
+    _tell_of_end(span, future)
+    span.end()
+
+
+def _tell_of_end(span: trace.Span, future: "MiraiFuture[Any]") -> None:
+    """Tell how it has ended. Its result is not looked at: whoever asks for it decodes it."""
     if future.cancelled():
         span.set_attribute("error.type", "concurrent.futures.CancelledError")
         span.set_status(trace.Status(trace.StatusCode.ERROR, "cancelled"))
@@ -114,7 +109,6 @@ def _end(span: trace.Span, future: "MiraiFuture[Any]") -> None:
         fail_span(span, error)
         if isinstance(error, MiraiError) and future.code is not None:
             span.set_attribute("mirai.code", future.code)
-    span.end()
 
 
 # Maps
@@ -135,22 +129,65 @@ def traced_map(
         return start()
     attributes = _attributes(executor, named)
     span = tracer.start_span("mirai_map", attributes=attributes, links=_links(executor))
+    started = _in_span(span, start)
+    _end_after_all(span, list(started._futures), lambda _: None)
+    return started
+
+
+def traced_everywhere(
+    executor: "HostOwner",
+    named: object,
+    kwargs: dict[str, Any],
+    start: "Callable[[dict[str, Any]], list[MiraiFuture[T]]]",
+) -> "list[MiraiFuture[T]]":
+    """Have all daemons make a call, in a span that is the parent of theirs.
+
+    Args:
+        executor: Has the daemons.
+        named: The function that the user has given; None for code.
+        kwargs: The keyword arguments of the call, or the variables of the code.
+        start: Has it be made with these. The span ends with the last daemon of now.
+    """
+    tracer = _tracer()
+    if tracer is None:
+        return start(kwargs)
+    attributes = _attributes(executor, named)
+    span = tracer.start_span("everywhere", attributes=attributes, links=_links(executor))
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, trace.set_span_in_context(span))
+    around = [Traced(carrier, attributes)]
+    futures = _in_span(span, lambda: start({**kwargs, AROUND: around}))
+    _end_after_all(span, futures, partial(_tell_of_end, span))
+    return futures
+
+
+def _in_span(span: trace.Span, step: "Callable[[], T]") -> T:
+    """Do something in a span, which only an error ends; it is told there."""
     try:
         with trace.use_span(span):
-            started = start()
+            return step()
     except BaseException:
         span.end()
         raise
-    left = itertools.count(len(started), -1)
 
-    def end_after_the_last(_: object) -> None:
+
+def _end_after_all(
+    span: trace.Span,
+    futures: "Sequence[Future[Any]]",
+    tell: "Callable[[Any], object]",
+) -> None:
+    """End a span once all futures have ended; ``tell`` is called with each of them before."""
+    left = itertools.count(len(futures), -1)
+
+    def end_after_the_last(future: object) -> None:
+        if future is not None:
+            tell(future)
         if next(left) == 0:
             span.end()
 
-    for future in list(started._futures):
+    for future in futures:
         future.add_done_callback(end_after_the_last)
-    end_after_the_last(None)  # for there may be no element
-    return started
+    end_after_the_last(None)  # for there may be none
 
 
 # Profiles
@@ -166,7 +203,11 @@ class Setting:
         """Note a profile, for the spans of its tasks to refer to."""
         if (tracer := _tracer()) is None:
             return
-        attributes = {"mirai.compute": compute, "mirai.dispatcher": dispatcher, **_place(executor)}
+        attributes = {
+            "mirai.compute": compute,
+            "mirai.dispatcher": dispatcher,
+            **place_of(executor.url),
+        }
         span = tracer.start_span(
             _with_url("daemons set", executor), attributes=attributes, start_time=self._began
         )
@@ -189,17 +230,3 @@ class Setting:
 
 def _with_url(name: str, executor: "HostOwner") -> str:
     return name if executor.url is None else f"{name} {executor.url}"
-
-
-def _place(executor: "HostOwner") -> dict[str, Any]:
-    """Return where daemons connect, in the words of the semantic conventions."""
-    if executor.url is None:
-        return {"network.transport": "pipe"}
-    from .urls import Url
-
-    url = Url.parse(executor.url)
-    place: dict[str, Any] = {"url.scheme": url.scheme, "server.address": url.host or url.path}
-    if url.host:
-        place["server.port"] = url.port
-    place["network.transport"] = "tcp" if url.host else "unix"
-    return place

@@ -29,6 +29,7 @@ from ._settings import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._bounded import BoundedHost
+    from ._connection_spans import place_of
     from ._daemon import Worker
     from ._environments import Environments
     from ._gate import Gate
@@ -44,6 +45,7 @@ else:  # what only some executors need
         __name__,
         {
             "_bounded": ("BoundedHost",),
+            "_connection_spans": ("place_of",),
             "_daemon": ("Worker",),
             "_environments": ("Environments",),
             "_gate": ("Gate",),
@@ -82,6 +84,7 @@ __all__ = [
     "is_exiting",
     "kind_of",
     "most_daemons",
+    "place_of",
     "resolve_elements",
     "serial_hooks",
     "set_exception",

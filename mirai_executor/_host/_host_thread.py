@@ -18,7 +18,7 @@ from mirai_executor._waiting import OneShotEvent, Reply
 from mirai_executor.errors import ForkedExecutorError, LaunchError
 
 from . import _registry
-from ._settings import Setup
+from ._settings import Setup, calls_of_spans
 from ._store import Store
 
 if TYPE_CHECKING:
@@ -295,12 +295,10 @@ class HostThread:
                 from ._log_relay import LogRelay  # few programs configure logging
 
             log = LogRelay()
-        calls = [*self._encoded_hooks(), *self._encoded_initializer()]
+        serial = settings.serial
+        hooks = [] if serial is None else [serial.call(self._encoding().encode)]
+        calls = [*hooks, *self._encoded_initializer(), *calls_of_spans(settings)]
         return Setup(calls, settings.cleanup, log, settings.environments)
-
-    def _encoded_hooks(self) -> list[_payload.Call]:
-        serial = self._settings.serial
-        return [] if serial is None else [serial.call(self._encoding().encode)]
 
     def _encoded_initializer(self) -> list[_payload.Call]:
         settings = self._settings

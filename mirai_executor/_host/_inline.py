@@ -150,24 +150,27 @@ class InlineHost(Host):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        stream: str | None = None,
     ) -> Generator[Any, None, Any]:
         """Yield copies of what a call yields, each one when it is asked for."""
         if (why_not := self._prepared()) is not None:
             raise why_not
         future.start()
         messenger, loop = _Messenger(future, self._copies), EventLoop()
-        with speaking_through(messenger):
+        seeded = _seeded(stream)
+        with speaking_through(messenger), seeded:
             values = iterator_of(self._copies.of_call(fn, args, kwargs)(), loop.iterate)
         try:
             while True:
-                with speaking_through(messenger):
+                with speaking_through(messenger), seeded:
                     try:
                         value = self._copies.of(next(values))
                     except StopIteration as end:
                         return end.value
                 yield value
         finally:
-            close_iterator(values)
+            with seeded:
+                close_iterator(values)
             loop.close()
 
     def call_soon(self, step: Callable[[], None]) -> None:
@@ -353,12 +356,15 @@ class _Messenger:
 
 
 def _seeded(stream: str | None) -> AbstractContextManager[None]:
-    """Return a block in which a task of an executor with a seed has random numbers of its own."""
+    """Return a block in which a task of an executor with a seed has random numbers of its own.
+
+    It can be entered again, and goes on where it was left.
+    """
     if stream is None:
         return nullcontext()
-    from mirai_executor._random_streams import run_here  # for those executors
+    from mirai_executor._random_streams import RunHere  # for those executors
 
-    return run_here(stream)
+    return RunHere(stream)
 
 
 def _without_ours(error: BaseException) -> BaseException:

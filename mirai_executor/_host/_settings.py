@@ -36,6 +36,7 @@ __all__ = [
     "ListenConfig",
     "Settings",
     "Setup",
+    "calls_of_spans",
     "environments_for",
     "most_daemons",
     "serial_hooks",
@@ -54,6 +55,7 @@ class ListenConfig(Record):
         certificate: What is shown at addresses with TLS.
         files: What lies elsewhere for daemons to read, until nobody comes any more.
         compresses: Whether what is long is compressed on slow lines.
+        urls: What daemons dial, the best one first.
     """
 
     listeners: Sequence[Listener]
@@ -61,6 +63,7 @@ class ListenConfig(Record):
     certificate: Certificate | None = None
     files: PrivateFiles | None = None
     compresses: bool = False
+    urls: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Stop listening, and leave no file behind."""
@@ -155,6 +158,15 @@ def environments_for(variables: Variables | None, gpus: int | None) -> Environme
     from ._environments import Environments  # which most have no use for
 
     return Environments(variables, gpus)
+
+
+def calls_of_spans(settings: Settings) -> Sequence[Call]:
+    """Return the calls by which daemons make spans of their connections; none if nobody traces."""
+    if TRACES not in sys.modules:
+        return ()
+    from ._connection_spans import calls_of_spans  # as above
+
+    return calls_of_spans(settings)
 
 
 def serial_hooks(given: SerialConfig | Sequence[SerialConfig] | None) -> Hooks | None:

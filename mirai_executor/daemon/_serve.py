@@ -87,6 +87,8 @@ class Daemon:
             # for a daemon that still listens.
             self._link.close()
             self._memory.close()
+            if (spans := sys.modules.get("mirai_executor._payload.common.traced")) is not None:
+                spans.disconnected()
 
     def _serve(self) -> None:
         self._interrupts.install()

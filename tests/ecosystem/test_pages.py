@@ -3,10 +3,10 @@
 import re
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from docs.test_examples import check_examples, examples_of
 
@@ -38,4 +38,19 @@ def test_the_index_names_each_page_and_the_versions_that_are_run() -> None:
     rows = re.findall(r"^\| \[(\S+)\]\((\w+)\.md.*\) \| .* \| (\S+) \|$", text, re.MULTILINE)
     assert {page for _, page, _ in rows} == {page.stem for page in PAGES}
     said = {library: run for library, _, run in rows}
-    assert said == {library: version(DISTRIBUTIONS.get(library, library)) for library in said}
+    locked = locked_for("3.11.0")
+    assert said == {
+        library: locked[DISTRIBUTIONS.get(library, library).lower()] for library in said
+    }
+
+
+def locked_for(python: str) -> dict[str, str]:
+    """Return the versions that are installed on a Python: newer ones have newer libraries."""
+    lines = (FOLDER.parents[1] / "requirements.lock").read_text().splitlines()
+    entries = [Requirement(line) for line in lines if line[:1].isalnum()]
+    where = {"python_full_version": python}
+    return {
+        entry.name: str(entry.specifier).removeprefix("==")
+        for entry in entries
+        if entry.marker is None or entry.marker.evaluate(where)
+    }

@@ -111,7 +111,8 @@ def test_polars_frames_come_back_equal() -> None:
 
 def test_tensors_on_the_cpu_keep_type_and_shape() -> None:
     torch: Any = pytest.importorskip(
-        "torch", reason="its wheels need gigabytes, or an index of their own: it is no dependency"
+        "torch",
+        reason="is in the dependency group of one Python, for which there are small builds",
     )
     tensors = [torch.arange(float(ROWS)).reshape(2, -1), torch.ones(3, 4).T, torch.tensor([1, 2])]
     for executor in two_executors(serial_config(torch.Tensor, dump_tensor, load_tensor)):

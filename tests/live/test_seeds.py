@@ -1,7 +1,8 @@
 """With a seed, a task's random numbers depend on its place in the order of submission alone."""
 
+import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ SEED = 20_26
 
 def expected(*key: int) -> Draws:
     """Return what a task draws, by what the documentation says of its stream."""
+    return in_a_row(1, *key)[0]
+
+
+def in_a_row(count: int, *key: int) -> list[Draws]:
+    """Return what it draws if it does so several times."""
     sequence = np.random.SeedSequence(SEED, spawn_key=key)
     own = random.Random(":".join(map(str, (SEED, *key))))
     old = np.random.RandomState(sequence.generate_state(8))
     new = np.random.default_rng(sequence)
-    return own.random(), old.random(), new.random(), new.random()
+    return [(own.random(), old.random(), new.random(), new.random()) for _ in range(count)]
 
 
 def draw_all(executor: MiraiExecutor) -> list[Any]:
@@ -33,11 +39,52 @@ def draw_all(executor: MiraiExecutor) -> list[Any]:
     mapped = list(executor.map(draws.draw, range(4), buffersize=1))
     chunks = list(view.map(draws.draw, range(5), range(5), chunksize=2))
     chunks += list(executor.map(draws.draw, range(3), chunksize=2))
+    elements = executor.mirai_map(range(9), draws.draw).collect()
     last = executor.submit(draws.draw)
-    return [*(it.result(SOON) for it in (*futures, code)), mapped, chunks, last.result(SOON)]
+    drawn = [it.result(SOON) for it in (*futures, code)]
+    return [*drawn, mapped, chunks, elements, last.result(SOON)]
 
 
-@pytest.mark.parametrize(
+def draw_twice() -> Iterator[Draws]:
+    try:
+        yield draws.draw()
+        yield draws.draw()
+    finally:
+        draws.draw()  # these are its own, too
+
+
+async def draw_twice_in_a_loop() -> AsyncIterator[Draws]:
+    for draw in draw_twice():
+        await asyncio.sleep(0)
+        yield draw
+
+
+async def draw_in_a_loop(*_: object) -> Draws:
+    await asyncio.sleep(0)
+    return draws.draw()
+
+
+def draw_in_steps(executor: MiraiExecutor) -> list[Any]:
+    """Have streams and coroutines draw; between their steps, this process does."""
+
+    async def mapped() -> list[Draws]:
+        return [drawn async for drawn in executor.stream_map(draw_in_a_loop, range(3))]
+
+    by_turns = list(zip(*(executor.stream(draw_twice) for _ in range(2)), strict=True))
+    executor.everywhere(len, "abc")
+    with executor.stream(draw_twice) as stream:
+        by_turns.append(next(stream))
+    return [
+        *by_turns,
+        list(executor.with_options(buffer=1).stream(draw_twice_in_a_loop)),
+        executor.submit(draw_in_a_loop).result(SOON),
+        list[Any](executor.map(draw_in_a_loop, range(3))),
+        executor.mirai_map(range(3), draw_in_a_loop).collect(),
+        asyncio.run(mapped()),
+    ]
+
+
+PLACES = pytest.mark.parametrize(
     ("daemons", "options"),
     [
         (1, {}),
@@ -46,20 +93,46 @@ def draw_all(executor: MiraiExecutor) -> list[Any]:
     ],
     ids=["1 daemon", "3 directly", "inline"],
 )
+
+
+def generators_here() -> Any:
+    return random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[index]
+
+
+@PLACES
 def test_a_task_draws_the_same_numbers_wherever_it_runs(
     daemons: int, options: dict[str, Any]
 ) -> None:
-    before = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[index]
+    before = generators_here()
     with running(daemons, seed=SEED, **options) as executor:
         drawn = draw_all(executor)
-    after = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[index]
     assert drawn == [
         *(expected(index) for index in range(5)),
         [expected(5, element) for element in range(4)],
         [*(expected(6, element) for element in range(5)), *(expected(7, i) for i in range(3))],
-        expected(8),
+        [expected(index) for index in range(8, 17)],
+        expected(17),
     ]
-    assert before == after
+    assert generators_here() == before
+
+
+@PLACES
+def test_what_runs_in_steps_goes_on_with_its_own_numbers(
+    daemons: int, options: dict[str, Any]
+) -> None:
+    before = generators_here()
+    with running(daemons, seed=SEED, **options) as executor:
+        drawn = draw_in_steps(executor)
+    assert drawn == [
+        *zip(in_a_row(2, 0), in_a_row(2, 1), strict=True),
+        expected(2),
+        in_a_row(2, 3),
+        expected(4),
+        [expected(5, element) for element in range(3)],
+        [expected(index) for index in range(6, 9)],
+        [expected(index) for index in range(9, 12)],
+    ]
+    assert generators_here() == before
 
 
 def test_a_task_that_runs_again_draws_the_same_numbers(tmp_path: Path) -> None:
@@ -116,19 +189,3 @@ def test_without_a_seed_nothing_is_seeded_or_imported() -> None:
         drawn = {executor.submit(draws.draw_in_a_thread).result(SOON) for _ in range(3)}
     assert len(drawn) == 3
     assert rng().random() != rng().random()
-
-
-def draw_twice() -> Iterator[Draws]:
-    yield draws.draw()
-    yield draws.draw()
-
-
-def test_elements_of_a_map_and_generators_have_streams_as_other_tasks() -> None:
-    with running(2, seed=SEED) as executor:
-        executor.wait_ready()
-        elements = executor.mirai_map(range(40), draws.draw).collect()
-        with executor.stream(draw_twice) as stream:
-            first, second = stream
-    assert elements == [expected(index) for index in range(40)]
-    assert first == expected(40)
-    assert second != first

@@ -21,6 +21,11 @@ def both() -> tuple[Any, Any]:
     return REQUEST.get(), HERE.get("unset")
 
 
+async def both_in_a_loop() -> tuple[Any, Any]:
+    await asyncio.sleep(0)
+    return both()
+
+
 def set_both(value: object) -> tuple[Any, Any]:
     REQUEST.set(value)
     HERE.set(value)
@@ -36,6 +41,7 @@ def test_a_task_sees_the_variables_of_whoever_submits_it_if_it_is_to() -> None:
         assert with_all.submit(both).result(SOON) == (1, [2])
         assert with_all.submit(request).result(SOON) == 1
         assert list(with_all.map(lambda n: (n, *both()), [0], timeout=SOON)) == [(0, 1, [2])]
+        assert with_all.submit(both_in_a_loop).result(SOON) == (1, [2])
         assert with_all.submit_source("v.get(), x", v=HERE, x=3).result(SOON) == ([2], 3)
         some = executor.with_options(context=[REQUEST])
         assert some.submit(both).result(SOON) == (1, "unset")

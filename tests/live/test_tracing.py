@@ -1,10 +1,13 @@
 """Live: spans of OpenTelemetry, from the caller's through ``mirai`` to what a daemon does."""
 
+import itertools
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -15,7 +18,7 @@ from opentelemetry import trace
 
 from live import traces
 from live.mischief import SOON, running
-from mirai_executor import MiraiExecutor, daemons, everywhere, local_url, mirai, mirai_map
+from mirai_executor import MiraiExecutor, daemons, local_url, mirai, mirai_map
 from mirai_executor._payload.common.traced import Traced
 from mirai_executor._tracing import traced_map
 
@@ -172,12 +175,104 @@ def test_a_map_whose_executor_shuts_down_meanwhile_is_a_span_that_says_so() -> N
     assert named(traces.spans(), "mirai_map")["status"][0] == "ERROR"
 
 
-def test_a_mirai_without_daemons_has_a_span_and_a_call_of_everywhere_has_none() -> None:
+def test_a_mirai_without_daemons_has_a_span() -> None:
     assert mirai(abs, -1).result(SOON) == 1
-    with daemons(1):
-        assert everywhere(abs, -2)[0].result(SOON) == 2
-    names = [span["name"] for span in traces.spans()]
-    assert names == ["mirai", "daemons set", "daemons reset"]
+    assert [span["name"] for span in traces.spans()] == ["mirai"]
+
+
+@pytest.mark.parametrize("fn", [traces.work_in_a_loop, traces.fail_in_a_loop])
+def test_the_work_of_a_coroutine_is_in_the_span_of_its_task(fn: Any) -> None:
+    with running(initializer=traces.trace_here) as executor:
+        error = executor.submit(fn).exception(SOON)
+        there = at_the_daemon(executor)
+    work, evaluation = there[-2], there[-1]
+    if error is None:
+        assert (work["name"], work["parent"]) == ("work", evaluation["id"])
+    assert evaluation["status"][0] == ("UNSET" if error is None else "ERROR")
+    assert evaluation["name"] == "daemon eval"
+    assert evaluation["events"] == ([] if error is None else ["exception"])
+
+
+@pytest.mark.parametrize("mode", ["daemons", "inline"])
+def test_a_stream_is_a_span_until_it_has_ended(mode: Any) -> None:
+    with MiraiExecutor(1, mode=mode) as executor:
+        assert list(executor.stream(range, 2)) == [0, 1]
+        with executor.stream(itertools.count) as stopped:
+            next(stopped)
+            assert len(traces.spans()) == 1
+            stopped.future.cancel()
+    (ended,) = traces.spans()
+    assert (ended["name"], ended["kind"]) == ("mirai", "CLIENT")
+    assert ended["attributes"]["code.function.name"] == "itertools.count"
+    assert ended["status"] == ("ERROR", "cancelled")
+
+
+# Daemons
+
+
+@pytest.mark.own_url
+@pytest.mark.parametrize("url", [None, local_url(tcp=True)], ids=["here", "elsewhere"])
+def test_a_daemon_tells_when_it_is_connected_and_when_it_leaves(
+    tmp_path: Path, url: str | None
+) -> None:
+    path = tmp_path / "spans"
+    setup: dict[str, Any] = {"initializer": traces.trace_into, "initargs": (path,), "name": "gpu"}
+    with MiraiExecutor(url=url, **setup) if url else MiraiExecutor(1, **setup) as executor:
+        if url:
+            executor.launch_local(1)
+            url = executor.url
+        pid = executor.submit(os.getpid).result(SOON)
+    begin, evaluation, end = map(json.loads, path.read_text().splitlines())
+    where = f" {url}" if url else ""
+    assert (begin["name"], end["name"]) == (f"daemon connect{where}", f"daemon disconnect{where}")
+    assert (begin["kind"], begin["parent"]) == (end["kind"], end["parent"]) == ("INTERNAL", None)
+    assert begin["attributes"] == end["attributes"]
+    assert begin["attributes"].items() >= {"mirai.compute": "gpu", "process.pid": pid}.items()
+    assert begin["attributes"]["network.transport"] == ("tcp" if url else "pipe")
+    assert begin["attributes"].get("server.address") == ("127.0.0.1" if url else None)
+    assert evaluation["links"] == end["links"] == [begin["id"]]
+
+
+def test_a_call_of_everywhere_is_a_span_around_those_of_all_daemons(
+    tracer: trace.Tracer, tmp_path: Path
+) -> None:
+    path = tmp_path / "spans"
+    with daemons(2, compute="gpu", initializer=traces.trace_into, initargs=(path,)) as both:
+        with tracer.start_as_current_span("request"):
+            shares = both.everywhere(traces.work_in_a_span)
+        assert [share.result(SOON) for share in shares] == [5, 5]
+    here, there = traces.spans(), list(map(json.loads, path.read_text().splitlines()))
+    done, request, whole = (named(here, name) for name in ("daemons set", "request", "everywhere"))
+    assert (whole["parent"], whole["links"]) == (request["id"], [done["id"]])
+    assert (whole["kind"], whole["status"][0]) == ("INTERNAL", "UNSET")
+    assert whole["attributes"] == {
+        "mirai.compute": "gpu",
+        "code.function.name": "live.traces.work_in_a_span",
+    }
+    connections, evaluations, works = (
+        [span for span in there if span["name"] == name]
+        for name in ("daemon connect", "daemon eval", "work")
+    )
+    assert [span["parent"] for span in evaluations] == [whole["id"]] * 2
+    assert {span["parent"] for span in works} == {span["id"] for span in evaluations}
+    assert {span["id"] for span in connections} == {span["links"][0] for span in evaluations}
+    assert {span["trace"] for span in works} == {request["trace"]}
+
+
+@pytest.mark.parametrize("mode", ["daemons", "inline"])
+def test_a_call_of_everywhere_that_fails_is_told_by_its_span(mode: Any) -> None:
+    with MiraiExecutor(1, mode=mode) as executor:
+        executor.everywhere("n = x", x=5)
+        assert executor.submit_source("n").result(SOON) == 5
+        assert executor.everywhere(divmod, 1, 0)[0].exception(SOON)
+        with pytest.raises(SyntaxError):
+            executor.everywhere("n =")
+    spans = [span for span in traces.spans() if span["name"] == "everywhere"]
+    assert [span["status"][0] for span in spans] == ["UNSET", "ERROR", "ERROR"]
+    assert [span["attributes"] for span in spans[:2]] == [
+        {},
+        {"code.function.name": "builtins.divmod", "error.type": "ZeroDivisionError"},
+    ]
 
 
 @pytest.mark.parametrize("tcp", [True, False])

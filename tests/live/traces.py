@@ -1,10 +1,14 @@
 """A tracer for a process, whose spans stay in memory. Daemons import this module by name."""
 
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mirai_executor import mirai
@@ -12,12 +16,30 @@ from mirai_executor import mirai
 EXPORTER = InMemorySpanExporter()
 
 
-def trace_here() -> None:
+class _FileExporter(SpanExporter):
+    """Appends spans to a file, a line each: also the last one of a process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        with self.path.open("a") as file:
+            for span in spans:
+                print(json.dumps(_told(span)), file=file)
+        return SpanExportResult.SUCCESS
+
+
+def trace_here(exporter: SpanExporter = EXPORTER) -> None:
     """Have this process keep its spans."""
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
         trace.set_tracer_provider(provider)
+
+
+def trace_into(path: Path) -> None:
+    """Have this process write its spans to a file."""
+    trace_here(_FileExporter(path))
 
 
 def trace_no_more() -> None:
@@ -53,6 +75,16 @@ def work_in_a_span() -> int:
     """Do something that makes a span of its own."""
     with trace.get_tracer("app").start_as_current_span("work"):
         return 5
+
+
+async def work_in_a_loop() -> int:
+    await asyncio.sleep(0)
+    return work_in_a_span()
+
+
+async def fail_in_a_loop() -> None:
+    await asyncio.sleep(0)
+    raise ZeroDivisionError
 
 
 def current_trace() -> int:

@@ -25,6 +25,7 @@ import pytest
 
 from mirai_executor._payload.common import hooks
 from mirai_executor._payload.common import importable as payload_importable
+from mirai_executor._payload.common.entries import AROUND
 from mirai_executor._payload.common.importable import Kind, kind_of
 from mirai_executor._payload.daemon import decode_plain
 from mirai_executor._payload.host import CallEncoder, Preparation, encode_plain
@@ -485,3 +486,4 @@ def test_names_are_known_to_be_set_only_where_code_does_nothing_else(
     source: str, names: set[str] | None
 ) -> None:
     assert CallEncoder().names_set_by(source, {"x": 1}) == names
+    assert CallEncoder().names_set_by(source, {"x": 1, AROUND: []}) == names

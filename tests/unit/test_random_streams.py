@@ -50,16 +50,27 @@ def test_a_stream_is_what_numpy_spawns() -> None:
 def test_what_ran_in_a_block_leaves_the_generators_as_they_were() -> None:
     random.seed(1)
     np.random.seed(1)
-    with _random_streams.run_here("7:0"):
+    with _random_streams.RunHere("7:0"):
         drawn = random.random(), np.random.random(), rng().random()
-        with _random_streams.run_here("7:0"):  # a task that has submitted one
+        with _random_streams.RunHere("7:0"):  # a task that has submitted one
             assert (random.random(), np.random.random(), rng().random()) == drawn
         following = random.random(), np.random.random(), rng().random()
-    with _random_streams.run_here("7:0"):
+    with _random_streams.RunHere("7:0"):
         assert [random.random(), random.random()] == [drawn[0], following[0]]
     assert random.random() == random.Random(1).random()
     assert np.random.random() == np.random.RandomState(1).random()
     assert rng() is not rng()
+
+
+def test_a_block_that_is_entered_again_goes_on_where_it_was_left() -> None:
+    random.seed(1)
+    block, other = _random_streams.RunHere("7:0"), _random_streams.RunHere("7:0")
+    drawn: list[list[object]] = []
+    for each in (block, other, block, other):
+        with each:
+            drawn.append([random.random(), np.random.random(), rng().random()])
+    assert drawn[0] == drawn[1] != drawn[2] == drawn[3]
+    assert random.random() == random.Random(1).random()
 
 
 @pytest.mark.parametrize(

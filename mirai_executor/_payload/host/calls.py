@@ -259,7 +259,7 @@ class CallEncoder:
 
         from mirai_executor._payload.common.source import parse_source  # as above
 
-        names = set(variables)
+        names = set(variables) - {AROUND}
         for statement in parse_source(source).body:
             if not isinstance(statement, ast.Assign) or not _is_given(statement.value, variables):
                 return None
