@@ -19,9 +19,10 @@ size of ``/dev/shm`` do not matter. An ``Exchange`` is all of this for one peer.
 from mirai_executor._lazily import lazy_imports
 from mirai_executor._typing import TYPE_CHECKING
 
-from ._memory import (
+from ._late import (
     ArenaError,
     Buffer,
+    DaemonMemory,
     LateExchange,
     Place,
     available,
@@ -53,6 +54,7 @@ __all__ = [
     "ArenaError",
     "Buffer",
     "Channel",
+    "DaemonMemory",
     "Exchange",
     "LateExchange",
     "Place",

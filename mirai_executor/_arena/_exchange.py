@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from ._channel import Channel
-from ._memory import Buffer, Place, in_frame, whole
+from ._late import Buffer, Place, in_frame, whole
 from ._pool import Pool
 from ._receiver import Receiver
 from ._sender import Sender
