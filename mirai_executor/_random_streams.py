@@ -16,7 +16,7 @@ import sys
 from contextvars import ContextVar
 from types import CoroutineType
 
-from mirai_executor._late_imports import when_imported
+from mirai_executor._lazily import when_imported
 from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

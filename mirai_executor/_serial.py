@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import Any, TypeVar, overload
 
-from ._payload.common.buffers import ATOMS, PickleBuffer
+from ._payload.common.fast_pickle import ATOMS, PickleBuffer
 from ._payload.common.serial import Hook, Hooks, new_key
 from .errors import PayloadError
 

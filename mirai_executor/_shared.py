@@ -8,7 +8,16 @@ needed. A host has the pages of several daemons in one sheet, since each mapping
 descriptor. A daemon maps its own page only: the descriptor that it inherits stands at where that
 begins.
 
-The **tickets** of its tasks (``_tickets``) have their counters in the page, and lie in its file.
+The **tickets** say who owns a task that a daemon was sent: its host, which may want it back, or
+the daemon. These tasks are counted, and each number is a ticket: a byte that both sides can lock
+in the file of the page. The daemon locks it *before* it begins the task, and keeps it for as long
+as it lives; the host locks those that are left, says so in the page, and lets go. The kernel gives
+each lock to one of them, so nothing ever runs twice, and neither side waits for the other: a task
+is taken back even while the daemon runs code that holds the GIL. When a daemon has died, its locks
+are gone, and the page tells which was the last that it had taken: those behind that never began.
+
+The locks are those of POSIX, which belong to a process, whoever has a descriptor: a child that a
+task has forked holds none. They need no descriptor of their own, nor a call for what is sent.
 
 With its fork server, a host shares a socket pair: one question at a time, each with a number as
 its answer::
@@ -24,17 +33,16 @@ its answer::
       | -- (end of file) -----------------> |  it ends
 """
 
-import _socket  # the module around it takes milliseconds to import
-import array
+import errno
+import fcntl
 import mmap
 import os
 import signal
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from mirai_executor._tickets import TicketOffice, first_ticket
-from mirai_executor._typing import NamedTuple, Self
+from mirai_executor._typing import Self
 
 # By this signal the host asks a daemon to look at the page: a queued one that nothing else uses,
 # or, on systems without those, one that little else uses.
@@ -47,6 +55,16 @@ _SHEET = 16  # pages
 # named, in a ring.
 _COUNT, _BEGUN, _ELEMENT, _TICKETS, _FIRST = 0, 1, 2, 3, 5
 _RING = 256  # more than a daemon ever holds
+# Counters of tickets: where the daemon's next one would be, as of the last that it has taken; and
+# what the host has taken back last: where that ends, and how many there are, in one number.
+_TAKEN, _RECALLED = 0, 1
+_BITS = 24
+_MASK = (1 << _BITS) - 1
+_LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
+_LOCKED = (errno.EAGAIN, errno.EACCES)  # by the other side: POSIX grants both
+_MANY = 256  # tasks: so many that are settled may be remembered
+_SHIFT = 28
+_ALL = 4096 << _SHIFT  # tickets of a page: the next one's begin where they end, or later
 
 
 class Page:
@@ -98,6 +116,114 @@ class Page:
         self.element.release()
         self.tickets.release()
         self._cells.release()
+
+
+def first_ticket(fd: int) -> int:
+    """Return where the tickets of a page begin in its file, by a descriptor that stands at it."""
+    return os.lseek(fd, 0, os.SEEK_CUR) << _SHIFT
+
+
+class TicketOffice:
+    """The host's side: issues tickets, and takes back those that are left. Not thread-safe.
+
+    Args:
+        counters: Those of the page.
+        fd: Its file.
+        base: The first byte of these tickets.
+    """
+
+    def __init__(self, counters: memoryview, fd: int, base: int) -> None:
+        self._counters = counters
+        self._fd = fd
+        self._base = base
+        self._first = 0  # the ticket of the first of these
+        self._tasks: list[int] = []
+        self._recalled = range(0)  # what was taken back last, with all right before it
+
+    def issue(self, tasks: Sequence[int], without: Collection[int] = ()) -> None:
+        """Let the daemon begin the tasks of a frame, in this order, but for some of them.
+
+        What it must not begin stays locked only while no other page is made.
+        """
+        if len(self._tasks) > _MANY:
+            self._forget()
+        if without:
+            tasks = [0 if task in without else task for task in tasks]
+            for number, task in enumerate(tasks, self._first + len(self._tasks)):
+                if not task:
+                    fcntl.lockf(self._fd, _LOCK, 1, self._base + number)
+        self._tasks += tasks
+
+    def take_back(self) -> tuple[int, ...]:
+        """Return the tasks that the daemon has not begun; it never will."""
+        end = self._first + len(self._tasks)
+        self._forget()
+        while self._tasks and not self._lock(end):
+            self._forget(self._first + 1)  # it has just taken that one, and is about to say so
+        if not self._tasks:
+            return ()
+        self._forget()  # for a daemon that has died meanwhile
+        tasks, self._tasks = tuple(filter(None, self._tasks)), []
+        self._note_recalled(end)
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, _ALL, self._base)
+        return tasks
+
+    def _note_recalled(self, end: int) -> None:
+        # Not all before the end: the daemon may have locked the last of those, and not looked here
+        # yet. What was taken back earlier counts while it may still come to that; once it has
+        # taken one behind, there is one between.
+        start = self._recalled.start if self._recalled.stop == self._first else self._first
+        self._recalled = range(max(start, end - _MASK), end)
+        self._counters[_RECALLED] = end << _BITS | len(self._recalled)
+        self._first = end
+
+    def _lock(self, end: int) -> bool:
+        try:
+            fcntl.lockf(self._fd, _LOCK, end - self._first, self._base + self._first)
+        except OSError as error:
+            if error.errno not in _LOCKED:
+                raise
+            return False
+        return True
+
+    def _forget(self, before: int = 0) -> None:
+        """Forget what the daemon has taken."""
+        settled = max(before, self._counters[_TAKEN]) - self._first
+        if settled > 0:
+            del self._tasks[:settled]
+            self._first += settled
+
+
+class Tickets:
+    """The daemon's side.
+
+    Args:
+        counters: Those of the page.
+        fd: The descriptor that came with it.
+    """
+
+    def __init__(self, counters: memoryview, fd: int) -> None:
+        self._counters = counters
+        self._fd = fd
+        self._base = first_ticket(fd)
+        self._next = 0
+
+    def take(self) -> bool:
+        """Take the ticket of the next task that has come; False if the host has it back."""
+        number = self._next
+        self._next = number + 1
+        try:
+            fcntl.lockf(self._fd, _LOCK, 1, self._base + number)
+        except OSError as error:
+            if error.errno not in _LOCKED:
+                raise
+            return False
+        recalled = self._counters[_RECALLED]
+        end = recalled >> _BITS
+        if end - (recalled & _MASK) <= number < end:
+            return False
+        self._counters[_TAKEN] = self._next
+        return True
 
 
 class Pages:
@@ -183,137 +309,9 @@ class _Sheet:
 
 IDENTITY, FORK, REAP = 1, 2, 3
 
-_QUESTION = struct.Struct("<Bi")  # what is asked, and of which process
-_ANSWER = struct.Struct("<i")  # an exit status as subprocess has it, a pid, or minus an errno
-_PATIENCE = 2.0  # seconds for an answer that takes milliseconds
-_MOST_FDS = 16
+QUESTION = struct.Struct("<Bi")  # what is asked, and of which process
+ANSWER = struct.Struct("<i")  # an exit status as subprocess has it, a pid, or minus an errno
 
 
 class ServerLostError(ConnectionError):
     """The fork server is gone, or does not answer; what it was handed may still be in use."""
-
-
-class Asking:
-    """The host's end. Not thread-safe: one thread asks."""
-
-    def __init__(self, end: _socket.socket, patience: float) -> None:
-        self._socket = end
-        self._socket.settimeout(patience)
-
-    @classmethod
-    def create(cls, patience: float = _PATIENCE) -> tuple[Self, int]:
-        """Return an end, and the descriptor of the other one (the caller closes it).
-
-        Args:
-            patience: Seconds that an answer may take.
-        """
-        # Packets: a question arrives whole, with the descriptors that belong to it.
-        here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        return cls(here, patience), there.detach()
-
-    def tell_identity(self, pid: int) -> None:
-        """Tell the other process which one it has to be."""
-        self._send(IDENTITY, pid)
-
-    def order(self, fds: Sequence[int]) -> None:
-        """Ask for the first daemon, which gets copies of these descriptors; do not wait for it.
-
-        Raises:
-            ServerLostError: There is no server, nor will there be one.
-        """
-        self._send(FORK, 0, fds)
-
-    def first_daemon(self) -> int:
-        """Return the pid of the first daemon, which was ordered.
-
-        Raises:
-            ServerLostError: There is no server.
-        """
-        return self._answer()
-
-    def fork(self, fds: Sequence[int]) -> int:
-        """Have a daemon forked that gets copies of these descriptors; return its pid.
-
-        Raises:
-            OSError: It could not be forked. If it is a ServerLostError, perhaps it was.
-        """
-        self._send(FORK, 0, fds)
-        pid = self._answer()
-        if pid <= 0:
-            raise OSError(-pid, os.strerror(-pid))
-        return pid
-
-    def reap(self, pid: int) -> int:
-        """Have a daemon that has ended collected; return its status.
-
-        Raises:
-            ServerLostError: There is nobody left to collect it.
-        """
-        self._send(REAP, pid)
-        return self._answer()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _send(self, what: int, pid: int, fds: Sequence[int] = ()) -> None:
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        try:
-            self._socket.sendmsg([_QUESTION.pack(what, pid)], rights, _socket.MSG_NOSIGNAL)
-        except (ConnectionError, TimeoutError) as error:
-            raise ServerLostError(str(error)) from error
-
-    def _answer(self) -> int:
-        try:
-            data = self._socket.recv(_ANSWER.size)
-        except (ConnectionError, TimeoutError) as error:
-            raise ServerLostError(str(error)) from error
-        if not data:
-            raise ServerLostError("it has ended")
-        (answer,) = _ANSWER.unpack(data)
-        return int(answer)
-
-
-class Question(NamedTuple):
-    """What the host asks for."""
-
-    what: int
-    pid: int
-    fds: list[int]
-
-
-class Answering:
-    """The fork server's end.
-
-    Args:
-        fd: The descriptor that :meth:`Asking.create` returned.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._socket = _socket.socket(fileno=fd)
-        # Where the host has a default timeout for sockets, its end was made as one with a
-        # timeout, which the kernel knows as one that does not wait; and so was this one.
-        self._socket.setblocking(True)
-        os.set_inheritable(fd, False)
-
-    def next(self) -> Question | None:
-        """Wait for a question; None if none will come any more."""
-        fds = array.array("i")
-        room = _socket.CMSG_LEN(_MOST_FDS * fds.itemsize)
-        # Not socket.recv_fds: it drops the flags (python/cpython, Lib/socket.py).
-        data, ancillary, _, _ = self._socket.recvmsg(
-            _QUESTION.size, room, _socket.MSG_CMSG_CLOEXEC
-        )
-        for _, _, content in ancillary:
-            fds.frombytes(content)
-        if not data:
-            return None
-        what, pid = _QUESTION.unpack(data)
-        return Question(what, pid, list(fds))
-
-    def answer(self, number: int) -> None:
-        """Answer the last question."""
-        self._socket.send(_ANSWER.pack(number), _socket.MSG_NOSIGNAL)
-
-    def close(self) -> None:
-        """Let go of it."""
-        self._socket.close()

@@ -4,12 +4,10 @@ from collections.abc import Callable, Coroutine
 from sys import modules
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from ._admitting import AdmittingExecutor
 from ._arguments import check_callable
-from ._async import AsyncFace
 from ._host import TRACES, Host, Limits
 from ._mapping import MappingExecutor
-from ._seeding import SeededExecutor
+from ._rare import RareExecutor
 from .futures import MiraiFuture
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Submitter(MappingExecutor, SeededExecutor, AdmittingExecutor, AsyncFace):
+class Submitter(MappingExecutor, RareExecutor):
     """What an executor and its views have in common.
 
     Args:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from . import _local  # whose modules are of no use to who imports a script for its functions
 from ._arguments import (
     check_count,
     check_elsewhere,
@@ -18,7 +19,6 @@ from ._arguments import (
 from ._core import Policy
 from ._host import Settings, environments_for, most_daemons, serial_hooks
 from ._lifetime import HostOwner, check_main_file, forking_for, host_for
-from ._local import LocalLauncher
 from ._place import fair_share
 from ._submitting import ExecutorView
 
@@ -222,7 +222,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             warn_after=_WARN_AFTER,
         )
         threads = fair_share(most) if self._shares_processors else None
-        launcher = LocalLauncher(python, output is not False, threads=threads, cleanup=cleanup)
+        local = _local.LocalLauncher(python, output is not False, threads=threads, cleanup=cleanup)
         launching: Launching | None = None
         if is_open:
             from . import _launching  # which most have no use for
@@ -230,7 +230,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum, *dialling)
             launching = _launching.Launching(listening, remote, python, output, most, limits)
         settings = Settings(
-            *(policy, launcher, cleanup, initializer, tuple(initargs), name),
+            *(policy, local, cleanup, initializer, tuple(initargs), name),
             None if launching is None else launching.listening.listen_config,
             *(heartbeat, forking, main, logging, environments, output),
             serial=hooks,

@@ -19,10 +19,11 @@ size of ``/dev/shm`` do not matter. An ``Exchange`` is all of this for one peer.
 from mirai_executor._lazily import lazy_imports
 from mirai_executor._typing import TYPE_CHECKING
 
-from ._late import LateExchange, Letterbox, leave_channel
-from ._memory import (
+from ._late import (
     ArenaError,
     Buffer,
+    DaemonMemory,
+    LateExchange,
     Place,
     available,
     physical_memory,
@@ -30,10 +31,11 @@ from ._memory import (
     whole,
     writable,
 )
+from ._letterbox import Letterbox, leave_channel
 
 if TYPE_CHECKING:
     from ._channel import Channel
-    from ._exchange import Exchange
+    from ._exchange import Exchange, out_of_arenas
     from ._pool import Pool, Shared
     from ._receiver import Receiver
     from ._sender import Sender
@@ -42,7 +44,7 @@ else:  # not before the first large buffer
         __name__,
         {
             "_channel": ("Channel",),
-            "_exchange": ("Exchange",),
+            "_exchange": ("Exchange", "out_of_arenas"),
             "_pool": ("Pool", "Shared"),
             "_receiver": ("Receiver",),
             "_sender": ("Sender",),
@@ -53,6 +55,7 @@ __all__ = [
     "ArenaError",
     "Buffer",
     "Channel",
+    "DaemonMemory",
     "Exchange",
     "LateExchange",
     "Letterbox",
@@ -63,6 +66,7 @@ __all__ = [
     "Shared",
     "available",
     "leave_channel",
+    "out_of_arenas",
     "physical_memory",
     "size_of",
     "whole",

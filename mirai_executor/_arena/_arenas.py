@@ -5,7 +5,8 @@ import os
 
 from mirai_executor._typing import Protocol
 
-from ._memory import Mapping, create, write_cold
+from ._late import create
+from ._memory import Mapping, write_cold
 
 _LAST = object()
 

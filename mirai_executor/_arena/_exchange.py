@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from ._channel import Channel
-from ._memory import Buffer, Place, in_frame, whole
+from ._late import Buffer, Place, in_frame, whole
 from ._pool import Pool
 from ._receiver import Receiver
 from ._sender import Sender
@@ -43,7 +43,7 @@ class Exchange:
         try:
             if self._sender.lend(place for place in lent if isinstance(place, Place)):
                 return tuple(map(_as_it_travels, lent))
-            return in_frames(self._pool, buffers)
+            return out_of_arenas(self._pool, buffers)
         finally:
             self._pool.release({place.arena for place in own})
 
@@ -90,7 +90,7 @@ class Exchange:
         self._channel.close()
 
 
-def in_frames(pool: Pool, buffers: "Sequence[Buffer | list[bytes]]") -> tuple[bytes, ...]:
+def out_of_arenas(pool: Pool, buffers: "Sequence[Buffer | list[bytes]]") -> tuple[bytes, ...]:
     """Return buffers as bytes, for a peer that cannot be lent any; see :meth:`Exchange.lend`."""
     return tuple(
         whole(pool.view(Place(*buffer)) if isinstance(buffer, tuple) else buffer)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import _socket
 import contextlib
-import errno
 import fcntl
-import functools
 import mmap
 import os
 import sys
 from collections.abc import Iterable, Iterator
 
-from mirai_executor._nameless import ALLOW_SEALING, create_in_memory
-from mirai_executor._typing import Any, NamedTuple
+from mirai_executor._typing import Any
 
-# fcntl(2) of Linux: not every Python has the names. Nobody can shrink an arena, so that no reader
-# ever meets SIGBUS; nobody can add further seals.
-_ADD_SEALS, _GET_SEALS = 1033, 1034
-_SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE = 1, 2, 4, 8
-_SEALS = _SEAL_SHRINK | _SEAL_GROW | _SEAL_SEAL
+from ._late import ADD_SEALS, SEAL_SHRINK, SEALS, create_empty, flat
+
+_GET_SEALS = 1034  # as in _late
+_SEAL_WRITE = 8
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, since Linux 5.14
-_NOEXEC_SEAL = 8  # MFD_NOEXEC_SEAL, since Linux 6.3; systems with vm.memfd_noexec=2 demand it
 
 # How much is copied in one step. A step holds the GIL, so this is also what other threads and
 # Ctrl-C wait for: about a tenth of a millisecond.
@@ -29,76 +23,18 @@ STEP = 1 << 20
 _SMALL = STEP // 8  # what is larger is written by itself
 
 
-Buffer = bytes | bytearray | memoryview | tuple[int, int, int]  # the latter: its place
-
-
-class ArenaError(RuntimeError):
-    """A place lies in no memory that the peer has sent."""
-
-
-class Place(NamedTuple):
-    """Where a buffer lies: the number of its arena (0: nowhere, it is empty), and bytes there."""
-
-    arena: int
-    offset: int
-    length: int
-
-
-@functools.cache
-def available() -> bool:
-    """Tell whether this system can share memory in this way."""
-    # Who still uses an arena is read off CPython's reference counts, exact only under the GIL.
-    if sys.platform != "linux" or sys.implementation.name != "cpython":
-        return False
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        return False
-    try:
-        os.close(create(mmap.PAGESIZE))
-        for end in _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET):
-            end.close()
-    except OSError:  # the kernel or a sandbox has none of it
-        return False
-    return True
-
-
-def physical_memory() -> int:
-    """Return how many bytes of memory this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def create(size: int) -> int:
-    """Return a descriptor of ``size`` new bytes; they take memory only as they are written."""
-    fd = _create()
-    try:
-        os.ftruncate(fd, size)
-        fcntl.fcntl(fd, _ADD_SEALS, _SEALS)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
 def create_constant(size: int, pieces: Iterable[tuple[int, memoryview]]) -> int:
     """Return a descriptor of ``size`` bytes that hold these pieces for ever."""
-    fd = _create()
+    fd = create_empty()
     try:
         os.ftruncate(fd, size)
         for offset, data in pieces:
             write_cold(fd, offset, data)
-        fcntl.fcntl(fd, _ADD_SEALS, _SEALS | _SEAL_WRITE)
+        fcntl.fcntl(fd, ADD_SEALS, SEALS | _SEAL_WRITE)
     except BaseException:
         os.close(fd)
         raise
     return fd
-
-
-def _create() -> int:
-    try:
-        return create_in_memory("mirai-arena", ALLOW_SEALING | _NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return create_in_memory("mirai-arena", ALLOW_SEALING)
 
 
 def is_safe(fd: int, size: int) -> bool:
@@ -107,7 +43,7 @@ def is_safe(fd: int, size: int) -> bool:
         seals = fcntl.fcntl(fd, _GET_SEALS)
     except OSError:  # not a memfd
         return False
-    return 0 < size <= os.fstat(fd).st_size and bool(seals & _SEAL_SHRINK)
+    return 0 < size <= os.fstat(fd).st_size and bool(seals & SEAL_SHRINK)
 
 
 def map_memory(fd: int, size: int, *, writable: bool) -> mmap.mmap:
@@ -119,46 +55,6 @@ def map_memory(fd: int, size: int, *, writable: bool) -> mmap.mmap:
     if sys.version_info >= (3, 13):
         return mmap.mmap(fd, size, flags=flags, prot=prot, trackfd=False)
     return mmap.mmap(fd, size, flags=flags, prot=prot)  # which keeps a descriptor of its own
-
-
-def flat(buffer: object) -> memoryview:
-    """Return a C-contiguous buffer as bytes."""
-    view = memoryview(buffer)  # type: ignore[arg-type]  # typeshed has no Buffer before 3.12
-    if view.nbytes == 0:
-        return memoryview(b"")
-    return view.cast("B")
-
-
-def size_of(buffer: object) -> int:
-    """Return how many bytes a C-contiguous buffer has, or a list of ``bytes``."""
-    return sum(map(len, buffer)) if isinstance(buffer, list) else flat(buffer).nbytes
-
-
-def whole(buffer: object) -> bytes:
-    """Return a C-contiguous buffer, or a list of ``bytes``, as it is now."""
-    if isinstance(buffer, list):
-        return b"".join(buffer)
-    if isinstance(buffer, memoryview):
-        owner = buffer.obj
-        if type(owner) is bytes and len(owner) == buffer.nbytes:
-            return owner
-    return buffer if type(buffer) is bytes else bytes(flat(buffer))
-
-
-def writable(buffers: Iterable[Buffer]) -> tuple[memoryview | bytearray, ...]:
-    """Return those that came in a frame such that they can be written to.
-
-    One that is most of its frame stays there, if that can be written to; else it is copied, or it
-    would keep the whole frame.
-    """
-    return tuple(in_frame(buffer) for buffer in buffers if not isinstance(buffer, tuple))
-
-
-def in_frame(buffer: bytes | bytearray | memoryview) -> memoryview | bytearray:
-    """Return one of them."""
-    view = memoryview(buffer)
-    is_most_of_its_frame = 2 * view.nbytes > memoryview(view.obj).nbytes
-    return view if is_most_of_its_frame and not view.readonly else bytearray(view)
 
 
 def in_steps(buffer: object) -> Iterator[memoryview]:

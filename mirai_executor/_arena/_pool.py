@@ -16,16 +16,8 @@ from collections.abc import Iterable, Sequence
 from mirai_executor._typing import Any
 
 from ._arenas import Arena, Constant, Memory
-from ._memory import (
-    ArenaError,
-    Place,
-    create_constant,
-    flat,
-    in_steps,
-    map_memory,
-    size_of,
-    unused,
-)
+from ._late import ArenaError, Place, flat, size_of
+from ._memory import create_constant, in_steps, map_memory, unused
 
 _ALIGNMENT = 64  # bytes: what vector instructions and cache lines like
 _SMALLEST = 1 << 16

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ._channel import Channel, Gone, Memory
-from ._memory import ArenaError, Place, is_safe, map_memory, unused
+from ._late import ArenaError, Place
+from ._memory import is_safe, map_memory, unused
 
 
 class Receiver:

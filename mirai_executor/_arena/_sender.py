@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from ._arenas import Arena, Memory
 from ._channel import Channel
-from ._memory import Place
+from ._late import Place
 from ._pool import Pool
 
 

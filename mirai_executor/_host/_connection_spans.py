@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING
 
-from mirai_executor._payload.common.entries import PROTOCOL, Call
+from mirai_executor._payload.common.entries import Call
+from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._payload.common.traced import connected, tracer
 
 if TYPE_CHECKING:

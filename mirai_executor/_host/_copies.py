@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from mirai_executor._payload.common.buffers import Value
+    from mirai_executor._payload.common.fast_pickle import Value
     from mirai_executor._payload.common.serial import Hooks
 
 __all__ = ["Copies", "decoded"]

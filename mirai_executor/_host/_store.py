@@ -188,7 +188,9 @@ class Store:
             self._letterbox = Letterbox()
         box = self._letterbox
         exchange = LateExchange(
-            self._pool, lambda: _arena.Channel(box.take(key)), lambda: box.drop(key)
+            lambda: _arena.Exchange(self._pool(), _arena.Channel(box.take(key))),
+            lambda buffers: _arena.out_of_arenas(self._pool(), buffers),
+            lambda: box.drop(key),
         )
         return exchange, box.slot()
 

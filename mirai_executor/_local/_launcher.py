@@ -2,11 +2,13 @@
 
 :class:`LocalLauncher` starts a fresh interpreter, which inherits the link of its daemon.
 :class:`ForkServer` is what such an interpreter leaves behind, as its host sees it: it forks the
-later ones, which are :class:`Forked`.
+later ones, which are :class:`Forked`, when it is asked (:class:`Asking`).
 """
 
 from __future__ import annotations
 
+import _socket
+import array
 import contextlib
 import os
 import signal
@@ -18,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from mirai_executor._place import limit_behind
 from mirai_executor._private import optional
-from mirai_executor._shared import Asking, ServerLostError
-from mirai_executor._typing import Record
+from mirai_executor._shared import ANSWER, FORK, IDENTITY, QUESTION, REAP, ServerLostError
+from mirai_executor._typing import Record, Self
 from mirai_executor.errors import LaunchError
 
 # -P keeps the working directory off the path: a signal.py there must not stop a daemon. The
@@ -42,7 +44,7 @@ _POOLS = (
     "NUMEXPR_NUM_THREADS",
     "POLARS_MAX_THREADS",
 )
-
+_PATIENCE = 2.0  # seconds for an answer that takes milliseconds
 
 # What multiprocessing runs, too, unless the program tells it something else.
 _OWN_EXECUTABLE = sys.executable
@@ -180,6 +182,86 @@ class ForkOfHost:
 if TYPE_CHECKING:
     # What leaves a first daemon behind, or was forked to be asked for daemons.
     Starter = subprocess.Popen[bytes] | ForkOfHost
+
+
+class Asking:
+    """The host's end. Not thread-safe: one thread asks."""
+
+    def __init__(self, end: _socket.socket, patience: float) -> None:
+        self._socket = end
+        self._socket.settimeout(patience)
+
+    @classmethod
+    def create(cls, patience: float = _PATIENCE) -> tuple[Self, int]:
+        """Return an end, and the descriptor of the other one (the caller closes it).
+
+        Args:
+            patience: Seconds that an answer may take.
+        """
+        # Packets: a question arrives whole, with the descriptors that belong to it.
+        here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        return cls(here, patience), there.detach()
+
+    def tell_identity(self, pid: int) -> None:
+        """Tell the other process which one it has to be."""
+        self._send(IDENTITY, pid)
+
+    def order(self, fds: Sequence[int]) -> None:
+        """Ask for the first daemon, which gets copies of these descriptors; do not wait for it.
+
+        Raises:
+            ServerLostError: There is no server, nor will there be one.
+        """
+        self._send(FORK, 0, fds)
+
+    def first_daemon(self) -> int:
+        """Return the pid of the first daemon, which was ordered.
+
+        Raises:
+            ServerLostError: There is no server.
+        """
+        return self._answer()
+
+    def fork(self, fds: Sequence[int]) -> int:
+        """Have a daemon forked that gets copies of these descriptors; return its pid.
+
+        Raises:
+            OSError: It could not be forked. If it is a ServerLostError, perhaps it was.
+        """
+        self._send(FORK, 0, fds)
+        pid = self._answer()
+        if pid <= 0:
+            raise OSError(-pid, os.strerror(-pid))
+        return pid
+
+    def reap(self, pid: int) -> int:
+        """Have a daemon that has ended collected; return its status.
+
+        Raises:
+            ServerLostError: There is nobody left to collect it.
+        """
+        self._send(REAP, pid)
+        return self._answer()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _send(self, what: int, pid: int, fds: Sequence[int] = ()) -> None:
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self._socket.sendmsg([QUESTION.pack(what, pid)], rights, _socket.MSG_NOSIGNAL)
+        except (ConnectionError, TimeoutError) as error:
+            raise ServerLostError(str(error)) from error
+
+    def _answer(self) -> int:
+        try:
+            data = self._socket.recv(ANSWER.size)
+        except (ConnectionError, TimeoutError) as error:
+            raise ServerLostError(str(error)) from error
+        if not data:
+            raise ServerLostError("it has ended")
+        (answer,) = ANSWER.unpack(data)
+        return int(answer)
 
 
 class ForkServer:

@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from mirai_executor._nameless import is_none_free, reopen
-from mirai_executor._shared import Asking, Pages, ServerLostError
+from mirai_executor._shared import Pages, ServerLostError
 from mirai_executor._typing import TYPE_CHECKING, NamedTuple
 from mirai_executor.errors import LaunchError
 
 from ._ends import has_pidfds
-from ._launcher import Forked, ForkServer, LocalLauncher
+from ._launcher import Asking, Forked, ForkServer, LocalLauncher
 
 if TYPE_CHECKING:
     from ._output import OutputRelay

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NoReturn
 
-from mirai_executor._shared import Asking, ServerLostError
+from mirai_executor._shared import ServerLostError
 from mirai_executor.errors import LaunchError
 
-from ._launcher import ForkOfHost, ForkServer, LocalLauncher
+from ._launcher import Asking, ForkOfHost, ForkServer, LocalLauncher
 from ._spawner import Process, Spawner, Streams
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ who it is; ``_tls`` makes a stream of a TLS connection, and ``_websocket``, by p
 stands for a WebSocket.
 """
 
+from mirai_executor._nameless import Pipes
 from mirai_executor._typing import TYPE_CHECKING, Any
 
-from ._pipes import Pipes
 from ._stream import Link, LinkClosedError
 
 if TYPE_CHECKING:

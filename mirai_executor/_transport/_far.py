@@ -19,9 +19,9 @@ import struct
 import time
 from collections import deque
 
+from mirai_executor._nameless import Pipes
 from mirai_executor._typing import TYPE_CHECKING
 
-from ._pipes import Pipes
 from ._stream import Bytes, Link, LinkClosedError
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from itertools import islice
 
+from mirai_executor._nameless import Pipes
 from mirai_executor._typing import TYPE_CHECKING
-
-from ._pipes import Pipes
 
 if TYPE_CHECKING:
     import selectors

@@ -9,7 +9,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["main", "serve"]
+    from mirai_executor._arena import Exchange, Pool
+
+__all__ = ["main", "new_exchange", "serve"]
+
+_SHARE = 8  # one part of so many of this machine's memory may be filled, or be kept warm
+_ARENAS = 16  # each costs two descriptors here, and one at the host
 
 
 def main(*, first: bool = False, cleanup: bool = False) -> None:
@@ -51,11 +56,11 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     collects = gc.isenabled()
     gc.disable()
     from mirai_executor import _place
-    from mirai_executor._shared import Page
-    from mirai_executor._tickets import Tickets
+    from mirai_executor._arena import DaemonMemory
+    from mirai_executor._shared import Page, Tickets
     from mirai_executor._transport import Link, Pipes
 
-    from . import _child, _memory
+    from . import _child
     from ._serve import Daemon
 
     if cleanup:
@@ -73,10 +78,22 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     _let_go_of_the_terminal()
     _place.enter_daemon()
     link = Link(Pipes(reads, writes), blocking=True)
-    memory = _memory.Memory(os.fstat(writes).st_ino, *shared[:1])
+    memory = DaemonMemory(new_exchange, os.fstat(writes).st_ino, *shared[:1])
     child = _child.Child(lifeline, *shared[1:])
     page = Page.inherited(page_fd)
     Daemon(link, page, Tickets(page.tickets, page_fd), memory, child).serve()
+
+
+def new_exchange(channel: int) -> "tuple[Pool, Exchange]":
+    """Return memory of this daemon's, and what exchanges it with its host: for large buffers.
+
+    Args:
+        channel: The descriptor at which they exchange it.
+    """
+    from mirai_executor import _arena
+
+    pool = _arena.Pool(limit=_arena.physical_memory() // _SHARE, count=_ARENAS)
+    return pool, _arena.Exchange(pool, _arena.Channel(channel))
 
 
 def _let_go_of_the_terminal() -> None:

@@ -28,6 +28,8 @@ Each daemon leaves this module by a return, and then is as fresh as the first on
 
 from __future__ import annotations
 
+import _socket  # the module around it takes milliseconds to import
+import array
 import contextlib
 import faulthandler
 import fcntl
@@ -39,9 +41,9 @@ import sys
 import threading
 
 from mirai_executor import _place
-from mirai_executor._late_imports import when_imported
-from mirai_executor._shared import FORK, IDENTITY, Answering
-from mirai_executor._typing import TYPE_CHECKING
+from mirai_executor._lazily import when_imported
+from mirai_executor._shared import ANSWER, FORK, IDENTITY, QUESTION
+from mirai_executor._typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from mirai_executor._payload.daemon import Preparation
 
 __all__ = ["Child", "process_name"]
+
+_MOST_FDS = 16  # of one question
 
 serving: Any = None  # the Daemon that this process is
 
@@ -204,6 +208,50 @@ class Child:
         tracker = module._resource_tracker  # noqa: SLF001 - as multiprocessing's own children do
         if tracker._fd is None:  # noqa: SLF001
             tracker._fd = os.dup(self._tracker)  # noqa: SLF001 - it may close its own
+
+
+class Question(NamedTuple):
+    """What the host asks for."""
+
+    what: int
+    pid: int
+    fds: list[int]
+
+
+class Answering:
+    """The fork server's end.
+
+    Args:
+        fd: The descriptor that ``Asking.create`` returned.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._socket = _socket.socket(fileno=fd)
+        # Where the host has a default timeout for sockets, its end was made as one with a
+        # timeout, which the kernel knows as one that does not wait; and so was this one.
+        self._socket.setblocking(True)
+        os.set_inheritable(fd, False)
+
+    def next(self) -> Question | None:
+        """Wait for a question; None if none will come any more."""
+        fds = array.array("i")
+        room = _socket.CMSG_LEN(_MOST_FDS * fds.itemsize)
+        # Not socket.recv_fds: it drops the flags (python/cpython, Lib/socket.py).
+        data, ancillary, _, _ = self._socket.recvmsg(QUESTION.size, room, _socket.MSG_CMSG_CLOEXEC)
+        for _, _, content in ancillary:
+            fds.frombytes(content)
+        if not data:
+            return None
+        what, pid = QUESTION.unpack(data)
+        return Question(what, pid, list(fds))
+
+    def answer(self, number: int) -> None:
+        """Answer the last question."""
+        self._socket.send(ANSWER.pack(number), _socket.MSG_NOSIGNAL)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._socket.close()
 
 
 def branch_off(control: int, lifeline: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mirai_executor import _wire
-from mirai_executor._late_imports import when_imported
+from mirai_executor._lazily import when_imported
 from mirai_executor._typing import TYPE_CHECKING
 
 from ._piece_sender import Piece, PieceSender

@@ -17,11 +17,11 @@ import time
 from collections.abc import Sequence
 
 from mirai_executor import _place, _wire
+from mirai_executor._arena import DaemonMemory
 from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.daemon import Namespace, Preparation
-from mirai_executor._shared import STOP_SIGNAL, Page
-from mirai_executor._tickets import Tickets
+from mirai_executor._shared import STOP_SIGNAL, Page, Tickets
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._typing import TYPE_CHECKING, Any
 from mirai_executor._version import __version__
@@ -31,11 +31,10 @@ from mirai_executor.errors import MiraiInterrupt, PayloadError
 from . import _child
 from ._child import Child, process_name
 from ._interrupts import Interrupts
-from ._memory import Memory
 
 if TYPE_CHECKING:
     from mirai_executor._event_loop import EventLoop
-    from mirai_executor._payload.common.buffers import Value
+    from mirai_executor._payload.common.fast_pickle import Value
 
     from ._cleanup import Snapshot
     from ._dirty_flag import DirtyFlag
@@ -53,7 +52,7 @@ class Daemon:
     """The runner of tasks, at its end of a local link."""
 
     def __init__(
-        self, link: Link, page: Page, tickets: Tickets, memory: Memory, child: Child
+        self, link: Link, page: Page, tickets: Tickets, memory: DaemonMemory, child: Child
     ) -> None:
         self._link = link
         self._tickets = tickets

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from mirai_executor._arena import DaemonMemory
     from mirai_executor._transport import Link
 
     from ._interrupts import Interrupts
-    from ._memory import Memory
 
 __all__ = ["Streaming"]
 
@@ -44,7 +44,7 @@ class Streaming:
         self,
         link: Link,
         interrupts: Interrupts,
-        memory: Memory,
+        memory: DaemonMemory,
         send: Callable[[_wire.Frame], None],
         unread: deque[_wire.Frame],
         ahead: int,

@@ -9,7 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
-__all__ = ["FuturesJob"]
+from ._daemon import DaemonCommand, Submission, checked_count
+from ._jobs import JobRequest
+from ._task import DaemonTask
+
+__all__ = ["FuturesJob", "request_tasks"]
 
 _LOG = logging.getLogger("mirai_executor")
 
@@ -83,3 +87,21 @@ class FuturesJob:
     def add_done_callback(self, callback: Callable[[], object]) -> None:
         """Have this called when all have ended."""
         self._done.add_done_callback(lambda _: callback())
+
+
+def request_tasks(
+    submit: Callable[..., FuturesJob], name: str, config: Any, daemon: DaemonCommand, count: int
+) -> list[Submission]:
+    """Return the request that submits a task for each daemon.
+
+    Args:
+        submit: Does that, with the seconds that it may take, the next two, the task and how many.
+        name: What the engine is called.
+        config: Of the launcher.
+        daemon: The command.
+        count: How many.
+    """
+    if checked_count(count) == 0:
+        return []
+    task = DaemonTask(daemon.argv(()), tuple(daemon.environment.items()), config.python)
+    return [JobRequest(name, submit, (config, name, task, count), daemon.secret)]

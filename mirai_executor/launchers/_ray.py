@@ -12,9 +12,8 @@ from typing import Any
 from mirai_executor._waiting import OneShotEvent, Reply
 from mirai_executor.errors import LaunchError
 
-from ._daemon import DaemonCommand, Submission, checked_count
-from ._futures import FuturesJob
-from ._jobs import JobRequest
+from ._daemon import DaemonCommand, Submission
+from ._futures import FuturesJob, request_tasks
 from ._script import words_of
 from ._task import DaemonTask, run
 
@@ -34,12 +33,8 @@ class RayConfig:
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return one request, which submits a task for each daemon."""
-        if checked_count(count) == 0:
-            return []
-        environment = tuple(daemon.environment.items())
-        task = DaemonTask(daemon.argv(()), environment, self.python)
         name = f"Ray at {self.address}" if self.address else "Ray"
-        return [JobRequest(name, _submit, (self, name, task, count), daemon.secret)]
+        return request_tasks(_submit, name, self, daemon, count)
 
 
 def ray_config(

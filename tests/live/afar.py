@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import mirai_executor
-from live.mischief import SOON, Bell, ring
+from live.mischief import SOON, Bell, ending, ring
 from mirai_executor import MiraiExecutor, MiraiFuture
 
 PACKAGE = Path(mirai_executor.__file__).parents[1]
@@ -23,17 +23,11 @@ def python_words() -> tuple[str, ...]:
     return ("/usr/bin/env", token, f"PYTHONPATH={PACKAGE}", sys.executable)
 
 
-@contextmanager
-def listening(url: str = "tcp://127.0.0.1:0", **options: Any) -> Iterator[MiraiExecutor]:
+def listening(
+    url: str = "tcp://127.0.0.1:0", **options: Any
+) -> AbstractContextManager[MiraiExecutor]:
     """Make an executor that daemons can join; a test that fails does not wait for them."""
-    executor = MiraiExecutor(url=url, **options)
-    try:
-        yield executor
-    except BaseException:
-        executor.kill_workers()
-        raise
-    finally:
-        executor.shutdown()
+    return ending(MiraiExecutor(url=url, **options))
 
 
 def pids(executor: MiraiExecutor, count: int) -> set[int]:

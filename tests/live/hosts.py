@@ -150,6 +150,12 @@ class Script:
                     return False
         return True
 
+    def takes_daemons_along(self) -> bool:
+        """Kill it once it has said which its daemons are; False if one of them goes on."""
+        daemons = [int(word) for word in self.line().split()]
+        self.kill()
+        return self.ends(daemons, GONE)
+
     def leaves_nothing(self, seconds: float = GONE) -> bool:
         """Wait for the end of all that it has started; False if something stays."""
         deadline = time.monotonic() + seconds

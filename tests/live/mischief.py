@@ -20,10 +20,10 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mirai_executor import MiraiExecutor
 
 SOON = 20.0  # seconds that no passing test waits, however loaded the machine is
+T = TypeVar("T")
+
 REQUEST: ContextVar[Any] = ContextVar("REQUEST", default="none")
 
 
@@ -42,15 +44,32 @@ def running(daemons: int = 1, **options: Any) -> Iterator["MiraiExecutor"]:
     """
     from mirai_executor import MiraiExecutor
 
-    executor = MiraiExecutor(daemons, **{"cleanup": True, **options})
-    try:
+    with ending(MiraiExecutor(daemons, **{"cleanup": True, **options})) as executor:
         executor.wait_ready(SOON)
+        yield executor
+
+
+@contextlib.contextmanager
+def ending(executor: "MiraiExecutor") -> Iterator["MiraiExecutor"]:
+    """Shut an executor down at the end; a test that fails does not wait for it."""
+    try:
         yield executor
     except BaseException:
         executor.kill_workers()
         raise
     finally:
         executor.shutdown()
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, which comes in time."""
+    import asyncio
+
+    async def in_time() -> T:
+        async with asyncio.timeout(60):
+            return await coroutine
+
+    return asyncio.run(in_time())
 
 
 @contextlib.contextmanager

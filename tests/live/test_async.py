@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from live.mischief import run
 from mirai_executor import MiraiExecutor, MiraiFuture, daemons, mirai
 
 T = TypeVar("T")
@@ -21,14 +22,6 @@ def executor() -> Iterator[MiraiExecutor]:
     with MiraiExecutor(1) as executor:
         executor.wait_ready()
         yield executor
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    async def in_time() -> T:
-        async with asyncio.timeout(60):
-            return await coroutine
-
-    return asyncio.run(in_time())
 
 
 def raise_stop_iteration() -> None:

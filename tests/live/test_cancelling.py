@@ -25,18 +25,6 @@ from live.storms import Soak, cancel_at_random
 from mirai_executor import MiraiExecutor, MiraiInterrupt
 
 
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
-def tally(tmp_path: Path) -> Tally:
-    return Tally(tmp_path)
-
-
 def pid_of(executor: MiraiExecutor) -> int:
     return executor.submit(mischief.own_pid).result(SOON)
 
@@ -156,11 +144,15 @@ def test_a_process_that_a_cancelled_task_has_forked_dies_with_a_killed_daemon(
             children.close()
 
 
+def write_slow_module(folder: Path, bell: Bell) -> None:
+    source = f"from live.mischief import ring, sleep_long\nring({str(bell.path)!r})\nsleep_long()"
+    (folder / "slow_to_import.py").write_text(source)
+
+
 def test_a_daemon_interrupted_in_the_middle_of_an_import_is_replaced(
     bell: Bell, tmp_path: Path
 ) -> None:
-    source = f"from live.mischief import ring, sleep_long\nring({str(bell.path)!r})\nsleep_long()"
-    (tmp_path / "slow_to_import.py").write_text(source)
+    write_slow_module(tmp_path, bell)
     with running() as executor:
         pid = pid_of(executor)
         future = executor.submit(mischief.import_from, tmp_path, "slow_to_import")
@@ -184,8 +176,7 @@ def test_a_daemon_interrupted_while_it_looks_up_a_module_that_is_there_is_kept(b
 def test_a_daemon_interrupted_while_an_argument_imports_is_replaced(
     bell: Bell, tmp_path: Path
 ) -> None:
-    source = f"from live.mischief import ring, sleep_long\nring({str(bell.path)!r})\nsleep_long()"
-    (tmp_path / "slow_to_import.py").write_text(source)
+    write_slow_module(tmp_path, bell)
     with running() as executor:
         pid = pid_of(executor)
         load = functools.partial(mischief.import_from, tmp_path, "slow_to_import")

@@ -1,13 +1,10 @@
 """Live: with a fork context, daemons are forks of their host, as it was at its first task."""
 
-import gc
 import logging
 import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from multiprocessing import resource_sharer
 from typing import Any
 
 import numpy as np
@@ -105,13 +102,6 @@ def is_free(lock: Any) -> bool:
     if acquired:
         lock.release()
     return acquired
-
-
-@pytest.fixture
-def nothing_is_left_lent() -> Iterator[None]:
-    yield
-    gc.collect()  # queues and their locks refer to each other
-    resource_sharer.stop()
 
 
 def is_kept_one_free() -> bool:
@@ -357,9 +347,7 @@ say(*(row.pid for row in executor.status().rows))
 wait_for_ever()
 """
     ) as host:
-        daemons = set(map(int, host.line().split()))
-        host.kill()
-        assert host.ends(daemons, GONE)
+        assert host.takes_daemons_along()
 
 
 def test_several_threads_that_submit_first_have_one_executor() -> None:

@@ -26,18 +26,6 @@ from mirai_executor import DaemonLostError, MiraiExecutor, PayloadError
 from mirai_executor._local import _process
 
 
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
-def tally(tmp_path: Path) -> Tally:
-    return Tally(tmp_path)
-
-
 def assert_goes_on(executor: MiraiExecutor) -> None:
     assert executor.submit(mischief.answer).result(SOON) == 42
 

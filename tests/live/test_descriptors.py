@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from multiprocessing import resource_sharer
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -20,14 +19,10 @@ from mirai_executor import MiraiExecutor, PayloadError
 
 SECONDS = 30
 
-pytestmark = pytest.mark.local_link("descriptors do not travel to daemons elsewhere")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_lent() -> Iterator[None]:
-    yield
-    assert not resource_sharer._resource_sharer._cache  # type: ignore[attr-defined]
-    resource_sharer.stop()
+pytestmark = [
+    pytest.mark.local_link("descriptors do not travel to daemons elsewhere"),
+    pytest.mark.usefixtures("nothing_is_left_lent"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ import pytest
 
 from elsewhere import new_url
 from live import hosts, mischief
-from live.mischief import SOON, Bell, Tally
+from live.mischief import SOON, Bell, Tally, ending
 from mirai_executor import (
     DaemonLostError,
     LaunchError,
@@ -48,31 +48,14 @@ pytestmark = pytest.mark.transports
 BEAT = 0.2  # seconds; a daemon that has been silent for four of them is lost
 
 
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
-def tally(tmp_path: Path) -> Tally:
-    return Tally(tmp_path)
-
-
 @contextlib.contextmanager
 def listening(daemons: int = 0, **options: Any) -> Iterator[MiraiExecutor]:
     """Make an executor that so many daemons have come to; a failed test does not wait for it."""
-    executor = MiraiExecutor(url=new_url(), **options)
-    try:
+    with ending(MiraiExecutor(url=new_url(), **options)) as executor:
         executor.launch_local(daemons)
         if daemons:
             executor.wait_ready(SOON)
         yield executor
-    except BaseException:
-        executor.kill_workers()
-        raise
-    executor.shutdown()
 
 
 def pids(executor: MiraiExecutor) -> list[int]:

@@ -20,7 +20,6 @@ import threading
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -39,13 +38,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server"),
     pytest.mark.local_link("keepers start fresh interpreters"),
 ]
-
-
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
 
 
 def pids(executor: MiraiExecutor) -> list[int]:

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from live.hosts import GONE, PATIENCE, Ended, run, script
+from live.hosts import PATIENCE, Ended, run, script
 
 # Forks, and returns the exit status of the child: minus the signal if one has ended it.
 FORK = """
@@ -251,9 +251,7 @@ say(*[row.pid for row in executor.status().rows])
 wait_for_ever()
 """
     ) as host:
-        daemons = set(map(int, host.line().split()))
-        host.kill()
-        assert host.ends(daemons, GONE)
+        assert host.takes_daemons_along()
 
 
 @pytest.mark.parametrize("when", ["idle", "starting"])
@@ -274,9 +272,7 @@ say(*[row.pid for row in executor.status().rows])
 wait_for_ever()
 """
     ) as host:
-        daemons = set(map(int, host.line().split()))
-        host.kill()
-        assert host.ends(daemons, GONE)
+        assert host.takes_daemons_along()
 
 
 @pytest.mark.own_url
@@ -304,9 +300,7 @@ say(*[row.pid for row in executor.status().rows])
 wait_for_ever()
 """
     ) as host:
-        daemons = set(map(int, host.line().split()))
-        host.kill()
-        assert host.ends(daemons, GONE)
+        assert host.takes_daemons_along()
 
 
 def test_a_task_may_fork_and_its_child_exit() -> None:

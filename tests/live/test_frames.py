@@ -4,7 +4,6 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,6 @@ import pytest
 from live import mischief
 from live.mischief import SOON, Bell, Tally, running
 from mirai_executor import DaemonLostError, MiraiExecutor, MiraiFuture
-
-
-@pytest.fixture
-def tally(tmp_path: Path) -> Tally:
-    return Tally(tmp_path)
-
-
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
 
 
 @pytest.fixture

@@ -60,13 +60,6 @@ def no_profile_is_left_set() -> Iterator[None]:
         daemons(0, compute=name)
 
 
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
 def ring_and_hang(path: Path) -> None:
     ring(path)
     time.sleep(FOREVER)

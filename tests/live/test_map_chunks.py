@@ -23,18 +23,6 @@ COUNT = 32  # elements: with one daemon, four chunks of eight
 
 
 @pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
-def tally(tmp_path: Path) -> Tally:
-    return Tally(tmp_path)
-
-
-@pytest.fixture
 def executor() -> Iterator[MiraiExecutor]:
     with mischief.running(1, cancel_grace=0.3) as executor:
         yield executor

@@ -23,13 +23,6 @@ FOREVER = 1000.0
 
 
 @pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
 def executor() -> Iterator[MiraiExecutor]:
     with mischief.running(2, cancel_grace=0.5) as executor:
         yield executor

@@ -1,15 +1,12 @@
 """What multiprocessing shares by inheritance reaches daemons, as it reaches its own children."""
 
 import contextlib
-import gc
 import logging
 import logging.handlers
 import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from multiprocessing import resource_sharer
 from typing import Any
 
 import pytest
@@ -20,15 +17,10 @@ from mirai_executor._payload.common import inherited
 SECONDS = 30
 SPAWN = multiprocessing.get_context("spawn")
 
-pytestmark = pytest.mark.local_link("descriptors do not travel to daemons elsewhere")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_lent() -> Iterator[None]:
-    yield
-    gc.collect()  # queues and their locks refer to each other
-    assert not resource_sharer._resource_sharer._cache  # type: ignore[attr-defined]
-    resource_sharer.stop()
+pytestmark = [
+    pytest.mark.local_link("descriptors do not travel to daemons elsewhere"),
+    pytest.mark.usefixtures("nothing_is_left_lent"),
+]
 
 
 def add(counter: Any, times: int) -> None:

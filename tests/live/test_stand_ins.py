@@ -87,13 +87,6 @@ done
 }
 
 
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
 @pytest.fixture(params=QUEUES)
 def queue(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Put the commands of a scheduler on the path; return its name."""

@@ -5,15 +5,14 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
+from live.mischief import run
 from mirai_executor import MiraiExecutor
-
-T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +20,6 @@ def executor() -> Iterator[MiraiExecutor]:
     with MiraiExecutor(2) as executor:
         executor.wait_ready()
         yield executor
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    async def in_time() -> T:
-        async with asyncio.timeout(60):
-            return await coroutine
-
-    return asyncio.run(in_time())
 
 
 class Source:

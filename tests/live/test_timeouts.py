@@ -4,9 +4,8 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, as_completed, wait
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,18 +14,6 @@ import pytest
 from live import mischief
 from live.mischief import SOON, AtUnpickle, Bell, Tally, running
 from mirai_executor import DaemonLostError, MiraiError, MiraiExecutor, TaskTimeoutError
-
-
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
-def tally(tmp_path: Path) -> Tally:
-    return Tally(tmp_path)
 
 
 def pid_of(executor: MiraiExecutor) -> int:

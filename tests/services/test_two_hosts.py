@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -25,13 +24,6 @@ def cable() -> Iterator[Cable]:
     require("iproute2", "ip")
     with second_host() as made:
         yield made
-
-
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
 
 
 def over_there(cable: Cable) -> RemoteConfig:

@@ -39,6 +39,7 @@ from mirai_executor._arena import (
     Pool,
     Receiver,
     Sender,
+    _late,
     _memory,
 )
 
@@ -482,7 +483,7 @@ def test_memory_that_could_fail_under_its_reader_is_refused(two: Two, flaw: str)
         if flaw == "a pipe":
             fds = os.pipe()
         elif flaw == "short":
-            fds = (_memory.create(4096),) * 1 + (os.dup(0),)
+            fds = (_late.create(4096),) * 1 + (os.dup(0),)
         else:
             fds = (os.memfd_create("x"), os.dup(0))
             os.ftruncate(fds[0], 8192)

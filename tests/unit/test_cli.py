@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from mirai_executor import __version__, cli, demo, keeper
-from mirai_executor.credentials import DaemonCredentials, new_secret
 
 
 class Demo:
@@ -128,17 +127,8 @@ def test_a_daemon_leaves_to_its_host_what_it_is_not_told(
     words: list[str],
     cleanup: bool | None,
     dispatcher: bool | None,
-    monkeypatch: pytest.MonkeyPatch,
+    kept: list[keeper.Options],
 ) -> None:
-    kept: list[keeper.Options] = []
-
-    def keep(options: keeper.Options, _: DaemonCredentials) -> keeper.ExitCode:
-        kept.append(options)
-        return keeper.ExitCode.DONE
-
-    monkeypatch.setattr(keeper, "keep", keep)
-    for name, value in DaemonCredentials(new_secret()).environment.items():
-        monkeypatch.setenv(name, value)
     assert cli.main(["daemon", "tcp://127.0.0.1:1", *words]) == 0
     assert [(options.cleanup, options.dispatcher) for options in kept] == [(cleanup, dispatcher)]
 

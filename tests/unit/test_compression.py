@@ -10,7 +10,7 @@ import pytest
 
 from mirai_executor import MiraiExecutor
 from mirai_executor._transport import FarLink, LinkClosedError, _compression, _far
-from unit.test_far_links import move, pair
+from unit.test_far_links import counting, move, pair
 
 TEXT = b"a line that says the same as all others\n" * 50_000
 NOISE = random.Random(1).randbytes(1_000_000)
@@ -44,21 +44,11 @@ def agree(one: FarLink, other: FarLink) -> None:
 
 def bytes_for(one: FarLink, other: FarLink, *frames: bytes) -> int:
     """Send frames; return how many bytes came for them."""
-    came = 0
-    take_in = other._take_in
-
-    def count() -> None:
-        nonlocal came
-        before = len(other._read) + other._chunk_at
-        take_in()
-        came += len(other._read) + other._chunk_at - before
-
-    other._take_in = count  # type: ignore[method-assign]
-    for frame in frames:
-        one.send(frame)
-    assert move(one, other, len(frames)) == list(frames)
-    other._take_in = take_in  # type: ignore[method-assign]
-    return came
+    with counting(other) as came:
+        for frame in frames:
+            one.send(frame)
+        assert move(one, other, len(frames)) == list(frames)
+    return sum(came)
 
 
 def test_what_becomes_shorter_travels_compressed_in_both_directions(

@@ -8,7 +8,6 @@ import pytest
 import mirai_executor
 from mirai_executor import MiraiExecutor, cli, keeper
 from mirai_executor._daemon_options import OPTIONS, DaemonKeywords, DaemonOptions, words_for
-from mirai_executor.credentials import DaemonCredentials, new_secret
 
 UNUSUAL: DaemonKeywords = {
     "output": False,
@@ -21,21 +20,6 @@ UNUSUAL: DaemonKeywords = {
     "retry": 0,
     "grace": 20.0,
 }
-
-
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> list[keeper.Options]:
-    """What the command line would have kept a daemon with."""
-    kept: list[keeper.Options] = []
-
-    def keep(options: keeper.Options, _: DaemonCredentials) -> keeper.ExitCode:
-        kept.append(options)
-        return keeper.ExitCode.DONE
-
-    monkeypatch.setattr(keeper, "keep", keep)
-    for name, value in DaemonCredentials(new_secret()).environment.items():
-        monkeypatch.setenv(name, value)
-    return kept
 
 
 def test_type_checkers_know_every_option_with_its_type() -> None:

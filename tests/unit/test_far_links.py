@@ -56,6 +56,22 @@ def move(one: FarLink, other: FarLink, count: int) -> list[bytes]:
     return frames
 
 
+@contextlib.contextmanager
+def counting(link: FarLink) -> Iterator[list[int]]:
+    """Note how many bytes come to a link, each time that it reads."""
+    came: list[int] = []
+    take_in = link._take_in
+
+    def count() -> None:
+        before = len(link._read) + link._chunk_at
+        take_in()
+        came.append(len(link._read) + link._chunk_at - before)
+
+    link._take_in = count  # type: ignore[method-assign]
+    yield came
+    link._take_in = take_in  # type: ignore[method-assign]
+
+
 def test_frames_of_all_sizes_come_in_order(ends: tuple[FarLink, FarLink]) -> None:
     one, other = ends
     for size in SIZES:
@@ -85,18 +101,9 @@ def test_little_more_than_the_other_side_takes_stands_before_what_is_urgent() ->
         for _ in range(20):  # as far as it goes while nobody reads
             one.flush()
         one.send_first(b"stop")
-        came = 0
-        take_in = other._take_in
-
-        def count() -> None:
-            nonlocal came
-            before = len(other._read) + other._chunk_at
-            take_in()
-            came += len(other._read) + other._chunk_at - before
-
-        other._take_in = count  # type: ignore[method-assign]
-        assert move(one, other, 1) == [b"stop"]
-        assert came < 100_000
+        with counting(other) as came:
+            assert move(one, other, 1) == [b"stop"]
+        assert sum(came) < 100_000
 
 
 def test_a_large_frame_can_be_written_to(ends: tuple[FarLink, FarLink]) -> None:

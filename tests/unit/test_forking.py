@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mirai_executor import _shared
-from mirai_executor._shared import FORK, IDENTITY, REAP, Answering, Asking, ServerLostError
+from mirai_executor._local._launcher import Asking
+from mirai_executor._shared import FORK, IDENTITY, REAP, ServerLostError
+from mirai_executor.daemon._child import Answering
 
 Sides = tuple[Asking, Answering]
 
@@ -114,11 +115,8 @@ def test_a_server_that_has_ended_is_said_to_be_lost(sides: Sides) -> None:
         asking.reap(4711)
 
 
-def test_a_server_that_does_not_answer_is_said_to_be_lost(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(_shared, "_PATIENCE", 0.01)
-    asking, fd = Asking.create()
+def test_a_server_that_does_not_answer_is_said_to_be_lost() -> None:
+    asking, fd = Asking.create(patience=0.01)
     with pytest.raises(ServerLostError):
         asking.fork(())
     asking.close()

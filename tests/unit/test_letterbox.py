@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mirai_executor import _arena
-from mirai_executor._arena import Channel, LateExchange, Letterbox, Pool, leave_channel
+from mirai_executor._arena import (
+    Channel,
+    Exchange,
+    LateExchange,
+    Letterbox,
+    Pool,
+    leave_channel,
+    out_of_arenas,
+)
 
 LIMIT = 1 << 24
 
@@ -111,9 +118,13 @@ def test_buffers_travel_in_frames_to_a_peer_that_has_left_no_channel(box: Letter
     try:
         places = pool.place([memoryview(data)])
         assert places is not None
-        exchange = LateExchange(lambda: pool, lambda: Channel(box.take(1)), lambda: box.drop(1))
+        exchange = LateExchange(
+            lambda: Exchange(pool, Channel(box.take(1))),
+            lambda buffers: out_of_arenas(pool, buffers),
+            lambda: box.drop(1),
+        )
         assert exchange.lend([places[0], [b"ab", b"c"]]) == (data, b"abc")
-        there = _arena.Exchange(Pool(limit=LIMIT), Channel(leave_channel(box.slot(), 1)))
+        there = Exchange(Pool(limit=LIMIT), Channel(leave_channel(box.slot(), 1)))
         (lent,) = exchange.lend([places[0]])  # it has by now
         assert isinstance(lent, tuple)
         assert bytes(there.views([lent])[0]) == data

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirai_executor._payload.common import buffers as buffers_module
 from mirai_executor._payload.common import fast_pickle
-from mirai_executor._payload.common.buffers import OUT_OF_BAND, Large
+from mirai_executor._payload.common import fast_pickle as buffers_module
+from mirai_executor._payload.common.fast_pickle import OUT_OF_BAND, Large
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._payload.host import Call, CallEncoder, decode_value
 from unit.test_payload_driver import run_host

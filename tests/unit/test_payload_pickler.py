@@ -1,7 +1,7 @@
 """What plain pickle is trusted with, and what it is not."""
 
-from mirai_executor._payload.common.entries import WITH_CARE
 from mirai_executor._payload.common.hooks import REDUCERS
+from mirai_executor._payload.common.importable import WITH_CARE
 from mirai_executor._payload.common.reducers import _OWN
 
 

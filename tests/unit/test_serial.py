@@ -14,7 +14,7 @@ from mirai_executor import (
     register_serial,
     serial_config,
 )
-from mirai_executor._payload.common.buffers import OUT_OF_BAND
+from mirai_executor._payload.common.fast_pickle import OUT_OF_BAND
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._payload.host import decode_value
 from mirai_executor._serial import hooks_for

@@ -7,10 +7,11 @@ from typing import Any, cast
 import pytest
 
 from mirai_executor import _wire
+from mirai_executor._arena import DaemonMemory
 from mirai_executor._payload.host import decode_value
 from mirai_executor._transport import Link
+from mirai_executor.daemon import new_exchange
 from mirai_executor.daemon._interrupts import Interrupts
-from mirai_executor.daemon._memory import Memory
 from mirai_executor.daemon._streaming import Streaming
 
 TASK = 7
@@ -59,7 +60,7 @@ class Streamed:
         self.stream = Streaming(
             cast("Link", FakeLink(*frames)),
             cast("Interrupts", self.interrupts),
-            Memory(0),
+            DaemonMemory(new_exchange),
             self._send,
             self.unread,
             ahead,

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from mirai_executor import _nameless
-from mirai_executor._shared import Page, Pages
-from mirai_executor._tickets import TicketOffice, Tickets
+from mirai_executor._shared import Page, Pages, TicketOffice, Tickets
 
 SOON = 30  # seconds
 

@@ -5,12 +5,14 @@ pickled and sent once, whatever stands around its single calls.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar, copy_context
+from types import CoroutineType
 
 from mirai_executor._payload.common.entries import AROUND, STREAM
 from mirai_executor._typing import Any
 
-__all__ = ["Around", "inside", "seeded", "take_around", "take_reserved"]
+__all__ = ["Around", "InContext", "inside", "seeded", "take_around", "take_reserved"]
 
 
 class Around:
@@ -19,6 +21,35 @@ class Around:
     def run(self, fn: Callable[..., object], *args: Any, **kwargs: Any) -> object:
         """Call a function."""
         raise NotImplementedError
+
+
+class InContext(Around):
+    """Calls functions where context variables are as they were where the task was submitted.
+
+    Args:
+        context: The variables and their values, by their names.
+    """
+
+    def __init__(self, context: Mapping[str, tuple[ContextVar[Any], object]]) -> None:
+        self.context = context
+
+    def run(self, fn: Callable[..., object], *args: Any, **kwargs: Any) -> object:
+        """Call a function; what it sets ends with it."""
+        return copy_context().run(self._run, fn, args, kwargs)
+
+    def _run(
+        self, fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> object:
+        for variable, value in self.context.values():
+            variable.set(value)
+        returned = fn(*args, **kwargs)
+        return self._awaited(returned) if type(returned) is CoroutineType else returned
+
+    async def _awaited(self, coroutine: "CoroutineType[Any, Any, object]") -> object:
+        """Await a coroutine, whose context is another one: that of its task of asyncio."""
+        for variable, value in self.context.values():
+            variable.set(value)
+        return await coroutine
 
 
 def take_around(arguments: dict[str, Any]) -> Sequence[Around]:

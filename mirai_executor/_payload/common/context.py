@@ -1,4 +1,4 @@
-"""Has a task see context variables as they were where it was submitted.
+"""Has daemons find the context variables that a host has.
 
 A variable travels as the name of the module attribute that it is, where daemons import that. Any
 other one is made at a daemon, once, and is from then on the same in all that the host sends.
@@ -6,16 +6,13 @@ other one is made at a daemon, once, and is from then on the same in all that th
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from contextvars import Context, ContextVar, copy_context
-from types import CoroutineType
+from contextvars import Context, ContextVar
 from typing import Any, TypeAlias
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.around import Around
 from mirai_executor._payload.common.importable import Home, Kind, kind_of
 
-__all__ = ["InContext", "home_of_variable", "reduce_context_variable"]
+__all__ = ["home_of_variable", "reduce_context_variable"]
 
 _Variable: TypeAlias = ContextVar[Any]
 
@@ -23,35 +20,6 @@ _Variable: TypeAlias = ContextVar[Any]
 _homes: dict[_Variable, Home | int] = {}
 _by_identity: dict[str, _Variable] = {}
 _identities: dict[_Variable, str] = {}
-
-
-class InContext(Around):
-    """Calls functions where context variables have values of their own.
-
-    Args:
-        context: The variables and their values, by their names.
-    """
-
-    def __init__(self, context: Mapping[str, tuple[_Variable, object]]) -> None:
-        self.context = context
-
-    def run(self, fn: Callable[..., object], *args: Any, **kwargs: Any) -> object:
-        """Call a function; what it sets ends with it."""
-        return copy_context().run(self._run, fn, args, kwargs)
-
-    def _run(
-        self, fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> object:
-        for variable, value in self.context.values():
-            variable.set(value)
-        returned = fn(*args, **kwargs)
-        return self._awaited(returned) if type(returned) is CoroutineType else returned
-
-    async def _awaited(self, coroutine: "CoroutineType[Any, Any, object]") -> object:
-        """Await a coroutine, whose context is another one: that of its task of asyncio."""
-        for variable, value in self.context.values():
-            variable.set(value)
-        return await coroutine
 
 
 def home_of_variable(variable: _Variable) -> Home | None:

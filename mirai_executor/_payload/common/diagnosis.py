@@ -10,7 +10,7 @@ from operator import is_, length_hint
 from types import CoroutineType, FunctionType, GeneratorType, MethodType, ModuleType
 
 from mirai_executor._payload.common import annotations
-from mirai_executor._payload.common.buffers import ATOMS, PicklingError
+from mirai_executor._payload.common.fast_pickle import ATOMS, PicklingError
 from mirai_executor._payload.common.importable import Kind, home_of, home_of_globals
 from mirai_executor._payload.common.wording import describe, is_of_a_hook
 from mirai_executor._typing import Any, NamedTuple

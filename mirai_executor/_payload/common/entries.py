@@ -18,8 +18,8 @@ import functools
 import sys
 from collections import OrderedDict
 
-from mirai_executor._payload.common import buffers as pickle
-from mirai_executor._payload.common.buffers import Large
+from mirai_executor._payload.common import fast_pickle as pickle
+from mirai_executor._payload.common.fast_pickle import Large
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
 from mirai_executor.errors import PayloadError
@@ -42,14 +42,11 @@ __all__ = [
     "MOST_BYTES",
     "MOST_FUNCTIONS",
     "MP_MAIN",
-    "MULTIPROCESSING",
     "NAMED",
-    "PROTOCOL",
     "RESERVED",
     "STREAM",
     "SYS_PATH",
     "UNAVAILABLE",
-    "WITH_CARE",
     "Applied",
     "Brought",
     "Call",
@@ -65,8 +62,6 @@ __all__ = [
     "new_seal",
 ]
 
-PROTOCOL = 5
-MULTIPROCESSING = "multiprocessing.reduction"  # where programs register how types are pickled
 SYS_PATH = "sys.path"  # a reserved name of the table
 # Reserved keyword arguments of a call; no argument, and no variable of code, has such a name.
 AROUND = "<around>"  # what stands around it
@@ -86,23 +81,6 @@ FUNCTIONS = (FUNCTION, NAMED)
 MOST_FUNCTIONS = 256  # that a daemon keeps
 MOST_BYTES = 32 << 20  # of all of these
 DIGEST_SIZE = 16  # bytes
-
-
-# Where all the types are defined whose instances reducers.py takes apart by themselves.
-WITH_CARE = frozenset(
-    [
-        "_contextvars",
-        "_io",
-        "_weakrefset",
-        "abc",
-        "builtins",
-        "dataclasses",
-        "functools",
-        "logging",
-        "typing",
-        "weakref",
-    ]
-)
 
 
 class NameEntry(NamedTuple):

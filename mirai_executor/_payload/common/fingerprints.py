@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable, Iterable
 from types import CellType, CodeType, FunctionType, MappingProxyType, ModuleType
 
-from mirai_executor._payload.common.entries import DIGEST_SIZE, PROTOCOL, digest_of
+from mirai_executor._payload.common.entries import DIGEST_SIZE, digest_of
+from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._payload.common.importable import MAIN, value_at
 from mirai_executor._typing import Any
 

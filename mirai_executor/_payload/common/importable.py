@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FUNCTION_DUNDERS",
     "MAIN",
+    "MULTIPROCESSING",
+    "WITH_CARE",
     "Home",
     "Kind",
     "home_of",
@@ -40,6 +42,22 @@ FUNCTION_DUNDERS = ("__name__", "__package__", "__path__", "__file__")
 _MAIN_NAMES = frozenset({MAIN, "__mp_main__"})
 # The daemon cannot even read a payload without these, however the host came by them.
 _ALWAYS_THERE = frozenset({"mirai_executor", "cloudpickle", "tblib"})
+MULTIPROCESSING = "multiprocessing.reduction"  # where programs register how types are pickled
+# Where all the types are defined whose instances reducers.py takes apart by themselves.
+WITH_CARE = frozenset(
+    [
+        "_contextvars",
+        "_io",
+        "_weakrefset",
+        "abc",
+        "builtins",
+        "dataclasses",
+        "functools",
+        "logging",
+        "typing",
+        "weakref",
+    ]
+)
 
 
 class Kind(Enum):

@@ -8,7 +8,7 @@ from multiprocessing.synchronize import SemLock
 from typing import Any
 
 from mirai_executor._payload.common.descriptors import Lend, lending
-from mirai_executor._payload.common.entries import PROTOCOL
+from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._private import check
 from mirai_executor.errors import PayloadError
 

@@ -18,8 +18,7 @@ from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mirai_executor._payload.common import annotations, exceptions, rebuild
-from mirai_executor._payload.common.entries import PROTOCOL
-from mirai_executor._payload.common.fast_pickle import has_no_state
+from mirai_executor._payload.common.fast_pickle import PROTOCOL, has_no_state
 from mirai_executor._payload.common.importable import (
     FUNCTION_DUNDERS,
     MAIN,

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
+from mirai_executor._payload.common.fast_pickle import PROTOCOL, dumps, loads
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LogLevels",
     "Preparation",
+    "decode_plain",
+    "encode_plain",
     "forget_where_modules_were",
     "host_sys_path",
     "inherit",
@@ -129,6 +132,16 @@ class LogLevels(NamedTuple):
             disabled=logging.root.manager.disable,
             captures_warnings=getattr(warnings.showwarning, "__module__", "") == "logging",
         )
+
+
+def encode_plain(obj: object) -> bytes:
+    """Pickle data of ours, such as a ``Preparation``."""
+    return dumps(obj, PROTOCOL)
+
+
+def decode_plain(blob: bytes | memoryview) -> Any:
+    """Return what ``encode_plain`` pickled."""
+    return loads(blob)
 
 
 def host_sys_path() -> list[str]:

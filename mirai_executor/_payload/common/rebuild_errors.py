@@ -8,8 +8,8 @@ from typing import Any
 
 import tblib
 
-from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common import exceptions
+from mirai_executor._payload.common import fast_pickle as pickle
 
 __all__ = ["fill_as_asked", "fill_error", "load_error", "make_traceback"]
 

@@ -15,8 +15,7 @@ from types import CellType, CodeType, ModuleType
 from typing import Any, Protocol
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.entries import MULTIPROCESSING, WITH_CARE
-from mirai_executor._payload.common.importable import Home, home_of
+from mirai_executor._payload.common.importable import MULTIPROCESSING, WITH_CARE, Home, home_of
 
 __all__ = ["content_of", "is_inherited", "needs_care", "reducer_of", "registered_reducer"]
 

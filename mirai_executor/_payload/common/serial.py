@@ -15,8 +15,14 @@ import os
 from collections.abc import Iterable
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.buffers import OutOfBand, PickleBuffer, Value, dump_value
-from mirai_executor._payload.common.fast_pickle import PlainPickler, seen_places
+from mirai_executor._payload.common.fast_pickle import (
+    OutOfBand,
+    PickleBuffer,
+    PlainPickler,
+    Value,
+    dump_value,
+    seen_places,
+)
 from mirai_executor._payload.common.wording import OF_A_HOOK, is_of_a_hook
 from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
 from mirai_executor.errors import PayloadError

@@ -1,8 +1,12 @@
 """The daemon's side: the bytes of calls become calls to run, and outcomes bytes."""
 
 from mirai_executor._lazily import lazy_imports
-from mirai_executor._payload.common.buffers import decode_plain
-from mirai_executor._payload.common.preparation import LogLevels, Preparation, inherit
+from mirai_executor._payload.common.preparation import (
+    LogLevels,
+    Preparation,
+    decode_plain,
+    inherit,
+)
 from mirai_executor._payload.daemon.outcomes import Unawaited, encode_named, encode_value
 from mirai_executor._typing import TYPE_CHECKING
 

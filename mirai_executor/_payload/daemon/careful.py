@@ -6,8 +6,8 @@ from types import CoroutineType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.buffers import OutOfBand, Value, dump_value
 from mirai_executor._payload.common.diagnosis import explain, said_by_pickle
+from mirai_executor._payload.common.fast_pickle import OutOfBand, Value, dump_value
 from mirai_executor._payload.common.importable import Home, Kind
 from mirai_executor._payload.common.loans import Loan
 from mirai_executor._payload.common.pickler import PayloadPickler, dump

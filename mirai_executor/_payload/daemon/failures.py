@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from mirai_executor._payload.common import exceptions, rebuild, rebuild_errors
-from mirai_executor._payload.common.entries import PROTOCOL
+from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._payload.common.pickler import dump
 from mirai_executor._payload.daemon import namespace
 from mirai_executor._payload.daemon.careful import OutcomePickler

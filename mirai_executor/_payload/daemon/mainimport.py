@@ -15,7 +15,7 @@ import sys
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 
-from mirai_executor._payload.common import buffers as pickle
+from mirai_executor._payload.common import fast_pickle as pickle
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.entries import Own, digest_of
 from mirai_executor._payload.common.fingerprints import (

@@ -20,9 +20,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from mirai_executor._payload.common import buffers as pickle
+from mirai_executor._payload.common import fast_pickle as pickle
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.buffers import Buffer, taken_apart
 from mirai_executor._payload.common.entries import (
     FUNCTION,
     FUNCTIONS,
@@ -39,6 +38,7 @@ from mirai_executor._payload.common.entries import (
     find_named,
     names_in,
 )
+from mirai_executor._payload.common.fast_pickle import Buffer, taken_apart
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.preparation import (
     Preparation,

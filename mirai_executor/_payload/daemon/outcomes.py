@@ -4,10 +4,15 @@ What came from the host goes back as itself: an instance of a class of the host'
 that class's name, one of a class without a name by the id under which the class travelled.
 """
 
-from mirai_executor._payload.common import buffers as pickle
-from mirai_executor._payload.common.buffers import BRIEF, LARGE, Value, is_short
-from mirai_executor._payload.common.entries import PROTOCOL
-from mirai_executor._payload.common.fast_pickle import dump_plainly
+from mirai_executor._payload.common import fast_pickle as pickle
+from mirai_executor._payload.common.fast_pickle import (
+    BRIEF,
+    LARGE,
+    PROTOCOL,
+    Value,
+    dump_plainly,
+    is_short,
+)
 from mirai_executor._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

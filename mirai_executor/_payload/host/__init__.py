@@ -1,9 +1,8 @@
 """The host's side: calls become bytes, and the bytes of outcomes values and errors."""
 
 from mirai_executor._lazily import lazy_imports
-from mirai_executor._payload.common.buffers import encode_plain
 from mirai_executor._payload.common.entries import Call, NameEntry, Sent
-from mirai_executor._payload.common.preparation import LogLevels, Preparation
+from mirai_executor._payload.common.preparation import LogLevels, Preparation, encode_plain
 from mirai_executor._payload.host.calls import (
     NO_NUMBER,
     CallEncoder,

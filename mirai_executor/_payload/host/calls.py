@@ -5,25 +5,25 @@ from collections.abc import Callable, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mirai_executor._payload.common import buffers as pickle
-from mirai_executor._payload.common.buffers import (
-    BRIEF,
-    LARGE,
-    Buffer,
-    Value,
-    is_short,
-    taken_apart,
-)
+from mirai_executor._payload.common import fast_pickle as pickle
 from mirai_executor._payload.common.entries import (
     AROUND,
-    PROTOCOL,
     SYS_PATH,
     Call,
     NameEntry,
     digest_of,
     names_in,
 )
-from mirai_executor._payload.common.fast_pickle import dump_plainly, is_imported
+from mirai_executor._payload.common.fast_pickle import (
+    BRIEF,
+    LARGE,
+    PROTOCOL,
+    Buffer,
+    Value,
+    dump_plainly,
+    is_imported,
+    is_short,
+)
 from mirai_executor._payload.common.preparation import host_sys_path
 from mirai_executor._payload.host.functions import FrozenFunction, FunctionCache, pickle_function
 from mirai_executor.errors import PayloadError
@@ -372,7 +372,7 @@ def decode_value(blob: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
     try:
         if not buffers:
             return pickle.loads(blob)
-        pickled, beside = taken_apart(blob, buffers)
+        pickled, beside = pickle.taken_apart(blob, buffers)
         return pickle.loads(pickled, buffers=beside)
     except Exception as error:
         from mirai_executor._payload.common.wording import describe, is_of_a_hook  # hardly ever

@@ -4,7 +4,8 @@ import functools
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeAlias
 
-from mirai_executor._payload.common.context import InContext, home_of_variable
+from mirai_executor._payload.common.around import InContext
+from mirai_executor._payload.common.context import home_of_variable
 from mirai_executor._payload.host.calls import CallEncoder
 
 __all__ = ["Chosen", "in_context"]

@@ -1,6 +1,6 @@
 """Turns the errors that daemons have pickled into exceptions again."""
 
-from mirai_executor._payload.common import buffers as pickle
+from mirai_executor._payload.common import fast_pickle as pickle
 from mirai_executor._payload.common.rebuild_errors import load_error
 from mirai_executor._private import optional
 from mirai_executor.errors import RemoteError

@@ -19,16 +19,15 @@ from time import monotonic
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mirai_executor._payload.common import buffers as pickle
 from mirai_executor._payload.common import entries
+from mirai_executor._payload.common import fast_pickle as pickle
 from mirai_executor._payload.common.entries import (
     FUNCTION,
     NAMED,
-    PROTOCOL,
     NameEntry,
     digest_of,
 )
-from mirai_executor._payload.common.fast_pickle import is_imported
+from mirai_executor._payload.common.fast_pickle import PROTOCOL, is_imported
 from mirai_executor._payload.common.importable import (
     MAIN,
     registered_by_value,

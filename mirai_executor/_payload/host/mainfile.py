@@ -17,16 +17,16 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, Literal, NamedTuple
 
-from mirai_executor._payload.common import buffers as pickle
+from mirai_executor._payload.common import fast_pickle as pickle
 from mirai_executor._payload.common.entries import (
     MAIN_FILE,
-    PROTOCOL,
     UNAVAILABLE,
     NameEntry,
     Own,
     digest_of,
     names_in,
 )
+from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._payload.common.fingerprints import fingerprint_of, kind_fingerprint
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.preparation import main_script

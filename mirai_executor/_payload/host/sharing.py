@@ -19,8 +19,7 @@ from pickle import BINGET, LONG_BINGET
 from types import CellType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
-from mirai_executor._payload.common.buffers import ATOMS
-from mirai_executor._payload.common.entries import PROTOCOL
+from mirai_executor._payload.common.fast_pickle import ATOMS, PROTOCOL
 from mirai_executor._payload.common.importable import home_of
 from mirai_executor._payload.common.pickler import PayloadPickler, home_of_sentinel
 

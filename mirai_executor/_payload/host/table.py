@@ -22,8 +22,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.buffers import OutOfBand, Value, dump_value
 from mirai_executor._payload.common.entries import UNAVAILABLE, NameEntry, digest_of
+from mirai_executor._payload.common.fast_pickle import OutOfBand, Value, dump_value
 from mirai_executor._payload.common.importable import MAIN, Home, Kind
 from mirai_executor._payload.common.names import STANDARD_DUNDERS
 from mirai_executor._payload.common.pickler import PayloadPickler, dump

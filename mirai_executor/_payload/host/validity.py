@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import Any
 
-from mirai_executor._payload.common.buffers import ATOMS
+from mirai_executor._payload.common.fast_pickle import ATOMS
 from mirai_executor._payload.common.importable import (
     FUNCTION_DUNDERS,
     MAIN,
