@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from contextvars import ContextVar
+from types import CoroutineType
 
 from mirai_executor._late_imports import when_imported
 from mirai_executor._typing import TYPE_CHECKING
@@ -77,11 +78,19 @@ def run(stream: str, call: Callable[[], T]) -> T:
     """Make the call of a task, on a daemon."""
     global _on_daemon  # a daemon runs one task at a time
     _watch_for_numpy()
-    _on_daemon = _Running(stream)
+    running = _on_daemon = _Running(stream)
     try:
-        return call()
+        returned = call()
     finally:
         _on_daemon = None
+    coroutine: Any = returned  # perhaps
+    return _awaited(running, coroutine) if type(coroutine) is CoroutineType else returned  # type: ignore[return-value]  # it is one, too
+
+
+async def _awaited(running: _Running, coroutine: CoroutineType[Any, Any, Any]) -> Any:
+    """Await a coroutine, beside which others may run that have streams of their own."""
+    _here.set(running)
+    return await coroutine
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ class Task(Mutable):
     run_timeout: float | None
     retries: int
     kind: int | None = None
+    concurrency: int = 1  # it may run beside others, so many of them in all
     place: int = 0  # in the order of submission
     daemon: DaemonId | None = None  # holds it
     dealt_to: DaemonId | None = None  # direct mode: it waits for this one

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar, copy_context
+from types import CoroutineType
 from typing import Any, TypeAlias
 
 from mirai_executor._payload.common import rebuild
@@ -43,7 +44,14 @@ class InContext(Around):
     ) -> object:
         for variable, value in self.context.values():
             variable.set(value)
-        return fn(*args, **kwargs)
+        returned = fn(*args, **kwargs)
+        return self._awaited(returned) if type(returned) is CoroutineType else returned
+
+    async def _awaited(self, coroutine: "CoroutineType[Any, Any, object]") -> object:
+        """Await a coroutine, whose context is another one: that of its task of asyncio."""
+        for variable, value in self.context.values():
+            variable.set(value)
+        return await coroutine
 
 
 def home_of_variable(variable: _Variable) -> Home | None:
