@@ -111,7 +111,7 @@ def one_at_a_time(fn: Callable[..., Any] | None, limits: Limits) -> Limits:
     while type(fn) is partial:
         is_of_ours = fn.args and getattr(fn.func, "__module__", None) == _ELEMENTS
         fn = fn.args[0] if is_of_ours else fn.func
-    is_async = iscoroutinefunction(fn) or iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004 - of an instance
+    is_async = iscoroutinefunction(fn) or iscoroutinefunction(type(fn).__call__)
     return limits if is_async else limits.changed(concurrency=1)
 
 

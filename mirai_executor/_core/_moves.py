@@ -48,7 +48,8 @@ class Moves:
         held.update(frame)
         self._tasks.hand_over(frame, daemon.id)
         if task.run_timeout is not None:  # likewise
-            self._alarms.set(now + task.run_timeout, AlarmKind.RUN_TIMEOUT, last, daemon.id)
+            task.late_at = now + task.run_timeout
+            self._alarms.set(task.late_at, AlarmKind.RUN_TIMEOUT, last, daemon.id)
         daemon.tasks_sent += len(frame)
         if len(held) > 1:
             self._fleet.stacked[daemon.id] = daemon

@@ -237,7 +237,8 @@ class Coroutines:
             task.cancel()
         _child.flush_streams()
         try:
-            daemon.send_outcome(id_, outcome, time.perf_counter_ns() - it.since)
+            took = 0 if outcome is _SKIPPED else time.perf_counter_ns() - it.since
+            daemon.send_outcome(id_, outcome, took)
         except LinkClosedError as error:
             self._failure = error
         if not self._running or self._failure is not None:

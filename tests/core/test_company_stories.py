@@ -176,3 +176,14 @@ def test_without_a_dispatcher_they_run_one_at_a_time() -> None:
     dispatcher = ready(1, direct=True)
     assert submit(dispatcher, T1, T2) == sent(A, T1)
     assert dispatcher.handle(result_arrived(A, T1), 1) == [resolve(T1), *sent(A, T2)]
+
+
+def test_one_that_comes_back_and_is_sent_again_has_all_of_its_time_to_run() -> None:
+    dispatcher = ready(1)
+    submit(dispatcher, T1)
+    dispatcher.handle(TaskSubmitted(T2, run_timeout=5, concurrency=3), 0)
+    dispatcher.handle(CancelRequested(T1), 1)
+    dispatcher.handle(TasksReturned(A, (T2,)), 1)
+    assert dispatcher.handle(result_arrived(A, T1), 2) == sent(A, T2)
+    assert dispatcher.expire(5) == []
+    assert dispatcher.next_deadline() == 7
