@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import logging
 import os
+import random
 import signal
 import threading
 import time
@@ -325,3 +326,26 @@ def test_a_concurrency_is_a_number_from_one_on(daemon: MiraiExecutor) -> None:
         daemon.with_options(concurrency=0)
     with pytest.raises(TypeError, match="concurrency"):
         daemon.with_options(concurrency="many")  # type: ignore[arg-type]  # that is the point
+
+
+async def spin_or_wait(n: int, seconds: float, spins: bool) -> int:
+    end = time.monotonic() + seconds
+    while spins and time.monotonic() < end:
+        pass
+    await asyncio.sleep(0 if spins else seconds)
+    return n
+
+
+def test_cancels_at_random_moments_touch_no_other(executor: MiraiExecutor) -> None:
+    several, draw = executor.with_options(concurrency=16), random.Random(7)
+    futures: list[MiraiFuture[int]] = []
+    cancelled: set[int] = set()
+    for n in range(100):
+        spins = n % 16 == 0
+        futures.append(several.submit(spin_or_wait, n, draw.uniform(0, 0.02), spins))
+        if draw.random() < 0.3:
+            chosen = draw.randrange(len(futures))
+            cancelled |= {chosen} if futures[chosen].cancel() else set()
+    ended = {n: future.result(SOON) for n, future in enumerate(futures) if n not in cancelled}
+    assert ended == {n: n for n in range(100) if n not in cancelled}
+    assert all(futures[n].cancelled() for n in cancelled)
