@@ -32,7 +32,7 @@ from mirai_executor._host import (
     stop_element,
     takes_chunks,
 )
-from mirai_executor._options import is_traced
+from mirai_executor._options import is_traced, one_at_a_time
 from mirai_executor.daemon._elements import run_elements
 from mirai_executor.errors import DaemonLostError, LaunchError
 from mirai_executor.futures import MiraiFuture
@@ -64,6 +64,8 @@ def sender_for(
         call: Calls it with an element.
     """
     host, limits = face._host, face._limits  # noqa: SLF001 - it is one of ours
+    if limits.concurrency > 1:
+        limits = one_at_a_time(fn, limits)
     has_streams = face._root()._streams is not None  # noqa: SLF001 - as above
     if has_streams or is_traced() or not takes_chunks(host, limits):
         return TaskSender(face, call)

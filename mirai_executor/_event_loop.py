@@ -40,7 +40,7 @@ class EventLoop:
         try:
             return self._run(coroutine)
         finally:
-            self._end_rest()
+            self.end_rest()
 
     def iterate(self, values: AsyncIterator[Any]) -> Iterator[Any]:
         """Yield what an asynchronous generator yields; the event loop stands still in between."""
@@ -62,7 +62,7 @@ class EventLoop:
                 del value
         finally:
             self._run(close())
-            self._end_rest()
+            self.end_rest()
 
     def stop(self) -> bool:
         """Cancel the coroutine that runs; from a handler of signals.
@@ -79,6 +79,12 @@ class EventLoop:
             return True
         return self._was_told
 
+    def opened(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop itself; made if there is none."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop
+
     def close(self) -> None:
         """Close the event loop; the next coroutine gets another one."""
         loop, self._loop = self._loop, None
@@ -87,12 +93,11 @@ class EventLoop:
             loop.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
+        loop = self.opened()
         self._was_asked = self._was_told = False
-        self._task = self._loop.create_task(coroutine)
+        self._task = loop.create_task(coroutine)
         try:
-            _complete(self._loop, asyncio.wait([self._task]))
+            _complete(loop, asyncio.wait([self._task]))
             return self._task.result()  # so that its error has no frames of asyncio's
         except asyncio.CancelledError:
             if self._was_asked:
@@ -109,7 +114,8 @@ class EventLoop:
         if self._task is not None:
             self._task.cancel()
 
-    def _end_rest(self) -> None:
+    def end_rest(self) -> None:
+        """Cancel what coroutines have left running, and wait a little for that."""
         if (loop := self._loop) is None:
             return
         if rest := asyncio.all_tasks(loop):
@@ -120,7 +126,7 @@ class EventLoop:
     def _give_up(self) -> None:
         """End what runs, and the loop, which an interrupt may have struck at any point."""
         loop, task = self._loop, self._task
-        self._end_rest()
+        self.end_rest()
         self._loop = None
         if task is not None and task.done() and not task.cancelled():
             task.exception()  # that is known

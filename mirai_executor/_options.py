@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._arguments import check_callable, check_count, check_flag, check_options, check_seconds
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         min_workers: int
         on_report: Callable[[Any], object] | None
         buffer: int
+        concurrency: int
 
 
 __all__ = [
@@ -38,9 +40,13 @@ __all__ = [
     "check_task_options",
     "everywhere_in_span",
     "gather",
+    "one_at_a_time",
     "post_mortem",
     "with_around",
 ]
+
+
+_ELEMENTS = "mirai_executor._elements"  # whose functions call the one that they are given first
 
 
 def changed(limits: Limits, options: "TaskOptions") -> Limits:
@@ -60,6 +66,7 @@ def changed(limits: Limits, options: "TaskOptions") -> Limits:
     check_flag("cancel_running", limits.cancel_running)
     check_count("min_workers", limits.min_workers)
     check_count("buffer", limits.buffer, least=1)
+    check_count("concurrency", limits.concurrency, least=1)
     if limits.on_report is not None:
         check_callable("with_options", limits.on_report, " as on_report")
     return limits
@@ -89,6 +96,24 @@ def post_mortem(fn: Callable[..., Any]) -> Callable[..., Any]:
     from ._payload.common.postmortem import PostMortem  # which few ask for
 
     return PostMortem(fn)
+
+
+def one_at_a_time(fn: Callable[..., Any] | None, limits: Limits) -> Limits:
+    """Return the limits of a task that no other may join, unless its function is ``async def``.
+
+    Args:
+        fn: The function; None for code.
+        limits: How it is to run.
+    """
+    from inspect import iscoroutinefunction
+
+    if hasattr(fn, "pickled_payload"):  # it was taken as it is, for many calls
+        fn = getattr(fn, "__wrapped__", fn)
+    while type(fn) is partial:
+        is_of_ours = fn.args and getattr(fn.func, "__module__", None) == _ELEMENTS
+        fn = fn.args[0] if is_of_ours else fn.func
+    is_async = iscoroutinefunction(fn) or iscoroutinefunction(type(fn).__call__)
+    return limits if is_async else limits.changed(concurrency=1)
 
 
 def is_traced() -> bool:
@@ -121,7 +146,7 @@ def beside_call(
     limits: Limits,
 ) -> dict[str, Any]:
     """Do as :func:`with_around`, and add the stream of random numbers, if there is a seed."""
-    if limits.context or TRACES in sys.modules:
+    if limits.context or limits.concurrency > 1 or TRACES in sys.modules:
         kwargs = with_around(executor, future, fn, kwargs, limits)
     streams = executor._streams
     return kwargs if streams is None else streams.added_to(kwargs)
@@ -144,6 +169,10 @@ def with_around(
         limits: How it runs.
     """
     around: list[Around] = []
+    if limits.concurrency > 1:
+        from ._payload.common.company import InCompany  # as below
+
+        around.append(InCompany(future.id))
     if TRACES in sys.modules:
         from ._tracing import traced  # as above
 

@@ -313,7 +313,7 @@ def open_stream(
         kwargs: Its keyword arguments.
     """
     host = owner._host  # noqa: SLF001 - it is one of ours
-    limits = limits.changed(retries=0)  # what has been taken, cannot come twice
+    limits = limits.changed(retries=0, concurrency=1)  # what has been taken, cannot come twice
     future = StreamFuture(
         host.next_id(),
         host,

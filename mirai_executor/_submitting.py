@@ -102,6 +102,8 @@ class Submitter(MappingExecutor, RareExecutor):
         if not callable(fn):
             check_callable("submit", fn, "; code as a string goes to submit_source()")
         host, limits = self._host, self._limits
+        if limits.concurrency > 1:
+            limits = _options().one_at_a_time(fn, limits)
         id_ = host.next_id()
         future: MiraiFuture[Any] = MiraiFuture(
             id_,
@@ -112,7 +114,8 @@ class Submitter(MappingExecutor, RareExecutor):
         if limits.on_report is not None:
             future.on_report(limits.on_report)
         given: dict[str, Any] = kwargs
-        if limits.context or root._streams is not None or TRACES in modules:
+        beside = limits.context or limits.concurrency > 1
+        if beside or root._streams is not None or TRACES in modules:
             given = _options().beside_call(root, future, fn, kwargs, limits)
         if limits.post_mortem:
             fn = _options().post_mortem(fn)
@@ -149,6 +152,8 @@ class Submitter(MappingExecutor, RareExecutor):
             raise TypeError(f"submit_source() takes Python code as a string, not {source!r:.60}")
         future = self._new_future()
         host, limits = self._host, self._limits
+        if limits.concurrency > 1:
+            limits = _options().one_at_a_time(None, limits)
         if limits.on_report is not None:
             future.on_report(limits.on_report)
         if limits.context or TRACES in modules:
@@ -239,8 +244,10 @@ class Submitter(MappingExecutor, RareExecutor):
                 values can be pickled; by default none), ``min_workers`` (how many daemons have to
                 be connected before :meth:`everywhere` has them make a call), ``on_report`` (a
                 function that is called with what each task reports, as by
-                :meth:`MiraiFuture.on_report`), and ``buffer`` (how many values :meth:`stream` may
-                be ahead of those that have been taken, 16 by default).
+                :meth:`MiraiFuture.on_report`), ``buffer`` (how many values :meth:`stream` may be
+                ahead of those that have been taken, 16 by default), and ``concurrency`` (how many
+                ``async def`` functions that were submitted with the same number may run at once
+                on one daemon, 1 by default; others run one at a time).
 
         Raises:
             TypeError: There is no such option, or a limit is not a number.

@@ -26,15 +26,15 @@ from ._late import (
     LateExchange,
     Place,
     available,
+    leave_channel,
     physical_memory,
     size_of,
     whole,
     writable,
 )
-from ._letterbox import Letterbox, leave_channel
 
 if TYPE_CHECKING:
-    from ._channel import Channel
+    from ._channel import Channel, Gone
     from ._exchange import Exchange, out_of_arenas
     from ._pool import Pool, Shared
     from ._receiver import Receiver
@@ -43,7 +43,7 @@ else:  # not before the first large buffer
     __getattr__ = lazy_imports(
         __name__,
         {
-            "_channel": ("Channel",),
+            "_channel": ("Channel", "Gone"),
             "_exchange": ("Exchange", "out_of_arenas"),
             "_pool": ("Pool", "Shared"),
             "_receiver": ("Receiver",),
@@ -57,8 +57,8 @@ __all__ = [
     "Channel",
     "DaemonMemory",
     "Exchange",
+    "Gone",
     "LateExchange",
-    "Letterbox",
     "Place",
     "Pool",
     "Receiver",

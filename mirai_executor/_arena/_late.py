@@ -17,15 +17,13 @@ import sys
 from mirai_executor._nameless import ALLOW_SEALING, create_in_memory
 from mirai_executor._typing import TYPE_CHECKING, NamedTuple
 
-from ._letterbox import leave_channel
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ._exchange import Exchange
     from ._pool import Pool
 
-__all__ = ["DaemonMemory", "LateExchange"]
+__all__ = ["DaemonMemory", "LateExchange", "leave_channel"]
 
 # fcntl(2) of Linux: not every Python has the names. Nobody can shrink an arena, so that no reader
 # ever meets SIGBUS; nobody can add further seals.
@@ -306,3 +304,33 @@ class DaemonMemory:
             self._exchange.close()
         if self._pool is not None:
             self._pool.close()
+
+
+def leave_channel(slot: int, key: int) -> int:
+    """Make a channel, leave one end in a letterbox, and return the other.
+
+    Args:
+        slot: Of the letterbox; it is closed.
+        key: What the end is left under.
+
+    Returns:
+        A descriptor; -1 if the letterbox is full, or there is no descriptor free.
+    """
+    try:
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    except OSError:
+        os.close(slot)
+        return -1
+    box = _socket.socket(fileno=slot)
+    # As Channel.send() writes it, which is not imported before there is a large buffer.
+    letter = b"\0" + key.to_bytes(8, sys.byteorder) + bytes(8)
+    end = theirs.fileno().to_bytes(4, sys.byteorder)
+    try:
+        box.sendmsg([letter], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, end)])
+    except OSError:
+        ours.close()
+        return -1
+    finally:
+        theirs.close()
+        box.close()
+    return ours.detach()

@@ -56,6 +56,7 @@ class Daemon(Mutable):
     ahead: int = 0  # so many of them, the last ones, were sent while it was busy
     recalling: bool = False  # it has been asked what it has not begun
     delayed: bool = False  # what it runs takes longer than expected, or has to stop
+    concurrency: int = 1  # so many tasks may run there at once, as those say that it holds
     dealt: OrderedDict[TaskId, None] = made_by(factory=OrderedDict)  # direct mode: waiting
     broadcasting: bool = False
     stopping: bool = False  # what it runs then: nobody wants to hear of that any more
@@ -146,6 +147,7 @@ class Fleet:
         self.idle: dict[DaemonId, Daemon] = {}
         self.prompt: dict[DaemonId, Daemon] = {}  # busy, but may perhaps get a frame ahead
         self.stacked: dict[DaemonId, Daemon] = {}  # hold more than one task
+        self.shared: dict[DaemonId, Daemon] = {}  # run tasks that others may join
         self.rota: deque[Daemon] = deque()  # direct mode: whose turn it is
         self.broadcasts: dict[BroadcastId, Broadcast] = {}  # that a daemon may have to run
         self.ever_ready = 0
@@ -290,7 +292,7 @@ class Fleet:
             # for seconds, would be replaced for ever.
             self.wanted -= 1
         self._move(daemon, state)
-        for index in (self.idle, self.prompt, self.stacked):
+        for index in (self.idle, self.prompt, self.stacked, self.shared):
             index.pop(daemon.id, None)
         self.take_off_rota(daemon)
 
@@ -298,7 +300,7 @@ class Fleet:
         """Forget a daemon that is gone; None if there is no such daemon."""
         daemon = self.daemons.pop(id_, None)
         if daemon is not None:
-            for index in (self.idle, self.prompt, self.stacked):
+            for index in (self.idle, self.prompt, self.stacked, self.shared):
                 index.pop(id_, None)
             self.take_off_rota(daemon)
             self.counts[daemon.state] -= 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ._company import companions_of_next
 from ._fleet import Daemon, Fleet
 from ._matching import Ending
 from ._tasks import Alarm, AlarmKind, Tasks
@@ -46,6 +47,8 @@ def _check_fleet(fleet: Fleet, policy: Policy) -> None:
     assert sorted(d.id for d in fleet.rota) == [d.id for d in on_rota]
     stacked = [d.id for d in daemons if len(d.held) > 1 and d.is_usable]
     assert sorted(fleet.stacked) == stacked, "tasks that wait are overlooked"
+    assert all(d.held and d.is_usable for d in fleet.shared.values()), "there is nobody to join"
+    assert all(len(d.held) <= d.concurrency for d in fleet.shared.values()), "too many at once"
 
 
 def _check_daemon(daemon: Daemon) -> None:
@@ -77,6 +80,7 @@ def _check_nothing_waits_in_vain(
 ) -> None:
     waiting = [id_ for id_, task in tasks.open.items() if task.daemon is None]
     assert not (tasks.queue and fleet.idle), "an idle daemon beside a queue"
+    assert policy.direct or not companions_of_next(fleet, tasks), "room beside others is not used"
     assert not (waiting and fleet.broken), "a task waits for a daemon that cannot come"
     if cancelling:
         assert len(waiting) <= fleet.usable_count, "a task waits for what will not begin"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from mirai_executor._typing import Mutable
 
+from ._company import companions_of_next
 from ._fleet import Daemon, Fleet, Wait
 from ._tasks import AlarmKind, Alarms, Tasks
 from .messages import (
@@ -264,9 +265,11 @@ class Matching:
         return commands
 
     def _employ_more(self, now: float) -> Iterable[Command]:
-        """Start the daemons that are missing, and send ahead to those that are busy."""
+        """Start the daemons that are missing, and send to those that are busy, too."""
         yield from self.launch(now)
-        queue = self._tasks.queue
+        queue, fleet = self._tasks.queue, self._fleet
+        while fleet.shared and (daemon := companions_of_next(fleet, self._tasks)) is not None:
+            yield self._moves.send(daemon, self._frames.fill(daemon, queue, 1), now)
         while queue and (daemon := self._frames.next_ahead()) is not None:
             frame = self._frames.fill(daemon, queue, self._frames.share())
             yield self._moves.send(daemon, frame, now)

@@ -6,6 +6,7 @@ Which move to make, and when, is decided by the dispatcher.
 from collections.abc import Collection, Iterable, Mapping
 
 from . import messages as m
+from ._company import join, part, review
 from ._fleet import Daemon, Fleet
 from ._matching import Frames
 from ._tasks import Alarm, AlarmKind, Alarms, Task, Tasks
@@ -38,20 +39,24 @@ class Moves:
             now: The present moment.
         """
         held = daemon.held
-        if held:
+        last = next(reversed(frame))
+        task = self._tasks.open[last]
+        if task.concurrency > 1:  # then it travels alone
+            join(self._fleet, daemon, task)
+        elif held:
             daemon.ahead = len(frame)
         held.update(frame)
         self._tasks.hand_over(frame, daemon.id)
-        last = next(reversed(frame))
-        run_timeout = self._tasks.open[last].run_timeout
-        if run_timeout is not None:  # then it travels alone
-            self._alarms.set(now + run_timeout, AlarmKind.RUN_TIMEOUT, last, daemon.id)
+        if task.run_timeout is not None:  # likewise
+            task.late_at = now + task.run_timeout
+            self._alarms.set(task.late_at, AlarmKind.RUN_TIMEOUT, last, daemon.id)
         daemon.tasks_sent += len(frame)
         if len(held) > 1:
             self._fleet.stacked[daemon.id] = daemon
             patience = _SLACK + _PATIENCE * sum(filter(None, held.values()))
             patience += _PATIENCE * daemon.round_trip
-            self._alarms.set(now + patience, AlarmKind.OVERDUE, last, daemon.id)
+            if daemon.concurrency == 1:  # else none of them waits for another
+                self._alarms.set(now + patience, AlarmKind.OVERDUE, last, daemon.id)
         self._fleet.prompt[daemon.id] = daemon  # perhaps: that is found out if more tasks wait
         return m.SendTasks(daemon.id, tuple(frame))
 
@@ -94,6 +99,10 @@ class Moves:
         if not daemon.held:
             daemon.delayed = False
             self._fleet.prompt.pop(daemon.id, None)
+            if daemon.concurrency > 1:
+                part(self._fleet, daemon)
+        elif daemon.delayed and daemon.concurrency > 1:
+            review(daemon, self._tasks.open)
 
     def release(self, daemon: Daemon, now: float) -> list[m.Command]:
         """Give a daemon that may have become free the next thing to do."""
@@ -168,6 +177,8 @@ class Moves:
                 self._tasks.take_back(id_)
                 back.append(id_)
         self._tasks.requeue(back)
+        if daemon.concurrency > 1:
+            review(daemon, self._tasks.open)
         return commands
 
     # When time has passed

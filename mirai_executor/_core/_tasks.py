@@ -28,9 +28,11 @@ class Task(Mutable):
     run_timeout: float | None
     retries: int
     kind: int | None = None
+    concurrency: int = 1  # it may run beside others, so many of them in all
     place: int = 0  # in the order of submission
     daemon: DaemonId | None = None  # holds it
     dealt_to: DaemonId | None = None  # direct mode: it waits for this one
+    late_at: float = math.inf  # when it will have run too long, where it was sent last
 
 
 class Tasks:
@@ -179,7 +181,9 @@ class Alarms:
             return alarm.task in self._tasks.open
         if alarm.kind is AlarmKind.RUN_TIMEOUT:
             task = self._tasks.open.get(alarm.task)
-            return task is not None and task.daemon == alarm.daemon
+            if task is None or task.daemon != alarm.daemon:
+                return False
+            return task.late_at == alarm.when  # it may have come back, and been sent again
         if alarm.kind is AlarmKind.VAIN:
             return alarm.period == self._fleet.last_id and not self._fleet.broken
         if alarm.kind is AlarmKind.ROOM:

@@ -199,12 +199,13 @@ class Dispatcher:
     # Events
 
     def _task_submitted(self, event: m.TaskSubmitted, now: float) -> Iterable[m.Command]:
-        id_, timeout, run_timeout, retries, kind = event
+        id_, timeout, run_timeout, retries, kind, concurrency = event
         self._tasks.submitted += 1
         if self._fleet.broken or self._ending.cancelling:
             failure = m.Failure.BROKEN if self._fleet.broken else m.Failure.CANCELLED
             return [m.FailTask(id_, failure)]
-        self._tasks.add(id_, Task(run_timeout, retries, kind))
+        kind = kind if concurrency == 1 else None  # what it takes depends on those beside it
+        self._tasks.add(id_, Task(run_timeout, retries, kind, concurrency))
         if timeout is not None:
             # From submission, as in mirai: a promise about when the caller hears back.
             self._alarms.set(now + timeout, AlarmKind.TIMEOUT, id_)

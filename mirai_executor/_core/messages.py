@@ -49,6 +49,7 @@ class TaskSubmitted(NamedTuple):
     run_timeout: float | None = None  # seconds from the start of execution
     retries: int = 0  # how often it may run again after a lost daemon
     kind: int | None = None  # tasks of one kind may be expected to take equally long
+    concurrency: int = 1  # so many that say the same may run at once at one daemon
 
 
 class CancelRequested(Record):
@@ -369,8 +370,7 @@ class Policy(Record):
             and none of them before the last one is done.
         frame_size: The most tasks in a frame.
         ahead_below: Tasks that take longer, in seconds, are not sent to a daemon that is busy.
-        far_frame_time: Seconds of expected work that a frame for a daemon far away may hold, at
-            most: all of it may be lost with the connection.
+        far_frame_time: The same far away, at most: all may be lost with the connection.
         far_frame_size: The most tasks in such a frame.
         warn_after: Seconds that tasks wait while no daemon is connected, until that is reported,
             where daemons come by themselves.

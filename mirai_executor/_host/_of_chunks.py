@@ -38,7 +38,7 @@ def takes_chunks(host: Any, limits: Limits) -> bool:
     """
     has_limit = limits.timeout or limits.run_timeout or limits.retries
     has_more = limits.context or limits.post_mortem or limits.on_report is not None
-    if type(host) is not Host or has_limit or has_more:
+    if type(host) is not Host or has_limit or has_more or limits.concurrency > 1:
         return False
     policy = host._settings.policy  # noqa: SLF001 - of the same room
     is_local = policy.launches and not policy.direct

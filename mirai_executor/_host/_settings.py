@@ -136,6 +136,7 @@ class Limits(Record):
         context: Which context variables it sees as they were at its submission; True for all.
         min_workers: How many daemons have to be connected before ``everywhere`` makes a call.
         buffer: How many values a stream may be ahead of who takes them.
+        concurrency: How many coroutines with the same number may run at once at one daemon.
         on_report: Is called with what it reports while it runs; None if nobody listens yet.
     """
 
@@ -149,6 +150,7 @@ class Limits(Record):
     min_workers: int = 0
     on_report: Callable[[Any], object] | None = None
     buffer: int = 16
+    concurrency: int = 1
 
 
 def environments_for(variables: Variables | None, gpus: int | None) -> Environments | None:

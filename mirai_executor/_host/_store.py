@@ -1,11 +1,14 @@
 """Keeps the large buffers of tasks, from their submission until the tasks have ended."""
 
+import contextlib
+import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from mirai_executor import _arena
-from mirai_executor._arena import Buffer, LateExchange, Letterbox, Place, size_of, whole
+from mirai_executor._arena import Buffer, LateExchange, Place, size_of, whole
 
 if TYPE_CHECKING:
     from mirai_executor._waiting import Reactor, Timer
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 _SHARE = 4  # one part of so many of this machine's memory may be filled, or be kept warm
 _KEEP_WARM = 1.0  # seconds until memory that is free is given back
+_UNREAD = 64  # letters of daemons that have gone, until somebody looks for them
 _ARENAS = 32  # each costs two descriptors here, and one at each daemon
 _BUDGET = 64 << 20  # bytes that may be copied for tasks at their submission; decision 28
 
@@ -37,6 +41,78 @@ class Deferred(tuple[Any, ...]):
 
     They are views of the user's own memory, and pickles in pieces.
     """
+
+
+class Letterbox:
+    """Where daemons leave the host's ends of their channels until these are needed.
+
+    A descriptor that lies in the queue of a socket takes no place in this process, which has not
+    many. One thread; ``close`` is for any.
+    """
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setblocking(False)  # for all who write to it
+        self._ours, self._theirs = ours, theirs
+        self._letters: _arena.Channel | None = None  # what they come through, once somebody looks
+        self._ends: dict[int, int] = {}  # taken out, and not asked for yet
+        self._gone: set[int] = set()
+
+    def slot(self) -> int:
+        """Return a descriptor for ``leave_channel`` (the caller closes it).
+
+        Raises:
+            OSError: No descriptor is free.
+        """
+        return os.dup(self._theirs.fileno())
+
+    def take(self, key: int) -> int:
+        """Return what was left under a key (the caller closes it).
+
+        Raises:
+            OSError: There is nothing, or this process has no descriptor free.
+        """
+        if key not in self._ends:
+            self._look()
+        if (end := self._ends.pop(key, None)) is None:
+            raise ConnectionError("the peer has left no channel")
+        return end
+
+    def drop(self, key: int) -> None:
+        """Note that nobody will ask for what was left, or will be left, under a key."""
+        if (end := self._ends.pop(key, None)) is not None:
+            os.close(end)
+            return
+        self._gone.add(key)
+        if len(self._gone) >= _UNREAD:
+            try:
+                self._look()
+            except OSError:  # no descriptor is free: the next time
+                return
+            self._gone.clear()  # those that had died before they could leave anything
+
+    def _look(self) -> None:
+        if self._letters is None:
+            self._letters = _arena.Channel(self._ours.detach())
+        for letter in self._letters.receive():
+            key = letter.arena
+            if isinstance(letter, _arena.Gone):
+                continue  # nobody writes such letters
+            if key in self._gone:
+                self._gone.discard(key)
+                os.close(letter.fd)
+            else:
+                self._ends[key] = letter.fd
+
+    def close(self) -> None:
+        """Let go of everything; in a forked child, of what is the parent's."""
+        with contextlib.suppress(KeyError):  # another thread may come here, too
+            while True:
+                os.close(self._ends.popitem()[1])
+        self._theirs.close()
+        self._ours.close()
+        if self._letters is not None:
+            self._letters.close()
 
 
 class Store:

@@ -76,7 +76,7 @@ def _run(daemon: "Daemon", id_: int, fn: Callable[[Any], object], value: Any) ->
             except _payload.Unawaited as found:
                 coroutine = found.coroutine
             if coroutine is not None:
-                blob, _ = daemon.awaited(coroutine, out_of_band=False)
+                blob, _ = daemon.awaiting().value_of(coroutine)
         finally:
             daemon.interrupts.leave()
     except BaseException as error:  # the host raises it where it was asked for

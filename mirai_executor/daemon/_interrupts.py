@@ -12,11 +12,16 @@ import signal
 # The functions of the signal module try to make enums of all they see: 3 µs instead of 0.3.
 from _signal import getsignal  # type: ignore[import-not-found]  # typeshed leaves it out
 from _signal import signal as set_handler
+from _thread import get_ident
 from collections.abc import Callable
 from types import FrameType
 
 from mirai_executor import _place
 from mirai_executor._shared import STOP_SIGNAL, Page
+from mirai_executor._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._coroutines import Coroutines
 
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 # Its functions that also run when a module is there already; by themselves they change nothing.
@@ -41,8 +46,10 @@ class Interrupts:
         self.hit_import = False  # for good
         self.has_struck = False  # since the window was opened
         self.task = 0  # the last one for which it was
+        self.thread = get_ident()  # that gets the signals, and alone writes to the link
         # Cancels a coroutine that runs; False if there is none, or it does not notice.
         self.stop_coroutine: Callable[[], bool] | None = None
+        self.company: Coroutines | None = None  # while several may run at once
         self._handlers = {int(signal.SIGINT): self._on_interrupt, STOP_SIGNAL: self._on_stop}
 
     def install(self) -> None:
@@ -76,13 +83,17 @@ class Interrupts:
         self._running = 0
 
     def _on_interrupt(self, _: int, frame: FrameType | None) -> None:
-        if self._sending:
+        if self.company is not None:
+            self._stop_some(self.company, frame, all_of_them=True)
+        elif self._sending:
             self._put_off = True
         elif self._running:
             self._stop(frame)
 
     def _on_stop(self, _: int, frame: FrameType | None) -> None:
-        if not self._running or self._sending:
+        if self.company is not None:
+            self._stop_some(self.company, frame, all_of_them=False)
+        if self.company is not None or not self._running or self._sending:
             return
         self._put_off, self._sending = False, True
         try:
@@ -91,6 +102,16 @@ class Interrupts:
             self._sending = False
         if self._put_off or self._must_stop(self._running):
             self._stop(frame)
+
+    def _stop_some(
+        self, company: "Coroutines", frame: FrameType | None, *, all_of_them: bool
+    ) -> None:
+        if company.must_strike(all_of_them=all_of_them):
+            running = self._running
+            try:
+                self._raise(frame)
+            finally:
+                self._running = running  # others do
 
     def _stop(self, frame: FrameType | None) -> None:
         if self.stop_coroutine is None or not self.stop_coroutine():

@@ -53,7 +53,8 @@ class PieceSender:
     def __init__(self, link: Link, interrupts: Interrupts) -> None:
         self._link = link
         self._interrupts = interrupts
-        self._pid, self._main = os.getpid(), get_ident()
+        # Not this thread: a task may be the first to report something, from one of its own.
+        self._pid, self._main = os.getpid(), interrupts.thread
         self._pieces: deque[Piece] = deque()
         self._numbers = count(1)
         self._lost = 0
@@ -64,7 +65,8 @@ class PieceSender:
     @property
     def task(self) -> int:
         """The task that runs, or was the last one to do so."""
-        return self._interrupts.task
+        company = self._interrupts.company
+        return (0 if company is None else company.task_here()) or self._interrupts.task
 
     @property
     def is_of_this_process(self) -> bool:

@@ -33,14 +33,14 @@ from ._child import Child, process_name
 from ._interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from mirai_executor._event_loop import EventLoop
-    from mirai_executor._payload.common.fast_pickle import Value
-
+    from ._awaiting import Awaiting
     from ._cleanup import Snapshot
     from ._dirty_flag import DirtyFlag
     from ._messenger import Messenger
     from ._piece_sender import PieceSender
     from ._streaming import Streaming
+
+    Outcome = tuple[Status, Bytes, tuple[_wire.Buffer, ...]]
 
 _INITIALIZER = 1 << 63  # its id; those of tasks and broadcasts are one sequence
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
@@ -54,9 +54,9 @@ class Daemon:
     def __init__(
         self, link: Link, page: Page, tickets: Tickets, memory: DaemonMemory, child: Child
     ) -> None:
-        self._link = link
-        self._tickets = tickets
-        self._memory = memory
+        self.link = link
+        self.tickets = tickets
+        self.memory = memory
         self._child = child
         self._pid = os.getpid()
         self._in_hand: list[_wire.WireOutcome] = []  # results not sent yet
@@ -64,12 +64,12 @@ class Daemon:
         self.interrupts = self._interrupts = Interrupts(page, self._send_results)
         self.page = page
         self._begun = page.begun
-        self._namespace: Namespace
-        self._snapshot: Snapshot | None = None
+        self.namespace: Namespace
+        self.snapshot: Snapshot | None = None
         self._beside: tuple[PieceSender, ...] = ()  # what tasks say beside their outcomes
         self._messenger: Messenger | None = None
-        self._loop: EventLoop | None = None  # until a task returns a coroutine
-        self._unread: collections.deque[_wire.Frame] = collections.deque()  # came during a task
+        self._awaiting: Awaiting | None = None  # until a task returns a coroutine
+        self.unread: collections.deque[_wire.Frame] = collections.deque()  # came during a task
         _place.messenger = self._messenger_of_task
         self._cleanup_failed = False
         self._leaving = False
@@ -84,8 +84,8 @@ class Daemon:
         finally:
             # A thread that a task has left can keep this process alive: the host must not take it
             # for a daemon that still listens.
-            self._link.close()
-            self._memory.close()
+            self.link.close()
+            self.memory.close()
             if (spans := sys.modules.get("mirai_executor._payload.common.traced")) is not None:
                 spans.disconnected()
 
@@ -93,7 +93,7 @@ class Daemon:
         self._interrupts.install()
         self._send(_wire.Hello(os.getpid(), sys.version_info[:3], __version__))
         # No frame is kept while the next one is awaited: it holds all the bytes of its calls.
-        while self._take_in(self._unread.popleft() if self._unread else self._next_frame()):
+        while self._take_in(self.unread.popleft() if self.unread else self._next_frame()):
             pass
 
     def _take_in(self, frame: _wire.Frame) -> bool:
@@ -103,8 +103,8 @@ class Daemon:
                 self._initialize(_payload.decode_plain(frame.payload))
             case _wire.Tasks():
                 if frame.released or not frame.tasks:
-                    self._memory.release(frame.released)
-                if self._is_spoilt():
+                    self.memory.release(frame.released)
+                if self.is_spoilt():
                     # The host cannot have sent this after an outcome of ours that it lacks.
                     # Their tickets say that none of these began: they run elsewhere.
                     return False
@@ -126,26 +126,26 @@ class Daemon:
 
     def _receive(self) -> bytes | bytearray | memoryview:
         """Wait for the next frame."""
-        while (patience := self._memory.patience) is not None and not self._link.wait(patience):
+        while (patience := self.memory.patience) is not None and not self.link.wait(patience):
             self._trim()
-        return self._link.receive() or b""
+        return self.link.receive() or b""
 
     def _trim(self) -> None:
         """Let go of what is not used, when no work has come for a while."""
-        if (released := self._memory.trim()) is not None:
+        if (released := self.memory.trim()) is not None:
             self._send(_wire.Outcomes((), released))
 
     def _send(self, frame: _wire.Frame) -> None:
         for sender in self._beside:
             sender.flush()  # what a task has logged comes before its outcome
-        self._link.send(*_wire.pieces(frame))
+        self.link.send(*_wire.pieces(frame))
 
     # The life of a daemon
 
     def _initialize(self, setup: Any) -> None:
         preparation, calls, cleanup, logging = setup
         flag = _new_flag() if cleanup else None
-        self._namespace = Namespace(preparation)
+        self.namespace = Namespace(preparation)
         self._child.introduce(preparation)
         if (preparation.variables or preparation.gpus) and not self._set_environment(preparation):
             return
@@ -166,9 +166,9 @@ class Daemon:
 
         self._interrupts.install()  # the initializer may have taken them
         ours = frozenset({signal.SIGINT, STOP_SIGNAL})
-        self._snapshot = Snapshot(self._namespace.module, flag, untouched=ours)
-        self._namespace.on_sys_path = self._snapshot.keep_path
-        self._snapshot.watch_imports()
+        self.snapshot = Snapshot(self.namespace.module, flag, untouched=ours)
+        self.namespace.on_sys_path = self.snapshot.keep_path
+        self.snapshot.watch_imports()
 
     def _set_environment(self, preparation: Preparation) -> bool:
         from ._environment import set_environment  # not for all
@@ -186,7 +186,7 @@ class Daemon:
         from ._log_sender import LogSender  # few hosts have configured logging
 
         name = process_name(preparation)
-        logs = LogSender(self._link, self._interrupts, name)
+        logs = LogSender(self.link, self._interrupts, name)
         self._beside = (*self._beside, logs)
         logs.begin(logging)
         if now or logging.captures_warnings:
@@ -201,8 +201,8 @@ class Daemon:
             from ._messenger import Messenger  # few tasks report anything
 
             self._messenger = Messenger(
-                *(self._link, self._interrupts),
-                *(self._new_stream, lambda values: self._event_loop().iterate(values)),
+                *(self.link, self._interrupts),
+                *(self._new_stream, lambda values: self.awaiting().iterate(values)),
             )
             self._beside = (*self._beside, self._messenger)
         return self._messenger
@@ -211,8 +211,8 @@ class Daemon:
         from ._streaming import Streaming  # as above
 
         return Streaming(
-            *(self._link, self._interrupts, self._memory),
-            *(self._send_behind, self._unread, ahead),
+            *(self.link, self._interrupts, self.memory),
+            *(self._send_behind, self.unread, ahead),
         )
 
     def _send_behind(self, frame: _wire.Frame) -> None:
@@ -232,19 +232,19 @@ class Daemon:
             id_, names, call, lent = task
             if names is not None:
                 self._table = self._receive_names(names)
-            if not self._tickets.take():
-                self._memory.skip(lent)
+            if not self.tickets.take():
+                self.memory.skip(lent)
                 continue
             self._begun[0] = begun = time.perf_counter_ns()
             status, payload, buffers = self._attempt(id_, self._table, call, lent, persist=False)
             ended = time.perf_counter_ns() if status is not Status.SKIPPED else begun
-            leaving = self._is_spoilt()
+            leaving = self.is_spoilt()
             fields = (id_, status, leaving, payload, ended - begun, buffers)
-            if not self._in_hand:
-                # The task behind it may well take as long: what takes long, waits for nothing.
-                held_since = begun
-            # At a third of the cost of WireOutcome(...).
-            self._in_hand.append(tuple.__new__(_wire.WireOutcome, fields))
+            # The task behind it may well take as long: what takes long, waits for nothing.
+            held_since = held_since if self._in_hand else begun
+            if payload is not None:  # else it is sent already, with those that have run beside it
+                # At a third of the cost of WireOutcome(...).
+                self._in_hand.append(tuple.__new__(_wire.WireOutcome, fields))
             del fields, payload, buffers
             if task is last or leaving or ended - held_since > _HOLD:
                 self._send_results()
@@ -261,13 +261,27 @@ class Daemon:
     def _send_results(self) -> None:
         if self._in_hand:
             outcomes, self._in_hand = self._in_hand, []
-            released = self._memory.take_released()
+            released = self.memory.take_released()
             self._send(_wire.Outcomes(tuple(outcomes), released))
+
+    def send_outcome(self, id_: int, outcome: "Outcome", nanoseconds: int) -> None:
+        """Send how one of several tasks has ended that run at once."""
+        status, payload, buffers = outcome
+        leaving = self.is_spoilt()
+        sent = _wire.WireOutcome(id_, status, leaving, payload, nanoseconds, buffers)
+        self._in_hand.append(sent)
+        self._send_results()
+
+    def table_of(self, task: _wire.WireTask) -> _Table:
+        """Return the table of a task that has come, with its bytes taken in."""
+        if task.names is not None:
+            self._table = self._receive_names(task.names)
+        return self._table
 
     def _receive_names(self, names: Sequence[Name]) -> _Table:
         """Keep the bytes of names that calls may look up; return what those calls go by."""
         for name in names:
-            self._namespace.receive(name.name, name.digest, name.blob)
+            self.namespace.receive(name.name, name.digest, name.blob)
         return [(name.name, name.digest) for name in names]
 
     def _run_broadcast(self, frame: _wire.Broadcast) -> None:
@@ -287,20 +301,20 @@ class Daemon:
     def clean_up(self, *, by_flag: bool = False, retake: bool = False) -> bool:
         """Clean up after user code; False if this daemon is spoilt."""
         try:
-            if self._snapshot is None:
+            if self.snapshot is None:
                 self._interrupts.ensure_installed()
             elif retake:
-                self._snapshot.retake()
+                self.snapshot.retake()
             else:  # our handlers included
-                self._snapshot.restore(self._namespace.host_names, by_flag=by_flag)
+                self.snapshot.restore(self.namespace.host_names, by_flag=by_flag)
         except BaseException:  # whatever it was: it must not reach the next task
             import traceback  # hardly ever
 
             traceback.print_exc()
             self._cleanup_failed = True
-        return not self._is_spoilt()
+        return not self.is_spoilt()
 
-    def _is_spoilt(self) -> bool:
+    def is_spoilt(self) -> bool:
         return self._cleanup_failed or self._interrupts.hit_import
 
     # User code
@@ -313,10 +327,10 @@ class Daemon:
         lent: Sequence[_wire.Buffer] = (),
         *,
         persist: bool,
-    ) -> tuple[Status, Bytes, tuple[_wire.Buffer, ...]]:
-        """Run a call; whatever it does, return an outcome that can be sent."""
+    ) -> "Outcome":
+        """Run a call; whatever it does, return an outcome that can be sent, or has been."""
         try:
-            buffers = self._memory.views(lent) if lent else ()
+            buffers = self.memory.views(lent) if lent else ()
             try:
                 if not self._interrupts.enter(id_):
                     return Status.SKIPPED, b"", ()
@@ -325,47 +339,34 @@ class Daemon:
                 try:
                     # In one: what the user's objects do when they die, belongs into the window.
                     value = _payload.encode_value(
-                        self._namespace.decode(payload, table, buffers=buffers, persist=persist)(),
+                        self.namespace.decode(payload, table, buffers=buffers, persist=persist)(),
                         out_of_band=not persist,
-                        apart=not persist and self._memory.is_shared,
+                        apart=not persist and self.memory.is_shared,
                         serial=rebuild.serial,
                         awaited=False,
                     )
                 except _payload.Unawaited as found:
                     coroutine = found.coroutine
                 if coroutine is not None:  # behind that exception, which is no context of its own
-                    value = self.awaited(coroutine, out_of_band=not persist)
+                    value = self.awaiting().value_of(coroutine, id_, out_of_band=not persist)
             finally:
                 self._interrupts.leave()
                 _child.flush_streams()
             blob, large = value
             if large or os.getpid() != self._pid:
                 self.end_if_child()
-                return Status.VALUE, blob, self._memory.lend(large)
+                return Status.VALUE, blob, self.memory.lend(large)
         except BaseException as error:  # the host raises it where it was asked for
             return Status.ERROR, self.encode_raised(error), ()
         return Status.VALUE, blob, ()
 
-    def awaited(self, coroutine: Any, *, out_of_band: bool) -> "Value":
-        """Run a coroutine inside the window, and return the bytes of what it returns."""
-        loop = self._event_loop()
-        apart = out_of_band and self._memory.is_shared
-        try:
-            # In one, as above.
-            return _payload.encode_value(
-                loop.run(coroutine), out_of_band=out_of_band, apart=apart, serial=rebuild.serial
-            )
-        finally:
-            if self._snapshot is not None:  # nothing of one task is left to the next one
-                loop.close()
+    def awaiting(self) -> "Awaiting":
+        """Return what runs coroutines."""
+        if self._awaiting is None:
+            from ._awaiting import Awaiting  # with asyncio
 
-    def _event_loop(self) -> "EventLoop":
-        if self._loop is None:
-            from mirai_executor._event_loop import EventLoop  # with asyncio
-
-            self._loop = EventLoop()
-            self._interrupts.stop_coroutine = self._loop.stop
-        return self._loop
+            self._awaiting = Awaiting(self)
+        return self._awaiting
 
     def encode_raised(self, error: BaseException) -> bytes:
         """Return what a call has ended in, as an error that can be sent."""

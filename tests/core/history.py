@@ -31,6 +31,7 @@ class TaskStory:
     timeout: float | None
     run_timeout: float | None
     retries: int
+    concurrency: int
     cancelled_at: float | None = None
     sent: list[tuple[float, DaemonId]] = field(default_factory=list)
     is_back: bool = False  # in the queue, after the loss of its daemon
@@ -99,9 +100,10 @@ class History:
         timeout: float | None,
         run_timeout: float | None,
         retries: int,
+        concurrency: int,
     ) -> None:
         """Note a task."""
-        self.tasks[task] = TaskStory(now, timeout, run_timeout, retries)
+        self.tasks[task] = TaskStory(now, timeout, run_timeout, retries, concurrency)
 
     def cancelled(self, now: float, task: TaskId) -> None:
         """Note that the caller wants a task to end."""
@@ -176,7 +178,8 @@ class History:
                     f for f in self._frames[daemon] if self._is_held(daemon, f)
                 ]
                 self._frames[daemon].append(tasks)
-                assert len(self._frames[daemon]) <= 2, "a third frame"
+                is_alone = self.tasks[tasks[0]].concurrency == 1
+                assert not is_alone or len(self._frames[daemon]) <= 2, "a third frame"
                 for task in tasks:
                     self._sent(now, daemon, task)
             case SendBroadcast(daemon, broadcast):
@@ -198,7 +201,11 @@ class History:
     def _sent(self, now: float, daemon: DaemonId, task: TaskId) -> None:
         story = self.tasks[task]
         company = [*self._holds[daemon], task]
-        if len(company) > 1:
+        at_once = {self.tasks[other].concurrency for other in company}
+        assert len(at_once) == 1, "beside those that it must not join"
+        if story.concurrency > 1:
+            assert len(company) <= story.concurrency, "too many at once"
+        elif len(company) > 1:
             assert self.policy.frame_time > 0, "two tasks on one daemon"
             limits = [self.tasks[other].run_timeout for other in company]
             assert limits == [None] * len(company), "a time to run that counts from sending"
@@ -243,8 +250,8 @@ class History:
             if failure is Failure.DAEMON_LOST:
                 assert daemon is not None
                 assert task in self.losses[daemon], "it had not begun"
-                costs[daemon] += 1
+                costs[daemon] += story.concurrency == 1
             if failure is Failure.CANCELLED and story.cancelled_at is None:
                 assert self.is_cancelling or self.is_cancelling_running
         if self.policy.frame_time == 0:
-            assert all(cost == 1 for cost in costs.values()), "a loss cost more than its task"
+            assert all(cost <= 1 for cost in costs.values()), "a loss cost more than its task"

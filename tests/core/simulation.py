@@ -87,6 +87,7 @@ class Work:
     retries: int = 0
     cancelled_at: float | None = None
     kind: int | None = None
+    concurrency: int = 1
 
 
 class Process:
@@ -101,7 +102,7 @@ class Process:
         self.tickets: deque[TaskId] = deque()  # of what it has not begun; both sides take them
         self.waiting: deque[Work] = deque()  # what has come
         self.in_hand: dict[TaskId, float | None] = {}
-        self.running: TaskId | None = None
+        self.running: dict[TaskId, Work] = {}
         self.is_spoilt = False
         self.stopped: set[TaskId] = set()
         self.last_arrival_here = 0.0
@@ -133,26 +134,30 @@ class Process:
     # What it gets
 
     def take_frame(self, frame: list[Work]) -> None:
-        """Run the tasks of a frame, one after the other."""
+        """Run the tasks of a frame, one after the other, or beside those that they may join."""
         self.waiting.extend(frame)
-        if self.running is None:
+        if self.may_begin():
             self.go_on()
+
+    def may_begin(self) -> bool:
+        """Tell whether the next task may run now."""
+        return not self.running or (bool(self.waiting) and self.waiting[0].concurrency > 1)
 
     def go_on(self) -> None:
         """Begin the next task whose ticket is there, unless it was told before not to."""
-        while self.waiting and not self.is_spoilt:
+        while self.waiting and not self.is_spoilt and self.may_begin():
             work = self.waiting.popleft()
             if not self.tickets or self.tickets[0] != work.task:
                 continue  # the host has it back
             self.tickets.popleft()
             if work.task not in self.stopped:
-                self.running = work.task
+                self.running[work.task] = work
                 self.world.history.begun(self.world.now, work.task, self.id)
                 self.world.after(work.duration, functools.partial(self.finish, work))
                 return
             self.in_hand[work.task] = None  # it was overtaken
         self.send_results()
-        if self.waiting:
+        if self.waiting and not self.running:
             self.die()  # it is spoilt: what it has not begun runs elsewhere
 
     def send_results(self, *, leaving: bool = False) -> None:
@@ -172,7 +177,7 @@ class Process:
         if self.world.chance(self.world.faults.ignores_interrupts):
             return
         self.stopped.add(task)
-        if self.running == task:
+        if task in self.running:
             leaving = self.world.chance(self.world.faults.is_spoilt_by_interrupts)
             work = self.world.works[task]
             self.world.after(self.world.delay(), lambda: self.finish(work, leaving=leaving))
@@ -186,11 +191,11 @@ class Process:
 
     def finish(self, work: Work, *, leaving: bool = False) -> None:
         """Answer, if the task has not been answered before, now or with those behind it."""
-        if self.is_alive and self.running == work.task:
-            self.running = None
+        if self.is_alive and work.task in self.running:
+            del self.running[work.task]
             self.is_spoilt |= leaving
             self.in_hand[work.task] = work.duration
-            if leaving or self.world.chance(0.3):
+            if leaving or work.concurrency > 1 or self.world.chance(0.3):
                 self.send_results(leaving=leaving)
             self.go_on()
 
@@ -303,10 +308,9 @@ class Simulation:
     def _submit(self, work: Work) -> None:
         if self.is_shut_down:
             return
-        self.history.submitted(self.now, work.task, work.timeout, work.run_timeout, work.retries)
-        self._tell(
-            TaskSubmitted(work.task, work.timeout, work.run_timeout, work.retries, work.kind)
-        )
+        limits = (work.timeout, work.run_timeout, work.retries)
+        self.history.submitted(self.now, work.task, *limits, work.concurrency)
+        self._tell(TaskSubmitted(work.task, *limits, work.kind, work.concurrency))
 
     def _cancel(self, work: Work) -> None:
         self.history.cancelled(self.now, work.task)

@@ -61,15 +61,17 @@ def some_work(rng: random.Random, task: TaskId, *, is_calm: bool) -> Work:
     kind = rng.choice([None, hash(mean), hash(mean)])
     if kind is not None and mean < 0.01 and rng.random() < 0.05:
         duration *= 1000
+    concurrency = rng.choice([1, 1, 2, 5])
     if is_calm:
-        return Work(task, start, duration, kind=kind)
+        return Work(task, start, duration, kind=kind, concurrency=concurrency)
     timeout = rng.choice([None, None, rng.uniform(0, 10)])
     run_timeout = rng.choice([None, None, rng.uniform(0, 5)])
     if (timeout, run_timeout) != (None, None) and rng.random() < 0.1:
         duration = math.inf  # code that never returns
     cancelled_at = start + rng.expovariate(1) if rng.random() < 0.2 else None
     retries = rng.choice([0, 0, 0, 1, 3])
-    return Work(task, start, duration, timeout, run_timeout, retries, cancelled_at, kind)
+    limits = (timeout, run_timeout, retries, cancelled_at)
+    return Work(task, start, duration, *limits, kind, concurrency)
 
 
 def simulate(seed: int) -> None:

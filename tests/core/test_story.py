@@ -31,7 +31,8 @@ def test_a_story_has_events_and_commands_in_order_each_with_its_moment() -> None
     dispatcher.expire(3)
     assert lines(dispatcher) == [
         "0.500000 event "
-        "TaskSubmitted(task=1, timeout=None, run_timeout=2.0, retries=0, kind=None)",
+        "TaskSubmitted(task=1, timeout=None, run_timeout=2.0, retries=0, kind=None, "
+        "concurrency=1)",
         "0.500000 command LaunchDaemon(daemon=1)",
         "1.000000 event DaemonReady(daemon=1, max_tasks=None, idle_timeout=None)",
         "1.000000 command SendTasks(daemon=1, tasks=(1,))",

@@ -2,21 +2,24 @@
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mirai_executor import MiraiExecutor, MiraiInterrupt, Progress, progress
+from mirai_executor import MiraiExecutor, MiraiInterrupt, Progress, progress, rng
 
 
 @pytest.fixture(scope="module", params=["daemons", "inline"])
 def executor(request: pytest.FixtureRequest) -> Iterator[MiraiExecutor]:
     with MiraiExecutor(1, mode=request.param) as executor:
         executor.wait_ready()
+        executor.submit(len, bytes(1 << 20)).result()  # its channel is a descriptor
         yield executor
 
 
@@ -159,3 +162,45 @@ def test_a_stream_of_an_asynchronous_generator_is_stopped_as_others_are(
         assert next(stream) == 0
     assert stream.future.cancelled()
     assert daemon.submit(double, 1).result() == 2
+
+
+variable = ContextVar("variable", default=0)
+
+
+async def inherit() -> tuple[int, int]:
+    await asyncio.sleep(0)
+    return variable.get(), int(rng().integers(10**9))
+
+
+def test_context_variables_and_random_numbers_are_there_when_a_coroutine_runs() -> None:
+    with MiraiExecutor(1, seed=42) as executor:
+        variable.set(7)
+        seen = executor.with_options(context=[variable]).submit(inherit).result()
+        assert seen == (
+            7,
+            int(np.random.default_rng(np.random.SeedSequence(42).spawn(1)[0]).integers(10**9)),
+        )
+        assert executor.submit(inherit).result()[0] == 0
+
+
+def test_a_note_with_the_variables_is_there_for_a_coroutine_too(daemon: MiraiExecutor) -> None:
+    async def ratio(divisor: int) -> float:
+        await asyncio.sleep(0)
+        return 1 / divisor
+
+    error = daemon.with_options(post_mortem=True).submit(ratio, 0).exception()
+    assert "divisor = 0" in "".join(getattr(error, "__notes__", ()))
+
+
+def report_from_a_thread() -> None:
+    thread = threading.Thread(target=progress, args=(1,))
+    thread.start()
+    thread.join()
+    progress(2)
+
+
+def test_the_first_report_may_come_from_a_thread_of_a_task() -> None:
+    heard: list[Progress] = []
+    with MiraiExecutor(1) as executor:
+        executor.with_options(on_report=heard.append).submit(report_from_a_thread).result()
+    assert heard[-1] == Progress(2)

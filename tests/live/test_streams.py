@@ -36,6 +36,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[MiraiExecutor]:
         executor = MiraiExecutor(1, mode="inline" if request.param == "inline" else "daemons")
     with executor:
         executor.wait_ready()
+        executor.submit(len, bytes(1 << 20)).result()  # its channel is a descriptor
         yield executor
 
 

@@ -11,11 +11,11 @@ from mirai_executor._arena import (
     Channel,
     Exchange,
     LateExchange,
-    Letterbox,
     Pool,
     leave_channel,
     out_of_arenas,
 )
+from mirai_executor._host._store import Letterbox
 
 LIMIT = 1 << 24
 

@@ -34,6 +34,8 @@ class FakeLink:
 class FakeInterrupts:
     may_send = True
     task = 1
+    company = None
+    thread = threading.get_ident()
 
 
 class FakeRelay:

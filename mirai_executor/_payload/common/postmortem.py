@@ -3,7 +3,7 @@
 import itertools
 import reprlib
 from collections.abc import Callable
-from types import FrameType
+from types import CoroutineType, FrameType
 from typing import Any
 
 from mirai_executor._payload.common.exceptions import POST_MORTEM
@@ -23,12 +23,23 @@ class PostMortem:
 
     def __call__(self, *args: Any, **kwargs: Any) -> object:
         try:
-            return self.__wrapped__(*args, **kwargs)
+            returned = self.__wrapped__(*args, **kwargs)
         except KeyboardInterrupt:  # nobody waits for this task any more
             raise
         except BaseException as error:
             error.__dict__[POST_MORTEM] = _variables_of(error)
             raise
+        return _awaited(returned) if type(returned) is CoroutineType else returned
+
+
+async def _awaited(coroutine: "CoroutineType[Any, Any, object]") -> object:
+    try:
+        return await coroutine
+    except (KeyboardInterrupt, GeneratorExit):  # as above
+        raise
+    except BaseException as error:
+        error.__dict__[POST_MORTEM] = _variables_of(error)
+        raise
 
 
 def _variables_of(error: BaseException) -> str:
