@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
     import asyncio
 
-    from ._host import Host
+    from ._host import BoundedHost, Host
     from ._lifetime import HostOwner
     from .futures import MiraiFuture
 
@@ -118,18 +118,18 @@ class AdmittingExecutor(Executor):
             1024
         """
         self._root()._check_open()
-        gate = self._host.gate
-        if gate is None:
+        if self._host.gate is None:
             return
         import asyncio
 
+        host = cast("BoundedHost", self._host)
         waits = asyncio.get_running_loop().create_future()
-        id_ = self._host.next_id()
-        gate.when_room(id_, partial(_settle_soon, waits))
+        id_ = host.next_id()
         try:
+            host.call_when_room(id_, partial(_settle_soon, waits))
             await waits
         finally:
-            gate.give_up(id_)
+            host.give_up_room(id_)
         self._root()._check_open()
 
 
