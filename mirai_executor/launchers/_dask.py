@@ -34,8 +34,7 @@ class DaskConfig:
         """Return one request, which submits a task for each daemon."""
         if checked_count(count) == 0:
             return []
-        environment = tuple(daemon.environment.items())
-        task = DaemonTask(daemon.argv(()), environment, self.python)
+        task = DaemonTask.of(daemon, self.python)
         name = f"Dask at {_address(self.client)}"
         return [JobRequest(name, _submit, (self, name, task, count), daemon.secret)]
 

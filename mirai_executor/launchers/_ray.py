@@ -36,8 +36,7 @@ class RayConfig:
         """Return one request, which submits a task for each daemon."""
         if checked_count(count) == 0:
             return []
-        environment = tuple(daemon.environment.items())
-        task = DaemonTask(daemon.argv(()), environment, self.python)
+        task = DaemonTask.of(daemon, self.python)
         name = f"Ray at {self.address}" if self.address else "Ray"
         return [JobRequest(name, _submit, (self, name, task, count), daemon.secret)]
 
