@@ -37,9 +37,17 @@ from .urls import Url, host_url
 __all__ = ["Here", "Listening"]
 
 # As a daemon of this machine is started otherwise: a working directory must not get in the way.
-_PROGRAM = (
-    "import sys; sys.path.append({home!r}); from mirai_executor.cli import main; sys.exit(main())"
-)
+# Its token comes by standard input, and stays neither there nor in what the kernel shows of it.
+_PROGRAM = """\
+import os, sys
+os.environ[{name!r}] = os.read(0, 4096).decode()
+nothing = os.open(os.devnull, os.O_RDONLY)
+os.dup2(nothing, 0)
+os.close(nothing)
+sys.path.append({home!r})
+from mirai_executor.cli import main
+sys.exit(main())
+"""
 _HOME = str(Path(__file__).resolve().parents[1])
 
 Source = str | Path
@@ -194,7 +202,8 @@ class Here:
         ]
 
     def _command(self, daemon: DaemonCommand, number: int, count: int) -> Command:
-        program = _PROGRAM.format(home=_HOME)
+        name, environment = daemon.apart()
+        program = _PROGRAM.format(home=_HOME, name=name)
         _, _, _, _, *words = daemon.argv((self.python,))
         own = {
             "MIRAI_EXECUTOR_HERE": "1",
@@ -203,7 +212,8 @@ class Here:
         }
         return Command(
             (self.python, "-P", "-c", program, *words),
-            environment=(*daemon.environment.items(), *own.items()),
+            stdin=daemon.secret.encode(),
+            environment=(*environment.items(), *own.items()),
             until=Until.START,
             secret=daemon.secret,
         )

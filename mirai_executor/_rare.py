@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from concurrent.futures import Executor
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from ._arguments import check_callable, check_count, check_sources
 from ._host import Host, Limits
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.random import SeedSequence
 
+    from ._host import BoundedHost
     from ._lifetime import HostOwner
     from ._stream_order import Streams as RandomStreams
     from ._streams import Stream
@@ -133,18 +134,18 @@ class RareExecutor(Executor):
             1024
         """
         self._root()._check_open()
-        gate = self._host.gate
-        if gate is None:
+        if self._host.gate is None:
             return
         import asyncio
 
+        host = cast("BoundedHost", self._host)
         waits = asyncio.get_running_loop().create_future()
-        id_ = self._host.next_id()
-        gate.when_room(id_, partial(_settle_soon, waits))
+        id_ = host.next_id()
         try:
+            host.call_when_room(id_, partial(_settle_soon, waits))
             await waits
         finally:
-            gate.give_up(id_)
+            host.give_up_room(id_)
         self._root()._check_open()
 
     # Random numbers

@@ -131,7 +131,6 @@ def _run_daemon(options: argparse.Namespace) -> int:
     from .credentials import DaemonCredentials
     from .urls import Url
 
-    keeper.leave_first_place()
     try:
         credentials = DaemonCredentials.take_from(os.environ)
         given = {name: getattr(options, name) for name in OPTIONS}
@@ -141,6 +140,9 @@ def _run_daemon(options: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"mirai-executor daemon: {error}", file=sys.stderr)
         return keeper.ExitCode.USAGE
+    # Not before the secret is out of the environment: what process 1 was started with stays to be
+    # read by every task, as long as the container.
+    keeper.leave_first_place()
     try:
         return keeper.keep(life, credentials)
     except KeyboardInterrupt:

@@ -56,7 +56,7 @@ from .messages import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .admission import Admission
+    from .admission import Admission, Waiting
     from .chunking import Paces, chunk_size
     from .dispatcher import Dispatcher
     from .scaling import Change, Load, ScalePolicy, Scaler
@@ -65,7 +65,7 @@ else:
         __name__,
         {
             "chunking": ("Paces", "chunk_size"),
-            "admission": ("Admission",),
+            "admission": ("Admission", "Waiting"),
             "dispatcher": ("Dispatcher",),
             "scaling": ("Change", "Load", "ScalePolicy", "Scaler"),
         },
@@ -126,5 +126,6 @@ __all__ = [
     "TaskId",
     "TaskSubmitted",
     "TasksReturned",
+    "Waiting",
     "chunk_size",
 ]

@@ -2,106 +2,105 @@
 
 ::
 
-    ask ──► there is room: it is queued, and counts ──► leave: it counts no more
-       └──► there is none: it waits, first in first out ──► queued, as others leave
+    there is room: it is queued, and counts ──► it leaves: it counts no more
+    there is none: it waits, first in first out ──► queued, as others leave
 
-A call that is larger than all the room is queued by itself, when nothing else is.
+A call that is larger than all the room is queued by itself, when nothing else is. Nothing here is
+ever changed: each step has a new value, so that who is interrupted leaves none half done.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection
+
+from mirai_executor._typing import NamedTuple
 
 from .messages import TaskId
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "Waiting"]
 
 
-class Admission:
-    """The bytes of one host's queued calls. Not thread-safe.
+class Waiting(NamedTuple):
+    """A call that waits for room.
+
+    Args:
+        task: Its id.
+        size: Its bytes.
+        stays: Whether it counts from then on; False only asks for the moment at which it may.
+    """
+
+    task: TaskId
+    size: int
+    stays: bool = True
+
+
+class Admission(NamedTuple):
+    """The bytes of one host's queued calls.
 
     Args:
         capacity: How many there may be.
-
-    Attributes:
         used: How many there are.
         peak: The most that there have been.
+        waiting: Whose calls wait, in this order.
+        is_closed: Whether nobody waits any more, whether there is room or not.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.used = self.peak = 0
-        self._queued: dict[TaskId, int] = {}
-        self._waiting: OrderedDict[TaskId, tuple[int, bool]] = OrderedDict()
-
-    @property
-    def has_waiting(self) -> bool:
-        """Whether a call waits."""
-        return bool(self._waiting)
+    capacity: int
+    used: int = 0
+    peak: int = 0
+    waiting: tuple[Waiting, ...] = ()
+    is_closed: bool = False
 
     def fits(self, size: int) -> bool:
         """Tell whether a call of so many bytes may be queued now, as nobody waits."""
-        return not self._waiting and self._has_room(size)
+        return self.is_closed or (not self.waiting and self.has_room(size))
 
-    def _has_room(self, size: int) -> bool:
+    def has_room(self, size: int) -> bool:
+        """Tell whether there is room for so many bytes, whoever waits."""
         return not self.used or self.used + size <= self.capacity
 
-    def ask(self, task: TaskId, size: int, *, stays: bool = True) -> bool:
-        """Queue a call if it fits; else it waits.
+    def with_call(self, size: int) -> Admission:
+        """Queue a call, whether it fits or not."""
+        capacity, used, peak, waiting, is_closed = self
+        used += size
+        fields = capacity, used, used if used > peak else peak, waiting, is_closed
+        return tuple.__new__(Admission, fields)  # at half the cost of Admission(...)
+
+    def with_waiting(self, call: Waiting) -> Admission:
+        """Have a call wait."""
+        return _with(self, self.used, (*self.waiting, call))
+
+    def without(
+        self, size: int, tasks: Collection[TaskId] = ()
+    ) -> tuple[Admission, tuple[Waiting, ...]]:
+        """Note that calls have been sent, have ended, or were given up.
 
         Args:
-            task: Its id.
-            size: Its bytes.
-            stays: Whether it counts from then on; False only asks for the moment at which it may.
+            size: The bytes of those that were queued.
+            tasks: Those that wait no longer.
 
         Returns:
-            False if it waits.
+            What follows, and who need wait no longer; all, if it is closed.
         """
-        if not self.fits(size):
-            self._waiting[task] = size, stays
-            return False
-        if stays:
-            self.force(task, size)
-        return True
-
-    def force(self, task: TaskId, size: int) -> None:
-        """Queue a call whether it fits or not."""
-        self._queued[task] = size
-        self.used += size
-        self.peak = max(self.peak, self.used)
-
-    def is_queued(self, task: TaskId) -> bool:
-        """Tell whether a call counts."""
-        return task in self._queued
-
-    def leave(self, tasks: Iterable[TaskId]) -> list[TaskId]:
-        """Note that calls have been sent, or have ended; return those that need wait no longer."""
-        for task in tasks:
-            self.used -= self._queued.pop(task, 0)
-        return self._admit()
-
-    def give_up(self, task: TaskId) -> list[TaskId]:
-        """Forget a call, however far it has come; what it may have left half done is put right."""
-        self._waiting.pop(task, None)
-        self._queued.pop(task, None)
-        self.used = sum(self._queued.values())
-        return self._admit()
-
-    def turn_away(self) -> list[TaskId]:
-        """Have nobody wait any more; return who did."""
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        return waiting
-
-    def _admit(self) -> list[TaskId]:
-        admitted = []
-        while self._waiting:
-            task, (size, stays) = next(iter(self._waiting.items()))
-            if not self._has_room(size):
+        waiting = self.waiting
+        if tasks and waiting:
+            waiting = tuple(call for call in waiting if call.task not in tasks)
+        now = _with(self, self.used - size, waiting)
+        if self.is_closed:
+            return _with(now, now.used, ()), waiting
+        admitted = 0
+        for call in waiting:
+            if not now.has_room(call.size):
                 break
-            del self._waiting[task]
-            if stays:
-                self.force(task, size)
-            admitted.append(task)
-        return admitted
+            admitted += 1
+            if call.stays:
+                now = now.with_call(call.size)
+        return _with(now, now.used, waiting[admitted:]), waiting[:admitted]
+
+    def closed(self) -> Admission:
+        """Have everybody go on from now on; who waits already does until others leave."""
+        return Admission(self.capacity, self.used, self.peak, self.waiting, True)
+
+
+def _with(now: Admission, used: int, waiting: tuple[Waiting, ...]) -> Admission:
+    return Admission(now.capacity, used, now.peak, waiting, now.is_closed)

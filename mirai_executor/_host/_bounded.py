@@ -17,6 +17,8 @@ from . import _registry
 from ._host import Host
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mirai_executor._core import TaskId
 
     from ._gate import Gate
@@ -39,7 +41,7 @@ class BoundedHost(Host):
             if self._admit(task, fields):
                 super()._accept(fields)
         except BaseException:
-            self._gate.give_up(task)  # even if it is queued, as an interrupt may strike any time
+            self.give_up_room(task)  # even if it is queued, as an interrupt may strike any time
             raise
 
     def _admit(self, task: TaskId, fields: tuple[Any, ...]) -> bool:
@@ -53,24 +55,41 @@ class BoundedHost(Host):
         except BaseException:
             self._store.let_go(task, buffers)
             raise
-        self._gate.give_up(task)
+        self.give_up_room(task)
         self._store.let_go(task, buffers)
         text = f"task {task} timed out: no room in the queue {limits.timeout} s after submission"
         future.set_exception(TaskTimeoutError(text))
         return False
 
+    def call_when_room(self, task: TaskId, call: Callable[[], object]) -> None:
+        """Call something on any thread once there is room, as :meth:`Gate.when_room` does."""
+        self._gate.when_room(task, call)
+
+    def give_up_room(self, task: TaskId) -> None:
+        """Forget a call that waits for room, or has found some and will not be queued."""
+        self._gate.give_up(task)
+        self._settle_soon()
+
+    def _close_gate(self) -> None:
+        self._gate.close()
+        self._settle_soon()
+
+    def _settle_soon(self) -> None:
+        if self._has_started:
+            self.call_soon(self._gate.settle)
+
     def shutdown(
         self, *, cancel_queued: bool, cancel_running: bool = False, hurried: bool = False
     ) -> None:
         """Take no more tasks, not even those that wait for room. Returns at once."""
-        self._gate.close()
+        self._close_gate()
         super().shutdown(
             cancel_queued=cancel_queued, cancel_running=cancel_running, hurried=hurried
         )
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """End all daemons, and let nobody wait. Returns at once."""
-        self._gate.close()
+        self._close_gate()
         super().kill(signum)
 
     def forget(self) -> None:
@@ -80,6 +99,7 @@ class BoundedHost(Host):
 
     def _drain(self) -> None:
         self._gate.close()
+        self._gate.settle()
         super()._drain()
 
 

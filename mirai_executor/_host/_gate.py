@@ -1,17 +1,29 @@
-"""Has threads and coroutines wait until there is room for their calls in the queue of a host."""
+"""Has threads and coroutines wait until there is room for their calls in the queue of a host.
+
+::
+
+    any thread: room? ──► yes: the next step of the chain, in one go ──► queued
+                    └───► no: the next step says that it waits ──► its event
+    the host thread: what has left ──► the next step ──► those who may go on are told
+
+A lock would stay locked if a KeyboardInterrupt struck who holds it. So there is none: the bytes
+that are queued are an immutable value, and of two threads that would replace it only one does; the
+other looks again. What has to follow a step is for the host thread, which nothing interrupts.
+"""
 
 from __future__ import annotations
 
 import collections
-import threading
+import contextlib
+import contextvars
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
-from mirai_executor._core import Admission
+from mirai_executor._core import Admission, Waiting
 from mirai_executor._waiting import OneShotEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
 
     from mirai_executor._core import TaskId
 
@@ -25,49 +37,86 @@ _turned_away: ContextVar[tuple[int, int]] = ContextVar("mirai call without room"
 
 
 class NoRoomError(Exception):
-    """A call was turned away. Never seen by users."""
+    """A call was turned away. Never seen by users.
+
+    Args:
+        size: Its bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+class _Step:
+    """One value after another: a chain of which each link gets one successor, and keeps it.
+
+    Args:
+        value: What holds from here on.
+        task: The call that was queued by that, if one was.
+        size: Its bytes.
+    """
+
+    __slots__ = ("_behind", "size", "task", "value")
+
+    def __init__(self, value: Admission, task: TaskId | None = None, size: int = 0) -> None:
+        self.value = value
+        self.task = task
+        self.size = size
+        self._behind: dict[None, _Step] = {}
+
+    @property
+    def next(self) -> _Step | None:
+        return self._behind.get(None)
+
+    def is_followed_by(self, step: _Step) -> bool:
+        """Put a step behind this one, unless another thread was faster; True if that is done."""
+        return self._behind.setdefault(None, step) is step
 
 
 class Gate:
-    """Lets calls into the queue of one host. Any thread.
+    """Lets calls into the queue of one host. Any thread, unless something else is said.
 
     Args:
         capacity: How many bytes of calls the queue has room for.
-
-    Attributes:
-        is_closed: Whether the host takes no more calls.
     """
 
     def __init__(self, capacity: int) -> None:
-        self._admission = Admission(capacity)
-        # Guards the admission. To ask the host thread, by its inbox, would take each call as long
-        # as a task takes. Held for a few steps at a time. Reentrant: the handler of a signal may
-        # submit, too, and strikes anywhere. The host thread never waits for it: an interrupt could
-        # strike another thread that has just taken it.
-        self._lock = threading.RLock()
+        self._last = self._noted = _Step(Admission(capacity))  # or some that are behind these
         self._left: collections.deque[TaskId] = collections.deque()  # not noted yet
+        self._sizes: dict[TaskId, int] = {}  # of calls that count, as far as noted
         self._told: dict[TaskId, Callable[[], object]] = {}  # by those who wait: what tells them
-        self.is_closed: bool = False
+
+    def _newest(self) -> _Step:
+        step = self._last
+        while (later := step.next) is not None:
+            self._last = step = later
+        return step
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the host takes no more calls."""
+        return self._newest().value.is_closed
 
     def picture(self) -> tuple[int, int, int]:
         """Return how many bytes are queued, how many ever were, and how many may be."""
-        admission = self._admission
-        return admission.used, admission.peak, admission.capacity
+        now = self._newest().value
+        return now.used, now.peak, now.capacity
 
     # For who submits
 
     def try_to(self, submit: Callable[[], T]) -> T | None:
         """Submit something; None if there is no room for it now."""
-        if not self._admission.fits(1):  # then nothing needs to be pickled
+        if not self._newest().value.fits(1):  # then nothing needs to be pickled
             self._turn_away(1)
             return None
-        token = _waits.set(False)
+        context = contextvars.copy_context()  # which ends with this, wherever that is struck
+        context.run(_waits.set, False)
         try:
-            return submit()
-        except NoRoomError:
+            return context.run(submit)
+        except NoRoomError as error:
+            self._turn_away(error.size)
             return None
-        finally:
-            _waits.reset(token)
 
     def enter(
         self, task: TaskId, size: int, timeout: float | None, may_wait: Callable[[], bool]
@@ -86,23 +135,18 @@ class Gate:
         Raises:
             NoRoomError: There is none now, and it is not to wait.
         """
-        event = None
-        with self._lock:
-            has_room = self.is_closed or self._admission.fits(size)
+        while True:
+            last = self._newest()
+            has_room = last.value.fits(size)
             if not has_room and not _waits.get():
-                self._turn_away(size)
-                raise NoRoomError
-            if has_room or not may_wait():
-                self._admission.force(task, size)
-            else:
+                raise NoRoomError(size)
+            if not has_room and may_wait():
                 event = OneShotEvent()
-                self._told[task] = event.come
-                self._admission.ask(task, size)
-        self._settle()
-        if event is None:
-            return True
-        event.wait(timeout)
-        return self._admission.is_queued(task)
+                if self._waits_behind(last, Waiting(task, size), event.come):
+                    event.wait(timeout)
+                    return task in self._sizes
+            elif last.is_followed_by(_Step(last.value.with_call(size), task, size)):
+                return True
 
     def when_room(self, task: TaskId, call: Callable[[], object]) -> None:
         """Call something once there is room for what this context was turned away with last.
@@ -112,60 +156,67 @@ class Gate:
             call: Is called on any thread, also if the gate is closed.
         """
         gate, size = _turned_away.get()
-        with self._lock:
-            waits = not self.is_closed and not self._admission.ask(
-                task, size if gate == id(self) else 1, stays=False
-            )
-            if waits:
-                self._told[task] = call
-        self._settle()
-        if not waits:
-            call()
+        waiting = Waiting(task, size if gate == id(self) else 1, stays=False)
+        while not (last := self._newest()).value.fits(waiting.size):
+            if self._waits_behind(last, waiting, call):
+                return
+        call()
+
+    def _waits_behind(self, last: _Step, call: Waiting, tell: Callable[[], object]) -> bool:
+        self._told[call.task] = tell  # first: from the step on, it may be called
+        if last.is_followed_by(_Step(last.value.with_waiting(call))):
+            return True
+        del self._told[call.task]
+        return False
 
     def give_up(self, task: TaskId) -> None:
-        """Forget a call that was let in, or waits, but will not be queued."""
-        with self._lock:
-            self._told.pop(task, None)
-            admitted = self._admission.give_up(task)
-        self._tell(admitted)
-        self._settle()
+        """Forget a call that was let in, or waits, but will not be queued; then settle."""
+        self._told.pop(task, None)
+        self._left.append(task)
 
     def _turn_away(self, size: int) -> None:
         _turned_away.set((id(self), size))
 
-    # For the host
+    def close(self) -> None:
+        """Have nobody wait from now on; who does already hears of it when this settles."""
+        while not (last := self._newest()).value.is_closed:
+            last.is_followed_by(_Step(last.value.closed()))
 
-    def leave(self, tasks: Collection[TaskId]) -> None:
+    # For the host thread
+
+    def leave(self, tasks: Iterable[TaskId]) -> None:
         """Note that tasks have been sent to a daemon, or have ended."""
         self._left.extend(tasks)
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
-        """Note what has left, unless another thread has the lock: it does so then, afterwards."""
-        while self._is_due() and self._lock.acquire(blocking=False):
-            try:
-                admitted = self._admission.turn_away() if self.is_closed else []
-                left = [self._left.popleft() for _ in range(len(self._left))]
-                admitted += self._admission.leave(left)
-            finally:
-                self._lock.release()
-            self._tell(admitted)
+    def settle(self) -> None:
+        """Note what has left, and tell who need wait no longer."""
+        gone: set[TaskId] = set()
+        with contextlib.suppress(IndexError):  # a finalizer may add some meanwhile
+            while True:
+                gone.add(self._left.popleft())
+        self._note_entered()
+        size = sum(self._sizes.pop(task, 0) for task in gone)
+        while True:
+            last = self._newest()
+            value, admitted = last.value.without(size, gone)
+            if last.is_followed_by(_Step(value)):
+                break
+        for call in admitted:
+            if call.stays and not value.is_closed:
+                self._sizes[call.task] = call.size
+            if (tell := self._told.pop(call.task, None)) is not None:
+                tell()
 
-    def _is_due(self) -> bool:
-        return bool(self._left) or (self.is_closed and self._admission.has_waiting)
-
-    def _tell(self, admitted: Iterable[TaskId]) -> None:
-        for task in admitted:
-            if (call := self._told.pop(task, None)) is not None:
-                call()
-
-    def close(self) -> None:
-        """Have nobody wait any more."""
-        self.is_closed = True
-        self._settle()
+    def _note_entered(self) -> None:
+        """Note the sizes of calls that have been queued: who has queued one may be interrupted."""
+        step = self._noted
+        while (later := step.next) is not None:
+            self._noted = step = later
+            if step.task is not None:
+                self._sizes[step.task] = step.size
 
     def forget(self) -> None:
-        """In a forked child: another thread may have held the lock, and is not there to let go."""
-        self._lock = threading.RLock()
+        """In a forked child: whom the parent's threads would have told is not there."""
         self._told.clear()
-        self.is_closed = True
+        self.close()

@@ -24,6 +24,17 @@ _VERSIONS = {
 }
 
 
+class _Connected(ssl.SSLSocket):
+    """A socket of which ssl need not find out whether it is connected.
+
+    Of one that was reset meanwhile, it would take its descriptor, and raise without closing it.
+    """
+
+    def getpeername(self) -> tuple[()]:
+        """Return something: only whether this raises counts."""
+        return ()
+
+
 class TlsSocket:
     """One end of a TLS connection.
 
@@ -135,6 +146,7 @@ def rehearse(certificate: Certificate) -> None:
 def server_context(certificate: Certificate) -> ssl.SSLContext:
     """Return what a listener needs."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = _Connected
     context.minimum_version = _VERSIONS[certificate.tls_minimum]
     # A daemon connects once: tickets to come back faster with would be for nothing.
     context.num_tickets = 0  # of TLS 1.3
@@ -171,6 +183,7 @@ def client_context(
         ssl.SSLError: They are not certificates.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = _Connected
     context.minimum_version = _VERSIONS[tls_minimum]
     context.options |= ssl.OP_NO_RENEGOTIATION
     # What was given is what is trusted, though it may have an issuer of its own.

@@ -131,6 +131,26 @@ class DaemonCommand:
         """Return the text that no message may show."""
         return self.credentials.secret.text
 
+    def apart(self) -> tuple[str, dict[str, str]]:
+        """Return the variable that holds the secret, and the others, which others may see.
+
+        For launchers that have a better way for the secret, such as standard input or a file.
+
+        Returns:
+            The name of the variable, and the variables of :attr:`environment` without it.
+
+        Example:
+            >>> from mirai_executor.credentials import DaemonCredentials, new_secret
+            >>> from mirai_executor.launchers import DaemonCommand
+            >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
+            >>> daemon.apart()
+            ('MIRAI_EXECUTOR_SECRET', {})
+        """
+        variables = self.environment
+        (name,) = (name for name, value in variables.items() if value == self.secret)
+        del variables[name]
+        return name, variables
+
 
 class Until(Enum):
     """When a command has done what it was run for.
@@ -299,11 +319,8 @@ def exports(daemon: DaemonCommand, secret_file: Path | None = None) -> list[str]
     environment = daemon.environment
     lines = ["{ set +xv; } 2>/dev/null"]
     if secret_file is not None:
-        (name,) = (name for name, value in environment.items() if value == daemon.secret)
+        name, environment = daemon.apart()
         lines.append(_reading(name, secret_file))
-        environment = {
-            name: value for name, value in environment.items() if value != daemon.secret
-        }
     return [*lines, *_assignments(environment), f"export {' '.join(daemon.environment)}"]
 
 

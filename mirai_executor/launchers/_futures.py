@@ -103,5 +103,5 @@ def request_tasks(
     """
     if checked_count(count) == 0:
         return []
-    task = DaemonTask(daemon.argv(()), tuple(daemon.environment.items()), config.python)
+    task = DaemonTask.of(daemon, config.python)
     return [JobRequest(name, submit, (config, name, task, count), daemon.secret)]

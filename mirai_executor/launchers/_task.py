@@ -9,18 +9,25 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, TYPE_CHECKING, Self
 
 from mirai_executor.errors import LaunchError
+
+if TYPE_CHECKING:
+    from ._daemon import DaemonCommand
 
 __all__ = ["DaemonTask", "run"]
 
 _LAST_WORDS = 4096  # bytes
 _TO_END = 5.0  # seconds for a daemon whose task was cancelled
-# Becomes the daemon. A child of it reads what the worker has open: a line says that the daemon has
-# ended; the end of the pipe without one, that the worker is gone, and takes the daemon along.
+# Becomes the daemon. The variable of its secret comes in the first line of its input: the child
+# would show it, as long as it lives, if this were started with it. The child reads what the worker
+# has open: a line says that the daemon has ended; the end of the pipe without one, that the worker
+# is gone, and takes the daemon along.
 _BOUND = """\
 exec 3<&0 </dev/null
+[ -z "$1" ] || { IFS= read -r "$1" <&3 && export "$1"; } || exit
+shift
 { read -r line <&3 || kill "$$"; } >/dev/null 2>&1 &
 exec 3<&-
 exec "$@"
@@ -35,11 +42,19 @@ class DaemonTask:
         words: The daemon's command line behind the interpreter.
         environment: What the daemon must find in its environment.
         python: The interpreter, or the words that run it; by default, that of the worker.
+        secret: The pair of name and value that nobody else is to find there, if there is one.
     """
 
     words: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = field(repr=False)
     python: tuple[str, ...] = ()
+    secret: tuple[str, str] = field(default=("", ""), repr=False)
+
+    @classmethod
+    def of(cls, daemon: DaemonCommand, python: tuple[str, ...]) -> Self:
+        """Return what runs a daemon."""
+        name, environment = daemon.apart()
+        return cls(daemon.argv(()), tuple(environment.items()), python, (name, daemon.secret))
 
 
 def run(task: DaemonTask) -> None:
@@ -49,15 +64,17 @@ def run(task: DaemonTask) -> None:
         LaunchError: It could not be started, or has failed; with its last words.
     """
     words = (*(task.python or (sys.executable,)), *task.words)
+    name, secret = task.secret
     process = subprocess.Popen(
-        ("/bin/sh", "-c", _BOUND, "mirai-daemon", *words),
+        ("/bin/sh", "-c", _BOUND, "mirai-daemon", name, *words),
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, **dict(task.environment)},
         start_new_session=True,  # a terminal's Ctrl-C is the engine's business
+        bufsize=0,
     )
     said = bytearray()
-    with _passing_on(process, said):
+    with _passing_on(process, said, f"{secret}\n".encode() if name else b""):
         code = process.wait()
     if code != 0:
         how = f"was killed by signal {-code}" if code < 0 else f"failed with exit status {code}"
@@ -67,13 +84,18 @@ def run(task: DaemonTask) -> None:
 
 
 @contextlib.contextmanager
-def _passing_on(process: subprocess.Popen[bytes], said: bytearray) -> Iterator[None]:
-    """Copy what it writes to standard error to this process's own, and keep the end of it."""
+def _passing_on(process: subprocess.Popen[bytes], said: bytearray, first: bytes) -> Iterator[None]:
+    """Copy what it writes to standard error to this process's own, and keep the end of it.
+
+    Its standard input begins with ``first``, and stays open.
+    """
     assert process.stdin is not None  # noqa: S101 - for the type checker
     assert process.stderr is not None  # noqa: S101 - the same
     thread = threading.Thread(target=_copy, args=(process.stderr, said), daemon=True)
     thread.start()
     try:
+        with contextlib.suppress(OSError):  # it has ended already
+            process.stdin.write(first)
         yield
         with contextlib.suppress(OSError):
             process.stdin.write(b"\n")

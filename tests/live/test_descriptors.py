@@ -2,6 +2,7 @@
 
 import functools
 import multiprocessing
+import os
 import socket
 import subprocess
 import sys
@@ -117,6 +118,48 @@ def test_a_call_that_cannot_be_pickled_lends_nothing(executor: MiraiExecutor) ->
         error = executor.submit(send, [theirs, threading.Lock()], "x").exception(SECONDS)
         assert isinstance(error, PayloadError)
         assert "args[0][1] (a _thread.lock object)" in str(error)
+
+
+class Unpicklable:
+    """Goes wrong while it is pickled, behind what has been pickled already."""
+
+    def __reduce__(self) -> Any:
+        raise ValueError("not this one")
+
+
+def descriptors() -> int:
+    """Return how many this process has."""
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_a_call_that_never_gets_to_a_daemon_keeps_no_copy_of_a_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs, MiraiExecutor(1, memory=2000) as executor:
+        executor.submit(send, theirs, "ready").result(SECONDS)  # a sharer listens from now on
+        blocker = executor.submit(path.read_text)
+        brief, again = executor.with_options(timeout=0.001), executor.with_options(retries=1)
+        before, load = descriptors(), "x" * 3000
+        queued = executor.submit(send, theirs, load)
+        for _ in range(20):
+            assert again.try_submit(send, theirs, load) is None
+            assert executor.try_submit(send, theirs, load) is None
+            assert isinstance(brief.submit(send, theirs, load).exception(SECONDS), TimeoutError)
+            failed = executor.submit(send, [theirs, Unpicklable()], load)
+            assert "not this one" in str(failed.exception(SECONDS))
+            del failed
+        assert queued.cancel()
+        executor.status()  # the host thread has forgotten it by now
+        assert descriptors() == before
+        some = [view.submit(send, theirs, "short") for view in (executor, again) for _ in "12"]
+        assert all(future.cancel() for future in some)
+        executor.status()
+        assert descriptors() == before
+        path.write_text("go")
+        assert blocker.result(SECONDS) == "go"
+        assert again.submit(send, theirs, "well").result(SECONDS) is None
+        assert [received(ours), received(ours)] == ["ready", "well"]
 
 
 class SocketError(Exception):

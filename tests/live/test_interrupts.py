@@ -1,8 +1,7 @@
 """Ctrl-C, wherever it strikes: it ends what it should end, and breaks nothing."""
 
 import collections
-import concurrent.futures._base
-import dis
+import contextlib
 import errno
 import fcntl
 import functools
@@ -16,18 +15,17 @@ import sys
 import termios
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, as_completed, wait
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import pytest
 
-import mirai_executor
 from live.hosts import PATIENCE, script
 from live.mischief import SOON, running
+from live.strikes import Strike, strikes
 from mirai_executor import MiraiExecutor, MiraiInterrupt
 from mirai_executor._core import TaskId
 from mirai_executor._host import Host, Limits, _host_thread
@@ -38,91 +36,6 @@ from mirai_executor.futures import MiraiFuture
 PROMPT = 4.0
 
 # At every opcode
-
-TRACED = (
-    str(Path(mirai_executor.__file__).parent),
-    concurrent.futures._base.__file__,
-    threading.__file__,
-)
-
-
-@functools.cache
-def sheltered(code: CodeType) -> frozenset[int]:
-    """Find the opcodes between the end of a with block and the call of its ``__exit__``.
-
-    The interpreter never looks for signals there (it does after calls, at jumps back and at the
-    start of a function), and whatever is raised there by a tracer leaves the lock locked.
-    """
-    found: set[int] = set()
-    instructions = list(dis.get_instructions(code))
-    for i, instruction in enumerate(instructions):
-        if instruction.opname in ("PUSH_EXC_INFO", "WITH_EXCEPT_START"):
-            found.add(instruction.offset)
-        *nones, call = window = instructions[i : i + 4]
-        is_exit = len(window) == 4 and call.opname in ("PRECALL", "CALL")
-        if is_exit and all((each.opname, each.argval) == ("LOAD_CONST", None) for each in nones):
-            found |= {each.offset for each in instructions[i : i + 5]}
-    return frozenset(found)
-
-
-def is_finalizing(frame: FrameType | None) -> bool:
-    """Tell whether a finalizer runs: Python itself swallows what is raised there."""
-    while frame is not None:
-        if frame.f_code.co_name == "__del__" or frame.f_code is weakref.finalize.__call__.__code__:
-            return True
-        frame = frame.f_back
-    return False
-
-
-class Strike:
-    """Calls a function, and raises KeyboardInterrupt at its n-th traced opcode."""
-
-    def __init__(self, n: int, function: Callable[[], object]) -> None:
-        self._left = n
-        self.where = ""
-        self.error: BaseException | None = None
-        outer = sys.gettrace()  # coverage's
-        # Since 3.12, opcodes are traced from the next settrace on after a frame has asked for it.
-        sys._getframe().f_trace_opcodes = True
-        sys.settrace(self._on_call)
-        try:
-            function()
-        except BaseException as error:
-            self.error = error
-        finally:
-            sys.settrace(outer)
-
-    def _on_call(self, frame: FrameType, event: str, arg: object) -> Any:
-        if not frame.f_code.co_filename.startswith(TRACED):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._on_opcode
-
-    def _on_opcode(self, frame: FrameType, event: str, arg: object) -> Any:
-        if event == "opcode" and frame.f_lasti not in sheltered(frame.f_code):
-            self._left -= 1
-            if self._left <= 0 and not is_finalizing(frame):
-                self._left = sys.maxsize
-                self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
-                raise KeyboardInterrupt
-        return self._on_opcode
-
-    def was_heard(self) -> bool:
-        """Tell whether the caller got to know of it."""
-        return isinstance(self.error, KeyboardInterrupt)
-
-
-def strikes(function: Callable[[], object], first: int = 1, step: int = 1) -> Iterator[Strike]:
-    """Strike a function at one opcode after the other, until it comes to its end."""
-    misses = 0
-    while misses < 5:
-        strike = Strike(first, function)
-        first += step
-        if strike.where:
-            assert strike.was_heard(), (strike.where, strike.error)
-            yield strike
-        # 3.13 traces the opcodes of a function only from its next call on: not hit is not the end.
-        misses = 0 if strike.where else misses + 1
 
 
 def answers(executor: MiraiExecutor, where: str) -> None:
@@ -156,6 +69,42 @@ def test_an_interrupt_at_any_opcode_leaves_the_executor_working(
         answers(executor, strike.where)
         count += 1
     assert count > 50
+
+
+ALL = pytest.param(1, id="every opcode", marks=[pytest.mark.chaos, pytest.mark.timeout(900)])
+BOUND = 1000  # bytes
+BOUNDED: dict[str, Callable[[MiraiExecutor], object]] = {
+    "submit": lambda executor: executor.submit(abs, -2),
+    "try_submit": lambda executor: executor.try_submit(abs, -2),
+    "submit_source": lambda executor: executor.submit_source("1"),
+    "room": lambda executor: step_into(executor.room()),
+}
+
+
+def step_into(coroutine: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(StopIteration):
+        coroutine.send(None)
+
+
+# At every opcode of the gate, see its own test.
+@pytest.mark.parametrize("step", [pytest.param(11, id="some opcodes"), ALL])
+@pytest.mark.parametrize("call", BOUNDED.values(), ids=BOUNDED)
+def test_an_interrupt_at_any_opcode_of_who_asks_for_room_takes_none_for_good(
+    call: Callable[[MiraiExecutor], object], step: int
+) -> None:
+    count = 0
+    with (
+        MiraiExecutor(1, memory=BOUND) as executor,
+        ThreadPoolExecutor(1) as another,
+    ):
+        answers(executor, "before the first strike")
+        for strike in strikes(lambda: call(executor), random.randrange(step) + 1, step):
+            # It needs all the room, and waits for it.
+            future = another.submit(executor.submit, len, b"x" * 2 * BOUND).result(PATIENCE)
+            assert future.result(PATIENCE) == 2 * BOUND, strike.where
+            answers(executor, strike.where)
+            count += 1
+    assert count > 0
 
 
 @pytest.mark.parametrize("queued", [False, True], ids=["running", "queued"])
@@ -248,7 +197,6 @@ def ends(executor: MiraiExecutor) -> bool:
 
 # Each of these rounds starts a daemon: all of them are for the chaos run.
 SOME = pytest.param(31, id="some opcodes")
-ALL = pytest.param(1, id="every opcode", marks=[pytest.mark.chaos, pytest.mark.timeout(900)])
 
 
 @pytest.mark.parametrize("step", [SOME, ALL])

@@ -218,7 +218,6 @@ def test_the_package_makes_no_lock_that_is_not_accounted_for() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in makers
     }
     assert found == {
-        "_host/_gate.py: threading.RLock()",  # of threads that submit; the host thread never waits
         "_host/_host_thread.py: threading.Lock()",  # the host thread's own, never waited for
         "_host/_jobs.py: threading.Event()",  # of the host thread and one of an engine
         "_host/_inline.py: threading.RLock()",  # of threads that submit, where there is no other

@@ -6,6 +6,7 @@ import select
 import selectors
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -363,3 +364,25 @@ def test_a_daemon_accepts_a_host_that_speaks_tls_1_2_alone_only_if_it_was_asked_
 def test_host_and_daemon_speak_the_newest_version_that_both_can() -> None:
     daemon = client_context(CERTIFICATE.authority, TlsVersion.TLS_1_2)
     assert shake_hands(server_context(OLDER), daemon) == "TLSv1.3"
+
+
+@pytest.mark.parametrize("sends", [b"", b"hello"])
+def test_a_connection_that_is_reset_before_its_tls_begins_is_closed_like_any_other(
+    sends: bytes,
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as peer,
+    ):
+        here, _ = listener.accept()
+        peer.sendall(sends)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    select.select([here], [], [], 10)
+    here.setblocking(False)
+    tls = TlsSocket(here, server_context(CERTIFICATE))
+    with pytest.raises((ConnectionError, ssl.SSLError)):
+        tls.shake_hands()
+    fd = tls.fileno()
+    tls.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)

@@ -31,6 +31,7 @@ from mirai_executor.errors import PayloadError
 if TYPE_CHECKING:
     import ast
 
+    from mirai_executor._payload.common.loans import Loan
     from mirai_executor._payload.common.serial import Hooks
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.large_captures import LargeCaptures
@@ -113,8 +114,8 @@ class CallEncoder:
             kwargs: Its keyword arguments.
             local_locks: Replace locks of multiprocessing that cannot travel by one lock in
                 each daemon, with a RuntimeWarning.
-            lasting: Whether the call may be made more than once, so that the descriptors in it
-                have to be kept until then.
+            lasting: Whether the call may be made more than once, and so the descriptors in it
+                fetched more than once. What is left of them ends with the table of the call.
             out_of_band: Whether large buffers may travel beside the bytes.
             apart: Whether a large pickle may be one of them; only with ``out_of_band``.
 
@@ -142,13 +143,13 @@ class CallEncoder:
                 # As above.
                 return tuple.__new__(Call, (dumped.blob, path + found.entries, dumped.buffers))
         call = (None if taken else fn, args, kwargs)
-        value, names = self._with_care(
+        value, names, loan = self._with_care(
             call, local_locks, lasting, out_of_band=out_of_band, apart=apart
         )
         if found is None:
             self._note(fn, value, names)
-        names = _merged(taken.entries, names) if taken else names
-        return Call(value.blob, path + names, value.buffers)
+        names = path + (_merged(taken.entries, names) if taken else names)
+        return Call(value.blob, loan.kept_by(names), value.buffers)
 
     def encode_inherited(self) -> Call:
         """Turn the call of an initializer into bytes that daemons have by a fork."""
@@ -181,8 +182,8 @@ class CallEncoder:
 
     def _with_care(
         self, call: tuple[Any, ...], local_locks: bool, lasting: bool, **how: Any
-    ) -> tuple[Value, tuple[NameEntry, ...]]:
-        """Pickle a call that plain pickle would get wrong; return it and its table."""
+    ) -> tuple[Value, tuple[NameEntry, ...], "Loan"]:
+        """Pickle a call that plain pickle would get wrong; return it, its table and its loan."""
         from mirai_executor._payload.common.diagnosis import said_by_pickle
         from mirai_executor._payload.common.loans import Loan
         from mirai_executor._payload.host.seals import Seals
@@ -206,11 +207,8 @@ class CallEncoder:
                 raise _explained(call, table, error) from error
             raise
         table.close()
-        if lasting and table.lends:
-            import weakref
-
-            weakref.finalize(self, loan.end)
         if failure := table.failure_of(pickled.needs):
+            loan.end()
             try:
                 raise _error_of(failure, table)
             finally:  # the error's traceback has this frame: no cycle through it to the arguments
@@ -219,7 +217,7 @@ class CallEncoder:
             from mirai_executor._payload.host.callers import warn_of_local_locks
 
             warn_of_local_locks()
-        return pickled.value, table.entries()
+        return pickled.value, table.entries(), loan
 
     def encode_source(self, source: str, variables: Mapping[str, object]) -> Call:
         """Turn code in a string, and the variables that it sees, into bytes.
