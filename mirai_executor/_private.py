@@ -23,7 +23,7 @@ __all__ = ["NEEDED", "OPTIONAL", "PYTHONS", "TESTED", "Names", "check", "missing
 
 PYTHONS = "3.11 to 3.15"
 # The versions of requirements.lock: what to install where another one lacks something.
-TESTED = {"cloudpickle": "3.1.3", "pynng": "0.9.0", "tblib": "3.2.2"}
+TESTED = {"cloudpickle": "3.1.3", "pynng": "0.9.0"}
 
 
 class Names:

@@ -136,7 +136,7 @@ def test_the_import_brings_nothing_that_is_not_needed_yet(use: str) -> None:
         "import sys; from concurrent.futures import ProcessPoolExecutor\n"
         "before = set(sys.modules)\n"
         f"import mirai_executor{use}\n"
-        "heavy = {'pynng', 'asyncio', 'cryptography', 'cloudpickle', 'tblib', 'ctypes', 'ssl'}\n"
+        "heavy = {'pynng', 'asyncio', 'cryptography', 'cloudpickle', 'ctypes', 'ssl'}\n"
         "print(sorted(heavy & (set(sys.modules) - before)))"
     )
     done = subprocess.run(

@@ -27,7 +27,6 @@ NOT_AT_A_HOST = {
     "pathlib",
     "pynng",
     "ssl",
-    "tblib",
     "urllib.parse",
 }
 if sys.version_info >= (3, 15):
@@ -49,7 +48,7 @@ NOT_AT_A_DAEMON = NOT_AT_A_HOST | {
     "typing",
 }
 # A keeper pickles nothing, and shares no memory with its daemon.
-NOT_AT_A_KEEPER = {"cloudpickle", "cryptography", "pynng", "tblib"}
+NOT_AT_A_KEEPER = {"cloudpickle", "cryptography", "pynng"}
 NO_ROOMS_OF_A_KEEPER = ("_arena", "_host", "_payload", "executor", "futures")
 # Beyond those of ProcessPoolExecutor, and of a bare interpreter: what was measured, and a few.
 # (A daemon: 60 from a source tree; 65 to 67 installed, with those of `.pth` files and newer

@@ -151,13 +151,12 @@ class _Search:
         while waiting and len(seen) < _MOST_SEEN:
             some = waiting.popleft()
             found = self._parts_of(some.objects)
-            new = dict(zip(map(id, found), found, strict=True))
-            if id(self._target) in new:
+            before = len(seen)
+            seen.update(zip(map(id, found), found, strict=True))  # alive, if made to be looked at
+            if id(self._target) in seen:
                 return _in_words(self._target, some, list(parts), self._place)
-            for known in seen.keys() & new.keys():
-                del new[known]
-            seen.update(new)  # and keep alive what is made only to be looked at
-            objects = list(new.values())
+            # A dictionary ends with its new keys.
+            objects = list(islice(reversed(seen.values()), len(seen) - before))[::-1]
             for i in range(0, len(objects), _AT_ONCE):
                 waiting.append(_Some(objects[i : i + _AT_ONCE], some))
         return None
@@ -259,9 +258,17 @@ def _in_words(
 
 
 def _holder_among(objects: list[Any], part: object) -> Any:
-    if len(objects) == 1:
-        return objects[0]
-    return next(obj for obj in objects if _place_in(obj, part) is not None)
+    """Return the first of some objects that has a part, as one of them has."""
+    while len(objects) > 1:
+        half = len(objects) // 2
+        objects = objects[:half] if _have(objects[:half], part) else objects[half:]
+    return objects[0]
+
+
+def _have(objects: list[Any], part: object) -> bool:
+    if _PLAIN.issuperset(map(type, objects)):
+        return any(map(is_, gc.get_referents(*objects), repeat(part)))
+    return any(_place_in(obj, part) is not None for obj in objects)
 
 
 def _place_in(obj: Any, part: object) -> int | None:

@@ -39,7 +39,7 @@ MAIN = "__main__"
 FUNCTION_DUNDERS = ("__name__", "__package__", "__path__", "__file__")
 _MAIN_NAMES = frozenset({MAIN, "__mp_main__"})
 # The daemon cannot even read a payload without these, however the host came by them.
-_ALWAYS_THERE = frozenset({"mirai_executor", "cloudpickle", "tblib"})
+_ALWAYS_THERE = frozenset({"mirai_executor", "cloudpickle"})
 
 
 class Kind(Enum):
