@@ -66,8 +66,8 @@ def test_cells_that_are_changed_run_as_they_are_and_their_errors_point_at_the_li
     path = tmp_path / "cells.ipynb"
     cells = [*map(nbformat.v4.new_code_cell, CELLS)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "--allow-errors", path]
-    subprocess.run(command, check=True, cwd=tmp_path, timeout=100)
+    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "--allow-errors"]
+    subprocess.run([*command, path], check=True, cwd=tmp_path, timeout=100)
     ran = nbformat.read(path, as_version=4).cells
     first, second, failed, awaited, last = ([*cell.outputs] for cell in ran)
     assert [text_of(*outputs) for outputs in (first, second, awaited, last)] == [

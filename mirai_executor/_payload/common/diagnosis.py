@@ -203,7 +203,7 @@ def _place_from(begin: int, items: Collection[Any], part: object) -> int:
 
 def _rows_of(obj: Any) -> tuple[Collection[Any], ...]:
     """Return the parts of an object, as they are counted: keys after all values."""
-    kind = type(obj)
+    kind: Any = type(obj)
     if kind is dict:
         return obj.values(), obj.keys()
     if kind in _PLAIN:
@@ -252,8 +252,8 @@ def _in_words(
     for step, (holder, part) in enumerate(reversed(steps)):
         if step == _DEEPEST:
             return f"{path}…"
-        is_known = known is not None and step == len(steps) - 1
-        path = _step(path, holder, known[1] if is_known else _place_in(holder, part), part)
+        place = known[1] if known and step == len(steps) - 1 else _place_in(holder, part) or 0
+        path = _step(path, holder, place, part)
     return path
 
 

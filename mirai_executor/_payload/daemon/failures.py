@@ -180,8 +180,8 @@ def _frames(trace: TracebackType) -> list[rebuild_errors.Frame]:
         frames.append((code.co_filename, code.co_name, first, line, own))
         found = found.tb_next
     if len(frames) > 2 * _ENDS:
-        gap = f"<{len(frames) - 2 * _ENDS} more frames>", "...", 1, 1, {}
-        frames[_ENDS:-_ENDS] = [gap]
+        gap = f"<{len(frames) - 2 * _ENDS} more frames>"
+        frames[_ENDS:-_ENDS] = [(gap, "...", 1, 1, {})]
     return frames
 
 
