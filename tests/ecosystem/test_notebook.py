@@ -36,3 +36,47 @@ def test_the_notebook_of_the_first_day_shows_what_it_is_stored_with(tmp_path: Pa
     assert ran == shown(NOTEBOOK)
     assert sum(map(bool, ran)) > 12
     assert "text/html" in str(nbformat.read(tmp_path / "ran.ipynb", 4).cells[-3])  # the status
+
+
+CELLS = [
+    """
+from mirai_executor import MiraiExecutor
+executor = MiraiExecutor(1)
+def share(cake, guests):
+    piece = cake / guests
+    return piece
+executor.submit(share, 1, 2).result()
+""",
+    """
+def share(cake, guests):
+    cake = cake * 100
+
+    return cake // guests
+executor.submit(share, 1, 3).result()
+""",
+    "executor.submit(share, 1, 0).result()",
+    "await executor.submit(share, 2, 1)",
+    "list(executor.map(int, '12')), executor.submit(int).result()",
+]
+
+
+def test_cells_that_are_changed_run_as_they_are_and_their_errors_point_at_the_line(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "cells.ipynb"
+    cells = [*map(nbformat.v4.new_code_cell, CELLS)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "--allow-errors"]
+    subprocess.run([*command, path], check=True, cwd=tmp_path, timeout=100)
+    ran = nbformat.read(path, as_version=4).cells
+    first, second, failed, awaited, last = ([*cell.outputs] for cell in ran)
+    assert [text_of(*outputs) for outputs in (first, second, awaited, last)] == [
+        "0.5",
+        "33",
+        "200",
+        "([1, 2], 0)",
+    ]
+    (error,) = failed
+    assert error.ename == "ZeroDivisionError"
+    shown = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
+    assert "----> 4     return cake // guests" in shown

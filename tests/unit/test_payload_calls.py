@@ -14,6 +14,7 @@ import threading
 import time
 import timeit
 import weakref
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
@@ -89,6 +90,9 @@ class Fresh:
         return {"parts": self.parts, "made": [Holder(threading.Lock())]}
 
 
+ZEROS: dict[Any, Any] = dict.fromkeys(range(500), 0)
+
+
 def deep(depth: int, obj: object) -> object:
     for _ in range(depth):
         obj = [list(range(100)), obj]
@@ -115,6 +119,10 @@ def looped(obj: object) -> object:
         (looped(LOCK), "args[0][2]['k'][1]"),
         ({"a": {1, LOCK}}, "a member of args[0]['a']"),
         (Holder(functools.partial(print, LOCK)), "args[0].inner.args[0]"),
+        ([*range(1000), [1], [LOCK], *range(1000)], "args[0][1001][0]"),
+        ([[n] for n in range(500)] + [LOCK], "args[0][500]"),
+        ({**ZEROS, "z": LOCK}, "args[0]['z']"),
+        ({**ZEROS, LOCK: 0}, "key <unlocked _thread.lock object at"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -124,7 +132,42 @@ def test_the_culprit_is_found_wherever_it_is_without_pickling_anything_again(
     monkeypatch.setattr("mirai_executor._payload.common.diagnosis._fails", None)
     with pytest.raises(PayloadError) as caught:
         CallEncoder().encode(len, (arg,), {})
-    assert str(caught.value).startswith(f"cannot pickle {path} (a _thread.lock object): ")
+    text = str(caught.value)
+    assert text.startswith(f"cannot pickle {path}")
+    assert " (a _thread.lock object): " in text
+
+
+def test_an_element_of_an_array_of_objects_is_named() -> None:
+    numpy = pytest.importorskip("numpy")
+    array = numpy.array([[1, "x"], [LOCK, 2]], object)
+    with pytest.raises(PayloadError, match=r"cannot pickle args\[0\]\['k'\]\.flat\[2\] \(a _thr"):
+        CallEncoder().encode(len, ({"k": array},), {})
+
+
+def test_a_culprit_that_the_garbage_collector_does_not_track_is_found() -> None:
+    culprit = zlib.compressobj()
+    assert not gc.is_tracked(culprit)
+    pair = (0, culprit)
+    gc.collect()  # from then on, it does not track the pair, either
+    with pytest.raises(PayloadError, match=r"args\[0\]\['k'\]\[1\] \(a zlib.Compress object\)"):
+        CallEncoder().encode(len, ({"k": pair},), {})
+
+
+def test_the_culprit_is_found_in_as_long_as_pickling_takes() -> None:
+    encoder = CallEncoder()
+
+    def seconds(last: object) -> float:
+        data = [*range(200_000), last]
+        before = time.process_time()
+        if last is LOCK:
+            with pytest.raises(PayloadError):
+                encoder.encode(len, (data,), {})
+        else:
+            encoder.encode(len, (data,), {})
+        return time.process_time() - before
+
+    # Two attempts to pickle it and the search: three times, on a quiet machine.
+    assert min(seconds(LOCK) for _ in range(7)) < 4 * min(seconds(1) for _ in range(7))
 
 
 KEYS: dict[Any, Any] = {n: [n] for n in range(20_000)} | {LOCK: 1}

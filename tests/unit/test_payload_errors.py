@@ -252,6 +252,49 @@ def test_groups_keep_their_members_with_tracebacks() -> None:
     assert isinstance(second.exceptions[0], FileNotFoundError)
 
 
+def fails_late(divisor: int) -> float:
+    dividend = 1
+
+    return dividend / divisor
+
+
+def test_frames_begin_where_their_functions_do_for_those_who_show_the_source() -> None:
+    trace = travel(lambda: fails_late(0)).__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    lines, first = inspect.getsourcelines(trace.tb_frame)
+    assert (lines, first) == inspect.getsourcelines(fails_late)
+    assert trace.tb_lineno == first + 3
+    # Nothing is underlined: the columns are not those of what has failed.
+    (summary,) = traceback.extract_tb(trace)
+    assert (summary.lineno, summary.colno, summary.end_colno) == (first + 3, None, None)
+
+
+def test_an_error_that_nobody_catches_is_printed_with_the_lines_that_ran() -> None:
+    script = """
+import sys
+def fails(divisor):
+    dividend = 1
+
+    return dividend / divisor
+with Daemon() as d:
+    sys.stderr = sys.stdout
+    try:
+        d.call(fails, 0)
+    except ZeroDivisionError as error:
+        error.__cause__ = None
+        sys.__excepthook__(type(error), error, error.__traceback__)
+"""
+    # Before Python 3.13, an empty line underlines nothing.
+    *_, place, code, error = filter(str.strip, run_host(script).splitlines())
+    assert place.endswith("line 7, in fails")
+    assert (code, error) == (
+        "    return dividend / divisor",
+        "ZeroDivisionError: division by zero",
+    )
+
+
 def test_the_traceback_has_the_daemons_lines_as_frames_and_as_text() -> None:
     def task() -> None:
         raise RuntimeError(123)  # some comment

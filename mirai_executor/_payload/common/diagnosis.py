@@ -4,8 +4,8 @@ import collections
 import functools
 import gc
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from itertools import compress, repeat
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import compress, count, islice, repeat
 from operator import is_, length_hint
 from types import CoroutineType, FunctionType, GeneratorType, MethodType, ModuleType
 
@@ -120,70 +120,99 @@ class _Some(NamedTuple):
 
 
 def _path_to(target: object, parts: dict[str, Any]) -> str | None:
-    """Return the shortest path to an object, in words; None if none is found.
-
-    Almost all of the search is done in C: it may take no longer than pickling does.
-    """
-    seen: dict[int, object] = {}
-    waiting = collections.deque([_Some([list(parts.values())], None)])
-    while waiting and len(seen) < _MOST_SEEN:
-        some = waiting.popleft()
-        found = _parts_of(some.objects, target)
-        if any(map(is_, found, repeat(target))):
-            return _in_words(target, some, list(parts))
-        found = _without_atoms(found)
-        new = dict(zip(map(id, found), found, strict=True))
-        for known in seen.keys() & new.keys():
-            del new[known]
-        seen.update(new)  # and keep alive what is made only to be looked at
-        objects = list(new.values())
-        waiting.extend(
-            _Some(objects[i : i + _AT_ONCE], some) for i in range(0, len(objects), _AT_ONCE)
-        )
+    """Return the shortest path to an object, in words; None if none is found."""
+    # What the garbage collector does not track holds nothing that it does: numbers, texts, dates.
+    # It does not know what arrays hold, though.
+    for may_hold in (gc.is_tracked, _is_no_atom) if gc.is_tracked(target) else (_is_no_atom,):
+        if (path := _Search(target, may_hold).path(parts)) is not None:
+            return path
     return None
 
 
-def _without_atoms(objects: list[Any]) -> list[Any]:
-    """Leave numbers, texts and the like out, which hold nothing and can all be pickled."""
-    kept: list[Any] = []
-    for i in range(0, len(objects), _AT_ONCE):
-        some = objects[i : i + _AT_ONCE]
-        kinds = set(map(type, some))
-        if kinds.isdisjoint(ATOMS):
-            kept += some
-        elif others := kinds - ATOMS:
-            kept += compress(some, map(others.__contains__, map(type, some)))
-    return kept
+def _is_no_atom(obj: object) -> bool:
+    return type(obj) not in ATOMS
 
 
-def _parts_of(objects: list[Any], target: object) -> list[Any]:
-    """Return all that these objects have, and that travels with them; or this one alone."""
-    kinds = set(map(type, objects))
-    if kinds <= _PLAIN and sum(map(len, objects)) < _LONG * len(objects):
-        return gc.get_referents(*objects)
-    found: list[Any] = []
-    plain: list[Any] = []
-    for obj in objects:
-        kind: Any = type(obj)
-        if kind in _PLAIN:
-            plain.append(obj)
-        elif _is_simple(kind):
-            found += vars(obj).values()
-        elif not _travels_by_name(obj):
-            found += [part for _, part in _children("", obj)]
-    return found + _items_of(plain, target)
+class _Search:
+    """Looks for an object among the parts of others, and their parts, breadth first.
+
+    Almost all of it is done in C, and a long container is gone through once: it may take no
+    longer than pickling does.
+    """
+
+    def __init__(self, target: object, may_hold: Callable[[object], bool]) -> None:
+        self._target = target
+        self._may_hold = may_hold
+        self._place: tuple[object, int] | None = None  # a long holder, and where it is in it
+
+    def path(self, parts: dict[str, Any]) -> str | None:
+        seen: dict[int, object] = {}
+        waiting = collections.deque([_Some([list(parts.values())], None)])
+        while waiting and len(seen) < _MOST_SEEN:
+            some = waiting.popleft()
+            found = self._parts_of(some.objects)
+            before = len(seen)
+            seen.update(zip(map(id, found), found, strict=True))  # alive, if made to be looked at
+            if id(self._target) in seen:
+                return _in_words(self._target, some, list(parts), self._place)
+            # A dictionary ends with its new keys.
+            objects = list(islice(reversed(seen.values()), len(seen) - before))[::-1]
+            for i in range(0, len(objects), _AT_ONCE):
+                waiting.append(_Some(objects[i : i + _AT_ONCE], some))
+        return None
+
+    def _parts_of(self, objects: list[Any]) -> list[Any]:
+        """Return all that these have, travels with them, and may be or hold the target."""
+        if _PLAIN.issuperset(map(type, objects)) and max(map(len, objects)) < _LONG:
+            return list(filter(self._may_hold, gc.get_referents(*objects)))
+        found: list[Any] = []
+        short: list[Any] = []
+        for obj in objects:
+            if type(obj) in _PLAIN and len(obj) < _LONG:
+                short.append(obj)
+            else:
+                found += self._items_of(obj)
+            if self._place is not None:
+                return [self._target]
+        return found + list(filter(self._may_hold, gc.get_referents(*short)))
+
+    def _items_of(self, obj: Any) -> list[Any]:
+        """Return the parts of something that is long, or no container of Python's."""
+        found: list[Any] = []
+        before = 0
+        for items in _rows_of(obj):
+            rest, begin, many = iter(items), 0, 1
+            worth = filter(self._may_hold, rest)
+            while some := list(islice(worth, many)):
+                end = len(items) - length_hint(rest)
+                if any(map(is_, some, repeat(self._target))):
+                    place = end - 1 if many == 1 else _place_from(begin, items, self._target)
+                    self._place = obj, before + place
+                    return found
+                found += some
+                # Among numbers it is nearly alone: then there is no need to look for its place.
+                begin, many = end, 1 if len(found) < _LONG else _AT_ONCE
+            before += len(items)
+        return found
 
 
-def _items_of(plain: list[Any], target: object) -> list[Any]:
-    looked_at = []
-    for obj in plain:
-        if type(obj) is not dict and len(obj) >= _LONG:
-            if any(map(is_, obj, repeat(target))):
-                return [target]
-            if set(map(type, obj)) <= ATOMS:  # often lists of numbers, which may be left out
-                continue
-        looked_at.append(obj)
-    return gc.get_referents(*looked_at)
+def _place_from(begin: int, items: Collection[Any], part: object) -> int:
+    hits = map(is_, islice(items, begin, None), repeat(part))
+    return next(compress(count(begin), hits))
+
+
+def _rows_of(obj: Any) -> tuple[Collection[Any], ...]:
+    """Return the parts of an object, as they are counted: keys after all values."""
+    kind: Any = type(obj)
+    if kind is dict:
+        return obj.values(), obj.keys()
+    if kind in _PLAIN:
+        return (obj,)
+    if _is_simple(kind):
+        return (vars(obj).values(),)
+    if _is_array_of_objects(obj):
+        return (obj.ravel().tolist(),)
+    return () if _travels_by_name(obj) else ([part for _, part in _children("", obj)],)
 
 
 @functools.lru_cache(maxsize=64)
@@ -197,6 +226,11 @@ def _is_simple(kind: Any) -> bool:
     )
 
 
+def _is_array_of_objects(obj: Any) -> bool:
+    kind = type(obj)
+    return kind.__module__ == "numpy" and kind.__name__ == "ndarray" and obj.dtype.kind == "O"
+
+
 def _travels_by_name(obj: object) -> bool:
     if isinstance(obj, (type, FunctionType)):
         home = home_of(obj)
@@ -204,30 +238,48 @@ def _travels_by_name(obj: object) -> bool:
     return isinstance(obj, ModuleType)
 
 
-def _in_words(target: object, some: _Some, names: list[str]) -> str:
-    """Say how one gets to an object that is a part of some others."""
-    steps: list[tuple[Any, int, object]] = []
+def _in_words(
+    target: object, some: _Some, names: list[str], known: tuple[object, int] | None
+) -> str:
+    """Say how one gets to an object that is a part of some others; of this one, if it is known."""
+    steps: list[tuple[Any, object]] = []
     level: _Some | None = some
     while level is not None:
-        places = ((obj, _place_in(obj, target)) for obj in level.objects)
-        holder, place = next((obj, place) for obj, place in places if place is not None)
-        steps.append((holder, place, target))
+        holder = known[0] if known and not steps else _holder_among(level.objects, target)
+        steps.append((holder, target))
         target, level = holder, level.above
-    _, place, _ = steps.pop()
-    path = names[place]
-    for step, (holder, place, part) in enumerate(reversed(steps)):
+    path = names[_place_in(*steps.pop()) or 0]
+    for step, (holder, part) in enumerate(reversed(steps)):
         if step == _DEEPEST:
             return f"{path}…"
+        place = known[1] if known and step == len(steps) - 1 else _place_in(holder, part) or 0
         path = _step(path, holder, place, part)
     return path
 
 
+def _holder_among(objects: list[Any], part: object) -> Any:
+    """Return the first of some objects that has a part, as one of them has."""
+    while len(objects) > 1:
+        half = len(objects) // 2
+        objects = objects[:half] if _have(objects[:half], part) else objects[half:]
+    return objects[0]
+
+
+def _have(objects: list[Any], part: object) -> bool:
+    if _PLAIN.issuperset(map(type, objects)):
+        return any(map(is_, gc.get_referents(*objects), repeat(part)))
+    return any(_place_in(obj, part) is not None for obj in objects)
+
+
 def _place_in(obj: Any, part: object) -> int | None:
     """Return where an object is among the parts of another one; None if it is not."""
-    if type(obj) not in (list, tuple):
-        obj = gc.get_referents(obj) if type(obj) in _PLAIN else _parts_of([obj], part)
-    rest = iter(obj)
-    return len(obj) - length_hint(rest) - 1 if any(map(is_, rest, repeat(part))) else None
+    start = 0
+    for items in _rows_of(obj):
+        rest = iter(items)
+        if any(map(is_, rest, repeat(part))):
+            return start + len(items) - length_hint(rest) - 1
+        start += len(items)
+    return None
 
 
 def _step(path: str, holder: Any, place: int, part: object) -> str:
@@ -237,13 +289,11 @@ def _step(path: str, holder: Any, place: int, part: object) -> str:
     if type(holder) in (set, frozenset):
         return f"a member of {path}"
     if type(holder) is dict:
-        keys = list(holder)
-        number = _place_in(list(holder.values()), part)
-        return (
-            f"key {_short(part)} of {path}"
-            if number is None
-            else f"{path}[{_short(keys[number])}]"
-        )
+        if place >= len(holder):  # after all values
+            return f"key {_short(part)} of {path}"
+        return f"{path}[{_short(next(islice(holder, place, None)))}]"
+    if _is_array_of_objects(holder):
+        return f"{path}.flat[{place}]"
     return next((words for words, child in _children(path, holder) if child is part), path)
 
 

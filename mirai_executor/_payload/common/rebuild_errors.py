@@ -4,14 +4,17 @@ These functions are named in what a daemon pickles: it tries them itself, and th
 """
 
 from types import SimpleNamespace, TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import tblib
 
 from mirai_executor._payload.common import exceptions
 from mirai_executor._payload.common import fast_pickle as pickle
 
-__all__ = ["fill_as_asked", "fill_error", "load_error", "make_traceback"]
+# File, name, the line where its code begins, the line that ran, and names among its globals.
+Frame: TypeAlias = tuple[str, str, int, int, dict[str, Any]]
+
+__all__ = ["Frame", "fill_as_asked", "fill_error", "load_error", "make_traceback"]
 
 
 def fill_error(error: BaseException, state: tuple[Any, tuple[Any, ...]]) -> None:
@@ -35,16 +38,24 @@ def fill_as_asked(error: BaseException, state: Any, notes: list[str] | None) -> 
         error.__notes__ = notes
 
 
-def make_traceback(
-    frames: list[tuple[str, str, int, dict[str, Any]]],
-) -> TracebackType | None:
+def make_traceback(frames: list[Frame]) -> TracebackType | None:
     """Make a traceback out of its frames."""
     trace = None
-    for filename, name, line, names in reversed(frames):
+    for filename, name, first, line, names in reversed(frames):
+        # IPython, pdb and inspect look for the source of a frame where its code begins.
+        begin = min(first, line)
         code = SimpleNamespace(co_filename=filename, co_name=name)
-        frame = SimpleNamespace(f_code=code, f_globals=names, f_lineno=line)
-        trace = SimpleNamespace(tb_frame=frame, tb_lineno=line, tb_next=trace)
-    made: TracebackType | None = tblib.Traceback(trace).as_traceback() if trace else None
+        frame = SimpleNamespace(f_code=code, f_globals=names, f_lineno=begin)
+        trace = SimpleNamespace(tb_frame=frame, tb_lineno=begin, tb_next=trace)
+    parts: list[TracebackType] = []
+    part: TracebackType | None = tblib.Traceback(trace).as_traceback() if trace else None
+    while part is not None:
+        parts.append(part)
+        part = part.tb_next
+    made = None
+    for part, (_, _, _, line, _) in zip(reversed(parts), reversed(frames), strict=True):
+        # Of no instruction: its columns would be those of a stand-in, and be underlined.
+        made = TracebackType(made, part.tb_frame, -1, line)
     return made
 
 

@@ -167,25 +167,21 @@ def _loadable(error: BaseException, steps: _Steps) -> bytes | None:
     return blob if isinstance(loaded, type(error)) else None
 
 
-def _frames(trace: TracebackType) -> list[tuple[str, str, int, dict[str, Any]]]:
+def _frames(trace: TracebackType) -> list[rebuild_errors.Frame]:
     """Flatten a traceback: nested as it is, a deep one could not be pickled."""
-    frames = []
+    frames: list[rebuild_errors.Frame] = []
     found: TracebackType | None = trace
     while found is not None:
         code, names = found.tb_frame.f_code, found.tb_frame.f_globals
         own = {k: v for k in ("__file__", "__name__") if isinstance(v := names.get(k), str)}
         # Some instructions belong to no line: an interrupt may strike there.
-        line = cast("int | None", found.tb_lineno) or max(1, code.co_firstlineno)
-        frames.append((code.co_filename, code.co_name, line, own))
+        first = max(1, code.co_firstlineno)
+        line = cast("int | None", found.tb_lineno) or first
+        frames.append((code.co_filename, code.co_name, first, line, own))
         found = found.tb_next
     if len(frames) > 2 * _ENDS:
-        gap: tuple[str, str, int, dict[str, Any]] = (
-            f"<{len(frames) - 2 * _ENDS} more frames>",
-            "...",
-            1,
-            {},
-        )
-        frames[_ENDS:-_ENDS] = [gap]
+        gap = f"<{len(frames) - 2 * _ENDS} more frames>"
+        frames[_ENDS:-_ENDS] = [(gap, "...", 1, 1, {})]
     return frames
 
 
