@@ -268,11 +268,14 @@ class Matching:
         """Start the daemons that are missing, and send to those that are busy, too."""
         yield from self.launch(now)
         queue, fleet = self._tasks.queue, self._fleet
-        while fleet.shared and (daemon := companions_of_next(fleet, self._tasks)) is not None:
-            yield self._moves.send(daemon, self._frames.fill(daemon, queue, 1), now)
-        while queue and (daemon := self._frames.next_ahead()) is not None:
-            frame = self._frames.fill(daemon, queue, self._frames.share())
-            yield self._moves.send(daemon, frame, now)
+        while queue:
+            most = 1
+            daemon = companions_of_next(fleet, self._tasks) if fleet.shared else None
+            if daemon is None:
+                if (daemon := self._frames.next_ahead()) is None:
+                    return
+                most = self._frames.share()
+            yield self._moves.send(daemon, self._frames.fill(daemon, queue, most), now)
 
     def _take_from_the_busy(self) -> Iterable[Command]:
         """Have idle daemons do what waits at busy ones."""
@@ -332,7 +335,7 @@ class Matching:
         if not self._ending.closing or self._policy.launches or self._fleet.usable_count:
             return
         if self._tasks.queue and (self._ending.hurried or self._fleet.missing <= 0):
-            self._moves.await_anybody(now)
+            self._moves.await_anybody(now, AlarmKind.STRANDED)
 
     def stop(self, event: ShutdownRequested, spared: int, now: float) -> list[Command]:
         """Take no more tasks, and end with those that are open.

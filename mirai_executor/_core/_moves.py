@@ -199,7 +199,7 @@ class Moves:
                 in_all = alarm.kind is AlarmKind.SHARE
                 failure = m.Failure.TIMED_OUT if in_all else m.Failure.RUN_TIMED_OUT
                 return self.stop_broadcast(daemon, share, failure, now)
-            case AlarmKind.VAIN | AlarmKind.ROOM | AlarmKind.WAIT:
+            case AlarmKind.VAIN | AlarmKind.STRANDED | AlarmKind.ROOM | AlarmKind.WAIT:
                 return self._wait_no_more(alarm.kind, now)
             case AlarmKind.GRACE | AlarmKind.START | AlarmKind.LEAVE | AlarmKind.SHARE_GRACE:
                 daemon = self._fleet.daemons[alarm.daemon]
@@ -210,7 +210,7 @@ class Moves:
         if kind is AlarmKind.WAIT and wait is not None:
             return [m.ReportWait(len(self._tasks.queue), now - wait.since)]
         # Where there may be room, what is missing is started, as after whatever happens.
-        return self.give_up() if kind is AlarmKind.VAIN else []
+        return self.give_up() if kind in (AlarmKind.VAIN, AlarmKind.STRANDED) else []
 
     # Moves that end tasks
 
@@ -291,14 +291,14 @@ class Moves:
         if self._fleet.usable_count:
             return []
         if self._fleet.missing > 0:
-            self.await_anybody(now)
+            self.await_anybody(now, AlarmKind.VAIN)
             return []
         return self.give_up()
 
-    def await_anybody(self, now: float) -> None:
+    def await_anybody(self, now: float, kind: AlarmKind) -> None:
         """Give up unless another daemon comes in the time that a start may take."""
         latest = now + self._policy.start_timeout
-        self._alarms.set(latest, AlarmKind.VAIN, period=self._fleet.last_id)
+        self._alarms.set(latest, kind, period=self._fleet.last_id)
 
     def give_up(self) -> list[m.Command]:
         """Give up on daemons that cannot come: nothing may wait for them."""

@@ -119,6 +119,7 @@ class AlarmKind(IntEnum):
     VAIN = 10  # nobody has come to do what waits
     ROOM = 11  # the system may have room for another daemon by now
     WAIT = 12  # tasks have waited for long, and nobody is connected
+    STRANDED = 13  # what is left when the executor ends has waited for daemons that nobody starts
 
 
 class Alarm(NamedTuple):
@@ -184,8 +185,9 @@ class Alarms:
             if task is None or task.daemon != alarm.daemon:
                 return False
             return task.late_at == alarm.when  # it may have come back, and been sent again
-        if alarm.kind is AlarmKind.VAIN:
-            return alarm.period == self._fleet.last_id and not self._fleet.broken
+        if alarm.kind is AlarmKind.VAIN or alarm.kind is AlarmKind.STRANDED:
+            nobody_came = alarm.period == self._fleet.last_id and not self._fleet.broken
+            return nobody_came and (alarm.kind is AlarmKind.VAIN or bool(self._tasks.queue))
         if alarm.kind is AlarmKind.ROOM:
             shortage = self._fleet.shortage
             return shortage is not None and alarm.when == shortage.until

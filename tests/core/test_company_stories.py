@@ -8,6 +8,7 @@ from mirai_executor._core import (
     DaemonReady,
     DaemonsRequested,
     DismissDaemon,
+    Dispatcher,
     EverywhereRequested,
     FailTask,
     Failure,
@@ -26,7 +27,7 @@ from mirai_executor._core import (
 from mirai_executor._core.messages import BroadcastId
 
 from .shorthand import resolve, result_arrived
-from .test_frame_stories import CheckedDispatcher, ids
+from .test_frame_stories import SHORT, CheckedDispatcher, ids, proven
 
 A, B = DaemonId(1), DaemonId(2)
 T1, T2, T3, T4, T5 = ids(1, 5)
@@ -41,7 +42,7 @@ def ready(daemons: int, **options: object) -> CheckedDispatcher:
 
 
 def submit(
-    dispatcher: CheckedDispatcher, *tasks: TaskId, concurrency: int = 3, retries: int = 0
+    dispatcher: Dispatcher, *tasks: TaskId, concurrency: int = 3, retries: int = 0
 ) -> list[Command]:
     events = [
         TaskSubmitted(task, kind=1, concurrency=concurrency, retries=retries) for task in tasks
@@ -93,6 +94,14 @@ def test_they_never_wait_behind_a_short_task_nor_that_behind_them() -> None:
     assert submit(dispatcher, T2) == []
     assert dispatcher.handle(result_arrived(A, T1, seconds=1e-5), 0) == [resolve(T1), *sent(A, T2)]
     assert dispatcher.handle(TaskSubmitted(T3, kind=1), 0) == []
+
+
+def test_one_joins_the_others_as_soon_as_a_short_task_before_it_is_sent_ahead() -> None:
+    dispatcher = proven(2)
+    assert submit(dispatcher, T1) == sent(B, T1)
+    assert dispatcher.handle(TaskSubmitted(T2, kind=SHORT), 0) == sent(A, T2)
+    assert dispatcher.handle(TaskSubmitted(T3, kind=SHORT), 0) == []
+    assert submit(dispatcher, T4) == [*sent(A, T3), *sent(B, T4)]
 
 
 def test_those_with_another_number_wait_for_a_daemon_of_their_own() -> None:

@@ -675,7 +675,8 @@ class DispatcherMachine(RuleBasedStateMachine):
     def ends_of_patience(self) -> Iterable[float]:
         """When it gives up waiting for anybody to come; whether it waits at all is a story."""
         alarms = self.dispatcher._alarms.pending()
-        return [alarm.when for alarm in alarms if alarm.kind is AlarmKind.VAIN]
+        kinds = (AlarmKind.VAIN, AlarmKind.STRANDED)
+        return [alarm.when for alarm in alarms if alarm.kind in kinds]
 
     def teardown(self) -> None:
         """Let everything come to its end: nothing may be left."""

@@ -793,6 +793,19 @@ def test_a_shutdown_does_not_wait_for_ever_for_daemons_that_nobody_starts(
     assert open_to_all.is_finished
 
 
+def test_a_shutdown_does_not_wait_at_all_for_daemons_once_nothing_is_left_to_do(
+    dispatch: Dispatch,
+) -> None:
+    open_to_all = dispatch(0, launches=False, start_timeout=60.0)
+    submit(open_to_all, T1, T2)
+    open_to_all.handle(ShutdownRequested(), 10)
+    open_to_all.handle(CancelRequested(T1), 11)
+    assert open_to_all.next_deadline() == 70
+    open_to_all.handle(CancelRequested(T2), 12)
+    assert open_to_all.next_deadline() is None
+    assert open_to_all.is_finished
+
+
 @pytest.mark.parametrize(("hurried", "deadline"), [(False, None), (True, 70)])
 def test_a_shutdown_waits_for_daemons_that_were_asked_for_unless_it_is_hurried(
     dispatch: Dispatch, hurried: bool, deadline: float | None
