@@ -364,12 +364,6 @@ def read_a_pipe() -> bytes:
         os.close(into)
 
 
-def run_an_event_loop() -> None:
-    import asyncio
-
-    asyncio.run(asyncio.sleep(600))
-
-
 def ring_from_c(bell: Path) -> None:
     """Report once this process has used some more processor time, whatever code it is in then."""
     signal.signal(signal.SIGVTALRM, lambda *_: None)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from live import mischief
+from live import loops, mischief
 from live.mischief import SOON, AtUnpickle, Bell, Tally, running
 from live.storms import Soak, cancel_at_random
 from mirai_executor import MiraiExecutor, MiraiInterrupt
@@ -73,7 +73,7 @@ SOFT: dict[str, Callable[..., Any]] = {
     "a wait for a lock": mischief.wait_for_a_lock,
     "a wait for a child": mischief.wait_for_a_child,
     "a read of a pipe": mischief.read_a_pipe,
-    "an event loop": mischief.run_an_event_loop,
+    "an event loop": loops.run_an_event_loop,
 }
 
 
