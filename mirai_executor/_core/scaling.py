@@ -137,6 +137,10 @@ class Scaler:
                 self._asked.append((until, asked - left))
             left -= min(asked, left)
 
+    def note_queued(self) -> None:
+        """Note that what has not come in time waits in a queue still: nothing has failed."""
+        self._pause = 0.0
+
     @property
     def is_refused(self) -> bool:
         """Whether it is a long time that no request has led to anything."""

@@ -185,6 +185,8 @@ class Elsewhere:
                 coming, gone = still_coming(overdue)
                 asked = max(0, count - coming)
                 self._post(lambda: self._forget(gone))
+                if coming:
+                    self._post(scaler.note_queued)
                 if asked:
                     launch(asked)
             except LaunchError as error:

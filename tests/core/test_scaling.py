@@ -48,6 +48,18 @@ def test_who_does_not_come_in_time_is_asked_for_again_after_a_pause(scaler: Scal
     assert scaler.decide(load(2), 601) == Change(launch=2)
 
 
+def test_what_waits_in_a_queue_is_asked_for_again_and_again_and_is_no_refusal(
+    scaler: Scaler,
+) -> None:
+    scaler.decide(load(2), 0)
+    for n in range(1, 20):
+        now = 601.0 * n
+        assert scaler.decide(load(2), now - 1) == NOTHING
+        assert scaler.decide(load(2), now) == Change(launch=2)  # who launches looks into the queue
+        scaler.note_queued()
+        assert not scaler.is_refused
+
+
 def test_after_each_refusal_the_pause_doubles(scaler: Scaler) -> None:
     now, pauses = 0.0, []
     for _ in range(11):

@@ -82,6 +82,19 @@ def test_no_more_jobs_than_the_maximum_wait_in_a_full_queue(
     assert calls()[-1] == "scancel 17"
 
 
+@pytest.mark.transports
+@pytest.mark.own_url
+def test_tasks_wait_as_long_as_their_jobs_do(calls: Callable[[], list[str]]) -> None:
+    with MiraiExecutor(url=URL) as executor:
+        executor.adapt(0, 2, remote=cluster_config("sbatch"), patience=0.01)
+        future = executor.submit(abs, -1)
+        asked = "squeue --noheader --format=%T --jobs 17"
+        wait_until(lambda: calls().count(asked) > 6 or future.done())  # four refusals are enough
+        assert not future.done()
+        assert calls().count("sbatch ") == 1
+        future.cancel()
+
+
 def test_what_was_asked_for_and_is_not_needed_any_more_is_taken_out_of_the_queue(
     calls: Callable[[], list[str]],
 ) -> None:

@@ -266,6 +266,8 @@ def test_frames_begin_where_their_functions_do_for_those_who_show_the_source() -
     lines, first = inspect.getsourcelines(trace.tb_frame)
     assert (lines, first) == inspect.getsourcelines(fails_late)
     assert trace.tb_lineno == first + 3
+    # Who looks for the instruction must find one: executing, and so IPython, search for ever.
+    assert trace.tb_lasti >= 0
     # Nothing is underlined: the columns are not those of what has failed.
     (summary,) = traceback.extract_tb(trace)
     assert (summary.lineno, summary.colno, summary.end_colno) == (first + 3, None, None)
@@ -286,7 +288,6 @@ with Daemon() as d:
         error.__cause__ = None
         sys.__excepthook__(type(error), error, error.__traceback__)
 """
-    # Before Python 3.13, an empty line underlines nothing.
     *_, place, code, error = filter(str.strip, run_host(script).splitlines())
     assert place.endswith("line 7, in fails")
     assert (code, error) == (

@@ -3,10 +3,9 @@
 These functions are named in what a daemon pickles: it tries them itself, and then the host does.
 """
 
-from types import SimpleNamespace, TracebackType
-from typing import Any, TypeAlias
-
-import tblib
+import ast
+from types import TracebackType
+from typing import Any, TypeAlias, cast
 
 from mirai_executor._payload.common import exceptions
 from mirai_executor._payload.common import fast_pickle as pickle
@@ -40,23 +39,31 @@ def fill_as_asked(error: BaseException, state: Any, notes: list[str] | None) -> 
 
 def make_traceback(frames: list[Frame]) -> TracebackType | None:
     """Make a traceback out of its frames."""
-    trace = None
-    for filename, name, first, line, names in reversed(frames):
-        # IPython, pdb and inspect look for the source of a frame where its code begins.
-        begin = min(first, line)
-        code = SimpleNamespace(co_filename=filename, co_name=name)
-        frame = SimpleNamespace(f_code=code, f_globals=names, f_lineno=begin)
-        trace = SimpleNamespace(tb_frame=frame, tb_lineno=begin, tb_next=trace)
-    parts: list[TracebackType] = []
-    part: TracebackType | None = tblib.Traceback(trace).as_traceback() if trace else None
-    while part is not None:
-        parts.append(part)
-        part = part.tb_next
     made = None
-    for part, (_, _, _, line, _) in zip(reversed(parts), reversed(frames), strict=True):
-        # Of no instruction: its columns would be those of a stand-in, and be underlined.
-        made = TracebackType(made, part.tb_frame, -1, line)
+    for filename, name, first, line, names in reversed(frames):
+        frame = _make_frame(filename, name, min(first, line), line, names)
+        made = TracebackType(made, frame.tb_frame, frame.tb_lasti, line)
     return made
+
+
+def _make_frame(
+    filename: str, name: str, first: int, line: int, names: dict[str, Any]
+) -> TracebackType:
+    """Return where an exception strikes in a frame that has begun elsewhere."""
+    tree = ast.parse("nowhere")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt | ast.expr):
+            node.lineno = node.end_lineno = line - first + 1
+            node.col_offset = node.end_col_offset = -1  # else they would be underlined
+    code = compile(tree, filename, "exec")
+    # IPython, pdb and inspect look for the source of a frame where its code begins.
+    code = code.replace(co_firstlineno=first, co_name=name, co_qualname=name)
+    try:
+        exec(code, dict(names))  # noqa: S102 - it is what has been compiled just now
+    except NameError as error:
+        struck = cast("TracebackType", error.__traceback__)
+        return cast("TracebackType", struck.tb_next)
+    raise AssertionError("unreachable")
 
 
 def load_error(blob: bytes) -> BaseException | None:

@@ -15,8 +15,10 @@ import functools
 import pickle
 import traceback
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, cast
+
+import tblib
 
 from mirai_executor._payload.common import exceptions, rebuild, rebuild_errors
 from mirai_executor._payload.common.fast_pickle import PROTOCOL
@@ -37,6 +39,7 @@ _PARTS = (
     "_random_streams.py",
 )
 _OURS = tuple(str(_PACKAGE / part) for part in _PARTS)
+_FIRST = "first line"
 _ENDS = 50  # frames kept at each end of a long traceback
 _LONGEST_TEXT = 20_000  # characters, at each end of a traceback's text
 
@@ -170,19 +173,42 @@ def _loadable(error: BaseException, steps: _Steps) -> bytes | None:
 def _frames(trace: TracebackType) -> list[rebuild_errors.Frame]:
     """Flatten a traceback: nested as it is, a deep one could not be pickled."""
     frames: list[rebuild_errors.Frame] = []
-    found: TracebackType | None = trace
+    found = tblib.Traceback(_with_lines(trace), get_locals=_first_line)
     while found is not None:
         code, names = found.tb_frame.f_code, found.tb_frame.f_globals
-        own = {k: v for k in ("__file__", "__name__") if isinstance(v := names.get(k), str)}
-        # Some instructions belong to no line: an interrupt may strike there.
-        first = max(1, code.co_firstlineno)
-        line = cast("int | None", found.tb_lineno) or first
-        frames.append((code.co_filename, code.co_name, first, line, own))
+        own = {name: value for name, value in names.items() if isinstance(value, str)}
+        first = found.tb_frame.f_locals[_FIRST]
+        frames.append((code.co_filename, code.co_name, first, found.tb_lineno, own))
         found = found.tb_next
     if len(frames) > 2 * _ENDS:
         gap = f"<{len(frames) - 2 * _ENDS} more frames>"
         frames[_ENDS:-_ENDS] = [(gap, "...", 1, 1, {})]
     return frames
+
+
+def _first_line(frame: FrameType) -> dict[str, int]:
+    """Return what tblib is to keep of a frame: none of its variables, but where it begins."""
+    return {_FIRST: max(1, frame.f_code.co_firstlineno)}
+
+
+def _with_lines(trace: TracebackType) -> TracebackType:
+    """Return a traceback with a line for each frame: that of its beginning, if it has none.
+
+    Some instructions belong to no line; an interrupt may strike there.
+    """
+    parts = []
+    found: TracebackType | None = trace
+    while found is not None:
+        parts.append(found)
+        found = found.tb_next
+    if all(part.tb_lineno for part in parts):
+        return trace
+    for part in reversed(parts):
+        frame, line = part.tb_frame, cast("int | None", part.tb_lineno)
+        line = line or _first_line(frame)[_FIRST]
+        found = TracebackType(found, frame, part.tb_lasti, line)
+    assert found is not None  # noqa: S101 - for the type checker: there is one at least
+    return found
 
 
 def _trim_ours(error: BaseException) -> None:
