@@ -470,6 +470,34 @@ def test_tqdm_maps_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert results == [5, 4, 3, 2, 1]
 
 
+@pytest.mark.local_link("locks of multiprocessing belong to one machine")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.usefixtures("lock_of_tqdm")
+def test_daemons_draw_bars_of_tqdm_under_the_lock_of_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tqdm = pytest.importorskip("tqdm").tqdm
+    monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
+    lock = tqdm.get_lock().mp_lock
+    with MiraiExecutor(2, initializer=tqdm.set_lock, initargs=(lock,)) as executor:
+        lock.acquire()
+        try:
+            locked = executor.submit(_can_have_the_lock_of_tqdm).result(SECONDS)
+        finally:
+            lock.release()
+        assert not locked
+        assert executor.submit(_can_have_the_lock_of_tqdm).result(SECONDS)
+
+
+def _can_have_the_lock_of_tqdm() -> bool:
+    from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
+
+    lock = tqdm.get_lock()
+    if has_it := bool(lock.acquire(block=False)):
+        lock.release()
+    return has_it
+
+
 def test_joblib_style_batches_run_from_a_callback_thread(executor: MiraiExecutor) -> None:
     """The next batch is submitted, with a lock of the library held, where the last one ended."""
     lock = threading.RLock()
