@@ -260,6 +260,7 @@ class Launching:
             is_kept,
             missed,
             failures,
+            waits=any(one.job is not None for one in launched),
         )
         try:
             self._host.expect_daemons(request, started, stay=stay)

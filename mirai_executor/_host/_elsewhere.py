@@ -177,12 +177,14 @@ class Elsewhere:
 
     def _ask(self, scaler: Scaler, launch: Launch, count: int) -> None:
         """Ask for so many daemons, less those for whom a job waits that has been forgotten."""
-        overdue = self._requests.overdue(scaler.coming - count)
+        expected = scaler.coming - count
+        overdue, pending = self._requests.overdue(expected), self._requests.pending(expected)
 
         def run() -> None:
             asked = count
             try:
                 coming, gone = still_coming(overdue)
+                coming += pending
                 asked = max(0, count - coming)
                 self._post(lambda: self._forget(gone))
                 if coming:

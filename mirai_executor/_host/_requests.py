@@ -37,6 +37,7 @@ class Request(Record):
         commands: How many commands run as long as they do.
         is_kept: Whether others take their places when they are lost.
         missed: How many more were asked for in vain, and why.
+        waits: An engine runs them when it has room, and tells when it never will.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Request(Record):
     is_kept: bool = False
     missed: int = 0
     failures: Sequence[LaunchError] = ()
+    waits: bool = False
 
 
 class _Open(Mutable):
@@ -136,6 +138,11 @@ class Requests:
             found.append((name, left, jobs))
             excess -= left
         return found
+
+    def pending(self, expected: int) -> int:
+        """Return how many engines have yet to run, beyond those that who decides still expects."""
+        left = sum(known.left for known in self._open.values() if known.request.waits)
+        return max(0, left - expected)
 
     def forget(self, name: str) -> int:
         """Expect no more of these; return how many they were."""

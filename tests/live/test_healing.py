@@ -3,10 +3,11 @@
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from mirai_executor import (
     ssh_config,
 )
 from mirai_executor._core import scaling
+from mirai_executor.launchers import DaemonCommand, JobRequest, Submission
 
 pytestmark = pytest.mark.once
 
@@ -89,10 +91,59 @@ def test_tasks_wait_as_long_as_their_jobs_do(calls: Callable[[], list[str]]) -> 
         executor.adapt(0, 2, remote=cluster_config("sbatch"), patience=0.01)
         future = executor.submit(abs, -1)
         asked = "squeue --noheader --format=%T --jobs 17"
-        wait_until(lambda: calls().count(asked) > 6 or future.done())  # four refusals are enough
+        wait_until(lambda: calls().count(asked) > 4 or future.done())  # four refusals are enough
         assert not future.done()
         assert calls().count("sbatch ") == 1
         future.cancel()
+
+
+class FullEngine:
+    """An engine that has accepted a job, and has no room for it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.cancelled = threading.Event()
+
+    def plan(self, _: DaemonCommand, count: int) -> list[Submission]:
+        return [JobRequest("an engine that is full", self.submit, (count,))]
+
+    def submit(self, _: float, count: int) -> Self:
+        self.asked += count
+        return self
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+    def failed(self) -> str | None:
+        return None
+
+    def add_done_callback(self, callback: Callable[[], object]) -> None:
+        """Never call it."""
+
+
+@pytest.mark.transports
+@pytest.mark.own_url
+def test_tasks_wait_as_long_as_an_engine_lets_its_job_wait() -> None:
+    engine = FullEngine()
+    looks: list[int] = []
+    with MiraiExecutor(url=URL) as executor:
+        executor.adapt(0, 2, remote=engine, patience=0.01)
+        future = executor.submit(abs, -1)
+        wait_until(lambda: engine.asked > 0)
+        loop: Any = executor._host._loop
+        requests = loop._elsewhere._requests
+        pending = requests.pending
+
+        def note_and_tell(expected: int) -> int:
+            looks.append(expected)
+            return int(pending(expected))
+
+        requests.pending = note_and_tell
+        wait_until(lambda: len(looks) > 4 or future.done())  # four refusals are enough
+        assert not future.done()
+        assert engine.asked == 1
+        future.cancel()
+    assert engine.cancelled.is_set()
 
 
 def test_what_was_asked_for_and_is_not_needed_any_more_is_taken_out_of_the_queue(

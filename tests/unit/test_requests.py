@@ -46,6 +46,18 @@ def test_a_command_that_ends_brings_nobody_any_more_and_the_others_may(
     assert requests.left == 0
 
 
+def test_what_an_engine_has_yet_to_run_is_pending_until_it_says_that_it_never_will(
+    requests: Requests,
+) -> None:
+    requests.add(Request("a", 3, commands=1, waits=True))
+    requests.add(Request("b", 5, commands=1))  # a command, of which nobody knows
+    assert [requests.pending(expected) for expected in (0, 1, 4)] == [3, 2, 0]
+    requests.note_arrival("a")
+    assert requests.pending(0) == 2
+    requests.note_end("a")
+    assert requests.pending(0) == 0
+
+
 def test_what_was_said_last_is_told_and_a_failure_first(requests: Requests) -> None:
     for n in range(5):
         requests.add(Request(str(n), 1, [f"job {n}"]))
