@@ -112,7 +112,7 @@ def test_polars_frames_come_back_equal() -> None:
 def test_tensors_on_the_cpu_keep_type_and_shape() -> None:
     torch: Any = pytest.importorskip(
         "torch",
-        reason="is in the dependency group of one Python, for which there are small builds",
+        reason="tox -e ecosystem installs a build for processors only, where pip finds one",
     )
     tensors = [torch.arange(float(ROWS)).reshape(2, -1), torch.ones(3, 4).T, torch.tensor([1, 2])]
     for executor in two_executors(serial_config(torch.Tensor, dump_tensor, load_tensor)):
