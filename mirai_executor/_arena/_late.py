@@ -323,8 +323,8 @@ def leave_channel(slot: int, key: int) -> int:
         return -1
     box = _socket.socket(fileno=slot)
     # As Channel.send() writes it, which is not imported before there is a large buffer.
-    letter = b"\0" + key.to_bytes(8, sys.byteorder) + bytes(8)
-    end = theirs.fileno().to_bytes(4, sys.byteorder)
+    letter = b"\0" + key.to_bytes(8, "little") + bytes(8)
+    end = theirs.fileno().to_bytes(4, sys.byteorder)  # an int of C
     try:
         box.sendmsg([letter], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, end)])
     except OSError:

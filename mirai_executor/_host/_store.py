@@ -1,4 +1,4 @@
-"""Keeps the large buffers of tasks, from their submission until the tasks have ended."""
+"""Keeps the large buffers of tasks, and the ways by which daemons of this machine share them."""
 
 import contextlib
 import os
