@@ -42,6 +42,7 @@ import threading
 
 from mirai_executor import _place
 from mirai_executor._lazily import when_imported
+from mirai_executor._nameless import new_poll
 from mirai_executor._shared import ANSWER, FORK, IDENTITY, QUESTION
 from mirai_executor._typing import TYPE_CHECKING, NamedTuple
 
@@ -63,7 +64,7 @@ def hold_lifeline(fd: int) -> None:
     if not arm_lifeline(fd):
         threading.Thread(target=_watch, args=(fd,), daemon=True).start()
     # The host may have ended before the signal was armed.
-    poll = select.poll()
+    poll = new_poll()
     poll.register(fd, 0)
     if poll.poll(0):
         os.killpg(os.getpgrp(), signal.SIGKILL)
@@ -94,7 +95,7 @@ class _Lossy(io.RawIOBase):
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._poll = select.poll()
+        self._poll = new_poll()
         self._poll.register(fd, select.POLLOUT)
         self._has_stalled = False
 

@@ -856,6 +856,37 @@ LOCK.close()
     assert imported(OWN_AND_CHANGED, last) == "False\nNameError\nNameError\n"
 
 
+def test_what_a_function_or_class_that_cannot_travel_holds_does_not_make_it_another() -> None:
+    script = """
+import threading
+class Model:
+    lock, cache, note = threading.Lock(), {}, None
+    def name(self): return "as it was"
+def counted():
+    lock, seen = threading.Lock(), []
+    def call():
+        with lock: seen.append(1)
+        return len(seen)
+    call.notes = []
+    return call
+call = counted()
+def look(): return Model().name(), len(Model.cache), call()
+"""
+    last = """
+print(look(), look())
+Model.cache["of the host"] = Model.configured = object()
+call.notes.append(Model)
+print(d.call(look))
+Model.name = lambda self: "as it is"
+print(type(d.error(look)).__name__)
+"""
+    assert imported(script, last).splitlines() == [
+        "('as it was', 0, 1) ('as it was', 0, 2)",
+        "('as it was', 0, 1)",
+        "NameError",
+    ]
+
+
 def test_what_was_set_at_the_daemon_stays_over_the_import_and_after_it() -> None:
     script = """
 before = within = after = "of the script"
