@@ -189,7 +189,8 @@ def new_poll() -> "select.poll":
     try:
         return select.poll()
     except AttributeError:
-        return _select_of_the_system().poll()
+        made: select.poll = _select_of_the_system().poll()
+        return made
 
 
 @cache

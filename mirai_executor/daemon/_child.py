@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from mirai_executor._payload.daemon import Preparation
 
-__all__ = ["Child", "process_name"]
+__all__ = ["Child", "process_name", "title_of"]
 
 _MOST_FDS = 16  # of one question
 
@@ -167,6 +167,14 @@ def process_name(host: Preparation) -> str:
     return f"MiraiDaemon-{':'.join(map(str, host.identity))}"
 
 
+def title_of(host: Preparation) -> str:
+    """Return what the system shows of the daemon of this host: the name may be cut."""
+    number = f"-{'.'.join(map(str, host.identity))}"
+    name = f"mirai-{host.executor}" if host.executor else "mirai"
+    room = max(0, _place.LONGEST_TITLE - len(number))
+    return name.encode(errors="replace")[:room].decode(errors="ignore") + number
+
+
 class Child:
     """This process, as multiprocessing is to see it.
 
@@ -184,9 +192,13 @@ class Child:
     def introduce(self, host: Preparation) -> None:
         """Tell multiprocessing whose child this is: each module now, or once it is imported.
 
-        Its number among its siblings is also the title by which the system shows it.
+        Its executor and its number among its siblings are the title by which the system shows it.
         """
-        _place.show_as(f"mirai-{'.'.join(map(str, host.identity))}")
+        _place.show_as(title_of(host))
+        if host.shows_state:
+            from ._titles import show_states  # for hosts that give themselves titles
+
+            show_states(serving, title_of(host))
         steps: dict[str, Callable[[Any], None]] = {
             _PROCESS: lambda process: self._set_process(process, host)
         }
