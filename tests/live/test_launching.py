@@ -440,8 +440,8 @@ if os.getuid() == 0:
     assert libc.capset(header, sets) == 0
     os.setresuid(65534, 0, 0)
 """
-# No test can take all of the memory: who asks the system for a process, is refused one here, in the
-# host and in its fork server.
+# No test can take all of the memory: who asks the system for a process, is refused one here, in
+# the host and in its fork server.
 NO_MEMORY = """
 import errno, os
 def refuse(*_):
