@@ -235,8 +235,9 @@ class Submitter(MappingExecutor, RareExecutor):
                 ``retries`` (how often it is run again if its daemon is lost; exceptions of the
                 task are never retried), ``cancel_running`` (whether ``future.cancel()`` stops a
                 task that is running), ``cancel_on_interrupt`` (whether a KeyboardInterrupt that
-                strikes while ``result()``, ``exception()`` or a ``map`` waits cancels that future,
-                or the rest of the map; by default only in IPython and notebooks),
+                strikes while ``result()``, ``exception()``, ``concurrent.futures.wait`` or a
+                ``map`` waits cancels what that waits for; by default only in IPython and
+                notebooks),
                 ``post_mortem`` (whether an exception that a function raises gets a note with the
                 variables of its frames, at most 200 characters of each, and 50 of each frame),
                 ``context`` (which variables of ``contextvars`` a task sees as they are when it is

@@ -229,6 +229,31 @@ def test_an_executor_outside_of_the_guard_has_no_daemon_import_it(tmp_path: Path
     assert printed_by(tmp_path, program) == "guarded\nfine\n"
 
 
+def test_a_script_without_a_guard_is_imported_on_request_and_may_not_start_itself_anew(
+    tmp_path: Path,
+) -> None:
+    program = """
+        import decimal
+        from mirai_executor import MiraiExecutor, on_daemon
+        decimal.getcontext().prec = 7
+        def precision(): return decimal.getcontext().prec
+        def main(main):
+            with MiraiExecutor(1, main=main) as executor:
+                future = executor.submit(precision)
+                print(future.exception() or future.result())
+                print(executor.submit(abs, -1).result())
+        if not on_daemon():
+            main("value")
+            main("import")
+    """
+    assert printed_by(tmp_path, program) == "28\n1\n7\n1\n"
+    program = program.replace("if not on_daemon()", "if True").replace('main("value")', "pass")
+    error, last = printed_by(tmp_path, program).splitlines()
+    assert "(RuntimeError: an executor was used while a daemon was importing" in error
+    assert 'move what only the host can do below `if __name__ == "__main__":`' in error
+    assert last == "1"
+
+
 def test_what_is_no_script_cannot_be_imported() -> None:
     with pytest.raises(ValueError, match='main="import" needs a main module that is a script'):
         MiraiExecutor(1, main="import")
