@@ -257,3 +257,35 @@ def test_a_script_without_a_guard_is_imported_on_request_and_may_not_start_itsel
 def test_what_is_no_script_cannot_be_imported() -> None:
     with pytest.raises(ValueError, match='main="import" needs a main module that is a script'):
         MiraiExecutor(1, main="import")
+
+
+@pytest.mark.parametrize("guard", ['if __name__ == "__main__":', "if True:"])
+def test_a_large_global_crosses_once_and_anew_when_it_has_changed(
+    guard: str, tmp_path: Path
+) -> None:
+    program = """
+        from mirai_executor import MiraiExecutor
+        from mirai_executor._transport import Link
+        TABLE = {n: str(n) * 10 for n in range(20_000)}
+        SIZE = sum(map(len, TABLE.values()))
+        sent = 0
+        def look(n): return TABLE[n]
+        def other(n): return len(TABLE) + n
+        GUARD
+            send = Link.send
+            def count(self, *pieces):
+                global sent
+                sent += sum(map(len, pieces))
+                return send(self, *pieces)
+            Link.send = count
+            with MiraiExecutor(1) as executor:
+                def crossed(function):
+                    global sent
+                    before = sent
+                    for n in range(10): executor.submit(function, n).result()
+                    return (sent - before) // SIZE
+                print(crossed(look), crossed(look), crossed(other))
+                TABLE[0] = "another value"
+                print(crossed(look), executor.submit(look, 0).result())
+    """.replace("GUARD", guard)
+    assert printed_by(tmp_path, program) == "1 0 0\n1 another value\n"
