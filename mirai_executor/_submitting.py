@@ -210,6 +210,8 @@ class Submitter(MappingExecutor, RareExecutor):
             raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
         if limits.min_workers:
             limits = _options().gather(self._root(), limits)
+        if limits.context:
+            kwargs = _options().in_context_of_now(kwargs, limits)
 
         def start(given: dict[str, Any]) -> list[MiraiFuture[Any]]:
             if not isinstance(fn_or_source, str):
@@ -240,9 +242,10 @@ class Submitter(MappingExecutor, RareExecutor):
                 notebooks),
                 ``post_mortem`` (whether an exception that a function raises gets a note with the
                 variables of its frames, at most 200 characters of each, and 50 of each frame),
-                ``context`` (which variables of ``contextvars`` a task sees as they are when it is
-                submitted: some, or True for all that are global variables of modules and whose
-                values can be pickled; by default none), ``min_workers`` (how many daemons have to
+                ``context`` (which variables of ``contextvars`` a task, or a call of
+                :meth:`everywhere`, sees as they are when it is submitted: some, or True for all
+                that are global variables of modules and whose values can be pickled; by default
+                none), ``min_workers`` (how many daemons have to
                 be connected before :meth:`everywhere` has them make a call), ``on_report`` (a
                 function that is called with what each task reports, as by
                 :meth:`MiraiFuture.on_report`), ``buffer`` (how many values :meth:`stream` may be
