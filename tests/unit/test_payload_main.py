@@ -887,6 +887,37 @@ print(type(d.error(look)).__name__)
     ]
 
 
+LAZY = """
+class Lazy:
+    def __init__(self): self._inner = None
+    def __getattr__(self, name):
+        if self._inner is None: self._inner = {"name": "set up here"}
+        return self._inner[name]
+class Refusing:
+    def __init__(self): self.n = 1
+    def __setstate__(self, state): raise ValueError("refused")
+settings, refusing = Lazy(), Refusing()
+shared = [refusing]
+index = {"refusing": shared[0]}
+def look(): return settings.name, refusing.n, shared[0] is index["refusing"]
+"""
+
+
+def test_what_fails_to_come_is_the_daemons_own_where_it_has_imported_the_script() -> None:
+    last = """
+assert settings.name and (refusing.__dict__.update(n=2) is None)
+print(d.call(look), d.call(look))
+class Refused:
+    __reduce__ = lambda self: (int, ("no number",))
+Lazy.inner = Refused()
+print(type(d.error(look)).__name__)
+"""
+    assert imported(LAZY, last).splitlines() == [
+        "('set up here', 1, True) ('set up here', 1, True)",
+        "PayloadError",
+    ]
+
+
 def test_what_was_set_at_the_daemon_stays_over_the_import_and_after_it() -> None:
     script = """
 before = within = after = "of the script"
