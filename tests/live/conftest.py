@@ -2,12 +2,12 @@
 
 import gc
 from collections.abc import Iterator
-from multiprocessing import resource_sharer
 from pathlib import Path
 
 import pytest
 
 from live.mischief import Bell, Tally
+from mirai_executor._payload.common import descriptors
 
 
 @pytest.fixture
@@ -26,5 +26,5 @@ def tally(tmp_path: Path) -> Tally:
 def nothing_is_left_lent() -> Iterator[None]:
     yield
     gc.collect()  # queues and their locks refer to each other
-    assert not resource_sharer._resource_sharer._cache  # type: ignore[attr-defined]
-    resource_sharer.stop()
+    assert not descriptors._sharer._cache
+    descriptors._sharer.stop()
