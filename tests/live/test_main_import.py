@@ -229,6 +229,21 @@ def test_an_executor_outside_of_the_guard_has_no_daemon_import_it(tmp_path: Path
     assert printed_by(tmp_path, program) == "guarded\nfine\n"
 
 
+def test_the_top_level_runs_under_the_name_of_spawn_and_functions_see_that_of_the_host(
+    tmp_path: Path,
+) -> None:
+    program = """
+        import os
+        from mirai_executor import MiraiExecutor
+        os.environ["NAME_OF_TOP"] = __name__
+        def names(): return os.environ["NAME_OF_TOP"], __name__
+        if __name__ == "__main__":
+            with MiraiExecutor(1) as executor:
+                print(*executor.submit(names).result())
+    """
+    assert printed_by(tmp_path, program) == "__mp_main__ __main__\n"
+
+
 def test_a_script_without_a_guard_is_imported_on_request_and_may_not_start_itself_anew(
     tmp_path: Path,
 ) -> None:
