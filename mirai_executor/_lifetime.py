@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from ._arguments import check_count, check_main, check_seconds
-from ._host import Host, Limits, Settings, is_exiting
+from ._host import Host, Options, Settings, is_exiting
 from ._submitting import Submitter
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class HostOwner(Submitter):
     def __init__(
         self, host: Host, name: str | None, most: int, launching: "Launching | None"
     ) -> None:
-        super().__init__(host, Limits(cancel_on_interrupt=_is_in_ipython()))
+        super().__init__(host, Options(cancel_on_interrupt=_is_in_ipython()))
         self._most = most
         self._launching = launching
         self._name = name

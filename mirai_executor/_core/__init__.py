@@ -5,6 +5,7 @@ from __future__ import annotations
 from mirai_executor._lazily import lazy_imports
 
 from .messages import (
+    NO_LIMITS,
     BroadcastAnswered,
     BroadcastCancelRequested,
     BroadcastId,
@@ -36,6 +37,7 @@ from .messages import (
     LaunchFailed,
     LaunchRefused,
     LeaveRequested,
+    Limits,
     ListeningEnded,
     Policy,
     RecallTasks,
@@ -72,6 +74,7 @@ else:
     )
 
 __all__ = [
+    "NO_LIMITS",
     "Admission",
     "BroadcastAnswered",
     "BroadcastCancelRequested",
@@ -106,6 +109,7 @@ __all__ = [
     "LaunchFailed",
     "LaunchRefused",
     "LeaveRequested",
+    "Limits",
     "ListeningEnded",
     "Load",
     "Paces",

@@ -11,6 +11,7 @@ Where daemons come from elsewhere, ``_acceptor`` lets them in, ``_remote`` is on
 ``_inline`` runs tasks without daemons, in this process, and ``_template`` forks daemons from it.
 """
 
+from mirai_executor._core import Limits
 from mirai_executor._lazily import lazy_imports
 from mirai_executor._waiting import OneShotEvent
 
@@ -18,8 +19,8 @@ from ._host import Host, is_exiting
 from ._settings import (
     TRACES,
     Forking,
-    Limits,
     ListenConfig,
+    Options,
     Settings,
     environments_for,
     most_daemons,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ._of_chunks import kind_of, resolve_elements, set_exception, stop_element, takes_chunks
     from ._questions import HostView as HostView
     from ._requests import Request
+    from ._settings import TaskOptions as TaskOptions
     from ._share import Share
 else:  # what only some executors need
     __getattr__ = lazy_imports(
@@ -76,6 +78,7 @@ __all__ = [
     "ListenConfig",
     "Message",
     "OneShotEvent",
+    "Options",
     "Request",
     "Settings",
     "Share",

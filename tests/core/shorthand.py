@@ -1,6 +1,13 @@
 """Short ways to say what stories say most: one task has ended, and its future may."""
 
-from mirai_executor._core import DaemonId, ResolveTasks, ResultsArrived, TaskId
+from mirai_executor._core import (
+    DaemonId,
+    Limits,
+    ResolveTasks,
+    ResultsArrived,
+    TaskId,
+    TaskSubmitted,
+)
 
 
 def result_arrived(
@@ -11,3 +18,14 @@ def result_arrived(
 
 def resolve(task: TaskId) -> ResolveTasks:
     return ResolveTasks((task,))
+
+
+def submitted(
+    task: TaskId,
+    timeout: float | None = None,
+    run_timeout: float | None = None,
+    retries: int = 0,
+    kind: int | None = None,
+    concurrency: int = 1,
+) -> TaskSubmitted:
+    return TaskSubmitted(task, Limits(timeout, run_timeout, retries, concurrency), kind)

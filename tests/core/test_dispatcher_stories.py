@@ -47,7 +47,7 @@ from mirai_executor._core import (
     TaskSubmitted,
 )
 
-from .shorthand import resolve, result_arrived
+from .shorthand import resolve, result_arrived, submitted
 
 A, B, C, D, E = (DaemonId(n) for n in range(1, 6))
 T1, T2, T3, T4, T5 = (TaskId(n) for n in range(1, 6))
@@ -304,7 +304,7 @@ def test_a_killed_daemon_is_not_interrupted_as_well(single: Dispatcher) -> None:
 
 
 def test_a_timeout_counts_from_submission(dispatcher: Dispatcher) -> None:
-    dispatcher.handle(TaskSubmitted(T1, timeout=5.0), 100)
+    dispatcher.handle(submitted(T1, timeout=5.0), 100)
     dispatcher.handle(DaemonReady(A), 104)
     assert dispatcher.next_deadline() == 105
     assert dispatcher.expire(104.9) == []
@@ -316,14 +316,14 @@ def test_a_timeout_counts_from_submission(dispatcher: Dispatcher) -> None:
 
 def test_a_timeout_also_ends_a_task_that_waits(single: Dispatcher) -> None:
     submit(single, T1)
-    single.handle(TaskSubmitted(T2, timeout=5.0), 0)
+    single.handle(submitted(T2, timeout=5.0), 0)
     assert single.expire(5) == [FailTask(T2, Failure.TIMED_OUT)]
     assert single.handle(result_arrived(A, T1), 6) == [resolve(T1)]
 
 
 def test_a_run_timeout_counts_from_the_start(single: Dispatcher) -> None:
     submit(single, T1)
-    single.handle(TaskSubmitted(T2, run_timeout=5.0), 0)
+    single.handle(submitted(T2, run_timeout=5.0), 0)
     assert single.next_deadline() is None, "it waits"
     single.handle(result_arrived(A, T1), 100)
     assert single.next_deadline() == 105
@@ -334,7 +334,7 @@ def test_a_run_timeout_counts_from_the_start(single: Dispatcher) -> None:
 
 
 def test_a_run_timeout_counts_anew_for_another_attempt(single: Dispatcher) -> None:
-    single.handle(TaskSubmitted(T1, run_timeout=5.0, retries=1), 0)
+    single.handle(submitted(T1, run_timeout=5.0, retries=1), 0)
     single.handle(DaemonLost(A, started=(T1,)), 4)
     assert single.handle(DaemonReady(B), 4.5) == [SendTasks(B, (T1,))]
     assert single.expire(9) == []
@@ -344,29 +344,29 @@ def test_a_run_timeout_counts_anew_for_another_attempt(single: Dispatcher) -> No
 def test_a_stopped_daemon_gets_its_grace_after_a_timeout(dispatch: Dispatch) -> None:
     single = dispatch(1, cancel_grace=2.0)
     start(single)
-    single.handle(TaskSubmitted(T1, timeout=5.0), 0)
+    single.handle(submitted(T1, timeout=5.0), 0)
     single.expire(5)
     assert single.next_deadline() == 7
     assert single.expire(7) == [KillDaemon(A)]
 
 
 def test_a_task_that_is_done_has_no_deadline(single: Dispatcher) -> None:
-    single.handle(TaskSubmitted(T1, timeout=5.0, run_timeout=3.0), 0)
+    single.handle(submitted(T1, timeout=5.0, run_timeout=3.0), 0)
     assert single.handle(result_arrived(A, T1), 1) == [resolve(T1)]
     assert single.next_deadline() is None
     assert single.expire(10) == []
 
 
 def test_an_infinite_timeout_is_no_deadline(single: Dispatcher) -> None:
-    single.handle(TaskSubmitted(T1, timeout=math.inf, run_timeout=math.inf), 0)
+    single.handle(submitted(T1, timeout=math.inf, run_timeout=math.inf), 0)
     assert single.next_deadline() is None
 
 
 def test_several_deadlines_are_met_in_their_order(single: Dispatcher) -> None:
     submit(single, T1)
-    single.handle(TaskSubmitted(T2, timeout=9.0), 0)
-    single.handle(TaskSubmitted(T3, timeout=3.0), 0)
-    single.handle(TaskSubmitted(T4, timeout=9.0), 0)
+    single.handle(submitted(T2, timeout=9.0), 0)
+    single.handle(submitted(T3, timeout=3.0), 0)
+    single.handle(submitted(T4, timeout=9.0), 0)
     assert single.next_deadline() == 3
     assert single.expire(10) == [
         FailTask(T3, Failure.TIMED_OUT),
@@ -379,7 +379,7 @@ def test_deadlines_of_finished_tasks_do_not_pile_up() -> None:
     single = Dispatcher(Policy(1))
     start(single)
     for n in range(20_000):
-        single.handle(TaskSubmitted(TaskId(n), timeout=3600.0), 0)
+        single.handle(submitted(TaskId(n), timeout=3600.0), 0)
         single.handle(result_arrived(A, TaskId(n)), 0)
     assert len(single._alarms._heap) < 2_000
     assert single.next_deadline() is None
@@ -390,7 +390,7 @@ def test_deadlines_ring_in_order_though_many_were_void() -> None:
     start(single)
     submit(single, TaskId(-1))
     for n in range(3000):  # every third one stays, of ever shorter timeouts
-        single.handle(TaskSubmitted(TaskId(n), timeout=10_000.0 - n), 0)
+        single.handle(submitted(TaskId(n), timeout=10_000.0 - n), 0)
         if n % 3:
             single.handle(CancelRequested(TaskId(n)), 0)
     rung = [single.next_deadline()]
@@ -438,14 +438,14 @@ def test_a_task_goes_back_behind_an_earlier_one_that_did(dispatch: Dispatch) -> 
 
 
 def test_a_task_runs_again_as_often_as_it_may(single: Dispatcher) -> None:
-    single.handle(TaskSubmitted(T1, retries=1), 0)
+    single.handle(submitted(T1, retries=1), 0)
     assert single.handle(DaemonLost(A, started=(T1,)), 1) == [LaunchDaemon(B)]
     assert single.handle(DaemonReady(B), 2) == [SendTasks(B, (T1,))]
     assert single.handle(DaemonLost(B, started=(T1,)), 3) == [FailTask(T1, Failure.DAEMON_LOST, B)]
 
 
 def test_going_back_unbegun_costs_no_retry(single: Dispatcher) -> None:
-    single.handle(TaskSubmitted(T1, retries=1), 0)
+    single.handle(submitted(T1, retries=1), 0)
     single.handle(DaemonLost(A), 1)
     single.handle(DaemonReady(B), 2)
     single.handle(DaemonLost(B, started=(T1,)), 3)
@@ -453,7 +453,7 @@ def test_going_back_unbegun_costs_no_retry(single: Dispatcher) -> None:
 
 
 def test_a_task_that_was_stopped_is_not_retried(single: Dispatcher) -> None:
-    single.handle(TaskSubmitted(T1, retries=5, timeout=1.0), 0)
+    single.handle(submitted(T1, retries=5, timeout=1.0), 0)
     single.expire(1)
     assert single.handle(DaemonLost(A, started=(T1,)), 2) == []
 
@@ -505,7 +505,7 @@ def test_a_broken_executor_lets_running_tasks_end(dispatch: Dispatch) -> None:
 def test_a_task_that_comes_back_to_a_broken_executor_fails(dispatch: Dispatch) -> None:
     dispatcher = dispatch(failed_starts=1)
     start(dispatcher)
-    dispatcher.handle(TaskSubmitted(T1, retries=3), 0)
+    dispatcher.handle(submitted(T1, retries=3), 0)
     submit(dispatcher, T2)
     dispatcher.handle(DaemonLost(B), 1)
     assert dispatcher.handle(DaemonLost(A, started=(T1,)), 2) == [FailTask(T1, Failure.BROKEN)]
@@ -1480,7 +1480,7 @@ def test_shutdown_with_cancelling_does_not_wait_for_everywhere(dispatcher: Dispa
 
 def test_after_a_shutdown_with_cancelling_nothing_begins_any_more(dispatcher: Dispatcher) -> None:
     start(dispatcher, 2)
-    dispatcher.handle(TaskSubmitted(T1, retries=1), 0)  # on B
+    dispatcher.handle(submitted(T1, retries=1), 0)  # on B
     dispatcher.handle(TaskSubmitted(T2), 0)  # on A
     dispatcher.handle(EverywhereRequested(SETUP), 0)
     assert dispatcher.handle(ShutdownRequested(cancel_queued=True), 1) == [
@@ -1545,7 +1545,7 @@ def test_a_task_that_a_kill_met_before_it_began_is_cancelled(single: Dispatcher)
 
 
 def test_nothing_is_retried_after_a_kill(single: Dispatcher) -> None:
-    single.handle(TaskSubmitted(T1, retries=9), 0)
+    single.handle(submitted(T1, retries=9), 0)
     single.handle(KillRequested(), 1)
     assert single.handle(DaemonLost(A, started=(T1,)), 2) == [FailTask(T1, Failure.DAEMON_LOST, A)]
 
@@ -1681,7 +1681,7 @@ def test_an_answer_to_a_task_that_the_daemon_does_not_hold_is_ignored(
 
 
 def test_an_answer_from_a_lost_daemon_is_ignored(single: Dispatcher) -> None:
-    single.handle(TaskSubmitted(T1, retries=1), 0)
+    single.handle(submitted(T1, retries=1), 0)
     single.handle(DaemonLost(A, started=(T1,)), 1)
     single.handle(DaemonReady(B), 2)
     assert single.handle(result_arrived(A, T1), 3) == []
