@@ -64,13 +64,12 @@ def sender_for(
         call: Calls it with an element.
     """
     host, options = face._host, face._options  # noqa: SLF001 - it is one of ours
-    limits = options.limits
-    if limits.concurrency > 1:
-        limits = one_at_a_time(fn, limits)
+    if options.limits.concurrency > 1:
+        options = one_at_a_time(fn, options)
     # What brings more than its call, or reports, is a task.
     has_more = options.context or options.post_mortem or options.on_report is not None
     has_streams = face._root()._streams is not None  # noqa: SLF001 - as above
-    if has_more or has_streams or is_traced() or not takes_chunks(host, limits):
+    if has_more or has_streams or is_traced() or not takes_chunks(host, options.limits):
         return TaskSender(face, call)
     return ChunkSender(host, options, call, kind_of(fn, ()))
 

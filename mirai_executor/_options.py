@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ._host import TaskOptions as TaskOptions
     from ._lifetime import HostOwner
     from ._payload.common.around import Around
-    from ._payload.host.context import Chosen
     from .futures import MiraiFuture
 
 
@@ -88,12 +87,12 @@ def post_mortem(fn: Callable[..., Any]) -> Callable[..., Any]:
     return PostMortem(fn)
 
 
-def one_at_a_time(fn: Callable[..., Any] | None, limits: Limits) -> Limits:
-    """Return the limits of a task that no other may join, unless its function is ``async def``.
+def one_at_a_time(fn: Callable[..., Any] | None, options: Options) -> Options:
+    """Return the options of a task that no other may join, unless its function is ``async def``.
 
     Args:
         fn: The function; None for code.
-        limits: How it is to run.
+        options: How it is to run.
     """
     from inspect import iscoroutinefunction
 
@@ -103,7 +102,7 @@ def one_at_a_time(fn: Callable[..., Any] | None, limits: Limits) -> Limits:
         is_of_ours = fn.args and getattr(fn.func, "__module__", None) == _ELEMENTS
         fn = fn.args[0] if is_of_ours else fn.func
     is_async = iscoroutinefunction(fn) or iscoroutinefunction(type(fn).__call__)
-    return limits if is_async else limits.changed(concurrency=1)
+    return options if is_async else options.changed(limits=options.limits.changed(concurrency=1))
 
 
 def is_traced() -> bool:
@@ -133,12 +132,11 @@ def beside_call(
     future: "MiraiFuture[Any]",
     fn: Callable[..., Any],
     kwargs: dict[str, Any],
-    limits: Limits,
-    context: "Chosen",
+    options: Options,
 ) -> dict[str, Any]:
     """Do as :func:`with_around`, and add the stream of random numbers, if there is a seed."""
-    if context or limits.concurrency > 1 or TRACES in sys.modules:
-        kwargs = with_around(executor, future, fn, kwargs, limits, context)
+    if options.context or options.limits.concurrency > 1 or TRACES in sys.modules:
+        kwargs = with_around(executor, future, fn, kwargs, options)
     streams = executor._streams
     return kwargs if streams is None else streams.added_to(kwargs)
 
@@ -148,8 +146,7 @@ def with_around(
     future: "MiraiFuture[Any]",
     fn: Callable[..., Any] | None,
     kwargs: dict[str, Any],
-    limits: Limits,
-    context: "Chosen",
+    options: Options,
 ) -> dict[str, Any]:
     """Return keyword arguments, or the variables of code, with what stands around the call.
 
@@ -158,11 +155,10 @@ def with_around(
         future: Ends with it.
         fn: Its function; None for code.
         kwargs: What it is called with.
-        limits: How it runs.
-        context: The context variables that it sees.
+        options: How it runs.
     """
     around: list[Around] = []
-    if limits.concurrency > 1:
+    if options.limits.concurrency > 1:
         from ._payload.common.company import InCompany  # as below
 
         around.append(InCompany(future.id))
@@ -171,10 +167,10 @@ def with_around(
 
         if (span := traced(executor, future, fn)) is not None:
             around.append(span)
-    if context:
+    if options.context:
         from ._payload.host.context import in_context  # as above
 
-        around.append(in_context(context))
+        around.append(in_context(options.context))
     if not around:
         return kwargs
     from ._payload.common.entries import AROUND

@@ -314,7 +314,7 @@ def open_stream(
     """
     host = owner._host  # noqa: SLF001 - it is one of ours
     # What has been taken, cannot come twice.
-    limits = options.limits.changed(retries=0, concurrency=1)
+    options = options.changed(limits=options.limits.changed(retries=0, concurrency=1))
     future = StreamFuture(
         host.next_id(),
         host,
@@ -325,10 +325,12 @@ def open_stream(
         future.on_report(options.on_report)
     host.streams[future.id] = future
     future.add_done_callback(lambda _: host.streams.pop(future.id, None))
-    given = beside_call(owner, future, fn, {}, limits, options.context)
+    given = beside_call(owner, future, fn, {}, options)
     if host.is_inline:
         here = cast("InlineHost", host)
         values = here.pull(future, fn, args, kwargs, given.get(STREAM))
         return InlineStream(future, here, owner, values)
-    host.submit(future.id, future, run_stream, (fn, options.buffer, args, kwargs), given, limits)
+    host.submit(
+        future.id, future, run_stream, (fn, options.buffer, args, kwargs), given, options.limits
+    )
     return Stream(future, host, owner, options.buffer)

@@ -101,9 +101,8 @@ class Submitter(MappingExecutor, RareExecutor):
         if not callable(fn):
             check_callable("submit", fn, "; code as a string goes to submit_source()")
         host, options = self._host, self._options
-        limits = options.limits
-        if limits.concurrency > 1:
-            limits = _rarely().one_at_a_time(fn, limits)
+        if options.limits.concurrency > 1:
+            options = _rarely().one_at_a_time(fn, options)
         id_ = host.next_id()
         future: MiraiFuture[Any] = MiraiFuture(
             id_,
@@ -114,12 +113,12 @@ class Submitter(MappingExecutor, RareExecutor):
         if options.on_report is not None:
             future.on_report(options.on_report)
         given: dict[str, Any] = kwargs
-        beside = options.context or limits.concurrency > 1
+        beside = options.context or options.limits.concurrency > 1
         if beside or root._streams is not None or TRACES in modules:
-            given = _rarely().beside_call(root, future, fn, kwargs, limits, options.context)
+            given = _rarely().beside_call(root, future, fn, kwargs, options)
         if options.post_mortem and not host.is_inline:  # there, exceptions have their frames
             fn = _rarely().post_mortem(fn)
-        host.submit(id_, future, fn, args, given, limits)
+        host.submit(id_, future, fn, args, given, options.limits)
         return future
 
     def submit_source(self, source: str, /, **variables: Any) -> MiraiFuture[Any]:
@@ -152,17 +151,14 @@ class Submitter(MappingExecutor, RareExecutor):
             raise TypeError(f"submit_source() takes Python code as a string, not {source!r:.60}")
         future = self._new_future()
         host, options = self._host, self._options
-        limits = options.limits
-        if limits.concurrency > 1:
-            limits = _rarely().one_at_a_time(None, limits)
+        if options.limits.concurrency > 1:
+            options = _rarely().one_at_a_time(None, options)
         if options.on_report is not None:
             future.on_report(options.on_report)
         if options.context or TRACES in modules:
-            variables = _rarely().with_around(
-                root, future, None, variables, limits, options.context
-            )
+            variables = _rarely().with_around(root, future, None, variables, options)
         beside = {} if root._streams is None else root._streams.taken_from(variables)
-        host.submit_source(future.id, future, source, variables, limits, beside)
+        host.submit_source(future.id, future, source, variables, options.limits, beside)
         return future
 
     def everywhere(
