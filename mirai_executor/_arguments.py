@@ -3,26 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = [
-    "check_callable",
-    "check_callback",
-    "check_count",
-    "check_elsewhere",
-    "check_flag",
-    "check_launcher",
-    "check_logging",
-    "check_main",
-    "check_map",
-    "check_mode",
-    "check_options",
-    "check_ordering",
-    "check_output",
-    "check_pool",
-    "check_seconds",
-    "check_times",
-    "check_wait",
-]
-
 
 def check_seconds(name: str, value: Any, *, optional: bool = False, zero: bool = False) -> None:
     """Require a positive number of seconds.

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from mirai_executor._host import Options
     from mirai_executor._submitting import Submitter
 
-__all__ = ["ChunkSender", "TaskSender", "sender_for"]
-
 _PROBES = 3  # of which the fastest one counts: others may have had to import something
 _FEW = 32  # elements; for fewer it is not worth the wait
 _PATIENCE = 10e-3  # seconds for the probes: elements that take longer gain little by chunks

@@ -14,8 +14,6 @@ from typing import Any, Literal, TypedDict, cast, get_args
 
 from ._arguments import check_count, check_options, check_seconds
 
-__all__ = ["OPTIONS", "Autoexit", "DaemonKeywords", "DaemonOptions", "Kind", "Option", "words_for"]
-
 Autoexit = Literal["now", "finish", "never"]
 
 

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from ._launching import Launching
     from ._status import Info, Status, Waiting
 
-__all__ = [
-    "HostOwner",
-    "check_main_file",
-    "forking_for",
-    "host_for",
-]
-
 T = TypeVar("T")
 
 

@@ -14,16 +14,6 @@ if TYPE_CHECKING:
     from ._mapping import MappingExecutor
     from ._progress import Progress
 
-__all__ = [
-    "MapResults",
-    "chunks",
-    "flatten",
-    "map_submitter",
-    "run_chunk",
-    "run_items",
-    "with_progress",
-]
-
 S = TypeVar("S")
 T = TypeVar("T")
 

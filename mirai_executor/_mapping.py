@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ._pool import ExecutorPool
     from ._progress import Progress
 
-__all__ = ["MappingExecutor"]
-
 T = TypeVar("T")
 
 

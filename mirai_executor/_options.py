@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._arguments import check_callable, check_count, check_flag, check_options, check_seconds
-from ._host import TRACES, Limits, Options
+from ._host import TRACES as TRACES
+from ._host import Limits, Options
 
 if TYPE_CHECKING:
     from contextvars import ContextVar
@@ -16,20 +17,6 @@ if TYPE_CHECKING:
     from ._lifetime import HostOwner
     from ._payload.common.around import Around
     from .futures import MiraiFuture
-
-
-__all__ = [
-    "TRACES",
-    "beside_call",
-    "changed",
-    "check_task_options",
-    "everywhere_in_span",
-    "gather",
-    "one_at_a_time",
-    "post_mortem",
-    "with_around",
-]
-
 
 _ELEMENTS = "mirai_executor._elements"  # whose functions call the one that they are given first
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ._streams import Stream
     from .futures import MiraiFuture
 
-__all__ = ["RareExecutor"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from ._host import Host, InlineHost, Message, Options
     from ._lifetime import HostOwner
 
-__all__ = ["Stream", "open_stream"]
-
 T = TypeVar("T")
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ._host import Share, TaskOptions
     from ._lifetime import HostOwner
 
-__all__ = ["ExecutorView", "Submitter"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -12,8 +12,6 @@ from ._fleet import Daemon, Fleet
 from ._tasks import Task, Tasks
 from .messages import DaemonState, TaskId
 
-__all__ = ["companions_of_next", "join", "part", "review"]
-
 
 def join(fleet: Fleet, daemon: Daemon, task: Task) -> None:
     """Note that a daemon, free or in such company, is to run a task that others may join."""

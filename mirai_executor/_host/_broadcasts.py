@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from ._fleet import Fleet
 
-__all__ = ["Broadcasts"]
-
 _LOG = logging.getLogger("mirai_executor")
 
 F = TypeVar("F", bound=OpenFuture)

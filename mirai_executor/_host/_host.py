@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from ._share import Share
     from ._tasks import OpenFuture
 
-__all__ = ["Host", "is_exiting"]
-
 T = TypeVar("T")
 if TYPE_CHECKING:
     F = TypeVar("F", bound="OpenFuture")

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=OpenFuture)
 
-__all__ = ["InlineHost"]
-
 T = TypeVar("T")
 
 _OURS = "mirai_executor."

@@ -10,7 +10,7 @@ from mirai_executor._payload.host import NO_NUMBER, decode_number, decode_value
 from mirai_executor._wire import Status
 
 from ._host import Host
-from ._tasks import decode_error, kind_of, set_exception
+from ._tasks import decode_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from ._fleet import Fleet
     from ._loop import Loop
     from ._tasks import OpenFuture
-
-__all__ = ["kind_of", "resolve_elements", "set_exception", "stop_element", "takes_chunks"]
-
 
 _VALUE, _ERROR = int(Status.VALUE), int(Status.ERROR)
 

@@ -31,20 +31,6 @@ if TYPE_CHECKING:
     # It gets the socket at which it is asked, its lifeline, and what it has from its host.
     BecomeTemplate = Callable[[int, int, Inheritance], NoReturn]
 
-__all__ = [
-    "TRACES",
-    "Forking",
-    "ListenConfig",
-    "Options",
-    "Settings",
-    "Setup",
-    "calls_of_spans",
-    "environments_for",
-    "most_daemons",
-    "serial_hooks",
-]
-
-
 TRACES = "opentelemetry.trace"  # imported by programs whose tasks may be spans
 
 

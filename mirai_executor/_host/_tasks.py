@@ -39,20 +39,6 @@ if TYPE_CHECKING:
     from ._fleet import Fleet
     from ._store import Store
 
-__all__ = [
-    "Ended",
-    "OpenFuture",
-    "OpenTask",
-    "OpenTasks",
-    "decode_apart",
-    "decode_error",
-    "kind_of",
-    "resolve",
-    "resolve_all",
-    "results_of",
-    "set_exception",
-]
-
 
 class OpenTask(NamedTuple):
     """A task on its way: its future, and its call while it may still have to be sent.

@@ -9,8 +9,6 @@ from mirai_executor._typing import Record, Self
 
 from ._fields import Bytes, Reader, pack_block
 
-__all__ = ["KINDS", "Credit", "LogPiece", "Report"]
-
 _LOG_PIECE = struct.Struct("<QQB")
 _REPORT = struct.Struct("<QQBBB")
 _CREDIT = struct.Struct("<QI")

@@ -14,18 +14,6 @@ from ._frames import (
     Tasks,
 )
 
-__all__ = [
-    "decode",
-    "encode",
-    "ended_tasks",
-    "is_for_keeper",
-    "is_leave",
-    "is_leaving",
-    "is_report",
-    "is_tasks",
-    "pieces",
-]
-
 _OF_KEEPERS = 32  # the first of their kinds
 _REPORT = 23  # Report.KIND, which is imported late
 _LARGE = 1 << 16  # bytes; to copy fewer takes less than to send them by themselves

@@ -7,24 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from mirai_executor._typing import Any, NamedTuple, Record, Self
 
-__all__ = [
-    "U8",
-    "U64",
-    "Buffer",
-    "Bytes",
-    "Data",
-    "Empty",
-    "Name",
-    "Reader",
-    "WireError",
-    "own",
-    "pack_block",
-    "pack_buffers",
-    "pack_names",
-    "read_buffers",
-    "read_names",
-]
-
 Bytes = bytes | memoryview
 Data = bytes | bytearray | memoryview
 # A large buffer of a payload: bytes, or its place in shared memory (arena, offset, length).

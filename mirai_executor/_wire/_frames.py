@@ -28,27 +28,6 @@ if TYPE_CHECKING:
     from ._beside import Credit, LogPiece, Report
     from ._keepers import Attend, Beat, Ended, Joined, Kill, Parting, Recall, Returned, Stop
 
-__all__ = [
-    "BATCH",
-    "PROTOCOL_VERSION",
-    "Broadcast",
-    "BroadcastOutcome",
-    "Frame",
-    "Hello",
-    "Init",
-    "InitFailed",
-    "Items",
-    "Leave",
-    "Leaving",
-    "OfDaemons",
-    "Outcomes",
-    "Ready",
-    "Status",
-    "Tasks",
-    "WireOutcome",
-    "WireTask",
-]
-
 PROTOCOL_VERSION = 10
 
 _HELLO = struct.Struct("<HIBBB")

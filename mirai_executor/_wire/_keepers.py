@@ -9,19 +9,6 @@ from mirai_executor._typing import Record, Self
 
 from ._fields import U64, Bytes, Empty, Reader, pack_block
 
-__all__ = [
-    "KINDS",
-    "Attend",
-    "Beat",
-    "Ended",
-    "Joined",
-    "Kill",
-    "Parting",
-    "Recall",
-    "Returned",
-    "Stop",
-]
-
 _JOINED = struct.Struct("<IBQd")
 _ATTEND = struct.Struct("<d?")
 _BEAT = struct.Struct("<d")

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["Certificate", "TlsVersion", "is_made_here", "load_certificate", "make_certificate"]
-
 # Clocks of other machines may be slow; no longer than RFC 5280's two-digit years can say.
 _BACKDATED = timedelta(days=1)
 _VALID = timedelta(days=3650)

@@ -19,16 +19,6 @@ from mirai_executor.futures import MiraiFuture
 if TYPE_CHECKING:
     from mirai_executor._progress import Progress
 
-__all__ = [
-    "collect",
-    "is_error_value",
-    "is_mirai_error",
-    "is_mirai_interrupt",
-    "race",
-    "stop_mirai",
-    "unresolved",
-]
-
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 

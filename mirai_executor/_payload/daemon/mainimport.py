@@ -28,8 +28,6 @@ from mirai_executor._payload.common.wording import describe
 from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
 
-__all__ = ["MainImport", "importing_main"]
-
 _PSEUDONYM = "__main_of_host__"  # by which the import system knows it, for a moment
 _MISSING = object()
 _running = False

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from mirai_executor._payload.host.mainfile import MainFile
     from mirai_executor._payload.host.validity import Proof
 
-__all__ = ["FrozenFunction", "FunctionCache", "Pickled", "pickle_function"]
-
 MOST_MET = 1024
 _BETWEEN_LOOKS = 1.0  # seconds
 
