@@ -5,14 +5,7 @@ import struct
 from mirai_executor._typing import get_args
 
 from ._fields import U8, Bytes, Data, Reader, WireError
-from ._frames import (
-    Frame,
-    Leave,
-    Leaving,
-    OfDaemons,
-    Outcomes,
-    Tasks,
-)
+from ._frames import Frame, Leave, Leaving, OfDaemons, Outcomes, Tasks
 
 _OF_KEEPERS = 32  # the first of their kinds
 _REPORT = 23  # Report.KIND, which is imported late

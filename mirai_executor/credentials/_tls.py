@@ -286,10 +286,6 @@ def _as_pem(certificates: "list[x509.Certificate]") -> str:
 
 
 def _key_as_pem(key: "PrivateKeyTypes") -> str:
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-    )
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -8,12 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mirai_executor._completed import as_completed
-from mirai_executor.errors import (
-    DaemonLostError,
-    LaunchError,
-    MiraiInterrupt,
-    TaskTimeoutError,
-)
+from mirai_executor.errors import DaemonLostError, LaunchError, MiraiInterrupt, TaskTimeoutError
 from mirai_executor.futures import MiraiFuture
 
 if TYPE_CHECKING:

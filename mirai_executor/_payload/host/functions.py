@@ -21,12 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirai_executor._payload.common import entries
 from mirai_executor._payload.common import fast_pickle as pickle
-from mirai_executor._payload.common.entries import (
-    FUNCTION,
-    NAMED,
-    NameEntry,
-    digest_of,
-)
+from mirai_executor._payload.common.entries import FUNCTION, NAMED, NameEntry, digest_of
 from mirai_executor._payload.common.fast_pickle import PROTOCOL, is_imported
 from mirai_executor._payload.common.importable import (
     MAIN,
