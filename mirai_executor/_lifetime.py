@@ -5,7 +5,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from ._arguments import check_count, check_main, check_seconds
+from ._arguments import check_count, check_seconds, check_word
 from ._host import Host, Options, Settings, is_exiting
 from ._submitting import Submitter
 
@@ -360,7 +360,7 @@ def _is_in_ipython() -> bool:
 
 def check_main_file(main: Literal["auto", "import", "value"]) -> None:
     """Check the argument, and that there is a file if daemons are to import it in any case."""
-    check_main(main)
+    check_word("main", main, ("auto", "import", "value"))
     if main == "import":
         from ._payload.host import main_file  # else it is looked for when it is needed
 
