@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from mirai_executor._progress import Bar
 
-__all__ = ["Failed", "Flattened", "Watched", "attempt"]
-
 T = TypeVar("T")
 
 

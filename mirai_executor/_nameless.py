@@ -22,18 +22,6 @@ from functools import cache
 
 from mirai_executor._typing import Any
 
-__all__ = [
-    "ALLOW_SEALING",
-    "Pipes",
-    "create",
-    "create_in_memory",
-    "create_pipe",
-    "is_none_free",
-    "new_poll",
-    "occupy_streams",
-    "reopen",
-]
-
 ALLOW_SEALING = 2  # MFD_ALLOW_SEALING, and MFD_CLOEXEC: Linux; not every Python has their names
 _CLOEXEC = 1
 _STDERR = 2

@@ -11,8 +11,6 @@ from mirai_executor._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mirai_executor._wire import Frame
 
-__all__ = ["show_states"]
-
 
 def show_states(daemon: Any, title: str) -> None:
     """Have a daemon change its title whenever it begins or ends what a frame asks for."""

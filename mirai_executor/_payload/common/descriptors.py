@@ -23,8 +23,6 @@ from mirai_executor._nameless import is_none_free
 from mirai_executor._private import check
 from mirai_executor.errors import PayloadError
 
-__all__ = ["Descriptor", "Lend", "Lender", "lending", "registered_reducer"]
-
 check("_payload.common.descriptors")
 _ResourceSharer: Any = multiprocessing.resource_sharer._ResourceSharer  # type: ignore[attr-defined]  # noqa: SLF001 - see above
 

@@ -3,8 +3,6 @@
 from mirai_executor._typing import NoReturn
 from mirai_executor.errors import PayloadError
 
-__all__ = ["OF_A_HOOK", "describe", "fail_to_load", "is_of_a_hook"]
-
 # An attribute: which hook of the user's has raised an exception, in words.
 OF_A_HOOK = "_mirai_hook"
 
