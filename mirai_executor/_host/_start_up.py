@@ -283,7 +283,7 @@ class StartUp:
         if log is not None:
             daemon.records = log.records_of_daemon()
         levels = None if log is None else log.levels
-        preparation = daemon.preparation()
+        preparation = daemon.preparation().titled(self._setup.name)
         if (environments := self._setup.environments) is not None:
             try:
                 preparation = environments.put_into(preparation, daemon.slot)
