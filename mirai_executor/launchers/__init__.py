@@ -15,7 +15,7 @@ from mirai_executor._lazily import lazy_imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._cluster import ClusterConfig, Scheduler, cluster_config
+    from ._cluster import ClusterConfig, cluster_config
     from ._daemon import (
         Command,
         DaemonCommand,
@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from ._queue import Queue, QueuedJob, cancel_jobs, is_present
     from ._ray import RayConfig, ray_config
     from ._remote import RemoteConfig, remote_config
+    from ._schedulers import Scheduler
     from ._ssh import Machine, Remote, SshConfig, ssh_config
 else:
     __getattr__ = lazy_imports(
         __name__,
         {
-            "_cluster": ("ClusterConfig", "Scheduler", "cluster_config"),
+            "_cluster": ("ClusterConfig", "cluster_config"),
             "_daemon": (
                 "Command",
                 "DaemonCommand",
@@ -60,6 +61,7 @@ else:
             "_queue": ("Queue", "QueuedJob", "cancel_jobs", "is_present"),
             "_ray": ("RayConfig", "ray_config"),
             "_remote": ("RemoteConfig", "remote_config"),
+            "_schedulers": ("Scheduler",),
             "_ssh": ("Machine", "Remote", "SshConfig", "ssh_config"),
         },
     )

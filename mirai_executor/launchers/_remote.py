@@ -3,11 +3,11 @@
 import secrets
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ._daemon import Command, DaemonCommand, Submission, Until, exports
-from ._script import guarded, lines_of, shell_words, words_of
+from ._script import filled, guarded, lines_of, shell_words, words_of
 
 __all__ = ["RemoteConfig", "remote_config"]
 
@@ -38,11 +38,9 @@ class RemoteConfig:
         if self.quote:
             inserted = (shlex.join(inserted),)
         words = list(self.command)
-        own = {"{number}": str(number)}
-        if any("{name}" in word for word in self.args):
-            own["{name}"] = f"mirai-{secrets.token_hex(4)}-{number}"
+        own = {"number": str(number), "name": f"mirai-{secrets.token_hex(4)}-{number}"}
         for word in self.args:
-            words += inserted if word == "." else (_filled(word, own),)
+            words += inserted if word == "." else (filled(word, own),)
         return Command(
             tuple(words),
             stdin=script.encode() if self.stdin else b"",
@@ -50,12 +48,6 @@ class RemoteConfig:
             until=Until.START if self.stays else Until.EXIT,
             secret=daemon.secret,
         )
-
-
-def _filled(word: str, own: Mapping[str, str]) -> str:
-    for placeholder, value in own.items():
-        word = word.replace(placeholder, value)
-    return word
 
 
 def remote_config(

@@ -2,9 +2,9 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["SH", "guarded", "lines_of", "run_by", "shell_words", "words_of"]
+__all__ = ["SH", "filled", "guarded", "lines_of", "run_by", "shell_words", "words_of"]
 
 SH = ("/bin/sh",)  # what runs a script unless it is told otherwise
 _END = "END_OF_MIRAI_EXECUTOR"
@@ -36,6 +36,13 @@ def lines_of(text: str | Sequence[str]) -> tuple[str, ...]:
         raise TypeError(f"expected lines of shell, a string or a list of strings, not {text!r}")
     joined = text if isinstance(text, str) else "\n".join(text)
     return tuple(line.strip() for line in joined.splitlines() if line.strip())
+
+
+def filled(text: str, own: Mapping[str, str]) -> str:
+    """Replace placeholders such as ``{number}``; ``${number}`` is a variable of a shell."""
+    for name, value in own.items():
+        text = re.sub(rf"(?<!\$)\{{{name}\}}", value.replace("\\", r"\\"), text)
+    return text
 
 
 def shell_words(shell: str | Sequence[str]) -> tuple[str, ...]:

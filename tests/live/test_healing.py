@@ -31,18 +31,34 @@ URL = "tcp://127.0.0.1:0"
 WAITS = """\
 #!/bin/sh
 name=$(basename "$0")
-echo "$name $*" >> "$SPOOL"
-case "$name" in
-sbatch) cat > /dev/null; echo "Submitted batch job 17" ;;
-squeue) echo PENDING ;;
+printf '%s\\n' "$name $*" >> "$SPOOL"
+case "$name $1" in
+"sbatch ") cat > /dev/null; echo "Submitted batch job 17" ;;
+"squeue "*) echo PENDING ;;
+"condor_submit "*) cat > /dev/null; echo "17.0 - 17.1" ;;
+"condor_q "*) printf '1\n1\n' ;;
+"flux batch") cat > /dev/null; echo "ƒ$(echo $$ | tr 0 z)" ;;  # base 58 has no 0
+"flux jobs") echo SCHED ;;
+"oarsub "*) printf 'OAR_JOB_ID=17\nOAR_JOB_ID=18\nOAR_ARRAY_ID=17\n' ;;
+"oarstat "*) printf 'Job_Id: 17\n    state = Waiting\nJob_Id: 18\n    state = Waiting\n' ;;
 esac
 """
+PROGRAMS = (
+    *("sbatch", "squeue", "scancel", "condor_submit", "condor_q", "condor_rm", "flux"),
+    *("oarsub", "oarstat", "oardel"),
+)
+# Of each of the others: what submits, and the beginnings of what asks and of what cancels.
+OTHERS: dict[str, tuple[list[str], str, str]] = {
+    "htcondor": (["condor_submit"], r"condor_q -format %d\n JobStatus ", "condor_rm "),
+    "flux": (["flux", "batch"], "flux jobs -n -o {state} ", "flux cancel "),
+    "oar": (["oarsub"], "oarstat --full --array ", "oardel --array "),
+}
 
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """Put such a queue on the path; return what has been called."""
-    for name in ("sbatch", "scancel", "squeue"):
+    for name in PROGRAMS:
         program = tmp_path / name
         program.write_text(WAITS)
         program.chmod(0o755)
@@ -82,6 +98,26 @@ def test_no_more_jobs_than_the_maximum_wait_in_a_full_queue(
         executor.shutdown(cancel_futures=True)
     assert all(future.cancelled() for future in futures)
     assert calls()[-1] == "scancel 17"
+
+
+@pytest.mark.parametrize("scheduler", OTHERS)
+def test_others_keep_to_the_maximum_and_cancel_exactly_what_waits(
+    calls: Callable[[], list[str]], scheduler: str, tmp_path: Path
+) -> None:
+    words, asks, cancels = OTHERS[scheduler]
+    launcher = cluster_config(words, secret_folder=tmp_path)
+    with MiraiExecutor(url=URL) as executor:
+        executor.adapt(0, 2, remote=launcher, patience=0.01)
+        futures = [executor.submit(abs, -n) for n in range(5)]
+        wait_until(lambda: sum(call.startswith(asks) for call in calls()) > 1)
+        executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+    submitted = [call for call in calls() if call.startswith(" ".join(words))]
+    asked = {call.removeprefix(asks) for call in calls() if call.startswith(asks)}
+    cancelled = calls()[-1].removeprefix(cancels).split()
+    jobs = 2 if scheduler == "flux" else 1  # which has no arrays
+    assert (len(submitted), len(cancelled)) == (jobs, jobs)
+    assert asked <= set(cancelled)
 
 
 @pytest.mark.transports

@@ -61,11 +61,12 @@ QUEUES = {
 OTHERS = {
     "condor_submit": """\
 #!/bin/sh
-test "$1" = - && cat > "$SPOOL/description"
+test "$*" = "-terse -" && cat > "$SPOOL/description"
 of() { sed -n "s/^$1 = *//p" "$SPOOL/description"; }
 cp "$(of transfer_input_files)" "$SPOOL"; cd "$SPOOL"
+set -- $(of arguments)
 for job in $(seq 1 "$(sed -n 's/^queue //p' description)"); do
-    setsid env -i PATH=/usr/bin:/bin HOME="$HOME" $(of executable) "./$(of arguments)" \
+    setsid env -i PATH=/usr/bin:/bin HOME="$HOME" $(of executable) "./$1" "$job" \
         </dev/null >"$SPOOL/out.$job" 2>&1 &
 done
 """,
