@@ -7,9 +7,9 @@ from enum import IntEnum
 from mirai_executor._daemon_options import DaemonOptions
 from mirai_executor.urls import Url
 
-__all__ = ["ExitCode", "Options", "daemons_here"]
+__all__ = ["ExitCode", "Options", "daemons_here", "place_here"]
 
-_DAEMONS = "MIRAI_EXECUTOR_DAEMONS"  # as launchers set it
+_DAEMONS, _PLACE = "MIRAI_EXECUTOR_DAEMONS", "MIRAI_EXECUTOR_PLACE"  # as launchers set them
 
 
 class ExitCode(IntEnum):
@@ -45,3 +45,8 @@ def daemons_here(environment: Mapping[str, str]) -> int:
     """Return how many daemons were started side by side on this machine, this one included."""
     said = environment.get(_DAEMONS, "")
     return max(1, int(said)) if said.isdecimal() else 1
+
+
+def place_here(environment: Mapping[str, str]) -> str:
+    """Return the place that this daemon was given on its machine; empty if it was given none."""
+    return environment.get(_PLACE, "")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._jobs import Job, JobRequest
     from ._kubernetes import KubernetesConfig, kubernetes_config
     from ._launch import Launched, launch, stop
+    from ._places import Booking, Places
     from ._queue import Queue, QueuedJob, cancel_jobs, is_present
     from ._ray import RayConfig, ray_config
     from ._remote import RemoteConfig, remote_config
@@ -58,6 +59,7 @@ else:
             "_jobs": ("Job", "JobRequest"),
             "_kubernetes": ("KubernetesConfig", "kubernetes_config"),
             "_launch": ("Launched", "launch", "stop"),
+            "_places": ("Booking", "Places"),
             "_queue": ("Queue", "QueuedJob", "cancel_jobs", "is_present"),
             "_ray": ("RayConfig", "ray_config"),
             "_remote": ("RemoteConfig", "remote_config"),
@@ -67,6 +69,7 @@ else:
     )
 
 __all__ = [
+    "Booking",
     "ClusterConfig",
     "Command",
     "DaemonCommand",
@@ -79,6 +82,7 @@ __all__ = [
     "Launched",
     "Launcher",
     "Machine",
+    "Places",
     "PrivateFile",
     "PrivateFiles",
     "Queue",

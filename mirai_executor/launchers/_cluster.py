@@ -12,18 +12,16 @@ from typing import Literal
 
 from mirai_executor._arguments import check_count
 
-from ._daemon import Command, DaemonCommand, PrivateFile, Submission, checked_count, exports
+from ._daemon import PLACE, Command, DaemonCommand, PrivateFile, Submission, checked_count, exports
 from ._forms import command_line, description
+from ._places import JOBS, place_of
 from ._queue import Queue
 from ._schedulers import Scheduler, scheduler_for
-from ._script import SH, filled, guarded, lines_of, run_by, shell_words, words_of
+from ._script import SH, asks_for_number, filled, guarded, lines_of, run_by, shell_words, words_of
 
 __all__ = ["ClusterConfig", "cluster_config"]
 
 _SECRET_FOLDER = "~/.mirai-executor"  # noqa: S105 - home folders are what nodes usually share
-
-
-_ASKS = re.compile(r"(?<!\$)\{(number|name)\}")
 
 
 class _Job:
@@ -72,17 +70,26 @@ class ClusterConfig:
         Raises:
             ValueError: The options ask for an array of their own.
         """
-        numbers = range(1, checked_count(count) + 1)
-        if not self._has_arrays:
+        numbers: Sequence[int] = range(1, checked_count(count) + 1)
+        if count <= self.largest_array and any(
+            map(asks_for_number, (*self.options, *self.prologue))
+        ):
+            numbers, _ = daemon.take(JOBS, count)
+        if not self._has_arrays or tuple(numbers) != tuple(range(1, count + 1)):
             return [self._submission(daemon, (number,)) for number in numbers]
         whole, rest = divmod(count, self.largest_array)
         sizes = [self.largest_array] * whole + ([rest] if rest else [])
         return [self._submission(daemon, numbers[:size]) for size in sizes]
 
     @property
+    def _counts(self) -> bool:
+        """Whether the number of a job matters."""
+        return any(map(asks_for_number, (*self.options, *self.prologue)))
+
+    @property
     def _has_arrays(self) -> bool:
         """Whether its scheduler has arrays, and says in options which job of one it is."""
-        asks = any(_ASKS.search(line) for line in self.options if self._is_option(line))
+        asks = any(map(asks_for_number, filter(self._is_option, self.options)))
         return bool(self.scheduler.array) and not (asks and not self.scheduler.number)
 
     def _submission(self, daemon: DaemonCommand, numbers: Sequence[int]) -> Command:
@@ -95,7 +102,7 @@ class ClusterConfig:
             "#!/bin/sh",
             *job.fill(self._directives(job.size), self._is_option),
             *self._start(
-                job.fill(self.prologue),
+                job,
                 exports(daemon, files[0].path if files else None),
                 daemon,
             ),
@@ -106,12 +113,13 @@ class ClusterConfig:
             self.command, stdin=script, files=files, secret=daemon.secret, queue=self._queue()
         )
 
-    def _start(
-        self, prologue: Sequence[str], environment: Sequence[str], daemon: DaemonCommand
-    ) -> list[str]:
+    def _start(self, job: "_Job", environment: Sequence[str], daemon: DaemonCommand) -> list[str]:
         """Return the last lines of a script: they start the daemon."""
+        prologue, place = job.fill(self.prologue), []
+        if self._counts:
+            place = job.fill([f"export {PLACE}={place_of(JOBS, '{number}')}"])
         start = f"exec {shlex.join(daemon.argv(self.python))}"
-        return run_by(self.shell, [*guarded(prologue), *environment, start])
+        return run_by(self.shell, [*guarded(prologue), *environment, *place, start])
 
     def _queue(self) -> Queue | None:
         queue = self.scheduler.queue
@@ -123,10 +131,9 @@ class ClusterConfig:
         scheduler, lines = self.scheduler, self._options_for(job.size)
         ours = job.fill(filter(self._is_option, lines), self._is_option)
         script = job.fill(line for line in lines if not self._is_option(line))
-        prologue = job.fill(self.prologue)
-        if scheduler.form == "description" and job.size > 1 and prologue != [*self.prologue]:
+        if scheduler.form == "description" and job.size > 1 and self._counts:
             script.append(f'export {scheduler.variable}="$1"')
-        script += self._start(prologue, exports(daemon), daemon)
+        script += self._start(job, exports(daemon), daemon)
         text = "\n".join([*script, ""])
         file = _file(self.secret_folder, text, text)
         command, stdin = self.command, b""
@@ -195,8 +202,9 @@ def cluster_config(
         options: Lines for the script of the job, such as ``"#SBATCH --mem=10G"``; they may be
             followed by lines of shell. For HTCondor, lines of a submit description, such as
             ``"request_memory = 10G"``. In all of these, and in ``prologue``, ``{number}`` is the
-            number of the job in its array, from 1, as in ``"#SBATCH --output=job-{number}.out"``,
-            and ``{name}`` a name that no other job has, such as ``mirai-5f1d8c2e-1``.
+            number of the job in its array, from 1, as in ``"#SBATCH --output=job-{number}.out"``;
+            one that comes for a lost one gets its number. ``{name}`` is a name that no other job
+            has, such as ``mirai-5f1d8c2e-1``.
         python: The Python interpreter on the nodes, or the words of a command that runs it; by
             default, the path of the current one.
         prologue: Lines of shell that prepare the environment, such as ``"module load python"``. A

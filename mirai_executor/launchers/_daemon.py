@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from mirai_executor.urls import Url
 
 from ._jobs import JobRequest
+from ._places import Booking
 from ._queue import Queue
 from ._script import words_of
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DAEMONS",
     "NUMBER",
+    "PLACE",
     "STARTED",
     "Command",
     "DaemonCommand",
@@ -45,6 +47,8 @@ __all__ = [
 # Variables for each of several daemons that share a machine: its place among them, counted from 1,
 # and how many they are. By these, they divide its GPUs and processors.
 NUMBER, DAEMONS = "MIRAI_EXECUTOR_NUMBER", "MIRAI_EXECUTOR_DAEMONS"
+# And for each daemon whose number is to be that of its successor: what it tells its host of it.
+PLACE = "MIRAI_EXECUTOR_PLACE"
 STARTED = "mirai-executor: daemons started"
 
 
@@ -56,6 +60,7 @@ class DaemonCommand:
         urls: The addresses of the host, in the order in which it tries them.
         credentials: How it authenticates, and recognises the host.
         options: More words of its command line.
+        booking: The places on machines that are free; None if all are.
 
     Raises:
         ValueError: Daemons cannot connect to an address, or a word cannot be part of a command.
@@ -73,6 +78,7 @@ class DaemonCommand:
     urls: tuple[str, ...]
     credentials: "DaemonCredentials"
     options: tuple[str, ...] = ()
+    booking: Booking | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.urls:
@@ -115,6 +121,29 @@ class DaemonCommand:
             replace(self, credentials=replace(self.credentials, secret=launch.new_member()))
             for _ in range(checked_count(count))
         ]
+
+    def take(self, machine: str, count: int) -> tuple[tuple[int, ...], int]:
+        """Take places on a machine that daemons share, such as its GPUs.
+
+        Who comes for a daemon that is lost gets its number. For that, each must find its place in
+        its environment: ``MIRAI_EXECUTOR_PLACE``, the name of the machine, "/" and the number.
+
+        Args:
+            machine: What it is called, here and by other launches.
+            count: How many daemons are to start there.
+
+        Returns:
+            Their numbers, counted from 1, and how many daemons share the machine in all.
+
+        Example:
+            >>> from mirai_executor.credentials import DaemonCredentials, new_secret
+            >>> from mirai_executor.launchers import DaemonCommand
+            >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
+            >>> daemon.take("node7", 2)
+            ((1, 2), 2)
+        """
+        booking = Booking({}) if self.booking is None else self.booking
+        return booking.take(machine, count)
 
     def argv(self, python: Sequence[str]) -> tuple[str, ...]:
         """Return the command line, without anything that others must not see."""

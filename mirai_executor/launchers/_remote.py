@@ -3,11 +3,12 @@
 import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ._daemon import Command, DaemonCommand, Submission, Until, exports
-from ._script import filled, guarded, lines_of, shell_words, words_of
+from ._daemon import PLACE, Command, DaemonCommand, Submission, Until, exports
+from ._places import JOBS, place_of
+from ._script import asks_for_number, filled, guarded, lines_of, shell_words, words_of
 
 __all__ = ["RemoteConfig", "remote_config"]
 
@@ -27,12 +28,25 @@ class RemoteConfig:
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return the command, once for each of ``count`` daemons."""
-        return [self._command(each, number) for number, each in enumerate(daemon.each(count), 1)]
+        asks = any(map(asks_for_number, self.args))
+        # What stays may stay in the place of one that is lost, and has its number then.
+        numbers = daemon.take(JOBS, count)[0] if asks else range(1, count + 1)
+        each = zip(daemon.each(count), numbers, strict=True)
+        return [
+            self._command(one, number, {PLACE: place_of(JOBS, number)} if asks else {})
+            for one, number in each
+        ]
 
-    def _command(self, daemon: DaemonCommand, number: int) -> Command:
+    def _command(self, daemon: DaemonCommand, number: int, place: Mapping[str, str]) -> Command:
         argv = daemon.argv(self.python)
         script = "\n".join(
-            [*guarded(self.prologue), *exports(daemon), f"exec {shlex.join(argv)}", ""]
+            [
+                *guarded(self.prologue),
+                *exports(daemon),
+                *(f"export {name}={value}" for name, value in place.items()),
+                f"exec {shlex.join(argv)}",
+                "",
+            ]
         )
         inserted = self.shell if self.stdin else argv
         if self.quote:
@@ -44,7 +58,7 @@ class RemoteConfig:
         return Command(
             tuple(words),
             stdin=script.encode() if self.stdin else b"",
-            environment=() if self.stdin else tuple(daemon.environment.items()),
+            environment=() if self.stdin else (*daemon.environment.items(), *place.items()),
             until=Until.START if self.stays else Until.EXIT,
             secret=daemon.secret,
         )
@@ -68,8 +82,9 @@ def remote_config(
     Args:
         command: The command, or its words.
         args: Its arguments. The one that equals ``"."`` is replaced by the daemon's command. In
-            the others, ``{number}`` is the place of the daemon among those of one launch, from 1,
-            and ``{name}`` a name that no other daemon has, such as ``mirai-5f1d8c2e-1``.
+            the others, ``{number}`` is the number of the daemon, from 1; one that comes for a lost
+            one gets its number. ``{name}`` is a name that no other daemon has, such as
+            ``mirai-5f1d8c2e-1``.
         python: The Python interpreter where the daemon runs, or the words of a command that runs
             it; by default, the path of the current one.
         quote: Whether to pass the daemon's command as one argument, quoted for a shell, as

@@ -4,9 +4,19 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-__all__ = ["SH", "filled", "guarded", "lines_of", "run_by", "shell_words", "words_of"]
+__all__ = [
+    "SH",
+    "asks_for_number",
+    "filled",
+    "guarded",
+    "lines_of",
+    "run_by",
+    "shell_words",
+    "words_of",
+]
 
 SH = ("/bin/sh",)  # what runs a script unless it is told otherwise
+_ASKS = re.compile(r"(?<!\$)\{(number|name)\}")
 _END = "END_OF_MIRAI_EXECUTOR"
 
 
@@ -43,6 +53,11 @@ def filled(text: str, own: Mapping[str, str]) -> str:
     for name, value in own.items():
         text = re.sub(rf"(?<!\$)\{{{name}\}}", value.replace("\\", r"\\"), text)
     return text
+
+
+def asks_for_number(text: str) -> bool:
+    """Tell whether a text has a placeholder for the number, or for the name that ends in it."""
+    return bool(_ASKS.search(text))
 
 
 def shell_words(shell: str | Sequence[str]) -> tuple[str, ...]:

@@ -203,7 +203,8 @@ def test_ssh_gets_one_command_for_each_machine_and_the_script_on_its_standard_in
 echo 'mirai-executor: daemons started' >&2 || exit
 pids=
 for number in 1 2; do
-    MIRAI_EXECUTOR_NUMBER=$number MIRAI_EXECUTOR_DAEMONS=2 {RUN} </dev/null >&2 &
+    MIRAI_EXECUTOR_NUMBER=$number MIRAI_EXECUTOR_DAEMONS=2 \\
+        MIRAI_EXECUTOR_PLACE=10.75.32.90/$number {RUN} </dev/null >&2 &
     pids="$pids $!"
 done
 status=0
