@@ -219,8 +219,15 @@ def cluster_config(
             executor. None writes it into the script, of which schedulers keep copies. HTCondor and
             OAR take the whole script from there.
         largest_array: How many jobs an array may have (in Slurm, ``MaxArraySize`` minus one).
-        on_exit: What becomes of jobs that still wait in the queue when the executor ends:
-            ``"cancel"`` cancels exactly these, and ``"leave"`` leaves them.
+        on_exit: What becomes of jobs of which not all daemons have come when the executor ends.
+            ``"cancel"`` takes exactly these out of the queue, by their ids, once all daemons have
+            left; an array goes as a whole. ``"leave"`` leaves them: when they start, they find
+            nobody, and end after ``retry`` seconds, or at once, as the file with the secret is
+            gone (HTCondor holds them). They serve a next executor at the same address if that has
+            the same ``MIRAI_EXECUTOR_SECRET``, and ``secret_folder`` is None. Either holds for
+            the end alone: what ``adapt()`` does not need any more, it cancels. Of a command that
+            is none of the above, no ids are known, and its jobs are left; so are all jobs if this
+            process is killed.
 
     Returns:
         A launcher for ``remote=``, as plain, immutable data that can be printed and used again.

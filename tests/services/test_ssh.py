@@ -22,8 +22,16 @@ from live.afar import (
     shares,
 )
 from live.mischief import SOON, Bell, answer
-from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, local_url, ssh_config
+from mirai_executor import (
+    DaemonLostError,
+    LaunchError,
+    MiraiExecutor,
+    local_url,
+    remote_config,
+    ssh_config,
+)
 from mirai_executor._place import fair_share
+from mirai_executor.credentials import make_certificate
 from mirai_executor.launchers import SshConfig
 from services import sshd
 from services.sshd import Server, wait_until
@@ -229,6 +237,25 @@ def test_a_good_run_through_a_tunnel_leaves_no_noise(
         assert len(executor.submit(bytes, 1_000_000).result(SOON)) == 1_000_000
     assert capfd.readouterr() == ("", "")
     assert [it.getMessage() for it in caplog.records if it.levelno >= logging.WARNING] == []
+
+
+def test_a_long_bundle_of_authorities_travels_with_a_login_and_with_a_command(
+    ssh_server: Server, tmp_path: Path
+) -> None:
+    files = (tmp_path / "certificate.pem", tmp_path / "key.pem")
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=here"
+    words += f" -addext subjectAltName=DNS:here -out {files[0]} -keyout {files[1]}"
+    subprocess.run(words.split(), check=True, capture_output=True)
+    others = make_certificate().authority * 2000  # more than fits into a variable
+    assert len(others) > 1_000_000
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(others + files[0].read_text())
+    url = "tls+tcp://127.0.0.1:0"
+    with listening(url, tls=files, tls_cert=bundle) as executor:
+        executor.launch_remote(1, login(ssh_server))
+        executor.launch_remote(1, remote_config("env", python=python_words(), stays=True))
+        executor.launch_local(1)
+        assert len(pids(executor, 3)) == 3
 
 
 def test_a_wrong_key_is_a_launch_error_with_the_words_of_ssh(ssh_server: Server) -> None:
