@@ -94,8 +94,6 @@ class Launching:
         self._turn = 0  # of the machine that gets the next daemon, where all have theirs
         self._tried: frozenset[str] = frozenset()  # machines, the last time that one was replaced
         self._places = Places()
-        # Two launches at a time must not take the same places; of several threads, all may launch.
-        self._planning = threading.Lock()
         self._name = _new_name()  # of the first request
         self._thread: threading.Thread | None = None
         self._failure: LaunchError | None = None
@@ -203,8 +201,7 @@ class Launching:
         # What cannot be is said here and now.
         self._plan(launcher, 1, _new_name(), options, Booking({}))
         if isinstance(launcher, (SshConfig, Here)):
-            with self._planning:
-                self._places.expect(launcher.rooms(policy.maximum))
+            self._places.expect(launcher.rooms(policy.maximum))
         self._host.adapt(policy, self._replacing(executor, launcher, options))
 
     def _replacing(
@@ -247,16 +244,19 @@ class Launching:
             options: Those of the daemons.
             grows: Whether they are in addition to those that there should be.
         """
-        with self._planning:
-            live, coming, in_vain = self._in_use()
-            booking = self._places.booking(live, coming)
-            if isinstance(launcher, SshConfig) and not grows:
-                first, self._turn = self._turn, self._turn + n
-                launcher = _Spread(launcher, first, self._tried if in_vain else frozenset())
+        live, coming, in_vain = self._in_use()
+        booking = self._places.booking(live, coming)
+        if isinstance(launcher, SshConfig) and not grows:
+            first, self._turn = self._turn, self._turn + n
+            launcher = _Spread(launcher, first, self._tried if in_vain else frozenset())
+        try:
             submissions = self._plan(launcher, n, name, options, booking)
-            self._places.note(name, booking, grows=grows)
-            if not grows:
-                self._tried = frozenset(machine for machine, _ in booking.made)
+        except BaseException:
+            booking.release(booking.made)
+            raise
+        self._places.note(name, booking, grows=grows)
+        if not grows:
+            self._tried = frozenset(machine for machine, _ in booking.made)
         return submissions
 
     def _in_use(self) -> tuple[list[str], tuple[str, ...], bool]:
@@ -291,8 +291,7 @@ class Launching:
             self._expect(launched, submissions, n, name, stay=stay, is_kept=is_kept)
             succeeded = [one.error is None for one in launched]
         finally:
-            with self._planning:
-                self._places.note_end(name, succeeded)
+            self._places.note_end(name, succeeded)
         return [one.output for one in launched if one.error is None]
 
     def _expect(

@@ -30,27 +30,48 @@ class Booking:
     """The places that one launch may take. Not for several threads.
 
     Args:
-        taken: The numbers that others have, by machine.
+        taken: The numbers that daemons have, by machine.
         rooms: How many daemons each machine is to have; nothing is known of others.
+        claims: What this launch and others have taken, for daemons that have yet to come.
 
     Attributes:
         made: What has been taken of it: machine and numbers, in order.
     """
 
     def __init__(
-        self, taken: Mapping[str, Collection[int]], rooms: Mapping[str, int] | None = None
+        self,
+        taken: Mapping[str, Collection[int]],
+        rooms: Mapping[str, int] | None = None,
+        claims: "Claims | None" = None,
     ) -> None:
         self._taken = {machine: set(numbers) for machine, numbers in taken.items()}
         self._rooms = dict(rooms or {})
+        self._claims = {} if claims is None else claims
+        for machine, number in list(self._claims):
+            self._taken.setdefault(machine, set()).add(number)
         self.made: list[Taken] = []
 
     def take(self, machine: str, count: int) -> tuple[tuple[int, ...], int]:
         """Return the lowest free numbers for so many daemons, and how many share the machine."""
         taken = self._taken.setdefault(machine, set())
-        numbers = tuple(islice((n for n in naturals(1) if n not in taken), count))
+        free = (number for number in naturals(1) if self._claim(machine, number))
+        numbers = tuple(islice(free, count))
         taken.update(numbers)
         self.made.append((machine, numbers))
         return numbers, max(self._rooms.get(machine, 0), *taken, 1)
+
+    def _claim(self, machine: str, number: int) -> bool:
+        """Take a place, unless somebody has it; other threads may want it at the same moment."""
+        if number in self._taken[machine]:
+            return False
+        return self._claims.setdefault((machine, number), self) is self
+
+    def release(self, made: Iterable[Taken]) -> None:
+        """Let others have places that this has taken, if they are still its own."""
+        for machine, numbers in made:
+            for number in numbers:
+                if self._claims.get((machine, number)) is self:
+                    del self._claims[machine, number]
 
     def share(
         self, machines: Sequence[str], count: int, avoid: Collection[str] = ()
@@ -78,12 +99,16 @@ class Booking:
         return shares, 0
 
 
+Claims = dict[tuple[str, int], Booking]
+
+
 class Places:
-    """The places of one executor. Not for several threads at a time."""
+    """The places of one executor. Safe from any thread: each step is whole by itself."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, int] = {}
-        self._asked: dict[str, list[Taken]] = {}  # by request
+        self._claims: Claims = {}
+        self._asked: dict[str, Booking] = {}  # by request
         self._known: set[str] = set()  # requests of which the host tells what has become of them
 
     def booking(self, live: Iterable[str], coming: Collection[str]) -> Booking:
@@ -93,18 +118,16 @@ class Places:
             live: The places that daemons have told.
             coming: The requests of which some daemons have yet to come.
         """
-        for request in [it for it in self._known if it not in coming]:
+        for request in [it for it in list(self._known) if it not in coming]:
             self._known.discard(request)
-            self._asked.pop(request, None)
+            if (asked := self._asked.pop(request, None)) is not None:
+                asked.release(asked.made)
         taken: dict[str, set[int]] = {}
         for place in live:
             machine, _, number = place.rpartition("/")
             if number.isdecimal():
                 taken.setdefault(machine, set()).add(int(number))
-        for asked in self._asked.values():
-            for machine, numbers in asked:
-                taken.setdefault(machine, set()).update(numbers)
-        return Booking(taken, self._rooms)
+        return Booking(taken, self._rooms, self._claims)
 
     def expect(self, rooms: Mapping[str, int]) -> None:
         """Take note of how many daemons some machines are to have, at least."""
@@ -112,14 +135,14 @@ class Places:
             self._rooms[machine] = max(room, self._rooms.get(machine, 0))
 
     def note(self, request: str, booking: Booking, *, grows: bool) -> None:
-        """Take note that a launch has taken places.
+        """Take note of the launch that has taken places.
 
         Args:
             request: Its name.
             booking: What it has taken them of.
             grows: Whether so many are to be there from now on, too.
         """
-        self._asked[request] = list(booking.made)
+        self._asked[request] = booking
         if grows:
             self.expect({machine: max(numbers, default=0) for machine, numbers in booking.made})
 
@@ -130,9 +153,13 @@ class Places:
             request: Its name.
             succeeded: For each of its parts, whether that did; empty if nothing came of it.
         """
-        asked = self._asked.pop(request, [])
-        if len(asked) == len(succeeded):  # each part has taken places on a machine of its own
-            asked = [it for it, good in zip(asked, succeeded, strict=True) if good]
-        if any(succeeded):
-            self._asked[request] = asked
-            self._known.add(request)
+        if (asked := self._asked.get(request)) is None:
+            return
+        if not any(succeeded):
+            del self._asked[request]
+            asked.release(asked.made)
+            return
+        if len(asked.made) == len(succeeded):  # each part has taken places on a machine of its own
+            made = zip(asked.made, succeeded, strict=True)
+            asked.release(taken for taken, good in made if not good)
+        self._known.add(request)

@@ -28,6 +28,13 @@ def logins(plan: list[Submission]) -> list[tuple[str, str, str]]:
     return found
 
 
+def next_on(machine: str, booking: Booking) -> tuple[tuple[int, ...], int]:
+    """Return what would be taken, and leave it."""
+    found = booking.take(machine, 1)
+    booking.release(booking.made)
+    return found
+
+
 def test_a_plan_by_itself_counts_from_one_as_often_as_it_is_made() -> None:
     for _ in range(2):
         assert logins(TWO.plan(daemon(None), 2)) == [("a", "1 2", "2"), ("b:22", "1 2", "2")]
@@ -52,10 +59,10 @@ def test_who_was_asked_for_has_a_place_before_it_comes() -> None:
     first = places.booking((), ())
     assert first.take("a", 2) == ((1, 2), 2)
     places.note("first", first, grows=True)
-    assert places.booking((), ()).take("a", 1) == ((3,), 3)  # it is launched just now
+    assert next_on("a", places.booking((), ())) == ((3,), 3)  # it is launched just now
     places.note_end("first", [True])
-    assert places.booking(["a/1"], ["first"]).take("a", 1) == ((3,), 3)
-    assert places.booking(["a/1"], []).take("a", 1) == ((2,), 2)  # it will not come
+    assert next_on("a", places.booking(["a/1"], ["first"])) == ((3,), 3)
+    assert next_on("a", places.booking(["a/1"], [])) == ((2,), 2)  # it will not come
 
 
 def test_places_of_a_launch_that_has_failed_are_free() -> None:
@@ -66,8 +73,17 @@ def test_places_of_a_launch_that_has_failed_are_free() -> None:
         places.note("one", booking, grows=True)
         places.note_end("one", succeeded)
         after = places.booking((), ["one"])
-        assert [after.take(machine, 1)[0] for machine in ("a", "b:22")] == [(it,) for it in taken]
+        assert [next_on(machine, after)[0] for machine in ("a", "b:22")] == [(it,) for it in taken]
         places.note_end("one", [])
+
+
+def test_two_launches_at_a_time_take_different_places() -> None:
+    places = Places()
+    one, other = places.booking((), ()), places.booking((), ())
+    assert one.take("a", 2)[0] == (1, 2)
+    assert other.take("a", 2)[0] == (3, 4)
+    one.release(one.made)  # it could not be planned
+    assert places.booking((), ()).take("a", 3)[0] == (1, 2, 5)
 
 
 def test_machines_that_are_full_get_more_only_if_no_other_has_room() -> None:
