@@ -35,8 +35,6 @@ from .launchers import (
 )
 from .urls import Url, host_url
 
-__all__ = ["Here", "Listening"]
-
 _THIS_MACHINE = ""  # among those where daemons have places
 
 # As a daemon of this machine is started otherwise: a working directory must not get in the way.

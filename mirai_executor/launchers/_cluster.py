@@ -19,8 +19,6 @@ from ._queue import Queue
 from ._schedulers import Scheduler, scheduler_for
 from ._script import SH, asks_for_number, filled, guarded, lines_of, run_by, shell_words, words_of
 
-__all__ = ["ClusterConfig", "cluster_config"]
-
 _SECRET_FOLDER = "~/.mirai-executor"  # noqa: S105 - home folders are what nodes usually share
 
 

@@ -13,8 +13,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count as naturals
 from itertools import islice
 
-__all__ = ["JOBS", "Booking", "Places", "place_of"]
-
 Taken = tuple[str, tuple[int, ...]]  # a machine, and the numbers of places on it
 
 # No name of a machine: jobs with numbers, each of which has a machine to itself, or so it seems.

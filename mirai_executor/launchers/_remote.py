@@ -10,8 +10,6 @@ from ._daemon import PLACE, Command, DaemonCommand, Submission, Until, exports
 from ._places import JOBS, place_of
 from ._script import asks_for_number, filled, guarded, lines_of, shell_words, words_of
 
-__all__ = ["RemoteConfig", "remote_config"]
-
 
 @dataclass(frozen=True)
 class RemoteConfig:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from ._queue import Queue
 
-__all__ = ["SCHEDULERS", "Scheduler", "scheduler_for"]
-
 
 @dataclass(frozen=True)
 class Scheduler:

@@ -4,17 +4,6 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-__all__ = [
-    "SH",
-    "asks_for_number",
-    "filled",
-    "guarded",
-    "lines_of",
-    "run_by",
-    "shell_words",
-    "words_of",
-]
-
 SH = ("/bin/sh",)  # what runs a script unless it is told otherwise
 _ASKS = re.compile(r"(?<!\$)\{(number|name)\}")
 _END = "END_OF_MIRAI_EXECUTOR"
