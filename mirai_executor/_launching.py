@@ -26,7 +26,7 @@ from .launchers import (
     HttpRequest,
     Launched,
     Launcher,
-    Places,
+    Seats,
     SshConfig,
     Submission,
     cancel_jobs,
@@ -91,7 +91,7 @@ class Launching:
         self._first: list[Submission] = []
         self._turn = 0  # of the machine that gets the next daemon, where all have theirs
         self._tried: frozenset[str] = frozenset()  # machines, the last time that one was replaced
-        self._places = Places()
+        self._seats = Seats()
         self._name = _new_name()  # of the first request
         self._thread: threading.Thread | None = None
         self._failure: LaunchError | None = None
@@ -103,7 +103,7 @@ class Launching:
         if self._remote is None:
             return
         try:
-            self._first = self._plan_in_places(self._remote, n, self._name, {}, grows=True)
+            self._first = self._plan_in_seats(self._remote, n, self._name, {}, grows=True)
         except BaseException:
             self.listening.listen_config.close()
             raise
@@ -162,7 +162,7 @@ class Launching:
     def request(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[str]:
         """Start daemons in this way; return the launcher's answers."""
         stay, name, total = options.get("autoexit") == "never", _new_name(), _total(launcher, n)
-        submissions = self._plan_in_places(launcher, n, name, options, grows=True)
+        submissions = self._plan_in_seats(launcher, n, name, options, grows=True)
         is_kept = launcher is self._remote and not options
         return self._launch(
             submissions, total, name, stay=stay, tolerate=self._tolerate, is_kept=is_kept
@@ -199,7 +199,7 @@ class Launching:
         # What cannot be is said here and now.
         self._plan(launcher, 1, _new_name(), options, Booking({}))
         if isinstance(launcher, (SshConfig, Here)):
-            self._places.expect(launcher.rooms(policy.maximum))
+            self._seats.expect(launcher.rooms(policy.maximum))
         self._host.adapt(policy, self._replacing(executor, launcher, options))
 
     def _replacing(
@@ -220,7 +220,7 @@ class Launching:
         """Request so many more, on all machines together."""
         name = _new_name()
         try:
-            submissions = self._plan_in_places(launcher, n, name, options, grows=False)
+            submissions = self._plan_in_seats(launcher, n, name, options, grows=False)
         except Exception as error:  # as nobody waits for one of a launcher, such as of its token
             raise LaunchError(f"cannot plan daemons: {type(error).__name__}: {error}") from error
         # Those that serve, do: what is missing then is requested again.
@@ -230,20 +230,20 @@ class Launching:
     def _here(self) -> Here:
         return Here(self._python or sys.executable)
 
-    def _plan_in_places(
+    def _plan_in_seats(
         self, launcher: Launcher, n: int, name: str, options: DaemonKeywords, *, grows: bool
     ) -> list[Submission]:
-        """Return what is to be run for daemons that take free places.
+        """Return what is to be run for daemons that take free seats.
 
         Args:
             launcher: Plans it.
-            n: How many daemons: on each machine, or to take the places of others on all of them.
+            n: How many daemons: on each machine, or to take the seats of others on all of them.
             name: That of the request.
             options: Those of the daemons.
             grows: Whether they are in addition to those that there should be.
         """
         live, coming, in_vain = self._in_use()
-        booking = self._places.booking(live, coming)
+        booking = self._seats.booking(live, coming)
         if isinstance(launcher, SshConfig) and not grows:
             first, self._turn = self._turn, self._turn + n
             launcher = _Spread(launcher, first, self._tried if in_vain else frozenset())
@@ -252,18 +252,18 @@ class Launching:
         except BaseException:
             booking.release(booking.made)
             raise
-        self._places.note(name, booking, grows=grows)
+        self._seats.note(name, booking, grows=grows)
         if not grows:
             self._tried = frozenset(machine for machine, _ in booking.made)
         return submissions
 
     def _in_use(self) -> tuple[list[str], tuple[str, ...], bool]:
-        """Return the places of daemons, the requests that come, and whether one was in vain."""
+        """Return the seats of daemons, the requests that come, and whether one was in vain."""
         host = getattr(self, "_host", None)
         if host is None or (view := host.view()) is None:
             return [], (), False
-        # Who leaves has no task any more, and its successor gets its place.
-        live = [row.place for row in view.daemons if row.place and row.state != "leaving"]
+        # Who leaves has no task any more, and its successor gets its seat.
+        live = [row.seat for row in view.daemons if row.seat and row.state != "leaving"]
         return live, view.coming, bool(view.failures)
 
     def _plan(
@@ -289,7 +289,7 @@ class Launching:
             self._expect(launched, submissions, n, name, stay=stay, is_kept=is_kept)
             succeeded = [one.error is None for one in launched]
         finally:
-            self._places.note_end(name, succeeded)
+            self._seats.note_end(name, succeeded)
         return [one.output for one in launched if one.error is None]
 
     def _expect(

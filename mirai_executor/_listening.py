@@ -35,7 +35,7 @@ from .launchers import (
 )
 from .urls import Url, host_url
 
-_THIS_MACHINE = ""  # among those where daemons have places
+_THIS_MACHINE = ""  # among those where daemons have seats
 
 # As a daemon of this machine is started otherwise: a working directory must not get in the way.
 # Its token comes by standard input, and stays neither there nor in what the kernel shows of it.
@@ -173,7 +173,7 @@ class Listening:
             launcher: Plans it.
             count: How many.
             request: The name by which they tell what they were started for.
-            booking: The places on machines that are free; None if all are.
+            booking: The seats on machines that are free; None if all are.
             **options: Those of the daemons.
         """
         urls = self._own_urls if isinstance(launcher, Here) else self.urls
@@ -221,7 +221,7 @@ class Here:
             "MIRAI_EXECUTOR_HERE": "1",
             "MIRAI_EXECUTOR_DAEMONS": str(count),
             "MIRAI_EXECUTOR_NUMBER": str(number),
-            "MIRAI_EXECUTOR_PLACE": f"{_THIS_MACHINE}/{number}",
+            "MIRAI_EXECUTOR_SEAT": f"{_THIS_MACHINE}/{number}",
         }
         return Command(
             (self.python, "-P", "-c", program, *words),

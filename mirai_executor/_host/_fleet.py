@@ -365,8 +365,8 @@ class Fleet:
         return bool(self._launched)
 
     def rows(self) -> Iterator[tuple[m.DaemonId, int, str, str]]:
-        """Yield the daemons that have a process, or wait for it: its id, machine, and place."""
-        yield from ((id_, it.pid, it.host, it.place) for id_, it in self._daemons.items())
+        """Yield the daemons that have a process, or wait for it: its id, machine, and seat."""
+        yield from ((id_, it.pid, it.host, it.seat) for id_, it in self._daemons.items())
         yield from self._start_up.rows()
 
     def local_daemons(self) -> Iterator[LocalDaemon]:

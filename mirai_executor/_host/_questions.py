@@ -23,7 +23,7 @@ class DaemonRow(Record):
     host: str
     state: str
     tasks: int
-    place: str = ""
+    seat: str = ""
 
 
 class WaitView(Record):
@@ -72,18 +72,18 @@ def picture(
 
     Args:
         dispatcher: Knows the tasks, and what daemons do.
-        daemons: The process id of each, its machine, and its place there.
+        daemons: The process id of each, its machine, and its seat there.
         afar: What there is to say of daemons elsewhere.
         shortage: Why there are fewer daemons than there should be, if there are.
         departures: Why daemons of other machines have left.
     """
     view = dispatcher.view()
     rows = []
-    for id_, pid, host, place in daemons:
+    for id_, pid, host, seat in daemons:
         daemon = view.daemons[id_]
         busy = daemon.busy and daemon.state is DaemonState.READY
         state = "busy" if busy else daemon.state.value
-        rows.append(DaemonRow(pid, host, state, daemon.tasks_done, place))
+        rows.append(DaemonRow(pid, host, state, daemon.tasks_done, seat))
     return HostView(
         awaiting=view.awaiting,
         executing=view.executing,

@@ -259,7 +259,7 @@ class StartUp:
         return True
 
     def rows(self) -> Iterator[tuple[DaemonId, int, str, str]]:
-        """Yield those that wait for a process: its id, its machine, and no place."""
+        """Yield those that wait for a process: its id, its machine, and no seat."""
         yield from ((id_, self._spawner.server_pid, HOST_NAME, "") for id_ in self._held)
 
     def close(self) -> None:

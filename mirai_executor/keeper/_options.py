@@ -7,7 +7,7 @@ from enum import IntEnum
 from mirai_executor._daemon_options import DaemonOptions
 from mirai_executor.urls import Url
 
-_DAEMONS, _PLACE = "MIRAI_EXECUTOR_DAEMONS", "MIRAI_EXECUTOR_PLACE"  # as launchers set them
+_DAEMONS, _SEAT = "MIRAI_EXECUTOR_DAEMONS", "MIRAI_EXECUTOR_SEAT"  # as launchers set them
 
 
 class ExitCode(IntEnum):
@@ -45,6 +45,6 @@ def daemons_here(environment: Mapping[str, str]) -> int:
     return max(1, int(said)) if said.isdecimal() else 1
 
 
-def place_here(environment: Mapping[str, str]) -> str:
-    """Return the place that this daemon was given on its machine; empty if it was given none."""
-    return environment.get(_PLACE, "")
+def seat_here(environment: Mapping[str, str]) -> str:
+    """Return the seat that this daemon was given on its machine; empty if it was given none."""
+    return environment.get(_SEAT, "")

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from ._jobs import Job, JobRequest
     from ._kubernetes import KubernetesConfig, kubernetes_config
     from ._launch import Launched, launch, stop
-    from ._places import Booking, Places
     from ._queue import Queue, QueuedJob, cancel_jobs, is_present
     from ._ray import RayConfig, ray_config
     from ._remote import RemoteConfig, remote_config
     from ._schedulers import Scheduler
+    from ._seats import Booking, Seats
     from ._ssh import Machine, Remote, SshConfig, ssh_config
 else:
     __getattr__ = lazy_imports(
@@ -53,7 +53,7 @@ else:
             "_jobs": "Job JobRequest",
             "_kubernetes": "KubernetesConfig kubernetes_config",
             "_launch": "Launched launch stop",
-            "_places": "Booking Places",
+            "_seats": "Booking Seats",
             "_queue": "Queue QueuedJob cancel_jobs is_present",
             "_ray": "RayConfig ray_config",
             "_remote": "RemoteConfig remote_config",
@@ -76,7 +76,6 @@ __all__ = [
     "Launched",
     "Launcher",
     "Machine",
-    "Places",
     "PrivateFile",
     "PrivateFiles",
     "Queue",
@@ -85,6 +84,7 @@ __all__ = [
     "Remote",
     "RemoteConfig",
     "Scheduler",
+    "Seats",
     "SshConfig",
     "Submission",
     "Until",

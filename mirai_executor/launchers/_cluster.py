@@ -12,12 +12,12 @@ from typing import Literal
 
 from mirai_executor._arguments import check_count
 
-from ._daemon import PLACE, Command, DaemonCommand, PrivateFile, Submission, checked_count, exports
+from ._daemon import SEAT, Command, DaemonCommand, PrivateFile, Submission, checked_count, exports
 from ._forms import command_line, description
-from ._places import JOBS, place_of
 from ._queue import Queue
 from ._schedulers import Scheduler, scheduler_for
 from ._script import SH, asks_for_number, filled, guarded, lines_of, run_by, shell_words, words_of
+from ._seats import JOBS, seat_of
 
 _SECRET_FOLDER = "~/.mirai-executor"  # noqa: S105 - home folders are what nodes usually share
 
@@ -113,11 +113,11 @@ class ClusterConfig:
 
     def _start(self, job: "_Job", environment: Sequence[str], daemon: DaemonCommand) -> list[str]:
         """Return the last lines of a script: they start the daemon."""
-        prologue, place = job.fill(self.prologue), []
+        prologue, seat = job.fill(self.prologue), []
         if self._counts:
-            place = job.fill([f"export {PLACE}={place_of(JOBS, '{number}')}"])
+            seat = job.fill([f"export {SEAT}={seat_of(JOBS, '{number}')}"])
         start = f"exec {shlex.join(daemon.argv(self.python))}"
-        return run_by(self.shell, [*guarded(prologue), *environment, *place, start])
+        return run_by(self.shell, [*guarded(prologue), *environment, *seat, start])
 
     def _queue(self) -> Queue | None:
         queue = self.scheduler.queue

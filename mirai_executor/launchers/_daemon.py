@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from mirai_executor.urls import Url
 
 from ._jobs import JobRequest
-from ._places import Booking
 from ._queue import Queue
 from ._script import words_of
+from ._seats import Booking
 
 if TYPE_CHECKING:
     from mirai_executor.credentials import DaemonCredentials
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # and how many they are. By these, they divide its GPUs and processors.
 NUMBER, DAEMONS = "MIRAI_EXECUTOR_NUMBER", "MIRAI_EXECUTOR_DAEMONS"
 # And for each daemon whose number is to be that of its successor: what it tells its host of it.
-PLACE = "MIRAI_EXECUTOR_PLACE"
+SEAT = "MIRAI_EXECUTOR_SEAT"
 STARTED = "mirai-executor: daemons started"
 
 
@@ -42,7 +42,7 @@ class DaemonCommand:
         urls: The addresses of the host, in the order in which it tries them.
         credentials: How it authenticates, and recognises the host.
         options: More words of its command line.
-        booking: The places on machines that are free; None if all are.
+        booking: The seats on machines that are free; None if all are.
 
     Raises:
         ValueError: Daemons cannot connect to an address, or a word cannot be part of a command.
@@ -105,10 +105,10 @@ class DaemonCommand:
         ]
 
     def take(self, machine: str, count: int) -> tuple[tuple[int, ...], int]:
-        """Take places on a machine that daemons share, such as its GPUs.
+        """Take seats on a machine that daemons share, such as its GPUs.
 
-        Who comes for a daemon that is lost gets its number. For that, each must find its place in
-        its environment: ``MIRAI_EXECUTOR_PLACE``, the name of the machine, "/" and the number.
+        Who comes for a daemon that is lost gets its number. For that, each must find its seat in
+        its environment: ``MIRAI_EXECUTOR_SEAT``, the name of the machine, "/" and the number.
 
         Args:
             machine: What it is called, here and by other launches.

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ._daemon import PLACE, Command, DaemonCommand, Submission, Until, exports
-from ._places import JOBS, place_of
+from ._daemon import SEAT, Command, DaemonCommand, Submission, Until, exports
 from ._script import asks_for_number, filled, guarded, lines_of, shell_words, words_of
+from ._seats import JOBS, seat_of
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class RemoteConfig:
         numbers = daemon.take(JOBS, count)[0] if asks else range(1, count + 1)
         each = zip(daemon.each(count), numbers, strict=True)
         return [
-            self._command(one, number, {PLACE: place_of(JOBS, number)} if asks else {})
+            self._command(one, number, {SEAT: seat_of(JOBS, number)} if asks else {})
             for one, number in each
         ]
 
-    def _command(self, daemon: DaemonCommand, number: int, place: Mapping[str, str]) -> Command:
+    def _command(self, daemon: DaemonCommand, number: int, seat: Mapping[str, str]) -> Command:
         argv = daemon.argv(self.python)
         script = "\n".join(
             [
                 *guarded(self.prologue),
                 *exports(daemon),
-                *(f"export {name}={value}" for name, value in place.items()),
+                *(f"export {name}={value}" for name, value in seat.items()),
                 f"exec {shlex.join(argv)}",
                 "",
             ]
@@ -56,7 +56,7 @@ class RemoteConfig:
         return Command(
             tuple(words),
             stdin=script.encode() if self.stdin else b"",
-            environment=() if self.stdin else (*daemon.environment.items(), *place.items()),
+            environment=() if self.stdin else (*daemon.environment.items(), *seat.items()),
             until=Until.START if self.stays else Until.EXIT,
             secret=daemon.secret,
         )

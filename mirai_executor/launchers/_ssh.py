@@ -16,7 +16,7 @@ from mirai_executor.urls import Url
 from ._daemon import (
     DAEMONS,
     NUMBER,
-    PLACE,
+    SEAT,
     STARTED,
     Command,
     DaemonCommand,
@@ -25,8 +25,8 @@ from ._daemon import (
     checked_count,
     exports,
 )
-from ._places import place_of
 from ._script import guarded, lines_of, shell_words, words_of
+from ._seats import seat_of
 
 # Letters, digits and a few signs: a name reaches ssh, its ProxyCommand, and the shell of that.
 _REMOTE = re.compile(
@@ -67,7 +67,7 @@ class Remote:
 
     @property
     def machine(self) -> str:
-        """What it is called where the places of daemons are counted."""
+        """What it is called where the seats of daemons are counted."""
         return self.host if self.port is None else f"{self.host}:{self.port}"
 
 
@@ -181,7 +181,7 @@ class SshConfig:
         count = count if remote.daemons is None else remote.daemons
         python, argv = shlex.join(words), shlex.join(daemon.argv(words))
         numbers, sharing = daemon.take(remote.machine, count)
-        place = place_of(shlex.quote(remote.machine), "$number")
+        seat = seat_of(shlex.quote(remote.machine), "$number")
         return [
             *guarded(self.prologue if remote.prologue is None else remote.prologue),
             *exports(daemon),
@@ -192,7 +192,7 @@ class SshConfig:
             "pids=",
             f"for number in {' '.join(map(str, numbers))}; do",
             f"    {NUMBER}=$number {DAEMONS}={sharing} \\",
-            f"        {PLACE}={place} {argv} </dev/null >&2 &",
+            f"        {SEAT}={seat} {argv} </dev/null >&2 &",
             '    pids="$pids $!"',
             "done",
             "status=0",

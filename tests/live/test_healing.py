@@ -252,7 +252,7 @@ def test_daemons_that_are_launched_one_by_one_have_gpus_of_their_own(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     with MiraiExecutor(url=URL, gpus_per_daemon=1) as executor:
         executor.launch_local(1)
-        executor.launch_local(1)  # which has not come, perhaps, and has its place
+        executor.launch_local(1)  # which has not come, perhaps, and has its seat
         executor.wait_ready(SOON, count=2)
         assert {gpus for gpus, _ in shares(executor)} == {"4", "5"}
 
@@ -278,8 +278,8 @@ def test_a_number_among_the_arguments_is_that_of_the_lost_daemon(
 
 
 def number_of(pid: int) -> int:
-    place = psutil.Process(pid).environ()["MIRAI_EXECUTOR_PLACE"]
-    return int(place.rpartition("/")[2])
+    seat = psutil.Process(pid).environ()["MIRAI_EXECUTOR_SEAT"]
+    return int(seat.rpartition("/")[2])
 
 
 def test_a_daemon_whose_command_has_ended_well_is_replaced() -> None:

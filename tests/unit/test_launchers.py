@@ -204,7 +204,7 @@ echo 'mirai-executor: daemons started' >&2 || exit
 pids=
 for number in 1 2; do
     MIRAI_EXECUTOR_NUMBER=$number MIRAI_EXECUTOR_DAEMONS=2 \\
-        MIRAI_EXECUTOR_PLACE=10.75.32.90/$number {RUN} </dev/null >&2 &
+        MIRAI_EXECUTOR_SEAT=10.75.32.90/$number {RUN} </dev/null >&2 &
     pids="$pids $!"
 done
 status=0

@@ -1,11 +1,11 @@
-"""Knows which places the daemons of an executor have on their machines, and gives away free ones.
+"""Knows which seats the daemons of an executor have on their machines, and gives away free ones.
 
 ::
 
-    Places ── booking() ──► Booking ── of a DaemonCommand, take() ──► numbers of the daemons
+    Seats ── booking() ──► Booking ── of a DaemonCommand, take() ──► numbers of the daemons
        ▲── note(): they are taken          which others have, of those that are there or will come
 
-A place is a number, counted from 1: by it, a daemon finds its GPUs. Who comes for a daemon that is
+A seat is a number, counted from 1: by it, a daemon finds its GPUs. Who comes for a daemon that is
 lost gets its number, and hears how many share the machine, not how many come with it.
 """
 
@@ -13,19 +13,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count as naturals
 from itertools import islice
 
-Taken = tuple[str, tuple[int, ...]]  # a machine, and the numbers of places on it
+Taken = tuple[str, tuple[int, ...]]  # a machine, and the numbers of seats on it
 
 # No name of a machine: jobs with numbers, each of which has a machine to itself, or so it seems.
 JOBS = "+jobs"
 
 
-def place_of(machine: str, number: int | str) -> str:
-    """Return the text for a place that a daemon tells its host."""
+def seat_of(machine: str, number: int | str) -> str:
+    """Return the text for a seat that a daemon tells its host."""
     return f"{machine}/{number}"
 
 
 class Booking:
-    """The places that one launch may take. Not for several threads.
+    """The seats that one launch may take. Not for several threads.
 
     Args:
         taken: The numbers that daemons have, by machine.
@@ -59,13 +59,13 @@ class Booking:
         return numbers, max(self._rooms.get(machine, 0), *taken, 1)
 
     def _claim(self, machine: str, number: int) -> bool:
-        """Take a place, unless somebody has it; other threads may want it at the same moment."""
+        """Take a seat, unless somebody has it; other threads may want it at the same moment."""
         if number in self._taken[machine]:
             return False
         return self._claims.setdefault((machine, number), self) is self
 
     def release(self, made: Iterable[Taken]) -> None:
-        """Let others have places that this has taken, if they are still its own."""
+        """Let others have seats that this has taken, if they are still its own."""
         for machine, numbers in made:
             for number in numbers:
                 if self._claims.get((machine, number)) is self:
@@ -100,8 +100,8 @@ class Booking:
 Claims = dict[tuple[str, int], Booking]
 
 
-class Places:
-    """The places of one executor. Safe from any thread: each step is whole by itself."""
+class Seats:
+    """The seats of one executor. Safe from any thread: each step is whole by itself."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, int] = {}
@@ -113,7 +113,7 @@ class Places:
         """Return what a launch may take.
 
         Args:
-            live: The places that daemons have told.
+            live: The seats that daemons have told.
             coming: The requests of which some daemons have yet to come.
         """
         for request in [it for it in list(self._known) if it not in coming]:
@@ -121,8 +121,8 @@ class Places:
             if (asked := self._asked.pop(request, None)) is not None:
                 asked.release(asked.made)
         taken: dict[str, set[int]] = {}
-        for place in live:
-            machine, _, number = place.rpartition("/")
+        for seat in live:
+            machine, _, number = seat.rpartition("/")
             if number.isdecimal():
                 taken.setdefault(machine, set()).add(int(number))
         return Booking(taken, self._rooms, self._claims)
@@ -133,7 +133,7 @@ class Places:
             self._rooms[machine] = max(room, self._rooms.get(machine, 0))
 
     def note(self, request: str, booking: Booking, *, grows: bool) -> None:
-        """Take note of the launch that has taken places.
+        """Take note of the launch that has taken seats.
 
         Args:
             request: Its name.
@@ -157,7 +157,7 @@ class Places:
             del self._asked[request]
             asked.release(asked.made)
             return
-        if len(asked.made) == len(succeeded):  # each part has taken places on a machine of its own
+        if len(asked.made) == len(succeeded):  # each part has taken seats on a machine of its own
             made = zip(asked.made, succeeded, strict=True)
             asked.release(taken for taken, good in made if not good)
         self._known.add(request)
