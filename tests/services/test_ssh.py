@@ -233,7 +233,8 @@ def test_a_good_run_through_a_tunnel_leaves_no_noise(
 ) -> None:
     far = tunnelled(ssh_server)
     # With the first result, the program ends: some of the daemons have yet to dial then.
-    with MiraiExecutor(6, url=local_url(tcp=True), remote=far) as executor:
+    with listening(local_url(tcp=True)) as executor:
+        executor.launch_remote(6, far, retry=1)
         assert len(executor.submit(bytes, 1_000_000).result(SOON)) == 1_000_000
     assert capfd.readouterr() == ("", "")
     assert [it.getMessage() for it in caplog.records if it.levelno >= logging.WARNING] == []
