@@ -258,9 +258,9 @@ class StartUp:
         self._fleet.report_soon(DaemonLost(id_))
         return True
 
-    def rows(self) -> Iterator[tuple[DaemonId, int, str]]:
-        """Yield those that wait for a process: its id, and its machine."""
-        yield from ((id_, self._spawner.server_pid, HOST_NAME) for id_ in self._held)
+    def rows(self) -> Iterator[tuple[DaemonId, int, str, str]]:
+        """Yield those that wait for a process: its id, its machine, and no seat."""
+        yield from ((id_, self._spawner.server_pid, HOST_NAME, "") for id_ in self._held)
 
     def close(self) -> None:
         """Let go of the fleet, which refers to this."""
