@@ -86,6 +86,7 @@ class Elsewhere:
         self._closing: Timer | None = None  # the acceptor, at the latest then
         self._autoscaler: Autoscaler | None = None  # until somebody calls adapt()
         self._requests = Requests()
+        self._remote: set[RemoteDaemon] = set()
         self._keep_with: tuple[Launch, bool] | None = None
         self._kept: Scaler | None = None  # decides how many take the places of the lost
 
@@ -125,7 +126,7 @@ class Elsewhere:
         for error in request.failures:
             _LOG.warning("a part of the requested daemons will not start: %s", error)
             self._fleet.loss_reports.why_none = error
-        scaler = None if self._autoscaler is None else self._autoscaler.scaler
+        scaler = self._scaler
         if request.missed and scaler is not None:
             scaler.refuse(request.missed, self._reactor.now())
             self.look_soon()
@@ -218,7 +219,24 @@ class Elsewhere:
         if self._compresses:
             with contextlib.suppress(LinkClosedError):  # which will be noticed
                 link.offer_compression()
-        self._fleet.admit(RemoteDaemon(link, address, revoke, self._requests.note_arrival))
+        daemon = RemoteDaemon(link, address, revoke, self._note_arrival, self._note_loss)
+        self._remote.add(daemon)
+        self._fleet.admit(daemon)
+
+    def _note_arrival(self, request: str) -> None:
+        if request:
+            self._requests.note_arrival(request)
+        elif self._scaler is not None:
+            self._scaler.note_back(self._reactor.now())
+
+    def _note_loss(self, daemon: RemoteDaemon) -> None:
+        self._remote.discard(daemon)
+        if daemon.is_renewed and self._scaler is not None:
+            self._scaler.expect_back(self._reactor.now())
+
+    @property
+    def _scaler(self) -> Scaler | None:
+        return None if self._autoscaler is None else self._autoscaler.scaler
 
     def _on_end(self, name: str, error: LaunchError) -> None:
         """Take in that a command has ended, however it did: who has not come, will not come."""
@@ -233,8 +251,8 @@ class Elsewhere:
         whole, waiting, found = self._requests.superfluous(count)
         if not found:
             return
-        if self._autoscaler is not None and self._autoscaler.scaler is not None:
-            self._autoscaler.scaler.forget(found)
+        if self._scaler is not None:
+            self._scaler.forget(found)
         self._handle(DaemonsMissed(found))
 
         def run() -> None:
@@ -248,8 +266,11 @@ class Elsewhere:
         view = self._dispatcher.view()
         return Load(
             demand=view.awaiting + view.executing,
-            # For one that has asked for leave, another one is asked for before it is gone.
-            connected=self._dispatcher.ready_count - view.parting,
+            # For one that has asked for leave, another one is asked for before it is gone, unless
+            # its keeper has another.
+            connected=self._dispatcher.ready_count
+            - view.parting
+            + sum(daemon.is_renewed for daemon in self._remote),
             cumulative=view.cumulative,
             completed=view.completed,
             lost_early=view.lost_early,

@@ -13,7 +13,13 @@ import psutil
 import pytest
 
 from live.afar import python_words
-from live.mischief import SOON, answer
+from live.mischief import (
+    SOON,
+    Bell,
+    answer,
+    crash,
+    swallow_everything,
+)
 from mirai_executor import (
     LaunchError,
     MiraiExecutor,
@@ -22,7 +28,8 @@ from mirai_executor import (
     ssh_config,
 )
 from mirai_executor._core import scaling
-from mirai_executor.launchers import DaemonCommand, JobRequest, Submission
+from mirai_executor._host import _autoscaler
+from mirai_executor.launchers import DaemonCommand, JobRequest, Launcher, Submission
 
 pytestmark = pytest.mark.once
 
@@ -240,6 +247,49 @@ def test_a_launch_has_the_time_that_it_is_given() -> None:
 def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         MiraiExecutor(1, url=URL, remote=remote_config("true"), **wrong)
+
+
+class Counted:
+    """Notes how many daemons another launcher is asked for."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        self.asked: list[int] = []
+
+    def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
+        self.asked.append(count)
+        return self.launcher.plan(daemon, count)
+
+
+def be_killed(executor: MiraiExecutor, bell: Bell) -> None:
+    future = executor.submit(swallow_everything, bell.path)
+    bell.wait()
+    future.cancel()
+
+
+@pytest.mark.parametrize(
+    "cost_a_daemon",
+    [
+        lambda executor, _: executor.submit(crash).exception(SOON),
+        be_killed,
+        lambda executor, _: executor.submit(os.close, 1).result(SOON),  # that cannot be undone
+    ],
+    ids=["one that crashes", "one that is killed", "one that cannot clean up"],
+)
+def test_who_has_a_keeper_that_brings_another_is_not_replaced_by_the_launcher_too(
+    cost_a_daemon: Callable[[MiraiExecutor, Bell], object],
+    bell: Bell,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_autoscaler, "_PAUSE", 0.0)  # it looks at whatever happens
+    launcher = Counted(remote_config("/usr/bin/env", ["."], python=python_words(), stays=True))
+    with MiraiExecutor(1, url=URL, remote=launcher, cleanup=True, cancel_grace=0.1) as executor:
+        pid = executor.submit(os.getpid).result(SOON)
+        cost_a_daemon(executor, bell)
+        wait_until(lambda: pid not in {row.pid for row in executor.status().rows})
+        assert executor.submit(os.getpid).result(SOON) != pid
+        assert executor.info().connections == 1
+    assert launcher.asked == [1]
 
 
 # Why they leave
