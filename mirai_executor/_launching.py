@@ -23,18 +23,25 @@ from .launchers import (
     Command,
     DaemonCommand,
     HttpRequest,
+    JobRequest,
     Launched,
     Launcher,
     SshConfig,
     Submission,
     cancel_jobs,
+    stop,
 )
 from .launchers import launch as launch_all
 from .urls import host_url
 
 if TYPE_CHECKING:
+    import subprocess
+
     from ._host import Host
     from ._lifetime import HostOwner
+    from .launchers import Job, QueuedJob
+
+    Started = subprocess.Popen[bytes] | Job
 
 __all__ = ["Launching", "listen"]
 
@@ -222,7 +229,8 @@ class Launching:
         except Exception as error:  # as nobody waits for one of a launcher, such as of its token
             raise LaunchError(f"cannot plan daemons: {type(error).__name__}: {error}") from error
         # Those that serve, do: what is missing then is requested again.
-        self._launch(submissions, n, name, stay=options.get("autoexit") == "never", tolerate=None)
+        stay = options.get("autoexit") == "never"
+        self._launch(submissions, n, name, stay=stay, tolerate=None, is_scaled=True)
 
     @property
     def _here(self) -> Here:
@@ -244,30 +252,69 @@ class Launching:
         stay: bool,
         tolerate: int | None,
         is_kept: bool = False,
+        is_scaled: bool = False,
     ) -> list[str]:
         launched = launch_all(submissions, self._timeout, tolerate)
-        started = [it for one in launched for it in (one.process, one.job) if it is not None]
-        said = tuple(map(_told, submissions, launched))
-        jobs = [one.queued for one in launched if one.queued is not None]
+        alone, others = _apart(submissions, launched)
         failures = [one.error for one in launched if one.error is not None]
         missed = n * len(failures) // max(1, len(launched))
-        request = Request(
+        jobs = [one.queued for one in launched if one.queued is not None]
+        together = Request(
             name,
-            n - missed,
-            [*filter(None, said)],
+            n - missed - len(alone),
+            [*filter(None, map(_told, submissions, launched))],
             jobs,
-            len(started),
+            len(others),
             is_kept,
+            is_scaled,
             missed,
             failures,
-            waits=any(one.job is not None for one in launched),
+            at_engines=[job for one in launched for job in one.jobs if job in others],
         )
+        one_each = Request("", 1, commands=1, is_kept=is_kept, is_scaled=is_scaled)
+        parts: list[tuple[Request, list[Started]]] = [
+            (one_each.changed(name=own, at_engines=[job]), [job]) for own, job in alone
+        ]
+        if together.count or together.missed or not parts:
+            parts.append((together, others))
+        self._expect(parts, jobs, stay=stay)
+        return [one.output for one in launched if one.error is None]
+
+    def _expect(
+        self,
+        parts: "Sequence[tuple[Request, Sequence[Started]]]",
+        jobs: "Sequence[QueuedJob]",
+        *,
+        stay: bool,
+    ) -> None:
+        rest = list(parts)
         try:
-            self._host.expect_daemons(request, started, stay=stay)
+            while rest:
+                request, started = rest.pop(0)
+                self._host.expect_daemons(request, started, stay=stay)  # ends them if it raises
         except BaseException:
             cancel_jobs(jobs)
+            for _, started in rest:
+                for one in started:
+                    stop(one)
             raise
-        return [one.output for one in launched if one.error is None]
+
+
+def _apart(
+    submissions: Sequence[Submission], launched: Sequence[Launched]
+) -> "tuple[list[tuple[str, Job]], list[Started]]":
+    """Return the jobs that are one daemon each, by its name, and what else has been started."""
+    alone: list[tuple[str, Job]] = []
+    others: list[Started] = []
+    for submission, one in zip(submissions, launched, strict=True):
+        daemons = submission.daemons if isinstance(submission, JobRequest) else ()
+        if len(daemons) == len(one.jobs):
+            alone += zip((daemon.request for daemon in daemons), one.jobs, strict=True)
+        else:
+            others += one.jobs
+        if one.process is not None:
+            others.append(one.process)
+    return alone, others
 
 
 @dataclass(frozen=True)

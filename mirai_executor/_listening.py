@@ -171,8 +171,7 @@ class Listening:
         """
         urls = self._own_urls if isinstance(launcher, Here) else self.urls
         command = self._command(urls, options)
-        named = replace(command, options=(*command.options, "--request", request))
-        submissions = launcher.plan(named, count)
+        submissions = launcher.plan(replace(command, request=request), count)
         for one in submissions:
             for file in one.files if isinstance(one, Command) else ():
                 self._files.keep(file.path)

@@ -30,6 +30,7 @@ from mirai_executor.launchers import cancel_jobs
 
 from ._acceptor import Acceptor
 from ._autoscaler import Autoscaler
+from ._jobs import cancel_at_engines
 from ._questions import WaitView
 from ._remote import RemoteDaemon
 from ._requests import Request, Requests, still_coming
@@ -107,7 +108,7 @@ class Elsewhere:
 
     def look_soon(self) -> None:
         """Take note that there may be more to do, or less."""
-        if self._kept is not None and self._dispatcher.ready_count:
+        if self._scaler is not None and self._dispatcher.ready_count:
             self._fleet.heals = True  # a launcher that has never brought one is not tried again
         if self._autoscaler is not None:
             self._autoscaler.look_soon()
@@ -120,7 +121,7 @@ class Elsewhere:
         """Take in that daemons were asked for; see to the commands for it, until they end."""
         self._requests.add(request)
         self._handle(DaemonsAdded(request.count))
-        self._fleet.keep_commands(started, partial(self._on_end, request.name), stay=stay)
+        self._fleet.keep_commands(started, partial(self._on_end, request), stay=stay)
         if request.is_kept:
             self._keep(request.count + request.missed)
         for error in request.failures:
@@ -238,26 +239,27 @@ class Elsewhere:
     def _scaler(self) -> Scaler | None:
         return None if self._autoscaler is None else self._autoscaler.scaler
 
-    def _on_end(self, name: str, error: LaunchError) -> None:
+    def _on_end(self, request: Request, error: LaunchError) -> None:
         """Take in that a command has ended, however it did: who has not come, will not come."""
-        if not (missed := self._requests.note_end(name)):
+        if not (missed := self._requests.note_end(request.name)):
             return
         self._handle(DaemonsMissed(missed))
-        if self._kept is not None and self._autoscaler is not None:
-            self.refuse(self._kept, missed, error)
+        if self._scaler is not None and (request.is_kept or request.is_scaled):
+            self.refuse(self._scaler, missed, error)
 
     def _cancel(self, count: int) -> None:
-        """Take jobs out of their queues that would bring daemons which nobody needs."""
-        whole, waiting, found = self._requests.superfluous(count)
-        if not found:
+        """Take jobs back that would bring daemons which nobody needs."""
+        found = self._requests.superfluous(count)
+        if not found.count:
             return
         if self._scaler is not None:
-            self._scaler.forget(found)
-        self._handle(DaemonsMissed(found))
+            self._scaler.forget(found.count)
+        self._handle(DaemonsMissed(found.count))
 
         def run() -> None:
-            cancel_jobs(whole)
-            cancel_jobs(waiting, waiting=True)
+            cancel_jobs(found.whole)
+            cancel_jobs(found.waiting, waiting=True)
+            cancel_at_engines(found.at_engines)
 
         # A scheduler takes its time, and this thread has none.
         threading.Thread(target=run, name="mirai-launch", daemon=True).start()
