@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
     Started = subprocess.Popen[bytes] | Job
 
-__all__ = ["Launching", "listen"]
-
 _LONGEST = 200  # characters of an answer that messages repeat
 
 

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
     Launch = Callable[[int], object]
 
-__all__ = ["Elsewhere"]
-
 _LOG = logging.getLogger("mirai_executor")
 
 

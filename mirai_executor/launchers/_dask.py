@@ -14,8 +14,6 @@ from ._futures import FutureJob, request_tasks
 from ._script import words_of
 from ._task import DaemonTask
 
-__all__ = ["DaskConfig", "dask_config"]
-
 _TO_CONNECT = 10.0  # seconds for a scheduler to answer
 
 

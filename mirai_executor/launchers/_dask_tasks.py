@@ -21,17 +21,16 @@ from typing import Any
 from ._futures import FutureJob
 from ._task import DaemonTask, run
 
-__all__ = ["DaskTasks", "run_once"]
-
 
 def run_once(task: DaemonTask, mark: str) -> None:
     """On a worker: run a daemon, unless it has begun before.
 
     It leaves the worker's thread, so that the worker goes on with other tasks.
     """
-    from distributed import Event, secede
+    from distributed import Event as Mark
+    from distributed import secede
 
-    begun = Event(mark)
+    begun = Mark(mark)
     if begun.is_set():
         return
     begun.set()
@@ -112,9 +111,9 @@ class DaskTasks:
             return self._is_moving
 
     def _mark(self, name: str) -> Any:
-        from distributed import Event
+        from distributed import Event as Mark
 
-        return Event(name, self._client)
+        return Mark(name, self._client)
 
     # Ends
 

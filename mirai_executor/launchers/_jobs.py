@@ -20,8 +20,6 @@ from mirai_executor.errors import LaunchError
 if TYPE_CHECKING:
     from ._daemon import DaemonCommand
 
-__all__ = ["Job", "JobRequest", "submit"]
-
 
 class Job(Protocol):
     """What an engine has accepted: one or more daemons that wait for their turn, or run.

@@ -15,8 +15,6 @@ from mirai_executor._texts import printable
 from mirai_executor._waiting import OneShotEvent
 from mirai_executor.errors import LaunchError
 
-__all__ = ["KubernetesJob", "KubernetesPod", "submit"]
-
 _PATIENCE = 20.0  # seconds for a call that asks or deletes
 _LAST_LINE = 1000  # characters
 _PAUSE = 5.0  # seconds before a watch that was cut off is begun again
