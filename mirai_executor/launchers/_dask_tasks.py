@@ -99,8 +99,8 @@ class DaskTasks:
         threading.Thread(target=self._move, name="mirai-dask-move", daemon=True).start()
 
     def _move(self) -> None:
-        with contextlib.suppress(Exception):  # the cluster is gone, and with it the tasks
-            while self._shall_move():
+        while self._shall_move():
+            with contextlib.suppress(Exception):  # the cluster is gone, and with it the tasks
                 for mark, (task, job) in list(self._open.items()):
                     if not self._mark(mark).is_set():
                         job.move(self._future(task, mark))

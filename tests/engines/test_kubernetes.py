@@ -162,4 +162,5 @@ def test_pods_that_wait_are_deleted_when_nobody_needs_them_and_the_others_stay(
         assert not running.done()
         assert executor.info().connections == 1
         running.cancel()
-    assert not [pod for pod in cluster.pods.values() if pod.process and pod.process.poll() is None]
+    (process,) = (pod.process for pod in cluster.pods.values() if pod.process is not None)
+    process.wait(SOON)
