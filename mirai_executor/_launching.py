@@ -20,12 +20,14 @@ from ._host import Request
 from ._listening import Here, Listening, Password, Source
 from .errors import LaunchError
 from .launchers import (
+    Booking,
     Command,
     DaemonCommand,
     HttpRequest,
     JobRequest,
     Launched,
     Launcher,
+    Seats,
     SshConfig,
     Submission,
     cancel_jobs,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     from ._host import Host
     from ._lifetime import HostOwner
-    from .launchers import Job, QueuedJob
+    from .launchers import Job
 
     Started = subprocess.Popen[bytes] | Job
 
@@ -94,7 +96,9 @@ class Launching:
         self._output = output is True
         self._timeout, self._tolerate = limits
         self._first: list[Submission] = []
-        self._turn = 0  # of the machine that gets the next daemon, where there are several
+        self._turn = 0  # of the machine that gets the next daemon, where all have theirs
+        self._tried: frozenset[str] = frozenset()  # machines, the last time that one was replaced
+        self._seats = Seats()
         self._name = _new_name()  # of the first request
         self._thread: threading.Thread | None = None
         self._failure: LaunchError | None = None
@@ -106,7 +110,7 @@ class Launching:
         if self._remote is None:
             return
         try:
-            self._first = self._plan(self._remote, n, self._name, {})
+            self._first = self._plan_in_seats(self._remote, n, self._name, {}, grows=True)
         except BaseException:
             self.listening.listen_config.close()
             raise
@@ -165,7 +169,7 @@ class Launching:
     def request(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[str]:
         """Start daemons in this way; return the launcher's answers."""
         stay, name, total = options.get("autoexit") == "never", _new_name(), _total(launcher, n)
-        submissions = self._plan(launcher, n, name, options)
+        submissions = self._plan_in_seats(launcher, n, name, options, grows=True)
         is_kept = launcher is self._remote and not options
         return self._launch(
             submissions, total, name, stay=stay, tolerate=self._tolerate, is_kept=is_kept
@@ -199,7 +203,10 @@ class Launching:
     ) -> None:
         """Request daemons when the host has too few for its tasks."""
         launcher = remote or self._remote or self._here
-        self._plan(launcher, 1, _new_name(), options)  # what cannot be is said here and now
+        # What cannot be is said here and now.
+        self._plan(launcher, 1, _new_name(), options, Booking({}))
+        if isinstance(launcher, (SshConfig, Here)):
+            self._seats.expect(launcher.rooms(policy.maximum))
         self._host.adapt(policy, self._replacing(executor, launcher, options))
 
     def _replacing(
@@ -219,11 +226,8 @@ class Launching:
     def replace(self, launcher: Launcher, n: int, options: DaemonKeywords) -> None:
         """Request so many more, on all machines together."""
         name = _new_name()
-        if isinstance(launcher, SshConfig):
-            first, self._turn = self._turn, self._turn + n
-            launcher = _Spread(launcher, first)
         try:
-            submissions = self._plan(launcher, n, name, options)
+            submissions = self._plan_in_seats(launcher, n, name, options, grows=False)
         except Exception as error:  # as nobody waits for one of a launcher, such as of its token
             raise LaunchError(f"cannot plan daemons: {type(error).__name__}: {error}") from error
         # Those that serve, do: what is missing then is requested again.
@@ -234,12 +238,48 @@ class Launching:
     def _here(self) -> Here:
         return Here(self._python or sys.executable)
 
+    def _plan_in_seats(
+        self, launcher: Launcher, n: int, name: str, options: DaemonKeywords, *, grows: bool
+    ) -> list[Submission]:
+        """Return what is to be run for daemons that take free seats.
+
+        Args:
+            launcher: Plans it.
+            n: How many daemons: on each machine, or to take the seats of others on all of them.
+            name: That of the request.
+            options: Those of the daemons.
+            grows: Whether they are in addition to those that there should be.
+        """
+        live, coming, in_vain = self._in_use()
+        booking = self._seats.booking(live, coming)
+        if isinstance(launcher, SshConfig) and not grows:
+            first, self._turn = self._turn, self._turn + n
+            launcher = _Spread(launcher, first, self._tried if in_vain else frozenset())
+        try:
+            submissions = self._plan(launcher, n, name, options, booking)
+        except BaseException:
+            booking.release(booking.made)
+            raise
+        self._seats.note(name, booking, grows=grows)
+        if not grows:
+            self._tried = frozenset(machine for machine, _ in booking.made)
+        return submissions
+
+    def _in_use(self) -> tuple[list[str], tuple[str, ...], bool]:
+        """Return the seats of daemons, the requests that come, and whether one was in vain."""
+        host = getattr(self, "_host", None)
+        if host is None or (view := host.view()) is None:
+            return [], (), False
+        # Who leaves has no task any more, and its successor gets its seat.
+        live = [row.seat for row in view.daemons if row.seat and row.state != "leaving"]
+        return live, view.coming, bool(view.failures)
+
     def _plan(
-        self, launcher: Launcher, n: int, name: str, options: DaemonKeywords
+        self, launcher: Launcher, n: int, name: str, options: DaemonKeywords, booking: Booking
     ) -> list[Submission]:
         """Return what is to be run; ValueError or TypeError if that cannot work."""
         options = {"output": self._output, **options}
-        return self.listening.plan(launcher, n, name, **options)
+        return self.listening.plan(launcher, n, name, booking, **options)
 
     def _launch(
         self,
@@ -252,49 +292,52 @@ class Launching:
         is_kept: bool = False,
         is_scaled: bool = False,
     ) -> list[str]:
-        launched = launch_all(submissions, self._timeout, tolerate)
-        alone, others = _apart(submissions, launched)
-        failures = [one.error for one in launched if one.error is not None]
-        missed = n * len(failures) // max(1, len(launched))
-        jobs = [one.queued for one in launched if one.queued is not None]
-        together = Request(
-            name,
-            n - missed - len(alone),
-            [*filter(None, map(_told, submissions, launched))],
-            jobs,
-            len(others),
-            is_kept,
-            is_scaled,
-            missed,
-            failures,
-            at_engines=[job for one in launched for job in one.jobs if job in others],
-        )
-        one_each = Request("", 1, commands=1, is_kept=is_kept, is_scaled=is_scaled)
-        parts: list[tuple[Request, list[Started]]] = [
-            (one_each.changed(name=own, at_engines=[job]), [job]) for own, job in alone
-        ]
-        if together.count or together.missed or not parts:
-            parts.append((together, others))
-        self._expect(parts, jobs, stay=stay)
+        succeeded: list[bool] = []
+        try:
+            launched = launch_all(submissions, self._timeout, tolerate)
+            request = Request(name, n, is_kept=is_kept, is_scaled=is_scaled)
+            self._expect(request, launched, submissions, stay=stay)
+            succeeded = [one.error is None for one in launched]
+        finally:
+            self._seats.note_end(name, succeeded)
         return [one.output for one in launched if one.error is None]
 
     def _expect(
         self,
-        parts: "Sequence[tuple[Request, Sequence[Started]]]",
-        jobs: "Sequence[QueuedJob]",
+        request: Request,
+        launched: Sequence[Launched],
+        submissions: Sequence[Submission],
         *,
         stay: bool,
     ) -> None:
-        rest = list(parts)
+        """Have the host expect the daemons of a launch."""
+        alone, others = _apart(submissions, launched)
+        jobs = [one.queued for one in launched if one.queued is not None]
+        failures = [one.error for one in launched if one.error is not None]
+        missed = request.count * len(failures) // max(1, len(launched))
+        together = request.changed(
+            count=request.count - missed - len(alone),
+            said=[*filter(None, map(_told, submissions, launched))],
+            jobs=jobs,
+            commands=len(others),
+            missed=missed,
+            failures=failures,
+            at_engines=[job for one in launched for job in one.jobs if job in others],
+        )
+        rest: list[tuple[Request, list[Started]]] = [
+            (request.changed(name=own, count=1, commands=1, at_engines=[job]), [job])
+            for own, job in alone
+        ]
+        if together.count or missed or not alone:
+            rest.append((together, others))
         try:
             while rest:
-                request, started = rest.pop(0)
-                self._host.expect_daemons(request, started, stay=stay)  # ends them if it raises
+                part, started = rest.pop(0)
+                self._host.expect_daemons(part, started, stay=stay)  # ends them if it raises
         except BaseException:
             cancel_jobs(jobs)
-            for _, started in rest:
-                for one in started:
-                    stop(one)
+            for one in [it for _, started in rest for it in started]:
+                stop(one)
             raise
 
 
@@ -321,10 +364,11 @@ class _Spread:
 
     launcher: SshConfig
     first: int
+    avoid: frozenset[str]
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return a command for each machine that is to have some."""
-        return self.launcher.spread(daemon, count, self.first)
+        return self.launcher.spread(daemon, count, self.first, self.avoid)
 
 
 def _new_name() -> str:
