@@ -34,6 +34,7 @@ from ._late import (
 )
 
 if TYPE_CHECKING:
+    from ._arenas import Arena
     from ._channel import Channel, Gone
     from ._exchange import Exchange, out_of_arenas
     from ._pool import Pool, Shared
@@ -43,6 +44,7 @@ else:  # not before the first large buffer
     __getattr__ = lazy_imports(
         __name__,
         {
+            "_arenas": ("Arena",),
             "_channel": ("Channel", "Gone"),
             "_exchange": ("Exchange", "out_of_arenas"),
             "_pool": ("Pool", "Shared"),
@@ -52,6 +54,7 @@ else:  # not before the first large buffer
     )
 
 __all__ = [
+    "Arena",
     "ArenaError",
     "Buffer",
     "Channel",

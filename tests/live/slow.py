@@ -31,6 +31,8 @@ class Line(threading.Thread):
 
     Args:
         port: Where the host listens.
+        host: The address at which it does.
+        at: Where this listens; port 0 for a free one.
         rate: Bytes a second, in each direction.
         delay: Seconds, one way.
         shared: Whether all connections share that; else each has a line of its own.
@@ -41,16 +43,23 @@ class Line(threading.Thread):
     """
 
     def __init__(
-        self, port: int, *, rate: float = 1e9, delay: float = 0.0, shared: bool = False
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        at: tuple[str, int] = ("127.0.0.1", 0),
+        rate: float = 1e9,
+        delay: float = 0.0,
+        shared: bool = False,
     ) -> None:
         super().__init__(daemon=True)
         self._listener = socket.socket()
         # So that nothing is kept anywhere else.
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 13)
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind(at)
         self._listener.listen()
         self.port = self._listener.getsockname()[1]
-        self._host = ("127.0.0.1", port)
+        self._host = (host, port)
         self._delay = delay
         # To the host, to the daemons, and so on, for one connection after the other.
         self._wires = (
