@@ -30,6 +30,7 @@ from mirai_executor._waiting import Deadline, Reactor
 
 from ._options import ExitCode, Options, daemons_here
 from ._output import Output
+from ._slack import Slack
 
 __all__ = ["End", "Session"]
 
@@ -37,7 +38,6 @@ _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
 _LEAVE = 10.0  # seconds for a daemon to end that was told to; as long as the host gives local ones
 _MISSED = 12  # beats until the host is taken for lost: it may be busy in code that holds its lock
-_BEHIND = 256  # frames that wait for a slow line until reports are dropped
 _SHORT = 1 << 16  # bytes of outcomes that may go before others
 _FIRST_BEAT = 5.0  # seconds, until the host has said how often
 
@@ -71,7 +71,7 @@ class Session:
     """
 
     def __init__(self, link: FarLink, options: Options, end_at: float) -> None:
-        self._link = link
+        self._link, self._slack = link, Slack(link, self._say)
         link.may_compress = True  # if the host says so
         self._options = options
         self._reactor = Reactor()
@@ -268,8 +268,8 @@ class Session:
 
     def _on_daemon_frame(self, data: Data) -> None:
         self._daemon.has_greeted = True
-        if _wire.is_report(data) and self._link.backlog > _BEHIND:
-            return  # rather lost than late
+        if (kept := self._slack.keep(data)) is None:
+            return
         self._output.pass_on()  # what tasks print appears before they end
         ended = _wire.ended_tasks(data)
         self._open.difference_update(ended)
@@ -278,7 +278,7 @@ class Session:
         if not self._host_is_gone:
             # The host has the daemon do something else once it knows that the task has stopped.
             send = self._link.send_first if is_awaited else self._link.send
-            self._send(self._link, data, send)
+            self._send(self._link, kept, send)
         elif not self._open:
             self._finish(End.CUT_OFF)
 

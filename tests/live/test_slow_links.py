@@ -1,6 +1,7 @@
 """Daemons behind a line that is long, thin, or both."""
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -150,6 +151,38 @@ def give(size: int, bell: Path | None = None) -> bytes:
         ring(bell)
         time.sleep(600)
     return os.urandom(size)
+
+
+def test_what_tasks_log_beyond_what_a_slow_line_takes_is_dropped_and_holds_up_nothing(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    records = 4_000  # of 1 kB, which take 32 s
+    with (
+        caplog.at_level(logging.INFO),
+        contextlib.closing(Bell(tmp_path)) as bell,
+        line_to(1, rate=MBIT, cancel_grace=8, logging=True) as (executor, line),
+    ):
+        pid = executor.submit(os.getpid).result(SOON)
+        assert executor.submit(log, records).result(SOON) == records
+        # Those that may wait are 400 kB, and 40 of what the line itself holds.
+        assert line.to_host < 600_000
+        endless = executor.submit(log, 1 << 60, records, bell.path)
+        bell.wait()
+        assert endless.cancel()
+        assert executor.submit(os.getpid).result(SOON) == pid
+    told = [text for text in caplog.messages if "records of tasks were dropped" in text]
+    dropped = sum(int(text.split()[0]) for text in told)
+    came = sum(text == "y" * 1000 for text in caplog.messages)
+    assert dropped > records / 2
+    assert dropped + came >= 2 * records
+
+
+def log(count: int, ring_at: int = 0, bell: Path | None = None) -> int:
+    for number in range(count):
+        logging.getLogger("flood").info("y" * 1000)
+        if bell is not None and number == ring_at:
+            ring(bell)
+    return count
 
 
 @pytest.mark.timeout(150)  # on a busy machine, it takes long until they are there
