@@ -90,9 +90,8 @@ class Session:
         # Those that were to stop before they had come, and how many had been sent then.
         self._stopped_early: dict[int, int] = {}
         self.begun = self._received = 0  # the latter: tasks that have ever come
-        # It has said that it has to leave; the host has killed it.
-        self._is_spoilt = self._was_killed = False
-        self._is_overdue = False  # the host has given it up
+        # It has said that it has to leave; the host has killed it, or given it up.
+        self._is_spoilt = self._was_killed = self._is_overdue = False
         # As the host has for its own daemons.
         self._stops: Stops[int] = Stops(self._reactor, self._resend_stop)
         self._beat = _FIRST_BEAT
@@ -154,13 +153,12 @@ class Session:
             return
         link.follow(self._reactor)
 
-    def _say(self, frame: _wire.Frame) -> None:
+    def _say(self, frame: _wire.Frame, send: Callable[[Data], None] | None = None) -> None:
         if not self._host_is_gone:
-            self._send(self._link, _wire.encode(frame))
+            self._send(self._link, _wire.encode(frame), send)
 
     def _say_first(self, frame: _wire.Frame) -> None:
-        if not self._host_is_gone:
-            self._send(self._link, _wire.encode(frame), self._link.send_first)
+        self._say(frame, self._link.send_first)
 
     # The host
 
@@ -228,14 +226,14 @@ class Session:
                 raise _wire.WireError(f"unexpected {type(frame).__name__} frame from the host")
 
     def _stop(self, task: int, sent: int) -> None:
-        """Stop a task, or see to it that it never begins; the answer of that one is ours."""
-        if task in self._open or sent <= self._received:
+        """Stop a task, or a broadcast, of which none was sent; the answer of any other is ours."""
+        if task in self._open or not sent:
             self._daemon.interrupt(TaskId(task))
             self._stops.add(task)
             return
-        self._stopped_early[task] = sent
-        skipped = _wire.WireOutcome(task, _wire.Status.SKIPPED, leaving=False, payload=b"")
-        self._say_first(_wire.Outcomes((skipped,)))
+        if not (has_ended := sent <= self._received):
+            self._stopped_early[task] = sent
+        self._say_first(self._slack.answer(task, ended=has_ended, leaving=self._is_spoilt))
 
     def _lose_host(self) -> None:
         """Do what was asked for in case that the host is gone."""
@@ -279,6 +277,7 @@ class Session:
             # The host has the daemon do something else once it knows that the task has stopped.
             send = self._link.send_first if is_awaited else self._link.send
             self._send(self._link, kept, send)
+            self._slack.note(ended)
         elif not self._open:
             self._finish(End.CUT_OFF)
 

@@ -1,12 +1,14 @@
-"""Drops what tasks say beside their outcomes where the line is too slow for it.
+"""Drops what need not be sent where the line is too slow for it.
 
-Results would come behind it, and this process would keep whatever a task logs.
+That is what tasks say beside their outcomes, behind which results would come, and of which this
+process would keep whatever a task logs; and the outcomes of tasks that the host has stopped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from weakref import WeakValueDictionary
 
 from mirai_executor import _wire
-from mirai_executor._transport import FarLink
+from mirai_executor._transport import FarLink, Waiting
 
 __all__ = ["Slack"]
 
@@ -26,6 +28,7 @@ class Slack:
     def __init__(self, link: FarLink, say: Callable[[_wire.Frame], None]) -> None:
         self._link = link
         self._say = say
+        self._outcomes: WeakValueDictionary[int, Waiting] = WeakValueDictionary()  # by task
         # Of log records, which are dropped as a whole.
         self._begins, self._drops = True, False
         self._lost = self._told = 0
@@ -41,6 +44,29 @@ class Slack:
             self._told = self._lost
             self._say(self._with_lost(b""))
         return data
+
+    def note(self, ended: Sequence[int]) -> None:
+        """Note that the frame that was sent last says how these tasks have ended."""
+        if len(ended) == 1 and (waits := self._link.last) is not None:
+            self._outcomes[ended[0]] = waits
+
+    def answer(self, task: int, *, ended: bool, leaving: bool) -> _wire.Outcomes:
+        """Return what the host gets at once for a task that it has stopped.
+
+        Args:
+            task: The task. No more of its outcome is sent; if that has left, the host drops one.
+            ended: It has run, to its end; else it never will.
+            leaving: The daemon has said that it has to leave; perhaps in that outcome.
+        """
+        if (waits := self._outcomes.pop(task, None)) is not None:
+            self._link.drop(waits)
+        skipped = _wire.WireOutcome(
+            *(task, _wire.Status.SKIPPED),
+            leaving=ended and leaving,
+            payload=b"",
+            nanoseconds=int(ended),  # then it counts for the limits of the daemon
+        )
+        return _wire.Outcomes((skipped,))
 
     @property
     def _is_behind(self) -> bool:

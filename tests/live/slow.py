@@ -68,7 +68,7 @@ class Line(threading.Thread):
             else map(_Wire, itertools.repeat(rate))
         )
         self.to_daemons = self.to_host = 0
-        self._awaited = math.inf, threading.Event()
+        self._awaited: dict[str, tuple[float, threading.Event]] = {}
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.start()
@@ -78,11 +78,11 @@ class Line(threading.Thread):
         """How many bytes it has let out, in both directions."""
         return self.to_daemons + self.to_host
 
-    def wait_until_daemons_have(self, count: int) -> None:
-        """Wait until so many bytes have come out at their end."""
+    def wait_until(self, side: str, count: int) -> None:
+        """Wait until so many bytes have come out at one end, ``to_daemons`` or ``to_host``."""
         event = threading.Event()
-        self._awaited = float(count), event
-        assert self.to_daemons >= count or event.wait(30)
+        self._awaited[side] = float(count), event
+        assert getattr(self, side) >= count or event.wait(30)
 
     def run(self) -> None:
         with contextlib.suppress(OSError):
@@ -132,13 +132,11 @@ class Line(threading.Thread):
                 else:
                     target.shutdown(socket.SHUT_WR)
             # Of several connections, two may count at once: a little may be missing.
-            if to_host:
-                self.to_host += len(data)
-            else:
-                self.to_daemons += len(data)
-                count, event = self._awaited
-                if self.to_daemons >= count:
-                    event.set()
+            side = "to_host" if to_host else "to_daemons"
+            setattr(self, side, getattr(self, side) + len(data))
+            awaited, event = self._awaited.get(side, (math.inf, None))
+            if event is not None and getattr(self, side) >= awaited:
+                event.set()
 
     def close(self) -> None:
         """Cut it."""

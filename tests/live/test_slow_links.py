@@ -117,7 +117,7 @@ def test_a_stop_overtakes_the_call_that_is_to_stop_and_costs_no_daemon(
                 upload.result(SOON)
         else:
             upload = executor.submit(len, data)
-            line.wait_until_daemons_have(before + (1 << 15))
+            line.wait_until("to_daemons", before + (1 << 15))
             assert upload.cancel()
         after = executor.submit(os.getpid)
         assert after.result(SOON) == pid
@@ -126,6 +126,24 @@ def test_a_stop_overtakes_the_call_that_is_to_stop_and_costs_no_daemon(
         assert stops.answered[upload._id] - asked < two_trips
         if knows_function:
             assert stops.answered[after._id] - asked < two_trips
+        assert executor.info().cumulative == 1
+
+
+def test_a_stop_overtakes_the_result_that_nobody_wants_any_more_and_costs_no_daemon() -> None:
+    with line_to(1, rate=MBIT, delay=SATELLITE / 2, cancel_grace=4, heartbeat=0.5) as (
+        executor,
+        line,
+    ):
+        pid = executor.submit(os.getpid).result(SOON)
+        before = line.to_host
+        download, behind = (executor.submit(give, LONG) for _ in range(2))  # 16 s for each
+        line.wait_until("to_host", before + (1 << 16))
+        assert download.cancel()
+        assert behind.cancel()
+        asked = line.to_host
+        assert executor.submit(os.getpid).result(SOON) == pid
+        # What was under way, and what the line carries until the next task has its answer.
+        assert line.to_host - asked < 3 * SATELLITE * MBIT
         assert executor.info().cumulative == 1
 
 

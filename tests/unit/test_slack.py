@@ -7,7 +7,7 @@ import pytest
 
 from mirai_executor import _wire
 from mirai_executor._host._log_relay import Records
-from mirai_executor._transport import FarLink
+from mirai_executor._transport import FarLink, Waiting
 from mirai_executor.keeper._slack import Slack
 
 BUSY, FREE = 1000, 0  # frames that wait for the line
@@ -75,6 +75,29 @@ def test_what_is_dropped_is_said_before_the_next_outcome_if_there_is_no_record(l
     assert line.others == [OUTCOME, OUTCOME]
     line.write(b"again", FREE)
     assert line.log[1:] == [b"again"]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_the_host_has_stopped_is_answered_and_its_outcome_sent_no_more(ended: bool) -> None:
+    dropped = list[object]()
+    waiting = Waiting((b"outcome",), 0)
+    link: Any = SimpleNamespace(backlog=FREE, last=waiting, drop=dropped.append)
+    slack = Slack(link, lambda _: None)
+    if ended:
+        slack.note([7])
+    (answer,) = slack.answer(7, ended=ended, leaving=True).outcomes
+    assert (answer.task, answer.status) == (7, _wire.Status.SKIPPED)
+    # What has run counts, and that the daemon leaves is not to be lost with it.
+    assert (answer.nanoseconds > 0, answer.leaving) == (ended, ended)
+    assert dropped == ([waiting] if ended else [])
+
+
+def test_an_outcome_that_has_left_is_not_kept() -> None:
+    link: Any = SimpleNamespace(backlog=FREE, last=Waiting((b"outcome",), 0))
+    slack = Slack(link, lambda _: None)
+    slack.note([7])
+    link.last = None
+    assert slack.answer(7, ended=True, leaving=False).outcomes[0].task == 7
 
 
 @pytest.mark.parametrize(("first", "second"), [(BUSY, FREE), (FREE, BUSY)])
