@@ -11,8 +11,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Turns"]
-
 
 class _Turn:
     """One thread's, behind the turn of another.

@@ -10,8 +10,6 @@ from weakref import WeakValueDictionary
 from mirai_executor import _wire
 from mirai_executor._transport import FarLink, Waiting
 
-__all__ = ["Slack"]
-
 _BEHIND = 256  # frames that wait for a slow line until reports and log records are dropped
 
 Data = bytes | bytearray | memoryview

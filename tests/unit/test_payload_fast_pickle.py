@@ -8,6 +8,7 @@ import sys
 import types
 import uuid
 from collections.abc import Callable, Iterator
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,12 @@ NAMES = ("Thing", "task", "Wrong")
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
-    for name in ("there", "elsewhere"):
+    for name in ("there", "another"):
         (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    __import__("elsewhere")
+    __import__("another")
     yield __import__("there")
-    for name in ("there", "elsewhere"):
+    for name in ("there", "another"):
         sys.modules.pop(name, None)
 
 
@@ -69,8 +70,8 @@ class World:
         setattr(self.module, name, self.objects[NAMES.index(name)])
 
     def move(self, name: str) -> None:
-        vars(sys.modules["elsewhere"])[name] = self.objects[NAMES.index(name)]
-        self.objects[NAMES.index(name)].__module__ = "elsewhere"
+        vars(sys.modules["another"])[name] = self.objects[NAMES.index(name)]
+        self.objects[NAMES.index(name)].__module__ = "another"
 
     def move_to_main(self, name: str) -> None:
         self.objects[NAMES.index(name)].__module__ = "__main__"
@@ -142,6 +143,19 @@ def test_what_was_seen_decides_as_a_look_would(
                 assert fast_pickle.is_imported(obj) == fast_pickle._look({}, obj)
     finally:
         world.become_as_before("")
+
+
+def test_a_class_that_is_registered_with_multiprocessing_meanwhile_needs_care(
+    module: types.ModuleType,
+) -> None:
+    assert fast_pickle.dump_plainly(module.Thing(1)) is not None
+    ForkingPickler.register(module.Thing, lambda thing: (module.Thing, (thing.value,)))
+    try:
+        assert fast_pickle.dump_plainly(module.Thing(1)) is None
+        assert fast_pickle.dump_plainly(module.Thing(1), apart=True) is None
+    finally:
+        del ForkingPickler._extra_reducers[module.Thing]  # type: ignore[attr-defined]
+    assert fast_pickle.dump_plainly(module.Thing(1), apart=True) is not None
 
 
 def without_memory(value: Any) -> Any:

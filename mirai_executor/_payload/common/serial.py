@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from mirai_executor._payload.common.entries import Call
 
-__all__ = ["Hook", "Hooks", "install", "load", "new_key"]
-
 _MOST_SEEN = 4096
 
 
