@@ -30,12 +30,12 @@ from mirai_executor._waiting import Deadline, Reactor
 
 from ._options import ExitCode, Options, daemons_here, seat_here
 from ._output import Output
+from ._slack import Slack
 
 _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
 _LEAVE = 10.0  # seconds for a daemon to end that was told to; as long as the host gives local ones
 _MISSED = 12  # beats until the host is taken for lost: it may be busy in code that holds its lock
-_BEHIND = 256  # frames that wait for a slow line until reports are dropped
 _SHORT = 1 << 16  # bytes of outcomes that may go before others
 _FIRST_BEAT = 5.0  # seconds, until the host has said how often
 
@@ -69,7 +69,7 @@ class Session:
     """
 
     def __init__(self, link: FarLink, options: Options, end_at: float) -> None:
-        self._link = link
+        self._link, self._slack = link, Slack(link, self._say)
         link.may_compress = True  # if the host says so
         self._options = options
         self._reactor = Reactor()
@@ -226,14 +226,14 @@ class Session:
                 raise _wire.WireError(f"unexpected {type(frame).__name__} frame from the host")
 
     def _stop(self, task: int, sent: int) -> None:
-        """Stop a task, or see to it that it never begins; the answer of that one is ours."""
-        if task in self._open or sent <= self._received:
+        """Stop a task, or a broadcast, of which none was sent; the answer of any other is ours."""
+        if task in self._open or not sent:
             self._daemon.interrupt(TaskId(task))
             self._stops.add(task)
             return
-        self._stopped_early[task] = sent
-        skipped = _wire.WireOutcome(task, _wire.Status.SKIPPED, leaving=False, payload=b"")
-        self._say_first(_wire.Outcomes((skipped,)))
+        if not (has_ended := sent <= self._received):
+            self._stopped_early[task] = sent
+        self._say_first(self._slack.answer(task, ended=has_ended, leaving=self._is_spoilt))
 
     def _lose_host(self) -> None:
         """Do what was asked for in case that the host is gone."""
@@ -266,8 +266,8 @@ class Session:
 
     def _on_daemon_frame(self, data: Data) -> None:
         self._daemon.has_greeted = True
-        if _wire.is_report(data) and self._link.backlog > _BEHIND:
-            return  # rather lost than late
+        if (kept := self._slack.keep(data)) is None:
+            return
         self._output.pass_on()  # what tasks print appears before they end
         ended = _wire.ended_tasks(data)
         self._open.difference_update(ended)
@@ -276,7 +276,8 @@ class Session:
         if not self._host_is_gone:
             # The host has the daemon do something else once it knows that the task has stopped.
             send = self._link.send_first if is_awaited else self._link.send
-            self._send(self._link, data, send)
+            self._send(self._link, kept, send)
+            self._slack.note(ended)
         elif not self._open:
             self._finish(End.CUT_OFF)
 
