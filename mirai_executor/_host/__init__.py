@@ -36,7 +36,14 @@ if TYPE_CHECKING:
     from ._inline import InlineHost
     from ._messages import Item as Item
     from ._messages import Message as Message
-    from ._of_chunks import kind_of, resolve_elements, set_exception, stop_element, takes_chunks
+    from ._of_chunks import (
+        decode_error,
+        have_begun,
+        kind_of,
+        set_exception,
+        stop_element,
+        takes_chunks,
+    )
     from ._questions import HostView as HostView
     from ._requests import Request
     from ._share import Share
@@ -52,8 +59,9 @@ else:  # what only some executors need
             "_inline": ("InlineHost",),
             "_messages": ("Item", "Message"),
             "_of_chunks": (
+                "decode_error",
+                "have_begun",
                 "kind_of",
-                "resolve_elements",
                 "set_exception",
                 "stop_element",
                 "takes_chunks",
@@ -80,12 +88,13 @@ __all__ = [
     "Settings",
     "Share",
     "Worker",
+    "decode_error",
     "environments_for",
+    "have_begun",
     "is_exiting",
     "kind_of",
     "most_daemons",
     "place_of",
-    "resolve_elements",
     "serial_hooks",
     "set_exception",
     "stop_element",
