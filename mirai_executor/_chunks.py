@@ -45,10 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mirai_executor._core import TaskId
-    from mirai_executor._host import Limits
+    from mirai_executor._host import Options
     from mirai_executor._submitting import Submitter
-
-__all__ = ["ChunkSender", "TaskSender", "sender_for"]
 
 _PROBES = 3  # of which the fastest one counts: others may have had to import something
 _FEW = 32  # elements; for fewer it is not worth the wait
@@ -71,13 +69,15 @@ def sender_for(
         fn: The function that was given.
         call: Calls it with an element.
     """
-    host, limits = face._host, face._limits  # noqa: SLF001 - it is one of ours
-    if limits.concurrency > 1:
-        limits = one_at_a_time(fn, limits)
+    host, options = face._host, face._options  # noqa: SLF001 - it is one of ours
+    if options.limits.concurrency > 1:
+        options = one_at_a_time(fn, options)
+    # What brings more than its call, or reports, is a task.
+    has_more = options.context or options.post_mortem or options.on_report is not None
     has_streams = face._root()._streams is not None  # noqa: SLF001 - as above
-    if has_streams or is_traced() or not takes_chunks(host, limits):
+    if has_more or has_streams or is_traced() or not takes_chunks(host, options.limits):
         return TaskSender(face, call)
-    return ChunkSender(host, limits, call, kind_of(fn, ()))
+    return ChunkSender(host, options, call, kind_of(fn, ()))
 
 
 class TaskSender:
@@ -143,16 +143,16 @@ class ChunkSender:
 
     Args:
         host: Runs the tasks.
-        limits: Of each.
+        options: Of each; they have no limits.
         call: Calls the function with an element.
         kind: The same number for elements that are expected to take equally long.
     """
 
     def __init__(
-        self, host: Host, limits: Limits, call: Callable[[Any], Any], kind: int | None
+        self, host: Host, options: Options, call: Callable[[Any], Any], kind: int | None
     ) -> None:
         self._host = host
-        self._limits = limits
+        self._options = options
         self._call = host.take(call)
         # A partial is pickled with care, which imports much the first time: not for what is found
         # by its name.
@@ -167,7 +167,7 @@ class ChunkSender:
 
     def send(self, values: Sequence[Any]) -> LateFutures:
         """Submit a call with each element; return their futures."""
-        futures = LateFutures(values, self._host, self._limits, self)
+        futures = LateFutures(values, self._host, self._options, self)
         futures.begin(None)  # so that it has not ended before all are sent
         try:
             self._send_all(futures)
@@ -231,7 +231,7 @@ class ChunkSender:
     def _send_task(self, futures: LateFutures, place: int) -> None:
         future = futures.begin_task(place)
         args = (futures.elements[place],)
-        self._host.submit(future.id, future, self._call, args, {}, self._limits)
+        self._host.submit(future.id, future, self._call, args, {})
 
     def _send_chunk(self, places: Sequence[int], futures: LateFutures) -> Chunk:
         task = ChunkFuture(self._host.next_id(), self._host)
@@ -244,7 +244,7 @@ class ChunkSender:
         task.add_done_callback(partial(self._end, chunk))
         values = [futures.elements[place] for place in places]
         args = (*self._given, values, [futures.ids[place] for place in places])
-        self._host.submit(task.id, task, self._run, args, {}, self._limits)
+        self._host.submit(task.id, task, self._run, args, {})
         return chunk
 
     # How chunks end

@@ -31,9 +31,7 @@ from mirai_executor.futures import MiraiFuture
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mirai_executor._host import Host, Limits
-
-__all__ = ["LateFutures", "LateValue", "Stopper"]
+    from mirai_executor._host import Host, Options
 
 # What somebody waits for: that all elements have ended; or one has failed; or some have ended.
 _News = Literal["all", "all or an error", "any"]
@@ -97,7 +95,7 @@ class LateFutures(Sequence["Future[Any]"]):
     Args:
         elements: The elements.
         host: Runs them.
-        limits: Theirs.
+        options: Theirs.
         stopper: Stops them.
 
     Attributes:
@@ -111,13 +109,13 @@ class LateFutures(Sequence["Future[Any]"]):
     # told, and who asks for a future looks for the value once that is where others find it.
 
     def __init__(
-        self, elements: Sequence[Any], host: Host, limits: Limits, stopper: Stopper
+        self, elements: Sequence[Any], host: Host, options: Options, stopper: Stopper
     ) -> None:
         self.elements = elements
         self.ids = [host.next_id() for _ in elements]
         self.chunks: list[Any] = [None] * len(elements)
-        self.cancels_on_interrupt = limits.cancel_on_interrupt
-        self._cancels_running = limits.cancel_running
+        self.cancels_on_interrupt = options.cancel_on_interrupt
+        self._cancels_running = options.cancel_running
         self._canceller = Canceller(self, host, stopper)
         self._found = [_OPEN] * len(elements)  # values, perhaps late ones
         self._made: dict[int, MiraiFuture[Any]] = {}

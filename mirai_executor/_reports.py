@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from ._host import Message
 
-__all__ = ["Listeners", "hear", "listen"]
-
 _MOST = 1 << 16  # bytes of reports that are kept while nobody listens
 
 

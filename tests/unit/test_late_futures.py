@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mirai_executor._host import Limits
+from mirai_executor._host import Options
 from mirai_executor._late_futures import LateFutures
 from mirai_executor.daemon._elements import FAILED, PICKLED, PLAIN, SKIPPED
 
@@ -47,10 +47,10 @@ class Stops:
 class Elements:
     """Elements whose chunks are ended by the test, as the host thread would."""
 
-    def __init__(self, size: int, limits: Limits = Limits()) -> None:  # noqa: B008 - never changes
+    def __init__(self, size: int, options: Options = Options()) -> None:  # noqa: B008 - never changes
         self.host, self.stops = FakeHost(), Stops()
         host: Any = self.host
-        self.futures = LateFutures(list(range(size)), host, limits, self.stops)
+        self.futures = LateFutures(list(range(size)), host, options, self.stops)
         self.futures.begin("chunk")
 
     def end(self, places: Any, outcomes: list[Any], how: bytes = b"") -> None:
@@ -232,8 +232,8 @@ def test_all_are_cancelled_but_those_that_have_ended_from_last_to_first() -> Non
     assert elements.stops.noted == [(3, True), (2, True), (0, True)]
 
 
-def test_futures_have_the_limits_of_their_map() -> None:
-    elements = Elements(2, Limits(cancel_running=False, cancel_on_interrupt=True))
+def test_futures_have_the_options_of_their_map() -> None:
+    elements = Elements(2, Options(cancel_running=False, cancel_on_interrupt=True))
     assert elements.futures.cancels_on_interrupt
     future = elements.futures[0]
     assert future.start()
