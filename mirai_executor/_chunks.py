@@ -114,7 +114,8 @@ class Chunk:
         """Return how many had begun when a daemon was lost that had begun this one last."""
         if element is None:  # nobody knows: perhaps all
             return len(self.places)
-        return sum(self.futures.ids[place] <= element for place in self.places)
+        ids: list[int] = [self.futures.ids[place] for place in self.places]
+        return ids.index(element) + 1 if element in ids else 0
 
     def take_out(self) -> None:
         """Note that its elements are no longer in it."""
@@ -177,7 +178,8 @@ class ChunkSender:
 
     def _send_all(self, futures: LateFutures) -> None:
         count, start = len(futures), 0
-        if count >= _FEW and self._paces.expected(self._kind) is None:
+        is_new = self._kind is not None and self._paces.expected(self._kind) is None
+        if is_new and count >= _FEW:
             start = self._probe(futures)
         while start < count:
             # Each time: what is known may come from those that were sent first.
@@ -255,8 +257,11 @@ class ChunkSender:
         chunk.take_out()
         task = chunk.task
         task.chunk = None  # no cycle through it to the elements
-        if task.cancelled():
-            self._end_from(chunk, 0 if chunk.is_split else len(chunk.places))
+        if task.cancelled() and not chunk.is_split:
+            for place in chunk.places:
+                chunk.futures.end_by(place, MiraiFuture.end_cancelled)
+        elif task.cancelled():
+            self._send_each(chunk, 0)
         elif (error := task.exception()) is not None:
             self._end_in(chunk, error)
         else:
@@ -269,19 +274,13 @@ class ChunkSender:
 
     def _send_rest(self, chunk: Chunk, begun: int) -> None:
         """Send what a chunk that took too long has left in two halves, which may share daemons."""
-        if begun == len(chunk.places):
-            return
-        futures, rest = chunk.futures, chunk.places[begun:]
-        left = [place for place in rest if not futures.is_cancelled(place)]
+        left = self._left(chunk, begun)
         half = -(-len(left) // 2)
         for part in filter(None, (left[:half], left[half:])):
             if len(part) > 1:
-                self._send_chunk(part, futures)
+                self._send_chunk(part, chunk.futures)
             else:
-                self._send_again(futures, *part)
-        for place in rest:
-            if futures.is_cancelled(place):
-                futures.end_by(place, MiraiFuture.end_cancelled)
+                self._send_again(chunk.futures, *part)
 
     def _end_in(self, chunk: Chunk, error: BaseException) -> None:
         """End elements in the error of their task, as far as it is theirs."""
@@ -294,16 +293,22 @@ class ChunkSender:
         for place in chunk.places[:begun]:
             own = copy.copy(error)  # each gets a note of its own
             chunk.futures.end_by(place, partial(MiraiFuture.set_exception, exception=own))
-        self._end_from(chunk, begun)
+        self._send_each(chunk, begun)
 
-    def _end_from(self, chunk: Chunk, begun: int) -> None:
+    def _send_each(self, chunk: Chunk, begun: int) -> None:
         """Send elements as tasks of their own that were not begun, unless they are cancelled."""
-        futures = chunk.futures
-        for at, place in enumerate(chunk.places):
-            if futures.is_cancelled(place) or (at < begun and chunk.task.cancelled()):
-                futures.end_by(place, MiraiFuture.end_cancelled)
-            elif at >= begun:
-                self._send_again(futures, place)
+        for place in self._left(chunk, begun):
+            self._send_again(chunk.futures, place)
+
+    def _left(self, chunk: Chunk, begun: int) -> list[int]:
+        """Return the elements that were not begun; end those of them that are cancelled."""
+        left = []
+        for place in chunk.places[begun:]:
+            if chunk.futures.is_cancelled(place):
+                chunk.futures.end_by(place, MiraiFuture.end_cancelled)
+            else:
+                left.append(place)
+        return left
 
     def _send_again(self, futures: LateFutures, place: int) -> None:
         try:

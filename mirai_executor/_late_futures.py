@@ -148,9 +148,9 @@ class LateFutures(Sequence["Future[Any]"]):
         """End a future by the value that is there, if one is."""
         found = self._found[place]
         if type(found) is LateValue:
-            future.end_with((LateValue.get, found, False))
+            future._end_with((LateValue.get, found, False))  # noqa: SLF001 - it is one of ours
         elif found is not _OPEN:
-            future.end_with((None, found, False))
+            future._end_with((None, found, False))  # noqa: SLF001 - as above
 
     def place_of(self, element: TaskId) -> int | None:
         """Return the place of an element; None if it is none of these."""
@@ -214,7 +214,7 @@ class LateFutures(Sequence["Future[Any]"]):
             for place in places[: len(values)]:
                 if (future := self._made.get(place)) is not None:
                     self._settle(place, future)
-                    future._tell_all()  # noqa: SLF001 - it is one of ours
+                    future._tell_all()  # noqa: SLF001 - as above
 
     def end_by(self, place: int, end: Callable[[MiraiFuture[Any]], None]) -> None:
         """End an element otherwise than by a value: by what is done to its future."""

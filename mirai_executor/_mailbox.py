@@ -281,7 +281,7 @@ class LookedInto(Generic[T]):
     end_cancelled: Callable[[], None]
     start: Callable[[], bool]
 
-    def end_with(self, end: End) -> None:
+    def _end_with(self, end: End) -> None:
         """Take an end, unless there is one; for a map, which tells those who wait for this."""
         if self.__dict__.setdefault("_end", end) is CANCELLED_END:
             self._is_told = True

@@ -160,6 +160,21 @@ def test_an_element_that_does_not_stop_costs_its_daemon_and_none_behind_it(
     assert tally.counts() == {str(place): 1 for place in range(COUNT)}
 
 
+def test_progress_counts_each_element_once_whatever_becomes_of_it(
+    executor: MiraiExecutor, bell: Bell, tally: Tally
+) -> None:
+    special = {3: (int, "three"), 12: (ring_and_resist, bell.path), 20: (time.sleep, 0.05)}
+    ends = mapped(executor, count_and_do, work(special), args=(tally.path,))
+    bell.wait()
+    assert ends.futures[12].cancel()
+    assert ends.futures[25].cancel()
+    told: list[Any] = []
+    found = ends.collect(stop=False, progress=lambda *numbers: told.append(numbers))
+    assert told == [(done, COUNT) for done in range(1, COUNT + 1)]
+    assert isinstance(found[3], ValueError)
+    assert isinstance(found[25], CancelledError)
+
+
 def test_an_element_that_waits_is_cancelled_alone_and_never_runs(
     executor: MiraiExecutor, bell: Bell, tally: Tally
 ) -> None:
