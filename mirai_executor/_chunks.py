@@ -39,7 +39,7 @@ from mirai_executor._late_futures import LateFutures
 from mirai_executor._options import is_traced, one_at_a_time
 from mirai_executor.daemon._elements import run_elements
 from mirai_executor.errors import DaemonLostError, LaunchError
-from mirai_executor.futures import MiraiFuture
+from mirai_executor.futures import CANCELLED, MiraiFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,12 +108,11 @@ class Chunk:
         self.futures = futures
         self.places = places
         self.task = task
-        self.is_split = False  # the task was cancelled for the sake of one of them
 
-    def begun_at(self, element: int | None) -> int:
-        """Return how many had begun when a daemon was lost that had begun this one last."""
-        if element is None:  # nobody knows: perhaps all
-            return len(self.places)
+    def begun_at(self, task: int | None, element: int | None) -> int:
+        """Return how many had begun when a daemon was lost that had begun these two last."""
+        if task != self.task.id or element is None:
+            return len(self.places)  # it was over, or nobody knows
         ids: list[int] = [self.futures.ids[place] for place in self.places]
         return ids.index(element) + 1 if element in ids else 0
 
@@ -129,6 +128,15 @@ class ChunkFuture(MiraiFuture[Any]):
     """The future of a chunk, which knows its elements as long as it is under way."""
 
     chunk: Chunk | None = None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether it was cancelled before it began, for the sake of one of its elements.
+
+        Only they cancel it so; with all of its elements, it is cancelled whether it has begun or
+        not, and then some of them may have run.
+        """
+        return self._begun == CANCELLED
 
     def future_of(self, element: TaskId) -> MiraiFuture[Any] | None:
         """Return the future of an element of it, if that is one; for the host."""
@@ -204,7 +212,6 @@ class ChunkSender:
         if chunk is None:  # it is a task, or has ended
             self._host.cancel(element, running=running)
             return
-        chunk.is_split = True
         if chunk.task.cancel_queued():
             return  # at its end, the others are sent again
         future = futures[place]
@@ -257,11 +264,11 @@ class ChunkSender:
         chunk.take_out()
         task = chunk.task
         task.chunk = None  # no cycle through it to the elements
-        if task.cancelled() and not chunk.is_split:
+        if task.is_split:
+            self._send_each(chunk, 0)
+        elif task.cancelled():
             for place in chunk.places:
                 chunk.futures.end_by(place, MiraiFuture.end_cancelled)
-        elif task.cancelled():
-            self._send_each(chunk, 0)
         elif (error := task.exception()) is not None:
             self._end_in(chunk, error)
         else:
@@ -287,7 +294,7 @@ class ChunkSender:
         begun = 0
         if not chunk.task._has_raised:  # noqa: SLF001 - else it is about what was sent
             if isinstance(error, DaemonLostError):
-                begun = chunk.begun_at(error._element)  # noqa: SLF001 - as above
+                begun = chunk.begun_at(error._task, error._element)  # noqa: SLF001 - as above
             elif isinstance(error, LaunchError):
                 begun = len(chunk.places)
         for place in chunk.places[:begun]:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from live import mischief
+from live.map_storms import storm
 from live.mischief import SOON, Bell, Tally
 from mirai_executor import (
     DaemonLostError,
@@ -199,6 +200,28 @@ def test_chunks_are_cancelled_as_one(executor: MiraiExecutor, bell: Bell, tally:
     assert {type(end) for end in ends.collect(stop=False)} == {CancelledError}
     assert executor.submit(abs, -1).result(SOON) == 1
     assert set(tally.counts()) == {"0"}
+
+
+def test_a_chunk_that_runs_and_is_cancelled_is_not_sent_again(
+    executor: MiraiExecutor, bell: Bell, tally: Tally
+) -> None:
+    special = {12: (mischief.ring_and, bell.path, time.sleep, FOREVER)}
+    ends = mapped(executor, count_and_do, work(special), args=(tally.path,))
+    bell.wait()
+    assert not ends.futures[14].cancel_queued()  # type: ignore[attr-defined]  # it is one of ours
+    executor._host.cancel_all()
+    found = ends.collect(stop=False)
+    assert executor.submit(abs, -1).result(SOON) == 1
+    assert found[:8] == [*range(8)]
+    assert {type(end) for end in found[8:]} == {CancelledError}
+    assert tally.counts() == {str(place): 1 for place in range(13)}
+
+
+def test_whatever_befalls_elements_each_ends_once_and_runs_once_at_most(
+    executor: MiraiExecutor, tmp_path: Path
+) -> None:
+    executor.launch_local(1)
+    storm(executor, tmp_path, rounds=range(60), seed=1)
 
 
 class AtUnpickle:
