@@ -1,10 +1,13 @@
 """The chunks and the results of ``map``."""
 
 import collections
+import contextlib
 import itertools
+import sys
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import CancelledError
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
 
     from ._mapping import MappingExecutor
     from ._progress import Progress
+
+# Whether a map goes on after the error of a call, as the standard library's does since then.
+GOES_ON = sys.version_info >= (3, 16)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -166,6 +172,8 @@ class MapResults(Iterator[T], Generic[T]):
         self._look_ahead()
         if not self._futures:
             raise StopIteration
+        if GOES_ON:
+            return self._result_or_error()
         try:
             return self._result()
         except BaseException as error:
@@ -202,11 +210,29 @@ class MapResults(Iterator[T], Generic[T]):
         self._futures.append(future)
         return True
 
+    def _left(self) -> float | None:
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
+    def _result_or_error(self) -> T:
+        """Take the next result, or raise the error of its call and go on behind it.
+
+        What is not an error of a call, such as that too much time has passed, ends the map.
+        """
+        try:
+            with contextlib.suppress(CancelledError):  # that is an end like others
+                self._futures[0].exception(self._left())  # a TimeoutError here is not the call's
+        except BaseException as error:
+            self.close(interrupted=isinstance(error, KeyboardInterrupt))
+            raise
+        try:
+            return self._futures.popleft().result()
+        except StopIteration as error:
+            raise RuntimeError("generator raised StopIteration") from error  # as below
+
     def _result(self) -> T:
         future = self._futures[0]
-        left = None if self._deadline is None else self._deadline - time.monotonic()
         try:
-            result = future.result(left)
+            result = future.result(self._left())
         except StopIteration as error:  # it would end the caller's loop, in silence
             raise RuntimeError("generator raised StopIteration") from error  # as PEP 479 has it
         finally:
@@ -237,7 +263,13 @@ def with_progress(
     total = min(map(len, iterables), default=0) if all(map(_is_sized, iterables)) else None  # type: ignore[arg-type]  # they are
     results = map_(fn, *iterables)
     bar = bar_for(progress, total)  # not before: what map raises leaves none
-    return results if bar is None else watched(results, bar)
+    if bar is None:
+        return results
+    if GOES_ON:
+        from ._map_on import Watched
+
+        return Watched(results, bar)
+    return watched(results, bar)
 
 
 def _is_sized(iterable: object) -> bool:

@@ -59,7 +59,8 @@ class MappingExecutor(Executor):
 
         Returns:
             An iterator. If a call raised, the iterator raises the same exception when it gets
-            there; in place of a StopIteration, a RuntimeError that it has caused.
+            there; in place of a StopIteration, a RuntimeError that it has caused. That ends it;
+            from Python 3.16 on, it has the results behind as well, as the standard library's.
 
         Raises:
             TypeError: ``fn`` is not callable, an argument is not iterable, a size is not an
@@ -82,12 +83,17 @@ class MappingExecutor(Executor):
         if chunksize == 1:
             submit_next = _map.map_submitter(self, fn, zip(*iterables, strict=False))
             return _map.MapResults(submit_next, buffersize, timeout)
+        flatten: Callable[[Iterator[list[Any]]], Iterator[T]] = _map.flatten
+        if _map.GOES_ON:
+            from . import _map_on
+
+            fn, flatten = partial(_map_on.attempt, fn), _map_on.Flattened
         if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
             submit_next = _map.map_submitter(self, fn, iterables[0], chunksize, _map.run_items)
         else:
             tuples = zip(*iterables, strict=False)
             submit_next = _map.map_submitter(self, fn, tuples, chunksize, _map.run_chunk)
-        return _map.flatten(_map.MapResults(submit_next, buffersize, timeout))
+        return flatten(_map.MapResults(submit_next, buffersize, timeout))
 
     def mirai_map(
         self,
