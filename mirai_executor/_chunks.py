@@ -132,7 +132,7 @@ class ChunkSender:
         self._kind = kind
         self._chunks: dict[TaskId, Chunk] = {}  # by the elements that have not ended
         self._paces = _known.setdefault(host, Paces())
-        self.owns_this_thread = host.owns_this_thread
+        self.owns_this_thread, self.call_soon = host.owns_this_thread, host.call_soon
 
     # What a map asks for
 
@@ -195,6 +195,7 @@ class ChunkSender:
         task: MiraiFuture[Any] = MiraiFuture(self._host.next_id(), self._host)
         chunk = Chunk(values, futures, task)
         self._chunks.update((future.id, chunk) for future in futures)
+        task.element = self._future_of
         # Before it is sent: what cannot be pickled ends it at once.
         task.add_done_callback(partial(self._end, chunk))
         args = (list(values), [future.id for future in futures])
@@ -209,6 +210,12 @@ class ChunkSender:
             cancel_running=limits.cancel_running,
             cancel_on_interrupt=limits.cancel_on_interrupt,
         )
+
+    def _future_of(self, element: TaskId) -> MiraiFuture[Any] | None:
+        """Return the future of an element, for what that says while it runs."""
+        chunk = self._chunks.get(element)
+        futures = () if chunk is None else chunk.futures
+        return next((future for future in futures if future.id == element), None)
 
     # How chunks end
 

@@ -281,6 +281,8 @@ class LookedInto(Generic[T]):
     _audience: Audience | None
     _canceller: Canceller
     _listeners: "Listeners | None" = None  # to what the task reports
+    # Returns the future of an element that the task runs, if it is a chunk; for the host.
+    element: "Callable[[TaskId], MiraiFuture[Any] | None]" = staticmethod(lambda _: None)
     _begun: str | None
     _end: Any
     _is_told: bool

@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
     from ._mapping import MappingExecutor
     from ._progress import Progress
+    from ._watching import Watch
 
 __all__ = [
     "MapResults",
     "chunks",
     "flatten",
+    "in_view",
     "map_submitter",
     "run_chunk",
     "run_items",
-    "with_progress",
+    "total_for",
 ]
 
 S = TypeVar("S")
@@ -131,6 +133,8 @@ class MapResults(Iterator[T], Generic[T]):
         timeout: Seconds from now in which every result has to be there.
     """
 
+    _watch: "Watch | None" = None
+
     def __init__(
         self,
         submit_next: Callable[[], "Future[T] | None"],
@@ -155,6 +159,12 @@ class MapResults(Iterator[T], Generic[T]):
         except BaseException as error:
             self.close(interrupted=isinstance(error, KeyboardInterrupt))
             raise
+
+    def be_watched(self, watch: "Watch") -> None:
+        """Have a bar show how far the tasks are, while they are waited for."""
+        self._watch = watch
+        for future in self._futures:
+            watch.follow(future)
 
     def close(self, *, interrupted: bool = False) -> None:
         """Cancel the tasks that have not started; the running ones go on, as in the standard.
@@ -184,10 +194,15 @@ class MapResults(Iterator[T], Generic[T]):
             self._submit_next = None
             return False
         self._futures.append(future)
+        if self._watch is not None:
+            self._watch.follow(future)
         return True
 
     def _result(self) -> T:
         future = self._futures[0]
+        if self._watch is not None and not future.done():
+            future.add_done_callback(self._watch.wake)
+            self._watch.wait(future.done, self._deadline)  # if in vain, what follows says so
         left = None if self._deadline is None else self._deadline - time.monotonic()
         try:
             result = future.result(left)
@@ -196,7 +211,9 @@ class MapResults(Iterator[T], Generic[T]):
         finally:
             # A future that failed holds its exception, whose traceback holds this frame.
             del future
-        self._futures.popleft()
+        ended = self._futures.popleft()
+        if self._watch is not None:
+            self._watch.forget(ended)
         return result
 
 
@@ -208,21 +225,46 @@ def flatten(results: Iterator[list[T]]) -> Iterator[T]:
             yield items.pop()
 
 
-def with_progress(
-    map_: Callable[..., Iterator[T]],
-    fn: Callable[..., T],
-    iterables: tuple[Iterable[Any], ...],
-    progress: "Progress",
-) -> Iterator[T]:
-    """Do a ``map`` whose results are counted, by whatever shows progress, as they are yielded."""
-    from mirai_executor._progress import bar_for, check_progress, watched
+def total_for(progress: "Progress", iterables: tuple[Iterable[Any], ...]) -> int | None:
+    """Return how many results a ``map`` over these will have; None if nobody knows.
+
+    Raises:
+        TypeError: What was asked for cannot show progress.
+    """
+    from ._progress import check_progress
 
     check_progress(progress)
-    total = min(map(len, iterables), default=0) if all(map(_is_sized, iterables)) else None  # type: ignore[arg-type]  # they are
-    results = map_(fn, *iterables)
+    if all(hasattr(type(iterable), "__len__") for iterable in iterables):
+        return min(map(len, iterables), default=0)  # type: ignore[arg-type]  # they have one
+    return None
+
+
+def in_view(
+    items: Iterator[T],
+    tasks: MapResults[Any],
+    progress: "Progress",
+    total: int | None,
+    *,
+    counts_tasks: bool,
+) -> Iterator[T]:
+    """Yield the results of a ``map``; they are counted by whatever shows progress.
+
+    Args:
+        items: Its results.
+        tasks: Those of its tasks.
+        progress: What the caller has asked for.
+        total: How many results there will be; None if nobody knows.
+        counts_tasks: Whether each task has one of them.
+    """
+    from ._progress import bar_for, counted
+
     bar = bar_for(progress, total)  # not before: what map raises leaves none
-    return results if bar is None else watched(results, bar)
+    if bar is None:
+        return items
+    if not bar.shows_parts:
+        return counted(items, bar)
+    from ._watching import Watch, counted_in_view
 
-
-def _is_sized(iterable: object) -> bool:
-    return hasattr(type(iterable), "__len__")
+    watch = Watch(bar, counts_tasks=counts_tasks)
+    tasks.be_watched(watch)
+    return counted_in_view(items, watch)

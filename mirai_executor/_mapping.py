@@ -56,8 +56,9 @@ class MappingExecutor(Executor):
                 stands in front of the bar, shows a bar of tqdm in a notebook; on a terminal, one
                 of tqdm, or else of rich, or a plain line; nothing where standard error is a file.
                 A function is called with how many there are so far, and how many there will be
-                (None if an iterable has no length); of an object with ``update()``, such as a bar
-                of tqdm, that is called with 1 for each.
+                (None if an iterable has no length); of an object with ``update()``, that is
+                called with 1 for each. Bars, also one of tqdm that is given here, show besides how
+                far running tasks have come, as these say by :func:`progress`.
 
         Returns:
             An iterator. If a call raised, the iterator raises the same exception when it gets
@@ -78,18 +79,19 @@ class MappingExecutor(Executor):
         from . import _map  # many use none
 
         check_map(fn, iterables, timeout, chunksize, buffersize)
-        if progress is not False:
-            sized = partial(self.map, timeout=timeout, chunksize=chunksize, buffersize=buffersize)
-            return _map.with_progress(sized, fn, iterables, progress)
+        total = None if progress is False else _map.total_for(progress, iterables)
         if chunksize == 1:
             submit_next = _map.map_submitter(self, fn, zip(*iterables, strict=False))
-            return _map.MapResults(submit_next, buffersize, timeout)
-        if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
+        elif len(iterables) == 1:  # then the items need no tuples, which take time to pickle
             submit_next = _map.map_submitter(self, fn, iterables[0], chunksize, _map.run_items)
         else:
             tuples = zip(*iterables, strict=False)
             submit_next = _map.map_submitter(self, fn, tuples, chunksize, _map.run_chunk)
-        return _map.flatten(_map.MapResults(submit_next, buffersize, timeout))
+        results: _map.MapResults[Any] = _map.MapResults(submit_next, buffersize, timeout)
+        items = results if chunksize == 1 else _map.flatten(results)
+        if progress is False:
+            return items
+        return _map.in_view(items, results, progress, total, counts_tasks=chunksize == 1)
 
     def mirai_map(
         self,

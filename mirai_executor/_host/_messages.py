@@ -59,7 +59,7 @@ class Reports:
 def messages_in(
     frame: _wire.Report | _wire.Items, daemon: Daemon, grant: Callable[[TaskId, int], None]
 ) -> Iterator[tuple[TaskId, Message | Item]]:
-    """Yield what a daemon says of tasks that it has, in order.
+    """Yield what a daemon says of tasks, in order; reports also of some that it may not have.
 
     Args:
         frame: How it says so.
@@ -70,7 +70,7 @@ def messages_in(
         if daemon.reports is None:
             daemon.reports = Reports()
         message = daemon.reports.take(frame)
-        if message is not None and frame.task in daemon.sent:
+        if message is not None:
             yield TaskId(frame.task), message
         return
     if daemon.exchange is not None:

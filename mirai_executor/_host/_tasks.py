@@ -129,6 +129,10 @@ class OpenFuture(Protocol):
         """Return what takes in what the task says while it runs."""
         ...
 
+    def element(self, id_: TaskId) -> OpenFuture | None:
+        """Return the future of an element that the task runs, as that of a chunk does."""
+        ...
+
 
 Ended: TypeAlias = collections.deque[tuple[OpenFuture, _wire.WireOutcome | None]]
 
@@ -299,8 +303,17 @@ class OpenTasks:
 
             said = list(messages_in(frame, daemon, functools.partial(self._grant, id_)))
             for task, message in said:
-                if (known := self.open.get(task)) is not None:
-                    self._end_later(functools.partial(known.future.listener(), message))
+                if (future := self._speaker(daemon, task)) is not None:
+                    self._end_later(functools.partial(future.listener(), message))
+
+    def _speaker(self, daemon: Daemon, id_: TaskId) -> OpenFuture | None:
+        """Return the future of a task that a daemon has, or of an element of such a task."""
+        if id_ in daemon.sent:
+            known = self.open.get(id_)
+            return None if known is None else known.future
+        tasks = (self.open.get(sent) for sent in daemon.sent)
+        found = (task.future.element(id_) for task in tasks if task is not None)
+        return next((future for future in found if future is not None), None)
 
     def _grant(self, id_: DaemonId, task: TaskId, count: int) -> None:
         """Let a task yield so many values more."""
