@@ -61,8 +61,8 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
     To be called as often as is convenient: it is passed on up to 20 times a second, and the last
     call before the task ends in any case, if the connection has room. It never waits for the host.
     Outside of a task, it does nothing. Safe from any thread; what another thread than the task's
-    own says is passed on when that one says something, or ends. Bars of ``progress=`` show the part
-    of a task that is done, and its text, also where nothing listens.
+    own says is passed on when that one says something, or ends. Bars of ``progress=`` show the
+    part of a task that is done, and its text, whether anything listens or not.
 
     Args:
         done: How much is done, in any unit.
