@@ -22,7 +22,9 @@ def fifos(tmp_path: Path) -> list[Path]:
     return found
 
 
-@pytest.mark.parametrize("how", ["map", "mirai_map", "collect", "as_completed", "given"])
+@pytest.mark.parametrize(
+    "how", ["map", "mirai_map", "collect", "as_completed", "given", "elsewhere"]
+)
 def test_a_bar_of_tqdm_moves_while_a_task_runs(how: str, fifos: list[Path]) -> None:
     with on_a_terminal(PROGRAM, how, "any", *fifos) as terminal:
         terminal.read_until("1.25/2")
