@@ -87,65 +87,34 @@ if TYPE_CHECKING:
     from .urls import local_url as local_url
 
 _ROOMS = {
-    "_messages": ("Progress", "progress", "report"),
-    "_completed": ("as_completed",),
-    "_mirai_map": ("MiraiMap",),
-    "_place": ("on_daemon",),
-    "_serial": ("SerialConfig", "register_serial", "serial_config"),
-    "_streams": ("Stream",),
-    "_status": ("DaemonStatus", "Info", "MemoryStatus", "Status", "Waiting"),
-    "_random_streams": ("rng",),
+    "_messages": "Progress progress report",
+    "_completed": "as_completed",
+    "_mirai_map": "MiraiMap",
+    "_place": "on_daemon",
+    "_serial": "SerialConfig register_serial serial_config",
+    "_streams": "Stream",
+    "_status": "DaemonStatus Info MemoryStatus Status Waiting",
+    "_random_streams": "rng",
     "errors": (
-        "DaemonLostError",
-        "ForkedExecutorError",
-        "LaunchError",
-        "MiraiError",
-        "MiraiInterrupt",
-        "PayloadError",
-        "RemoteError",
-        "TaskTimeoutError",
+        "DaemonLostError ForkedExecutorError LaunchError MiraiError MiraiInterrupt PayloadError "
+        "RemoteError TaskTimeoutError"
     ),
-    "executor": ("MiraiExecutor",),
+    "executor": "MiraiExecutor",
     "functional": (
-        "Daemons",
-        "DaemonsNotSetError",
-        "collect",
-        "daemons",
-        "daemons_set",
-        "everywhere",
-        "executor_for",
-        "info",
-        "is_error_value",
-        "is_mirai_error",
-        "is_mirai_interrupt",
-        "launch_local",
-        "launch_remote",
-        "mirai",
-        "mirai_map",
-        "mirai_with",
-        "next_stream",
-        "profile",
-        "race",
-        "require_daemons",
-        "status",
-        "stop_mirai",
-        "try_mirai",
-        "unresolved",
+        "Daemons DaemonsNotSetError collect daemons daemons_set everywhere executor_for info "
+        "is_error_value is_mirai_error is_mirai_interrupt launch_local launch_remote mirai "
+        "mirai_map mirai_with next_stream profile race require_daemons status stop_mirai "
+        "try_mirai unresolved"
     ),
-    "futures": ("MiraiFuture",),
+    "futures": "MiraiFuture",
     "launchers": (
-        "cluster_config",
-        "dask_config",
-        "http_config",
-        "kubernetes_config",
-        "ray_config",
-        "remote_config",
-        "ssh_config",
+        "cluster_config dask_config http_config kubernetes_config ray_config remote_config "
+        "ssh_config"
     ),
-    "urls": ("host_url", "local_url"),
+    "urls": "host_url local_url",
 }
 _ROOMS_FOR_WINDOWS = ("_messages", "_place", "errors")  # the others need POSIX
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 __all__ = ["__version__", *_ROOM_OF]  # all of them strings
 

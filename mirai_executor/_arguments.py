@@ -3,26 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = [
-    "check_callable",
-    "check_callback",
-    "check_count",
-    "check_elsewhere",
-    "check_flag",
-    "check_launcher",
-    "check_logging",
-    "check_main",
-    "check_map",
-    "check_mode",
-    "check_options",
-    "check_ordering",
-    "check_output",
-    "check_pool",
-    "check_seconds",
-    "check_times",
-    "check_wait",
-]
-
 
 def check_seconds(name: str, value: Any, *, optional: bool = False, zero: bool = False) -> None:
     """Require a positive number of seconds.
@@ -98,6 +78,17 @@ def check_count(name: str, value: Any, least: int = 0, *, optional: bool = False
         )
     if value < least:
         raise ValueError(f"{name} must be >= {least}, not {value!r}")
+
+
+def check_word(name: str, value: object, words: Sequence[str | None]) -> None:
+    """Require one of several words.
+
+    Raises:
+        ValueError: It is none; the message lists them.
+    """
+    if value not in words:
+        *first, last = (f'"{word}"' if word else "None" for word in words)
+        raise ValueError(f"{name} must be {', '.join(first)} or {last}, not {value!r}")
 
 
 def check_options(options: Iterable[str], valid: Sequence[str]) -> None:
@@ -267,20 +258,10 @@ def check_ways(
         output: Whether, and how, what they print appears here.
         elsewhere: What only daemons from elsewhere have a use for.
     """
-    check_ordering(ordering)
+    check_word("ordering", ordering, ("bounded", "strict"))
     check_logging(logging)
     check_mode(mode, *elsewhere)
     check_output(output, is_open=elsewhere != (None, None))
-
-
-def check_ordering(ordering: object) -> None:
-    """Require one of the orders in which tasks may start.
-
-    Raises:
-        ValueError: There is no such order.
-    """
-    if ordering not in ("bounded", "strict"):
-        raise ValueError(f'ordering must be "bounded" or "strict", not {ordering!r}')
 
 
 def check_mode(mode: object, url: object, remote: object) -> None:
@@ -289,8 +270,7 @@ def check_mode(mode: object, url: object, remote: object) -> None:
     Raises:
         ValueError: There is no such mode, or it has no use for daemons from elsewhere.
     """
-    if mode not in ("daemons", "inline"):
-        raise ValueError(f'mode must be "daemons" or "inline", not {mode!r}')
+    check_word("mode", mode, ("daemons", "inline"))
     if mode == "inline" and not (url is None and remote is None):
         raise ValueError(
             'mode="inline" (and sync=True) runs tasks in this process, without daemons: leave out '
@@ -333,16 +313,6 @@ def check_output(output: object, *, is_open: bool) -> None:
         )
 
 
-def check_main(main: object) -> None:
-    """Require one of the ways in which daemons come by the main module.
-
-    Raises:
-        ValueError: There is no such way.
-    """
-    if main not in ("auto", "import", "value"):
-        raise ValueError(f'main must be "auto", "import" or "value", not {main!r}')
-
-
 def check_elsewhere(
     max_workers: int | None,
     url: object,
@@ -375,7 +345,6 @@ def check_elsewhere(
         raise ValueError("tls, tls_cert and tls_minimum need a url such as host_url(tls=True)")
     if url is None and remote is None and advertise is not None:
         raise ValueError("advertise needs a url at which to listen, such as host_url(tls=True)")
-    if compression not in ("auto", None):
-        raise ValueError(f'compression must be "auto" or None, not {compression!r}')
+    check_word("compression", compression, ("auto", None))
     if url is None and remote is None and compression is not None:
         raise ValueError("compression needs a url or remote: nothing here has a slow line")

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-__all__ = ["leave", "result_of", "waker"]
-
 T = TypeVar("T")
 
 _NO_LOOP = (

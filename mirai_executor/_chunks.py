@@ -40,10 +40,8 @@ from mirai_executor.futures import MiraiFuture
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mirai_executor._host import Limits
+    from mirai_executor._host import Options
     from mirai_executor._submitting import Submitter
-
-__all__ = ["ChunkSender", "TaskSender", "sender_for"]
 
 _PROBES = 3  # of which the fastest one counts: others may have had to import something
 _FEW = 32  # elements; for fewer it is not worth the wait
@@ -63,13 +61,15 @@ def sender_for(
         fn: The function that was given.
         call: Calls it with an element.
     """
-    host, limits = face._host, face._limits  # noqa: SLF001 - it is one of ours
-    if limits.concurrency > 1:
-        limits = one_at_a_time(fn, limits)
+    host, options = face._host, face._options  # noqa: SLF001 - it is one of ours
+    if options.limits.concurrency > 1:
+        options = one_at_a_time(fn, options)
+    # What brings more than its call, or reports, is a task.
+    has_more = options.context or options.post_mortem or options.on_report is not None
     has_streams = face._root()._streams is not None  # noqa: SLF001 - as above
-    if has_streams or is_traced() or not takes_chunks(host, limits):
+    if has_more or has_streams or is_traced() or not takes_chunks(host, options.limits):
         return TaskSender(face, call)
-    return ChunkSender(host, limits, call, kind_of(fn, ()))
+    return ChunkSender(host, options, call, kind_of(fn, ()))
 
 
 class TaskSender:
@@ -117,16 +117,16 @@ class ChunkSender:
 
     Args:
         host: Runs the tasks.
-        limits: Of each.
+        options: Of each; they have no limits.
         call: Calls the function with an element.
         kind: The same number for elements that are expected to take equally long.
     """
 
     def __init__(
-        self, host: Host, limits: Limits, call: Callable[[Any], Any], kind: int | None
+        self, host: Host, options: Options, call: Callable[[Any], Any], kind: int | None
     ) -> None:
         self._host = host
-        self._limits = limits
+        self._options = options
         self._call = host.take(call)
         self._run = host.take(partial(run_elements, call))
         self._kind = kind
@@ -189,7 +189,7 @@ class ChunkSender:
         return (self._paces.expected(self._kind) if are_known else None), _PROBES
 
     def _send_task(self, value: Any, future: MiraiFuture[Any]) -> None:
-        self._host.submit(future.id, future, self._call, (value,), {}, self._limits)
+        self._host.submit(future.id, future, self._call, (value,), {})
 
     def _send_chunk(self, values: Sequence[Any], futures: list[MiraiFuture[Any]]) -> Chunk:
         task: MiraiFuture[Any] = MiraiFuture(self._host.next_id(), self._host)
@@ -199,16 +199,15 @@ class ChunkSender:
         # Before it is sent: what cannot be pickled ends it at once.
         task.add_done_callback(partial(self._end, chunk))
         args = (list(values), [future.id for future in futures])
-        self._host.submit(task.id, task, self._run, args, {}, self._limits)
+        self._host.submit(task.id, task, self._run, args, {})
         return chunk
 
     def _new_future(self) -> MiraiFuture[Any]:
-        limits = self._limits
         return MiraiFuture(
             self._host.next_id(),
             self,
-            cancel_running=limits.cancel_running,
-            cancel_on_interrupt=limits.cancel_on_interrupt,
+            cancel_running=self._options.cancel_running,
+            cancel_on_interrupt=self._options.cancel_on_interrupt,
         )
 
     def _future_of(self, element: TaskId) -> MiraiFuture[Any] | None:

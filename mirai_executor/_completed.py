@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mirai_executor._mirai_map import MiraiMap
     from mirai_executor._progress import Progress
 
-__all__ = ["as_completed"]
-
 T = TypeVar("T")
 F = TypeVar("F", bound="Future[Any]")
 

@@ -16,8 +16,6 @@ from ._host import Forking
 if TYPE_CHECKING:
     from ._payload.host import Inheritance
 
-__all__ = ["forking"]
-
 
 def _is_fork(context: Any) -> bool:
     """Tell whether the processes of a context are forks of this one.

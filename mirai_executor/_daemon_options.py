@@ -12,9 +12,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum, auto
 from typing import Any, Literal, TypedDict, cast, get_args
 
-from ._arguments import check_count, check_options, check_seconds
-
-__all__ = ["OPTIONS", "Autoexit", "DaemonKeywords", "DaemonOptions", "Kind", "Option", "words_for"]
+from ._arguments import check_count, check_options, check_seconds, check_word
 
 Autoexit = Literal["now", "finish", "never"]
 
@@ -144,9 +142,8 @@ class Option:
             check_seconds(self.name, value, optional=True, zero=True)
         elif self.kind is Kind.COUNT:
             check_count(self.name, value, 1, optional=True)
-        elif self.kind is Kind.AUTOEXIT and value not in (*get_args(Autoexit), None):
-            *first, last = (f'"{word}"' for word in get_args(Autoexit))
-            raise ValueError(f"{self.name} must be {', '.join(first)} or {last}, not {value!r}")
+        elif self.kind is Kind.AUTOEXIT and value is not None:
+            check_word(self.name, value, get_args(Autoexit))
 
     def words(self, value: object) -> tuple[str, ...]:
         """Return the words of a command line that give it this value."""

@@ -7,8 +7,6 @@ what the system shows of their drivers say enough.
 import os
 from collections.abc import Mapping
 
-__all__ = ["share_of_gpus", "visible_gpus"]
-
 _CUDA, _ROCR, _HIP = "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 _NVIDIA = "/dev"  # nvidia0, nvidia1 …
 _AMD = "/sys/class/kfd/kfd/topology/nodes"  # of processors, too, whose gpu_id is 0

@@ -22,8 +22,6 @@ from mirai_executor._typing import NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
-__all__ = ["Elements", "elements_of", "function_of"]
-
 
 class Elements(NamedTuple):
     """What a map goes over.

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
-__all__ = ["EventLoop"]
-
 T = TypeVar("T")
 
 _PATIENCE = 1.0  # seconds for what a coroutine has left running to end once it is cancelled

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from typing import Any
 
-__all__ = ["InertExecutor"]
-
 
 class InertExecutor(Executor):
     """A copy of an executor, without its daemons: it can be passed around, but runs nothing."""

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ._host import Host
     from ._lifetime import HostOwner
 
-__all__ = ["Launching", "listen"]
-
 _LONGEST = 200  # characters of an answer that messages repeat
 
 

@@ -9,22 +9,21 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any
 
-__all__ = ["lazy_imports", "when_imported"]
 
-
-def lazy_imports(package: str, rooms: "Mapping[str, Iterable[str]]") -> "Callable[[str], Any]":
+def lazy_imports(package: str, rooms: "Mapping[str, str]") -> "Callable[[str], Any]":
     """Return the ``__getattr__`` of a package.
 
     Args:
         package: Its name.
-        rooms: The names that each of its modules has, to be found in the package.
+        rooms: The names that each of its modules has, to be found in the package; in one string,
+            with spaces between them.
     """
-    room_of = {name: room for room, names in rooms.items() for name in names}
+    room_of = {name: room for room, names in rooms.items() for name in names.split()}
 
     def __getattr__(name: str) -> "Any":  # noqa: N807 - it becomes that of a module
         room = room_of.get(name)

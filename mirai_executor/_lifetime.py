@@ -5,21 +5,14 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from ._arguments import check_count, check_main, check_seconds
-from ._host import Host, Limits, Settings, is_exiting
+from ._arguments import check_count, check_seconds, check_word
+from ._host import Host, Options, Settings, is_exiting
 from ._submitting import Submitter
 
 if TYPE_CHECKING:
     from ._host import Forking
     from ._launching import Launching
     from ._status import Info, Status, Waiting
-
-__all__ = [
-    "HostOwner",
-    "check_main_file",
-    "forking_for",
-    "host_for",
-]
 
 T = TypeVar("T")
 
@@ -37,7 +30,7 @@ class HostOwner(Submitter):
     def __init__(
         self, host: Host, name: str | None, most: int, launching: "Launching | None"
     ) -> None:
-        super().__init__(host, Limits(cancel_on_interrupt=_is_in_ipython()))
+        super().__init__(host, Options(cancel_on_interrupt=_is_in_ipython()))
         self._most = most
         self._launching = launching
         self._name = name
@@ -367,7 +360,7 @@ def _is_in_ipython() -> bool:
 
 def check_main_file(main: Literal["auto", "import", "value"]) -> None:
     """Check the argument, and that there is a file if daemons are to import it in any case."""
-    check_main(main)
+    check_word("main", main, ("auto", "import", "value"))
     if main == "import":
         from ._payload.host import main_file  # else it is looked for when it is needed
 

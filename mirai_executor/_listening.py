@@ -34,8 +34,6 @@ from .launchers import (
 )
 from .urls import Url, host_url
 
-__all__ = ["Here", "Listening"]
-
 # As a daemon of this machine is started otherwise: a working directory must not get in the way.
 # Its token comes by standard input, and stays neither there nor in what the kernel shows of it.
 _PROGRAM = """\

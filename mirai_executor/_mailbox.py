@@ -29,16 +29,6 @@ if TYPE_CHECKING:
     from ._reports import Listeners
     from .futures import MiraiFuture
 
-__all__ = [
-    "CANCELLED_END",
-    "IN_A_CALLBACK",
-    "Audience",
-    "Canceller",
-    "End",
-    "How",
-    "LookedInto",
-]
-
 T = TypeVar("T")
 
 # How a task has ended: what decodes the outcome (None if it is decoded), the outcome, and whether

@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from ._progress import Progress
     from ._watching import Watch
 
-__all__ = [
-    "MapResults",
-    "chunks",
-    "flatten",
-    "in_view",
-    "map_submitter",
-    "run_chunk",
-    "run_items",
-    "total_for",
-]
-
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -107,7 +96,7 @@ def submitter(
     # Weakly: a map that is half consumed must not keep a dropped executor alive. A view is made
     # again each time: `executor.with_options(...).map(...)` drops it at once.
     root = weakref.ref(face._root())
-    limits = None if root() is face else face._limits
+    options = None if root() is face else face._options
     fn = face._host.take(fn)
     view: Any = type(face)
 
@@ -115,8 +104,8 @@ def submitter(
         executor = root()
         if executor is None or (args := next(calls, None)) is None:
             return None
-        if limits is not None:
-            return view(executor, limits).submit(fn, *args, **next(beside))  # type: ignore[no-any-return]  # as below
+        if options is not None:
+            return view(executor, options).submit(fn, *args, **next(beside))  # type: ignore[no-any-return]  # as below
         # By its public name: tqdm replaces it on the instance.
         return executor.submit(fn, *args, **next(beside))
 

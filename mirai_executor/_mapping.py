@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ._arguments import check_map
 
 if TYPE_CHECKING:
-    from ._host import Host, Limits
+    from ._host import Host, Options
     from ._lifetime import HostOwner
     from ._mirai_map import MiraiMap
     from ._pool import ExecutorPool
     from ._progress import Progress
-
-__all__ = ["MappingExecutor"]
 
 T = TypeVar("T")
 
@@ -23,7 +21,7 @@ class MappingExecutor(Executor):
     """What executors and views have in common, as far as they map."""
 
     _host: "Host"
-    _limits: "Limits"
+    _options: "Options"
 
     def _root(self) -> "HostOwner":
         raise NotImplementedError

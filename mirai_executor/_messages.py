@@ -23,17 +23,6 @@ if TYPE_CHECKING:
         def report(self, obj: Any, *, is_progress: bool) -> None: ...
 
 
-__all__ = [
-    "Progress",
-    "close_iterator",
-    "current",
-    "iterator_of",
-    "progress",
-    "report",
-    "run_stream",
-    "speaking_through",
-]
-
 _inline: ContextVar[Messenger | None] = ContextVar("mirai messenger", default=None)
 
 

@@ -41,8 +41,6 @@ class Sender(Protocol):
         """Cancel what it has made of them, before their futures are cancelled."""
 
 
-__all__ = ["Listeners", "MiraiMap", "start_map"]
-
 T = TypeVar("T")
 
 

@@ -16,17 +16,6 @@ import select
 from collections.abc import Callable, Sequence
 from functools import cache
 
-__all__ = [
-    "ALLOW_SEALING",
-    "Pipes",
-    "create",
-    "create_in_memory",
-    "create_pipe",
-    "is_none_free",
-    "occupy_streams",
-    "reopen",
-]
-
 ALLOW_SEALING = 2  # MFD_ALLOW_SEALING, and MFD_CLOEXEC: Linux; not every Python has their names
 _CLOEXEC = 1
 _STDERR = 2

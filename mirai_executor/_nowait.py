@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import _socket
     import ctypes
 
-__all__ = ["load", "read", "ready", "receive", "send", "write"]
-
 _is_loaded = _can_keep_gil = False
 _recv: Any = None
 _send: Any = None

@@ -2,79 +2,55 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._arguments import check_callable, check_count, check_flag, check_options, check_seconds
-from ._host import TRACES, Limits
+from ._host import TRACES as TRACES
+from ._host import Limits, Options
 
 if TYPE_CHECKING:
     from contextvars import ContextVar
-    from typing import TypedDict
 
+    from ._host import TaskOptions as TaskOptions
     from ._lifetime import HostOwner
     from ._payload.common.around import Around
     from .futures import MiraiFuture
 
-    class TaskOptions(TypedDict, total=False):
-        """The fields of ``Limits``, any of which may be given."""
-
-        timeout: float | None
-        run_timeout: float | None
-        retries: int
-        cancel_running: bool
-        cancel_on_interrupt: bool
-        post_mortem: bool
-        context: bool | Iterable[ContextVar[Any]]
-        min_workers: int
-        on_report: Callable[[Any], object] | None
-        buffer: int
-        concurrency: int
-
-
-__all__ = [
-    "TRACES",
-    "beside_call",
-    "changed",
-    "check_task_options",
-    "everywhere_in_span",
-    "gather",
-    "one_at_a_time",
-    "post_mortem",
-    "with_around",
-]
-
-
 _ELEMENTS = "mirai_executor._elements"  # whose functions call the one that they are given first
 
 
-def changed(limits: Limits, options: "TaskOptions") -> Limits:
-    """Return limits with other options.
+def changed(options: Options, given: "TaskOptions") -> Options:
+    """Return options of which some are others.
 
     Raises:
         TypeError: There is no such option, or it has the wrong type.
         ValueError: It is out of range.
     """
-    check_options(options, Limits._fields)
-    if "context" in options:
-        options["context"] = _checked_context(options["context"])
-    limits = limits.changed(**options)
+    _, *own = Options._fields
+    check_options(given, (*Limits._fields, *own))
+    others: dict[str, Any] = {**given}
+    if "context" in others:
+        others["context"] = _checked_context(others["context"])
+    of_limits = {name: others.pop(name) for name in Limits._fields if name in others}
+    limits = options.limits.changed(**of_limits)
+    options = options.changed(limits=limits, **others)
     check_seconds("timeout", limits.timeout, optional=True)
     check_seconds("run_timeout", limits.run_timeout, optional=True)
     check_count("retries", limits.retries)
-    check_flag("cancel_running", limits.cancel_running)
-    check_count("min_workers", limits.min_workers)
-    check_count("buffer", limits.buffer, least=1)
     check_count("concurrency", limits.concurrency, least=1)
-    if limits.on_report is not None:
-        check_callable("with_options", limits.on_report, " as on_report")
-    return limits
+    check_flag("cancel_running", options.cancel_running)
+    check_count("min_workers", options.min_workers)
+    check_count("buffer", options.buffer, least=1)
+    if options.on_report is not None:
+        check_callable("with_options", options.on_report, " as on_report")
+    return options
 
 
 def check_task_options(options: "TaskOptions") -> "TaskOptions":
     """Return options of tasks if they can be some; raises as :func:`changed`."""
-    changed(Limits(), options)
+    changed(Options(), options)
     return options
 
 
@@ -98,12 +74,12 @@ def post_mortem(fn: Callable[..., Any]) -> Callable[..., Any]:
     return PostMortem(fn)
 
 
-def one_at_a_time(fn: Callable[..., Any] | None, limits: Limits) -> Limits:
-    """Return the limits of a task that no other may join, unless its function is ``async def``.
+def one_at_a_time(fn: Callable[..., Any] | None, options: Options) -> Options:
+    """Return the options of a task that no other may join, unless its function is ``async def``.
 
     Args:
         fn: The function; None for code.
-        limits: How it is to run.
+        options: How it is to run.
     """
     from inspect import iscoroutinefunction
 
@@ -113,7 +89,7 @@ def one_at_a_time(fn: Callable[..., Any] | None, limits: Limits) -> Limits:
         is_of_ours = fn.args and getattr(fn.func, "__module__", None) == _ELEMENTS
         fn = fn.args[0] if is_of_ours else fn.func
     is_async = iscoroutinefunction(fn) or iscoroutinefunction(type(fn).__call__)
-    return limits if is_async else limits.changed(concurrency=1)
+    return options if is_async else options.changed(limits=options.limits.changed(concurrency=1))
 
 
 def is_traced() -> bool:
@@ -143,11 +119,11 @@ def beside_call(
     future: "MiraiFuture[Any]",
     fn: Callable[..., Any],
     kwargs: dict[str, Any],
-    limits: Limits,
+    options: Options,
 ) -> dict[str, Any]:
     """Do as :func:`with_around`, and add the stream of random numbers, if there is a seed."""
-    if limits.context or limits.concurrency > 1 or TRACES in sys.modules:
-        kwargs = with_around(executor, future, fn, kwargs, limits)
+    if options.context or options.limits.concurrency > 1 or TRACES in sys.modules:
+        kwargs = with_around(executor, future, fn, kwargs, options)
     streams = executor._streams
     return kwargs if streams is None else streams.added_to(kwargs)
 
@@ -157,7 +133,7 @@ def with_around(
     future: "MiraiFuture[Any]",
     fn: Callable[..., Any] | None,
     kwargs: dict[str, Any],
-    limits: Limits,
+    options: Options,
 ) -> dict[str, Any]:
     """Return keyword arguments, or the variables of code, with what stands around the call.
 
@@ -166,10 +142,10 @@ def with_around(
         future: Ends with it.
         fn: Its function; None for code.
         kwargs: What it is called with.
-        limits: How it runs.
+        options: How it runs.
     """
     around: list[Around] = []
-    if limits.concurrency > 1:
+    if options.limits.concurrency > 1:
         from ._payload.common.company import InCompany  # as below
 
         around.append(InCompany(future.id))
@@ -178,10 +154,10 @@ def with_around(
 
         if (span := traced(executor, future, fn)) is not None:
             around.append(span)
-    if limits.context:
+    if options.context:
         from ._payload.host.context import in_context  # as above
 
-        around.append(in_context(limits.context))
+        around.append(in_context(options.context))
     if not around:
         return kwargs
     from ._payload.common.entries import AROUND
@@ -189,20 +165,20 @@ def with_around(
     return {**kwargs, AROUND: around}
 
 
-def gather(executor: "HostOwner", limits: Limits) -> Limits:
+def gather(executor: "HostOwner", options: Options) -> Limits:
     """Wait for as many daemons as have to be there; return the limits from then on.
 
     Raises:
         TimeoutError: They have not come in time.
         ValueError: There can never be so many.
     """
-    since = time.monotonic()
-    if executor._launching is None and limits.min_workers > executor._max_workers:
+    since, limits, least = time.monotonic(), options.limits, options.min_workers
+    if executor._launching is None and least > executor._max_workers:
         raise ValueError(
-            f"min_workers is {limits.min_workers}, but there are {executor._max_workers} daemons "
+            f"min_workers is {least}, but there are {executor._max_workers} daemons "
             "at most; create the executor with more, or call launch_local(n)"
         )
-    executor._host.wait_ready(limits.min_workers, limits.timeout)
+    executor._host.wait_ready(least, limits.timeout)
     if limits.timeout is None:
         return limits
     return limits.changed(timeout=max(1e-3, limits.timeout - (time.monotonic() - since)))

@@ -16,8 +16,6 @@ from ._arguments import check_callable, check_count
 from ._map import run_chunk, run_items
 from ._pool_results import AsyncResult, OpenWork, Ordered, Results, Unordered
 
-__all__ = ["ExecutorPool"]
-
 T = TypeVar("T")
 
 _AHEAD = 16  # tasks for each daemon, of an iterable that does not say how long it is

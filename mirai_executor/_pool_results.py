@@ -12,8 +12,6 @@ from ._arguments import check_wait
 from ._host import OneShotEvent
 from ._mailbox import IN_A_CALLBACK
 
-__all__ = ["AsyncResult", "OpenWork", "Ordered", "Results", "SubmitNext", "Unordered"]
-
 T = TypeVar("T")
 SubmitNext: TypeAlias = Callable[[], Future[T] | None]  # None at the end of what there is
 

@@ -19,8 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["NEEDED", "OPTIONAL", "PYTHONS", "TESTED", "Names", "check", "missing", "optional"]
-
 PYTHONS = "3.11 to 3.15"
 # The versions of requirements.lock: what to install where another one lacks something.
 TESTED = {"cloudpickle": "3.1.3", "pynng": "0.9.0", "tblib": "3.2.2"}

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Progress: TypeAlias = bool | str | Callable[[int, int | None], object] | Any
 
-__all__ = ["Bar", "PlainBar", "Progress", "bar_for", "check_progress", "counted"]
-
 T = TypeVar("T")
 
 _PAUSE = 0.1  # seconds between two looks of a plain bar

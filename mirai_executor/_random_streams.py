@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["RunHere", "in_turn", "rng", "run", "seed_sequence"]
-
 _NUMPY = "numpy.random"
 _WORDS = 8  # of 32 bits, that seed NumPy's global generator: as many as seed a PCG64
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from ._arguments import check_callable, check_count, check_sources
-from ._host import Host, Limits
+from ._host import Host, Options
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ._streams import Stream
     from .futures import MiraiFuture
 
-__all__ = ["RareExecutor"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -34,7 +32,7 @@ class RareExecutor(Executor):
     """Of an executor, or of a view of one, the methods that most programs do without."""
 
     _host: Host
-    _limits: Limits
+    _options: Options
     _streams: "RandomStreams | None" = None
 
     def _root(self) -> "HostOwner":
@@ -235,7 +233,7 @@ class RareExecutor(Executor):
         root = self._root()
         root._check_open()
         check_callable("stream", fn)
-        return open_stream(root, self._limits, fn, args, kwargs)
+        return open_stream(root, self._options, fn, args, kwargs)
 
     def stream_map(
         self,

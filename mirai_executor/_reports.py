@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from ._host import Message
 
-__all__ = ["Listeners", "hear", "listen", "look_on"]
-
 _MOST = 1 << 16  # bytes of reports that are kept while nobody listens
 _SHORT = 500  # bytes of a report that may be a line of text
 

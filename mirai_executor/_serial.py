@@ -9,8 +9,6 @@ from ._payload.common.fast_pickle import ATOMS, PickleBuffer
 from ._payload.common.serial import Hook, Hooks, new_key
 from .errors import PayloadError
 
-__all__ = ["SerialConfig", "hooks_for", "register_serial", "serial_config"]
-
 T = TypeVar("T")
 
 # The pickler asks nobody about instances of these, or needs them as they are.

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from ._host import Gate, HostView
 
-__all__ = ["DaemonStatus", "Info", "MemoryStatus", "Status", "Waiting"]
-
 _MOST_ROWS = 20  # that are shown: a repr of hundreds of daemons would be read by nobody
 
 

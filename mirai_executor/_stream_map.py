@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from concurrent.futures import Future
 
-__all__ = ["stream_map"]
-
 T = TypeVar("T")
 
 _END = object()

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Streams"]
-
 
 class Streams:
     """The streams of one executor. Any thread; each step is whole, so there is no lock.

@@ -28,10 +28,8 @@ from .futures import MiraiFuture
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._host import Host, InlineHost, Limits, Message
+    from ._host import Host, InlineHost, Message, Options
     from ._lifetime import HostOwner
-
-__all__ = ["Stream", "open_stream"]
 
 T = TypeVar("T")
 
@@ -298,7 +296,7 @@ class InlineStream(Stream[T]):
 
 def open_stream(
     owner: HostOwner,
-    limits: Limits,
+    options: Options,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -307,27 +305,30 @@ def open_stream(
 
     Args:
         owner: The executor.
-        limits: What the task may take.
+        options: What has been told of its tasks.
         fn: The function, which returns a generator or another iterable.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
     """
     host = owner._host  # noqa: SLF001 - it is one of ours
-    limits = limits.changed(retries=0, concurrency=1)  # what has been taken, cannot come twice
+    # What has been taken, cannot come twice.
+    options = options.changed(limits=options.limits.changed(retries=0, concurrency=1))
     future = StreamFuture(
         host.next_id(),
         host,
-        cancel_running=limits.cancel_running,
-        cancel_on_interrupt=limits.cancel_on_interrupt,
+        cancel_running=options.cancel_running,
+        cancel_on_interrupt=options.cancel_on_interrupt,
     )
-    if limits.on_report is not None:
-        future.on_report(limits.on_report)
+    if options.on_report is not None:
+        future.on_report(options.on_report)
     host.streams[future.id] = future
     future.add_done_callback(lambda _: host.streams.pop(future.id, None))
-    given = beside_call(owner, future, fn, {}, limits)
+    given = beside_call(owner, future, fn, {}, options)
     if host.is_inline:
         here = cast("InlineHost", host)
         values = here.pull(future, fn, args, kwargs, given.get(STREAM))
         return InlineStream(future, here, owner, values)
-    host.submit(future.id, future, run_stream, (fn, limits.buffer, args, kwargs), given, limits)
-    return Stream(future, host, owner, limits.buffer)
+    host.submit(
+        future.id, future, run_stream, (fn, options.buffer, args, kwargs), given, options.limits
+    )
+    return Stream(future, host, owner, options.buffer)

@@ -5,7 +5,7 @@ from sys import modules
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ._arguments import check_callable
-from ._host import TRACES, Host, Limits
+from ._host import TRACES, Host, Options
 from ._mapping import MappingExecutor
 from ._rare import RareExecutor
 from .futures import MiraiFuture
@@ -13,11 +13,8 @@ from .futures import MiraiFuture
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ._host import Share
+    from ._host import Share, TaskOptions
     from ._lifetime import HostOwner
-    from ._options import TaskOptions
-
-__all__ = ["ExecutorView", "Submitter"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,12 +25,12 @@ class Submitter(MappingExecutor, RareExecutor):
 
     Args:
         host: Runs the tasks.
-        limits: What each of them may take.
+        options: What has been told of them.
     """
 
-    def __init__(self, host: Host, limits: Limits) -> None:
+    def __init__(self, host: Host, options: Options) -> None:
         self._host = host
-        self._limits = limits
+        self._options = options
 
     def _root(self) -> "HostOwner":
         raise NotImplementedError
@@ -101,25 +98,25 @@ class Submitter(MappingExecutor, RareExecutor):
         root._check_open()
         if not callable(fn):
             check_callable("submit", fn, "; code as a string goes to submit_source()")
-        host, limits = self._host, self._limits
-        if limits.concurrency > 1:
-            limits = _options().one_at_a_time(fn, limits)
+        host, options = self._host, self._options
+        if options.limits.concurrency > 1:
+            options = _rarely().one_at_a_time(fn, options)
         id_ = host.next_id()
         future: MiraiFuture[Any] = MiraiFuture(
             id_,
             host,
-            cancel_running=limits.cancel_running,
-            cancel_on_interrupt=limits.cancel_on_interrupt,
+            cancel_running=options.cancel_running,
+            cancel_on_interrupt=options.cancel_on_interrupt,
         )
-        if limits.on_report is not None:
-            future.on_report(limits.on_report)
+        if options.on_report is not None:
+            future.on_report(options.on_report)
         given: dict[str, Any] = kwargs
-        beside = limits.context or limits.concurrency > 1
+        beside = options.context or options.limits.concurrency > 1
         if beside or root._streams is not None or TRACES in modules:
-            given = _options().beside_call(root, future, fn, kwargs, limits)
-        if limits.post_mortem:
-            fn = _options().post_mortem(fn)
-        host.submit(id_, future, fn, args, given, limits)
+            given = _rarely().beside_call(root, future, fn, kwargs, options)
+        if options.post_mortem and not host.is_inline:  # there, exceptions have their frames
+            fn = _rarely().post_mortem(fn)
+        host.submit(id_, future, fn, args, given, options.limits)
         return future
 
     def submit_source(self, source: str, /, **variables: Any) -> MiraiFuture[Any]:
@@ -151,15 +148,15 @@ class Submitter(MappingExecutor, RareExecutor):
         if not isinstance(source, str):
             raise TypeError(f"submit_source() takes Python code as a string, not {source!r:.60}")
         future = self._new_future()
-        host, limits = self._host, self._limits
-        if limits.concurrency > 1:
-            limits = _options().one_at_a_time(None, limits)
-        if limits.on_report is not None:
-            future.on_report(limits.on_report)
-        if limits.context or TRACES in modules:
-            variables = _options().with_around(root, future, None, variables, limits)
+        host, options = self._host, self._options
+        if options.limits.concurrency > 1:
+            options = _rarely().one_at_a_time(None, options)
+        if options.on_report is not None:
+            future.on_report(options.on_report)
+        if options.context or TRACES in modules:
+            variables = _rarely().with_around(root, future, None, variables, options)
         beside = {} if root._streams is None else root._streams.taken_from(variables)
-        host.submit_source(future.id, future, source, variables, limits, beside)
+        host.submit_source(future.id, future, source, variables, options.limits, beside)
         return future
 
     def everywhere(
@@ -203,13 +200,13 @@ class Submitter(MappingExecutor, RareExecutor):
             11
         """
         self._root()._check_open()
-        host, limits = self._host, self._limits
+        host, limits = self._host, self._options.limits
         if not isinstance(fn_or_source, str):
             check_callable("everywhere", fn_or_source, ", or code as a string")
         elif args:
             raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
-        if limits.min_workers:
-            limits = _options().gather(self._root(), limits)
+        if self._options.min_workers:
+            limits = _rarely().gather(self._root(), self._options)
 
         def start(given: dict[str, Any]) -> list[MiraiFuture[Any]]:
             if not isinstance(fn_or_source, str):
@@ -218,7 +215,7 @@ class Submitter(MappingExecutor, RareExecutor):
 
         if TRACES not in modules:
             return start(kwargs)
-        futures: list[MiraiFuture[Any]] = _options().everywhere_in_span(
+        futures: list[MiraiFuture[Any]] = _rarely().everywhere_in_span(
             self._root(), fn_or_source, kwargs, start
         )
         return futures
@@ -262,18 +259,18 @@ class Submitter(MappingExecutor, RareExecutor):
         """
         from ._options import changed
 
-        return ExecutorView(self._root(), changed(self._limits, options))
+        return ExecutorView(self._root(), changed(self._options, options))
 
     def _new_future(self) -> MiraiFuture[Any]:
         return self._share_future(self._host)
 
     def _share_future(self, share: "Share | Host") -> MiraiFuture[Any]:
-        limits = self._limits
+        options = self._options
         return MiraiFuture(
             self._host.next_id(),
             share,
-            cancel_running=limits.cancel_running,
-            cancel_on_interrupt=limits.cancel_on_interrupt,
+            cancel_running=options.cancel_running,
+            cancel_on_interrupt=options.cancel_on_interrupt,
         )
 
     def __reduce__(self) -> Any:
@@ -284,10 +281,10 @@ class Submitter(MappingExecutor, RareExecutor):
 
 
 class ExecutorView(Submitter):
-    """An executor on the daemons of another, with limits of its own; see ``with_options``."""
+    """An executor on the daemons of another, with options of its own; see ``with_options``."""
 
-    def __init__(self, executor: "HostOwner", limits: Limits) -> None:
-        super().__init__(executor._host, limits)
+    def __init__(self, executor: "HostOwner", options: Options) -> None:
+        super().__init__(executor._host, options)
         self._executor = executor
 
     @property
@@ -303,10 +300,10 @@ class ExecutorView(Submitter):
         return self._executor
 
     def __repr__(self) -> str:
-        return f"<ExecutorView of {self._executor!r} with {self._limits}>"
+        return f"<ExecutorView of {self._executor!r} with {self._options}>"
 
 
-def _options() -> Any:
+def _rarely() -> Any:
     """Return the room of what only some tasks have, which takes time to import."""
     from . import _options as room
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-__all__ = ["hide", "printable"]
-
 
 def printable(text: str, limit: int = 255, *, keep: str = "") -> str:
     r"""Return text of a peer that neither ends the line nor commands the terminal it is shown on.

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from ._mirai_map import MiraiMap
     from .futures import MiraiFuture
 
-__all__ = ["Setting", "is_on", "traced", "traced_everywhere", "traced_map"]
-
 T = TypeVar("T")
 
 # The "daemons set" of executors that are profiles, and what is known of them.

@@ -27,8 +27,6 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from mirai_executor import _nowait
 
-__all__ = ["LONGEST", "Deadline", "OneShotEvent", "Reactor", "Reply", "Timer", "Waker"]
-
 LONGEST = 86400.0  # seconds that a selector waits in one go: epoll takes 24 days at most
 
 T = TypeVar("T")

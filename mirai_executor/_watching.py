@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from ._progress import Bar
 
-__all__ = ["Watch", "counted_in_view", "ended_in_view"]
-
 T = TypeVar("T")
 
 _PAUSE = 0.1  # seconds between two moves of a bar by what tasks say

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 
 from ._host import Worker
 
-__all__ = ["Workers"]
-
 
 class Workers(int, Mapping[int, Worker]):
     """The daemons by their pids, and at the same time how many there may be.

@@ -50,9 +50,9 @@ def main(how: str, library: str, *fifos: str) -> None:
     if library != "any":
         pytest.MonkeyPatch().setattr(_progress, "_is_installed", library.__eq__)
     calls: list[list[Path]] = [[], [*map(Path, fifos)]]
-    elsewhere = {"url": "tcp://127.0.0.1:0"} if how == "elsewhere" else {}
-    with MiraiExecutor(None if elsewhere else 1, **elsewhere) as executor:
-        if elsewhere:
+    dials = how == "elsewhere"
+    with MiraiExecutor(url="tcp://127.0.0.1:0") if dials else MiraiExecutor(1) as executor:
+        if dials:
             executor.launch_local(1)
         if how != "given":
             found = results(how, executor, calls, "fits")

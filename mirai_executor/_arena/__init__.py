@@ -17,58 +17,24 @@ size of ``/dev/shm`` do not matter. An ``Exchange`` is all of this for one peer.
 """
 
 from mirai_executor._lazily import lazy_imports
-from mirai_executor._typing import TYPE_CHECKING
 
-from ._late import (
-    ArenaError,
-    Buffer,
-    DaemonMemory,
-    LateExchange,
-    Place,
-    available,
-    leave_channel,
-    physical_memory,
-    size_of,
-    whole,
-    writable,
-)
+from ._late import *
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._channel import Channel, Gone
-    from ._exchange import Exchange, out_of_arenas
-    from ._pool import Pool, Shared
-    from ._receiver import Receiver
-    from ._sender import Sender
+    from ._channel import *
+    from ._exchange import *
+    from ._pool import *
+    from ._receiver import *
+    from ._sender import *
 else:  # not before the first large buffer
     __getattr__ = lazy_imports(
         __name__,
         {
-            "_channel": ("Channel", "Gone"),
-            "_exchange": ("Exchange", "out_of_arenas"),
-            "_pool": ("Pool", "Shared"),
-            "_receiver": ("Receiver",),
-            "_sender": ("Sender",),
+            "_channel": "Channel Gone",
+            "_exchange": "Exchange out_of_arenas",
+            "_pool": "Pool Shared",
+            "_receiver": "Receiver",
+            "_sender": "Sender",
         },
     )
-
-__all__ = [
-    "ArenaError",
-    "Buffer",
-    "Channel",
-    "DaemonMemory",
-    "Exchange",
-    "Gone",
-    "LateExchange",
-    "Place",
-    "Pool",
-    "Receiver",
-    "Sender",
-    "Shared",
-    "available",
-    "leave_channel",
-    "out_of_arenas",
-    "physical_memory",
-    "size_of",
-    "whole",
-    "writable",
-]

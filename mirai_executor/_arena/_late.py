@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ._exchange import Exchange
     from ._pool import Pool
 
-__all__ = ["DaemonMemory", "LateExchange", "leave_channel"]
-
 # fcntl(2) of Linux: not every Python has the names. Nobody can shrink an arena, so that no reader
 # ever meets SIGBUS; nobody can add further seals.
 ADD_SEALS = 1033

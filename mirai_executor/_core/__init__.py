@@ -1,131 +1,22 @@
 """The scheduling core: pure, deterministic, and the only owner of task state."""
 
-from __future__ import annotations
-
 from mirai_executor._lazily import lazy_imports
 
-from .messages import (
-    BroadcastAnswered,
-    BroadcastCancelRequested,
-    BroadcastId,
-    CancelRequested,
-    Command,
-    DaemonId,
-    DaemonLost,
-    DaemonReady,
-    DaemonsAdded,
-    DaemonsMissed,
-    DaemonsRequested,
-    DaemonState,
-    DaemonView,
-    Departure,
-    DismissDaemon,
-    DispatcherView,
-    Event,
-    EverywhereRequested,
-    FailBroadcast,
-    FailTask,
-    Failure,
-    ForgetBroadcast,
-    InitializerFailed,
-    InterruptBroadcast,
-    InterruptTask,
-    KillDaemon,
-    KillRequested,
-    LaunchDaemon,
-    LaunchFailed,
-    LaunchRefused,
-    LeaveRequested,
-    ListeningEnded,
-    Policy,
-    RecallTasks,
-    ReportShortage,
-    ReportWait,
-    ResolveTasks,
-    RestartRequested,
-    ResultsArrived,
-    RoundTripMeasured,
-    SendBroadcast,
-    SendTasks,
-    ShutdownRequested,
-    SurplusFound,
-    TaskId,
-    TasksReturned,
-    TaskSubmitted,
-)
+from .messages import *
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .admission import Admission, Waiting
-    from .chunking import Paces, chunk_size
-    from .dispatcher import Dispatcher
-    from .scaling import Change, Load, ScalePolicy, Scaler
+    from .admission import *
+    from .chunking import *
+    from .dispatcher import *
+    from .scaling import *
 else:
     __getattr__ = lazy_imports(
         __name__,
         {
-            "chunking": ("Paces", "chunk_size"),
-            "admission": ("Admission", "Waiting"),
-            "dispatcher": ("Dispatcher",),
-            "scaling": ("Change", "Load", "ScalePolicy", "Scaler"),
+            "chunking": "Paces chunk_size",
+            "admission": "Admission Waiting",
+            "dispatcher": "Dispatcher",
+            "scaling": "Change Load ScalePolicy Scaler",
         },
     )
-
-__all__ = [
-    "Admission",
-    "BroadcastAnswered",
-    "BroadcastCancelRequested",
-    "BroadcastId",
-    "CancelRequested",
-    "Change",
-    "Command",
-    "DaemonId",
-    "DaemonLost",
-    "DaemonReady",
-    "DaemonState",
-    "DaemonView",
-    "DaemonsAdded",
-    "DaemonsMissed",
-    "DaemonsRequested",
-    "Departure",
-    "DismissDaemon",
-    "Dispatcher",
-    "DispatcherView",
-    "Event",
-    "EverywhereRequested",
-    "FailBroadcast",
-    "FailTask",
-    "Failure",
-    "ForgetBroadcast",
-    "InitializerFailed",
-    "InterruptBroadcast",
-    "InterruptTask",
-    "KillDaemon",
-    "KillRequested",
-    "LaunchDaemon",
-    "LaunchFailed",
-    "LaunchRefused",
-    "LeaveRequested",
-    "ListeningEnded",
-    "Load",
-    "Paces",
-    "Policy",
-    "RecallTasks",
-    "ReportShortage",
-    "ReportWait",
-    "ResolveTasks",
-    "RestartRequested",
-    "ResultsArrived",
-    "RoundTripMeasured",
-    "ScalePolicy",
-    "Scaler",
-    "SendBroadcast",
-    "SendTasks",
-    "ShutdownRequested",
-    "SurplusFound",
-    "TaskId",
-    "TaskSubmitted",
-    "TasksReturned",
-    "Waiting",
-    "chunk_size",
-]

@@ -12,12 +12,10 @@ from ._fleet import Daemon, Fleet
 from ._tasks import Task, Tasks
 from .messages import DaemonState, TaskId
 
-__all__ = ["companions_of_next", "join", "part", "review"]
-
 
 def join(fleet: Fleet, daemon: Daemon, task: Task) -> None:
     """Note that a daemon, free or in such company, is to run a task that others may join."""
-    daemon.concurrency = task.concurrency
+    daemon.concurrency = task.limits.concurrency
     fleet.shared[daemon.id] = daemon
 
 
@@ -40,7 +38,7 @@ def companions_of_next(fleet: Fleet, tasks: Tasks) -> Daemon | None:
     """
     if not tasks.queue:
         return None
-    concurrency = tasks.open[next(iter(tasks.queue))].concurrency
+    concurrency = tasks.open[next(iter(tasks.queue))].limits.concurrency
     return min(
         (d for d in fleet.shared.values() if d.concurrency == concurrency and _has_room(d)),
         key=lambda daemon: len(daemon.held),

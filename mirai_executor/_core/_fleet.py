@@ -12,15 +12,7 @@ from collections import OrderedDict, deque
 
 from mirai_executor._typing import Mutable, made_by
 
-from .messages import (
-    BroadcastId,
-    DaemonId,
-    DaemonState,
-    DaemonView,
-    Departure,
-    Policy,
-    TaskId,
-)
+from .messages import BroadcastId, DaemonId, DaemonState, DaemonView, Departure, Policy, TaskId
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until the system is asked for room again
 

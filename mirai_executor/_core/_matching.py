@@ -130,7 +130,7 @@ class Frames:
         open_tasks, kind = self._tasks.open, self._tasks.open[id_].kind
         while (left := left - seconds) > 0 and len(frame) < room and queue:
             task = open_tasks[id_ := next(iter(queue))]
-            if task.kind != kind or task.run_timeout is not None:  # else as the one before
+            if task.kind != kind or task.limits.run_timeout is not None:  # else as the one before
                 seconds, kind = self.expected(id_), task.kind
             if seconds is None or seconds > left:
                 break
@@ -142,7 +142,7 @@ class Frames:
         """Return how long a task is expected to take; None if it has to travel alone."""
         task = self._tasks.open[id_]
         # The time to run counts from sending: nothing may stand before such a task.
-        return None if task.run_timeout is not None else self.durations.expected(task.kind)
+        return None if task.limits.run_timeout is not None else self.durations.expected(task.kind)
 
     def next_ahead(self) -> Daemon | None:
         """Return a busy daemon that should get its next frame already, if there is one."""

@@ -41,14 +41,14 @@ class Moves:
         held = daemon.held
         last = next(reversed(frame))
         task = self._tasks.open[last]
-        if task.concurrency > 1:  # then it travels alone
+        if task.limits.concurrency > 1:  # then it travels alone
             join(self._fleet, daemon, task)
         elif held:
             daemon.ahead = len(frame)
         held.update(frame)
         self._tasks.hand_over(frame, daemon.id)
-        if task.run_timeout is not None:  # likewise
-            task.late_at = now + task.run_timeout
+        if (run_timeout := task.limits.run_timeout) is not None:  # likewise
+            task.late_at = now + run_timeout
             self._alarms.set(task.late_at, AlarmKind.RUN_TIMEOUT, last, daemon.id)
         daemon.tasks_sent += len(frame)
         if len(held) > 1:

@@ -19,16 +19,15 @@ from itertools import takewhile
 from mirai_executor._typing import Mutable, NamedTuple
 
 from ._fleet import Daemon, Fleet
-from .messages import DaemonId, DaemonState, TaskId
+from .messages import DaemonId, DaemonState, Limits, TaskId
 
 
 class Task(Mutable):
     """What is known about one task, until it ends."""
 
-    run_timeout: float | None
-    retries: int
+    limits: Limits
+    retries: int  # those that are left
     kind: int | None = None
-    concurrency: int = 1  # it may run beside others, so many of them in all
     place: int = 0  # in the order of submission
     daemon: DaemonId | None = None  # holds it
     dealt_to: DaemonId | None = None  # direct mode: it waits for this one

@@ -17,8 +17,6 @@ from mirai_executor._typing import NamedTuple
 
 from .messages import TaskId
 
-__all__ = ["Admission", "Waiting"]
-
 
 class Waiting(NamedTuple):
     """A call that waits for room.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-__all__ = ["Paces", "chunk_size"]
-
 # Seconds that the elements of a chunk may take together, as those tasks that share a frame: they
 # wait for each other, and a daemon that dies takes the results of a chunk with it.
 _WORK = 2.5e-3

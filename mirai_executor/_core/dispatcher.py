@@ -199,16 +199,17 @@ class Dispatcher:
     # Events
 
     def _task_submitted(self, event: m.TaskSubmitted, now: float) -> Iterable[m.Command]:
-        id_, timeout, run_timeout, retries, kind, concurrency = event
+        id_, limits, kind = event
         self._tasks.submitted += 1
         if self._fleet.broken or self._ending.cancelling:
             failure = m.Failure.BROKEN if self._fleet.broken else m.Failure.CANCELLED
             return [m.FailTask(id_, failure)]
-        kind = kind if concurrency == 1 else None  # what it takes depends on those beside it
-        self._tasks.add(id_, Task(run_timeout, retries, kind, concurrency))
-        if timeout is not None:
+        if limits.concurrency > 1:
+            kind = None  # what it takes depends on those beside it
+        self._tasks.add(id_, Task(limits, limits.retries, kind))
+        if limits.timeout is not None:
             # From submission, as in mirai: a promise about when the caller hears back.
-            self._alarms.set(now + timeout, AlarmKind.TIMEOUT, id_)
+            self._alarms.set(now + limits.timeout, AlarmKind.TIMEOUT, id_)
         return ()
 
     def _cancel_requested(self, event: m.CancelRequested, now: float) -> Iterable[m.Command]:

@@ -43,13 +43,22 @@ class Departure(Enum):
 # Events
 
 
-class TaskSubmitted(NamedTuple):
-    task: TaskId
+class Limits(Record):
+    """What a task may take, as far as that is decided here; the same object for many tasks."""
+
     timeout: float | None = None  # seconds from submission
     run_timeout: float | None = None  # seconds from the start of execution
     retries: int = 0  # how often it may run again after a lost daemon
-    kind: int | None = None  # tasks of one kind may be expected to take equally long
     concurrency: int = 1  # so many that say the same may run at once at one daemon
+
+
+NO_LIMITS = Limits()
+
+
+class TaskSubmitted(NamedTuple):
+    task: TaskId
+    limits: Limits = NO_LIMITS
+    kind: int | None = None  # tasks of one kind may be expected to take equally long
 
 
 class CancelRequested(Record):
@@ -350,47 +359,30 @@ class DispatcherView(Record):
 
 
 class Policy(Record):
-    """How a dispatcher treats its daemons.
+    """How a dispatcher treats its daemons."""
 
-    Args:
-        max_daemons: The most daemons that may exist at once.
-        launches: Whether the dispatcher starts daemons itself when there is work for them.
-        direct: Deal tasks to daemons round robin when submitted, instead of keeping one queue.
-        max_tasks: Tasks after which a daemon leaves; None for no limit.
-        idle_timeout: Seconds without a task after which a daemon leaves; None for never.
-        start_timeout: Seconds in which a daemon must be ready, once it was launched or has come.
-        cancel_grace: Seconds that a daemon has to let go of a task that was stopped.
-        leave_grace: Seconds that a dismissed daemon has to end.
-        failed_starts: Launched daemons in a row that may die without having begun any task,
-            within ``failure_window`` seconds, before the dispatcher gives up (the restart
-            intensity of Erlang's supervisors). Of those that come by themselves, the ones count
-            that are not ready in time.
-        failure_window: See ``failed_starts``.
-        frame_time: Seconds of expected work that one frame may hold; 0 for frames of one task,
-            and none of them before the last one is done.
-        frame_size: The most tasks in a frame.
-        ahead_below: Tasks that take longer, in seconds, are not sent to a daemon that is busy.
-        far_frame_time: The same far away, at most: all may be lost with the connection.
-        far_frame_size: The most tasks in such a frame.
-        warn_after: Seconds that tasks wait while no daemon is connected, until that is reported,
-            where daemons come by themselves.
-    """
-
-    max_daemons: int
-    launches: bool = True
-    direct: bool = False
-    max_tasks: int | None = None
-    idle_timeout: float | None = None
-    start_timeout: float = 60.0
-    cancel_grace: float = 2.0
-    leave_grace: float = 10.0
+    max_daemons: int  # may exist at once, at most
+    launches: bool = True  # the dispatcher starts them itself when there is work for them
+    direct: bool = False  # tasks are dealt to daemons when submitted: there is no common queue
+    max_tasks: int | None = None  # after which a daemon leaves; None for no limit
+    idle_timeout: float | None = None  # seconds without a task, likewise
+    start_timeout: float = 60.0  # seconds until a daemon must be ready that was launched, or came
+    cancel_grace: float = 2.0  # seconds that a daemon has to let go of a task that was stopped
+    leave_grace: float = 10.0  # seconds that a dismissed daemon has to end
+    # Launched daemons in a row that may die without having begun any task, within so many seconds,
+    # before the dispatcher gives up (the restart intensity of Erlang's supervisors). Of those that
+    # come by themselves, the ones count that are not ready in time.
     failed_starts: int = 5
     failure_window: float = 60.0
+    # Seconds of expected work that one frame may hold; 0 for frames of one task, and none of them
+    # before the last one is done.
     frame_time: float = 2.5e-3
-    frame_size: int = 64
-    ahead_below: float = 15e-3
-    far_frame_time: float = 0.5
+    frame_size: int = 64  # tasks in a frame, at most
+    ahead_below: float = 15e-3  # longer tasks, in seconds, aren't sent to a daemon that is busy
+    far_frame_time: float = 0.5  # as frame_time: all may be lost with the connection
     far_frame_size: int = 1024
+    # Seconds that tasks wait while no daemon is connected, until that is reported, where daemons
+    # come by themselves.
     warn_after: float = math.inf
 
     def __post_init__(self) -> None:

@@ -11,83 +11,44 @@ Where daemons come from elsewhere, ``_acceptor`` lets them in, ``_remote`` is on
 ``_inline`` runs tasks without daemons, in this process, and ``_template`` forks daemons from it.
 """
 
+from mirai_executor._core import Limits as Limits
 from mirai_executor._lazily import lazy_imports
-from mirai_executor._waiting import OneShotEvent
+from mirai_executor._waiting import OneShotEvent as OneShotEvent
 
-from ._host import Host, is_exiting
-from ._settings import (
-    TRACES,
-    Forking,
-    Limits,
-    ListenConfig,
-    Settings,
-    environments_for,
-    most_daemons,
-    serial_hooks,
-)
+from ._host import Host as Host
+from ._host import is_exiting as is_exiting
+from ._settings import *
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._bounded import BoundedHost
-    from ._connection_spans import place_of
-    from ._daemon import Worker
-    from ._environments import Environments
-    from ._gate import Gate
-    from ._inline import InlineHost
-    from ._messages import Item as Item
-    from ._messages import Message as Message
-    from ._of_chunks import kind_of, resolve_elements, set_exception, stop_element, takes_chunks
-    from ._questions import HostView as HostView
-    from ._requests import Request
-    from ._share import Share
+    from ._bounded import *
+    from ._connection_spans import *
+    from ._daemon import *
+    from ._environments import *
+    from ._gate import *
+    from ._inline import InlineHost as InlineHost
+    from ._messages import *
+    from ._of_chunks import *
+    from ._questions import *
+    from ._requests import *
+    from ._share import *
+    from ._tasks import kind_of as kind_of
+    from ._tasks import set_exception as set_exception
 else:  # what only some executors need
     __getattr__ = lazy_imports(
         __name__,
         {
-            "_bounded": ("BoundedHost",),
-            "_connection_spans": ("place_of",),
-            "_daemon": ("Worker",),
-            "_environments": ("Environments",),
-            "_gate": ("Gate",),
-            "_inline": ("InlineHost",),
-            "_messages": ("Item", "Message"),
-            "_of_chunks": (
-                "kind_of",
-                "resolve_elements",
-                "set_exception",
-                "stop_element",
-                "takes_chunks",
-            ),
-            "_requests": ("Request",),
-            "_share": ("Share",),
+            "_bounded": "BoundedHost",
+            "_connection_spans": "place_of",
+            "_daemon": "Worker",
+            "_environments": "Environments",
+            "_gate": "Gate",
+            "_inline": "InlineHost",
+            "_messages": "Item Message",
+            "_of_chunks": "resolve_elements stop_element takes_chunks",
+            "_questions": "HostView",
+            "_requests": "Request",
+            "_share": "Share",
+            "_tasks": "kind_of set_exception",
         },
     )
-
-__all__ = [
-    "TRACES",
-    "BoundedHost",
-    "Environments",
-    "Forking",
-    "Gate",
-    "Host",
-    "InlineHost",
-    "Item",
-    "Limits",
-    "ListenConfig",
-    "Message",
-    "OneShotEvent",
-    "Request",
-    "Settings",
-    "Share",
-    "Worker",
-    "environments_for",
-    "is_exiting",
-    "kind_of",
-    "most_daemons",
-    "place_of",
-    "resolve_elements",
-    "serial_hooks",
-    "set_exception",
-    "stop_element",
-    "takes_chunks",
-]

@@ -58,8 +58,6 @@ if TYPE_CHECKING:
     # Has NNG go on with the connection, behind what has come of it.
     Join = Callable[[socket.socket | TlsSocket, bytes], WebSocket]
 
-__all__ = ["Acceptor"]
-
 _LOG = logging.getLogger("mirai_executor")
 _PATIENCE = 10.0  # seconds that a guest may take to prove the secret
 _KNOCKS = 32  # that are answered between two looks at the daemons

@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     from mirai_executor._core import Load, Scaler
     from mirai_executor._waiting import Reactor, Timer
 
-__all__ = ["Autoscaler"]
-
 _PAUSE = 1.0  # seconds between two looks, at least
 
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from ._gate import Gate
 
-__all__ = ["BoundedHost"]
-
 
 class BoundedHost(Host):
     """A host with a gate before its queue. Every method is safe from any thread."""

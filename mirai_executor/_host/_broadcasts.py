@@ -26,12 +26,10 @@ from ._tasks import OpenFuture, decode_error, resolve, set_exception
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mirai_executor._core import Limits
     from mirai_executor._payload import host as _payload
 
     from ._fleet import Fleet
-    from ._settings import Limits
-
-__all__ = ["Broadcasts"]
 
 _LOG = logging.getLogger("mirai_executor")
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from ._settings import Settings
 
-__all__ = ["calls_of_spans", "place_of"]
-
 
 def calls_of_spans(settings: Settings) -> list[Call]:
     """Return the calls by which daemons tell that they are connected; none if nobody traces."""

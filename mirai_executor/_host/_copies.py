@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mirai_executor._payload.common.fast_pickle import Value
     from mirai_executor._payload.common.serial import Hooks
 
-__all__ = ["Copies", "decoded"]
-
 T = TypeVar("T")
 
 # They run as themselves: to a debugger, a copy would be another one.

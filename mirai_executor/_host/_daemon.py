@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ._messages import Reports
     from ._tasks import OpenTask
 
-__all__ = ["HOST_NAME", "Daemon", "LocalDaemon", "Worker"]
-
 _UNKNOWN = 255
 _LIGHT = 1 << 16  # bytes of a table, which its daemon here keeps beyond the tasks that have it
 

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
     Launch = Callable[[int], object]
 
-__all__ = ["Elsewhere"]
-
 _LOG = logging.getLogger("mirai_executor")
 
 

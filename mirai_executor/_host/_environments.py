@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Variables = Mapping[str, str] | Callable[[int], Mapping[str, str]]
 
-__all__ = ["Environments"]
-
 
 class Environments:
     """What the daemons of one executor find in their environment.

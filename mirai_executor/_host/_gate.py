@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from mirai_executor._core import TaskId
 
-__all__ = ["Gate", "NoRoomError"]
-
 T = TypeVar("T")
 
 _waits: ContextVar[bool] = ContextVar("mirai submit waits", default=True)

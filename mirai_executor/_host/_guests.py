@@ -19,17 +19,6 @@ if TYPE_CHECKING:
 
     from mirai_executor._waiting import Reactor, Timer
 
-__all__ = [
-    "MOST",
-    "WEBSOCKET",
-    "Refusals",
-    "is_reserved",
-    "most_guests",
-    "most_places",
-    "network_of",
-    "who_goes",
-]
-
 _LOG = logging.getLogger("mirai_executor")
 MOST = 128  # guests at once
 WEBSOCKET = 6  # descriptors that one takes who is heard over a WebSocket

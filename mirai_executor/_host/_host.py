@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mirai_executor._core import (
+    NO_LIMITS,
     BroadcastCancelRequested,
     BroadcastId,
     CancelRequested,
@@ -20,14 +21,13 @@ from mirai_executor.errors import LaunchError
 
 from . import _registry
 from ._host_thread import HostThread
-from ._settings import Limits
 from ._store import BULKY, Deferred
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from mirai_executor._core import DaemonId, ScalePolicy
+    from mirai_executor._core import DaemonId, Limits, ScalePolicy
     from mirai_executor._payload import host as _payload
     from mirai_executor.launchers import Job
 
@@ -38,15 +38,12 @@ if TYPE_CHECKING:
     from ._share import Share
     from ._tasks import OpenFuture
 
-__all__ = ["Host", "is_exiting"]
-
 T = TypeVar("T")
 if TYPE_CHECKING:
     F = TypeVar("F", bound="OpenFuture")
 else:  # a bound that is text takes milliseconds on Python 3.15, which imports ast for it
     F = TypeVar("F")
 
-_NO_LIMITS = Limits()
 _NO_BUFFERS: tuple[Any, ...] = ()
 
 
@@ -79,7 +76,7 @@ class Host(HostThread):
         fn: Callable[..., object],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        limits: Limits = _NO_LIMITS,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         """Queue a call. What cannot be pickled ends in the future."""
         self._check_usable()
@@ -130,7 +127,7 @@ class Host(HostThread):
         future: OpenFuture,
         source: str,
         variables: Mapping[str, object],
-        limits: Limits = _NO_LIMITS,
+        limits: Limits = NO_LIMITS,
         beside: Mapping[str, Any] | None = None,
     ) -> None:
         """Queue code to evaluate. A SyntaxError is raised at once; all else ends in the future."""

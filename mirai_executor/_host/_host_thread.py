@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from ._tasks import OpenTask
     from ._template import Template
 
-__all__ = ["HostThread"]
-
 T = TypeVar("T")
 
 _LOG = logging.getLogger("mirai_executor")

@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from mirai_executor._core import BroadcastId, DaemonId
+from mirai_executor._core import NO_LIMITS, BroadcastId, DaemonId, Limits
 from mirai_executor._event_loop import EventLoop
 from mirai_executor._messages import close_iterator, iterator_of, speaking_through
 from mirai_executor._payload.common.entries import STREAM, Brought
@@ -32,7 +32,6 @@ from ._host import Host
 from ._lent_names import LentNames
 from ._messages import Message
 from ._questions import DaemonRow, HostView
-from ._settings import Limits
 from ._share import Share
 from ._store import Store
 
@@ -48,11 +47,8 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=OpenFuture)
 
-__all__ = ["InlineHost"]
-
 T = TypeVar("T")
 
-_NO_LIMITS = Limits()
 _OURS = "mirai_executor."
 _NO_DAEMON = DaemonId(0)
 # They leave submit(): one who interrupts a task, or quits its debugger, wants no next task to run.
@@ -85,11 +81,9 @@ class InlineHost(Host):
         fn: Callable[..., object],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        limits: Limits = _NO_LIMITS,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         """Run a call. Whatever it ends in, ends in the future."""
-        if limits.post_mortem:  # its exceptions have their frames
-            fn = getattr(fn, "__wrapped__", fn)
         stream = kwargs.pop(STREAM, None)
         self._carry_out(task, future, lambda: self._copies.of_call(fn, args, kwargs), stream)
 
@@ -99,7 +93,7 @@ class InlineHost(Host):
         future: OpenFuture,
         source: str,
         variables: Mapping[str, object],
-        limits: Limits = _NO_LIMITS,
+        limits: Limits = NO_LIMITS,
         beside: Mapping[str, Any] | None = None,
     ) -> None:
         """Run code. A SyntaxError is raised at once; all else ends in the future."""

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from mirai_executor._waiting import Deadline, Reactor
 from mirai_executor.launchers import Job
 
-__all__ = ["Jobs"]
-
 OnEnd = Callable[[str | None], None]
 
 _LOG = logging.getLogger("mirai_executor")

@@ -20,8 +20,6 @@ from mirai_executor.launchers import Job
 
 from ._jobs import Jobs
 
-__all__ = ["LaunchProcesses"]
-
 _LOG = logging.getLogger("mirai_executor")
 # What SSH says of a daemon that dials through a tunnel when this host has just ended.
 _NOISE = re.compile(rb"connect_to \S+ port \d+: failed\.\r?\n")

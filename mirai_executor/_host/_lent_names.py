@@ -10,8 +10,6 @@ from mirai_executor._payload.common.entries import Brought
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LentNames"]
-
 _ABSENT = object()
 
 

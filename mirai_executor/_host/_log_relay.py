@@ -23,8 +23,6 @@ from mirai_executor._waiting import OneShotEvent
 if TYPE_CHECKING:
     from mirai_executor import _wire
 
-__all__ = ["LogRelay", "Records"]
-
 _LOG = logging.getLogger("mirai_executor")
 _MOST = 10_000  # records that wait for handlers which are slow
 _PATIENCE = 0.05  # seconds that futures wait for what their tasks have logged

@@ -42,6 +42,7 @@ from mirai_executor._core import (
     KillDaemon,
     KillRequested,
     LaunchDaemon,
+    Limits,
     Policy,
     RecallTasks,
     ReportShortage,
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     from ._broadcasts import Broadcasts
     from ._elsewhere import Elsewhere
     from ._questions import HostView, Ready
-    from ._settings import Limits, ListenConfig, Setup
+    from ._settings import ListenConfig, Setup
 
 _BATCH = 256  # items of the inbox between two looks at the links
 _NO_OUTCOMES: Mapping[TaskId, _wire.WireOutcome] = {}
@@ -115,10 +116,8 @@ class Loop:
         self._ended: collections.deque[Callable[[], None]] = collections.deque()
         terms = (heartbeat, not policy.direct)
         self._fleet = Fleet(spawner, setup, self.reactor, self, self._post, store, terms)
-        self.launch_error, self.story = (
-            self._fleet.loss_reports.launch_error,
-            self._dispatcher.story,
-        )
+        self.launch_error = self._fleet.loss_reports.launch_error
+        self.story = self._dispatcher.story
         self._awaiting: list[Ready] = []  # who waits until so many daemons are ready
         self._tasks = OpenTasks(self._fleet, store, inbox.append, self._ended.append)
         self._broadcasts: Broadcasts | None = None  # until somebody calls everywhere()

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from ._daemon import Daemon
 
-__all__ = ["Item", "Message", "Reports", "messages_in"]
-
 
 class Message(NamedTuple):
     """What a task reports: pickled, as only who listens unpickles it."""

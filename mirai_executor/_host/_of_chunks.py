@@ -5,26 +5,23 @@ from __future__ import annotations
 from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
 
+from mirai_executor._core import NO_LIMITS
 from mirai_executor._payload.host import NO_NUMBER, decode_number, decode_value
 from mirai_executor._wire import Status
 
 from ._host import Host
-from ._tasks import decode_error, kind_of, set_exception
+from ._tasks import decode_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mirai_executor._core import DaemonId, TaskId
+    from mirai_executor._core import DaemonId, Limits, TaskId
     from mirai_executor._wire import Bytes
 
     from ._daemon import LocalDaemon
     from ._fleet import Fleet
     from ._loop import Loop
-    from ._settings import Limits
     from ._tasks import OpenFuture
-
-__all__ = ["kind_of", "resolve_elements", "set_exception", "stop_element", "takes_chunks"]
-
 
 _VALUE, _ERROR = int(Status.VALUE), int(Status.ERROR)
 
@@ -33,12 +30,9 @@ def takes_chunks(host: Any, limits: Limits) -> bool:
     """Tell whether several elements may be one task, and each still be what a task is.
 
     Not where something counts tasks, or the seconds of one, or what is left of it when it fails,
-    nor where a task brings more than its call, or reports; nor with daemons elsewhere, whose pages
-    are not shared with this process.
+    nor with daemons elsewhere, whose pages are not shared with this process.
     """
-    has_limit = limits.timeout or limits.run_timeout or limits.retries
-    has_more = limits.context or limits.post_mortem or limits.on_report is not None
-    if type(host) is not Host or has_limit or has_more or limits.concurrency > 1:
+    if type(host) is not Host or limits != NO_LIMITS:
         return False
     policy = host._settings.policy  # noqa: SLF001 - of the same room
     is_local = policy.launches and not policy.direct

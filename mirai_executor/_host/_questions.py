@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     Ready = tuple[int, Reply[None]]
 
-__all__ = ["DaemonRow", "HostView", "WaitView", "answer_ready", "picture"]
-
 
 class DaemonRow(Record):
     """One daemon in :class:`HostView`."""

@@ -18,8 +18,6 @@ from ._daemon import Daemon
 if TYPE_CHECKING:
     from ._tasks import OpenTask
 
-__all__ = ["Heartbeat", "RemoteDaemon"]
-
 _LOG = logging.getLogger("mirai_executor")
 _MISSED = 4  # beats until a daemon elsewhere is taken for lost
 

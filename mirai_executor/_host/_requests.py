@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     Awaited = tuple[str, int, Sequence[QueuedJob]]  # a request, how many are to come, and how
 
-__all__ = ["Request", "Requests", "still_coming"]
-
 _SAID = 3  # answers that are remembered: the last ones
 
 

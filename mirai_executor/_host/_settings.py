@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mirai_executor._core import NO_LIMITS, Limits
 from mirai_executor._place import usable_cpus
 from mirai_executor._typing import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Literal, NoReturn, TypeAlias
+    from collections.abc import Callable, Iterable, Sequence
+    from contextvars import ContextVar
+    from typing import Literal, NoReturn, TypeAlias, TypedDict
 
     from mirai_executor._core import Policy
     from mirai_executor._local import LocalLauncher
@@ -28,20 +30,6 @@ if TYPE_CHECKING:
     Output: TypeAlias = bool | Literal["inherit", "relay", "tagged"]
     # It gets the socket at which it is asked, its lifeline, and what it has from its host.
     BecomeTemplate = Callable[[int, int, Inheritance], NoReturn]
-
-__all__ = [
-    "TRACES",
-    "Forking",
-    "Limits",
-    "ListenConfig",
-    "Settings",
-    "Setup",
-    "calls_of_spans",
-    "environments_for",
-    "most_daemons",
-    "serial_hooks",
-]
-
 
 TRACES = "opentelemetry.trace"  # imported by programs whose tasks may be spans
 
@@ -123,26 +111,10 @@ class Setup(Record):
     environments: Environments | None
 
 
-class Limits(Record):
-    """What a task may take.
+class Options(Record):
+    """What an executor, or a view of one, has been told of its tasks: see ``with_options``."""
 
-    Args:
-        timeout: Seconds from its submission.
-        run_timeout: Seconds from the start of its execution.
-        retries: How often it may run again after its daemon was lost.
-        cancel_running: Whether ``cancel()`` also stops it while it runs.
-        cancel_on_interrupt: Whether a KeyboardInterrupt that strikes who waits for it cancels it.
-        post_mortem: Whether an exception that it raises tells of the variables of its frames.
-        context: Which context variables it sees as they were at its submission; True for all.
-        min_workers: How many daemons have to be connected before ``everywhere`` makes a call.
-        buffer: How many values a stream may be ahead of who takes them.
-        concurrency: How many coroutines with the same number may run at once at one daemon.
-        on_report: Is called with what it reports while it runs; None if nobody listens yet.
-    """
-
-    timeout: float | None = None
-    run_timeout: float | None = None
-    retries: int = 0
+    limits: Limits = NO_LIMITS  # what the dispatcher acts on; each is an option of its own
     cancel_running: bool = True
     cancel_on_interrupt: bool = False
     post_mortem: bool = False
@@ -150,7 +122,24 @@ class Limits(Record):
     min_workers: int = 0
     on_report: Callable[[Any], object] | None = None
     buffer: int = 16
-    concurrency: int = 1
+
+
+if TYPE_CHECKING:
+
+    class TaskOptions(TypedDict, total=False):
+        """The fields of ``Limits`` and ``Options``, any of which may be given."""
+
+        timeout: float | None
+        run_timeout: float | None
+        retries: int
+        concurrency: int
+        cancel_running: bool
+        cancel_on_interrupt: bool
+        post_mortem: bool
+        context: bool | Iterable[ContextVar[Any]]
+        min_workers: int
+        on_report: Callable[[Any], object] | None
+        buffer: int
 
 
 def environments_for(variables: Variables | None, gpus: int | None) -> Environments | None:

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
     from ._host import Host
 
-__all__ = ["Share"]
-
 
 class Share:
     """What one daemon has to do for ``everywhere``, to be cancelled."""

@@ -42,8 +42,6 @@ from ._settings import Setup
 from ._store import Store
 from ._tasks import decode_apart
 
-__all__ = ["Hear", "Listener", "LossReports", "StartUp"]
-
 _LOG = logging.getLogger("mirai_executor")
 _DEPARTURES = 5  # that are remembered: the last ones
 

@@ -31,30 +31,13 @@ from . import _registry
 from ._store import Deferred
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from mirai_executor import _wire
-    from mirai_executor._core import TaskId
-    from mirai_executor._payload import host as _payload
+    from mirai_executor._core import Limits
 
     from ._daemon import Daemon
     from ._fleet import Fleet
-    from ._settings import Limits
     from ._store import Store
-
-__all__ = [
-    "Ended",
-    "OpenFuture",
-    "OpenTask",
-    "OpenTasks",
-    "decode_apart",
-    "decode_error",
-    "kind_of",
-    "resolve",
-    "resolve_all",
-    "results_of",
-    "set_exception",
-]
 
 
 class OpenTask(NamedTuple):
@@ -227,11 +210,9 @@ class OpenTasks:
 
     def add(self, task: OpenTask) -> TaskSubmitted:
         """Take a task in; return what the dispatcher is to know of it."""
-        limits = task.limits
         self.open[task.task] = task  # in place before the event that names it
-        options = (limits.timeout, limits.run_timeout, limits.retries)
-        fields = (task.task, *options, task.kind, limits.concurrency)
-        return tuple.__new__(TaskSubmitted, fields)  # at a third of the cost of TaskSubmitted(...)
+        # At a third of the cost of TaskSubmitted(...).
+        return tuple.__new__(TaskSubmitted, (task.task, task.limits, task.kind))
 
     def take_all(self) -> list[OpenFuture]:
         """Forget all tasks; return their futures."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from ._settings import Settings
 
-__all__ = ["Template", "template_for"]
-
 _LOG = logging.getLogger("mirai_executor")
 
 

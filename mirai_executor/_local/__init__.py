@@ -13,81 +13,28 @@ from mirai_executor._lazily import lazy_imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._ends import (
-        LAST_FRAMES,
-        DeathWatch,
-        another,
-        as_launch_error,
-        describe_exit,
-        has_ended,
-        has_pidfds,
-        lacks_room,
-        last_words,
-        memory_hint,
-        misfit,
-        other_package,
-        watch,
-    )
-    from ._launcher import Forked, ForkServer, LocalLauncher
-    from ._output import OutputRelay, relay_for
-    from ._process import DaemonProcess, Stops, end_group
-    from ._relay import Relay, Stream
-    from ._spawner import Process, Spawner
-    from ._template import TemplateSpawner, fork_server
+    from ._ends import *
+    from ._launcher import *
+    from ._output import *
+    from ._process import DaemonProcess as DaemonProcess
+    from ._process import Stops as Stops
+    from ._process import end_group as end_group
+    from ._relay import *
+    from ._spawner import *
+    from ._template import *
 else:
     __getattr__ = lazy_imports(
         __name__,
         {
             "_ends": (
-                "LAST_FRAMES",
-                "DeathWatch",
-                "another",
-                "as_launch_error",
-                "describe_exit",
-                "has_ended",
-                "has_pidfds",
-                "lacks_room",
-                "last_words",
-                "memory_hint",
-                "misfit",
-                "other_package",
-                "watch",
+                "LAST_FRAMES DeathWatch another as_launch_error describe_exit has_ended "
+                "has_pidfds lacks_room last_words memory_hint misfit other_package watch"
             ),
-            "_launcher": ("ForkServer", "Forked", "LocalLauncher"),
-            "_output": ("OutputRelay", "relay_for"),
-            "_process": ("DaemonProcess", "Stops", "end_group"),
-            "_relay": ("Relay", "Stream"),
-            "_spawner": ("Process", "Spawner"),
-            "_template": ("TemplateSpawner", "fork_server"),
+            "_launcher": "ForkServer Forked LocalLauncher",
+            "_output": "OutputRelay relay_for",
+            "_process": "DaemonProcess Stops end_group",
+            "_relay": "Relay Stream",
+            "_spawner": "Process Spawner",
+            "_template": "TemplateSpawner fork_server",
         },
     )
-
-__all__ = [
-    "LAST_FRAMES",
-    "DaemonProcess",
-    "DeathWatch",
-    "ForkServer",
-    "Forked",
-    "LocalLauncher",
-    "OutputRelay",
-    "Process",
-    "Relay",
-    "Spawner",
-    "Stops",
-    "Stream",
-    "TemplateSpawner",
-    "another",
-    "as_launch_error",
-    "describe_exit",
-    "end_group",
-    "fork_server",
-    "has_ended",
-    "has_pidfds",
-    "lacks_room",
-    "last_words",
-    "memory_hint",
-    "misfit",
-    "other_package",
-    "relay_for",
-    "watch",
-]

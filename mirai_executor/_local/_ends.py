@@ -30,22 +30,6 @@ if TYPE_CHECKING:
 
     from ._process import DaemonProcess
 
-__all__ = [
-    "LAST_FRAMES",
-    "DeathWatch",
-    "another",
-    "as_launch_error",
-    "describe_exit",
-    "has_ended",
-    "has_pidfds",
-    "lacks_room",
-    "last_words",
-    "memory_hint",
-    "misfit",
-    "other_package",
-    "watch",
-]
-
 LAST_FRAMES = 0.5  # seconds for what a dead daemon had sent to come in
 _LOOK = 0.1  # seconds between two looks whether a process has ended, where nothing tells
 _NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # macOS: Python sets SO_NOSIGPIPE

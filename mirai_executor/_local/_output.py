@@ -20,8 +20,6 @@ from mirai_executor._waiting import OneShotEvent
 
 from ._relay import Relay, Stream, Write, write_to_stderr
 
-__all__ = ["OutputRelay", "relay_for"]
-
 _STDOUT = 1
 _PATIENCE = 0.05  # seconds that futures wait for what their tasks have printed
 _LONGEST = 1 << 16  # bytes of a line that is tagged once more

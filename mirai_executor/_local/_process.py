@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from ._relay import Relay, Stream
     from ._spawner import Process, Spawner, Streams
 
-__all__ = ["DaemonProcess", "Stops", "end_group"]
-
-
 # Bytes in a pipe of the link. While the host's other threads hold the GIL, a daemon lives on what
 # waits there: 10 tasks with 100 kB. Linux grants a user 64 MiB of pipes, and then makes others
 # tiny, also those of other programs; so only the first daemons get so much.

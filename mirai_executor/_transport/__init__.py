@@ -7,58 +7,28 @@ who it is; ``_tls`` makes a stream of a TLS connection, and ``_websocket``, by p
 stands for a WebSocket.
 """
 
-from mirai_executor._nameless import Pipes
-from mirai_executor._typing import TYPE_CHECKING, Any
+from mirai_executor._lazily import lazy_imports
+from mirai_executor._nameless import Pipes as Pipes
 
-from ._stream import Link, LinkClosedError
+from ._stream import *
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._far import FarLink, Waiting
-    from ._request import UpgradeRequest
-    from ._sockets import WEBSOCKETS, Listener, dial, listen
-    from ._tls import TlsSocket, client_context, rehearse, server_context
-    from ._websocket import Pump, WebSocket
-
-__all__ = [
-    "WEBSOCKETS",
-    "FarLink",
-    "Link",
-    "LinkClosedError",
-    "Listener",
-    "Pipes",
-    "Pump",
-    "TlsSocket",
-    "UpgradeRequest",
-    "Waiting",
-    "WebSocket",
-    "client_context",
-    "dial",
-    "listen",
-    "rehearse",
-    "server_context",
-]
-
-# What only links to other machines need, and a local daemon's start should not wait for.
-_FAR = {
-    "FarLink": "_far",
-    "Waiting": "_far",
-    "Listener": "_sockets",
-    "TlsSocket": "_tls",
-    "WEBSOCKETS": "_sockets",
-    "Pump": "_websocket",
-    "UpgradeRequest": "_request",
-    "WebSocket": "_websocket",
-    "client_context": "_tls",
-    "dial": "_sockets",
-    "listen": "_sockets",
-    "rehearse": "_tls",
-    "server_context": "_tls",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if (room := _FAR.get(name)) is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{room}"), name)
+    from ._far import *
+    from ._pump import *
+    from ._request import *
+    from ._sockets import *
+    from ._tls import *
+    from ._websocket import *
+else:  # what only links to other machines need, and a local daemon's start should not wait for
+    __getattr__ = lazy_imports(
+        __name__,
+        {
+            "_far": "FarLink Waiting",
+            "_request": "UpgradeRequest",
+            "_sockets": "WEBSOCKETS Listener dial listen",
+            "_tls": "TlsSocket client_context rehearse server_context",
+            "_pump": "Pump",
+            "_websocket": "WebSocket",
+        },
+    )

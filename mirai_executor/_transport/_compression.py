@@ -11,8 +11,6 @@ from mirai_executor._typing import Any
 
 from ._stream import Bytes, LinkClosedError
 
-__all__ = ["Packer", "known", "unpack"]
-
 _HEAD = struct.Struct("<BI")  # the method; how many bytes it was
 _ZLIB, _ZSTD = 1, 2
 _LEVEL = 1  # of zlib: five times as fast as its own choice, for a tenth more bytes

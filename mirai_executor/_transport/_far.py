@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from ._compression import Packer
 
-__all__ = ["FarLink", "Waiting"]
-
 _HEAD = struct.Struct("<IB")  # bytes that follow, without their tag; what they are
 _LAST, _URGENT, _DROPPED = 1, 2, 4  # the frame ends; it is one that overtakes; it will never end
 _PACKED, _METHODS = 8, 16  # the chunk is compressed; it is no frame, but says how one may do that

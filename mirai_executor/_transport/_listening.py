@@ -8,8 +8,6 @@ from pathlib import Path
 
 from mirai_executor.urls import Url
 
-__all__ = ["listening_socket"]
-
 _BACKLOG = 512
 _WILDCARD = "*"
 

@@ -21,18 +21,6 @@ from pynng import ffi, lib
 
 from mirai_executor._private import check
 
-__all__ = [
-    "LOCALHOST",
-    "PIECE",
-    "Accept",
-    "Dial",
-    "Stream",
-    "claim",
-    "end_without_nng",
-    "free_stream",
-    "save_threads",
-]
-
 check("_transport._nng")
 
 LOCALHOST = "127.0.0.1"

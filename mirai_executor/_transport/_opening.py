@@ -23,8 +23,6 @@ from ._nng import LOCALHOST, Accept, Dial, free_stream
 from ._pump import Pump, Side
 from ._upgrade import answer_to, check_answer, end_of_head, request_for
 
-__all__ = ["ClientOpening", "Opening", "ServerOpening"]
-
 _NONCE_SIZE = 16
 _HEAD = 1 << 13  # bytes of a head that are read at once
 _CALLERS = 8  # who may knock, beside NNG

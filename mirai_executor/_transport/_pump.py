@@ -21,8 +21,6 @@ from mirai_executor._waiting import Reactor
 from ._nng import end_without_nng  # pynng's own end has to come after ours
 from ._tls import TlsSocket
 
-__all__ = ["Flow", "Pump", "Side"]
-
 _LOG = logging.getLogger("mirai_executor")
 _PIECE = 1 << 16  # bytes read at once
 LINGER = 2.0  # seconds for what has been sent to get away when this process ends

@@ -10,8 +10,6 @@ from mirai_executor.urls import Url
 from ._tls import TlsSocket
 from ._upgrade import UpgradeError, answer_to, check_answer, end_of_head, request_for
 
-__all__ = ["UpgradeRequest", "ask_for_upgrade"]
-
 _PIECE = 1 << 13  # bytes read at once
 _NONCE_SIZE = 16
 # A program may have given SIGPIPE its default action: to end it.

@@ -14,8 +14,6 @@ from mirai_executor.urls import Url
 
 from ._tls import TlsSocket, client_context
 
-__all__ = ["WEBSOCKETS", "Listener", "dial", "listen"]
-
 WEBSOCKETS = ("ws", "wss")  # schemes
 
 

@@ -14,8 +14,6 @@ from hashlib import sha256
 from mirai_executor import _nameless
 from mirai_executor.credentials import Certificate, TlsVersion, is_made_here
 
-__all__ = ["TlsSocket", "client_context", "rehearse", "server_context"]
-
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # of OpenSSL; Python has no name for it
 _RECORD = 1 << 14  # bytes: the longest piece that TLS sends at once
 _VERSIONS = {

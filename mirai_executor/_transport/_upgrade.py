@@ -16,15 +16,6 @@ from hashlib import sha1
 
 from mirai_executor.urls import Url
 
-__all__ = [
-    "LARGEST_HEAD",
-    "UpgradeError",
-    "answer_to",
-    "check_answer",
-    "end_of_head",
-    "request_for",
-]
-
 LARGEST_HEAD = 8192  # bytes of a request, or of an answer
 _END = b"\r\n\r\n"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3

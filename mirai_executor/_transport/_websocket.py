@@ -29,8 +29,6 @@ from ._pump import Flow, Pump, Side
 from ._request import ask_for_upgrade
 from ._tls import TlsSocket
 
-__all__ = ["Pump", "WebSocket", "dial_websocket"]
-
 _LOG = logging.getLogger("mirai_executor")
 _ALLOWANCE = 4096  # bytes of frames that a peer may send before it is admitted
 # Bytes that NNG gets without saying any: more than the longest message, but pings are none.

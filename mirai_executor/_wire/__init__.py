@@ -31,90 +31,22 @@ their length in eight bytes. Payloads are opaque here: nothing in this room pick
 """
 
 from mirai_executor._lazily import lazy_imports
-from mirai_executor._typing import TYPE_CHECKING
 
-from ._codec import (
-    decode,
-    encode,
-    ended_tasks,
-    is_for_keeper,
-    is_leave,
-    is_leaving,
-    is_report,
-    is_tasks,
-    pieces,
-)
-from ._fields import Buffer, Bytes, Name, WireError
-from ._frames import (
-    PROTOCOL_VERSION,
-    Broadcast,
-    BroadcastOutcome,
-    Frame,
-    Hello,
-    Init,
-    InitFailed,
-    Items,
-    Leave,
-    Leaving,
-    Outcomes,
-    Ready,
-    Status,
-    Tasks,
-    WireOutcome,
-    WireTask,
-)
+from ._codec import *
+from ._fields import *
+from ._frames import *
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._beside import Credit, LogPiece, Report
-    from ._keepers import Attend, Beat, Ended, Joined, Kill, Parting, Recall, Returned, Stop
+    from ._beside import Credit as Credit
+    from ._beside import LogPiece as LogPiece
+    from ._beside import Report as Report
+    from ._keepers import *
 else:  # which local daemons have no use for, or most tasks
-    _BESIDE = ("Credit", "LogPiece", "Report")
-    _KEEPERS = (
-        *("Attend", "Beat", "Ended", "Joined", "Kill"),
-        *("Parting", "Recall", "Returned", "Stop"),
+    __getattr__ = lazy_imports(
+        __name__,
+        {
+            "_keepers": "Attend Beat Ended Joined Kill Parting Recall Returned Stop",
+            "_beside": "Credit LogPiece Report",
+        },
     )
-    __getattr__ = lazy_imports(__name__, {"_keepers": _KEEPERS, "_beside": _BESIDE})
-
-__all__ = [
-    "PROTOCOL_VERSION",
-    "Attend",
-    "Beat",
-    "Broadcast",
-    "BroadcastOutcome",
-    "Buffer",
-    "Bytes",
-    "Credit",
-    "Ended",
-    "Frame",
-    "Hello",
-    "Init",
-    "InitFailed",
-    "Items",
-    "Joined",
-    "Kill",
-    "Leave",
-    "Leaving",
-    "LogPiece",
-    "Name",
-    "Outcomes",
-    "Parting",
-    "Ready",
-    "Recall",
-    "Report",
-    "Returned",
-    "Status",
-    "Stop",
-    "Tasks",
-    "WireError",
-    "WireOutcome",
-    "WireTask",
-    "decode",
-    "encode",
-    "ended_tasks",
-    "is_for_keeper",
-    "is_leave",
-    "is_leaving",
-    "is_report",
-    "is_tasks",
-    "pieces",
-]

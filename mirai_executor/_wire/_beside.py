@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 
-from mirai_executor._typing import Record, Self
-
-from ._fields import Bytes, Reader, pack_block
-
-__all__ = ["KINDS", "Credit", "LogPiece", "Report"]
-
-_LOG_PIECE = struct.Struct("<QQB")
-_REPORT = struct.Struct("<QQBBB")
-_CREDIT = struct.Struct("<QI")
+from ._fields import Bytes, Plain
 
 
-class LogPiece(Record):
+class LogPiece(Plain):
     """A log record of a task, or a part of one.
 
     Args:
@@ -27,22 +18,15 @@ class LogPiece(Record):
     """
 
     KIND = 22
+    ROW = struct.Struct("<QQ?")
+    HAS_BLOCK = True
     number: int
     lost: int
     more: bool
     piece: Bytes
 
-    def parts(self) -> Iterator[Bytes]:
-        yield _LOG_PIECE.pack(self.number, self.lost, self.more)
-        yield from pack_block(self.piece)
 
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        number, lost, more = reader.unpack(_LOG_PIECE)
-        return cls(number, lost, bool(more), bytes(reader.block()))
-
-
-class Report(Record):
+class Report(Plain):
     """What a task reports, or a part of it.
 
     Args:
@@ -56,6 +40,8 @@ class Report(Record):
     """
 
     KIND = 23
+    ROW = struct.Struct("<QQ???")
+    HAS_BLOCK = True
     task: int
     number: int
     first: bool
@@ -63,30 +49,14 @@ class Report(Record):
     is_progress: bool
     piece: Bytes
 
-    def parts(self) -> Iterator[Bytes]:
-        yield _REPORT.pack(self.task, self.number, self.first, self.more, self.is_progress)
-        yield from pack_block(self.piece)
 
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        task, number, *flags = reader.unpack(_REPORT)
-        first, more, is_progress = map(bool, flags)
-        return cls(task, number, first, more, is_progress, bytes(reader.block()))
-
-
-class Credit(Record):
+class Credit(Plain):
     """A task may yield so many values more, before the host says that they have been taken."""
 
     KIND = 5
+    ROW = struct.Struct("<QI")
     task: int
     count: int
-
-    def parts(self) -> Iterator[Bytes]:
-        yield _CREDIT.pack(self.task, self.count)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(*reader.unpack(_CREDIT))
 
 
 KINDS = {kind.KIND: kind for kind in (LogPiece, Report, Credit)}

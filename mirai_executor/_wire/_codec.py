@@ -5,26 +5,7 @@ import struct
 from mirai_executor._typing import get_args
 
 from ._fields import U8, Bytes, Data, Reader, WireError
-from ._frames import (
-    Frame,
-    Leave,
-    Leaving,
-    OfDaemons,
-    Outcomes,
-    Tasks,
-)
-
-__all__ = [
-    "decode",
-    "encode",
-    "ended_tasks",
-    "is_for_keeper",
-    "is_leave",
-    "is_leaving",
-    "is_report",
-    "is_tasks",
-    "pieces",
-]
+from ._frames import Frame, Leave, Leaving, OfDaemons, Outcomes, Tasks
 
 _OF_KEEPERS = 32  # the first of their kinds
 _REPORT = 23  # Report.KIND, which is imported late

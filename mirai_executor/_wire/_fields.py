@@ -3,27 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mirai_executor._typing import Any, NamedTuple, Record, Self
-
-__all__ = [
-    "U8",
-    "U64",
-    "Buffer",
-    "Bytes",
-    "Data",
-    "Empty",
-    "Name",
-    "Reader",
-    "WireError",
-    "own",
-    "pack_block",
-    "pack_buffers",
-    "pack_names",
-    "read_buffers",
-    "read_names",
-]
 
 Bytes = bytes | memoryview
 Data = bytes | bytearray | memoryview
@@ -154,12 +136,24 @@ def read_buffers(reader: Reader, count: int) -> Iterator[Buffer]:
         yield (arena, offset, length) if arena else reader.take(length)
 
 
-class Empty(Record):
-    """A frame whose kind says everything."""
+class Plain(Record):
+    """A frame of numbers; by itself, one whose kind says everything.
+
+    ``ROW`` says how its fields are packed. What has a block of bytes behind them, names it last.
+    """
+
+    ROW = struct.Struct("<")
+    HAS_BLOCK = False
 
     def parts(self) -> Iterator[Bytes]:
-        return iter(())
+        values = [getattr(self, field) for field in type(self)._fields]
+        block = values.pop() if self.HAS_BLOCK else None
+        yield self.ROW.pack(*values)
+        if block is not None:
+            yield from pack_block(block)
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        return cls()
+        make: Callable[..., Self] = cls
+        values = reader.unpack(cls.ROW)
+        return make(*values, bytes(reader.block())) if cls.HAS_BLOCK else make(*values)

@@ -9,12 +9,11 @@ from enum import IntEnum
 from mirai_executor._typing import TYPE_CHECKING, NamedTuple, Record, Self
 
 from ._fields import (
-    U8,
     Buffer,
     Bytes,
     Data,
-    Empty,
     Name,
+    Plain,
     Reader,
     own,
     pack_block,
@@ -27,27 +26,6 @@ from ._fields import (
 if TYPE_CHECKING:
     from ._beside import Credit, LogPiece, Report
     from ._keepers import Attend, Beat, Ended, Joined, Kill, Parting, Recall, Returned, Stop
-
-__all__ = [
-    "BATCH",
-    "PROTOCOL_VERSION",
-    "Broadcast",
-    "BroadcastOutcome",
-    "Frame",
-    "Hello",
-    "Init",
-    "InitFailed",
-    "Items",
-    "Leave",
-    "Leaving",
-    "OfDaemons",
-    "Outcomes",
-    "Ready",
-    "Status",
-    "Tasks",
-    "WireOutcome",
-    "WireTask",
-]
 
 PROTOCOL_VERSION = 10
 
@@ -143,31 +121,24 @@ class InitFailed(_Blob):
     KIND = 18
 
 
-class Ready(Empty):
+class Ready(Plain):
     """The daemon may be given tasks."""
 
     KIND = 17
 
 
-class Leave(Record):
+class Leave(Plain):
     """The daemon may go: everything that it sent has been received.
 
     If its host is ``closing``, a keeper that serves one host after the other goes on.
     """
 
     KIND = 4
+    ROW = struct.Struct("<?")
     closing: bool = False
 
-    def parts(self) -> Iterator[Bytes]:
-        yield U8.pack(self.closing)
 
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        (closing,) = reader.unpack(U8)
-        return cls(bool(closing))
-
-
-class Leaving(Empty):
+class Leaving(Plain):
     """The daemon wants to go, and will, once told :class:`Leave`."""
 
     KIND = 21

@@ -7,26 +7,9 @@ from collections.abc import Iterator
 
 from mirai_executor._typing import Record, Self
 
-from ._fields import U64, Bytes, Empty, Reader, pack_block
-
-__all__ = [
-    "KINDS",
-    "Attend",
-    "Beat",
-    "Ended",
-    "Joined",
-    "Kill",
-    "Parting",
-    "Recall",
-    "Returned",
-    "Stop",
-]
+from ._fields import U64, Bytes, Plain, Reader, pack_block
 
 _JOINED = struct.Struct("<IBQd")
-_ATTEND = struct.Struct("<d?")
-_BEAT = struct.Struct("<d")
-_STOP = struct.Struct("<QQ")
-_KILL = struct.Struct("<B?")
 _ENDED = struct.Struct("<iQI")  # exit code, tasks received, tasks that never began
 _NEVER = -1.0  # for seconds
 _WISHES = {0: None, 1: True, 2: False}  # of a daemon; None leaves it to the host
@@ -62,78 +45,54 @@ class Joined(Record):
         return cls(pid, host, _WISHES[wish], tasks or None, idle if idle >= 0 else None, request)
 
 
-class Attend(Record):
+class Attend(Plain):
     """What a host says first: how many seconds pass between two beats, of either side.
 
     ``dispatcher`` is whether its tasks wait in one queue, or are dealt out when submitted.
     """
 
     KIND = 40
+    ROW = struct.Struct("<d?")
     seconds: float
     dispatcher: bool = True
 
-    def parts(self) -> Iterator[Bytes]:
-        yield _ATTEND.pack(self.seconds, self.dispatcher)
 
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(*reader.unpack(_ATTEND))
-
-
-class Beat(Record):
+class Beat(Plain):
     """A sign of life. A host's has the time of its clock, and comes back to it as it is."""
 
     KIND = 33
+    ROW = struct.Struct("<d")
     time: float = 0.0
 
-    def parts(self) -> Iterator[Bytes]:
-        yield _BEAT.pack(self.time)
 
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(*reader.unpack(_BEAT))
-
-
-class Stop(Record):
+class Stop(Plain):
     """A task has to stop; ``sent`` have been sent so far, of which some may still be on their way.
 
     It overtakes them, so the task itself may come later. A broadcast's does not, and has zero.
     """
 
     KIND = 41
+    ROW = struct.Struct("<QQ")
     task: int
     sent: int = 0
 
-    def parts(self) -> Iterator[Bytes]:
-        yield _STOP.pack(self.task, self.sent)
 
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(*reader.unpack(_STOP))
-
-
-class Recall(Empty):
+class Recall(Plain):
     """The host has back what has not begun, and wants the results that are in hand."""
 
     KIND = 42
 
 
-class Kill(Record):
+class Kill(Plain):
     """The daemon is to be ended by a signal.
 
     If it is ``overdue``, never having been ready, no other is to come in its place.
     """
 
     KIND = 43
+    ROW = struct.Struct("<B?")
     signum: int
     overdue: bool = False
-
-    def parts(self) -> Iterator[Bytes]:
-        yield _KILL.pack(self.signum, self.overdue)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(*reader.unpack(_KILL))
 
 
 class Returned(Record):

@@ -35,20 +35,6 @@ from typing import ClassVar, NamedTuple
 from ._peers import PROTOCOL, Peer, mismatch
 from ._secret import Secret, Token, TokenId
 
-__all__ = [
-    "LARGEST_FRAME",
-    "NO_CERTIFICATE",
-    "PROTOCOL",
-    "DaemonHandshake",
-    "HostHandshake",
-    "Peer",
-    "ProtocolError",
-    "SessionKeys",
-    "VersionMismatchError",
-    "WrongCertificateError",
-    "WrongSecretError",
-]
-
 NO_CERTIFICATE = bytes(32)  # in place of the SHA-256 of one, where there is no TLS
 LARGEST_FRAME = 512  # bytes; before it is admitted, a peer has no reason to send more
 

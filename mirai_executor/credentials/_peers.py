@@ -7,8 +7,6 @@ from typing import Self
 
 from mirai_executor._version import __version__
 
-__all__ = ["PROTOCOL", "Peer", "mismatch"]
-
 PROTOCOL = 1
 
 

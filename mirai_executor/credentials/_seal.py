@@ -9,8 +9,6 @@ import struct
 
 from ._handshake import ProtocolError
 
-__all__ = ["Opener", "Sealer"]
-
 Bytes = bytes | bytearray | memoryview
 
 _NUMBER = struct.Struct("<Q")

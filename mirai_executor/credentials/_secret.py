@@ -13,8 +13,6 @@ from typing import NamedTuple, Self
 
 from ._tls import TlsVersion
 
-__all__ = ["DaemonCredentials", "Secret", "Token", "TokenId", "given_secret", "new_secret"]
-
 _SIZE = 32
 _U64, _U32 = struct.Struct("<Q"), struct.Struct("<I")
 _SECRET = "MIRAI_EXECUTOR_SECRET"  # noqa: S105 - the name of a variable

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["Certificate", "TlsVersion", "is_made_here", "load_certificate", "make_certificate"]
-
 # Clocks of other machines may be slow; no longer than RFC 5280's two-digit years can say.
 _BACKDATED = timedelta(days=1)
 _VALID = timedelta(days=3650)
@@ -288,10 +286,6 @@ def _as_pem(certificates: "list[x509.Certificate]") -> str:
 
 
 def _key_as_pem(key: "PrivateKeyTypes") -> str:
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-    )
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

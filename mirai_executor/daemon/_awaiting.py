@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from ._serve import Daemon
 
-__all__ = ["Awaiting"]
-
 _COMPANY = "mirai_executor._payload.common.company"  # imported with the first of these calls
 _SENT: Any = Value(None, ())  # type: ignore[arg-type]  # in place of the bytes
 

@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 
     from mirai_executor._payload.daemon import Preparation
 
-__all__ = ["Child", "process_name"]
-
 _MOST_FDS = 16  # of one question
 
 serving: Any = None  # the Daemon that this process is

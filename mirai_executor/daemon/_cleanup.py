@@ -39,15 +39,7 @@ from ._dirty_flag import DirtyFlag
 from ._imports import watch_imports
 from ._signal_traces import Signals, Timers
 from ._stream_trace import Streams
-from ._traces import (
-    Environment,
-    ListOf,
-    RootLogger,
-    Trace,
-    Tracers,
-    Warnings,
-    WorkingDirectory,
-)
+from ._traces import Environment, ListOf, RootLogger, Trace, Tracers, Warnings, WorkingDirectory
 
 _Steps: TypeAlias = dict[Callable[[], None], str]  # each with the name of its trace
 

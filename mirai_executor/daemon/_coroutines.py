@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from ._serve import Daemon
 
-__all__ = ["Coroutines"]
-
 _task: ContextVar[int] = ContextVar("mirai task", default=0)  # to which the code that runs belongs
 
 _Outcome = tuple[Status, _wire.Bytes, tuple[_wire.Buffer, ...]]

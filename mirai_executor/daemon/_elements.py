@@ -18,8 +18,6 @@ from . import _child
 if TYPE_CHECKING:
     from ._serve import Daemon
 
-__all__ = ["run_elements"]
-
 _LIMIT = (
     20_000_000  # nanoseconds after which the rest goes back: it takes much longer than expected
 )

@@ -6,8 +6,6 @@ import time
 from mirai_executor._devices import share_of_gpus
 from mirai_executor._payload.daemon import Preparation
 
-__all__ = ["set_environment"]
-
 # What a launcher gives several daemons of one machine: the place of each among them.
 _NUMBER = "MIRAI_EXECUTOR_NUMBER"
 

@@ -13,8 +13,6 @@ from mirai_executor._typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["watch_imports"]
-
 
 def watch_imports(begin: Callable[[], None], end: Callable[[], None]) -> None:
     """Call ``begin`` before each import on this thread from now on, and ``end`` after it.

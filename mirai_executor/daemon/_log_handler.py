@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from ._log_sender import LogSender
 
-__all__ = ["LogHandler", "install"]
-
 _INITIALIZER = 1 << 63  # where the numbers of tasks end
 _MAIN_PROCESS = "MainProcess"  # what logging says of a process without multiprocessing
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from ._interrupts import Interrupts
 
-__all__ = ["LogSender"]
-
 
 class LogSender(PieceSender):
     """Keeps the log records of tasks until they are sent, in order.

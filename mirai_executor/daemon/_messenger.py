@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ._interrupts import Interrupts
     from ._streaming import Streaming
 
-__all__ = ["Messenger"]
-
 _PAUSE = 0.05  # seconds between two times that a task says how far it has come
 _MOST = 1000  # reports in a second
 _LARGEST = 1 << 20  # bytes of a report

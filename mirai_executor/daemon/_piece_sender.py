@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from ._interrupts import Interrupts
 
-__all__ = ["Piece", "PieceSender"]
-
 _PIECE = select.PIPE_BUF - 64  # bytes, with room for the head of a frame
 _MOST = 1024  # pieces that wait for a host which is slow
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from ._interrupts import Interrupts
 
-__all__ = ["Streaming"]
-
 _LONG = 3600.0  # seconds that a poll waits in one go
 
 

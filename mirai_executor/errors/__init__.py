@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ._broken import DaemonLostError, LaunchError
 else:
     # Their base is ProcessPoolExecutor's, and brings much that a daemon never needs.
-    __getattr__ = lazy_imports(__name__, {"_broken": ("DaemonLostError", "LaunchError")})
+    __getattr__ = lazy_imports(__name__, {"_broken": "DaemonLostError LaunchError"})
 
 __all__ = [
     "CODE_CANCELLED",

@@ -10,8 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
-__all__ = ["DaemonLostError", "LaunchError"]
-
 
 class DaemonLostError(MiraiError, BrokenProcessPool):
     """The daemon ended while it was running the task.

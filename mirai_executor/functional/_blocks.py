@@ -6,8 +6,6 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["inside"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 _Block: TypeAlias = Callable[[], AbstractContextManager[object]]
 

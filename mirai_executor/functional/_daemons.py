@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mirai_executor._daemon_options import DaemonKeywords
     from mirai_executor.launchers import Launcher
 
-__all__ = ["info", "launch_local", "launch_remote", "next_stream", "status"]
-
 
 def launch_local(
     n: int = 1, *, compute: str | None = None, **options: "Unpack[DaemonKeywords]"

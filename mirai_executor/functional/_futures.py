@@ -8,26 +8,11 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mirai_executor._completed import as_completed
-from mirai_executor.errors import (
-    DaemonLostError,
-    LaunchError,
-    MiraiInterrupt,
-    TaskTimeoutError,
-)
+from mirai_executor.errors import DaemonLostError, LaunchError, MiraiInterrupt, TaskTimeoutError
 from mirai_executor.futures import MiraiFuture
 
 if TYPE_CHECKING:
     from mirai_executor._progress import Progress
-
-__all__ = [
-    "collect",
-    "is_error_value",
-    "is_mirai_error",
-    "is_mirai_interrupt",
-    "race",
-    "stop_mirai",
-    "unresolved",
-]
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)

@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from mirai_executor._tracing import Setting
     from mirai_executor.launchers import Launcher
 
-__all__ = [
-    "Daemons",
-    "current_or_none",
-    "daemons",
-    "daemons_set",
-    "executor_for",
-    "profile",
-    "require_daemons",
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT = "default"

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mirai_executor._options import TaskOptions
     from mirai_executor._submitting import ExecutorView
 
-__all__ = ["everywhere", "mirai", "mirai_map", "mirai_with", "try_mirai"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -25,8 +25,6 @@ from mirai_executor.urls import Url
 
 from ._options import ExitCode
 
-__all__ = ["NotConnectedError", "connect"]
-
 _PATIENCE = 10.0  # seconds for one address to answer
 _OUT_OF_TIME = (9, 10)  # OpenSSL's codes: not valid yet, expired
 _PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between two rounds

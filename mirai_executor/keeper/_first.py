@@ -12,8 +12,6 @@ import os
 import signal
 from types import FrameType
 
-__all__ = ["leave_first_place"]
-
 _PASSED_ON = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
     *(signal.SIGUSR1, signal.SIGUSR2),

@@ -18,8 +18,6 @@ from ._dial import NotConnectedError, connect
 from ._options import ExitCode, Options
 from ._session import End, Session
 
-__all__ = ["keep"]
-
 # Erlang's restart intensity: so many daemons in a row that came to nothing are enough.
 _FAILURES, _WINDOW = 5, 60.0
 _EARLY = 0.9  # of its wall time a daemon serves at least

@@ -7,8 +7,6 @@ from enum import IntEnum
 from mirai_executor._daemon_options import DaemonOptions
 from mirai_executor.urls import Url
 
-__all__ = ["ExitCode", "Options", "daemons_here"]
-
 _DAEMONS = "MIRAI_EXECUTOR_DAEMONS"  # as launchers set it
 
 

@@ -13,8 +13,6 @@ import stat
 
 from mirai_executor._waiting import Deadline, Reactor, Timer
 
-__all__ = ["Output"]
-
 _STDOUT = 1
 _LAST_WORDS = 2.0  # seconds for a reader that has stalled to take the rest
 _PATIENCE = 0.5  # seconds that a task waits for a reader that has stalled, as for standard error

@@ -31,8 +31,6 @@ from mirai_executor._waiting import Deadline, Reactor
 from ._options import ExitCode, Options, daemons_here
 from ._output import Output
 
-__all__ = ["End", "Session"]
-
 _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
 _LEAVE = 10.0  # seconds for a daemon to end that was told to; as long as the host gives local ones

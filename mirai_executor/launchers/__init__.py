@@ -40,27 +40,21 @@ else:
     __getattr__ = lazy_imports(
         __name__,
         {
-            "_cluster": ("ClusterConfig", "Scheduler", "cluster_config"),
+            "_cluster": "ClusterConfig Scheduler cluster_config",
             "_daemon": (
-                "Command",
-                "DaemonCommand",
-                "HttpRequest",
-                "Launcher",
-                "PrivateFile",
-                "Submission",
-                "Until",
-                "shell_command",
+                "Command DaemonCommand HttpRequest Launcher PrivateFile Submission Until "
+                "shell_command"
             ),
-            "_dask": ("DaskConfig", "dask_config"),
-            "_files": ("PrivateFiles",),
-            "_http": ("HttpConfig", "http_config"),
-            "_jobs": ("Job", "JobRequest"),
-            "_kubernetes": ("KubernetesConfig", "kubernetes_config"),
-            "_launch": ("Launched", "launch", "stop"),
-            "_queue": ("Queue", "QueuedJob", "cancel_jobs", "is_present"),
-            "_ray": ("RayConfig", "ray_config"),
-            "_remote": ("RemoteConfig", "remote_config"),
-            "_ssh": ("Machine", "Remote", "SshConfig", "ssh_config"),
+            "_dask": "DaskConfig dask_config",
+            "_files": "PrivateFiles",
+            "_http": "HttpConfig http_config",
+            "_jobs": "Job JobRequest",
+            "_kubernetes": "KubernetesConfig kubernetes_config",
+            "_launch": "Launched launch stop",
+            "_queue": "Queue QueuedJob cancel_jobs is_present",
+            "_ray": "RayConfig ray_config",
+            "_remote": "RemoteConfig remote_config",
+            "_ssh": "Machine Remote SshConfig ssh_config",
         },
     )
 

@@ -17,8 +17,6 @@ from ._forms import command_line, description
 from ._queue import Queue
 from ._script import SH, guarded, lines_of, run_by, shell_words, words_of
 
-__all__ = ["ClusterConfig", "Scheduler", "cluster_config"]
-
 
 @dataclass(frozen=True)
 class Scheduler:

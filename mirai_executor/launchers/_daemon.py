@@ -25,23 +25,6 @@ from ._script import words_of
 if TYPE_CHECKING:
     from mirai_executor.credentials import DaemonCredentials
 
-__all__ = [
-    "DAEMONS",
-    "NUMBER",
-    "STARTED",
-    "Command",
-    "DaemonCommand",
-    "HttpRequest",
-    "Launcher",
-    "PrivateFile",
-    "Submission",
-    "Until",
-    "checked_count",
-    "exports",
-    "shell_command",
-    "without_query",
-]
-
 # Variables for each of several daemons that share a machine: its place among them, counted from 1,
 # and how many they are. By these, they divide its GPUs and processors.
 NUMBER, DAEMONS = "MIRAI_EXECUTOR_NUMBER", "MIRAI_EXECUTOR_DAEMONS"

@@ -15,8 +15,6 @@ from ._futures import FuturesJob, request_tasks
 from ._script import words_of
 from ._task import DaemonTask, run
 
-__all__ = ["DaskConfig", "dask_config"]
-
 _TO_CONNECT = 10.0  # seconds for a scheduler to answer
 
 

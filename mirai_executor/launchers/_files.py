@@ -18,8 +18,6 @@ from mirai_executor.errors import LaunchError
 
 from ._daemon import PrivateFile
 
-__all__ = ["PrivateFiles", "write"]
-
 # While a file is written, it has a dot and more behind its name.
 _SWEEP = """
 while IFS= read -r file; do set -- "$@" "$file"; done

@@ -4,8 +4,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["command_line", "description"]
-
 # The script travels with the job, as a machine need not see the folder where it is.
 _CONDOR = """\
 universe = vanilla

@@ -13,8 +13,6 @@ from ._daemon import DaemonCommand, Submission, checked_count
 from ._jobs import JobRequest
 from ._task import DaemonTask
 
-__all__ = ["FuturesJob", "request_tasks"]
-
 _LOG = logging.getLogger("mirai_executor")
 
 

@@ -14,8 +14,6 @@ from mirai_executor.urls import Url
 from ._daemon import DaemonCommand, HttpRequest, Submission, checked_count, exports, without_query
 from ._script import guarded, lines_of, words_of
 
-__all__ = ["HttpConfig", "confidential_parts", "http_config"]
-
 Deferred = str | Callable[[], str] | None
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token of RFC 9110

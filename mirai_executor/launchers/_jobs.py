@@ -13,8 +13,6 @@ from typing import Any, Protocol
 
 from mirai_executor.errors import LaunchError
 
-__all__ = ["Job", "JobRequest", "submit"]
-
 
 class Job(Protocol):
     """What an engine has accepted: one or more daemons that wait for their turn, or run.

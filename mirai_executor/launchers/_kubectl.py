@@ -13,8 +13,6 @@ from concurrent.futures import Future
 from mirai_executor._waiting import OneShotEvent
 from mirai_executor.errors import LaunchError
 
-__all__ = ["KubernetesJob", "submit"]
-
 _PATIENCE = 20.0  # seconds for a call that asks or deletes
 _PAUSE = 5.0  # seconds before a watch that was cut off is begun again
 # A line each time that the Job changes: its conditions, once there are some, and why.

@@ -13,8 +13,6 @@ from ._jobs import JobRequest
 from ._kubectl import submit
 from ._script import lines_of, words_of
 
-__all__ = ["KubernetesConfig", "kubernetes_config"]
-
 _LABELS = {
     "app.kubernetes.io/name": "mirai-daemon",
     "app.kubernetes.io/managed-by": "mirai_executor",

@@ -21,8 +21,6 @@ from ._http import confidential_parts
 from ._jobs import Job, JobRequest, submit
 from ._queue import QueuedJob, cancel_jobs
 
-__all__ = ["Launched", "launch", "stop"]
-
 _SIDE_BY_SIDE = 32
 _LAST_WORDS = 4096  # bytes
 _LAST_LINE = 1000  # characters

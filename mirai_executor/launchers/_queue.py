@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Queue", "QueuedJob", "cancel_jobs", "is_present"]
-
 _PATIENCE = 10.0  # seconds for a scheduler to answer
 
 

@@ -17,8 +17,6 @@ from ._futures import FuturesJob, request_tasks
 from ._script import words_of
 from ._task import DaemonTask, run
 
-__all__ = ["RayConfig", "ray_config"]
-
 
 @dataclass(frozen=True)
 class RayConfig:

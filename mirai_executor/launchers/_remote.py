@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from ._daemon import Command, DaemonCommand, Submission, Until, exports
 from ._script import guarded, lines_of, shell_words, words_of
 
-__all__ = ["RemoteConfig", "remote_config"]
-
 
 @dataclass(frozen=True)
 class RemoteConfig:

@@ -4,8 +4,6 @@ import re
 import shlex
 from collections.abc import Sequence
 
-__all__ = ["SH", "guarded", "lines_of", "run_by", "shell_words", "words_of"]
-
 SH = ("/bin/sh",)  # what runs a script unless it is told otherwise
 _END = "END_OF_MIRAI_EXECUTOR"
 

@@ -25,8 +25,6 @@ from ._daemon import (
 )
 from ._script import guarded, lines_of, shell_words, words_of
 
-__all__ = ["Machine", "Remote", "SshConfig", "ssh_config"]
-
 # Letters, digits and a few signs: a name reaches ssh, its ProxyCommand, and the shell of that.
 _REMOTE = re.compile(
     r"(ssh://)?((?P<user>[\w.%@-]+)@)?(?P<host>\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]+)(:(?P<port>\d{1,5}))?/?",

@@ -16,8 +16,6 @@ from mirai_executor.errors import LaunchError
 if TYPE_CHECKING:
     from ._daemon import DaemonCommand
 
-__all__ = ["DaemonTask", "run"]
-
 _LAST_WORDS = 4096  # bytes
 _TO_END = 5.0  # seconds for a daemon whose task was cancelled
 # Becomes the daemon. The variable of its secret comes in the first line of its input: the child

@@ -14,8 +14,6 @@ from mirai_executor._waiting import Deadline
 
 from ._daemon import HttpRequest
 
-__all__ = ["RefusedError", "send"]
-
 _LARGEST_ANSWER = 4096  # bytes
 
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Address", "default_sources", "own_addresses"]
-
 # Reserved for documentation (RFC 5737 and 3849): no route of their own, so the default one.
 _FAR_AWAY = ((socket.AF_INET, "203.0.113.1"), (socket.AF_INET6, "2001:db8::1"))
 

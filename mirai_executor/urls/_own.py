@@ -11,8 +11,6 @@ from pathlib import Path
 from ._interfaces import Address, default_sources, own_addresses
 from ._url import LONGEST_FILE, Url, checked_port
 
-__all__ = ["host_url", "local_url"]
-
 
 def host_url(*, tls: bool = False, port: int = 0) -> list[str]:
     """Return the addresses at which other machines may reach this one, best first. Sends nothing.

@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass, replace
 from typing import Self
 
-__all__ = ["LONGEST_FILE", "Url", "checked_port"]
-
 _NETWORK = ("tcp", "tls+tcp", "ws", "wss")
 _TLS = ("tls+tcp", "wss")
 _WITH_PATH = ("ws", "wss")

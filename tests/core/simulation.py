@@ -52,10 +52,10 @@ from mirai_executor._core import (
     ShutdownRequested,
     TaskId,
     TasksReturned,
-    TaskSubmitted,
 )
 
 from .history import History
+from .shorthand import submitted
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class Simulation:
             return
         limits = (work.timeout, work.run_timeout, work.retries)
         self.history.submitted(self.now, work.task, *limits, work.concurrency)
-        self._tell(TaskSubmitted(work.task, *limits, work.kind, work.concurrency))
+        self._tell(submitted(work.task, *limits, work.kind, work.concurrency))
 
     def _cancel(self, work: Work) -> None:
         self.history.cancelled(self.now, work.task)

@@ -26,7 +26,7 @@ from mirai_executor._core import (
 )
 from mirai_executor._core.messages import BroadcastId
 
-from .shorthand import resolve, result_arrived
+from .shorthand import resolve, result_arrived, submitted
 from .test_frame_stories import SHORT, CheckedDispatcher, ids, proven
 
 A, B = DaemonId(1), DaemonId(2)
@@ -44,9 +44,7 @@ def ready(daemons: int, **options: object) -> CheckedDispatcher:
 def submit(
     dispatcher: Dispatcher, *tasks: TaskId, concurrency: int = 3, retries: int = 0
 ) -> list[Command]:
-    events = [
-        TaskSubmitted(task, kind=1, concurrency=concurrency, retries=retries) for task in tasks
-    ]
+    events = [submitted(task, kind=1, concurrency=concurrency, retries=retries) for task in tasks]
     return dispatcher.handle_all([*events], 0)
 
 
@@ -148,7 +146,7 @@ def test_one_that_does_not_stop_costs_those_beside_it() -> None:
 def test_each_has_a_time_to_run_of_its_own() -> None:
     dispatcher = ready(1)
     for second, task in enumerate((T1, T2)):
-        dispatcher.handle(TaskSubmitted(task, run_timeout=5, concurrency=2), second)
+        dispatcher.handle(submitted(task, run_timeout=5, concurrency=2), second)
     late = dispatcher.expire(5)
     assert FailTask(T1, Failure.RUN_TIMED_OUT, A) in late
     assert InterruptTask(A, T1) in late
@@ -190,7 +188,7 @@ def test_without_a_dispatcher_they_run_one_at_a_time() -> None:
 def test_one_that_comes_back_and_is_sent_again_has_all_of_its_time_to_run() -> None:
     dispatcher = ready(1)
     submit(dispatcher, T1)
-    dispatcher.handle(TaskSubmitted(T2, run_timeout=5, concurrency=3), 0)
+    dispatcher.handle(submitted(T2, run_timeout=5, concurrency=3), 0)
     dispatcher.handle(CancelRequested(T1), 1)
     dispatcher.handle(TasksReturned(A, (T2,)), 1)
     assert dispatcher.handle(result_arrived(A, T1), 2) == sent(A, T2)

@@ -57,11 +57,10 @@ from mirai_executor._core import (
     SendTasks,
     ShutdownRequested,
     TaskId,
-    TaskSubmitted,
 )
 from mirai_executor._core._tasks import AlarmKind
 
-from .shorthand import result_arrived
+from .shorthand import result_arrived, submitted
 
 POLICIES = st.builds(
     Policy,
@@ -414,7 +413,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         id_ = TaskId(-id_ if id_ % 5 == 0 else id_)  # ids of several threads need not rise
         deadline = None if timeout is None else self.world.now + timeout
         self.world.tasks[id_] = Task(id_, deadline, run_timeout, retries)
-        self.tell(TaskSubmitted(id_, timeout, run_timeout, retries))
+        self.tell(submitted(id_, timeout, run_timeout, retries))
 
     @rule(count=st.integers(1, 5))
     def submit_plain_tasks(self, count: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any, get_args
 import pytest
 
 from mirai_executor._core import (
+    NO_LIMITS,
     CancelRequested,
     Dispatcher,
     Event,
@@ -19,7 +20,13 @@ EVENTS = get_args(Event)
 
 def made(cls: Any) -> Event:
     """Return an event of a class about a task and a daemon that have never been heard of."""
-    values = {"results": {TaskId(7): 0.5}, "tasks": (TaskId(7),), "sets": None, "started": ()}
+    values: dict[str, Any] = {
+        "results": {TaskId(7): 0.5},
+        "tasks": (TaskId(7),),
+        "started": (),
+        "sets": None,
+        "limits": NO_LIMITS,
+    }
     event: Event = cls(*(values.get(field, 7) for field in cls._fields))
     return event
 

@@ -31,7 +31,7 @@ from mirai_executor._core import (
 )
 from mirai_executor._core.messages import BroadcastId
 
-from .shorthand import resolve, result_arrived
+from .shorthand import resolve, result_arrived, submitted
 
 A, B = DaemonId(1), DaemonId(2)
 SHORT, LONG = 1, 2  # kinds
@@ -124,7 +124,7 @@ def test_a_frame_ends_before_the_first_task_that_is_not_proven() -> None:
 
 def test_a_task_with_a_time_to_run_travels_alone() -> None:
     dispatcher = proven(1)
-    tasks = [TaskSubmitted(n, run_timeout=1.0, kind=SHORT) for n in ids(1, 2)]
+    tasks = [submitted(n, run_timeout=1.0, kind=SHORT) for n in ids(1, 2)]
     assert dispatcher.handle_all([*tasks], 0) == [SendTasks(A, ids(1, 1))]
 
 

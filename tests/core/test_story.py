@@ -13,6 +13,8 @@ from mirai_executor._core import (
     TaskSubmitted,
 )
 
+from .shorthand import submitted
+
 A, T1 = DaemonId(1), TaskId(1)
 
 
@@ -26,13 +28,13 @@ def test_a_new_dispatcher_has_no_story() -> None:
 
 def test_a_story_has_events_and_commands_in_order_each_with_its_moment() -> None:
     dispatcher = Dispatcher(Policy(1))
-    dispatcher.handle_all([TaskSubmitted(T1, run_timeout=2.0)], 0.5)
+    dispatcher.handle_all([submitted(T1, run_timeout=2.0)], 0.5)
     dispatcher.handle(DaemonReady(A), 1)
     dispatcher.expire(3)
     assert lines(dispatcher) == [
         "0.500000 event "
-        "TaskSubmitted(task=1, timeout=None, run_timeout=2.0, retries=0, kind=None, "
-        "concurrency=1)",
+        "TaskSubmitted(task=1, limits=Limits(timeout=None, run_timeout=2.0, retries=0, "
+        "concurrency=1), kind=None)",
         "0.500000 command LaunchDaemon(daemon=1)",
         "1.000000 event DaemonReady(daemon=1, max_tasks=None, idle_timeout=None)",
         "1.000000 command SendTasks(daemon=1, tasks=(1,))",

@@ -1,6 +1,7 @@
-"""What tests of several files here wait on, count with, and look after."""
+"""What tests of several files here run tasks on, wait on, count with, and look after."""
 
 import gc
+import os
 from collections.abc import Iterator
 from multiprocessing import resource_sharer
 from pathlib import Path
@@ -8,6 +9,44 @@ from pathlib import Path
 import pytest
 
 from live.mischief import Bell, Tally
+from mirai_executor import MiraiExecutor
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module at each of its ``PLACES``, by the fixture ``executor``."""
+    places = getattr(metafunc.module, "PLACES", ())
+    if places and "executor" in metafunc.fixturenames:
+        metafunc.parametrize("executor", places, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def executor(request: pytest.FixtureRequest) -> Iterator[MiraiExecutor]:
+    """An executor of one daemon, here or elsewhere, or ``inline``, of none."""
+    if request.param == "elsewhere":
+        executor = MiraiExecutor(url="tcp://127.0.0.1:0")
+        executor.launch_local(1)
+    else:
+        executor = MiraiExecutor(1, mode="inline" if request.param == "inline" else "daemons")
+    with executor:
+        executor.wait_ready()
+        executor.submit(len, bytes(1 << 20)).result()  # its channel is a descriptor
+        yield executor
+
+
+@pytest.fixture
+def daemon(executor: MiraiExecutor) -> MiraiExecutor:
+    """The same, if its tasks run on a daemon."""
+    if executor._host.is_inline:
+        pytest.skip("is about daemons")
+    return executor
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A pipe at which tasks wait until somebody writes to it."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
 
 
 @pytest.fixture

@@ -31,13 +31,6 @@ BY_TCP, BY_TLS = (
 )
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    path = tmp_path / "gate"
-    os.mkfifo(path)
-    return path
-
-
 def arenas_of(pid: int) -> set[int]:
     """Return the inodes of the arenas that a process has open or mapped."""
     # Since Python 3.13 a mapping keeps no descriptor.

@@ -8,7 +8,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,24 +28,12 @@ from mirai_executor import (
     rng,
 )
 
+PLACES = ["here", "elsewhere"]
 MANY = 20
 LOG = logging.getLogger("live.concurrency")
 gates: dict[str, asyncio.Event] = {}  # of a daemon
 arrived: dict[str, int] = {}
 variable = contextvars.ContextVar("variable", default=0)
-
-
-@pytest.fixture(scope="module", params=["here", "elsewhere"])
-def executor(request: pytest.FixtureRequest) -> Iterator[MiraiExecutor]:
-    if request.param == "here":
-        executor = MiraiExecutor(1)
-    else:
-        executor = MiraiExecutor(url="tcp://127.0.0.1:0")
-        executor.launch_local(1)
-    with executor:
-        executor.wait_ready()
-        executor.submit(len, bytes(1 << 20)).result()  # its channel is a descriptor
-        yield executor
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,7 @@ import pytest
 
 from mirai_executor import MiraiExecutor, MiraiInterrupt, Progress, progress, rng
 
-
-@pytest.fixture(scope="module", params=["daemons", "inline"])
-def executor(request: pytest.FixtureRequest) -> Iterator[MiraiExecutor]:
-    with MiraiExecutor(1, mode=request.param) as executor:
-        executor.wait_ready()
-        executor.submit(len, bytes(1 << 20)).result()  # its channel is a descriptor
-        yield executor
-
-
-@pytest.fixture
-def daemon(executor: MiraiExecutor) -> MiraiExecutor:
-    """The same, if its tasks run on a daemon."""
-    if executor._host.is_inline:
-        pytest.skip("is about daemons")
-    return executor
+PLACES = ["here", "inline"]
 
 
 async def double(x: Any) -> Any:

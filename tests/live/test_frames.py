@@ -1,7 +1,6 @@
 """Short tasks share frames: what happens to those beside one that is slow, stopped or deadly."""
 
 import functools
-import os
 import threading
 import time
 from concurrent.futures import wait
@@ -13,13 +12,6 @@ import pytest
 from live import mischief
 from live.mischief import SOON, Bell, Tally, running
 from mirai_executor import DaemonLostError, MiraiExecutor, MiraiFuture
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    path = tmp_path / "gate"
-    os.mkfifo(path)
-    return path
 
 
 def prove_short(executor: MiraiExecutor, tally: Tally) -> None:

@@ -1,6 +1,5 @@
 """Calls with large arguments may wait by the hundred: they need little more memory than one."""
 
-import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +16,6 @@ from mirai_executor._host._store import Store
 SIZE = 1 << 20
 BUDGET = 2 * SIZE
 CALLS = 24
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    path = tmp_path / "gate"
-    os.mkfifo(path)
-    return path
 
 
 @pytest.fixture(autouse=True)

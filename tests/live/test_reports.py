@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,7 @@ import pytest
 
 from mirai_executor import MiraiExecutor, PayloadError, Progress, progress, report
 
-
-@pytest.fixture(scope="module", params=["here", "elsewhere"])
-def executor(request: pytest.FixtureRequest) -> Iterator[MiraiExecutor]:
-    if request.param == "here":
-        executor = MiraiExecutor(1)
-    else:
-        executor = MiraiExecutor(url="tcp://127.0.0.1:0")
-        executor.launch_local(1)
-    with executor:
-        executor.wait_ready()
-        yield executor
+PLACES = ["here", "elsewhere"]
 
 
 class Listener:

@@ -27,27 +27,6 @@ from mirai_executor import (
 PLACES = ["here", "elsewhere", "inline"]
 
 
-@pytest.fixture(scope="module", params=PLACES)
-def executor(request: pytest.FixtureRequest) -> Iterator[MiraiExecutor]:
-    if request.param == "elsewhere":
-        executor = MiraiExecutor(url="tcp://127.0.0.1:0")
-        executor.launch_local(1)
-    else:
-        executor = MiraiExecutor(1, mode="inline" if request.param == "inline" else "daemons")
-    with executor:
-        executor.wait_ready()
-        executor.submit(len, bytes(1 << 20)).result()  # its channel is a descriptor
-        yield executor
-
-
-@pytest.fixture
-def daemons(executor: MiraiExecutor) -> MiraiExecutor:
-    """The same, if its tasks run on daemons."""
-    if executor._host.is_inline:
-        pytest.skip("is about daemons")
-    return executor
-
-
 def count_to(n: int) -> Generator[int, None, str]:
     yield from range(n)
     return "all"
@@ -74,9 +53,9 @@ def wait_behind_the_first(fifo: Path) -> Iterator[str]:
     yield fifo.read_text()
 
 
-def test_a_value_comes_while_the_generator_goes_on(daemons: MiraiExecutor, tmp_path: Path) -> None:
+def test_a_value_comes_while_the_generator_goes_on(daemon: MiraiExecutor, tmp_path: Path) -> None:
     os.mkfifo(fifo := tmp_path / "fifo")
-    stream = daemons.stream(wait_behind_the_first, fifo)
+    stream = daemon.stream(wait_behind_the_first, fifo)
     assert next(stream) == "first"
     assert not stream.future.done()
     fifo.write_text("second")
@@ -91,7 +70,7 @@ def counted() -> Iterator[int]:
 
 @pytest.mark.parametrize("buffer", [1, 4])
 def test_a_generator_is_never_further_ahead_than_its_buffer(
-    daemons: MiraiExecutor, buffer: int
+    daemon: MiraiExecutor, buffer: int
 ) -> None:
     heard: list[int] = []
     is_full = threading.Event()
@@ -101,7 +80,7 @@ def test_a_generator_is_never_further_ahead_than_its_buffer(
         if n == buffer - 1:
             is_full.set()
 
-    with daemons.with_options(buffer=buffer, on_report=hear).stream(counted) as stream:
+    with daemon.with_options(buffer=buffer, on_report=hear).stream(counted) as stream:
         assert is_full.wait(60)
         taken = itertools.islice(stream, 50)
         leads = [heard[-1] - n for n in taken]  # n is the one that has been taken last
@@ -182,20 +161,20 @@ def test_who_stops_to_take_values_ends_the_generator(
     assert executor.submit((tmp_path / "end").read_text).result() == "ended"
 
 
-def test_a_stream_whose_task_is_cancelled_or_too_slow_raises_that(daemons: MiraiExecutor) -> None:
-    stream = daemons.stream(itertools.count)
+def test_a_stream_whose_task_is_cancelled_or_too_slow_raises_that(daemon: MiraiExecutor) -> None:
+    stream = daemon.stream(itertools.count)
     assert next(stream) == 0
     stream.future.cancel()
     with pytest.raises(CancelledError):
         list(stream)
-    limited = daemons.with_options(run_timeout=0.2).stream(itertools.count)
+    limited = daemon.with_options(run_timeout=0.2).stream(itertools.count)
     with pytest.raises(TaskTimeoutError):
         list(limited)
 
 
-def test_tasks_wait_behind_a_stream_that_nobody_takes_from(daemons: MiraiExecutor) -> None:
-    stream = daemons.with_options(buffer=1).stream(count_to, 4)
-    futures = [daemons.submit(abs, -n) for n in range(3)]
+def test_tasks_wait_behind_a_stream_that_nobody_takes_from(daemon: MiraiExecutor) -> None:
+    stream = daemon.with_options(buffer=1).stream(count_to, 4)
+    futures = [daemon.submit(abs, -n) for n in range(3)]
     assert list(stream) == [0, 1, 2, 3]
     assert [future.result() for future in futures] == [0, 1, 2]
 
@@ -241,15 +220,15 @@ def wait_for_ever() -> Iterator[None]:
     yield
 
 
-def test_a_coroutine_that_is_cancelled_stops_the_generator(daemons: MiraiExecutor) -> None:
+def test_a_coroutine_that_is_cancelled_stops_the_generator(daemon: MiraiExecutor) -> None:
     async def main() -> MiraiFuture[Any]:
-        stream = daemons.stream(wait_for_ever)
+        stream = daemon.stream(wait_for_ever)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(stream), 0.1)
         return stream.future
 
     assert asyncio.run(main()).cancelled()
-    assert daemons.submit(abs, -1).result() == 1
+    assert daemon.submit(abs, -1).result() == 1
 
 
 def test_a_stream_can_be_closed_in_a_coroutine(executor: MiraiExecutor) -> None:
@@ -265,13 +244,13 @@ def test_a_stream_can_be_closed_in_a_coroutine(executor: MiraiExecutor) -> None:
     assert asyncio.run(main()) == [True, True]
 
 
-def test_a_coroutine_hears_of_errors_and_of_cancellations(daemons: MiraiExecutor) -> None:
+def test_a_coroutine_hears_of_errors_and_of_cancellations(daemon: MiraiExecutor) -> None:
     async def main() -> None:
-        stream = daemons.stream(fail_behind, 1)
+        stream = daemon.stream(fail_behind, 1)
         assert await anext(stream) == 0
         with pytest.raises(ValueError, match="at the end"):
             await anext(stream)
-        endless = daemons.stream(wait_for_ever)
+        endless = daemon.stream(wait_for_ever)
         asyncio.get_running_loop().call_later(0.05, endless.future.cancel)
         with pytest.raises(asyncio.CancelledError):
             await anext(endless)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -176,7 +177,10 @@ def test_a_map_whose_executor_shuts_down_meanwhile_is_a_span_that_says_so() -> N
 
 
 def test_a_mirai_without_daemons_has_a_span() -> None:
-    assert mirai(abs, -1).result(SOON) == 1
+    future, has_ended = mirai(abs, -1), threading.Event()
+    future.add_done_callback(lambda _: has_ended.set())  # behind that which ends the span
+    assert future.result(SOON) == 1
+    assert has_ended.wait(SOON)
     assert [span["name"] for span in traces.spans()] == ["mirai"]
 
 
@@ -300,6 +304,7 @@ def test_a_daemon_without_opentelemetry_runs_the_task_all_the_same(
 
 UNTRACED = """
 import sys
+import threading
 from mirai_executor import MiraiExecutor
 with MiraiExecutor(1) as executor:
     is_traced = "'mirai_executor._payload.common.traced' in __import__('sys').modules"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mirai_executor._elements import elements_of, function_of
-from mirai_executor._host import Limits
+from mirai_executor._host import Limits, Options
 from mirai_executor._options import one_at_a_time
 
-SEVERAL = Limits(concurrency=8, retries=2)
+SEVERAL = Options(Limits(concurrency=8, retries=2))
 
 
 async def coroutine(x: Any, y: Any = 0) -> Any:
@@ -65,4 +65,4 @@ def test_coroutines_may(fn: Callable[..., Any]) -> None:
     ],
 )
 def test_nothing_else_may(fn: Callable[..., Any] | None) -> None:
-    assert one_at_a_time(fn, SEVERAL) == Limits(retries=2)
+    assert one_at_a_time(fn, SEVERAL) == Options(Limits(retries=2))

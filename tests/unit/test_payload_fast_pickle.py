@@ -8,6 +8,7 @@ import sys
 import types
 import uuid
 from collections.abc import Callable, Iterator
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,10 @@ class World:
         sys.modules["there"] = types.ModuleType("there")
 
     def be_another_file(self, _: str) -> None:
+        # As by reloading it: its classes are others, too.
         self.module.__file__ = "/nowhere/there.py"
+        for name in NAMES:
+            self.rebind(name)
 
     def lose_the_path(self, _: str) -> None:
         sys.path[:] = [entry for entry in self.path if "pytest" not in entry]
@@ -142,6 +146,27 @@ def test_what_was_seen_decides_as_a_look_would(
                 assert fast_pickle.is_imported(obj) == fast_pickle._look({}, obj)
     finally:
         world.become_as_before("")
+
+
+def test_a_function_of_a_module_that_says_it_is_another_file_is_looked_for_anew(
+    module: types.ModuleType,
+) -> None:
+    assert fast_pickle.is_imported(module.task)
+    module.__file__ = "/nowhere/there.py"
+    assert not fast_pickle.is_imported(module.task)
+
+
+def test_a_class_that_is_registered_with_multiprocessing_meanwhile_needs_care(
+    module: types.ModuleType,
+) -> None:
+    assert fast_pickle.dump_plainly(module.Thing(1)) is not None
+    ForkingPickler.register(module.Thing, lambda thing: (module.Thing, (thing.value,)))
+    try:
+        assert fast_pickle.dump_plainly(module.Thing(1)) is None
+        assert fast_pickle.dump_plainly(module.Thing(1), apart=True) is None
+    finally:
+        del ForkingPickler._extra_reducers[module.Thing]  # type: ignore[attr-defined]
+    assert fast_pickle.dump_plainly(module.Thing(1), apart=True) is not None
 
 
 def without_memory(value: Any) -> Any:

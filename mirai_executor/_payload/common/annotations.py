@@ -9,8 +9,6 @@ from types import CellType, FunctionType
 
 from mirai_executor._typing import Any
 
-__all__ = ["of_class", "of_function"]
-
 _CLASS_SLOT = "__annotate_func__"  # of a class's namespace
 
 

@@ -12,8 +12,6 @@ from types import CoroutineType
 from mirai_executor._payload.common.entries import AROUND, STREAM
 from mirai_executor._typing import Any
 
-__all__ = ["Around", "InContext", "inside", "seeded", "take_around", "take_reserved"]
-
 
 class Around:
     """Calls a function in a way of its own. Subclasses say how."""

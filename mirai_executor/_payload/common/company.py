@@ -5,8 +5,6 @@ from collections.abc import Callable
 from mirai_executor._payload.common.around import Around
 from mirai_executor._typing import Any
 
-__all__ = ["InCompany", "may_be_joined"]
-
 _task = 0  # the last one that was called and others may join
 
 

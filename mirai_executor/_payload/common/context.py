@@ -12,8 +12,6 @@ from typing import Any, TypeAlias
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.importable import Home, Kind, kind_of
 
-__all__ = ["home_of_variable", "reduce_context_variable"]
-
 _Variable: TypeAlias = ContextVar[Any]
 
 # Where each variable was found; of one that was not, among how many modules.

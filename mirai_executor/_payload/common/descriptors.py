@@ -20,8 +20,6 @@ from typing import Any
 from mirai_executor._private import check
 from mirai_executor.errors import PayloadError
 
-__all__ = ["Descriptor", "Lend", "Lender", "lending", "registered_reducer"]
-
 check("_payload.common.descriptors")
 # Its thread, its listener, and what it does in forked children are all that is needed here.
 _sharer: Any = multiprocessing.resource_sharer._resource_sharer  # type: ignore[attr-defined]  # noqa: SLF001 - see above

@@ -16,8 +16,6 @@ from mirai_executor._payload.common.wording import describe, is_of_a_hook
 from mirai_executor._typing import Any, NamedTuple
 from mirai_executor.errors import PayloadError
 
-__all__ = ["explain", "parts_of_function", "said_by_pickle"]
-
 _DEEPEST = 20  # steps of a path
 _MOST_SEEN = 1_000_000  # objects: what is beyond is hardly worth the wait
 _AT_ONCE = 256  # objects, so that little has to be looked at again

@@ -33,35 +33,6 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-__all__ = [
-    "AROUND",
-    "DIGEST_SIZE",
-    "FUNCTION",
-    "FUNCTIONS",
-    "MAIN_FILE",
-    "MOST_BYTES",
-    "MOST_FUNCTIONS",
-    "MP_MAIN",
-    "NAMED",
-    "RESERVED",
-    "STREAM",
-    "SYS_PATH",
-    "UNAVAILABLE",
-    "Applied",
-    "Brought",
-    "Call",
-    "EntryUnpickler",
-    "Kept",
-    "Latest",
-    "NameEntry",
-    "Own",
-    "Sent",
-    "digest_of",
-    "find_named",
-    "names_in",
-    "new_seal",
-]
-
 SYS_PATH = "sys.path"  # a reserved name of the table
 # Reserved keyword arguments of a call; no argument, and no variable of code, has such a name.
 AROUND = "<around>"  # what stands around it

@@ -8,21 +8,6 @@ builtin class whose layout it has, without ``__init__``; then it gets its attrib
 from types import MemberDescriptorType, WrapperDescriptorType
 from typing import Any, NamedTuple
 
-__all__ = [
-    "POST_MORTEM",
-    "State",
-    "Words",
-    "fill_exception",
-    "loses_itself",
-    "make_exception",
-    "make_spoken_for",
-    "making",
-    "own_words",
-    "reduce_directly",
-    "reduces_itself",
-    "slots",
-]
-
 # An attribute: what was taken down of the frames of an exception, until it is pickled.
 POST_MORTEM = "_mirai_post_mortem"
 

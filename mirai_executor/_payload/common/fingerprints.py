@@ -20,8 +20,6 @@ from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._payload.common.importable import MAIN, value_at
 from mirai_executor._typing import Any
 
-__all__ = ["UNKNOWN", "fingerprint_of", "kind_fingerprint"]
-
 UNKNOWN = bytes(DIGEST_SIZE)  # of what would take too long, or fails
 
 _MOST = 20_000  # objects to look at: milliseconds

@@ -16,8 +16,6 @@ from mirai_executor._typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mirai_executor._payload.common.preparation import Preparation
 
-__all__ = ["is_ours", "may_take", "path_of"]
-
 # What an executor gives those that it starts on its own machine.
 _HERE = "MIRAI_EXECUTOR_HERE"
 _ROOT = 0

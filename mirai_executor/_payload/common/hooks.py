@@ -16,20 +16,6 @@ from cloudpickle import cloudpickle as _private
 from mirai_executor._payload.common import annotations
 from mirai_executor._private import check, missing
 
-__all__ = [
-    "BUILTIN_TYPE_NAMES",
-    "REDUCERS",
-    "builtin_type",
-    "class_tracked_as",
-    "decompose_typevar",
-    "make_typevar",
-    "reduce_class",
-    "registered_by_value",
-    "set_class_state",
-    "track_class",
-    "tracker_id",
-]
-
 check("_payload.common.hooks")
 
 # ``Any``: cloudpickle is untyped.

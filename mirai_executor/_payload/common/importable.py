@@ -20,22 +20,6 @@ from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
-__all__ = [
-    "FUNCTION_DUNDERS",
-    "MAIN",
-    "MULTIPROCESSING",
-    "WITH_CARE",
-    "Home",
-    "Kind",
-    "home_of",
-    "home_of_globals",
-    "is_importable",
-    "kind_of",
-    "registered_by_value",
-    "value_at",
-    "what_is_known_of_modules",
-]
-
 MAIN = "__main__"
 # What relative imports inside a function, and ``__name__``, look up.
 FUNCTION_DUNDERS = ("__name__", "__package__", "__path__", "__file__")

@@ -17,8 +17,6 @@ from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.inherited import is_nameless
 from mirai_executor._private import check
 
-__all__ = ["Inheritance", "nameless_semaphores"]
-
 check("_payload.common.inheritance")
 
 

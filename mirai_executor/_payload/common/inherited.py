@@ -12,8 +12,6 @@ from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._private import check
 from mirai_executor.errors import PayloadError
 
-__all__ = ["OnlyInheritedError", "is_nameless", "reduce_inherited"]
-
 check("_payload.common.inherited")
 
 

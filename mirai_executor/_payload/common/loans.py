@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from mirai_executor._payload.common.descriptors import Lender
 
-__all__ = ["Lending", "Loan"]
-
 T = TypeVar("T")
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
-__all__ = ["STANDARD_DUNDERS", "Names", "names_of", "submodules_asked_for", "submodules_of"]
-
 # A module has these of its own, at either end.
 STANDARD_DUNDERS = frozenset(
     {

@@ -39,8 +39,6 @@ from mirai_executor._payload.common.reducers import (
 if TYPE_CHECKING:
     from mirai_executor._payload.common.serial import Hooks
 
-__all__ = ["PayloadPickler", "dump", "home_of_sentinel"]
-
 _REBUILD = vars(rebuild)
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time, not a static type of C
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from mirai_executor._payload.common.exceptions import POST_MORTEM
 
-__all__ = ["PostMortem"]
-
 _MOST_FRAMES = 20  # the innermost ones
 _MOST_VARIABLES = 50  # of each frame
 _LONGEST = 200  # characters of each value

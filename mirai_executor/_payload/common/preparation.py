@@ -17,20 +17,6 @@ from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from mirai_executor._payload.common.inheritance import Inheritance
 
-__all__ = [
-    "LogLevels",
-    "Preparation",
-    "decode_plain",
-    "encode_plain",
-    "forget_where_modules_were",
-    "host_sys_path",
-    "inherit",
-    "main_script",
-    "make_main",
-    "path_of",
-    "prepare_process",
-]
-
 # Programs whose main file is not the user's (as in multiprocessing.spawn).
 _NOT_THE_USERS = frozenset({"__main__.py", "ipython.py", "ipython3.py"})
 

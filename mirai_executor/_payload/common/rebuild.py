@@ -22,41 +22,6 @@ if TYPE_CHECKING:
     from mirai_executor._payload.common.inheritance import Inheritance
     from mirai_executor._payload.common.serial import Hooks
 
-__all__ = [
-    "CODE_PARTS",
-    "entries_in_progress",
-    "fill_cell",
-    "fill_class",
-    "fill_function",
-    "fill_kept_class",
-    "fill_module",
-    "has_inherited",
-    "held_module",
-    "held_modules",
-    "import_module",
-    "imported_classes",
-    "inheritance",
-    "inherited_semaphore",
-    "itself",
-    "main_module",
-    "make_cached_property",
-    "make_cell",
-    "make_class",
-    "make_code",
-    "make_function",
-    "make_kept_class",
-    "make_lock",
-    "make_lru_cache",
-    "make_module",
-    "make_newtype",
-    "make_registered",
-    "make_type_alias",
-    "make_type_variable",
-    "make_weak_key_dictionary",
-    "run_inherited",
-    "serial",
-]
-
 # Where a function's globals are: None for __main__, the name of a module to import, (name, a few
 # of its dunders) for a module that only the host holds, or a dict that travels with it.
 Where = None | str | tuple[str, dict[str, Any]] | dict[str, Any]

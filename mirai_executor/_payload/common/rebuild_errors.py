@@ -13,8 +13,6 @@ from mirai_executor._payload.common import fast_pickle as pickle
 # File, name, the line where its code begins, the line that ran, and names among its globals.
 Frame: TypeAlias = tuple[str, str, int, int, dict[str, Any]]
 
-__all__ = ["Frame", "fill_as_asked", "fill_error", "load_error", "make_traceback"]
-
 
 def fill_error(error: BaseException, state: tuple[Any, tuple[Any, ...]]) -> None:
     """Give an exception its state, and what stands behind it."""

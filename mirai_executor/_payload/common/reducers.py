@@ -17,8 +17,6 @@ from typing import Any, Protocol
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.importable import MULTIPROCESSING, WITH_CARE, Home, home_of
 
-__all__ = ["content_of", "is_inherited", "needs_care", "reducer_of", "registered_reducer"]
-
 # Where multiprocessing's locks, queues and values are, which refuse to be pickled unless a process
 # is being started.
 _SHARED = frozenset(

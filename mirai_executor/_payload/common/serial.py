@@ -21,7 +21,7 @@ from mirai_executor._payload.common.fast_pickle import (
     PlainPickler,
     Value,
     dump_value,
-    seen_places,
+    what_is_seen,
 )
 from mirai_executor._payload.common.wording import OF_A_HOOK, is_of_a_hook
 from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mirai_executor._payload.common.entries import Call
-
-__all__ = ["Hook", "Hooks", "install", "load", "new_key"]
 
 _MOST_SEEN = 4096
 
@@ -136,7 +134,8 @@ class Hooks:
 
     def _pickler(self, file: Any, beside: OutOfBand | None) -> PlainPickler:
         pickler = _HookedPickler(file, beside)
-        pickler.seen = seen_places()
+        pickler.seen, _ = what_is_seen()
+        pickler.good = set()  # of its own: hooks are for what is good without them
         pickler.hooks = self
         return pickler
 

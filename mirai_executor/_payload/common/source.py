@@ -11,8 +11,6 @@ from mirai_executor._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import ast
 
-__all__ = ["SOURCE_NAME", "parse_source", "run_source"]
-
 SOURCE_NAME = "<mirai>"  # the file name in tracebacks
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, Span, Tracer
 
-__all__ = ["Traced", "connected", "disconnected", "fail_span", "tracer"]
-
 _TRACER = ("mirai_executor", __version__)  # the instrumentation scope of all our spans
 
 # The tracer that was asked for last, with the provider that has made it.

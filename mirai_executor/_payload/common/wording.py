@@ -1,7 +1,5 @@
 """Says in few words what an error of somebody else's was."""
 
-__all__ = ["OF_A_HOOK", "describe", "is_of_a_hook"]
-
 # An attribute: which hook of the user's has raised an exception, in words.
 OF_A_HOOK = "_mirai_hook"
 

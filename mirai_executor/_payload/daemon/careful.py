@@ -16,8 +16,6 @@ from mirai_executor._payload.daemon import namespace
 if TYPE_CHECKING:
     from mirai_executor._payload.common.serial import Hooks
 
-__all__ = ["OutcomePickler", "dump_carefully"]
-
 
 class OutcomePickler(PayloadPickler):
     """Pickles a result: by reference what the host has."""

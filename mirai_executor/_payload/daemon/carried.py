@@ -16,8 +16,6 @@ from typing import Any
 
 from mirai_executor._payload.common.entries import DIGEST_SIZE, Applied
 
-__all__ = ["carry_over"]
-
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or as if
 _DICTS = frozenset({Counter, OrderedDict, defaultdict, dict})
 _LISTS = frozenset({deque, list})

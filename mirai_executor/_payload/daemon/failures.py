@@ -26,8 +26,6 @@ from mirai_executor._payload.common.pickler import dump
 from mirai_executor._payload.daemon import namespace
 from mirai_executor._payload.daemon.careful import OutcomePickler
 
-__all__ = ["encode_error"]
-
 _PACKAGE = Path(__file__).resolve().parents[2]
 # Where calls pass through. Other rooms of ours may be a task's own code, as the demo's is.
 _PARTS = (

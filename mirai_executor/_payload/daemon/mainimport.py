@@ -18,17 +18,11 @@ from types import CodeType, ModuleType
 from mirai_executor._payload.common import fast_pickle as pickle
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.entries import Own, digest_of
-from mirai_executor._payload.common.fingerprints import (
-    UNKNOWN,
-    fingerprint_of,
-    kind_fingerprint,
-)
+from mirai_executor._payload.common.fingerprints import UNKNOWN, fingerprint_of, kind_fingerprint
 from mirai_executor._payload.common.preparation import Preparation
 from mirai_executor._payload.common.wording import describe
 from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
-
-__all__ = ["MainImport", "importing_main"]
 
 _PSEUDONYM = "__main_of_host__"  # by which the import system knows it, for a moment
 _MISSING = object()

@@ -53,8 +53,6 @@ from mirai_executor.errors import PayloadError
 if TYPE_CHECKING:
     from mirai_executor._payload.daemon.mainimport import MainImport
 
-__all__ = ["Namespace", "current"]
-
 _SOURCE = "mirai_executor._payload.common.source"
 _NOT_YET = object()
 

@@ -18,8 +18,6 @@ from mirai_executor._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mirai_executor._payload.common.serial import Hooks
 
-__all__ = ["Unawaited", "encode_named", "encode_value"]
-
 _NONE = Value(pickle.dumps(None, PROTOCOL))
 
 

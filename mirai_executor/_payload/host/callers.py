@@ -3,8 +3,6 @@
 import sys
 import warnings
 
-__all__ = ["stacklevel", "warn_of_local_locks"]
-
 # What may lie between the user's line and the package: asyncio's run_in_executor, for one.
 _BETWEEN = frozenset({"asyncio", "concurrent", "mirai_executor"})
 

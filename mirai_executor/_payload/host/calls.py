@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from mirai_executor._payload.host.seals import Seals
     from mirai_executor._payload.host.table import Failure, Table
 
-__all__ = ["NO_NUMBER", "CallEncoder", "decode_number", "decode_value"]
-
 T = TypeVar("T")
 
 

@@ -8,8 +8,6 @@ from mirai_executor._payload.common.around import InContext
 from mirai_executor._payload.common.context import home_of_variable
 from mirai_executor._payload.host.calls import CallEncoder
 
-__all__ = ["Chosen", "in_context"]
-
 Chosen: TypeAlias = bool | tuple[ContextVar[Any], ...]
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)

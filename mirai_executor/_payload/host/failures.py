@@ -5,8 +5,6 @@ from mirai_executor._payload.common.rebuild_errors import load_error
 from mirai_executor._private import optional
 from mirai_executor.errors import RemoteError
 
-__all__ = ["decode_error"]
-
 
 def decode_error(blob: bytes | memoryview) -> BaseException:
     """Return the exception that a daemon's task raised, for ``Future.set_exception``."""

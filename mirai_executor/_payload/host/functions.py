@@ -21,12 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirai_executor._payload.common import entries
 from mirai_executor._payload.common import fast_pickle as pickle
-from mirai_executor._payload.common.entries import (
-    FUNCTION,
-    NAMED,
-    NameEntry,
-    digest_of,
-)
+from mirai_executor._payload.common.entries import FUNCTION, NAMED, NameEntry, digest_of
 from mirai_executor._payload.common.fast_pickle import PROTOCOL, is_imported
 from mirai_executor._payload.common.importable import (
     MAIN,
@@ -40,8 +35,6 @@ if TYPE_CHECKING:
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.mainfile import MainFile
     from mirai_executor._payload.host.validity import Proof
-
-__all__ = ["FrozenFunction", "FunctionCache", "Pickled", "pickle_function"]
 
 MOST_MET = 1024
 _BETWEEN_LOOKS = 1.0  # seconds

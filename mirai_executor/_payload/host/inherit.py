@@ -11,8 +11,6 @@ from mirai_executor._payload.common.inheritance import Inheritance, nameless_sem
 from mirai_executor._payload.common.inherited import OnlyInheritedError, is_nameless
 from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of
 
-__all__ = ["Inheritance", "KnownInheritance", "only_forks_share"]
-
 _NOTHING = object()
 
 

@@ -12,8 +12,6 @@ from mirai_executor._payload.common.pickler import dump
 from mirai_executor._payload.host.callers import stacklevel
 from mirai_executor._payload.host.table import CallPickler
 
-__all__ = ["LargeCaptures"]
-
 LARGE = 1 << 20  # bytes; pickling so many takes about a millisecond
 
 

@@ -31,8 +31,6 @@ from mirai_executor._payload.common.fingerprints import fingerprint_of, kind_fin
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.preparation import main_script
 
-__all__ = ["MainFile", "Mode", "main_file"]
-
 Mode = Literal["auto", "import", "value"]
 
 

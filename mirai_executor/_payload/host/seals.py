@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from _blake2 import blake2b
     from collections.abc import Hashable
 
-__all__ = ["Seals"]
-
 _LARGE = 1 << 16  # bytes; what is smaller takes no time
 _MOST = 1 << 28  # bytes that are kept, of all names
 

@@ -23,8 +23,6 @@ from mirai_executor._payload.common.fast_pickle import ATOMS, PROTOCOL
 from mirai_executor._payload.common.importable import home_of
 from mirai_executor._payload.common.pickler import PayloadPickler, home_of_sentinel
 
-__all__ = ["Met", "may_share", "sharing"]
-
 Key = TypeVar("Key", bound=Hashable)
 
 _LARGE = 1 << 16  # bytes

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.mainfile import MainFile
 
-__all__ = ["CallPickler", "Failure", "Key", "Table"]
-
 _SEMAPHORES = "multiprocessing.synchronize"
 
 

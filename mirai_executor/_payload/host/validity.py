@@ -34,8 +34,6 @@ from mirai_executor._payload.common.importable import (
 )
 from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of, submodules_asked_for
 
-__all__ = ["Proof", "prove"]
-
 _UNCHANGING = ATOMS | {type(...), range}
 # ``list[int]``, ``int | None`` and their old spellings in annotations.
 _ALIASES = frozenset(
