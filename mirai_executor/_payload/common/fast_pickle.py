@@ -15,7 +15,7 @@ careful picklers of ``pickler.py`` begin again, and a ``__reduce__`` before it r
 import copyreg
 import io
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from mirai_executor._payload.common.importable import (
@@ -51,8 +51,8 @@ __all__ = [
     "is_imported",
     "is_short",
     "loads",
+    "seen_places",
     "taken_apart",
-    "what_is_seen",
 ]
 
 try:
@@ -206,12 +206,12 @@ class PlainPickler(Pickler):
     """
 
     seen: "_Places"
-    good: set[type]  # the classes that pickle may name, and whose instances are pickled as usual
 
     def __init__(self, file: Any, beside: OutOfBand | None) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=beside)
         self.file = file
         self.beside = beside
+        self.good: set[type] = set()  # the classes whose instances are pickled as usual
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -224,7 +224,11 @@ class PlainPickler(Pickler):
         elif (
             not _is_among(self.seen, kind)
             or self.seen[id(kind)].instances_need_care
-            or kind in _registered_with_multiprocessing()
+            or (
+                # Looked at for each payload: a type may be registered at any time.
+                (reduction := sys.modules.get(MULTIPROCESSING)) is not None
+                and kind in reduction.ForkingPickler._extra_reducers  # noqa: SLF001 - see descriptors.py
+            )
         ):
             raise _NeedsCare
         else:
@@ -234,7 +238,7 @@ class PlainPickler(Pickler):
 
 def _plain_pickler(file: Any, beside: OutOfBand | None) -> PlainPickler:
     pickler = PlainPickler(file, beside)
-    pickler.seen, pickler.good = _seen.now()
+    pickler.seen = _seen.now()
     return pickler
 
 
@@ -258,7 +262,7 @@ def _dump_short(obj: object) -> Value | None:
         pickler = _free.pop()
     except IndexError:
         pickler = PlainPickler(Pieces(), OutOfBand())
-    pickler.seen, pickler.good = _seen.now()
+    pickler.seen = _seen.now()
     pickler.dump(obj)
     pieces: Pieces = pickler.file
     if len(pieces) > 1 or len(pieces[0]) > _SHORT or pickler.beside:
@@ -266,6 +270,7 @@ def _dump_short(obj: object) -> Value | None:
     value = made_value(pieces.pop())
     # Not of a long one: it would keep the memory of its memo for good.
     pickler.clear_memo()
+    pickler.good.clear()
     _free.append(pickler)
     return value
 
@@ -307,7 +312,7 @@ def is_imported(obj: Any) -> bool:
 
     home_of() in short, for names without a dot: this is on the path of every call.
     """
-    return _is_among(_seen.now()[0], obj)
+    return _is_among(_seen.now(), obj)
 
 
 class _Place(NamedTuple):
@@ -325,36 +330,25 @@ _Places = dict[int, _Place]  # by id
 
 
 class _Seen:
-    """The classes and functions that a fresh interpreter was seen to import.
-
-    What a payload names is compared with its place each time, but for classes that are good: of
-    these, pickle itself fails if they are not what their module calls so.
-    """
+    """The classes and functions that a fresh interpreter was seen to import."""
 
     def __init__(self) -> None:
-        self._known: tuple[object, int, tuple[_Places, set[type]]] = (None, 0, ({}, set()))
+        self._places: tuple[object, _Places] = (None, {})
 
-    def now(self) -> tuple[_Places, set[type]]:
-        """Return what holds as long as ``sys.path`` and what is registered stay as they are."""
+    def now(self) -> _Places:
+        """Return what still holds, as far as ``sys.path`` and cloudpickle's registry go."""
         if registered_by_value():
-            return {}, set()
-        modules, count = what_is_known_of_modules(), len(_registered_with_multiprocessing())
-        modules_then, count_then, seen = self._known
-        if modules_then is not modules or count_then != count or len(seen[1]) > _MOST_SEEN:
-            seen = {}, set()
-            self._known = modules, count, seen  # at once: other threads must not mix them up
-        return seen
-
-
-def _registered_with_multiprocessing() -> Collection[type]:
-    """Return the types that programs have said how to pickle for multiprocessing."""
-    if (reduction := sys.modules.get(MULTIPROCESSING)) is None:
-        return ()
-    return reduction.ForkingPickler._extra_reducers  # type: ignore[no-any-return]  # noqa: SLF001 - see descriptors.py
+            return {}
+        known = what_is_known_of_modules()
+        known_then, places = self._places
+        if known_then is not known:
+            places = {}
+            self._places = known, places  # at once: another thread must not take one for the other
+        return places
 
 
 _seen = _Seen()
-what_is_seen = _seen.now
+seen_places = _seen.now
 
 
 def _is_among(places: _Places, obj: Any) -> bool:

@@ -21,7 +21,7 @@ from mirai_executor._payload.common.fast_pickle import (
     PlainPickler,
     Value,
     dump_value,
-    what_is_seen,
+    seen_places,
 )
 from mirai_executor._payload.common.wording import OF_A_HOOK, is_of_a_hook
 from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
@@ -134,8 +134,7 @@ class Hooks:
 
     def _pickler(self, file: Any, beside: OutOfBand | None) -> PlainPickler:
         pickler = _HookedPickler(file, beside)
-        pickler.seen, _ = what_is_seen()
-        pickler.good = set()  # of its own: hooks are for what is good without them
+        pickler.seen = seen_places()
         pickler.hooks = self
         return pickler
 
