@@ -39,7 +39,11 @@ class Bar(Protocol):
     shows_parts: bool  # and not only what is done as a whole
 
     def show(self, done: int, running: float = 0.0, text: str = "") -> None:
-        """Show how many are done, what is done of others, and a few words about these."""
+        """Show how many are done, what is done of others, and a few words about these.
+
+        As many as before: this is shown at once, as who says so is in no hurry. More of them: so
+        often as people can see.
+        """
 
     def close(self) -> None:
         """Leave the bar as it is; nothing else is done."""
@@ -164,21 +168,26 @@ class _Tqdm:
     def __init__(self, bar: Any, *, owned: bool = False) -> None:
         self._bar = bar
         self._owned = owned
+        self._done = 0
         self._shown: float = 0
         self._text = ""
 
     def show(self, done: int, running: float = 0.0, text: str = "") -> None:
         now = round(done + running, 2) if running else done
         step, self._shown = now - self._shown, now
-        if text == self._text and isinstance(step, int):
-            self._bar.update(step)
-            return
+        is_more, self._done = done > self._done, done
         if text != self._text:
             self._text = text
             self._bar.set_postfix_str(text, refresh=False)
+        if is_more and isinstance(step, int):
+            self._bar.update(step)
+            return
         whole = round(self._bar.n + step, 2)  # 2.35, not 2.3499999999999996
         self._bar.n = int(whole) if whole == int(whole) else whole
-        self._bar.refresh()
+        if is_more:
+            self._bar.update(0)  # which shows it from time to time
+        else:
+            self._bar.refresh()
 
     def close(self) -> None:
         if self._owned:
@@ -237,9 +246,9 @@ class PlainBar:
         self._write()
 
     def show(self, done: int, running: float = 0.0, text: str = "") -> None:
-        is_of_parts = (running, text) != (self._running, self._text)  # who says so does not hurry
+        is_more = done > self._done
         self._done, self._running, self._text = done, running, text
-        if done == self._total or is_of_parts or self._clock() >= self._next:
+        if not is_more or done == self._total or self._clock() >= self._next:
             self._write()
 
     def close(self) -> None:

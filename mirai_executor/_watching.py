@@ -56,6 +56,7 @@ class Watch:
         self._clock = clock
         self._running: dict[int, tuple[float, str]] = {}  # what is shown of each, the last last
         self._next = clock()  # when the bar may move again
+        self._is_due = False  # to be shown again: it may not have shown all that was counted
         # Host threads put in, this one takes out. They never wait for it, nor for a terminal.
         self._said: dict[int, Progress | str] = {}
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -94,11 +95,12 @@ class Watch:
         """
         while not is_there():
             now = self._clock()
-            if self._said and now >= self._next:
+            has_news = bool(self._said) or self._is_due
+            if has_news and now >= self._next:
                 self._next = now + _PAUSE
                 self._show()
                 continue
-            ends = [self._next] if self._said else []
+            ends = [self._next] if has_news else []
             if deadline is not None:
                 if now >= deadline:
                     return False
@@ -115,7 +117,8 @@ class Watch:
     def forget(self, future: object) -> None:
         """Show no longer what the task of a future has said: it is going to be counted."""
         self._said.pop(id(future), None)
-        self._running.pop(id(future), None)
+        if self._running.pop(id(future), None) is not None:
+            self._is_due = True
 
     def count(self) -> None:
         """Show that one more is done."""
@@ -128,6 +131,7 @@ class Watch:
             before, _ = self._running.pop(future, (0.0, ""))
             part, text = _seen(said, before)
             self._running[future] = (part if self._counts_tasks else 0.0), text
+        self._is_due = False
         self._move()
 
     def _move(self) -> None:
@@ -149,11 +153,14 @@ def _seen(said: Progress | str, before: float) -> tuple[float, str]:
     """
     if isinstance(said, str):
         return before, printable(said, _LONGEST)
-    done, total, text = said
-    if total is None:
-        return before, printable(text, _LONGEST) or f"{done:g}"
-    part = done / total if total > 0 else 0.0
-    return (min(max(part, 0.0), 1.0) if part == part else 0.0), printable(text, _LONGEST)
+    done, total, text = said[0], said[1], printable(said[2], _LONGEST)
+    try:
+        if total is None:
+            return before, text or f"{done:g}"
+        part = done / total if total > 0 else 0.0
+    except OverflowError:  # an integer of hundreds of digits
+        return before, text
+    return (min(max(part, 0.0), 1.0) if part == part else 0.0), text
 
 
 def ended_in_view(fs: set[Any], timeout: float | None, bar: Bar) -> Iterator[Any]:

@@ -26,11 +26,13 @@ class FakeTqdm:
         self.total, self.desc, self.is_closed = total, desc, False
         self.n: float = 0
         self.text = ""
+        self.updates: list[int] = []
         self.shown: list[tuple[float, str]] = []
         self.made.append(self)
 
     def update(self, n: int) -> None:
         self.n += n
+        self.updates.append(n)
         self.refresh()
 
     def set_postfix_str(self, text: str, *, refresh: bool) -> None:
@@ -132,16 +134,11 @@ def test_a_bar_of_tqdm_shows_parts_without_the_errors_of_floats(tqdm: Any) -> No
     given.n = 1  # by somebody else
     bar = bar_for(given, 2)
     assert bar is not None
-    for done, running, text in [
-        (0, 0.1, "a"),
-        (0, 0.3, "a"),
-        (1, 0.1, "b"),
-        (1, 0.1, "b"),
-        (2, 0, ""),
-    ]:
-        bar.show(done, running, text)
+    for shown in [(0, 0.1, "a"), (0, 0.3, "a"), (1, 0.1, "b"), (1, 0.1, "b"), (2, 0, "")]:
+        bar.show(*shown)
     assert given.shown == [(1.1, "a"), (1.3, "a"), (2.1, "b"), (2.1, "b"), (3, "")]
     assert type(given.n) is int
+    assert given.updates == [0, 0]  # what is counted, it shows as often as it likes
 
 
 def test_what_only_can_be_updated_is_told_of_whole_ones() -> None:
@@ -245,6 +242,7 @@ def test_where_nobody_knows_how_many_there_will_be_a_plain_line_counts() -> None
 def test_a_plain_line_shows_parts_at_once_and_leaves_nothing_of_what_stood_there() -> None:
     terminal = Terminal()
     bar = PlainBar(terminal, None, 2, lambda: 0.0)
+    bar.show(1)  # too soon
     bar.show(1, 0.25, "words")
     bar.show(1, 0.3, "")
     assert terminal.getvalue().split("\r")[2:] == [
@@ -257,7 +255,7 @@ def test_a_plain_line_is_no_longer_than_the_terminal(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("COLUMNS", "50")
     terminal = Terminal()
     bar = PlainBar(terminal, None, 2)
-    bar.show(1, 0.25, "words " * 10)
+    bar.show(0, 0.25, "words " * 10)
     assert [len(line) for line in terminal.getvalue().split("\r")[2:]] == [49]
 
 

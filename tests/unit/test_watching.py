@@ -83,6 +83,8 @@ def shown_for(*said: object, counts_tasks: bool = True) -> list[tuple[int, float
         (Progress(-1, 4), 0.0, ""),
         (Progress(float("nan"), 4), 0.0, ""),
         (Progress(1, 0), 0.0, ""),
+        (Progress(10**400, 3, "much"), 0.0, "much"),
+        (Progress(10**400), 0.0, ""),
         (Progress(7), 0.0, "7"),
         (Progress(7, None, "pages"), 0.0, "pages"),
         ("a line", 0.0, "a line"),
@@ -127,6 +129,20 @@ def test_several_tasks_are_added_and_the_last_one_has_the_word() -> None:
     clock.now = 1.0
     assert not watch.wait(lambda: False, 1.0)
     assert bar.shown == [(0, 0.75, "none"), (1, 0.5, "one"), (1, 0.625, "one")]
+
+
+def test_a_count_that_a_bar_may_have_passed_over_is_shown_once_more_while_nothing_comes() -> None:
+    clock, bar, future = Clock(), FakeBar(), new_future()
+    watch = Watch(bar, clock=clock)
+    watch.follow(future)
+    say(future, Progress(1, 2))
+    assert not watch.wait(lambda: False, 0.0)
+    for ended in (future, new_future(2)):  # one that never said anything
+        watch.forget(ended)
+        watch.count()
+    clock.now = 1.0
+    assert not watch.wait(lambda: False, 1.0)
+    assert bar.shown == [(0, 0.5, ""), (1, 0, ""), (2, 0, ""), (2, 0, "")]
 
 
 def test_a_bar_moves_ten_times_a_second_at_most_and_what_was_said_last_is_not_lost() -> None:
