@@ -34,7 +34,7 @@ def text_of(output: Any) -> str:
 
 
 def execute(path: Path, *options: str) -> None:
-    command = [sys.executable, "-m", "jupyter", "execute", *options, path]
+    command: list[Any] = [sys.executable, "-m", "jupyter", "execute", *options, path]
     subprocess.run(command, check=True, cwd=path.parent, timeout=200)
 
 
