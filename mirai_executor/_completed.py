@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent import futures as standard
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from mirai_executor._progress import bar_for, counted
+from mirai_executor._progress import Counter, bar_for, counted
 from mirai_executor._watching import ended_in_view
 
 if TYPE_CHECKING:
@@ -61,4 +61,4 @@ def as_completed(
     if bar is not None and bar.shows_parts:
         return ended_in_view(found, timeout, bar)
     ended: Iterator[Any] = standard.as_completed(found, timeout)
-    return ended if bar is None else counted(ended, bar)
+    return ended if bar is None else counted(ended, Counter(bar))

@@ -20,11 +20,13 @@ from ._host import Request
 from ._listening import Here, Listening, Password, Source
 from .errors import LaunchError
 from .launchers import (
+    Booking,
     Command,
     DaemonCommand,
     HttpRequest,
     Launched,
     Launcher,
+    Seats,
     SshConfig,
     Submission,
     cancel_jobs,
@@ -87,7 +89,9 @@ class Launching:
         self._output = output is True
         self._timeout, self._tolerate = limits
         self._first: list[Submission] = []
-        self._turn = 0  # of the machine that gets the next daemon, where there are several
+        self._turn = 0  # of the machine that gets the next daemon, where all have theirs
+        self._tried: frozenset[str] = frozenset()  # machines, the last time that one was replaced
+        self._seats = Seats()
         self._name = _new_name()  # of the first request
         self._thread: threading.Thread | None = None
         self._failure: LaunchError | None = None
@@ -99,7 +103,7 @@ class Launching:
         if self._remote is None:
             return
         try:
-            self._first = self._plan(self._remote, n, self._name, {})
+            self._first = self._plan_in_seats(self._remote, n, self._name, {}, grows=True)
         except BaseException:
             self.listening.listen_config.close()
             raise
@@ -158,7 +162,7 @@ class Launching:
     def request(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[str]:
         """Start daemons in this way; return the launcher's answers."""
         stay, name, total = options.get("autoexit") == "never", _new_name(), _total(launcher, n)
-        submissions = self._plan(launcher, n, name, options)
+        submissions = self._plan_in_seats(launcher, n, name, options, grows=True)
         is_kept = launcher is self._remote and not options
         return self._launch(
             submissions, total, name, stay=stay, tolerate=self._tolerate, is_kept=is_kept
@@ -192,7 +196,10 @@ class Launching:
     ) -> None:
         """Request daemons when the host has too few for its tasks."""
         launcher = remote or self._remote or self._here
-        self._plan(launcher, 1, _new_name(), options)  # what cannot be is said here and now
+        # What cannot be is said here and now.
+        self._plan(launcher, 1, _new_name(), options, Booking({}))
+        if isinstance(launcher, (SshConfig, Here)):
+            self._seats.expect(launcher.rooms(policy.maximum))
         self._host.adapt(policy, self._replacing(executor, launcher, options))
 
     def _replacing(
@@ -212,11 +219,8 @@ class Launching:
     def replace(self, launcher: Launcher, n: int, options: DaemonKeywords) -> None:
         """Request so many more, on all machines together."""
         name = _new_name()
-        if isinstance(launcher, SshConfig):
-            first, self._turn = self._turn, self._turn + n
-            launcher = _Spread(launcher, first)
         try:
-            submissions = self._plan(launcher, n, name, options)
+            submissions = self._plan_in_seats(launcher, n, name, options, grows=False)
         except Exception as error:  # as nobody waits for one of a launcher, such as of its token
             raise LaunchError(f"cannot plan daemons: {type(error).__name__}: {error}") from error
         # Those that serve, do: what is missing then is requested again.
@@ -226,12 +230,48 @@ class Launching:
     def _here(self) -> Here:
         return Here(self._python or sys.executable)
 
+    def _plan_in_seats(
+        self, launcher: Launcher, n: int, name: str, options: DaemonKeywords, *, grows: bool
+    ) -> list[Submission]:
+        """Return what is to be run for daemons that take free seats.
+
+        Args:
+            launcher: Plans it.
+            n: How many daemons: on each machine, or to take the seats of others on all of them.
+            name: That of the request.
+            options: Those of the daemons.
+            grows: Whether they are in addition to those that there should be.
+        """
+        live, coming, in_vain = self._in_use()
+        booking = self._seats.booking(live, coming)
+        if isinstance(launcher, SshConfig) and not grows:
+            first, self._turn = self._turn, self._turn + n
+            launcher = _Spread(launcher, first, self._tried if in_vain else frozenset())
+        try:
+            submissions = self._plan(launcher, n, name, options, booking)
+        except BaseException:
+            booking.release(booking.made)
+            raise
+        self._seats.note(name, booking, grows=grows)
+        if not grows:
+            self._tried = frozenset(machine for machine, _ in booking.made)
+        return submissions
+
+    def _in_use(self) -> tuple[list[str], tuple[str, ...], bool]:
+        """Return the seats of daemons, the requests that come, and whether one was in vain."""
+        host = getattr(self, "_host", None)
+        if host is None or (view := host.view()) is None:
+            return [], (), False
+        # Who leaves has no task any more, and its successor gets its seat.
+        live = [row.seat for row in view.daemons if row.seat and row.state != "leaving"]
+        return live, view.coming, bool(view.failures)
+
     def _plan(
-        self, launcher: Launcher, n: int, name: str, options: DaemonKeywords
+        self, launcher: Launcher, n: int, name: str, options: DaemonKeywords, booking: Booking
     ) -> list[Submission]:
         """Return what is to be run; ValueError or TypeError if that cannot work."""
         options = {"output": self._output, **options}
-        return self.listening.plan(launcher, n, name, **options)
+        return self.listening.plan(launcher, n, name, booking, **options)
 
     def _launch(
         self,
@@ -243,7 +283,26 @@ class Launching:
         tolerate: int | None,
         is_kept: bool = False,
     ) -> list[str]:
-        launched = launch_all(submissions, self._timeout, tolerate)
+        succeeded: list[bool] = []
+        try:
+            launched = launch_all(submissions, self._timeout, tolerate)
+            self._expect(launched, submissions, n, name, stay=stay, is_kept=is_kept)
+            succeeded = [one.error is None for one in launched]
+        finally:
+            self._seats.note_end(name, succeeded)
+        return [one.output for one in launched if one.error is None]
+
+    def _expect(
+        self,
+        launched: Sequence[Launched],
+        submissions: Sequence[Submission],
+        n: int,
+        name: str,
+        *,
+        stay: bool,
+        is_kept: bool,
+    ) -> None:
+        """Have the host expect the daemons of a launch."""
         started = [it for one in launched for it in (one.process, one.job) if it is not None]
         said = tuple(map(_told, submissions, launched))
         jobs = [one.queued for one in launched if one.queued is not None]
@@ -265,7 +324,6 @@ class Launching:
         except BaseException:
             cancel_jobs(jobs)
             raise
-        return [one.output for one in launched if one.error is None]
 
 
 @dataclass(frozen=True)
@@ -274,10 +332,11 @@ class _Spread:
 
     launcher: SshConfig
     first: int
+    avoid: frozenset[str]
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return a command for each machine that is to have some."""
-        return self.launcher.spread(daemon, count, self.first)
+        return self.launcher.spread(daemon, count, self.first, self.avoid)
 
 
 def _new_name() -> str:

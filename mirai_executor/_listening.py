@@ -24,6 +24,7 @@ from .credentials import (
     new_secret,
 )
 from .launchers import (
+    Booking,
     Command,
     DaemonCommand,
     Launcher,
@@ -33,6 +34,8 @@ from .launchers import (
     shell_command,
 )
 from .urls import Url, host_url
+
+_THIS_MACHINE = ""  # among those where daemons have seats
 
 # As a daemon of this machine is started otherwise: a working directory must not get in the way.
 # Its token comes by standard input, and stays neither there nor in what the kernel shows of it.
@@ -157,7 +160,12 @@ class Listening:
         return DaemonCommand(urls, replace(self.credentials, secret=token), words_for(options))
 
     def plan(
-        self, launcher: Launcher, count: int, request: str, **options: Unpack[DaemonKeywords]
+        self,
+        launcher: Launcher,
+        count: int,
+        request: str,
+        booking: Booking | None = None,
+        **options: Unpack[DaemonKeywords],
     ) -> list[Submission]:
         """Return what has to be run for so many daemons; files are removed at the end.
 
@@ -165,11 +173,13 @@ class Listening:
             launcher: Plans it.
             count: How many.
             request: The name by which they tell what they were started for.
+            booking: The seats on machines that are free; None if all are.
             **options: Those of the daemons.
         """
         urls = self._own_urls if isinstance(launcher, Here) else self.urls
         command = self._command(urls, options)
-        named = replace(command, options=(*command.options, "--request", request))
+        words = (*command.options, "--request", request)
+        named = replace(command, options=words, booking=booking)
         submissions = launcher.plan(named, count)
         for one in submissions:
             for file in one.files if isinstance(one, Command) else ():
@@ -193,11 +203,15 @@ class Here:
 
     python: str
 
+    def rooms(self, count: int) -> dict[str, int]:
+        """Return how many of so many daemons are for this machine: all."""
+        return {_THIS_MACHINE: count}
+
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return a command for each daemon."""
-        return [
-            self._command(each, number, count) for number, each in enumerate(daemon.each(count), 1)
-        ]
+        numbers, sharing = daemon.take(_THIS_MACHINE, count)
+        each = zip(daemon.each(count), numbers, strict=True)
+        return [self._command(one, number, sharing) for one, number in each]
 
     def _command(self, daemon: DaemonCommand, number: int, count: int) -> Command:
         name, environment = daemon.apart()
@@ -207,6 +221,7 @@ class Here:
             "MIRAI_EXECUTOR_HERE": "1",
             "MIRAI_EXECUTOR_DAEMONS": str(count),
             "MIRAI_EXECUTOR_NUMBER": str(number),
+            "MIRAI_EXECUTOR_SEAT": f"{_THIS_MACHINE}/{number}",
         }
         return Command(
             (self.python, "-P", "-c", program, *words),

@@ -78,6 +78,7 @@ class Direct:
     def __init__(self, waiter: Any) -> None:
         self.due = 0
         self.enders: dict[Canceller, None] = {}
+        self.interruptible: list[weakref.ref[MiraiFuture[Any]]] = []
         self._waiter = waiter
 
     def tell(self, future: Any, how: How) -> None:
@@ -92,11 +93,13 @@ class Mailbox:
     Attributes:
         due: How many futures have still to be read of; for its thread only.
         enders: Who will end them; a dictionary as a set.
+        interruptible: Those that a KeyboardInterrupt which strikes the wait is to cancel.
     """
 
     def __init__(self, waiter: Any) -> None:
         self.due = 0
         self.enders: dict[Canceller, None] = {}
+        self.interruptible: list[weakref.ref[MiraiFuture[Any]]] = []
         self._waiter = weakref.ref(waiter)  # which holds this
         # wait() for all: nothing but the last is worth waking up for, or an error.
         self._is_patient = hasattr(waiter, "num_pending_calls")
@@ -139,7 +142,17 @@ class Mailbox:
 
         Raises:
             RuntimeError: It never would be, since this thread would have to end the futures.
+            KeyboardInterrupt: It was interrupted; the futures that are to be, are cancelled.
         """
+        try:
+            return self._wait(timeout)
+        except KeyboardInterrupt:
+            for reference in self.interruptible:
+                if (future := reference()) is not None:
+                    future.cancel()
+            raise
+
+    def _wait(self, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._read():
             # In place before the last look: what comes later wakes it.
@@ -229,6 +242,8 @@ class Audience(list[Any]):
             box = mailbox_of(waiter)
         box.due += 1
         box.enders[future._canceller] = None
+        if future._cancels_on_interrupt:
+            box.interruptible.append(weakref.ref(future))
         if self._told:  # perhaps one that is gone, and had the same id
             self._told.pop(id(waiter), None)
         _append(self, waiter)

@@ -1,10 +1,13 @@
 """The chunks and the results of ``map``."""
 
 import collections
+import contextlib
 import itertools
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from ._mapping import MappingExecutor
     from ._progress import Progress
     from ._watching import Watch
+
+# Whether a map goes on after the error of a call, as the standard library's does since then.
+GOES_ON = sys.version_info >= (3, 16)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -143,6 +149,8 @@ class MapResults(Iterator[T], Generic[T]):
         self._look_ahead()
         if not self._futures:
             raise StopIteration
+        if GOES_ON:
+            return self._result_or_error()
         try:
             return self._result()
         except BaseException as error:
@@ -187,22 +195,49 @@ class MapResults(Iterator[T], Generic[T]):
             self._watch.follow(future)
         return True
 
-    def _result(self) -> T:
+    def _watch_first(self) -> None:
+        """Have a bar move until the first task has ended; if that is in vain, others say so."""
         future = self._futures[0]
         if self._watch is not None and not future.done():
             future.add_done_callback(self._watch.wake)
-            self._watch.wait(future.done, self._deadline)  # if in vain, what follows says so
-        left = None if self._deadline is None else self._deadline - time.monotonic()
+            self._watch.wait(future.done, self._deadline)
+
+    def _take_first(self) -> "Future[T]":
+        if self._watch is not None:
+            self._watch.forget(self._futures[0])
+        return self._futures.popleft()
+
+    def _left(self) -> float | None:
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
+    def _result_or_error(self) -> T:
+        """Take the next result, or raise the error of its call and go on behind it.
+
+        What is not an error of a call, such as that too much time has passed, ends the map.
+        """
         try:
-            result = future.result(left)
+            self._watch_first()
+            with contextlib.suppress(CancelledError):  # that is an end like others
+                self._futures[0].exception(self._left())  # a TimeoutError here is not the call's
+        except BaseException as error:
+            self.close(interrupted=isinstance(error, KeyboardInterrupt))
+            raise
+        try:
+            return self._take_first().result()
+        except StopIteration as error:
+            raise RuntimeError("generator raised StopIteration") from error  # as below
+
+    def _result(self) -> T:
+        self._watch_first()
+        future = self._futures[0]
+        try:
+            result = future.result(self._left())
         except StopIteration as error:  # it would end the caller's loop, in silence
             raise RuntimeError("generator raised StopIteration") from error  # as PEP 479 has it
         finally:
             # A future that failed holds its exception, whose traceback holds this frame.
             del future
-        ended = self._futures.popleft()
-        if self._watch is not None:
-            self._watch.forget(ended)
+        self._take_first()
         return result
 
 
@@ -245,15 +280,19 @@ def in_view(
         total: How many results there will be; None if nobody knows.
         counts_tasks: Whether each task has one of them.
     """
-    from ._progress import bar_for, counted
+    from ._progress import Counter, bar_for, counted
 
     bar = bar_for(progress, total)  # not before: what map raises leaves none
     if bar is None:
         return items
-    if not bar.shows_parts:
-        return counted(items, bar)
-    from ._watching import Watch, counted_in_view
+    counter: Counts = Counter(bar)
+    if bar.shows_parts:
+        from ._watching import Watch
 
-    watch = Watch(bar, counts_tasks=counts_tasks)
-    tasks.be_watched(watch)
-    return counted_in_view(items, watch)
+        counter = watch = Watch(bar, counts_tasks=counts_tasks)
+        tasks.be_watched(watch)
+    if GOES_ON:
+        from ._map_on import Watched
+
+        return Watched(items, counter)
+    return counted(items, counter)

@@ -60,7 +60,8 @@ class MappingExecutor(Executor):
 
         Returns:
             An iterator. If a call raised, the iterator raises the same exception when it gets
-            there; in place of a StopIteration, a RuntimeError that it has caused.
+            there; in place of a StopIteration, a RuntimeError that it has caused. That ends it;
+            from Python 3.16 on, it has the results behind as well, as the standard library's.
 
         Raises:
             TypeError: ``fn`` is not callable, an argument is not iterable, a size is not an
@@ -78,18 +79,25 @@ class MappingExecutor(Executor):
 
         check_map(fn, iterables, timeout, chunksize, buffersize)
         total = None if progress is False else _map.total_for(progress, iterables)
+        flatten: Callable[[Iterator[list[Any]]], Iterator[T]] | None = None
         if chunksize == 1:
             submit_next = _map.map_submitter(self, fn, zip(*iterables, strict=False))
-        elif len(iterables) == 1:  # then the items need no tuples, which take time to pickle
-            submit_next = _map.map_submitter(self, fn, iterables[0], chunksize, _map.run_items)
         else:
-            tuples = zip(*iterables, strict=False)
-            submit_next = _map.map_submitter(self, fn, tuples, chunksize, _map.run_chunk)
-        results: _map.MapResults[Any] = _map.MapResults(submit_next, buffersize, timeout)
-        items = results if chunksize == 1 else _map.flatten(results)
+            flatten = _map.flatten
+            if _map.GOES_ON:
+                from . import _map_on
+
+                fn, flatten = partial(_map_on.attempt, fn), _map_on.Flattened
+            if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
+                submit_next = _map.map_submitter(self, fn, iterables[0], chunksize, _map.run_items)
+            else:
+                tuples = zip(*iterables, strict=False)
+                submit_next = _map.map_submitter(self, fn, tuples, chunksize, _map.run_chunk)
+        tasks: _map.MapResults[Any] = _map.MapResults(submit_next, buffersize, timeout)
+        items = tasks if flatten is None else flatten(tasks)
         if progress is False:
             return items
-        return _map.in_view(items, results, progress, total, counts_tasks=chunksize == 1)
+        return _map.in_view(items, tasks, progress, total, counts_tasks=flatten is None)
 
     def mirai_map(
         self,

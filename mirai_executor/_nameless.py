@@ -5,6 +5,9 @@ a pipe run where the writer runs, as that one is about to wait; the reader of a 
 up another processor first. Between two processes that only read and write, a round trip of 300
 bytes takes 8 µs through pipes, and 12 to 24 through a socket pair.
 
+What is read and written here, and wherever else something must not wait, is so by ``posix``: a
+library that replaces ``os.read`` (eventlet) has it wait.
+
 The place of a file is in memory (``memfd``) where Python, the C library or the kernel knows a way
 there and no sandbox forbids it; else in the shared memory of POSIX, or in the temporary folder.
 """
@@ -12,9 +15,12 @@ there and no sandbox forbids it; else in the shared memory of POSIX, or in the t
 import contextlib
 import errno
 import os
+import posix
 import select
 from collections.abc import Callable, Sequence
 from functools import cache
+
+from mirai_executor._typing import Any
 
 ALLOW_SEALING = 2  # MFD_ALLOW_SEALING, and MFD_CLOEXEC: Linux; not every Python has their names
 _CLOEXEC = 1
@@ -162,6 +168,30 @@ def _refuse(_name: str, _flags: int) -> int:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
+def new_poll() -> "select.poll":
+    """Return what ``select.poll()`` does, also where a library has taken that away.
+
+    eventlet does so in a program that it patches, as it cannot have others run during a poll. Ours
+    are answered at once, but for those of a daemon that has nothing else to do.
+    """
+    try:
+        return select.poll()
+    except AttributeError:
+        made: select.poll = _select_of_the_system().poll()
+        return made
+
+
+@cache
+def _select_of_the_system() -> Any:
+    """Return the module as nobody has changed it."""
+    from importlib.util import module_from_spec
+
+    spec: Any = select.__spec__
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 class Pipes:
     """One end of two pipes: what it reads, and what it writes. Not thread-safe.
 
@@ -192,7 +222,7 @@ class Pipes:
 
     def recv(self, size: int) -> bytes:
         """Return what has come, at most so many bytes; none at the end."""
-        return os.read(self._reads, size)
+        return posix.read(self._reads, size)
 
     def recv_into(self, buffer: memoryview, _: int = 0) -> int:
         """Read what has come into a buffer; return how many bytes."""
@@ -207,16 +237,16 @@ class Pipes:
             rest = memoryview(piece)[sent:]
             sent = max(0, sent - len(piece))
             while rest:
-                rest = rest[os.write(self._writes, rest) :]
+                rest = rest[posix.write(self._writes, rest) :]
 
     def send_at_once(self, data: bytes) -> bool:
         """Send up to PIPE_BUF bytes, in one step that cannot be interrupted, if there is room."""
         if self._room is None:
-            self._room = select.poll()
+            self._room = new_poll()
             self._room.register(self._writes, select.POLLOUT)
         if not self._room.poll(0):
             return False
-        os.write(self._writes, data)
+        posix.write(self._writes, data)
         return True
 
     def close(self) -> None:

@@ -6,10 +6,12 @@ call of 2 µs. A host thread makes several calls for each frame. Here they keep 
 ``ctypes.PyDLL`` can; so none of them may ever wait.
 
 ``ctypes`` takes some milliseconds to import, and a short script gains nothing from it. So until
-:func:`load` is called, all of this does as ``socket`` and ``os`` do.
+:func:`load` is called, all of this does as ``socket`` and ``os`` do; or as ``posix`` does, since
+eventlet puts calls into ``os`` that wait, also for descriptors that do not block.
 """
 
 import os
+import posix
 import selectors
 import socket
 import struct
@@ -131,7 +133,7 @@ def read(fd: int, size: int) -> bytes:
         if count >= 0:
             return data
         _raise_if_it_would_wait()
-    return os.read(fd, size)
+    return posix.read(fd, size)
 
 
 def write(fd: int, data: bytes | memoryview) -> int:
@@ -146,7 +148,7 @@ def write(fd: int, data: bytes | memoryview) -> int:
         if count >= 0:
             return count
         _raise_if_it_would_wait()
-    return os.write(fd, data)
+    return posix.write(fd, data)
 
 
 def ready(selector: selectors.BaseSelector) -> list[selectors.SelectorKey] | None:

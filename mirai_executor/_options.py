@@ -165,6 +165,14 @@ def with_around(
     return {**kwargs, AROUND: around}
 
 
+def in_context_of_now(kwargs: dict[str, Any], options: Options) -> dict[str, Any]:
+    """Return keyword arguments, or the variables of code, with the context that these ask for."""
+    from ._payload.common.entries import AROUND
+    from ._payload.host.context import in_context  # as above
+
+    return {**kwargs, AROUND: [in_context(options.context)]}
+
+
 def gather(executor: "HostOwner", options: Options) -> Limits:
     """Wait for as many daemons as have to be there; return the limits from then on.
 

@@ -15,6 +15,8 @@ _OF_THE_SYSTEM = {
 
 _GROUPS, _OWN_GROUPS = "/sys/fs/cgroup", "/proc/self/cgroup"
 
+LONGEST_TITLE = 15  # bytes of the name of a process that Linux keeps
+
 _on_daemon = False
 # By thread: how many tasks run in it in place of daemons, one inside of the other.
 _in_place: dict[int, int] = {}
@@ -63,7 +65,7 @@ def show_as(title: str) -> None:
     """Have ``ps -o comm``, ``top`` and debuggers show this process by a title, where that is easy.
 
     Args:
-        title: At most 15 characters, which is all that Linux keeps.
+        title: At most ``LONGEST_TITLE`` bytes, which is all that Linux keeps.
     """
     with contextlib.suppress(OSError):  # not Linux, or not mounted here
         file = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)

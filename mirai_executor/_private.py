@@ -93,12 +93,12 @@ NEEDED = {
         ),
         Names(
             "multiprocessing.resource_sharer",
-            "_resource_sharer",
+            "_ResourceSharer _resource_sharer",
             "tests/unit/test_payload_descriptors.py",
         ),
         Names(
             "multiprocessing.resource_sharer._resource_sharer",
-            "_cache",
+            "_cache _listener",
             "tests/unit/test_payload_descriptors.py",
         ),
     ),

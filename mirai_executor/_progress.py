@@ -85,14 +85,41 @@ def bar_for(progress: Progress, total: int | None) -> Bar | None:
     return _Told(progress, total)
 
 
-def counted(results: Iterator[T], bar: Bar) -> Iterator[T]:
-    """Yield results, each of which a bar counts."""
+class Counter:
+    """Counts on a bar."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._done = 0
+
+    def count(self) -> None:
+        """Show that one more is done."""
+        self._done += 1
+        self._bar.show(self._done)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+
+class Counts(Protocol):
+    """What counts on a bar, and perhaps shows more than that."""
+
+    def count(self) -> None:
+        """Show that one more is done."""
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+
+
+def counted(results: Iterator[T], counter: Counts) -> Iterator[T]:
+    """Yield results, each of which is counted."""
     try:
-        for done, result in enumerate(results, 1):
-            bar.show(done)
+        for result in results:
+            counter.count()
             yield result
     finally:
-        bar.close()
+        counter.close()
         if (close := getattr(results, "close", None)) is not None:
             close()
 

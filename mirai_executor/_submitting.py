@@ -207,6 +207,8 @@ class Submitter(MappingExecutor, RareExecutor):
             raise TypeError("code takes keyword arguments only: write everywhere('f(x)', x=1)")
         if self._options.min_workers:
             limits = _rarely().gather(self._root(), self._options)
+        if self._options.context:
+            kwargs = _rarely().in_context_of_now(kwargs, self._options)
 
         def start(given: dict[str, Any]) -> list[MiraiFuture[Any]]:
             if not isinstance(fn_or_source, str):
@@ -232,13 +234,15 @@ class Submitter(MappingExecutor, RareExecutor):
                 ``retries`` (how often it is run again if its daemon is lost; exceptions of the
                 task are never retried), ``cancel_running`` (whether ``future.cancel()`` stops a
                 task that is running), ``cancel_on_interrupt`` (whether a KeyboardInterrupt that
-                strikes while ``result()``, ``exception()`` or a ``map`` waits cancels that future,
-                or the rest of the map; by default only in IPython and notebooks),
+                strikes while ``result()``, ``exception()``, ``concurrent.futures.wait`` or a
+                ``map`` waits cancels what that waits for; by default only in IPython and
+                notebooks),
                 ``post_mortem`` (whether an exception that a function raises gets a note with the
                 variables of its frames, at most 200 characters of each, and 50 of each frame),
-                ``context`` (which variables of ``contextvars`` a task sees as they are when it is
-                submitted: some, or True for all that are global variables of modules and whose
-                values can be pickled; by default none), ``min_workers`` (how many daemons have to
+                ``context`` (which variables of ``contextvars`` a task, or a call of
+                :meth:`everywhere`, sees as they are when it is submitted: some, or True for all
+                that are global variables of modules and whose values can be pickled; by default
+                none), ``min_workers`` (how many daemons have to
                 be connected before :meth:`everywhere` has them make a call), ``on_report`` (a
                 function that is called with what each task reports, as by
                 :meth:`MiraiFuture.on_report`), ``buffer`` (how many values :meth:`stream` may be

@@ -154,7 +154,8 @@ def traced_everywhere(
     carrier: dict[str, str] = {}
     propagate.inject(carrier, trace.set_span_in_context(span))
     around = [Traced(carrier, attributes)]
-    futures = _in_span(span, lambda: start({**kwargs, AROUND: around}))
+    given = {**kwargs, AROUND: [*around, *kwargs.get(AROUND, ())]}
+    futures = _in_span(span, lambda: start(given))
     _end_after_all(span, futures, partial(_tell_of_end, span))
     return futures
 

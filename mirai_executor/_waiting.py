@@ -19,6 +19,7 @@ import heapq
 import itertools
 import math
 import os
+import posix
 import selectors
 import threading
 import time
@@ -132,7 +133,7 @@ class Waker:
         calls = self.calls
         if not calls:
             try:  # noqa: SIM105 - to suppress takes longer than the rest
-                os.write(self._fds[1], b"x")
+                posix.write(self._fds[1], b"x")
             except BlockingIOError:  # it is full: the other will look anyway
                 pass
             # Only now: a KeyboardInterrupt before this costs a byte. And not in a list that is

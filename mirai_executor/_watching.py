@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import queue
 import time
+import weakref
 from concurrent import futures as standard
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ._messages import Progress
 from ._reports import look_on
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ._progress import Bar
-
-T = TypeVar("T")
 
 _PAUSE = 0.1  # seconds between two moves of a bar by what tasks say
 _LONGEST = 60  # characters of what a task says
@@ -168,8 +167,10 @@ def ended_in_view(fs: set[Any], timeout: float | None, bar: Bar) -> Iterator[Any
 
     Raises:
         TimeoutError: So many seconds have passed.
+        KeyboardInterrupt: It was interrupted; the futures that are to be, are cancelled.
     """
     watch, many = Watch(bar), len(fs)
+    interruptible = [weakref.ref(f) for f in fs if getattr(f, "_cancels_on_interrupt", False)]
     has_ended: list[None] = []  # by host threads
     deadline = None if timeout is None else time.monotonic() + timeout
 
@@ -191,16 +192,10 @@ def ended_in_view(fs: set[Any], timeout: float | None, bar: Bar) -> Iterator[Any
             watch.forget(future)
             watch.count()
             yield future
+    except KeyboardInterrupt:
+        for reference in interruptible:
+            if (future := reference()) is not None:
+                future.cancel()
+        raise
     finally:
         watch.close()
-
-
-def counted_in_view(items: Iterator[T], watch: Watch) -> Iterator[T]:
-    """Yield the results of a ``map`` that is watched."""
-    try:
-        for item in items:
-            watch.count()
-            yield item
-    finally:
-        watch.close()
-        items.close()  # type: ignore[attr-defined]  # both kinds of them have it

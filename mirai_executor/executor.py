@@ -80,7 +80,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             puts the pid of the daemon before each line, also of standard error.
         logging: Whether what tasks log is handled by the loggers of this process; by default, if
             the root logger has a handler when the first task is submitted.
-        name: A name for the executor's threads, shown in debuggers and logs.
+        name: A name for the executor's threads, shown in debuggers and logs, and in the titles of
+            its daemons in ``ps``.
         python: The Python interpreter that runs the daemons, of the same minor version as this
             one; by default, the one that runs this process.
         ordering: ``"strict"`` starts tasks exactly in the order of submission: a task is sent only

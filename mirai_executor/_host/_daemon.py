@@ -63,6 +63,7 @@ class Daemon(abc.ABC):
         reports: The one that has come in part; None until there has been any.
         is_relayed: This process passes on what it prints.
         parting: Why it has asked for leave; empty if it has not said so.
+        seat: The one that it has on a machine that it shares with others; empty if it has none.
     """
 
     is_elsewhere = False
@@ -76,7 +77,7 @@ class Daemon(abc.ABC):
     hear: "Callable[[Daemon, _wire.Report | _wire.Items], None] | None" = None
     reports: "Reports | None" = None
     is_relayed = False
-    parting = ""
+    parting = seat = ""
 
     def __init__(self, link: Link, exchange: LateExchange | None = None) -> None:
         self.link = link

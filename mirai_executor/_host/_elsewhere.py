@@ -30,7 +30,7 @@ from mirai_executor.launchers import cancel_jobs
 
 from ._acceptor import Acceptor
 from ._autoscaler import Autoscaler
-from ._questions import WaitView
+from ._questions import AfarView, WaitView
 from ._remote import RemoteDaemon
 from ._requests import Request, Requests, still_coming
 
@@ -87,15 +87,11 @@ class Elsewhere:
         self._keep_with: tuple[Launch, bool] | None = None
         self._kept: Scaler | None = None  # decides how many take the places of the lost
 
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """Why the last request has failed, or a part of it."""
-        return self._requests.failures
-
-    @property
-    def refused(self) -> int:
-        """How many connections were refused."""
-        return 0 if self._acceptor is None else self._acceptor.refused
+    def view(self) -> AfarView:
+        """Return what there is to say of daemons elsewhere."""
+        refused = 0 if self._acceptor is None else self._acceptor.refused
+        asked = self._requests
+        return AfarView(refused, self.waiting(), asked.failures, asked.names)
 
     def look(self) -> None:
         """Close the acceptor, if that is wanted, once nobody is on the way; at every turn."""

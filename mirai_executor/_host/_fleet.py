@@ -364,9 +364,9 @@ class Fleet:
         """Whether a command runs whose daemons may still come, or come again after a crash."""
         return bool(self._launched)
 
-    def rows(self) -> Iterator[tuple[m.DaemonId, int, str]]:
-        """Yield the daemons that have a process, or wait for it: its id, and its machine."""
-        yield from ((id_, daemon.pid, daemon.host) for id_, daemon in self._daemons.items())
+    def rows(self) -> Iterator[tuple[m.DaemonId, int, str, str]]:
+        """Yield the daemons that have a process, or wait for it: its id, machine, and seat."""
+        yield from ((id_, it.pid, it.host, it.seat) for id_, it in self._daemons.items())
         yield from self._start_up.rows()
 
     def local_daemons(self) -> Iterator[LocalDaemon]:

@@ -296,7 +296,7 @@ class HostThread:
         serial = settings.serial
         hooks = [] if serial is None else [serial.call(self._encoding().encode)]
         calls = [*hooks, *self._encoded_initializer(), *calls_of_spans(settings)]
-        return Setup(calls, settings.cleanup, log, settings.environments)
+        return Setup(calls, settings.cleanup, log, settings.environments, settings.name)
 
     def _encoded_initializer(self) -> list[_payload.Call]:
         settings = self._settings

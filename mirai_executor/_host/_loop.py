@@ -333,15 +333,11 @@ class Loop:
 
     def view(self) -> HostView:
         """Return a frozen picture."""
-        from ._questions import picture  # as above
+        from ._questions import AfarView, picture  # as above
 
-        refused, waiting = 0, None
-        failures: tuple[str, ...] = ()
-        if (there := self._elsewhere) is not None:
-            refused, waiting, failures = there.refused, there.waiting(), there.failures
+        afar = AfarView() if self._elsewhere is None else self._elsewhere.view()
         reports, rows = self._fleet.loss_reports, self._fleet.rows()
-        left = tuple(reports.departures)
-        return picture(self._dispatcher, rows, refused, reports.shortage, waiting, failures, left)
+        return picture(self._dispatcher, rows, afar, reports.shortage, tuple(reports.departures))
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""

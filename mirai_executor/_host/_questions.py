@@ -23,6 +23,7 @@ class DaemonRow(Record):
     host: str
     state: str
     tasks: int
+    seat: str = ""
 
 
 class WaitView(Record):
@@ -32,6 +33,15 @@ class WaitView(Record):
     seconds: float
     requested: int
     said: str
+
+
+class AfarView(Record):
+    """What only an executor with daemons elsewhere has; ``coming`` are requests."""
+
+    refused: int = 0
+    waiting: WaitView | None = None
+    failures: tuple[str, ...] = ()
+    coming: tuple[str, ...] = ()
 
 
 class HostView(Record):
@@ -48,35 +58,32 @@ class HostView(Record):
     waiting: WaitView | None = None
     failures: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
+    coming: tuple[str, ...] = ()
 
 
 def picture(
     dispatcher: Dispatcher,
-    daemons: Iterable[tuple[DaemonId, int, str]],
-    refused: int,
+    daemons: Iterable[tuple[DaemonId, int, str, str]],
+    afar: AfarView,
     shortage: str,
-    waiting: WaitView | None,
-    failures: tuple[str, ...],
     departures: tuple[str, ...],
 ) -> HostView:
     """Return what there is to see at this moment.
 
     Args:
         dispatcher: Knows the tasks, and what daemons do.
-        daemons: The process id of each, and its machine.
-        refused: How many connections were refused.
+        daemons: The process id of each, its machine, and its seat there.
+        afar: What there is to say of daemons elsewhere.
         shortage: Why there are fewer daemons than there should be, if there are.
-        waiting: The tasks that wait while no daemon is connected, if there are any.
-        failures: Why daemons were asked for in vain the last time.
         departures: Why daemons of other machines have left.
     """
     view = dispatcher.view()
     rows = []
-    for id_, pid, host in daemons:
+    for id_, pid, host, seat in daemons:
         daemon = view.daemons[id_]
         busy = daemon.busy and daemon.state is DaemonState.READY
         state = "busy" if busy else daemon.state.value
-        rows.append(DaemonRow(pid, host, state, daemon.tasks_done))
+        rows.append(DaemonRow(pid, host, state, daemon.tasks_done, seat))
     return HostView(
         awaiting=view.awaiting,
         executing=view.executing,
@@ -84,11 +91,12 @@ def picture(
         connections=dispatcher.ready_count,
         cumulative=view.cumulative,
         daemons=tuple(rows),
-        refused=refused,
+        refused=afar.refused,
         shortage=shortage if view.is_short else "",
-        waiting=waiting,
-        failures=failures,
+        waiting=afar.waiting,
+        failures=afar.failures,
         departures=departures,
+        coming=afar.coming,
     )
 
 

@@ -108,7 +108,7 @@ class RemoteDaemon(Daemon):
             case _wire.Returned():
                 return self._accept_returned(frame)
             case _wire.Parting(why):
-                self.parting = why
+                self.parting, self.seat = why, ""  # for its successor
             case _wire.Ended():
                 self._end = frame
             case _wire.LogPiece() | _wire.Report() | _wire.Items():
@@ -120,6 +120,7 @@ class RemoteDaemon(Daemon):
     def _join(self, frame: _wire.Joined) -> None:
         self._pid, self.host, self.cleanup = frame.pid, printable(frame.host), frame.cleanup
         self.max_tasks, self.idle_time = frame.max_tasks, frame.idle_time
+        self.seat = frame.seat
         if frame.request:
             self._on_arrival(frame.request)
 

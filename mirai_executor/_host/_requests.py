@@ -77,6 +77,11 @@ class Requests:
         return tuple(self._failures)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Those of which some daemons have yet to come."""
+        return tuple(self._open)
+
+    @property
     def left(self) -> int:
         """How many daemons were asked for and have not come."""
         return sum(known.left for known in self._open.values())

@@ -103,12 +103,14 @@ class Setup(Record):
         cleanup: Whether it cleans up after each task.
         log: Takes what its tasks log; None leaves that to the daemon.
         environments: What it finds in its environment, beside what is there.
+        name: That of the executor.
     """
 
     calls: Sequence[Call]
     cleanup: bool
     log: LogRelay | None
     environments: Environments | None
+    name: str | None
 
 
 class Options(Record):

@@ -258,9 +258,9 @@ class StartUp:
         self._fleet.report_soon(DaemonLost(id_))
         return True
 
-    def rows(self) -> Iterator[tuple[DaemonId, int, str]]:
-        """Yield those that wait for a process: its id, and its machine."""
-        yield from ((id_, self._spawner.server_pid, HOST_NAME) for id_ in self._held)
+    def rows(self) -> Iterator[tuple[DaemonId, int, str, str]]:
+        """Yield those that wait for a process: its id, its machine, and no seat."""
+        yield from ((id_, self._spawner.server_pid, HOST_NAME, "") for id_ in self._held)
 
     def close(self) -> None:
         """Let go of the fleet, which refers to this."""
@@ -283,7 +283,7 @@ class StartUp:
         if log is not None:
             daemon.records = log.records_of_daemon()
         levels = None if log is None else log.levels
-        preparation = daemon.preparation()
+        preparation = daemon.preparation().titled(self._setup.name)
         if (environments := self._setup.environments) is not None:
             try:
                 preparation = environments.put_into(preparation, daemon.slot)

@@ -12,9 +12,11 @@ What a task has printed is passed on before its future is done, unless ``sys.std
 import codecs
 import contextlib
 import os
+import posix
 import select
 import sys
 
+from mirai_executor._nameless import new_poll
 from mirai_executor._typing import Any
 from mirai_executor._waiting import OneShotEvent
 
@@ -81,7 +83,7 @@ class Printing:
         with contextlib.suppress(Exception):
             if data and _prints_to_descriptor(sys.stdout):
                 while data:
-                    data = data[os.write(_STDOUT, data) :]
+                    data = data[posix.write(_STDOUT, data) :]
             elif sys.stdout is not None and (text := self._decode(stream, data)):
                 sys.stdout.write(text)
                 sys.stdout.flush()
@@ -134,7 +136,7 @@ def relay_for(output: object) -> OutputRelay | None:
 
 
 def _is_readable(fd: int) -> bool:
-    poll = select.poll()
+    poll = new_poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
 

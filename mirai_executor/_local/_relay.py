@@ -7,6 +7,7 @@ Standard output is passed on in the same way, by another thread, where it has to
 import collections
 import contextlib
 import os
+import posix
 import selectors
 import threading
 import time
@@ -50,7 +51,7 @@ class Stream:
             if self._closed:
                 return b""
             try:
-                data = os.read(self.fd, 65536)
+                data = posix.read(self.fd, 65536)
             except BlockingIOError:
                 return None
             self._keep(data)
@@ -82,7 +83,7 @@ def write_to_stderr(_: Stream, data: bytes) -> None:
     """Write what a daemon has written to this process's descriptor 2."""
     while data:
         try:
-            data = data[os.write(2, data) :]
+            data = data[posix.write(2, data) :]
         except OSError:  # closed, or it would block: nobody listens
             return
 

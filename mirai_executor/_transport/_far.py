@@ -19,7 +19,7 @@ import struct
 import time
 from collections import deque
 
-from mirai_executor._nameless import Pipes
+from mirai_executor._nameless import Pipes, new_poll
 from mirai_executor._typing import TYPE_CHECKING
 
 from ._stream import Bytes, Link, LinkClosedError
@@ -109,7 +109,7 @@ class FarLink(Link):
         self._chunk_size = _LEAST
         self._unasked = 0  # bytes that the kernel got since it was asked whether it is full
         self._full_since: float | None = None  # when the kernel would take no more
-        self._takes_more = select.poll()
+        self._takes_more = new_poll()
         self._takes_more.register(self._fileno_to_write(), select.POLLOUT)
         self._is_tcp = not isinstance(connection, Pipes) and connection.family in _TCP
         self._keep_kernel_short()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import islice
 
-from mirai_executor._nameless import Pipes
+from mirai_executor._nameless import Pipes, new_poll
 from mirai_executor._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -208,9 +208,9 @@ class Link:
     def _has_begun(self) -> bool:
         return bool(self._read) or self._long is not None
 
-    def _poll(self) -> select.poll:
+    def _poll(self) -> "select.poll":
         if self._made_poll is None:
-            self._made_poll = select.poll()
+            self._made_poll = new_poll()
             self._made_poll.register(self._open_socket().fileno(), select.POLLIN)
         return self._made_poll
 

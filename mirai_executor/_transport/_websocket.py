@@ -15,11 +15,11 @@ until the peer has been admitted, it gets a few KiB of them and no more.
 
 import contextlib
 import logging
-import select
 import socket
 from functools import partial
 from typing import Any
 
+from mirai_executor._nameless import new_poll
 from mirai_executor._waiting import Deadline, Timer
 from mirai_executor.urls import Url
 
@@ -281,7 +281,7 @@ class _Joint:
         if self._to_network.passed >= self._sent:
             return
         # Nothing is read from the user while a piece is on its way: its end goes unnoticed.
-        poll = select.poll()
+        poll = new_poll()
         poll.register(self._end.stream, 0)
         if poll.poll(0):
             self.end()

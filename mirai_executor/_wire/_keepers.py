@@ -20,7 +20,8 @@ class Joined(Record):
 
     ``cleanup`` is whether that has to clean up after each task; None leaves it to the host, who
     also lets it go after ``max_tasks``, and after ``idle_time`` seconds without a task.
-    ``request`` is the name of what it was started for, when it comes for the first time.
+    ``request`` is the name of what it was started for, when it comes for the first time, and
+    ``seat`` the one that it has on its machine.
     """
 
     KIND = 32
@@ -30,6 +31,7 @@ class Joined(Record):
     max_tasks: int | None = None
     idle_time: float | None = None
     request: str = ""
+    seat: str = ""
 
     def parts(self) -> Iterator[Bytes]:
         (wish,) = (number for number, wish in _WISHES.items() if wish is self.cleanup)
@@ -37,12 +39,14 @@ class Joined(Record):
         yield _JOINED.pack(self.pid, wish, self.max_tasks or 0, idle)
         yield from pack_block(self.host.encode())
         yield from pack_block(self.request.encode())
+        yield from pack_block(self.seat.encode())
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         pid, wish, tasks, idle = reader.unpack(_JOINED)
-        host, request = str(reader.block(), "utf-8"), str(reader.block(), "utf-8")
-        return cls(pid, host, _WISHES[wish], tasks or None, idle if idle >= 0 else None, request)
+        host, request, seat = (str(reader.block(), "utf-8") for _ in range(3))
+        limits = (_WISHES[wish], tasks or None, idle if idle >= 0 else None)
+        return cls(pid, host, *limits, request, seat)
 
 
 class Attend(Plain):

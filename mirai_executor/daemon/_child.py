@@ -42,6 +42,7 @@ import threading
 
 from mirai_executor import _place
 from mirai_executor._lazily import when_imported
+from mirai_executor._nameless import new_poll
 from mirai_executor._shared import ANSWER, FORK, IDENTITY, QUESTION
 from mirai_executor._typing import TYPE_CHECKING, NamedTuple
 
@@ -61,7 +62,7 @@ def hold_lifeline(fd: int) -> None:
     if not arm_lifeline(fd):
         threading.Thread(target=_watch, args=(fd,), daemon=True).start()
     # The host may have ended before the signal was armed.
-    poll = select.poll()
+    poll = new_poll()
     poll.register(fd, 0)
     if poll.poll(0):
         os.killpg(os.getpgrp(), signal.SIGKILL)
@@ -92,7 +93,7 @@ class _Lossy(io.RawIOBase):
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._poll = select.poll()
+        self._poll = new_poll()
         self._poll.register(fd, select.POLLOUT)
         self._has_stalled = False
 
@@ -164,6 +165,14 @@ def process_name(host: Preparation) -> str:
     return f"MiraiDaemon-{':'.join(map(str, host.identity))}"
 
 
+def title_of(host: Preparation) -> str:
+    """Return what the system shows of the daemon of this host: the name may be cut."""
+    number = f"-{'.'.join(map(str, host.identity))}"
+    name = f"mirai-{host.executor}" if host.executor else "mirai"
+    room = max(0, _place.LONGEST_TITLE - len(number))
+    return name.encode(errors="replace")[:room].decode(errors="ignore") + number
+
+
 class Child:
     """This process, as multiprocessing is to see it.
 
@@ -181,9 +190,13 @@ class Child:
     def introduce(self, host: Preparation) -> None:
         """Tell multiprocessing whose child this is: each module now, or once it is imported.
 
-        Its number among its siblings is also the title by which the system shows it.
+        Its executor and its number among its siblings are the title by which the system shows it.
         """
-        _place.show_as(f"mirai-{'.'.join(map(str, host.identity))}")
+        _place.show_as(title_of(host))
+        if host.shows_state:
+            from ._titles import show_states  # for hosts that give themselves titles
+
+            show_states(serving, title_of(host))
         steps: dict[str, Callable[[Any], None]] = {
             _PROCESS: lambda process: self._set_process(process, host)
         }

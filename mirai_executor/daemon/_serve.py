@@ -93,10 +93,10 @@ class Daemon:
         self._interrupts.install()
         self._send(_wire.Hello(os.getpid(), sys.version_info[:3], __version__))
         # No frame is kept while the next one is awaited: it holds all the bytes of its calls.
-        while self._take_in(self.unread.popleft() if self.unread else self._next_frame()):
+        while self.take_in(self.unread.popleft() if self.unread else self._next_frame()):
             pass
 
-    def _take_in(self, frame: _wire.Frame) -> bool:
+    def take_in(self, frame: _wire.Frame) -> bool:
         """Do what a frame asks for; False if it was the last one."""
         match frame:
             case _wire.Init():

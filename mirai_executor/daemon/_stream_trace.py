@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from mirai_executor._nameless import new_poll
 from mirai_executor._typing import Any, Final, Record
 
 _STREAMS: Final = {
@@ -64,7 +65,7 @@ class Streams:
         self._watch()
 
     def _watch(self) -> None:
-        poll = select.poll()
+        poll = new_poll()
         for descriptor in self._descriptors:
             poll.register(descriptor, 0)  # whether it is open, and nothing else
         self._poll = poll.poll

@@ -7,7 +7,7 @@ from enum import IntEnum
 from mirai_executor._daemon_options import DaemonOptions
 from mirai_executor.urls import Url
 
-_DAEMONS = "MIRAI_EXECUTOR_DAEMONS"  # as launchers set it
+_DAEMONS, _SEAT = "MIRAI_EXECUTOR_DAEMONS", "MIRAI_EXECUTOR_SEAT"  # as launchers set them
 
 
 class ExitCode(IntEnum):
@@ -43,3 +43,8 @@ def daemons_here(environment: Mapping[str, str]) -> int:
     """Return how many daemons were started side by side on this machine, this one included."""
     said = environment.get(_DAEMONS, "")
     return max(1, int(said)) if said.isdecimal() else 1
+
+
+def seat_here(environment: Mapping[str, str]) -> str:
+    """Return the seat that this daemon was given on its machine; empty if it was given none."""
+    return environment.get(_SEAT, "")

@@ -28,7 +28,7 @@ from mirai_executor._place import fair_share
 from mirai_executor._transport import FarLink, Link, LinkClosedError
 from mirai_executor._waiting import Deadline, Reactor
 
-from ._options import ExitCode, Options, daemons_here
+from ._options import ExitCode, Options, daemons_here, seat_here
 from ._output import Output
 
 _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
@@ -125,8 +125,8 @@ class Session:
     def run(self) -> End:
         """Pass on what comes, until it is over; leaves nothing behind."""
         try:
-            wishes = self._options
-            limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time, wishes.request)
+            wishes, seat = self._options, seat_here(os.environ)
+            limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time, wishes.request, seat)
             self._say(_wire.Joined(self._daemon.pid, socket.gethostname(), *limits))
             # The last frame of the handshake may have brought more with it.
             self._on_host()

@@ -15,7 +15,7 @@ from mirai_executor._lazily import lazy_imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._cluster import ClusterConfig, Scheduler, cluster_config
+    from ._cluster import ClusterConfig, cluster_config
     from ._daemon import (
         Command,
         DaemonCommand,
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from ._queue import Queue, QueuedJob, cancel_jobs, is_present
     from ._ray import RayConfig, ray_config
     from ._remote import RemoteConfig, remote_config
+    from ._schedulers import Scheduler
+    from ._seats import Booking, Seats
     from ._ssh import Machine, Remote, SshConfig, ssh_config
 else:
     __getattr__ = lazy_imports(
         __name__,
         {
-            "_cluster": "ClusterConfig Scheduler cluster_config",
+            "_cluster": "ClusterConfig cluster_config",
             "_daemon": (
                 "Command DaemonCommand HttpRequest Launcher PrivateFile Submission Until "
                 "shell_command"
@@ -51,14 +53,17 @@ else:
             "_jobs": "Job JobRequest",
             "_kubernetes": "KubernetesConfig kubernetes_config",
             "_launch": "Launched launch stop",
+            "_seats": "Booking Seats",
             "_queue": "Queue QueuedJob cancel_jobs is_present",
             "_ray": "RayConfig ray_config",
             "_remote": "RemoteConfig remote_config",
+            "_schedulers": "Scheduler",
             "_ssh": "Machine Remote SshConfig ssh_config",
         },
     )
 
 __all__ = [
+    "Booking",
     "ClusterConfig",
     "Command",
     "DaemonCommand",
@@ -79,6 +84,7 @@ __all__ = [
     "Remote",
     "RemoteConfig",
     "Scheduler",
+    "Seats",
     "SshConfig",
     "Submission",
     "Until",

@@ -1,139 +1,51 @@
 """Starts daemons as jobs of a cluster's scheduler: one array of jobs, its script on stdin."""
 
 import hashlib
-import os
 import re
+import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mirai_executor._arguments import check_count
 
-from ._daemon import Command, DaemonCommand, PrivateFile, Submission, checked_count, exports
+from ._daemon import SEAT, Command, DaemonCommand, PrivateFile, Submission, checked_count, exports
 from ._forms import command_line, description
 from ._queue import Queue
-from ._script import SH, guarded, lines_of, run_by, shell_words, words_of
+from ._schedulers import Scheduler, scheduler_for
+from ._script import SH, asks_for_number, filled, guarded, lines_of, run_by, shell_words, words_of
+from ._seats import JOBS, seat_of
+
+_SECRET_FOLDER = "~/.mirai-executor"  # noqa: S105 - home folders are what nodes usually share
 
 
-@dataclass(frozen=True)
-class Scheduler:
-    """How a scheduler reads the script of a job.
+class _Job:
+    """A job or an array of jobs, and what their placeholders stand for.
 
     Args:
-        prefix: What its lines of options begin with.
-        array: Its option for an array of ``{n}`` jobs; ``{name}`` is the name of the job. If it
-            is empty, each daemon is submitted by itself.
-        asks_for_array: A pattern that finds an array among the user's lines of options.
-        shell: A line that makes it run the script with ``/bin/sh``, if the first line does not.
-        named: A pattern for the name of the job, if the array is part of that option. What it
-            matches is removed from the user's lines, and its group is the name.
-        form: ``"script"`` on standard input, as most schedulers take it; or for a script in a
-            file, a submit ``"description"`` of HTCondor or the ``"words"`` of OAR's command line.
-        number: What stands, in an option such as the name of a log file, for the number of a job
-            in its array.
-        variable: The variable in which a job finds that number.
-        submit: The program that hands jobs over; ``queue`` is used with a command that runs it.
-        queue: How its jobs are known and cancelled; None if they are left alone.
-
-    Example:
-        >>> from mirai_executor.launchers import Scheduler
-        >>> ours = Scheduler("#OURS", "--jobs {n}", r"\\s--jobs\\b")
-        >>> cluster_config("ours-submit", scheduler=ours).scheduler.array
-        '--jobs {n}'
+        scheduler: Replaces those of an array.
+        numbers: The number of the job, or those of the array.
     """
 
-    prefix: str
-    array: str
-    asks_for_array: str
-    shell: str = ""
-    named: str = ""
-    form: str = "script"
-    number: str = ""
-    variable: str = ""
-    submit: str = ""
-    queue: Queue | None = None
+    def __init__(self, scheduler: Scheduler, numbers: Sequence[int]) -> None:
+        self.size = len(numbers)
+        one = str(numbers[0])
+        self._in_options = one if self.size == 1 else scheduler.number
+        self._in_script = one if self.size == 1 else f"${{{scheduler.variable}}}"
+        self._name = f"mirai-{secrets.token_hex(4)}"
 
-
-# What each command prints of a job that it takes on, and shows of one that waits or runs. Those of
-# arrays of which some have run are cancelled as a whole, except where those that wait can be told.
-_SLURM = Queue(
-    r"^(?:Submitted batch job )?(\d+)\b",
-    ("scancel",),
-    ("scancel", "--state=PENDING"),
-    ("squeue", "--noheader", "--format=%T", "--jobs"),
-    r"PENDING|RUNNING|CONFIGURING|COMPLETING|SUSPENDED|REQUEUE|STOPPED|RESIZING|SIGNALING",
-)
-_GRID_ENGINE = Queue(
-    r"^(?:Your job(?:-array)? )?(\d+)\b",
-    ("qdel",),
-    query=("qstat", "-j"),
-    present=r"job_number:",
-)
-_PBS = Queue(
-    r"^(\d+(?:\[\])?(?:\.\S+)?)$", ("qdel",), query=("qstat",), present=r"\s[BHQRSTUW]\s+\S+\s*$"
-)
-_LSF = Queue(
-    r"^Job <(\d+)>", ("bkill",), query=("bjobs", "-noheader"), present=r"PEND|RUN|SUSP|WAIT|PROV"
-)
-
-SCHEDULERS = {
-    # sbatch(1), qsub(1) of Grid Engine, of PBS Professional and of Torque, bsub(1) of LSF,
-    # condor_submit(1), flux-batch(1), oarsub(1)
-    "slurm": Scheduler(
-        *("#SBATCH", "--array=1-{n}", r"\s(-a|--array)\b"),
-        number="%a",
-        variable="SLURM_ARRAY_TASK_ID",
-        submit="sbatch",
-        queue=_SLURM,
-    ),
-    "sge": Scheduler(
-        *("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
-        number="$TASK_ID",
-        variable="SGE_TASK_ID",
-        submit="qsub",
-        queue=_GRID_ENGINE,
-    ),
-    "pbs": Scheduler(
-        *("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh"),
-        number="^array_index^",
-        variable="PBS_ARRAY_INDEX",
-        submit="qsub",
-        queue=_PBS,
-    ),
-    "torque": Scheduler(
-        *("#PBS", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
-        number="$PBS_ARRAYID",
-        variable="PBS_ARRAYID",
-        submit="qsub",
-        queue=_PBS,
-    ),
-    "lsf": Scheduler(
-        "#BSUB",
-        '-J "{name}[1-{n}]"',
-        r"\s-J\s+\S+\[",
-        named=r"\s-J\s+[\"']?(?P<name>[^\s\"'\[]+)[\"']?(?=\s|$)",
-        number="%I",
-        variable="LSB_JOBINDEX",
-        submit="bsub",
-        queue=_LSF,
-    ),
-    "htcondor": Scheduler("", "queue {n}", r"^queue\b", form="description"),
-    "flux": Scheduler("#flux:", "", r"(?!)"),
-    "oar": Scheduler("#OAR", "--array {n}", r"\s--array\b", form="words"),
-}
-# Where the commands of either find their server.
-_TORQUE_SERVER, _PBS_CONF = Path("/var/spool/torque/server_name"), Path("/etc/pbs.conf")
-_OF_COMMAND = {
-    "sbatch": "slurm",
-    "bsub": "lsf",
-    "condor_submit": "htcondor",
-    "flux": "flux",
-    "oarsub": "oar",
-}
-_SECRET_FOLDER = "~/.mirai-executor"  # noqa: S105 - home folders are what nodes usually share
+    def fill(
+        self, lines: Iterable[str], is_option: Callable[[str], bool] = lambda _: False
+    ) -> list[str]:
+        """Return lines with the number, and a name that no other job has."""
+        found = []
+        for line in lines:
+            number = self._in_options if is_option(line) else self._in_script
+            found.append(filled(line, {"name": f"{self._name}-{number}", "number": number}))
+        return found
 
 
 @dataclass(frozen=True)
@@ -156,21 +68,39 @@ class ClusterConfig:
         Raises:
             ValueError: The options ask for an array of their own.
         """
-        largest = self.largest_array if self.scheduler.array else 1
-        whole, rest = divmod(checked_count(count), largest)
-        sizes = [largest] * whole + ([rest] if rest else [])
-        return [self._submission(daemon, size) for size in sizes]
+        numbers: Sequence[int] = range(1, checked_count(count) + 1)
+        if count <= self.largest_array and any(
+            map(asks_for_number, (*self.options, *self.prologue))
+        ):
+            numbers, _ = daemon.take(JOBS, count)
+        if not self._has_arrays or tuple(numbers) != tuple(range(1, count + 1)):
+            return [self._submission(daemon, (number,)) for number in numbers]
+        whole, rest = divmod(count, self.largest_array)
+        sizes = [self.largest_array] * whole + ([rest] if rest else [])
+        return [self._submission(daemon, numbers[:size]) for size in sizes]
 
-    def _submission(self, daemon: DaemonCommand, size: int) -> Command:
+    @property
+    def _counts(self) -> bool:
+        """Whether the number of a job matters."""
+        return any(map(asks_for_number, (*self.options, *self.prologue)))
+
+    @property
+    def _has_arrays(self) -> bool:
+        """Whether its scheduler has arrays, and says in options which job of one it is."""
+        asks = any(map(asks_for_number, filter(self._is_option, self.options)))
+        return bool(self.scheduler.array) and not (asks and not self.scheduler.number)
+
+    def _submission(self, daemon: DaemonCommand, numbers: Sequence[int]) -> Command:
+        job = _Job(self.scheduler, numbers)
         if self.scheduler.form != "script":
-            return self._submission_of_file(daemon, size)
+            return self._submission_of_file(daemon, job)
         folder = self.secret_folder
         files = () if folder is None else (_secret_file(folder, daemon),)
         lines = [
             "#!/bin/sh",
-            *(self._numbered(line, size) for line in self._directives(size)),
+            *job.fill(self._directives(job.size), self._is_option),
             *self._start(
-                [self._numbered(line, size) for line in self.prologue],
+                job,
                 exports(daemon, files[0].path if files else None),
                 daemon,
             ),
@@ -181,42 +111,38 @@ class ClusterConfig:
             self.command, stdin=script, files=files, secret=daemon.secret, queue=self._queue()
         )
 
-    def _start(
-        self, prologue: Sequence[str], environment: Sequence[str], daemon: DaemonCommand
-    ) -> list[str]:
+    def _start(self, job: "_Job", environment: Sequence[str], daemon: DaemonCommand) -> list[str]:
         """Return the last lines of a script: they start the daemon."""
+        prologue, seat = job.fill(self.prologue), []
+        if self._counts:
+            seat = job.fill([f"export {SEAT}={seat_of(JOBS, '{number}')}"])
         start = f"exec {shlex.join(daemon.argv(self.python))}"
-        return run_by(self.shell, [*guarded(prologue), *environment, start])
+        return run_by(self.shell, [*guarded(prologue), *environment, *seat, start])
 
     def _queue(self) -> Queue | None:
         queue = self.scheduler.queue
         found = None if queue is None else queue.beside(self.command, self.scheduler.submit)
         return None if found is None else replace(found, leaves=self.leaves)
 
-    def _submission_of_file(self, daemon: DaemonCommand, size: int) -> Command:
+    def _submission_of_file(self, daemon: DaemonCommand, job: "_Job") -> Command:
         assert self.secret_folder is not None  # noqa: S101 - cluster_config() has seen to that
-        scheduler, lines = self.scheduler, self._options_for(size)
-        ours = [line for line in lines if line.startswith(scheduler.prefix)]
-        script = [line for line in lines if line not in ours]
-        script += self._start(self.prologue, exports(daemon), daemon)
+        scheduler, lines = self.scheduler, self._options_for(job.size)
+        ours = job.fill(filter(self._is_option, lines), self._is_option)
+        script = job.fill(line for line in lines if not self._is_option(line))
+        if scheduler.form == "description" and job.size > 1 and self._counts:
+            script.append(f'export {scheduler.variable}="$1"')
+        script += self._start(job, exports(daemon), daemon)
         text = "\n".join([*script, ""])
         file = _file(self.secret_folder, text, text)
         command, stdin = self.command, b""
         if scheduler.form == "description":
-            command, stdin = (*command, "-"), description(file.path, ours, size)
+            # A description on standard input has the whole job be printed otherwise.
+            command, stdin = (*command, "-terse", "-"), description(file.path, ours, job.size)
         else:
-            array = scheduler.array.format(n=size) if size > 1 else ""
+            array = scheduler.array.format(n=job.size) if job.size > 1 else ""
             command = (*command, *command_line(file.path, scheduler.prefix, ours, array))
-        return Command(command, stdin=stdin, files=(file,), secret=daemon.secret)
-
-    def _numbered(self, line: str, size: int) -> str:
-        """Say what ``{number}`` is: known here for a single job, and else to its scheduler."""
-        scheduler = self.scheduler
-        if size == 1:
-            return line.replace("{number}", "1")
-        is_option = line.startswith(scheduler.prefix)
-        return line.replace(
-            "{number}", scheduler.number if is_option else f"${{{scheduler.variable}}}"
+        return Command(
+            command, stdin=stdin, files=(file,), secret=daemon.secret, queue=self._queue()
         )
 
     def _directives(self, size: int) -> list[str]:
@@ -231,7 +157,7 @@ class ClusterConfig:
     def _options_for(self, size: int) -> list[str]:
         """Return the user's lines, which must not ask for an array if we do."""
         pattern = self.scheduler.asks_for_array
-        asks = any(self._is_option(line, pattern) for line in self.options)
+        asks = any(self._is_option(line) and re.search(pattern, line) for line in self.options)
         if asks and (size > 1 or self.scheduler.form == "description"):
             raise ValueError(
                 "options= asks for an array of jobs, which is how several daemons are "
@@ -239,16 +165,16 @@ class ClusterConfig:
             )
         return list(self.options)
 
-    def _is_option(self, line: str, pattern: str) -> bool:
-        return line.startswith(self.scheduler.prefix) and bool(re.search(pattern, line))
+    def _is_option(self, line: str) -> bool:
+        return line.startswith(self.scheduler.prefix)
 
     def _without_name(self, lines: list[str]) -> tuple[str, list[str]]:
         """Take the user's name of the job out of the lines, where the array repeats it."""
         name, pattern, kept = "mirai", self.scheduler.named, []
         for line in lines:
-            if pattern and self._is_option(line, pattern):
-                name = re.search(pattern, line)["name"]  # type: ignore[index] # it is there: _is_option
-                line = re.sub(pattern, "", line)
+            found = re.search(pattern, line) if pattern and self._is_option(line) else None
+            if found is not None:
+                name, line = found["name"], re.sub(pattern, "", line)
             if line != self.scheduler.prefix:
                 kept.append(line)
         return name, kept
@@ -272,9 +198,11 @@ def cluster_config(
         command: ``"sbatch"`` for Slurm, ``"qsub"`` for SGE, Torque or PBS, ``"bsub"`` for LSF,
             ``"condor_submit"`` for HTCondor, ``["flux", "batch"]`` for Flux, ``"oarsub"`` for OAR.
         options: Lines for the script of the job, such as ``"#SBATCH --mem=10G"``; they may be
-            followed by lines of shell. In both, and in ``prologue``, ``{number}`` is the number of
-            the job in its array, from 1, as in ``"#SBATCH --output=job-{number}.out"``. For
-            HTCondor, lines of a submit description, such as ``"request_memory = 10G"``.
+            followed by lines of shell. For HTCondor, lines of a submit description, such as
+            ``"request_memory = 10G"``. In all of these, and in ``prologue``, ``{number}`` is the
+            number of the job in its array, from 1, as in ``"#SBATCH --output=job-{number}.out"``;
+            one that comes for a lost one gets its number. ``{name}`` is a name that no other job
+            has, such as ``mirai-5f1d8c2e-1``.
         python: The Python interpreter on the nodes, or the words of a command that runs it; by
             default, the path of the current one.
         prologue: Lines of shell that prepare the environment, such as ``"module load python"``. A
@@ -289,8 +217,15 @@ def cluster_config(
             executor. None writes it into the script, of which schedulers keep copies. HTCondor and
             OAR take the whole script from there.
         largest_array: How many jobs an array may have (in Slurm, ``MaxArraySize`` minus one).
-        on_exit: What becomes of jobs that still wait in the queue when the executor ends:
-            ``"cancel"`` cancels exactly these, and ``"leave"`` leaves them.
+        on_exit: What becomes of jobs of which not all daemons have come when the executor ends.
+            ``"cancel"`` takes exactly these out of the queue, by their ids, once all daemons have
+            left; an array goes as a whole. ``"leave"`` leaves them: when they start, they find
+            nobody, and end after ``retry`` seconds, or at once, as the file with the secret is
+            gone (HTCondor holds them). They serve a next executor at the same address if that has
+            the same ``MIRAI_EXECUTOR_SECRET``, and ``secret_folder`` is None. Either holds for
+            the end alone: what ``adapt()`` does not need any more, it cancels. Of a command that
+            is none of the above, no ids are known, and its jobs are left; so are all jobs if this
+            process is killed.
 
     Returns:
         A launcher for ``remote=``, as plain, immutable data that can be printed and used again.
@@ -309,7 +244,7 @@ def cluster_config(
         raise ValueError(f'on_exit must be "cancel" or "leave", not {on_exit!r}')
     words, lines = words_of(command), lines_of(options)
     if not isinstance(scheduler, Scheduler):
-        scheduler = _told(scheduler, words[0], lines)
+        scheduler = scheduler_for(scheduler, words[0], lines)
     if scheduler.form != "script" and secret_folder is None:
         raise ValueError(
             f"{words[0]} takes the script of a job as a file, which holds the executor's secret: "
@@ -326,41 +261,6 @@ def cluster_config(
         on_exit == "leave",
         shell_words(shell),
     )
-
-
-def _told(name: str | None, command: str, lines: Sequence[str]) -> Scheduler:
-    name = name or _OF_COMMAND.get(Path(command).name) or _of_lines(lines)
-    if name not in SCHEDULERS:
-        raise ValueError(
-            f"cannot determine the scheduler from {name or command!r}; "
-            f"pass scheduler= one of {', '.join(SCHEDULERS)}"
-        )
-    return SCHEDULERS[name]
-
-
-def _of_lines(lines: Sequence[str]) -> str | None:
-    """Tell by the options; or by the variable that Grid Engine needs in the environment."""
-    pbs = "torque" if _is_torque(lines) else "pbs"
-    for prefix, name in (
-        ("#$ ", "sge"),
-        ("#PBS ", pbs),
-        ("#SBATCH ", "slurm"),
-        ("#BSUB ", "lsf"),
-        ("#flux: ", "flux"),
-        ("#OAR ", "oar"),
-    ):
-        if any(line.startswith(prefix) for line in lines):
-            return name
-    return "sge" if "SGE_ROOT" in os.environ else None
-
-
-def _is_torque(lines: Sequence[str]) -> bool:
-    """Tell whether options of PBS are those of Torque, or else this machine belongs to one."""
-    if any("select=" in line for line in lines):
-        return False
-    if any(re.search(r"\bnodes=\S*:ppn=", line) for line in lines):
-        return True
-    return _TORQUE_SERVER.exists() and not _PBS_CONF.exists()
 
 
 def _folder(path: str | Path) -> Path:

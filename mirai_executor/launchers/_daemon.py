@@ -21,6 +21,7 @@ from mirai_executor.urls import Url
 from ._jobs import JobRequest
 from ._queue import Queue
 from ._script import words_of
+from ._seats import Booking
 
 if TYPE_CHECKING:
     from mirai_executor.credentials import DaemonCredentials
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # Variables for each of several daemons that share a machine: its place among them, counted from 1,
 # and how many they are. By these, they divide its GPUs and processors.
 NUMBER, DAEMONS = "MIRAI_EXECUTOR_NUMBER", "MIRAI_EXECUTOR_DAEMONS"
+# And for each daemon whose number is to be that of its successor: what it tells its host of it.
+SEAT = "MIRAI_EXECUTOR_SEAT"
 STARTED = "mirai-executor: daemons started"
 
 
@@ -39,6 +42,7 @@ class DaemonCommand:
         urls: The addresses of the host, in the order in which it tries them.
         credentials: How it authenticates, and recognises the host.
         options: More words of its command line.
+        booking: The seats on machines that are free; None if all are.
 
     Raises:
         ValueError: Daemons cannot connect to an address, or a word cannot be part of a command.
@@ -56,6 +60,7 @@ class DaemonCommand:
     urls: tuple[str, ...]
     credentials: "DaemonCredentials"
     options: tuple[str, ...] = ()
+    booking: Booking | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.urls:
@@ -98,6 +103,29 @@ class DaemonCommand:
             replace(self, credentials=replace(self.credentials, secret=launch.new_member()))
             for _ in range(checked_count(count))
         ]
+
+    def take(self, machine: str, count: int) -> tuple[tuple[int, ...], int]:
+        """Take seats on a machine that daemons share, such as its GPUs.
+
+        Who comes for a daemon that is lost gets its number. For that, each must find its seat in
+        its environment: ``MIRAI_EXECUTOR_SEAT``, the name of the machine, "/" and the number.
+
+        Args:
+            machine: What it is called, here and by other launches.
+            count: How many daemons are to start there.
+
+        Returns:
+            Their numbers, counted from 1, and how many daemons share the machine in all.
+
+        Example:
+            >>> from mirai_executor.credentials import DaemonCredentials, new_secret
+            >>> from mirai_executor.launchers import DaemonCommand
+            >>> daemon = DaemonCommand(("tcp://10.0.0.1:5555",), DaemonCredentials(new_secret()))
+            >>> daemon.take("node7", 2)
+            ((1, 2), 2)
+        """
+        booking = Booking({}) if self.booking is None else self.booking
+        return booking.take(machine, count)
 
     def argv(self, python: Sequence[str]) -> tuple[str, ...]:
         """Return the command line, without anything that others must not see."""

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ._daemon import Command, DaemonCommand, Submission, Until, exports
-from ._script import guarded, lines_of, shell_words, words_of
+from ._daemon import SEAT, Command, DaemonCommand, Submission, Until, exports
+from ._script import asks_for_number, filled, guarded, lines_of, shell_words, words_of
+from ._seats import JOBS, seat_of
 
 
 @dataclass(frozen=True)
@@ -25,35 +26,40 @@ class RemoteConfig:
 
     def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
         """Return the command, once for each of ``count`` daemons."""
-        return [self._command(each, number) for number, each in enumerate(daemon.each(count), 1)]
+        asks = any(map(asks_for_number, self.args))
+        # What stays may stay in the place of one that is lost, and has its number then.
+        numbers = daemon.take(JOBS, count)[0] if asks else range(1, count + 1)
+        each = zip(daemon.each(count), numbers, strict=True)
+        return [
+            self._command(one, number, {SEAT: seat_of(JOBS, number)} if asks else {})
+            for one, number in each
+        ]
 
-    def _command(self, daemon: DaemonCommand, number: int) -> Command:
+    def _command(self, daemon: DaemonCommand, number: int, seat: Mapping[str, str]) -> Command:
         argv = daemon.argv(self.python)
         script = "\n".join(
-            [*guarded(self.prologue), *exports(daemon), f"exec {shlex.join(argv)}", ""]
+            [
+                *guarded(self.prologue),
+                *exports(daemon),
+                *(f"export {name}={value}" for name, value in seat.items()),
+                f"exec {shlex.join(argv)}",
+                "",
+            ]
         )
         inserted = self.shell if self.stdin else argv
         if self.quote:
             inserted = (shlex.join(inserted),)
         words = list(self.command)
-        own = {"{number}": str(number)}
-        if any("{name}" in word for word in self.args):
-            own["{name}"] = f"mirai-{secrets.token_hex(4)}-{number}"
+        own = {"number": str(number), "name": f"mirai-{secrets.token_hex(4)}-{number}"}
         for word in self.args:
-            words += inserted if word == "." else (_filled(word, own),)
+            words += inserted if word == "." else (filled(word, own),)
         return Command(
             tuple(words),
             stdin=script.encode() if self.stdin else b"",
-            environment=() if self.stdin else tuple(daemon.environment.items()),
+            environment=() if self.stdin else (*daemon.environment.items(), *seat.items()),
             until=Until.START if self.stays else Until.EXIT,
             secret=daemon.secret,
         )
-
-
-def _filled(word: str, own: Mapping[str, str]) -> str:
-    for placeholder, value in own.items():
-        word = word.replace(placeholder, value)
-    return word
 
 
 def remote_config(
@@ -74,8 +80,9 @@ def remote_config(
     Args:
         command: The command, or its words.
         args: Its arguments. The one that equals ``"."`` is replaced by the daemon's command. In
-            the others, ``{number}`` is the place of the daemon among those of one launch, from 1,
-            and ``{name}`` a name that no other daemon has, such as ``mirai-5f1d8c2e-1``.
+            the others, ``{number}`` is the number of the daemon, from 1; one that comes for a lost
+            one gets its number. ``{name}`` is a name that no other daemon has, such as
+            ``mirai-5f1d8c2e-1``.
         python: The Python interpreter where the daemon runs, or the words of a command that runs
             it; by default, the path of the current one.
         quote: Whether to pass the daemon's command as one argument, quoted for a shell, as

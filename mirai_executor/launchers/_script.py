@@ -2,9 +2,10 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 SH = ("/bin/sh",)  # what runs a script unless it is told otherwise
+_ASKS = re.compile(r"(?<!\$)\{(number|name)\}")
 _END = "END_OF_MIRAI_EXECUTOR"
 
 
@@ -34,6 +35,18 @@ def lines_of(text: str | Sequence[str]) -> tuple[str, ...]:
         raise TypeError(f"expected lines of shell, a string or a list of strings, not {text!r}")
     joined = text if isinstance(text, str) else "\n".join(text)
     return tuple(line.strip() for line in joined.splitlines() if line.strip())
+
+
+def filled(text: str, own: Mapping[str, str]) -> str:
+    """Replace placeholders such as ``{number}``; ``${number}`` is a variable of a shell."""
+    for name, value in own.items():
+        text = re.sub(rf"(?<!\$)\{{{name}\}}", value.replace("\\", r"\\"), text)
+    return text
+
+
+def asks_for_number(text: str) -> bool:
+    """Tell whether a text has a placeholder for the number, or for the name that ends in it."""
+    return bool(_ASKS.search(text))
 
 
 def shell_words(shell: str | Sequence[str]) -> tuple[str, ...]:

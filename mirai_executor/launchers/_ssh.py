@@ -5,8 +5,9 @@ import re
 import secrets
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import add
 from typing import TypedDict
 
 from mirai_executor._arguments import check_count, check_options
@@ -15,6 +16,7 @@ from mirai_executor.urls import Url
 from ._daemon import (
     DAEMONS,
     NUMBER,
+    SEAT,
     STARTED,
     Command,
     DaemonCommand,
@@ -24,6 +26,7 @@ from ._daemon import (
     exports,
 )
 from ._script import guarded, lines_of, shell_words, words_of
+from ._seats import seat_of
 
 # Letters, digits and a few signs: a name reaches ssh, its ProxyCommand, and the shell of that.
 _REMOTE = re.compile(
@@ -61,6 +64,11 @@ class Remote:
     python: tuple[str, ...] | None = None
     prologue: tuple[str, ...] | None = None
     daemons: int | None = None
+
+    @property
+    def machine(self) -> str:
+        """What it is called where the seats of daemons are counted."""
+        return self.host if self.port is None else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -105,19 +113,40 @@ class SshConfig:
         """Return how many daemons :meth:`plan` starts, on all machines together."""
         return sum(count if it.daemons is None else it.daemons for it in self.remotes)
 
-    def spread(self, daemon: DaemonCommand, count: int, first: int) -> list[Submission]:
+    def rooms(self, count: int) -> dict[str, int]:
+        """Return how many of so many daemons on all machines together are for each of them."""
+        shares = self._in_turn(count, 0)
+        found = dict.fromkeys((it.machine for it in self.remotes), 0)
+        for remote, share in zip(self.remotes, shares, strict=True):
+            found[remote.machine] += share
+        return found
+
+    def _in_turn(self, count: int, first: int) -> list[int]:
+        turns = [one for one, it in enumerate(self.remotes) for _ in range(it.daemons or 1)]
+        shares = [0] * len(self.remotes)
+        for number in range(first, first + count):
+            shares[turns[number % len(turns)]] += 1
+        return shares
+
+    def spread(
+        self, daemon: DaemonCommand, count: int, first: int, avoid: Collection[str] = ()
+    ) -> list[Submission]:
         """Return commands that start so many daemons on all machines together.
+
+        They start where some are missing, and otherwise on all machines in turn.
 
         Args:
             daemon: What they must know.
             count: How many.
             first: The number of the turn of the first one. In each round, a machine has as many
                 turns as it has daemons of its own, or one.
+            avoid: Machines that are to come by their turn only.
         """
-        turns = [one for one, it in enumerate(self.remotes) for _ in range(it.daemons or 1)]
-        shares = [0] * len(self.remotes)
-        for number in range(first, first + checked_count(count)):
-            shares[turns[number % len(turns)]] += 1
+        shares, rest = [0] * len(self.remotes), checked_count(count)
+        if daemon.booking is not None:
+            machines = [it.machine for it in self.remotes]
+            shares, rest = daemon.booking.share(machines, count, avoid)
+        shares = list(map(add, shares, self._in_turn(rest, first)))
         return [
             self._login(replace(remote, daemons=None), daemon, share)
             for remote, share in zip(self.remotes, shares, strict=True)
@@ -151,7 +180,8 @@ class SshConfig:
         words = self.python if remote.python is None else remote.python
         count = count if remote.daemons is None else remote.daemons
         python, argv = shlex.join(words), shlex.join(daemon.argv(words))
-        numbers = " ".join(map(str, range(1, count + 1)))
+        numbers, sharing = daemon.take(remote.machine, count)
+        seat = seat_of(shlex.quote(remote.machine), "$number")
         return [
             *guarded(self.prologue if remote.prologue is None else remote.prologue),
             *exports(daemon),
@@ -160,8 +190,9 @@ class SshConfig:
             # First: who has given up hears nothing, and no daemon is to come to nobody.
             f"echo {shlex.quote(STARTED)} >&2 || exit",
             "pids=",
-            f"for number in {numbers}; do",
-            f"    {NUMBER}=$number {DAEMONS}={count} {argv} </dev/null >&2 &",
+            f"for number in {' '.join(map(str, numbers))}; do",
+            f"    {NUMBER}=$number {DAEMONS}={sharing} \\",
+            f"        {SEAT}={seat} {argv} </dev/null >&2 &",
             '    pids="$pids $!"',
             "done",
             "status=0",

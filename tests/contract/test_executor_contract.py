@@ -10,6 +10,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
@@ -406,7 +407,7 @@ def test_map_raises_at_the_place_of_the_error(executor: Executor) -> None:
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(tasks.TroubleError):
         next(results)
-    assert list(results) == []
+    assert list(results) == ([3] if sys.version_info >= (3, 16) else [])
 
 
 @pytest.mark.parametrize("chunksize", [1, 3, 40, 100])

@@ -3,6 +3,7 @@
 To renew what it shows: ``python tests/ecosystem/test_notebook.py``.
 """
 
+import asyncio
 import itertools
 import re
 import shutil
@@ -12,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
+from jupyter_client.manager import AsyncKernelManager
 
+PATIENCE = 60.0  # seconds that no passing test waits
 NOTEBOOK = Path(__file__).parents[2] / "docs/first-day.ipynb"
 # Processes have other numbers, machines other names, and bars take another time.
 CHANGING = re.compile(r"pid \d+ on \S+: \w+, \d+ tasks? done|<td>.*?</td>|\[\d+:\d+<.*?\] *")
@@ -107,6 +111,81 @@ def test_cells_that_are_changed_run_as_they_are_and_their_errors_point_at_the_li
     assert error.ename == "ZeroDivisionError"
     shown = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
     assert "----> 4     return cake // guests" in shown
+
+
+class Kernel:
+    """A kernel as Jupyter runs it, and what its client gets."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._manager: Any = AsyncKernelManager(kernel_name="python3")
+
+    async def __aenter__(self) -> "Kernel":
+        await self._manager.start_kernel(cwd=str(self._folder))
+        self._client = self._manager.client()
+        self._client.start_channels()
+        await self._client.wait_for_ready(timeout=PATIENCE)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._client.stop_channels()
+        await self._manager.shutdown_kernel()
+
+    def begin(self, cell: str) -> str:
+        """Have a cell run; return its id. Its error has no other one left out."""
+        return str(self._client.execute(cell, stop_on_error=False))
+
+    async def is_printed(self, text: str) -> bool:
+        """Wait until a cell prints something."""
+        message: Any = {"content": {}}
+        while text not in message["content"].get("text", ""):
+            message = await self._client.get_iopub_msg(timeout=PATIENCE)
+        return True
+
+    async def interrupt(self) -> None:
+        """Do what the button does."""
+        await self._manager.interrupt_kernel()
+
+    async def end_of(self, cell: str) -> str:
+        """Wait for the end of a cell: the name of its error, or "ok"."""
+        while True:
+            reply = await self._client.get_shell_msg(timeout=PATIENCE)
+            if reply["parent_header"]["msg_id"] == cell:
+                return str(reply["content"].get("ename", reply["content"]["status"]))
+
+
+FIRST = """
+import threading
+from concurrent.futures import as_completed, wait
+from mirai_executor import MiraiExecutor
+executor = MiraiExecutor(1)
+def run_for_ever():
+    print("runs", flush=True)
+    threading.Event().wait()
+"""
+WAITS = {
+    "result": "executor.submit(run_for_ever).result()",
+    "map": "list(executor.map(lambda _: run_for_ever(), range(3)))",
+    "wait": "wait([executor.submit(run_for_ever) for _ in range(3)])",
+    "as_completed": "[*as_completed([executor.submit(run_for_ever) for _ in range(3)])]",
+}
+
+
+@pytest.mark.parametrize("how", WAITS)
+def test_an_interrupted_cell_leaves_nothing_that_the_next_one_would_wait_for(
+    how: str, tmp_path: Path
+) -> None:
+    async def work() -> list[str]:
+        async with Kernel(tmp_path) as kernel:
+            ends = [await kernel.end_of(kernel.begin(FIRST))]
+            cell = kernel.begin(WAITS[how])
+            assert await kernel.is_printed("runs")
+            await kernel.interrupt()
+            ends.append(await kernel.end_of(cell))
+            cell = kernel.begin("assert executor.submit(abs, -1).result(timeout=30) == 1")
+            return [*ends, await kernel.end_of(cell)]
+
+    assert asyncio.run(work()) == ["ok", "KeyboardInterrupt", "ok"]
 
 
 if __name__ == "__main__":

@@ -58,6 +58,17 @@ def ring_and_wait(path: Path, variables: Sequence[str]) -> None:
     threading.Event().wait()
 
 
+def share() -> tuple[str | None, ...]:
+    """Return what this daemon has of its machine: GPUs, and threads."""
+    return tuple(map(os.environ.get, ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")))
+
+
+def shares(executor: MiraiExecutor) -> dict[tuple[str | None, ...], int]:
+    """Return what each daemon has of its machine, and its process id."""
+    found = zip(executor.everywhere(share), executor.everywhere(os.getpid), strict=True)
+    return {what.result(SOON): pid.result(SOON) for what, pid in found}
+
+
 def secret_of(executor: MiraiExecutor) -> str:
     launching = executor._launching
     assert launching is not None

@@ -3,13 +3,13 @@
 import gc
 import os
 from collections.abc import Iterator
-from multiprocessing import resource_sharer
 from pathlib import Path
 
 import pytest
 
 from live.mischief import Bell, Tally
 from mirai_executor import MiraiExecutor
+from mirai_executor._payload.common import descriptors
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -65,5 +65,5 @@ def tally(tmp_path: Path) -> Tally:
 def nothing_is_left_lent() -> Iterator[None]:
     yield
     gc.collect()  # queues and their locks refer to each other
-    assert not resource_sharer._resource_sharer._cache  # type: ignore[attr-defined]
-    resource_sharer.stop()
+    assert not descriptors._sharer._cache
+    descriptors._sharer.stop()

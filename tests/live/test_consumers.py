@@ -301,7 +301,7 @@ def test_a_stop_iteration_of_a_task_does_not_end_a_map_in_silence(
     with pytest.raises(RuntimeError, match=r"^generator raised StopIteration$") as raised:
         next(results)
     assert type(raised.value.__cause__) is StopIteration
-    assert list(results) == []
+    assert list(results) == ([6] if sys.version_info >= (3, 16) else [])
 
 
 def test_more_closures_than_a_daemon_keeps_all_do_their_own(executor: MiraiExecutor) -> None:

@@ -174,6 +174,17 @@ def test_daemons_and_their_server_have_titles() -> None:
         assert server_of(executor).name() == "mirai-server"
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("gpu", "mirai-gpu-1"), ("preprocessing", "mirai-preproc-1"), ("müüüüü", "mirai-müüü-1")],
+)
+def test_the_title_of_a_daemon_has_the_name_of_its_executor(name: str, shown: str) -> None:
+    with MiraiExecutor(1, name=name) as executor:
+        executor.wait_ready(SOON)
+        (row,) = executor.status().rows
+        assert Path(f"/proc/{row.pid}/comm").read_text() == f"{shown}\n"
+
+
 # As fresh as a fresh interpreter
 
 

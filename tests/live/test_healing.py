@@ -12,7 +12,8 @@ from typing import Any, Self
 import psutil
 import pytest
 
-from live.afar import python_words
+from live import hosts
+from live.afar import python_words, shares
 from live.mischief import SOON, answer
 from mirai_executor import (
     LaunchError,
@@ -31,18 +32,34 @@ URL = "tcp://127.0.0.1:0"
 WAITS = """\
 #!/bin/sh
 name=$(basename "$0")
-echo "$name $*" >> "$SPOOL"
-case "$name" in
-sbatch) cat > /dev/null; echo "Submitted batch job 17" ;;
-squeue) echo PENDING ;;
+printf '%s\\n' "$name $*" >> "$SPOOL"
+case "$name $1" in
+"sbatch ") cat > /dev/null; echo "Submitted batch job 17" ;;
+"squeue "*) echo PENDING ;;
+"condor_submit "*) cat > /dev/null; echo "17.0 - 17.1" ;;
+"condor_q "*) printf '1\n1\n' ;;
+"flux batch") cat > /dev/null; echo "ƒ$(echo $$ | tr 0 z)" ;;  # base 58 has no 0
+"flux jobs") echo SCHED ;;
+"oarsub "*) printf 'OAR_JOB_ID=17\nOAR_JOB_ID=18\nOAR_ARRAY_ID=17\n' ;;
+"oarstat "*) printf 'Job_Id: 17\n    state = Waiting\nJob_Id: 18\n    state = Waiting\n' ;;
 esac
 """
+PROGRAMS = (
+    *("sbatch", "squeue", "scancel", "condor_submit", "condor_q", "condor_rm", "flux"),
+    *("oarsub", "oarstat", "oardel"),
+)
+# Of each of the others: what submits, and the beginnings of what asks and of what cancels.
+OTHERS: dict[str, tuple[list[str], str, str]] = {
+    "htcondor": (["condor_submit"], r"condor_q -format %d\n JobStatus ", "condor_rm "),
+    "flux": (["flux", "batch"], "flux jobs -n -o {state} ", "flux cancel "),
+    "oar": (["oarsub"], "oarstat --full --array ", "oardel --array "),
+}
 
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """Put such a queue on the path; return what has been called."""
-    for name in ("sbatch", "scancel", "squeue"):
+    for name in PROGRAMS:
         program = tmp_path / name
         program.write_text(WAITS)
         program.chmod(0o755)
@@ -82,6 +99,26 @@ def test_no_more_jobs_than_the_maximum_wait_in_a_full_queue(
         executor.shutdown(cancel_futures=True)
     assert all(future.cancelled() for future in futures)
     assert calls()[-1] == "scancel 17"
+
+
+@pytest.mark.parametrize("scheduler", OTHERS)
+def test_others_keep_to_the_maximum_and_cancel_exactly_what_waits(
+    calls: Callable[[], list[str]], scheduler: str, tmp_path: Path
+) -> None:
+    words, asks, cancels = OTHERS[scheduler]
+    launcher = cluster_config(words, secret_folder=tmp_path)
+    with MiraiExecutor(url=URL) as executor:
+        executor.adapt(0, 2, remote=launcher, patience=0.01)
+        futures = [executor.submit(abs, -n) for n in range(5)]
+        wait_until(lambda: sum(call.startswith(asks) for call in calls()) > 1)
+        executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+    submitted = [call for call in calls() if call.startswith(" ".join(words))]
+    asked = {call.removeprefix(asks) for call in calls() if call.startswith(asks)}
+    cancelled = calls()[-1].removeprefix(cancels).split()
+    jobs = 2 if scheduler == "flux" else 1  # which has no arrays
+    assert (len(submitted), len(cancelled)) == (jobs, jobs)
+    assert asked <= set(cancelled)
 
 
 @pytest.mark.transports
@@ -156,6 +193,93 @@ def test_what_was_asked_for_and_is_not_needed_any_more_is_taken_out_of_the_queue
         future.cancel()
         wait_until(lambda: "scancel 17" in calls())
     assert calls() == ["sbatch ", "scancel 17"]
+
+
+def test_a_host_that_was_suspended_until_its_daemons_had_left_has_as_many_again() -> None:
+    code = f"""
+        from mirai_executor import remote_config
+        words = ["-c", '"$@" & wait', "sh", "."]
+        launcher = remote_config("/bin/sh", words, python={python_words()!r}, stays=True)
+        executor = MiraiExecutor(2, url="{URL}", remote=launcher, heartbeat=0.2)
+        executor.wait_ready()
+        before = [row.pid for row in executor.status().rows]
+        say(*before)
+        sys.stdin.readline()
+        others = before
+        while len(others) != 2 or set(others) & set(before):
+            time.sleep(0.02)  # nothing tells when a daemon is noticed to be gone
+            others = [row.pid for row in executor.status().rows if row.state == "ready"]
+        say(*others, executor.submit(abs, -4).result())
+        executor.shutdown()
+    """
+    with hosts.script(code) as host:
+        before = [int(word) for word in host.line().split()]
+        host.kill(signal.SIGSTOP)
+        assert host.ends(before, hosts.PATIENCE)  # they have heard nothing for twelve heartbeats
+        host.kill(signal.SIGCONT)
+        host.go_on()
+        *others, four = map(int, host.line().split())
+        assert (len(set(others) - set(before)), four) == (2, 4)
+        assert host.end().code == 0
+        assert host.leaves_nothing()
+
+
+def test_local_daemons_that_come_for_lost_ones_get_their_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with MiraiExecutor(url=URL, gpus_per_daemon=1) as executor:
+        executor.adapt(2, 2)
+        executor.wait_ready(SOON, count=2)
+        before = shares(executor)
+        assert {gpus for gpus, _ in before} == {"4", "5"}
+        lost = before[next(it for it in before if it[0] == "4")]
+        keeper = psutil.Process(lost).parent()
+        assert keeper is not None
+        keeper.kill()
+        wait_until(lambda: others_than(lost, executor) == 2)
+        assert {gpus for gpus, _ in shares(executor)} == {"4", "5"}
+
+
+def others_than(pid: int, executor: MiraiExecutor) -> int:
+    ready = [row.pid for row in executor.status().rows if row.state == "ready"]
+    return 0 if pid in ready else len(ready)
+
+
+def test_daemons_that_are_launched_one_by_one_have_gpus_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with MiraiExecutor(url=URL, gpus_per_daemon=1) as executor:
+        executor.launch_local(1)
+        executor.launch_local(1)  # which has not come, perhaps, and has its seat
+        executor.wait_ready(SOON, count=2)
+        assert {gpus for gpus, _ in shares(executor)} == {"4", "5"}
+
+
+@pytest.mark.parametrize("stdin", [True, False])
+def test_a_number_among_the_arguments_is_that_of_the_lost_daemon(
+    stdin: bool, tmp_path: Path
+) -> None:
+    log = tmp_path / "numbers"
+    words = ["-c", 'echo "$0" >> "$1"; shift; "$@"', "{number}", str(log), "."]
+    launcher = remote_config("/bin/sh", words, python=python_words(), stdin=stdin, stays=True)
+    with MiraiExecutor(2, url=URL, remote=launcher) as executor:
+        executor.wait_ready(SOON)
+        assert sorted(log.read_text().split()) == ["1", "2"]
+        for number in (1, 2):
+            # Daemons inherit the words of what has started them.
+            (row,) = (it for it in executor.status().rows if number_of(it.pid) == number)
+            keeper = psutil.Process(row.pid).parent()
+            assert keeper is not None
+            keeper.kill()
+            wait_until(lambda gone=row.pid: others_than(gone, executor) == 2)  # type: ignore[misc]
+        assert log.read_text().split()[2:] == ["1", "2"]
+
+
+def number_of(pid: int) -> int:
+    seat = psutil.Process(pid).environ()["MIRAI_EXECUTOR_SEAT"]
+    return int(seat.rpartition("/")[2])
 
 
 def test_a_daemon_whose_command_has_ended_well_is_replaced() -> None:

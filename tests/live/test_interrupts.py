@@ -433,6 +433,9 @@ class Terminal:
     def press_ctrl_c(self) -> None:
         os.write(self.master, b"\x03")
 
+    def press_ctrl_z(self) -> None:
+        os.write(self.master, b"\x1a")
+
     def shown(self, text: bytes) -> bool:
         """Wait until it has shown a text, or for a while."""
         seen = b""
@@ -527,3 +530,47 @@ def test_a_task_may_write_to_the_terminal_and_is_refused_what_is_typed_there() -
         assert host.line() == f"error {errno.EIO}"
         assert host.line() == "still there 1"
         assert host.end().code == 0
+
+
+# What a shell does: only in a session with such a process can a terminal stop another one.
+SHELL = """
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTTOU])
+    if job := os.fork():
+        os.setpgid(job, job)
+        os.tcsetpgrp(0, job)
+        say("started")
+        say("stopped", os.WIFSTOPPED(os.waitpid(job, os.WUNTRACED)[1]))
+        signal.sigwait([signal.SIGUSR1])  # the user says: fg
+        os.kill(-job, signal.SIGCONT)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]))
+"""
+
+
+@pytest.mark.local_link("daemons elsewhere have no terminal")
+def test_a_ctrl_z_stops_the_host_alone_and_daemons_finish_what_they_have(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    code = f"""
+    {SHELL}
+    def task(gate):
+        say("runs")
+        with open(gate) as file:
+            file.read(1)
+        say("went on")
+        return 5
+
+    with MiraiExecutor(1) as executor:
+        future = executor.submit(task, {str(gate)!r})
+        say(future.result())
+        say(executor.submit(abs, -1).result())
+    """
+    with Terminal() as terminal, script(code, **terminal.options) as host:
+        assert {host.line(), host.line()} == {"started", "runs"}
+        terminal.press_ctrl_z()
+        assert host.line() == "stopped True"
+        gate.write_bytes(b"x")  # it waits until the task reads
+        assert host.line() == "went on"
+        host.kill(signal.SIGUSR1)
+        assert [host.line(), host.line()] == ["5", "1"]
+        ended = host.end()
+        assert (ended.code, ended.err) == (0, "")

@@ -440,7 +440,22 @@ if os.getuid() == 0:
     assert libc.capset(header, sets) == 0
     os.setresuid(65534, 0, 0)
 """
+# No test can take all of the memory: who asks the system for a process, is refused one here, in
+# the host and in its fork server.
+NO_MEMORY = """
+import errno, os
+def refuse(*_):
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+fork = os.fork
+os.fork = lambda: refuse() if os.path.exists(os.environ["NO_MEMORY"]) else fork()
+"""
 SCARCE = {
+    "not enough memory": (
+        "import subprocess, server_has_no_memory\n"
+        "fork_exec, subprocess._fork_exec = subprocess._fork_exec, server_has_no_memory.refuse\n"
+        "Path(os.environ['NO_MEMORY']).touch()",
+        "subprocess._fork_exec = fork_exec\nPath(os.environ['NO_MEMORY']).unlink()",
+    ),
     "ulimit -n": (
         "used = len(os.listdir('/proc/self/fd'))\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (used, 4096))",
@@ -456,12 +471,19 @@ SCARCE = {
 @pytest.mark.slow
 @pytest.mark.local_link("daemons elsewhere are not started by this process")
 @pytest.mark.parametrize("limit", SCARCE)
-def test_where_there_is_no_room_for_another_daemon_those_that_run_go_on(limit: str) -> None:
+def test_where_there_is_no_room_for_another_daemon_those_that_run_go_on(
+    limit: str, tmp_path: Path
+) -> None:
     lower, lift = SCARCE[limit]
+    (tmp_path / "server_has_no_memory.py").write_text(NO_MEMORY)
+    (tmp_path / "sitecustomize.py").write_text("import server_has_no_memory")
     ended = run(f"""
         import resource
         from mirai_executor import LaunchError
 
+        os.environ["NO_MEMORY"] = {str(tmp_path / "none")!r}
+        os.environ["PYTHONPATH"] += {os.pathsep + str(tmp_path)!r}
+        sys.path.append({str(tmp_path)!r})
 {textwrap.indent(NO_ROOT, " " * 8)}
         executor = MiraiExecutor(2)
         executor.wait_ready(30, count=1)

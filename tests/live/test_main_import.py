@@ -229,6 +229,78 @@ def test_an_executor_outside_of_the_guard_has_no_daemon_import_it(tmp_path: Path
     assert printed_by(tmp_path, program) == "guarded\nfine\n"
 
 
+def test_the_top_level_runs_under_the_name_of_spawn_and_functions_see_that_of_the_host(
+    tmp_path: Path,
+) -> None:
+    program = """
+        import os
+        from mirai_executor import MiraiExecutor
+        os.environ["NAME_OF_TOP"] = __name__
+        def names(): return os.environ["NAME_OF_TOP"], __name__
+        if __name__ == "__main__":
+            with MiraiExecutor(1) as executor:
+                print(*executor.submit(names).result())
+    """
+    assert printed_by(tmp_path, program) == "__mp_main__ __main__\n"
+
+
+def test_a_script_without_a_guard_is_imported_on_request_and_may_not_start_itself_anew(
+    tmp_path: Path,
+) -> None:
+    program = """
+        import decimal
+        from mirai_executor import MiraiExecutor, on_daemon
+        decimal.getcontext().prec = 7
+        def precision(): return decimal.getcontext().prec
+        def main(main):
+            with MiraiExecutor(1, main=main) as executor:
+                future = executor.submit(precision)
+                print(future.exception() or future.result())
+                print(executor.submit(abs, -1).result())
+        if not on_daemon():
+            main("value")
+            main("import")
+    """
+    assert printed_by(tmp_path, program) == "28\n1\n7\n1\n"
+    program = program.replace("if not on_daemon()", "if True").replace('main("value")', "pass")
+    error, last = printed_by(tmp_path, program).splitlines()
+    assert "(RuntimeError: an executor was used while a daemon was importing" in error
+    assert 'move what only the host can do below `if __name__ == "__main__":`' in error
+    assert last == "1"
+
+
 def test_what_is_no_script_cannot_be_imported() -> None:
     with pytest.raises(ValueError, match='main="import" needs a main module that is a script'):
         MiraiExecutor(1, main="import")
+
+
+@pytest.mark.parametrize("guard", ['if __name__ == "__main__":', "if True:"])
+def test_a_large_global_crosses_once_and_anew_when_it_has_changed(
+    guard: str, tmp_path: Path
+) -> None:
+    program = """
+        from mirai_executor import MiraiExecutor
+        from mirai_executor._transport import Link
+        TABLE = {n: str(n) * 10 for n in range(20_000)}
+        SIZE = sum(map(len, TABLE.values()))
+        sent = 0
+        def look(n): return TABLE[n]
+        def other(n): return len(TABLE) + n
+        GUARD
+            send = Link.send
+            def count(self, *pieces):
+                global sent
+                sent += sum(map(len, pieces))
+                return send(self, *pieces)
+            Link.send = count
+            with MiraiExecutor(1) as executor:
+                def crossed(function):
+                    global sent
+                    before = sent
+                    for n in range(10): executor.submit(function, n).result()
+                    return (sent - before) // SIZE
+                print(crossed(look), crossed(look), crossed(other))
+                TABLE[0] = "another value"
+                print(crossed(look), executor.submit(look, 0).result())
+    """.replace("GUARD", guard)
+    assert printed_by(tmp_path, program) == "1 0 0\n1 another value\n"

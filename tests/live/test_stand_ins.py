@@ -3,8 +3,11 @@
 For an SSH server, Slurm and Grid Engine themselves, see ``tests/services``.
 """
 
+import contextlib
 import logging
 import os
+import pty
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -61,11 +64,12 @@ QUEUES = {
 OTHERS = {
     "condor_submit": """\
 #!/bin/sh
-test "$1" = - && cat > "$SPOOL/description"
+test "$*" = "-terse -" && cat > "$SPOOL/description"
 of() { sed -n "s/^$1 = *//p" "$SPOOL/description"; }
 cp "$(of transfer_input_files)" "$SPOOL"; cd "$SPOOL"
+set -- $(of arguments)
 for job in $(seq 1 "$(sed -n 's/^queue //p' description)"); do
-    setsid env -i PATH=/usr/bin:/bin HOME="$HOME" $(of executable) "./$(of arguments)" \
+    setsid env -i PATH=/usr/bin:/bin HOME="$HOME" $(of executable) "./$1" "$job" \
         </dev/null >"$SPOOL/out.$job" 2>&1 &
 done
 """,
@@ -320,6 +324,46 @@ def test_the_commands_start_daemons_wherever_they_are_pasted(python: str, url: s
                 shell.stdin.close()
         executor.shutdown()
         assert [shell.wait(SOON) for shell in shells] == [0, 0]
+
+
+@pytest.mark.skipif(shutil.which("tcsh") is None, reason="there is no tcsh here: install tcsh")
+def test_the_commands_start_daemons_at_a_prompt_of_tcsh(python: str) -> None:
+    with listening("tls+tcp://127.0.0.1:0", python=python) as executor:
+        (command,) = executor.launch_remote(1)
+        ours, theirs = pty.openpty()
+        environment = {"PATH": "/usr/bin:/bin", "PS1": "of sh> ", "PS2": "", "TERM": "dumb"}
+        with subprocess.Popen(
+            ["setsid", "--ctty", "--wait", "tcsh", "-f"],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment,
+            cwd="/",
+        ) as shell:
+            os.close(theirs)
+            try:
+                read_until(ours, b"# ", b"> ")  # the prompt of root, or of others
+                os.write(ours, b"sh\n")  # as the docs have it
+                read_until(ours, b"of sh> ")
+                reader = threading.Thread(target=read_until, args=(ours,))
+                reader.start()  # or what is echoed would fill the terminal
+                os.write(ours, command.encode() + b"\n")
+                assert len(pids(executor, 1)) == 1
+                executor.shutdown()
+                os.write(ours, b"exit\nexit\n")
+                assert shell.wait(SOON) == 0
+                reader.join()
+            finally:
+                shell.kill()
+                os.close(ours)
+
+
+def read_until(terminal: int, *ends: bytes) -> None:
+    """Read what a terminal shows, until one of these, or until nobody writes to it any more."""
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: they have closed it
+        while not any(end in shown for end in ends):
+            shown += os.read(terminal, 4096)
 
 
 def test_a_command_that_is_pasted_into_a_shell_shows_its_secret_to_nobody(python: str) -> None:

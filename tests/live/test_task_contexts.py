@@ -52,6 +52,27 @@ def test_a_task_sees_the_variables_of_whoever_submits_it_if_it_is_to() -> None:
         copy_context().run(at_the_host)
 
 
+def keep(name: str) -> None:
+    vars(sys.modules["__main__"])[name] = both()
+
+
+def test_calls_of_everywhere_see_them_too_on_daemons_that_join_later_as_well() -> None:
+    def at_the_host() -> None:
+        REQUEST.set(1)
+        HERE.set([2])
+        with_all = executor.with_options(context=True)
+        with_all.everywhere(keep, "by_function")
+        with_all.everywhere("by_code = [v.get(), x]", v=HERE, x=3)
+        executor.everywhere(keep, "without")
+
+    with running() as executor:
+        copy_context().run(at_the_host)
+        for _ in range(2):
+            look = executor.submit_source("by_function, by_code, without")
+            assert look.result(SOON) == ((1, [2]), [[2], 3], ("none", "unset"))
+            executor.restart()
+
+
 def test_what_a_task_sets_ends_with_it() -> None:
     with running() as executor:
         with_all = executor.with_options(context=True)

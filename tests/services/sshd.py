@@ -67,8 +67,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[Server]:
-    """Run a server until the end."""
+def serve(folder: Path, more: str = "") -> Iterator[Server]:
+    """Run a server until the end, with more lines in its configuration."""
     for name in ("host_key", "key", "other_key"):
         keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         subprocess.run(keygen, check=True)
@@ -78,7 +78,7 @@ def serve(folder: Path) -> Iterator[Server]:
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     server = Server(folder, free_port())
     config = folder / "config"
-    config.write_text(_CONFIG.format(port=server.port, folder=folder))
+    config.write_text(_CONFIG.format(port=server.port, folder=folder) + more)
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=log) as process,

@@ -1,5 +1,6 @@
 """Daemons as jobs of a real Slurm on this machine."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,14 @@ import pytest
 
 from live.afar import hides_its_secret, hold_job, listening, pids, python_words, secret_of
 from live.mischief import SOON, Bell, answer
-from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, cluster_config
-from mirai_executor.launchers import ClusterConfig
+from mirai_executor import (
+    DaemonLostError,
+    LaunchError,
+    MiraiExecutor,
+    cluster_config,
+    remote_config,
+)
+from mirai_executor.launchers import ClusterConfig, RemoteConfig
 from services.slurm import Cluster
 
 
@@ -35,6 +42,32 @@ def test_an_executor_submits_for_its_own_daemons(slurm: Cluster, tmp_path: Path)
         assert executor.submit(answer).result(SOON) == 42
         assert len(pids(executor, 2)) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def inside(*options: str, **more: Any) -> RemoteConfig:
+    """Run daemons as steps, as inside of an allocation."""
+    words = ["-n1", "--overlap", *options, "."]
+    return remote_config("srun", words, python=python_words(), stays=True, **more)
+
+
+def test_steps_of_a_job_get_their_secret_though_jobs_have_no_environment(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_EXPORT_ENV", "NONE")  # as in jobs of sbatch --export=NONE
+    with listening() as executor:
+        executor.launch_remote(2, inside("--export=ALL"))
+        assert len(pids(executor, 2)) == 2
+
+
+def test_steps_without_any_environment_of_ours_get_their_secret_by_standard_input(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_THE_HOST", "1")
+    with listening() as executor:
+        executor.launch_remote(2, inside("--export=NONE", stdin=True))
+        assert len(pids(executor, 2)) == 2
+        assert hides_its_secret(executor)
+        assert executor.submit(os.getenv, "OF_THE_HOST").result(SOON) is None
 
 
 def test_tasks_fail_with_the_words_of_sbatch(slurm: Cluster) -> None:

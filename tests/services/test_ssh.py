@@ -1,5 +1,7 @@
 """Daemons over a real SSH server of this machine."""
 
+import contextlib
+import logging
 import socket
 import subprocess
 import sys
@@ -9,11 +11,30 @@ from typing import Any
 import psutil
 import pytest
 
-from live.afar import hides_its_secret, hold, listening, pids, python_words, secret_of
+from live.afar import (
+    hides_its_secret,
+    hold,
+    listening,
+    pids,
+    python_words,
+    secret_of,
+    share,
+    shares,
+)
 from live.mischief import SOON, Bell, answer
-from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, local_url, ssh_config
+from mirai_executor import (
+    DaemonLostError,
+    LaunchError,
+    MiraiExecutor,
+    local_url,
+    remote_config,
+    ssh_config,
+)
+from mirai_executor._place import fair_share
+from mirai_executor.credentials import make_certificate
 from mirai_executor.launchers import SshConfig
-from services.sshd import Server
+from services import sshd
+from services.sshd import Server, wait_until
 
 CONFIGURED = """\
 RemoteCommand echo not ours
@@ -127,6 +148,115 @@ def test_the_login_shell_may_print_what_it_likes(ssh_server: Server) -> None:
             assert len(pids(executor, 2)) == 2
     finally:
         noise.unlink()
+
+
+@pytest.mark.parametrize("by", ["keeper", "daemon"])
+def test_daemons_share_the_gpus_and_processors_of_a_machine_and_a_replacement_does_too(
+    ssh_server: Server, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = ("/usr/bin/env", "CUDA_VISIBLE_DEVICES=4,5,6,7", *python_words())
+    launcher = login(ssh_server, python=python)
+    options: dict[str, Any] = {"url": "tcp://127.0.0.1:0", "remote": launcher}
+    threads = str(fair_share(2))
+    with MiraiExecutor(2, **options, gpus_per_daemon=2) as executor:
+        executor.wait_ready(SOON)
+        before = shares(executor)
+        assert set(before) == {("4,5", threads), ("6,7", threads)}
+        for lost in list(before):
+            victim = psutil.Process(before[lost])
+            ended = victim if by == "daemon" else victim.parent()
+            assert ended is not None
+            ended.kill()
+            wait_for_others(executor, victim.pid, 2)
+            after = shares(executor)
+            assert set(after) == set(before)
+            assert after[lost] != before[lost]
+            before = after
+
+
+def wait_for_others(executor: MiraiExecutor, gone: int, count: int) -> None:
+    """Wait until there are so many daemons, none of which is the one that is gone."""
+
+    def are_there() -> bool:
+        rows = executor.status().rows
+        pids = [row.pid for row in rows if row.state in ("ready", "busy")]
+        return len(pids) == count and gone not in pids
+
+    wait_until("another daemon", are_there)
+
+
+def test_a_lost_daemon_is_replaced_where_its_gpus_are_free(ssh_server: Server) -> None:
+    machines = [ssh_server.remote, f"ssh://root@localhost:{ssh_server.port}"]
+    python = ("/usr/bin/env", "CUDA_VISIBLE_DEVICES=4,5", *python_words())
+    launcher = ssh_config(machines, options=ssh_server.options, python=python)
+    with MiraiExecutor(2, url="tcp://127.0.0.1:0", remote=launcher, gpus_per_daemon=1) as executor:
+        executor.wait_ready(SOON)
+        for _ in range(2):  # whichever machine would be next by its turn
+            row = executor.status().rows[0]
+            keeper = psutil.Process(row.pid).parent()
+            assert keeper is not None
+            keeper.kill()
+            wait_for_others(executor, row.pid, 4)
+            found = [future.result(SOON)[0] for future in executor.everywhere(share)]
+            assert sorted(map(str, found)) == ["4", "4", "5", "5"]
+        assert executor.info().cumulative == 6  # none was tried where there was none to have
+
+
+def test_a_login_that_is_dropped_is_a_warning_and_the_other_machine_serves(
+    ssh_server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sshd.serve(tmp_path, "MaxStartups 1\n") as busy, contextlib.ExitStack() as strangers:
+
+        def is_taken() -> bool:
+            """Take the only place of those who have yet to log in, once it is free."""
+            stranger = strangers.enter_context(socket.create_connection(("127.0.0.1", busy.port)))
+            return stranger.recv(4) == b"SSH-"
+
+        wait_until("a stranger's login", is_taken)
+        (tmp_path / "key").write_bytes((ssh_server.folder / "key").read_bytes())
+        (tmp_path / "authorized_keys").write_bytes((ssh_server.folder / "key.pub").read_bytes())
+        launcher = ssh_config(
+            [ssh_server.remote, busy.remote], options=ssh_server.options, python=python_words()
+        )
+        with MiraiExecutor(1, url="tcp://127.0.0.1:0", remote=launcher) as executor:
+            assert executor.submit(answer).result(SOON) == 42
+            (why,) = executor.status().failures
+            assert "Connection" in why or "MaxStartups" in why
+            assert why in caplog.text
+            strangers.close()
+            executor.wait_ready(SOON, count=2)
+            assert executor.status().failures == ()
+
+
+def test_a_good_run_through_a_tunnel_leaves_no_noise(
+    ssh_server: Server, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    far = tunnelled(ssh_server)
+    # With the first result, the program ends: some of the daemons have yet to dial then.
+    with listening(local_url(tcp=True)) as executor:
+        executor.launch_remote(6, far, retry=1)
+        assert len(executor.submit(bytes, 1_000_000).result(SOON)) == 1_000_000
+    assert capfd.readouterr() == ("", "")
+    assert [it.getMessage() for it in caplog.records if it.levelno >= logging.WARNING] == []
+
+
+def test_a_long_bundle_of_authorities_travels_with_a_login_and_with_a_command(
+    ssh_server: Server, tmp_path: Path
+) -> None:
+    files = (tmp_path / "certificate.pem", tmp_path / "key.pem")
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=here"
+    words += f" -addext subjectAltName=DNS:here -out {files[0]} -keyout {files[1]}"
+    subprocess.run(words.split(), check=True, capture_output=True)
+    others = make_certificate().authority * 2000  # more than fits into a variable
+    assert len(others) > 1_000_000
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(others + files[0].read_text())
+    url = "tls+tcp://127.0.0.1:0"
+    with listening(url, tls=files, tls_cert=bundle) as executor:
+        executor.launch_remote(1, login(ssh_server))
+        executor.launch_remote(1, remote_config("env", python=python_words(), stays=True))
+        executor.launch_local(1)
+        assert len(pids(executor, 3)) == 3
 
 
 def test_a_wrong_key_is_a_launch_error_with_the_words_of_ssh(ssh_server: Server) -> None:

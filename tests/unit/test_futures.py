@@ -504,8 +504,10 @@ WAITS: dict[str, Callable[[list[MiraiFuture[int]]], object]] = {
     "exception": lambda futures: futures[0].exception(),
     "map": lambda futures: next(MapResults(iter([*futures, None]).__next__, None, None)),
     "collect": collect,
+    "wait": concurrent.futures.wait,
+    "as_completed": lambda futures: next(concurrent.futures.as_completed(futures)),
 }
-CANCELLED = {"result": {0}, "exception": {0}, "map": {0, 1, 2}, "collect": {0, 1, 2}}
+CANCELLED = {way: {0, 1, 2} for way in WAITS} | {"result": {0}, "exception": {0}}
 
 
 @pytest.mark.parametrize("way", WAITS)

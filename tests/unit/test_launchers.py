@@ -32,7 +32,7 @@ from mirai_executor.launchers import (
     Scheduler,
     Submission,
     Until,
-    _cluster,
+    _schedulers,
     shell_command,
 )
 
@@ -203,7 +203,8 @@ def test_ssh_gets_one_command_for_each_machine_and_the_script_on_its_standard_in
 echo 'mirai-executor: daemons started' >&2 || exit
 pids=
 for number in 1 2; do
-    MIRAI_EXECUTOR_NUMBER=$number MIRAI_EXECUTOR_DAEMONS=2 {RUN} </dev/null >&2 &
+    MIRAI_EXECUTOR_NUMBER=$number MIRAI_EXECUTOR_DAEMONS=2 \\
+        MIRAI_EXECUTOR_SEAT=10.75.32.90/$number {RUN} </dev/null >&2 &
     pids="$pids $!"
 done
 status=0
@@ -421,7 +422,7 @@ def test_torque_gets_arrays_of_torque(tmp_path: Path, monkeypatch: pytest.Monkey
     of_torque, of_pbs = "#PBS -l nodes=1:ppn=4", "#PBS -l select=1:ncpus=4"
     neither = "#PBS -N mirai"
     for name in ("_TORQUE_SERVER", "_PBS_CONF"):
-        monkeypatch.setattr(_cluster, name, tmp_path / name)
+        monkeypatch.setattr(_schedulers, name, tmp_path / name)
     for options, array in ((of_torque, "-t"), (of_pbs, "-J"), (neither, "-J")):
         assert f"#PBS {array} 1-3\n" in script(cluster_config("qsub", options).plan(DAEMON, 3))
     (tmp_path / "_TORQUE_SERVER").touch()
@@ -476,7 +477,7 @@ def test_htcondor_gets_a_description_and_the_script_as_a_file_that_travels() -> 
     )
     command = only(launcher.plan(DAEMON, 3))
     (file,) = command.files
-    assert command.argv == ("condor_submit", "-")
+    assert command.argv == ("condor_submit", "-terse", "-")
     assert (
         command.stdin.decode()
         == f"""\
@@ -485,7 +486,8 @@ executable = /bin/sh
 transfer_executable = false
 should_transfer_files = YES
 transfer_input_files = {file.path}
-arguments = {file.path.name}
+MiraiNumber = $(Process) + 1
+arguments = {file.path.name} $INT(MiraiNumber)
 request_memory = 10G
 requirements = (Arch == "X86_64")
 queue 3
@@ -606,6 +608,66 @@ def test_each_job_may_have_its_number_in_options_and_prologue(
     alone = script(launcher.plan(DAEMON, 1))
     assert "-o job-1.out\n" in alone
     assert "mkdir /scratch/1 || exit\n" in alone
+
+
+def test_a_job_of_htcondor_is_told_its_number_as_an_argument(tmp_path: Path) -> None:
+    launcher = cluster_config(
+        "condor_submit",
+        "output = job-{number}.out\nlog = {name}.log",
+        prologue="echo {number} $0 ${number:-no}",
+        python=["/bin/echo", "started"],
+        secret_folder=tmp_path,
+        shell="bash",
+    )
+    command = only(launcher.plan(DAEMON, 2))
+    described = command.stdin.decode()
+    assert "output = job-$INT(MiraiNumber).out\n" in described
+    assert re.search(
+        r"^log = mirai-[0-9a-f]{8}-\$INT\(MiraiNumber\)\.log$", described, re.MULTILINE
+    )
+    (file,) = command.files
+    job = tmp_path / "job"
+    job.write_text(file.text)
+    done = subprocess.run(["/bin/sh", job, "2"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("2 bash no\nstarted -P")
+    alone = only(launcher.plan(DAEMON, 1))
+    assert "output = job-1.out\n" in alone.stdin.decode()
+    assert "echo 1 $0 ${number:-no} || exit\n" in alone.files[0].text
+    assert f"arguments = {alone.files[0].path.name}\n" in alone.stdin.decode()
+
+
+def test_oar_knows_the_number_of_a_job_in_scripts_and_not_in_options() -> None:
+    launcher = cluster_config("oarsub", prologue="mkdir /scratch/{number}", secret_folder="/home")
+    array = only(launcher.plan(DAEMON, 2))
+    assert array.argv[1:3] == ("--array", "2")
+    assert "mkdir /scratch/${OAR_ARRAY_INDEX} || exit\n" in array.files[0].text
+    options = "#OAR -O job-{number}.out -n {name}"
+    one_by_one = cluster_config("oarsub", options, secret_folder="/home").plan(DAEMON, 2)
+    words = [one.argv[1:5] for one in one_by_one if isinstance(one, Command)]
+    assert [each[:3] for each in words] == [
+        ("-O", "job-1.out", "-n"),
+        ("-O", "job-2.out", "-n"),
+    ]
+    assert [each[3][-2:] for each in words] == ["-1", "-2"]
+    assert words[0][3][:-1] != words[1][3][:-1]  # no other job has it
+
+
+def test_each_job_of_flux_has_a_number_of_its_own() -> None:
+    options, prologue = "#flux: --output=job-{number}.out", "mkdir /scratch/{number}"
+    plan = cluster_config(["flux", "batch"], options, prologue=prologue).plan(DAEMON, 3)
+    texts = [one.stdin.decode() for one in plan if isinstance(one, Command)]
+    for number, text in enumerate(texts, 1):
+        assert f"#flux: --output=job-{number}.out\n" in text
+        assert f"mkdir /scratch/{number} || exit\n" in text
+    assert len(texts) == 3
+
+
+def test_a_variable_of_a_shell_is_no_placeholder() -> None:
+    launcher = cluster_config("sbatch", prologue="mkdir ${name}/${number}/{name}/{number}")
+    text = script(launcher.plan(DAEMON, 1))
+    assert re.search(r"mkdir \$\{name\}/\$\{number\}/mirai-[0-9a-f]{8}-1/1 \|\| exit", text)
+    words = remote_config("sh", ["-c", "echo ${name} {number}", "."]).plan(DAEMON, 1)
+    assert only(words).argv[2] == "echo ${name} 1"
 
 
 @pytest.mark.parametrize("command", ["sbatch", "condor_submit", "oarsub"])

@@ -2,12 +2,13 @@
 
 import multiprocessing
 import os
+import socket
 from collections.abc import Iterator
-from multiprocessing import resource_sharer
 from typing import Any
 
 import pytest
 
+from mirai_executor._payload.common import descriptors
 from mirai_executor._payload.common.descriptors import Lender
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._payload.host import decode_value
@@ -17,8 +18,8 @@ from mirai_executor.errors import PayloadError
 @pytest.fixture(autouse=True)
 def nothing_is_left_lent() -> Iterator[None]:
     yield
-    assert not resource_sharer._resource_sharer._cache  # type: ignore[attr-defined]
-    resource_sharer.stop()
+    assert not descriptors._sharer._cache
+    descriptors._sharer.stop()
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_descriptor_of_another_machine_says_what_is_wrong(
     process = multiprocessing.current_process()
     with monkeypatch.context() as patch:
         patch.setattr(
-            resource_sharer._resource_sharer,  # type: ignore[attr-defined]
+            descriptors._sharer,
             "get_connection",
             lambda place: multiprocessing.connection.Client("/nowhere", authkey=process.authkey),
         )
@@ -52,3 +53,21 @@ def test_one_that_lasts_is_lent_until_the_end(pipe: Any) -> None:
         assert os.path.sameopenfile(found, pipe.fileno())
         os.close(found)
     lender.end()
+
+
+@pytest.mark.parametrize("said", [None, (0, 1)], ids=["nothing", "what nobody lends"])
+def test_who_ends_while_it_fetches_something_is_no_news_and_others_are_served(
+    said: object, pipe: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lender = Lender()
+    descriptor = lender.lend(pipe.fileno())
+    address, _ = descriptor._place  # type: ignore[misc]
+    if said is None:  # it ends before it has proved who it is
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.connect(address)
+    else:
+        descriptors._sharer.get_connection((address, said[0])).close()  # type: ignore[index]
+    found = descriptor.detach()
+    assert os.path.sameopenfile(found, pipe.fileno())
+    os.close(found)
+    assert capfd.readouterr().err == ""

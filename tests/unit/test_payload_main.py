@@ -856,6 +856,68 @@ LOCK.close()
     assert imported(OWN_AND_CHANGED, last) == "False\nNameError\nNameError\n"
 
 
+def test_what_a_function_or_class_that_cannot_travel_holds_does_not_make_it_another() -> None:
+    script = """
+import threading
+class Model:
+    lock, cache, note = threading.Lock(), {}, None
+    def name(self): return "as it was"
+def counted():
+    lock, seen = threading.Lock(), []
+    def call():
+        with lock: seen.append(1)
+        return len(seen)
+    call.notes = []
+    return call
+call = counted()
+def look(): return Model().name(), len(Model.cache), call()
+"""
+    last = """
+print(look(), look())
+Model.cache["of the host"] = Model.configured = object()
+call.notes.append(Model)
+print(d.call(look))
+Model.name = lambda self: "as it is"
+print(type(d.error(look)).__name__)
+"""
+    assert imported(script, last).splitlines() == [
+        "('as it was', 0, 1) ('as it was', 0, 2)",
+        "('as it was', 0, 1)",
+        "NameError",
+    ]
+
+
+LAZY = """
+class Lazy:
+    def __init__(self): self._inner = None
+    def __getattr__(self, name):
+        if self._inner is None: self._inner = {"name": "set up here"}
+        return self._inner[name]
+class Refusing:
+    def __init__(self): self.n = 1
+    def __setstate__(self, state): raise ValueError("refused")
+settings, refusing = Lazy(), Refusing()
+shared = [refusing]
+index = {"refusing": shared[0]}
+def look(): return settings.name, refusing.n, shared[0] is index["refusing"]
+"""
+
+
+def test_what_fails_to_come_is_the_daemons_own_where_it_has_imported_the_script() -> None:
+    last = """
+assert settings.name and (refusing.__dict__.update(n=2) is None)
+print(d.call(look), d.call(look))
+class Refused:
+    __reduce__ = lambda self: (int, ("no number",))
+Lazy.inner = Refused()
+print(type(d.error(look)).__name__)
+"""
+    assert imported(LAZY, last).splitlines() == [
+        "('set up here', 1, True) ('set up here', 1, True)",
+        "PayloadError",
+    ]
+
+
 def test_what_was_set_at_the_daemon_stays_over_the_import_and_after_it() -> None:
     script = """
 before = within = after = "of the script"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mirai_executor import _progress
-from mirai_executor._progress import PlainBar, bar_for, check_progress, counted
+from mirai_executor._progress import Counter, PlainBar, bar_for, check_progress, counted
 
 
 class Terminal(io.StringIO):
@@ -277,7 +277,7 @@ def test_results_that_are_counted_are_let_go_of_when_their_consumer_stops() -> N
     told: list[int] = []
     bar = bar_for(lambda done, total: told.append(done), None)
     assert bar is not None
-    iterator = counted(results(), bar)
+    iterator = counted(results(), Counter(bar))
     assert next(iterator) == 0
     iterator.close()  # type: ignore[attr-defined]  # it is a generator
     assert (told, closed) == ([1], ["results"])

@@ -1,6 +1,7 @@
 """The ids that schedulers print, and the commands that take exactly those out of their queues."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,18 @@ def queue_of(*command: str, **options: object) -> Queue | None:
         ("torque", "qsub", "17.server.example", "17.server.example"),
         ("lsf", "bsub", "Job <17> is submitted to default queue <normal>.", "17"),
         ("lsf", "bsub", "Thank you", ""),
+        ("htcondor", "condor_submit", "17.0 - 17.2", "17"),
+        ("htcondor", "condor_submit", "WARNING: old\n17.0 - 17.0", "17"),
+        (
+            "htcondor",
+            "condor_submit",
+            "Submitting job(s)..\n2 job(s) submitted to cluster 17.",
+            "17",
+        ),
+        ("flux", "flux", "\u01922NQKbVBkU", "\u01922NQKbVBkU"),
+        ("flux", "flux", "flux-batch: a warning\nf2NQKbVBkU", "f2NQKbVBkU"),
+        ("oar", "oarsub", "[ADMISSION RULE] Modify\nOAR_JOB_ID=17", "17"),
+        ("oar", "oarsub", "OAR_JOB_ID=17\nOAR_JOB_ID=18\nOAR_ARRAY_ID=17", "17"),
     ],
 )
 def test_the_id_of_a_job_is_what_its_scheduler_has_printed(
@@ -62,6 +75,52 @@ def test_jobs_are_cancelled_where_they_were_submitted(
     queue = queue_of(*command, scheduler="slurm")
     assert queue is not None
     assert queue.cancel == cancel
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "command", "cancel", "query"),
+    [
+        ("htcondor", ("/opt/bin/condor_submit",), "/opt/bin/condor_rm", "/opt/bin/condor_q"),
+        (
+            "flux",
+            ("ssh", "login", "flux", "batch"),
+            "ssh login flux cancel",
+            "ssh login flux jobs",
+        ),
+        ("oar", ("oarsub",), "oardel --array", "oarstat --full --array"),
+    ],
+)
+def test_others_are_asked_and_cancelled_where_they_were_submitted(
+    scheduler: str, command: tuple[str, ...], cancel: str, query: str
+) -> None:
+    queue = queue_of(*command, scheduler=scheduler)
+    assert queue is not None
+    assert " ".join(queue.cancel) == cancel
+    assert " ".join(queue.query).startswith(query)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "command", "here", "gone"),
+    [
+        ("htcondor", "condor_submit", ["1", "4\n2", "5"], ["", "4", "3\n4"]),
+        ("flux", "flux", ["DEPEND", "PRIORITY", "SCHED", "RUN", "CLEANUP"], ["", "INACTIVE"]),
+        (
+            "oar",
+            "oarsub",
+            ["    state = Waiting", "    state = Terminated\n    state = toLaunch"],
+            ["", "    state = Terminated\n    state = Error", "    state = toError"],
+        ),
+    ],
+)
+def test_a_job_is_there_until_its_scheduler_shows_its_end(
+    scheduler: str, command: str, here: list[str], gone: list[str]
+) -> None:
+    queue = queue_of(command, scheduler=scheduler)
+    assert queue is not None
+    shows = [
+        [bool(re.search(queue.present, it, re.MULTILINE)) for it in said] for said in (here, gone)
+    ]
+    assert shows == [[True] * len(here), [False] * len(gone)]
 
 
 def test_a_command_that_nobody_knows_is_no_queue() -> None:

@@ -1,6 +1,7 @@
 """How a thread that sleeps is woken, and how often."""
 
 import os
+import posix
 import select
 
 import pytest
@@ -22,7 +23,7 @@ def test_a_thread_that_has_been_woken_is_not_woken_again_before_it_has_heard(
         raise AssertionError("woken twice")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", write)
+        patch.setattr(posix, "write", write)
         waker.wake()
     waker.hear()
     assert not is_woken(waker)
@@ -42,7 +43,7 @@ def test_a_call_that_was_heard_while_it_was_made_does_not_swallow_the_next_one(
         return count
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", write_and_be_heard)
+        patch.setattr(posix, "write", write_and_be_heard)
         waker.wake()
     assert not is_woken(waker)
     waker.wake()
@@ -58,7 +59,7 @@ def test_a_call_that_an_interrupt_has_ended_does_not_swallow_the_next_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", interrupted)
+        patch.setattr(posix, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             waker.wake()
     waker.wake()

@@ -12,7 +12,8 @@ from mirai_executor._core import TaskId
 from mirai_executor._host._messages import Message
 from mirai_executor._map import MapResults
 from mirai_executor._payload.daemon import encode_value
-from mirai_executor._watching import Watch, counted_in_view, ended_in_view
+from mirai_executor._progress import counted
+from mirai_executor._watching import Watch, ended_in_view
 
 
 class FakeBar:
@@ -201,6 +202,21 @@ def test_a_future_that_ends_later_wakes_who_waits() -> None:
     assert bar.shown == [(1, 0.0, "")]
 
 
+class StruckBar(FakeBar):
+    def show(self, done: int, running: float = 0.0, text: str = "") -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_cancels_what_is_to_be_cancelled_then() -> None:
+    host, ended = FakeHost(), Future[int]()
+    stopped = MiraiFuture[int](TaskId(1), host, cancel_on_interrupt=True)
+    left = MiraiFuture[int](TaskId(2), host)
+    ended.set_result(1)
+    with pytest.raises(KeyboardInterrupt):
+        next(ended_in_view({stopped, left, ended}, None, StruckBar()))
+    assert (stopped.cancelled(), left.cancelled()) == (True, False)
+
+
 def test_in_a_callback_nobody_waits_for_itself() -> None:
     future = new_future()
     FakeHost.owns = True
@@ -221,7 +237,7 @@ def test_results_of_a_map_are_watched_and_its_time_is_its_own() -> None:
     say(futures[1], Progress(1, 4))
     watch.wait(lambda: bool(bar.shown), None)
     futures[0].set_value(1)
-    shown = counted_in_view(results, watch)
+    shown = counted(results, watch)
     assert next(shown) == 1
     with pytest.raises(TimeoutError):
         next(shown)

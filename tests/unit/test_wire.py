@@ -57,6 +57,8 @@ frames: st.SearchStrategy[Frame] = st.one_of(
         st.none() | st.booleans(),
         st.none() | st.integers(1, 2**64 - 1),
         st.none() | st.floats(0, allow_nan=False),
+        st.text(max_size=20),
+        st.text(max_size=20),
     ),
     st.builds(_wire.Attend, st.floats(allow_nan=False), st.booleans()),
     st.just(_wire.Beat()),

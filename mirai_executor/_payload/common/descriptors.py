@@ -12,20 +12,23 @@ A number of a descriptor means nothing elsewhere: it never travels as such.
 
 import multiprocessing.resource_sharer
 import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import AuthenticationError, context, reduction
 from typing import Any
 
+from mirai_executor._nameless import is_none_free
 from mirai_executor._private import check
 from mirai_executor.errors import PayloadError
 
 check("_payload.common.descriptors")
-# Its thread, its listener, and what it does in forked children are all that is needed here.
-_sharer: Any = multiprocessing.resource_sharer._resource_sharer  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+_ResourceSharer: Any = multiprocessing.resource_sharer._ResourceSharer  # type: ignore[attr-defined]  # noqa: SLF001 - see above
 
 Reducer = Callable[[Any], Any]
 Lend = Callable[[int], Any]  # returns what stands for a descriptor in a payload
+_PAUSE = 0.1  # seconds, where this process may open no more files
 _Place = tuple[Any, int]  # the sharer's address, and its key
 
 
@@ -40,6 +43,42 @@ def registered_reducer(kind: type) -> Reducer | None:
 def is_standard(reducer: Reducer | None) -> bool:
     """Tell whether multiprocessing has registered this itself: then it does so everywhere."""
     return str(getattr(reducer, "__module__", "")).partition(".")[0] == "multiprocessing"
+
+
+class _Sharer(_ResourceSharer):  # type: ignore[misc]  # untyped
+    """That of multiprocessing, but that it is no news if who fetches something ends meanwhile.
+
+    Its thread, its listener, and what it does in forked children are all that is needed here.
+    """
+
+    def _serve(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        goes_on = True
+        while goes_on:
+            try:
+                goes_on = self._serve_one()
+            except (EOFError, AuthenticationError):
+                pass
+            except OSError as error:
+                if is_none_free(error):
+                    time.sleep(_PAUSE)  # else it would fail again at once, and again
+
+    def _serve_one(self) -> bool:
+        """Answer who connects next; False if that one says that this is all."""
+        with self._listener.accept() as connection:
+            if (request := connection.recv()) is None:
+                return False
+            key, pid = request
+            send, close = self._cache.pop(key, (None, None))
+            if send is not None:  # else the other side says that it got nothing
+                try:
+                    send(connection, pid)
+                finally:
+                    close()
+            return True
+
+
+_sharer = _Sharer()
 
 
 class Descriptor:

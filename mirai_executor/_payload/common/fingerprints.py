@@ -23,7 +23,6 @@ from mirai_executor._typing import Any
 UNKNOWN = bytes(DIGEST_SIZE)  # of what would take too long, or fails
 
 _MOST = 20_000  # objects to look at: milliseconds
-_CONTAINERS = frozenset({list, tuple, dict})
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...)})
 _CODE_PARTS = (
     *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_name"),
@@ -63,17 +62,23 @@ def fingerprint_of(value: object) -> bytes:
 
 
 def kind_fingerprint(value: object) -> bytes:
-    """Return the fingerprint of what cannot travel: of a function or class in full.
+    """Return the fingerprint of what cannot travel: of a function or class, that of its code.
 
-    Any other such value counts by its type: it is each process's own.
+    Any other such value counts by its type: it is each process's own. So is what a function or
+    class holds: a host may have filled a cache, or a library have configured its classes there.
     """
     if isinstance(value, (FunctionType, type)):
-        return fingerprint_of(value)
+        try:
+            return _WalkOfCode().look_at(value)
+        except (_TooMuch, RecursionError):
+            return UNKNOWN
     return digest_of(_name_of(type(value)))
 
 
 class _Walk:
     """One look through a value and all that it consists of."""
+
+    plain = frozenset({list, tuple, dict})  # what counts as it is, if it holds nothing else
 
     def __init__(self) -> None:
         self._looked = 0
@@ -81,7 +86,7 @@ class _Walk:
 
     def look_at(self, value: Any) -> bytes:
         kind = type(value)
-        if kind in _ATOMS or kind in _CONTAINERS:
+        if kind in _ATOMS or kind in self.plain:
             try:
                 return digest_of(b"plain" + marshal.dumps(value, 0))
             except ValueError:  # it holds something else
@@ -156,6 +161,27 @@ _OF_KINDS: dict[Any, Callable[[_Walk, Any], Iterable[bytes]]] = {
     staticmethod: lambda walk, value: [walk.look_at(value.__func__)],
     classmethod: lambda walk, value: [walk.look_at(value.__func__)],
 }
+
+
+class _WalkOfCode(_Walk):
+    """One that looks into functions and classes, and passes over all that they may change."""
+
+    plain = frozenset({tuple})
+
+    def _parts(self, kind: Any, value: Any) -> Iterable[bytes]:
+        if kind in _OF_CODE or issubclass(kind, (type, ModuleType)):
+            return super()._parts(kind, value)
+        return []
+
+    def _of_class(self, cls: type) -> list[bytes]:
+        body = {k: v for k, v in list(vars(cls).items()) if k not in _NOT_OF_THE_BODY}
+        own = {k: v for k, v in body.items() if type(v) in _OF_BODY or isinstance(v, type)}
+        return self.all_of([cls.__qualname__, cls.__bases__, *own, *own.values()])
+
+
+_MUTABLE = frozenset({list, dict, set, MappingProxyType})
+_OF_CODE = _OF_KINDS.keys() - _MUTABLE
+_OF_BODY = _OF_CODE | _ATOMS
 
 
 def _name_of(named: Any) -> bytes:

@@ -30,7 +30,9 @@ class Preparation(NamedTuple):
     number on this machine; ``identity`` is how it tells the daemon from its siblings.
     ``prefixes`` are where the host's interpreter has its libraries: empty for a daemon on the same
     machine, which has the same. ``variables`` are added to its environment; ``gpus`` is how many
-    it takes of those that it finds, 0 if it leaves them as they are.
+    it takes of those that it finds, 0 if it leaves them as they are. ``executor`` is the name of
+    the host's executor, if it has one, and ``shows_state`` whether the system is to be shown what
+    the daemon does.
     """
 
     sys_path: tuple[str, ...]
@@ -47,11 +49,23 @@ class Preparation(NamedTuple):
     prefixes: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
     gpus: int = 0
+    executor: str = ""
+    shows_state: bool = False
 
     def elsewhere(self) -> "Preparation":
         """Return what a daemon on another machine takes over."""
         found = dict.fromkeys((sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix))
         return self._replace(authkey=b"", host_pid=None, prefixes=tuple(found))
+
+    def titled(self, executor: str | None) -> "Preparation":
+        """Return it with what the daemon's title is made of, for an executor of this name.
+
+        Its state is part of that where the host uses setproctitle: its import takes milliseconds.
+        """
+        shows_state = "setproctitle" in sys.modules
+        if not executor and not shows_state:
+            return self
+        return self._replace(executor=executor or "", shows_state=shows_state)
 
     @property
     def is_elsewhere(self) -> bool:

@@ -1,5 +1,8 @@
 """Says in few words what an error of somebody else's was."""
 
+from mirai_executor._typing import NoReturn
+from mirai_executor.errors import PayloadError
+
 # An attribute: which hook of the user's has raised an exception, in words.
 OF_A_HOOK = "_mirai_hook"
 
@@ -21,3 +24,10 @@ def describe(error: BaseException) -> str:
 def is_of_a_hook(error: BaseException) -> bool:
     """Tell whether a function that the user has for a class raised this: it stays as it is."""
     return OF_A_HOOK in error.__dict__
+
+
+def fail_to_load(what: str, error: Exception) -> NoReturn:
+    """Raise that something cannot be unpickled, because of an error."""
+    if isinstance(error, PayloadError) or is_of_a_hook(error):
+        raise error
+    raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error

@@ -13,7 +13,7 @@ what the host sent, or an initializer set.
 import importlib
 import sys
 from importlib.machinery import ModuleSpec
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 
 from mirai_executor._payload.common import fast_pickle as pickle
 from mirai_executor._payload.common import rebuild
@@ -114,6 +114,14 @@ class MainImport:
     def has_as_imported(self, name: str) -> bool:
         """Tell whether a name is bound to what the import has bound it to."""
         return self._values.get(name, _MISSING) is vars(self._main).get(name)
+
+    def has_its_own(self, name: str) -> bool:
+        """Tell whether the import has made a value that can stand in for one that fails to come.
+
+        A function or class cannot: the host has defined it anew.
+        """
+        value = self._values.get(name)
+        return self.has_as_imported(name) and not isinstance(value, (FunctionType, type))
 
     def forget(self, name: str) -> None:
         """Let go of what a name was bound to, now that it follows the host's."""

@@ -47,7 +47,7 @@ from mirai_executor._payload.common.preparation import (
     path_of,
     prepare_process,
 )
-from mirai_executor._typing import TYPE_CHECKING, Any, NoReturn
+from mirai_executor._typing import TYPE_CHECKING, Any
 from mirai_executor.errors import PayloadError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ _NOT_YET = object()
 current: "Namespace | None" = None
 
 
-class _TooEarly(Exception):  # noqa: N818 - a way to start again, not an error
+class _TooEarly(PayloadError):  # noqa: N818 - a way to start again, not an error
     """A name is needed to unpickle an entry that has to be unpickled first itself."""
 
 
@@ -155,7 +155,9 @@ class Namespace:
                 what = "the function"
                 fn = self._function(*function)
         except Exception as error:
-            _fail_to_load(what, error)
+            from mirai_executor._payload.common.wording import fail_to_load  # as below
+
+            fail_to_load(what, error)
         if not kwargs or RESERVED.isdisjoint(kwargs):
             return self._bound(fn, args, kwargs, persist)
         from mirai_executor._payload.common.around import inside, seeded, take_reserved
@@ -191,8 +193,7 @@ class Namespace:
 
     def find(self, name: str) -> object:
         """Return a global of ``__main__`` by name, as a payload or ``getattr`` asks for it."""
-        value = self._find_entry(name)
-        if value is not _NOT_YET:
+        if (value := self._find_entry(name)) is not _NOT_YET:
             return value
         names = vars(self.module)
         if name not in names and not (name.startswith("__") and name.endswith("__")):
@@ -204,9 +205,7 @@ class Namespace:
     def find_held(self, module: str, name: str) -> object:
         """Return a global of a module that only the host has as a file."""
         value = self._find_entry(f"{module}:{name}")
-        if value is not _NOT_YET:
-            return value
-        return getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name) if value is _NOT_YET else value
 
     def knows_held(self, module: str) -> bool:
         """Tell whether names of this module come from the host."""
@@ -270,8 +269,7 @@ class Namespace:
         changed = self._changed(dict(zip(names, own, strict=True)), is_missing)
         if changed and is_missing:
             self._lack(entry, blob[len(UNAVAILABLE) :].decode())
-        elif changed:
-            values = self._unpickle(entry, blob)
+        elif changed and (values := self._unpickle_or_keep(entry, blob)) is not None:
             if len(names) > 1:  # hardly ever
                 from mirai_executor._payload.daemon.carried import carry_over
 
@@ -292,8 +290,7 @@ class Namespace:
         changed = [name for name in names if not self._stays(name, names[name], is_missing)]
         if changed and len(changed) < len(names) and self._imported is not None:
             # What they share has to be the same for all that are the host's.
-            as_imported = self._imported.has_as_imported
-            changed = [name for name in names if name in changed or as_imported(name)]
+            changed = [n for n in names if n in changed or self._imported.has_as_imported(n)]
         return changed
 
     def _stays(self, entry: str, own: Own | None, is_missing: bool) -> bool:
@@ -316,6 +313,16 @@ class Namespace:
         self._set_to[entry] = id(value)
         self.missing_because.pop(name, None)
 
+    def _unpickle_or_keep(self, entry: str, blob: bytes) -> dict[str, object] | None:
+        """Do as :meth:`_unpickle`; None if that fails, and the import has made values as well."""
+        try:
+            return self._unpickle(entry, blob)
+        except PayloadError as error:
+            is_early, it = isinstance(error, _TooEarly), self._imported
+            if is_early or it is None or not all(map(it.has_its_own, names_in(entry))):
+                raise
+            return None
+
     def _unpickle(self, entry: str, blob: bytes) -> dict[str, object]:
         """Return the value of each name of an entry."""
         names = names_in(entry)
@@ -323,7 +330,9 @@ class Namespace:
         try:
             value: Any = EntryUnpickler(io.BytesIO(blob), self).load()
         except Exception as error:
-            _fail_to_load(f"{entry!r} of the host's __main__", error)
+            from mirai_executor._payload.common.wording import fail_to_load  # not for all
+
+            fail_to_load(f"{entry!r} of the host's __main__", error)
         finally:
             for name in names:
                 rebuild.entries_in_progress.pop(name, None)
@@ -386,13 +395,3 @@ class Namespace:
         elif (it := self._imported) is not None and it.failure:
             text += f" on this daemon, and importing the host's main module failed ({it.failure})"
         return text
-
-
-def _fail_to_load(what: str, error: Exception) -> NoReturn:
-    if isinstance(error, (PayloadError, _TooEarly)):
-        raise error
-    from mirai_executor._payload.common.wording import describe, is_of_a_hook  # as above
-
-    if is_of_a_hook(error):
-        raise error
-    raise PayloadError(f"cannot unpickle {what}: {describe(error)}") from error
