@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future  # a daemon calls what is here, too
 
     from ._mapping import MappingExecutor
-    from ._progress import Progress
+    from ._progress import Counts, Progress
     from ._watching import Watch
 
 # Whether a map goes on after the error of a call, as the standard library's does since then.
