@@ -1,10 +1,12 @@
 """Live: a map that goes on after errors, as the standard library's does from Python 3.16 on."""
 
+import io
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import pytest
+from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
 from mirai_executor import DaemonLostError, MiraiExecutor, _map
 
@@ -57,6 +59,13 @@ def test_a_map_goes_on_after_the_error_of_a_call(options: dict[str, Any]) -> Non
         watched = executor.map(halve, range(7), **options, progress=lambda *n: counts.append(n))
         assert ends(watched) == EXPECTED
         assert counts[-1] == (7, 7)
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_a_bar_that_tasks_move_counts_errors_as_well(chunksize: int) -> None:
+    with MiraiExecutor(2) as executor, tqdm(total=7, file=io.StringIO()) as bar:
+        assert ends(executor.map(halve, range(7), chunksize=chunksize, progress=bar)) == EXPECTED
+        assert bar.n == 7
 
 
 def test_an_error_in_a_chunk_has_the_lines_of_the_daemon() -> None:
