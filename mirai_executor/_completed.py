@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent import futures as standard
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from mirai_executor._progress import bar_for, watched
+from mirai_executor._progress import Counter, bar_for, counted
+from mirai_executor._watching import ended_in_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,7 +39,8 @@ def as_completed(
             yielded once.
         timeout: Seconds from now within which all of them must have ended; None for no limit.
         progress: How to show how many have ended: True, a label, a function that is called with
-            how many have ended and how many there are, or an object with ``update()``. See
+            how many have ended and how many there are, or an object with ``update()``. Bars also
+            show how far running tasks have come, as these say by :func:`progress`. See
             :meth:`MiraiExecutor.map`.
 
     Returns:
@@ -55,8 +57,8 @@ def as_completed(
         [0, 1, 4, 9]
     """
     found: set[Any] = set(getattr(fs, "_futures", fs))
-    ended: Iterator[Any] = standard.as_completed(found, timeout)
     bar = bar_for(progress, len(found))
-    if bar is None:
-        return ended
-    return watched(ended, bar)
+    if bar is not None and bar.shows_parts:
+        return ended_in_view(found, timeout, bar)
+    ended: Iterator[Any] = standard.as_completed(found, timeout)
+    return ended if bar is None else counted(ended, Counter(bar))

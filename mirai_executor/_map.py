@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future  # a daemon calls what is here, too
 
     from ._mapping import MappingExecutor
-    from ._progress import Progress
+    from ._progress import Counts, Progress
+    from ._watching import Watch
 
 # Whether a map goes on after the error of a call, as the standard library's does since then.
 GOES_ON = sys.version_info >= (3, 16)
@@ -153,6 +154,8 @@ class MapResults(Iterator[T], Generic[T]):
         timeout: Seconds from now in which every result has to be there.
     """
 
+    _watch: "Watch | None" = None
+
     def __init__(
         self,
         submit_next: Callable[[], "Future[T] | None"],
@@ -179,6 +182,12 @@ class MapResults(Iterator[T], Generic[T]):
         except BaseException as error:
             self.close(interrupted=isinstance(error, KeyboardInterrupt))
             raise
+
+    def be_watched(self, watch: "Watch") -> None:
+        """Have a bar show how far the tasks are, while they are waited for."""
+        self._watch = watch
+        for future in self._futures:
+            watch.follow(future)
 
     def close(self, *, interrupted: bool = False) -> None:
         """Cancel the tasks that have not started; the running ones go on, as in the standard.
@@ -208,7 +217,21 @@ class MapResults(Iterator[T], Generic[T]):
             self._submit_next = None
             return False
         self._futures.append(future)
+        if self._watch is not None:
+            self._watch.follow(future)
         return True
+
+    def _watch_first(self) -> None:
+        """Have a bar move until the first task has ended; if that is in vain, others say so."""
+        future = self._futures[0]
+        if self._watch is not None and not future.done():
+            future.add_done_callback(self._watch.wake)
+            self._watch.wait(future.done, self._deadline)
+
+    def _take_first(self) -> "Future[T]":
+        if self._watch is not None:
+            self._watch.forget(self._futures[0])
+        return self._futures.popleft()
 
     def _left(self) -> float | None:
         return None if self._deadline is None else self._deadline - time.monotonic()
@@ -219,17 +242,19 @@ class MapResults(Iterator[T], Generic[T]):
         What is not an error of a call, such as that too much time has passed, ends the map.
         """
         try:
+            self._watch_first()
             with contextlib.suppress(CancelledError):  # that is an end like others
                 self._futures[0].exception(self._left())  # a TimeoutError here is not the call's
         except BaseException as error:
             self.close(interrupted=isinstance(error, KeyboardInterrupt))
             raise
         try:
-            return self._futures.popleft().result()
+            return self._take_first().result()
         except StopIteration as error:
             raise RuntimeError("generator raised StopIteration") from error  # as below
 
     def _result(self) -> T:
+        self._watch_first()
         future = self._futures[0]
         try:
             result = future.result(self._left())
@@ -238,7 +263,7 @@ class MapResults(Iterator[T], Generic[T]):
         finally:
             # A future that failed holds its exception, whose traceback holds this frame.
             del future
-        self._futures.popleft()
+        self._take_first()
         return result
 
 
@@ -250,27 +275,50 @@ def flatten(results: Iterator[list[T]]) -> Iterator[T]:
             yield items.pop()
 
 
-def with_progress(
-    map_: Callable[..., Iterator[T]],
-    fn: Callable[..., T],
-    iterables: tuple[Iterable[Any], ...],
-    progress: "Progress",
-) -> Iterator[T]:
-    """Do a ``map`` whose results are counted, by whatever shows progress, as they are yielded."""
-    from mirai_executor._progress import bar_for, check_progress, watched
+def total_for(progress: "Progress", iterables: tuple[Iterable[Any], ...]) -> int | None:
+    """Return how many results a ``map`` over these will have; None if nobody knows.
+
+    Raises:
+        TypeError: What was asked for cannot show progress.
+    """
+    from ._progress import check_progress
 
     check_progress(progress)
-    total = min(map(len, iterables), default=0) if all(map(_is_sized, iterables)) else None  # type: ignore[arg-type]  # they are
-    results = map_(fn, *iterables)
+    if all(hasattr(type(iterable), "__len__") for iterable in iterables):
+        return min(map(len, iterables), default=0)  # type: ignore[arg-type]  # they have one
+    return None
+
+
+def in_view(
+    items: Iterator[T],
+    tasks: MapResults[Any],
+    progress: "Progress",
+    total: int | None,
+    *,
+    counts_tasks: bool,
+) -> Iterator[T]:
+    """Yield the results of a ``map``; they are counted by whatever shows progress.
+
+    Args:
+        items: Its results.
+        tasks: Those of its tasks.
+        progress: What the caller has asked for.
+        total: How many results there will be; None if nobody knows.
+        counts_tasks: Whether each task has one of them.
+    """
+    from ._progress import Counter, bar_for, counted
+
     bar = bar_for(progress, total)  # not before: what map raises leaves none
     if bar is None:
-        return results
+        return items
+    counter: Counts = Counter(bar)
+    if bar.shows_parts:
+        from ._watching import Watch
+
+        counter = watch = Watch(bar, counts_tasks=counts_tasks)
+        tasks.be_watched(watch)
     if GOES_ON:
         from ._map_on import Watched
 
-        return Watched(results, bar)
-    return watched(results, bar)
-
-
-def _is_sized(iterable: object) -> bool:
-    return hasattr(type(iterable), "__len__")
+        return Watched(items, counter)
+    return counted(items, counter)

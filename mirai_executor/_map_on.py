@@ -5,7 +5,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from mirai_executor._progress import Bar
+    from mirai_executor._progress import Counts
 
 T = TypeVar("T")
 
@@ -79,36 +79,36 @@ class Flattened(Iterator[T], Generic[T]):
 
 
 class Watched(Iterator[T], Generic[T]):
-    """Yields results, each of which a bar counts; an error counts as well.
+    """Yields results, each of which is counted on a bar; an error counts as well.
 
     Args:
         results: The results.
-        bar: What counts them.
+        counter: What counts them.
     """
 
-    def __init__(self, results: Iterator[T], bar: "Bar") -> None:
+    def __init__(self, results: Iterator[T], counter: "Counts") -> None:
         self._results = results
-        self._bar = bar
+        self._counter = counter
 
     def __next__(self) -> T:
         try:
             result = next(self._results)
         except StopIteration:
-            self._bar.close()
+            self._counter.close()
             raise
         except Exception:
-            self._bar.advance()
+            self._counter.count()
             raise
-        self._bar.advance()
+        self._counter.count()
         return result
 
     def close(self) -> None:
         """Cancel the tasks that have not started."""
-        self._bar.close()
+        self._counter.close()
         _close(self._results)
 
     def __del__(self) -> None:
-        if "_bar" in self.__dict__:
+        if "_counter" in self.__dict__:
             self.close()
 
 

@@ -54,8 +54,9 @@ class MappingExecutor(Executor):
                 stands in front of the bar, shows a bar of tqdm in a notebook; on a terminal, one
                 of tqdm, or else of rich, or a plain line; nothing where standard error is a file.
                 A function is called with how many there are so far, and how many there will be
-                (None if an iterable has no length); of an object with ``update()``, such as a bar
-                of tqdm, that is called with 1 for each.
+                (None if an iterable has no length); of an object with ``update()``, that is
+                called with 1 for each. Bars, also one of tqdm that is given here, show besides how
+                far running tasks have come, as these say by :func:`progress`.
 
         Returns:
             An iterator. If a call raised, the iterator raises the same exception when it gets
@@ -77,23 +78,26 @@ class MappingExecutor(Executor):
         from . import _map  # many use none
 
         check_map(fn, iterables, timeout, chunksize, buffersize)
-        if progress is not False:
-            sized = partial(self.map, timeout=timeout, chunksize=chunksize, buffersize=buffersize)
-            return _map.with_progress(sized, fn, iterables, progress)
+        total = None if progress is False else _map.total_for(progress, iterables)
+        flatten: Callable[[Iterator[list[Any]]], Iterator[T]] | None = None
         if chunksize == 1:
             submit_next = _map.map_submitter(self, fn, zip(*iterables, strict=False))
-            return _map.MapResults(submit_next, buffersize, timeout)
-        flatten: Callable[[Iterator[list[Any]]], Iterator[T]] = _map.flatten
-        if _map.GOES_ON:
-            from . import _map_on
-
-            fn, flatten = partial(_map_on.attempt, fn), _map_on.Flattened
-        if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
-            submit_next = _map.map_submitter(self, fn, iterables[0], chunksize, _map.run_items)
         else:
-            tuples = zip(*iterables, strict=False)
-            submit_next = _map.map_submitter(self, fn, tuples, chunksize, _map.run_chunk)
-        return flatten(_map.MapResults(submit_next, buffersize, timeout))
+            flatten = _map.flatten
+            if _map.GOES_ON:
+                from . import _map_on
+
+                fn, flatten = partial(_map_on.attempt, fn), _map_on.Flattened
+            if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
+                submit_next = _map.map_submitter(self, fn, iterables[0], chunksize, _map.run_items)
+            else:
+                tuples = zip(*iterables, strict=False)
+                submit_next = _map.map_submitter(self, fn, tuples, chunksize, _map.run_chunk)
+        tasks: _map.MapResults[Any] = _map.MapResults(submit_next, buffersize, timeout)
+        items = tasks if flatten is None else flatten(tasks)
+        if progress is False:
+            return items
+        return _map.in_view(items, tasks, progress, total, counts_tasks=flatten is None)
 
     def mirai_map(
         self,

@@ -45,12 +45,13 @@ class Progress(NamedTuple):
 
 
 def progress(done: float, total: float | None = None, text: str = "") -> None:
-    """Say how far this task has come; :meth:`MiraiFuture.on_report` of its future hears of it.
+    """Say how far this task has come: :meth:`MiraiFuture.on_report` and progress bars show it.
 
     To be called as often as is convenient: it is passed on up to 20 times a second, and the last
     call before the task ends in any case, if the connection has room. It never waits for the host.
     Outside of a task, it does nothing. Safe from any thread; what another thread than the task's
-    own says is passed on when that one says something, or ends.
+    own says is passed on when that one says something, or ends. Bars of ``progress=`` show the
+    part of a task that is done, and its text, whether anything listens or not.
 
     Args:
         done: How much is done, in any unit.
@@ -84,6 +85,7 @@ def report(obj: Any) -> None:
     It never waits for the host: what comes faster than the connection or the callbacks take it,
     or more than a thousand times a second, is dropped. What must arrive is returned, or yielded
     by a stream. Outside of a task, it does nothing. Safe from any thread, as :func:`progress`.
+    A short string is also shown by the bars of ``progress=``.
 
     Args:
         obj: What can be pickled, up to 1 MiB.

@@ -21,7 +21,7 @@ from mirai_executor._elements import Elements, elements_of, function_of
 from mirai_executor._ends import Futures, error_of
 from mirai_executor._host import TRACES
 from mirai_executor._late_futures import LateFutures
-from mirai_executor._progress import bar_for, watched
+from mirai_executor._progress import Counter, bar_for, counted
 from mirai_executor._typing import NamedTuple
 
 if TYPE_CHECKING:
@@ -214,13 +214,23 @@ class MiraiMap(Generic[T]):
     def _wait(self, progress: Progress, *, stop: bool) -> int | None:
         """Wait until all have ended, or one has failed; return its place if others have not."""
         if progress is not False:
-            bar = bar_for(progress, len(self))
-            ended = self._futures.ended()
-            for place in ended if bar is None else watched(ended, bar):
+            for place in self._ended_in_view(progress):
                 if stop and self._futures.error_of(place) is not None:
                     return place
             return None
         return None if self._futures.wait(stop=stop) else self._failed_places()[0]
+
+    def _ended_in_view(self, progress: Progress) -> Iterator[int]:
+        """Yield the places of those that have ended, as they end, and show how many have."""
+        bar = bar_for(progress, len(self))
+        if bar is None:
+            return self._futures.ended()
+        if not bar.shows_parts:
+            return counted(self._futures.ended(), Counter(bar))
+        from mirai_executor._watching import ended_in_view  # only where tasks may move a bar
+
+        places = {future: place for place, future in enumerate(self._futures)}
+        return (places[future] for future in ended_in_view(set(places), None, bar))
 
     def _cancel_interrupted(self) -> None:
         if self._futures.cancels_on_interrupt:

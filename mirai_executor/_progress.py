@@ -4,15 +4,19 @@
 
     progress=                      shown by
     a function                     the function, called with how many are done, and of how many
+    a bar of tqdm                  the bar
     an object with update()        the object: update(1) for each, as a bar of tqdm has it
     True, or a label (a string)    in a notebook, tqdm; on a terminal, tqdm, rich, or a plain line;
                                    else nothing: a file keeps no bars
+
+Bars also show what is done of something that still runs, and a few words about it.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -32,8 +36,14 @@ _WIDTH = 30  # characters
 class Bar(Protocol):
     """What shows progress. For one thread at a time."""
 
-    def advance(self) -> None:
-        """Count one more as done."""
+    shows_parts: bool  # and not only what is done as a whole
+
+    def show(self, done: int, running: float = 0.0, text: str = "") -> None:
+        """Show how many are done, what is done of others, and a few words about these.
+
+        As many as before: this is shown at once, as who says so is in no hurry. More of them: so
+        often as people can see.
+        """
 
     def close(self) -> None:
         """Leave the bar as it is; nothing else is done."""
@@ -68,26 +78,59 @@ def bar_for(progress: Progress, total: int | None) -> Bar | None:
         return _automatic(progress, total)
     if progress is None or isinstance(progress, bool):
         return _automatic(None, total) if progress else None
+    if all(hasattr(progress, name) for name in ("n", "set_postfix_str", "refresh")):
+        return _Tqdm(progress)
     if hasattr(progress, "update"):
         return _Updated(progress)
     return _Told(progress, total)
 
 
-def watched(results: Iterator[T], bar: Bar) -> Iterator[T]:
-    """Yield results, each of which a bar counts."""
+class Counter:
+    """Counts on a bar."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._done = 0
+
+    def count(self) -> None:
+        """Show that one more is done."""
+        self._done += 1
+        self._bar.show(self._done)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+
+class Counts(Protocol):
+    """What counts on a bar, and perhaps shows more than that."""
+
+    def count(self) -> None:
+        """Show that one more is done."""
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+
+
+def counted(results: Iterator[T], counter: Counts) -> Iterator[T]:
+    """Yield results, each of which is counted."""
     try:
         for result in results:
-            bar.advance()
+            counter.count()
             yield result
     finally:
-        bar.close()
+        counter.close()
         if (close := getattr(results, "close", None)) is not None:
             close()
 
 
 def _automatic(label: str | None, total: int | None) -> Bar | None:
     if is_notebook():
-        return _with_tqdm("tqdm.auto", label, total) if _is_installed("tqdm") else None
+        if not _is_installed("tqdm"):
+            return None
+        # Without widgets, tqdm.auto would have the same bar of text, and warn.
+        module = "tqdm.auto" if _is_installed("ipywidgets") else "tqdm"
+        return _with_tqdm(module, label, total)
     stream = sys.stderr
     if stream is None or not stream.isatty():
         return None
@@ -110,34 +153,68 @@ def _is_installed(library: str) -> bool:
 
 
 def _with_tqdm(module: str, label: str | None, total: int | None) -> Bar:
-    return _Updated(importlib.import_module(module).tqdm(total=total, desc=label), owned=True)
+    return _Tqdm(importlib.import_module(module).tqdm(total=total, desc=label), owned=True)
 
 
 class _Told:
     """Tells a function how many are done."""
 
+    shows_parts = False
+
     def __init__(self, tell: Callable[[int, int | None], object], total: int | None) -> None:
         self._tell = tell
         self._total = total
-        self._done = 0
 
-    def advance(self) -> None:
-        self._done += 1
-        self._tell(self._done, self._total)
+    def show(self, done: int, running: float = 0.0, text: str = "") -> None:
+        self._tell(done, self._total)
 
     def close(self) -> None:
         pass
 
 
 class _Updated:
-    """Updates an object of another's; closes it only if it was made here."""
+    """Updates an object of another's."""
+
+    shows_parts = False
+
+    def __init__(self, given: Any) -> None:
+        self._given = given
+
+    def show(self, done: int, running: float = 0.0, text: str = "") -> None:
+        self._given.update(1)
+
+    def close(self) -> None:
+        pass
+
+
+class _Tqdm:
+    """A bar of tqdm; closed only if it was made here. Others may move one that was given, too."""
+
+    shows_parts = True
 
     def __init__(self, bar: Any, *, owned: bool = False) -> None:
         self._bar = bar
         self._owned = owned
+        self._done = 0
+        self._shown: float = 0
+        self._text = ""
 
-    def advance(self) -> None:
-        self._bar.update(1)
+    def show(self, done: int, running: float = 0.0, text: str = "") -> None:
+        now = round(done + running, 2) if running else done
+        step, self._shown = now - self._shown, now
+        is_more, self._done = done > self._done, done
+        if text != self._text:
+            self._text = text
+            self._bar.set_postfix_str(text, refresh=False)
+        if is_more and isinstance(step, int):
+            self._bar.update(step)
+            return
+        whole = round(self._bar.n + step, 2)  # 2.35, not 2.3499999999999996
+        self._bar.n = int(whole) if whole == int(whole) else whole
+        if is_more:
+            self._bar.update(0)  # which shows it from time to time
+        else:
+            self._bar.refresh()
 
     def close(self) -> None:
         if self._owned:
@@ -147,14 +224,19 @@ class _Updated:
 class _Rich:
     """A bar of rich."""
 
+    shows_parts = True
+
     def __init__(self, label: str | None, total: int | None) -> None:
         console = importlib.import_module("rich.console").Console(stderr=True)
-        self._progress = importlib.import_module("rich.progress").Progress(console=console)
-        self._task = self._progress.add_task(label or "", total=total)
+        rich = importlib.import_module("rich.progress")
+        text = rich.TextColumn("{task.fields[text]}", markup=False)  # a task's own words
+        columns = rich.Progress.get_default_columns()
+        self._progress = rich.Progress(*columns, text, console=console)
+        self._task = self._progress.add_task(label or "", total=total, text="")
         self._progress.start()
 
-    def advance(self) -> None:
-        self._progress.advance(self._task)
+    def show(self, done: int, running: float = 0.0, text: str = "") -> None:
+        self._progress.update(self._task, completed=done + running, text=text)
 
     def close(self) -> None:
         self._progress.stop()
@@ -170,6 +252,8 @@ class PlainBar:
         clock: Tells the seconds.
     """
 
+    shows_parts = True
+
     def __init__(
         self,
         stream: TextIO,
@@ -182,26 +266,34 @@ class PlainBar:
         self._total = total
         self._clock = clock
         self._done = 0
+        self._running = 0.0
+        self._text = ""
+        self._width = 0  # of what stands there
         self._next = clock()
-        self._show()
+        self._write()
 
-    def advance(self) -> None:
-        self._done += 1
-        if self._done == self._total or self._clock() >= self._next:
-            self._show()
+    def show(self, done: int, running: float = 0.0, text: str = "") -> None:
+        is_more = done > self._done
+        self._done, self._running, self._text = done, running, text
+        if not is_more or done == self._total or self._clock() >= self._next:
+            self._write()
 
     def close(self) -> None:
-        self._show()
+        self._write()
         self._stream.write("\n")
         self._stream.flush()
 
-    def _show(self) -> None:
+    def _write(self) -> None:
         self._next = self._clock() + _PAUSE
-        self._stream.write(f"\r{self._label}{self._line()}")
+        line = f"{self._label}{self._line()} {self._text}".rstrip()
+        line = line[: shutil.get_terminal_size().columns - 1]  # one that wraps is not overwritten
+        self._stream.write(f"\r{line:<{self._width}}")
         self._stream.flush()
+        self._width = len(line)
 
     def _line(self) -> str:
+        done = self._done + round(self._running, 2)
         if not self._total:
-            return f"{self._done} done"
-        full = _WIDTH * self._done // self._total
-        return f"[{'#' * full}{'.' * (_WIDTH - full)}] {self._done}/{self._total}"
+            return f"{done:.10g} done"
+        full = min(_WIDTH, int(_WIDTH * done / self._total))
+        return f"[{'#' * full}{'.' * (_WIDTH - full)}] {done:.10g}/{self._total}"

@@ -117,10 +117,10 @@ def bars_of(
     return bars
 
 
-# --- the drawing
+# --- the drawing: narrow, so that it can be read on a telephone
 
-WIDTH, LEFT, LANE = 860, 24, 26
-SCALE = 190.0  # pixels a second
+WIDTH, LEFT, LANE = 560, 20, 28
+SCALE = 125.0  # pixels a second
 COLOURS = {"done": "#3b7dd8", "failed": "#d64545", "lost": "#9aa3af", "wasted": "#f0b429"}
 
 
@@ -129,7 +129,7 @@ def text(x: float, y: float, words: str, size: int = 13, more: str = "") -> str:
 
 
 def box(x: float, y: float, width: float, colour: str, label: str) -> str:
-    middle = text(x + width / 2, y + 17, label, 12, 'fill="white" text-anchor="middle"')
+    middle = text(x + width / 2, y + 17, label, 14, 'fill="white" text-anchor="middle"')
     return (
         f'<rect x="{x:.1f}" y="{y}" width="{max(width - 2, 2):.1f}" height="{LANE - 4}" rx="4" '
         f'fill="{colour}"/>{middle}'
@@ -137,7 +137,7 @@ def box(x: float, y: float, width: float, colour: str, label: str) -> str:
 
 
 def draw_panel(panel: Panel, top: int, trouble: str) -> list[str]:
-    parts = [text(LEFT, top + 14, panel.title, 14, 'font-weight="600"')]
+    parts = [text(LEFT, top + 14, panel.title, 15, 'font-weight="600"')]
     for bar in panel.bars:
         x, y = LEFT + bar.start * SCALE, top + 24 + bar.lane * LANE
         width = (bar.end - bar.start) * SCALE
@@ -146,38 +146,41 @@ def draw_panel(panel: Panel, top: int, trouble: str) -> list[str]:
             parts.append(box(x + used, y, width - used, COLOURS["wasted"], "still runs"))
             width = used
         parts.append(box(x, y, width, COLOURS[bar.fate], str(bar.task)))
-    parts.append(text(LEFT, top + 24 + 2 * LANE + 15, verdict(panel), 13, 'fill="#4a5260"'))
+    for number, line in enumerate(verdict(panel)):
+        y = top + 24 + 2 * LANE + 15 + 18 * number
+        parts.append(text(LEFT, y, line, 14, 'fill="#4a5260"'))
     return parts
 
 
-def verdict(panel: Panel) -> str:
+def verdict(panel: Panel) -> tuple[str, str]:
     lost = sorted({bar.task for bar in panel.bars if bar.fate == "lost"} | set(panel.failed))
     end = f"The last task ends after {panel.total:.1f} s."
     if lost:
         numbers = ", ".join(map(str, lost))
-        return f"Task {BAD} fails, and so do tasks {numbers}: {panel.reason}. {end}"
-    return f"Task {BAD} fails with {panel.reason}; every other task returns its result. {end}"
+        return f"Task {BAD} fails, and so do tasks {numbers}: {panel.reason}.", end
+    return f"Task {BAD} fails with {panel.reason}; every other returns its result.", end
 
 
 def draw(scenes: dict[str, list[Panel]]) -> str:
     parts, top = [], 34
     for headline, panels in scenes.items():
-        parts.append(text(LEFT, top, headline, 16, 'font-weight="700"'))
-        top += 12
+        parts.append(text(LEFT, top, headline, 17, 'font-weight="700"'))
+        top += 14
         for panel in panels:
             parts += draw_panel(panel, top, "crash" if "crash" in headline else "runaway")
-            top += 104
+            top += 130
         top += 28
     height = top
     marks = [
         f'<line x1="{LEFT + second * SCALE:.0f}" x2="{LEFT + second * SCALE:.0f}" y1="46" '
         f'y2="{height - 30}" stroke="#d9dde3"/>'
-        + text(LEFT + second * SCALE + 4, height - 10, f"{second} s", 11, 'fill="#6b7280"')
+        + text(LEFT + second * SCALE + 4, height - 10, f"{second} s", 13, 'fill="#6b7280"')
         for second in range(5)
     ]
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+            f'width="{WIDTH}" height="{height}" role="img"',
             '  aria-label="Bars of tasks over time, for two executors"',
             '  font-family="system-ui, sans-serif" fill="#1f2430">',
             f'<rect width="{WIDTH}" height="{height}" rx="10" fill="#f7f8fa"/>',

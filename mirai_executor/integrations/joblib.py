@@ -58,9 +58,11 @@ class MiraiBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     Example:
         >>> from joblib import Parallel, delayed, parallel_config
+        >>> from mirai_executor.integrations.joblib import shut_down
         >>> with parallel_config(backend="mirai", n_jobs=2):
         ...     Parallel()(delayed(abs)(n) for n in (-1, 2, -3))
         [1, 2, 3]
+        >>> shut_down()  # or daemons wait five minutes for more
     """
 
     supports_retrieve_callback = True
@@ -238,6 +240,7 @@ def shut_down() -> None:
     They end by themselves after five minutes without a task, and with this process.
 
     Example:
+        >>> from mirai_executor.integrations.joblib import shut_down
         >>> shut_down()
     """
     _shared.shut_down()

@@ -32,10 +32,12 @@ LABELS = {
 }
 
 # What a peer can do for one task: submit(), cancel(), limited() to a time, retried() after a
-# crash, look_at() an array. A method that is missing is something that the peer cannot do.
+# crash, look_at() an array, as_executor() of the standard library, elsewhere() in a worker that is
+# started by itself and knows an address, over_tls() without a certificate of one's own. A method
+# that is missing is something that the peer cannot do.
 PEERS = {
     "mirai_executor": """
-from mirai_executor import MiraiExecutor
+from mirai_executor import MiraiExecutor, host_url
 class Pool(MiraiExecutor):
     def __init__(self, n): super().__init__(n, cleanup=True)
     def cancel(self, future): future.cancel()
@@ -43,6 +45,16 @@ class Pool(MiraiExecutor):
         return self.with_options(timeout=seconds).submit(fn, *args)
     def retried(self, fn, *args): return self.with_options(retries=1).submit(fn, *args)
     def look_at(self, fn, array): return self.submit(fn, self.share(array)).result(60)
+    def as_executor(self): return self
+    def elsewhere(self, fn):
+        with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
+            start_elsewhere(executor.launch_remote(1)[0], shell=True)
+            return executor.submit(fn).result(60)
+    def over_tls(self, fn, *args):
+        with MiraiExecutor(url=host_url(tls=True)) as executor:
+            executor.launch_local(1)
+            assert executor.url.startswith("tls+tcp://")
+            return executor.submit(fn, *args).result(60)
 """,
     # The start method that every system has; with fork, a script needs no guard.
     "processes": """
@@ -52,6 +64,7 @@ class Pool(ProcessPoolExecutor):
     def __init__(self, n): super().__init__(n, mp_context=multiprocessing.get_context("spawn"))
     def cancel(self, future): future.cancel()
     def look_at(self, fn, array): return self.submit(fn, array).result(60)
+    def as_executor(self): return self
 """,
     # loky is what joblib runs; what it lacks is tried through joblib.
     "joblib": """
@@ -60,6 +73,16 @@ class Pool(loky.ProcessPoolExecutor):
     def cancel(self, future): future.cancel()
     def look_at(self, fn, array):
         return joblib.Parallel(2)(joblib.delayed(fn)(array) for _ in range(2))[0]
+    def as_executor(self): return self
+    def elsewhere(self, fn):
+        from distributed import Client, LocalCluster
+        cluster = LocalCluster(n_workers=1, dashboard_address=None)
+        with cluster, Client(cluster) as client:
+            start_elsewhere([*DASK_WORKER, cluster.scheduler_address])
+            client.wait_for_workers(2)
+            with joblib.parallel_config("dask"):
+                places = joblib.Parallel(batch_size=1)(joblib.delayed(fn)() for _ in range(50))
+            return max(places, key="elsewhere".__eq__)
 """,
     "pebble": """
 import multiprocessing, pebble
@@ -75,7 +98,7 @@ class Pool(pebble.ProcessPool):
 from distributed import Client, LocalCluster
 class Pool:
     def __init__(self, n):
-        self.cluster = LocalCluster(n, threads_per_worker=1, dashboard_address=None)
+        self.cluster = LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None)
         self.client = Client(self.cluster)
     def __enter__(self): return self
     def __exit__(self, *exc): self.client.close(); self.cluster.close()
@@ -84,6 +107,16 @@ class Pool:
     def retried(self, fn, *args): return self.submit(fn, *args)
     def look_at(self, fn, array):
         return self.submit(fn, self.client.scatter(array, broadcast=True)).result(60)
+    def as_executor(self): return self.client.get_executor()
+    def elsewhere(self, fn):
+        start_elsewhere([*DASK_WORKER, self.cluster.scheduler_address])
+        self.client.wait_for_workers(3)
+        return self.client.submit(fn, workers=["elsewhere"]).result(60)
+    def over_tls(self, fn, *args):
+        cluster = LocalCluster(n_workers=1, dashboard_address=None, security=True)
+        with cluster, Client(cluster) as client:
+            assert cluster.scheduler_address.startswith("tls://")
+            return client.submit(fn, *args).result(60)
 """,
     "ray": """
 import ray
@@ -92,8 +125,8 @@ class Reference:
     def result(self, timeout=None): return ray.get(self.ref, timeout=timeout)
 class Pool:
     def __init__(self, n):
-        ray.init(num_cpus=n, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-                 _node_ip_address="127.0.0.1",
+        ray.init("local", num_cpus=n, include_dashboard=False, log_to_driver=False,
+                 logging_level="ERROR", _node_ip_address="127.0.0.1",
                  object_store_memory=300_000_000)
     def __enter__(self): return self
     def __exit__(self, *exc): ray.shutdown()
@@ -103,6 +136,18 @@ class Pool:
     def cancel(self, future): ray.cancel(future.ref)
     def retried(self, fn, *args): return Reference(ray.remote(max_retries=1)(fn).remote(*args))
     def look_at(self, fn, array): return self.submit(fn, Reference(ray.put(array))).result(60)
+    def elsewhere(self, fn):
+        address = ray.get_runtime_context().gcs_address
+        ray_start = [os.path.join(os.path.dirname(sys.executable), "ray"), "start", "--block"]
+        size = ["--num-cpus=1", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1"]
+        place = ["--resources", '{"elsewhere": 1}', "--address", address]
+        start_elsewhere([*ray_start, *size, *place])
+        return ray.get(ray.remote(resources={"elsewhere": 1})(fn).remote(), timeout=120)
+    def over_tls(self, fn, *args):
+        ray.shutdown()
+        os.environ["RAY_USE_TLS"] = "1"
+        self.__init__(1)
+        return self.submit(fn, *args).result(60)
 """,
 }
 
@@ -171,6 +216,18 @@ def make_a_lock():
     import threading
     return threading.Lock()
 
+DASK_WORKER = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-dashboard",
+               "--name", "elsewhere", "--nworkers", "1", "--nthreads", "2"]
+
+def start_elsewhere(command, **options):
+    import subprocess
+    environment = {**os.environ, "WHERE": "elsewhere"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.Popen(command, env=environment, cwd=folder, **quiet, **options)
+
+def where():
+    return os.environ.get("WHERE", "here")
+
 def own_pid():
     return os.getpid()
 
@@ -207,6 +264,13 @@ def answer(truth):
 GUARD = "Scripts need no `__main__` guard"
 KILLED = "`kill -9` of the program ends the work"
 FEATURES = {
+    "`concurrent.futures` interface": """
+from concurrent.futures import Executor, wait
+executor = pool.as_executor()
+future = executor.submit(add_one, 41)
+is_one = isinstance(executor, Executor) and wait([future], 60).done == {future}
+answer(is_one and future.result() == 42 and [*executor.map(abs, [-1])] == [1])
+""",
     GUARD: "answer(pool.submit(add_one, 41).result(60) == 42)",
     "Lambdas and closures": """
 factor = 3
@@ -247,6 +311,8 @@ answer(pool.look_at(lies_in_shared_memory, numpy.ones(5_000_000)))
 first = pool.submit(add_one, 1)
 answer(pool.submit(add_one, first).result(60) == 3)
 """,
+    "Other machines": "answer(pool.elsewhere(where) == 'elsewhere')",
+    "TLS without certificates of your own": "answer(pool.over_tls(add_one, 41) == 42)",
 }
 
 # Rows of docs/comparison.md, which README.md has no room for.
@@ -357,7 +423,7 @@ def end(processes: list[psutil.Process], run: subprocess.Popen[str]) -> None:
 
 
 def stated(page: Path) -> dict[tuple[str, str], str]:
-    """Return the cells of a page: the first word of each, without its footnotes."""
+    """Return the cells of a page: "no", or what is not there, or "yes", however that is done."""
     cells: dict[tuple[str, str], str] = {}
     header: list[str] = []
     for line in page.read_text().splitlines():
@@ -366,7 +432,7 @@ def stated(page: Path) -> dict[tuple[str, str], str]:
             header = parts
         elif header and line.startswith("|"):
             cells |= {
-                (name, parts[0]): part.split("[")[0].strip().lower()
+                (name, parts[0]): "no" if part.startswith(("no", "–")) else "yes"  # noqa: RUF001
                 for name, part in zip(header[1:], parts[1:], strict=True)
             }
         else:

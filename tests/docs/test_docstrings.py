@@ -1,6 +1,7 @@
 """Runs the examples of the public docstrings, and looks for public names that have none."""
 
 import doctest
+import importlib.util
 import inspect
 import re
 from collections.abc import Iterator
@@ -53,6 +54,12 @@ TO_LAUNCH = {"Command", "DaemonCommand", "HttpRequest", "Launcher", "PrivateFile
 DOCUMENTED = dict(documented()) | {
     f"launchers.{name}": getattr(launchers, name) for name in sorted(TO_LAUNCH)
 }
+
+# tox -e docs has it; what joblib itself calls is not for users.
+if importlib.util.find_spec("joblib") is not None:
+    from mirai_executor.integrations import joblib
+
+    DOCUMENTED |= {f"joblib.{name}": getattr(joblib, name) for name in joblib.__all__}
 
 
 def test_what_is_looked_at_is_what_users_call() -> None:

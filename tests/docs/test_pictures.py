@@ -26,3 +26,13 @@ def test_the_lives_of_tasks_are_as_the_picture_shows_them() -> None:
     shown = re.findall(r'class="(event|command)"[^>]*>([^<]*)<', text)
     assert [step for steps in found.values() for step in steps] == shown
     assert all(f">{title}<" in text for title in found)
+
+
+def test_a_daemon_and_a_stranger_prove_themselves_as_the_picture_shows_it() -> None:
+    picture = program("security")
+    found = picture.conversations()
+    text = (PICTURES / "security.svg").read_text()
+    assert text == picture.draw(found)
+    shown = re.findall(r'class="frame">(\w+)<', text)
+    assert [name for frames in found.values() for _, name in frames] == shown
+    assert shown == ["Hello", "Challenge", "Proof", "Welcome", "Hello", "Refused"]

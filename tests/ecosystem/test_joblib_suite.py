@@ -19,6 +19,11 @@ LEFT_OUT = {
 }
 
 
+def test_the_page_names_the_tests_that_are_left_out() -> None:
+    page = (Path(__file__).parents[2] / "docs/ecosystem/joblib.md").read_text()
+    assert set(re.findall(r"^\| `(test_\w+)` \|", page, re.MULTILINE)) == set(LEFT_OUT)
+
+
 def test_the_tests_of_joblib_pass(tmp_path: Path) -> None:
     source = (Path(joblib.test.__file__).parent / "test_parallel.py").read_text(encoding="utf-8")
     source, times = re.subn(

@@ -43,14 +43,22 @@ def load_frame(data: memoryview) -> polars.DataFrame:
 
 
 def dump_tensor(tensor: Any) -> list[Any]:
-    head = pickle.dumps((str(tensor.dtype), tuple(tensor.shape)))
-    return [head, tensor.detach().contiguous().numpy()]
+    torch: Any = import_module("torch")
+    is_parameter = isinstance(tensor, torch.nn.Parameter)
+    about = (is_parameter, tensor.requires_grad, tensor.dtype, tensor.shape)
+    return [pickle.dumps(about), tensor.detach().contiguous().numpy()]
 
 
 def load_tensor(parts: list[Any]) -> Any:
     torch: Any = import_module("torch")
-    name, shape = pickle.loads(parts[0])
-    return torch.frombuffer(parts[1], dtype=getattr(torch, name.partition(".")[2])).reshape(shape)
+    is_parameter, requires_grad, dtype, shape = pickle.loads(parts[0])
+    if 0 in shape:
+        tensor = torch.empty(shape, dtype=dtype)
+    else:
+        tensor = torch.frombuffer(parts[1], dtype=dtype).reshape(shape)
+    if is_parameter:
+        return torch.nn.Parameter(tensor, requires_grad)
+    return tensor.requires_grad_(requires_grad)
 
 
 def dump_model(model: BaseEstimator) -> bytes:
@@ -115,13 +123,16 @@ def test_tensors_on_the_cpu_keep_type_and_shape() -> None:
         reason="tox -e ecosystem installs a build for processors only, where pip finds one",
     )
     tensors = [torch.arange(float(ROWS)).reshape(2, -1), torch.ones(3, 4).T, torch.tensor([1, 2])]
+    tensors += [torch.ones(0, 3), torch.tensor(1.5), torch.ones(2, requires_grad=True)]
     for executor in two_executors(serial_config(torch.Tensor, dump_tensor, load_tensor)):
         back = executor.submit(lambda ts: [t * 2 for t in ts], tensors).result(SOON)
         for given, doubled in zip(tensors, back, strict=True):
             assert (doubled.dtype, doubled.shape) == (given.dtype, given.shape)
             assert torch.equal(doubled, given * 2)
-        parameter = torch.nn.Parameter(torch.ones(2))  # a subclass
-        assert executor.submit(lambda p: type(p), parameter).result(SOON) is torch.Tensor
+        model = torch.nn.Linear(2, 1)
+        weight = executor.submit(lambda m: m.weight, model).result(SOON)
+        assert torch.equal(weight, model.weight)
+        assert (type(weight), weight.requires_grad) == (torch.nn.Parameter, True)
 
 
 def test_one_hook_serves_all_models_of_a_library() -> None:

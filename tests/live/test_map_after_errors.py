@@ -1,10 +1,12 @@
 """Live: a map that goes on after errors, as the standard library's does from Python 3.16 on."""
 
+import io
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import pytest
+from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
 from mirai_executor import DaemonLostError, MiraiExecutor, _map
 
@@ -70,6 +72,13 @@ def test_the_error_of_a_coroutine_ends_no_other_of_its_chunk(chunksize: int) -> 
     with MiraiExecutor(1) as executor:
         found = ends(executor.map(halve_soon, range(5), chunksize=chunksize))
     assert found == ["KeyError('zero')", *EXPECTED[1:5]]
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_a_bar_that_tasks_move_counts_errors_as_well(chunksize: int) -> None:
+    with MiraiExecutor(2) as executor, tqdm(total=7, file=io.StringIO()) as bar:
+        assert ends(executor.map(halve, range(7), chunksize=chunksize, progress=bar)) == EXPECTED
+        assert bar.n == 7
 
 
 def test_an_error_in_a_chunk_has_the_lines_of_the_daemon() -> None:

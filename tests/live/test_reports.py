@@ -113,3 +113,25 @@ def test_nobody_hears_what_a_cancelled_task_says(executor: MiraiExecutor) -> Non
     future.cancel()
     executor.submit(abs, -1).result()  # on the same daemon: what it had to say has come
     assert listener.heard == ["begun"]
+
+
+def say_its_own(fifo: Path | None) -> None:
+    if fifo is not None:
+        progress(1, 2, str(fifo))
+        report(fifo)
+        fifo.read_bytes()
+
+
+def test_elements_of_a_map_that_share_tasks_are_heard_each_by_itself(
+    executor: MiraiExecutor, tmp_path: Path
+) -> None:
+    os.mkfifo(fifo := tmp_path / "fifo")
+    listeners = [Listener() for _ in range(80)]
+    elements = executor.mirai_map([None] * 79 + [fifo], say_its_own)
+    for future, listener in zip(elements.futures, listeners, strict=True):
+        future.on_report(listener)
+    assert listeners[79].has_come.wait(60)
+    fifo.write_bytes(b"")
+    elements.collect()
+    assert listeners[79].heard == [Progress(1, 2, str(fifo)), fifo]
+    assert not any(listener.heard for listener in listeners[:79])

@@ -1,6 +1,7 @@
 """With a seed, a task's random numbers depend on its place in the order of submission alone."""
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from live import draws
 from live.draws import Draws
-from live.mischief import SOON, running
+from live.mischief import SOON, Bell, ring, running
 from mirai_executor import MiraiExecutor, local_url, rng
 
 SEED = 20_26
@@ -133,6 +134,30 @@ def test_what_runs_in_steps_goes_on_with_its_own_numbers(
         [expected(index) for index in range(9, 12)],
     ]
     assert generators_here() == before
+
+
+def draw_with_others(bell: Path, start: Path) -> tuple[int, Draws]:
+    ring(bell)
+    descriptor = os.open(start, os.O_RDONLY)
+    os.read(descriptor, 1)
+    os.close(descriptor)
+    return os.getpid(), draws.draw()
+
+
+def test_seven_daemons_draw_the_numbers_that_one_does(tmp_path: Path) -> None:
+    bell, start = Bell(tmp_path), Bell(tmp_path, "start")
+    with running(7, seed=SEED) as executor:
+        futures = [executor.submit(draw_with_others, bell.path, start.path) for _ in range(7)]
+        for _ in futures:
+            bell.wait()  # each has a daemon of its own
+        ring(start.path, "started")  # a byte for each
+        rest = [executor.submit(draws.draw) for _ in range(14)]
+        pids, drawn = zip(*[future.result(SOON) for future in futures], strict=True)
+        assert len(set(pids)) == 7
+        together = [*drawn, *(future.result(SOON) for future in rest)]
+    assert together == [expected(index) for index in range(21)]
+    bell.close()
+    start.close()
 
 
 def test_a_task_that_runs_again_draws_the_same_numbers(tmp_path: Path) -> None:
