@@ -75,7 +75,10 @@ def test_the_error_of_a_coroutine_ends_no_other_of_its_chunk(chunksize: int) -> 
 
 
 @pytest.mark.parametrize("chunksize", [1, 3])
-def test_a_bar_that_tasks_move_counts_errors_as_well(chunksize: int) -> None:
+def test_a_bar_that_tasks_move_counts_errors_as_well(
+    chunksize: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tqdm, "monitor_interval", 0)  # no thread that stays
     with MiraiExecutor(2) as executor, tqdm(total=7, file=io.StringIO()) as bar:
         assert ends(executor.map(halve, range(7), chunksize=chunksize, progress=bar)) == EXPECTED
         assert bar.n == 7
