@@ -2,7 +2,7 @@
 
 ::
 
-    elements ── 3 of them, as probes ──► how long does one take?
+    elements ── a few, as probes ──────► how long does one take?
        │                                   │ nobody knows in time     it is short
        │                                   ▼                          ▼
        └───────────────────────────► a task for each         a task for each chunk of them
@@ -19,33 +19,41 @@ from __future__ import annotations
 
 import copy
 import weakref
-from concurrent.futures import wait
+from concurrent.futures import as_completed
 from functools import partial
+from itertools import islice
+from sys import modules
 from typing import TYPE_CHECKING, Any
 
-from mirai_executor._core import Paces, TaskId, chunk_size
+from mirai_executor._core import Paces, chunk_size
+from mirai_executor._ends import Futures
 from mirai_executor._host import (
     Host,
+    have_begun,
     kind_of,
-    resolve_elements,
     set_exception,
     stop_element,
     takes_chunks,
 )
+from mirai_executor._late_futures import LateFutures
 from mirai_executor._options import is_traced, one_at_a_time
 from mirai_executor.daemon._elements import run_elements
 from mirai_executor.errors import DaemonLostError, LaunchError
-from mirai_executor.futures import MiraiFuture
+from mirai_executor.futures import CANCELLED, MiraiFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mirai_executor._core import TaskId
     from mirai_executor._host import Options
     from mirai_executor._submitting import Submitter
 
 _PROBES = 3  # of which the fastest one counts: others may have had to import something
 _FEW = 32  # elements; for fewer it is not worth the wait
 _PATIENCE = 10e-3  # seconds for the probes: elements that take longer gain little by chunks
+# Likewise, if none has begun by then: all daemons are about to import what they call, so nothing
+# is lost. Coroutines are not held up for that.
+_PATIENCE_FOR_IMPORTS = 0.2
 
 # By executor: how long elements have taken, by their function.
 _known: weakref.WeakKeyDictionary[Host, Paces] = weakref.WeakKeyDictionary()
@@ -79,9 +87,9 @@ class TaskSender:
         self._face = face
         self._call = face._host.take(call)  # noqa: SLF001 - as above
 
-    def send(self, values: Sequence[Any]) -> list[MiraiFuture[Any]]:
+    def send(self, values: Sequence[Any]) -> Futures[Any]:
         """Submit a call with each element; return their futures."""
-        return [self._face.submit(self._call, value) for value in values]
+        return Futures(self._face.submit(self._call, value) for value in values)
 
     def cancel_all(self) -> None:
         """Do nothing: their futures are cancelled."""
@@ -91,25 +99,52 @@ class Chunk:
     """Elements that one task runs.
 
     Args:
-        values: The elements.
-        futures: Theirs.
-        task: That of the task.
+        futures: Those of the whole map, or of what was sent of it at once.
+        places: Of these elements.
+        task: The future of the task.
     """
 
-    def __init__(
-        self, values: Sequence[Any], futures: list[MiraiFuture[Any]], task: MiraiFuture[Any]
-    ) -> None:
-        self.values = values
+    def __init__(self, futures: LateFutures, places: Sequence[int], task: ChunkFuture) -> None:
         self.futures = futures
+        self.places = places
         self.task = task
-        self.is_timed = False  # it is known how long one has taken
-        self.is_split = False  # the task was cancelled for the sake of one of them
 
-    def begun_at(self, element: int | None) -> int:
-        """Return how many had begun when a daemon was lost that had begun this one last."""
-        if element is None:  # nobody knows: perhaps all
-            return len(self.futures)
-        return sum(future.id <= element for future in self.futures)
+    def begun_at(self, task: int | None, element: int | None) -> int:
+        """Return how many had begun when a daemon was lost that had begun these two last."""
+        if task != self.task.id or element is None:
+            return len(self.places)  # it was over, or nobody knows
+        ids: list[int] = [self.futures.ids[place] for place in self.places]
+        return ids.index(element) + 1 if element in ids else 0
+
+    def take_out(self) -> None:
+        """Note that its elements are no longer in it."""
+        chunks = self.futures.chunks
+        for place in self.places:
+            if chunks[place] is self:
+                chunks[place] = None
+
+
+class ChunkFuture(MiraiFuture[Any]):
+    """The future of a chunk, which knows its elements as long as it is under way."""
+
+    chunk: Chunk | None = None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether it was cancelled before it began, for the sake of one of its elements.
+
+        Only they cancel it so; with all of its elements, it is cancelled whether it has begun or
+        not, and then some of them may have run.
+        """
+        return self._begun == CANCELLED
+
+    def future_of(self, element: TaskId) -> MiraiFuture[Any] | None:
+        """Return the future of an element of it, if that is one; for the host."""
+        if (chunk := self.chunk) is None:
+            return None
+        place = chunk.futures.place_of(element)
+        is_here = place is not None and chunk.futures.chunks[place] is chunk
+        return chunk.futures[place] if is_here else None
 
 
 class ChunkSender:
@@ -128,46 +163,58 @@ class ChunkSender:
         self._host = host
         self._options = options
         self._call = host.take(call)
-        self._run = host.take(partial(run_elements, call))
+        # A partial is pickled with care, which imports much the first time: not for what is found
+        # by its name.
+        by_name = self._call is call
+        self._run = run_elements if by_name else host.take(partial(run_elements, call))
+        self._given = (call,) if by_name else ()
         self._kind = kind
-        self._chunks: dict[TaskId, Chunk] = {}  # by the elements that have not ended
+        self._chunks: dict[Chunk, None] = {}  # that have not ended
         self._paces = _known.setdefault(host, Paces())
-        self.owns_this_thread = host.owns_this_thread
 
     # What a map asks for
 
-    def send(self, values: Sequence[Any]) -> list[MiraiFuture[Any]]:
+    def send(self, values: Sequence[Any]) -> LateFutures:
         """Submit a call with each element; return their futures."""
-        futures = [self._new_future() for _ in values]
-        seconds, probes = self._paces.expected(self._kind), 0
-        if seconds is None and len(values) >= _FEW:
-            seconds, probes = self._probe(values, futures)
-        size = chunk_size(seconds, len(values) - probes, self._host.connections)
-        for start in range(probes, len(values), size):
-            end = min(start + size, len(values))
-            if size == 1:
-                self._send_task(values[start], futures[start])
-            else:
-                self._send_chunk(values[start:end], futures[start:end])
+        futures = LateFutures(values, self._host, self._options, self)
+        futures.begin(None)  # so that it has not ended before all are sent
+        try:
+            self._send_all(futures)
+        finally:
+            futures.end(None)
         return futures
+
+    def _send_all(self, futures: LateFutures) -> None:
+        count, start = len(futures), 0
+        is_new = self._kind is not None and self._paces.expected(self._kind) is None
+        if is_new and count >= _FEW:
+            start = self._probe(futures)
+        while start < count:
+            # Each time: what is known may come from those that were sent first.
+            seconds = self._paces.expected(self._kind)
+            size = chunk_size(seconds, count, self._host.connections, count - start)
+            if size == 1:
+                self._send_task(futures, start)
+            else:
+                self._send_chunk(range(start, start + size), futures)
+            start += size
 
     def cancel_all(self) -> None:
         """Cancel all chunks, as their elements are going to be."""
-        for chunk in list(self._chunks.values()):
+        for chunk in list(self._chunks):
             chunk.task.cancel()
 
     # What the future of an element asks for
 
-    def cancel(self, element: TaskId, *, running: bool) -> None:
+    def stop(self, futures: LateFutures, place: int, *, running: bool) -> None:
         """Stop an element; with ``running`` also one that a daemon holds."""
-        chunk = self._chunks.get(element)
+        element, chunk = futures.ids[place], futures.chunks[place]
         if chunk is None:  # it is a task, or has ended
             self._host.cancel(element, running=running)
             return
-        chunk.is_split = True
         if chunk.task.cancel_queued():
             return  # at its end, the others are sent again
-        future = next(future for future in chunk.futures if future.id == element)
+        future = futures[place]
         if not running:
             future.start()  # so it is not cancelled: it may run
             return
@@ -176,96 +223,121 @@ class ChunkSender:
 
     # Sending
 
-    def _probe(
-        self, values: Sequence[Any], futures: list[MiraiFuture[Any]]
-    ) -> tuple[float | None, int]:
-        """Find out how long an element takes; return that, and how many have been sent for it."""
+    def _probe(self, futures: LateFutures) -> int:
+        """Find out how long an element takes; return how many have been sent for it."""
         if not self._host.connections or self._host.owns_this_thread():
-            return None, 0  # there may be nothing to hear of it for long
-        probes = range(_PROBES)
-        chunks = [self._send_chunk(values[n : n + 1], futures[n : n + 1]) for n in probes]
-        wait(futures[:_PROBES], _PATIENCE)
-        are_known = all(chunk.is_timed for chunk in chunks)
-        return (self._paces.expected(self._kind) if are_known else None), _PROBES
+            return 0  # there may be nothing to hear of it for long
+        # One for each daemon, so that none has to wait.
+        places = range(max(_PROBES, min(self._host.connections, len(futures) // _PROBES)))
+        for place in places:
+            self._send_chunk(places[place : place + 1], futures)
+        probes = futures[: len(places)]
+        are_known = _some_end(probes, _PATIENCE) or _in_event_loop()
+        if not are_known and not have_begun(self._host, futures.ids[: len(places)]):
+            _some_end(probes, _PATIENCE_FOR_IMPORTS)
+        return len(places)
 
-    def _send_task(self, value: Any, future: MiraiFuture[Any]) -> None:
-        self._host.submit(future.id, future, self._call, (value,), {})
+    def _send_task(self, futures: LateFutures, place: int) -> None:
+        future = futures.begin_task(place)
+        args = (futures.elements[place],)
+        self._host.submit(future.id, future, self._call, args, {})
 
-    def _send_chunk(self, values: Sequence[Any], futures: list[MiraiFuture[Any]]) -> Chunk:
-        task: MiraiFuture[Any] = MiraiFuture(self._host.next_id(), self._host)
-        chunk = Chunk(values, futures, task)
-        self._chunks.update((future.id, chunk) for future in futures)
+    def _send_chunk(self, places: Sequence[int], futures: LateFutures) -> Chunk:
+        task = ChunkFuture(self._host.next_id(), self._host)
+        task.chunk = chunk = Chunk(futures, places, task)
+        self._chunks[chunk] = None
+        futures.begin(chunk)
+        for place in places:
+            futures.chunks[place] = chunk
         # Before it is sent: what cannot be pickled ends it at once.
         task.add_done_callback(partial(self._end, chunk))
-        args = (list(values), [future.id for future in futures])
+        values = [futures.elements[place] for place in places]
+        args = (*self._given, values, [futures.ids[place] for place in places])
         self._host.submit(task.id, task, self._run, args, {})
         return chunk
-
-    def _new_future(self) -> MiraiFuture[Any]:
-        return MiraiFuture(
-            self._host.next_id(),
-            self,
-            cancel_running=self._options.cancel_running,
-            cancel_on_interrupt=self._options.cancel_on_interrupt,
-        )
 
     # How chunks end
 
     def _end(self, chunk: Chunk, _: object) -> None:
         """End the elements of a chunk as they have ended; send those again that did not begin."""
-        for future in chunk.futures:
-            self._chunks.pop(future.id, None)
+        self._chunks.pop(chunk, None)
+        chunk.take_out()
         task = chunk.task
-        if task.cancelled():
-            self._end_from(chunk, 0 if chunk.is_split else len(chunk.futures))
+        task.chunk = None  # no cycle through it to the elements
+        if task.is_split:
+            self._send_each(chunk, 0)
+        elif task.cancelled():
+            for place in chunk.places:
+                chunk.futures.end_by(place, MiraiFuture.end_cancelled)
         elif (error := task.exception()) is not None:
             self._end_in(chunk, error)
         else:
-            outcomes, nanoseconds = task.result()
+            statuses, outcomes, nanoseconds = task.result()
             if outcomes:
                 self._paces.note(self._kind, nanoseconds * 1e-9 / len(outcomes))
-                chunk.is_timed = True
-            resolve_elements(chunk.futures, outcomes)
+            chunk.futures.put_all(chunk.places, statuses, outcomes)
             self._send_rest(chunk, len(outcomes))
+        chunk.futures.end(chunk)
 
     def _send_rest(self, chunk: Chunk, begun: int) -> None:
         """Send what a chunk that took too long has left in two halves, which may share daemons."""
-        left = [at for at in range(begun, len(chunk.futures)) if not chunk.futures[at].cancelled()]
+        left = self._left(chunk, begun)
         half = -(-len(left) // 2)
         for part in filter(None, (left[:half], left[half:])):
-            values, futures = [chunk.values[at] for at in part], [chunk.futures[at] for at in part]
             if len(part) > 1:
-                self._send_chunk(values, futures)
+                self._send_chunk(part, chunk.futures)
             else:
-                self._send_again(*values, *futures)
-        for future in chunk.futures[begun:]:
-            if future.cancelled():
-                future.end_cancelled()
+                self._send_again(chunk.futures, *part)
 
     def _end_in(self, chunk: Chunk, error: BaseException) -> None:
         """End elements in the error of their task, as far as it is theirs."""
         begun = 0
         if not chunk.task._has_raised:  # noqa: SLF001 - else it is about what was sent
             if isinstance(error, DaemonLostError):
-                begun = chunk.begun_at(error._element)  # noqa: SLF001 - as above
+                begun = chunk.begun_at(error._task, error._element)  # noqa: SLF001 - as above
             elif isinstance(error, LaunchError):
-                begun = len(chunk.futures)
-        for future in chunk.futures[:begun]:
-            set_exception(future, copy.copy(error))  # each gets a note of its own
-        self._end_from(chunk, begun)
+                begun = len(chunk.places)
+        for place in chunk.places[:begun]:
+            own = copy.copy(error)  # each gets a note of its own
+            chunk.futures.end_by(place, partial(MiraiFuture.set_exception, exception=own))
+        self._send_each(chunk, begun)
 
-    def _end_from(self, chunk: Chunk, begun: int) -> None:
+    def _send_each(self, chunk: Chunk, begun: int) -> None:
         """Send elements as tasks of their own that were not begun, unless they are cancelled."""
-        for place, future in enumerate(chunk.futures):
-            if future.cancelled():
-                future.end_cancelled()
-            elif place >= begun:
-                self._send_again(chunk.values[place], future)
-            elif chunk.task.cancelled():
-                future.end_cancelled()
+        for place in self._left(chunk, begun):
+            self._send_again(chunk.futures, place)
 
-    def _send_again(self, value: Any, future: MiraiFuture[Any]) -> None:
+    def _left(self, chunk: Chunk, begun: int) -> list[int]:
+        """Return the elements that were not begun; end those of them that are cancelled."""
+        left = []
+        for place in chunk.places[begun:]:
+            if chunk.futures.is_cancelled(place):
+                chunk.futures.end_by(place, MiraiFuture.end_cancelled)
+            else:
+                left.append(place)
+        return left
+
+    def _send_again(self, futures: LateFutures, place: int) -> None:
         try:
-            self._send_task(value, future)
+            self._send_task(futures, place)
         except Exception as error:  # the executor has ended
-            set_exception(future, error)
+            set_exception(futures[place], error)
+
+
+def _in_event_loop() -> bool:
+    """Tell whether a coroutine has called, so that others wait for this thread."""
+    if (asyncio := modules.get("asyncio")) is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _some_end(probes: list[MiraiFuture[Any]], seconds: float) -> bool:
+    """Wait until as many probes have ended as are looked at, at most so many seconds."""
+    try:
+        return len(list(islice(as_completed(probes, seconds), _PROBES))) == _PROBES
+    except TimeoutError:
+        return False

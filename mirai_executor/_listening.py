@@ -190,8 +190,7 @@ class Listening:
         """
         urls = self._own_urls if isinstance(launcher, Here) else self.urls
         command = self._command(urls, options)
-        words = (*command.options, "--request", request)
-        named = replace(command, options=words, booking=booking)
+        named = replace(command, request=request, booking=booking)
         submissions = launcher.plan(named, count)
         for one in submissions:
             for file in one.files if isinstance(one, Command) else ():

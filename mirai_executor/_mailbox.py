@@ -296,6 +296,11 @@ class LookedInto(Generic[T]):
     end_cancelled: Callable[[], None]
     start: Callable[[], bool]
 
+    def _end_with(self, end: End) -> None:
+        """Take an end, unless there is one; for a map, which tells those who wait for this."""
+        if self.__dict__.setdefault("_end", end) is CANCELLED_END:
+            self._is_told = True
+
     def on_report(self, callback: "Callable[[Any], object]") -> None:
         """Have a function called with what the task reports while it runs; from any thread.
 

@@ -6,9 +6,10 @@ import itertools
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -26,24 +27,49 @@ T = TypeVar("T")
 NOTHING_BESIDE: Iterator[dict[str, Any]] = itertools.repeat({})
 
 
-def run_chunk(fn: Callable[..., T], chunk: Iterable[tuple[Any, ...]]) -> list[T]:
+def run_chunk(
+    fn: Callable[..., Any], chunk: Iterable[tuple[Any, ...]]
+) -> list[Any] | Coroutine[Any, Any, list[Any]]:
     """Call a function for each tuple of arguments; one task of a ``map`` with chunks."""
-    return [fn(*args) for args in chunk]
+    rest = iter(chunk)
+    results = [fn(*args) for args in itertools.islice(rest, 1)]
+    if results and type(results[0]) is CoroutineType:
+        return awaited_in_turn(results[0], (fn(*args) for args in rest))
+    results += [fn(*args) for args in rest]
+    return results
 
 
-def run_items(fn: Callable[..., T], items: Iterable[Any]) -> list[T]:
+def run_items(
+    fn: Callable[..., Any], items: Iterable[Any]
+) -> list[Any] | Coroutine[Any, Any, list[Any]]:
     """The same for a ``map`` over one iterable."""
-    return [fn(item) for item in items]
+    rest = iter(items)
+    results = [fn(item) for item in itertools.islice(rest, 1)]
+    if results and type(results[0]) is CoroutineType:
+        return awaited_in_turn(results[0], (fn(item) for item in rest))
+    results += [fn(item) for item in rest]
+    return results
 
 
-def run_seeded_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
+async def awaited_in_turn(first: Any, rest: Iterator[Any]) -> list[Any]:
+    """Return what coroutines return, none of which is made before the one in front has ended."""
+    value = await first
+    others = [await result if type(result) is CoroutineType else result for result in rest]
+    return [value, *others]
+
+
+def run_seeded_chunk(
+    fn: Callable[..., Any], chunk: list[tuple[Any, ...]]
+) -> list[Any] | Coroutine[Any, Any, list[Any]]:
     """The same, where each call has random numbers of its own."""
     from ._random_streams import in_turn
 
     return run_chunk(fn, in_turn(chunk))
 
 
-def run_seeded_items(fn: Callable[..., T], items: list[Any]) -> list[T]:
+def run_seeded_items(
+    fn: Callable[..., Any], items: list[Any]
+) -> list[Any] | Coroutine[Any, Any, list[Any]]:
     """The same, for a ``map`` over one iterable."""
     from ._random_streams import in_turn
 
@@ -64,7 +90,7 @@ def map_submitter(
     fn: Callable[..., Any],
     items: Iterable[Any],
     chunksize: int = 1,
-    run: Callable[..., list[Any]] | None = None,
+    run: Callable[..., Any] | None = None,
 ) -> "Callable[[], Future[Any] | None]":
     """Return what submits one task of a map after the other; with a seed, with its numbers.
 

@@ -1,6 +1,7 @@
 """What a ``map`` needs to go on after errors: each call of a chunk has an end of its own."""
 
 from collections.abc import Callable, Iterator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -29,11 +30,23 @@ class Failed:
 def attempt(fn: Callable[..., Any], /, *args: Any) -> Any:
     """Call a function of a chunk; what it raises ends no other call."""
     try:
-        return fn(*args)
+        result = fn(*args)
     except Exception as error:
-        from mirai_executor._payload.daemon import encode_error  # hosts have no use for it
+        return _failed(error)
+    return _attempt_to_await(result) if type(result) is CoroutineType else result
 
-        return Failed(encode_error(error))
+
+async def _attempt_to_await(coroutine: Any) -> Any:
+    try:
+        return await coroutine
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> Failed:
+    from mirai_executor._payload.daemon import encode_error  # hosts have no use for it
+
+    return Failed(encode_error(error))
 
 
 class Flattened(Iterator[T], Generic[T]):

@@ -12,15 +12,16 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping
-from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, CancelledError, wait
 from sys import modules
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from mirai_executor._arguments import check_callable, check_seconds
 from mirai_executor._chunks import sender_for
-from mirai_executor._completed import as_completed
 from mirai_executor._elements import Elements, elements_of, function_of
+from mirai_executor._ends import Futures, error_of
 from mirai_executor._host import TRACES
+from mirai_executor._late_futures import LateFutures
+from mirai_executor._progress import bar_for, watched
 from mirai_executor._typing import NamedTuple
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 class Sender(Protocol):
     """Sends elements."""
 
-    def send(self, values: Sequence[Any]) -> list[Any]:
+    def send(self, values: Sequence[Any]) -> Sequence[Any]:
         """Submit a call with each of them; return their futures."""
 
     def cancel_all(self) -> None:
@@ -117,7 +118,9 @@ class MiraiMap(Generic[T]):
         self._sender = sender
         self._listeners = listeners
         self._ended = itertools.count(1)
-        self._futures: list[Future[T]] = sender.send(elements.values)
+        sent: Any = sender.send(elements.values)
+        are_ready = isinstance(sent, (Futures, LateFutures))
+        self._futures: Futures[T] | LateFutures = sent if are_ready else Futures(sent)
         self._listen(self._places())
 
     # Questions
@@ -147,7 +150,7 @@ class MiraiMap(Generic[T]):
             >>> squares.done()
             True
         """
-        return all(future.done() for future in self._futures)
+        return all(map(self._futures.is_done, self._places()))
 
     def failed(self) -> dict[Any, Any]:
         """Return the elements that have failed or been cancelled so far. Never waits.
@@ -198,27 +201,30 @@ class MiraiMap(Generic[T]):
         try:
             failed = self._wait(progress, stop=stop)
         except KeyboardInterrupt:
-            for future in reversed(self._futures):
-                if getattr(future, "_cancels_on_interrupt", False):
-                    future.cancel()
+            self._cancel_interrupted()
             raise
         if stop and failed is not None:
             self.cancel()
             self._value(failed)
-        found = [self._value(place) if stop else self._outcome(place) for place in self._places()]
+        found = self._futures.values()
+        if found is None:
+            found = [self._value(at) if stop else self._outcome(at) for at in self._places()]
         return _flattened(found) if flat else self._shaped(found)
 
     def _wait(self, progress: Progress, *, stop: bool) -> int | None:
         """Wait until all have ended, or one has failed; return its place if others have not."""
         if progress is not False:
-            for future in as_completed(self._futures, progress=progress):
-                if stop and _error_of(future) is not None:
-                    return next(at for at in self._places() if self._futures[at] is future)
+            bar = bar_for(progress, len(self))
+            ended = self._futures.ended()
+            for place in ended if bar is None else watched(ended, bar):
+                if stop and self._futures.error_of(place) is not None:
+                    return place
             return None
-        # Nobody is woken before that, while as_completed would be by each of them.
-        how = FIRST_EXCEPTION if stop else ALL_COMPLETED
-        _, not_done = wait(self._futures, return_when=how)
-        return self._failed_places()[0] if not_done else None
+        return None if self._futures.wait(stop=stop) else self._failed_places()[0]
+
+    def _cancel_interrupted(self) -> None:
+        if self._futures.cancels_on_interrupt:
+            self.cancel()
 
     def _places(self) -> range:
         return range(len(self._futures))
@@ -234,28 +240,22 @@ class MiraiMap(Generic[T]):
         import asyncio
 
         for place in self._places():
-            future = self._futures[place]
+            if self._futures.has_value(place):
+                yield self._value(place)
+                continue
             try:
-                value = await asyncio.wrap_future(future)
+                value = await asyncio.wrap_future(self._futures[place])
             except Exception as error:
                 self._noted(error, place)
                 raise
             yield value
 
     async def _awaited(self) -> Any:
-        import asyncio
-
-        ends = [asyncio.wrap_future(future) for future in self._futures]
         try:
-            if ends:
-                await asyncio.wait(ends, return_when=asyncio.FIRST_EXCEPTION)
+            await self._futures.waited()
         except BaseException:
             self.cancel()
             raise
-        finally:
-            for end in ends:  # else asyncio complains of errors that nobody has asked for
-                if end.done() and not end.cancelled():
-                    end.exception()
         return self.collect()  # which finds all it needs
 
     # Steering
@@ -274,8 +274,7 @@ class MiraiMap(Generic[T]):
             (2, True)
         """
         self._sender.cancel_all()
-        # From last to first: to stop one that runs is not to start another one.
-        return sum([future.cancel() for future in reversed(self._futures)])
+        return self._futures.cancel()
 
     def retry_failed(self) -> MiraiMap[T]:
         """Run the elements again that have failed or been cancelled so far. Never waits.
@@ -300,13 +299,15 @@ class MiraiMap(Generic[T]):
         places = self._failed_places()
         again = self._sender.send([self._elements.values[place] for place in places])
         self._ended = itertools.count(1 + len(self._futures) - len(places))
+        if not isinstance(self._futures, Futures):
+            self._futures = Futures(self._futures)
         for place, future in zip(places, again, strict=True):
             self._futures[place] = future
         self._listen(places)
         return self
 
     def __repr__(self) -> str:
-        done = sum(future.done() for future in self._futures)
+        done = sum(map(self._futures.is_done, self._places()))
         return f"<MiraiMap {done} of {len(self._futures)} done>"
 
     # One element
@@ -323,7 +324,7 @@ class MiraiMap(Generic[T]):
         try:
             if on_result is None and on_error is None:
                 return
-            error = _error_of(future)
+            error = error_of(future)
             if error is None and on_result is not None:
                 on_result(name, future.result())
             elif error is not None and on_error is not None:
@@ -333,18 +334,18 @@ class MiraiMap(Generic[T]):
                 on_progress(next(self._ended), len(self._futures))
 
     def _failed_places(self) -> list[int]:
-        futures = enumerate(self._futures)
-        return [place for place, f in futures if f.done() and _error_of(f) is not None]
+        futures = self._futures
+        done = filter(futures.is_done, self._places())
+        return [place for place in done if futures.error_of(place) is not None]
 
     def _outcome(self, place: int) -> Any:
         """Return the value of an element that has ended, or its error."""
-        future = self._futures[place]
-        error = _error_of(future)
-        return future.result() if error is None else self._noted(error, place)
+        error = self._futures.error_of(place)
+        return self._futures.value(place) if error is None else self._noted(error, place)
 
     def _value(self, place: int) -> T:
         try:
-            return self._futures[place].result()
+            return self._futures.value(place)
         except Exception as error:
             self._noted(error, place)
             raise
@@ -359,13 +360,6 @@ class MiraiMap(Generic[T]):
     def _shaped(self, found: list[Any]) -> Any:
         keys = self._elements.keys
         return found if keys is None else dict(zip(keys, found, strict=True))
-
-
-def _error_of(future: Future[Any]) -> BaseException | None:
-    """Return the error of a future that has ended."""
-    if future.cancelled():
-        return CancelledError()
-    return future.exception()
 
 
 def _flattened(values: list[Any]) -> list[Any]:

@@ -45,6 +45,7 @@ FOR_ONCE = (
     *("tests/live/test_stand_ins.py", "tests/live/test_story.py", "tests/live/test_timeouts.py"),
     *(
         "tests/live/test_map_chunks.py",
+        "tests/live/test_map_probes.py",
         "tests/live/test_memory.py",
         "tests/live/test_mirai_map.py",
     ),

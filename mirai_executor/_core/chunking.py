@@ -9,26 +9,31 @@ from collections import OrderedDict
 _WORK = 2.5e-3
 _MOST = 256  # elements: beyond, they cost more than their share of a task
 _CHUNKS = 4  # for each daemon, at least: they will not all take equally long
+_SHARES = 2  # for each daemon, of what is left: the last chunks become shorter and shorter
+_LEAST = 0.5e-3  # seconds of work in a chunk, as far as there is enough: it costs about a third
 
 _MEMORY = 1024  # kinds
 _WEIGHT = 0.1  # of a slower one in what is expected
 _OUTLIER = 4.0  # times what was expected: what takes longer counts as so much
 
 
-def chunk_size(seconds: float | None, count: int, daemons: int) -> int:
-    """Return how many elements are to make a chunk; 1 if each is to be a task of its own.
+def chunk_size(seconds: float | None, count: int, daemons: int, left: int | None = None) -> int:
+    """Return how many elements are to make the next chunk; 1 if it is to be a task of its own.
 
     Args:
         seconds: How long one is expected to take; None if there is no telling.
         count: How many there are.
         daemons: How many daemons share them.
+        left: How many of them are not in a chunk yet; None for all.
     """
-    if seconds is None:
+    left = count if left is None else left
+    if seconds is None or left < 2:
         return 1
     by_work = _MOST if seconds * _MOST <= _WORK else int(_WORK / seconds)
-    most = max(1, min(by_work, _MOST, count // (_CHUNKS * max(1, daemons))))
-    # A power of two: what is known of tasks, is known by the length of their chunk.
-    return 1 << (most.bit_length() - 1)
+    daemons = max(1, daemons)
+    most = max(1, min(by_work, _MOST, count // (_CHUNKS * daemons)))
+    least = min(most, _MOST if seconds * _MOST <= _LEAST else 1 + int(_LEAST / seconds))
+    return min(left, max(least, min(most, left // (_SHARES * daemons))))
 
 
 class Paces:

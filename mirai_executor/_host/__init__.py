@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._questions import *
     from ._requests import *
     from ._share import *
+    from ._tasks import decode_error as decode_error
     from ._tasks import kind_of as kind_of
     from ._tasks import set_exception as set_exception
 else:  # what only some executors need
@@ -45,10 +46,10 @@ else:  # what only some executors need
             "_gate": "Gate",
             "_inline": "InlineHost",
             "_messages": "Item Message",
-            "_of_chunks": "resolve_elements stop_element takes_chunks",
+            "_of_chunks": "have_begun stop_element takes_chunks",
             "_questions": "HostView",
             "_requests": "Request",
             "_share": "Share",
-            "_tasks": "kind_of set_exception",
+            "_tasks": "decode_error kind_of set_exception",
         },
     )

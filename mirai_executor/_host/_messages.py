@@ -57,7 +57,7 @@ class Reports:
 def messages_in(
     frame: _wire.Report | _wire.Items, daemon: Daemon, grant: Callable[[TaskId, int], None]
 ) -> Iterator[tuple[TaskId, Message | Item]]:
-    """Yield what a daemon says of tasks that it has, in order.
+    """Yield what a daemon says of tasks, in order, and of elements of chunks.
 
     Args:
         frame: How it says so.
@@ -68,7 +68,7 @@ def messages_in(
         if daemon.reports is None:
             daemon.reports = Reports()
         message = daemon.reports.take(frame)
-        if message is not None and frame.task in daemon.sent:
+        if message is not None:
             yield TaskId(frame.task), message
         return
     if daemon.exchange is not None:
@@ -76,5 +76,4 @@ def messages_in(
     for outcome in frame.outcomes:
         task = TaskId(outcome.task)
         known = daemon.with_views(outcome) if outcome.buffers else outcome  # or they stay lent
-        if task in daemon.sent:
-            yield task, Item(known, partial(grant, task))
+        yield task, Item(known, partial(grant, task))

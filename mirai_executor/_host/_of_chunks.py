@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from mirai_executor._core import NO_LIMITS
-from mirai_executor._payload.host import NO_NUMBER, decode_number, decode_value
-from mirai_executor._wire import Status
 
 from ._host import Host
-from ._tasks import decode_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Iterable
 
     from mirai_executor._core import DaemonId, Limits, TaskId
-    from mirai_executor._wire import Bytes
 
     from ._daemon import LocalDaemon
     from ._fleet import Fleet
     from ._loop import Loop
-    from ._tasks import OpenFuture
-
-_VALUE, _ERROR = int(Status.VALUE), int(Status.ERROR)
 
 
 def takes_chunks(host: Any, limits: Limits) -> bool:
@@ -40,24 +32,14 @@ def takes_chunks(host: Any, limits: Limits) -> bool:
     return is_local and not each_alone
 
 
-def resolve_elements(futures: Sequence[OpenFuture], outcomes: Sequence[tuple[int, Bytes]]) -> None:
-    """End the futures of elements as these have ended: each by its status and its payload.
+def have_begun(host: Host, elements: Container[int]) -> bool:
+    """Tell whether a daemon has begun one of these elements, by what it has begun last."""
 
-    There may be fewer outcomes than futures.
-    """
-    for future, (status, payload) in zip(futures, outcomes, strict=False):
-        number = decode_number(payload) if status == _VALUE else NO_NUMBER
-        try:
-            if number is not NO_NUMBER:
-                future.set_value(number)
-            elif status == _VALUE:
-                future.set_outcome(decode_value, payload, failed=False)
-            elif status == _ERROR:
-                future.set_outcome(decode_error, payload, failed=True)
-            else:  # it had been stopped before it began
-                future.end_cancelled()
-        except InvalidStateError:  # cancelled in the meantime
-            future.end_cancelled()
+    def look(loop: Loop) -> bool:
+        daemons: Iterable[LocalDaemon] = loop._fleet.local_daemons()  # noqa: SLF001 - as below
+        return any(daemon.page.element[0] in elements for daemon in daemons)
+
+    return host._ask(look)  # noqa: SLF001 - of the same room
 
 
 def stop_element(host: Host, chunk: TaskId, element: TaskId) -> None:

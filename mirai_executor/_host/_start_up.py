@@ -141,7 +141,8 @@ class LossReports:
             exitcode=daemon.exitcode,
             stderr=stderr,
         )
-        error._element = getattr(daemon, "last_element", None)  # noqa: SLF001 - it is one of ours
+        error._task = next(reversed(daemon.sent), None)  # noqa: SLF001 - it is one of ours
+        error._element = getattr(daemon, "last_element", None)  # noqa: SLF001 - likewise
         return error
 
 

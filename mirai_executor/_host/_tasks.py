@@ -59,8 +59,8 @@ def kind_of(fn: Any, args: tuple[Any, ...]) -> int | None:
     """Return the same number for calls of the same function; None if there is no telling.
 
     A function that is called with another one, such as the chunks of a ``map``, counts together
-    with that one, and with the length of the list that comes next. By name, not by identity: the
-    functions themselves may be gone when their next call comes, as lambdas are.
+    with that one, and with the length of the list that comes next, by powers of two. By name, not
+    by identity: the functions themselves may be gone when their next call comes, as lambdas are.
     """
     if type(fn) is FunctionType and not (args and callable(args[0])):
         return hash((fn.__module__, fn.__qualname__))  # as below, for most
@@ -71,7 +71,7 @@ def kind_of(fn: Any, args: tuple[Any, ...]) -> int | None:
                 fn, args = fn.func, (*fn.args, *args)
         if args and callable(args[0]):
             size = len(args[1]) if len(args) > 1 and type(args[1]) is list else 0
-            return hash((_name_of(fn), _name_of(args[0]), size))
+            return hash((_name_of(fn), _name_of(args[0]), size.bit_length()))
         return hash(_name_of(fn))
     except Exception:  # the user's own __getattr__ or __hash__
         return None
@@ -280,8 +280,17 @@ class OpenTasks:
 
             said = list(messages_in(frame, daemon, functools.partial(self._grant, id_)))
             for task, message in said:
-                if (known := self.open.get(task)) is not None:
-                    self._end_later(functools.partial(known.future.listener(), message))
+                if (future := self._future_of(task, daemon)) is not None:
+                    self._end_later(functools.partial(future.listener(), message))
+
+    def _future_of(self, task: TaskId, daemon: Daemon) -> OpenFuture | None:
+        """Return the future of a task that a daemon has, or of an element of such a chunk."""
+        if task in daemon.sent:
+            known = self.open.get(task)
+            return None if known is None else known.future
+        chunks = (self.open[id_].future for id_ in daemon.sent if id_ in self.open)
+        found = (chunk.future_of(task) for chunk in chunks if hasattr(chunk, "future_of"))
+        return next(filter(None, found), None)
 
     def _grant(self, id_: DaemonId, task: TaskId, count: int) -> None:
         """Let a task yield so many values more."""

@@ -32,7 +32,8 @@ class DaemonLostError(MiraiError, BrokenProcessPool):
     """
 
     code: ClassVar[int | None] = CODE_CONNECTION_RESET
-    # For executors: the last element of a chunk that it had begun, if it is known.
+    # For executors: the last task and the last element of a chunk that it had begun, if known.
+    _task: int | None = None
     _element: int | None = None
 
     def __init__(

@@ -73,22 +73,20 @@ class Session:
         link.may_compress = True  # if the host says so
         self._options = options
         self._reactor = Reactor()
-        self._relay = Relay()
-        self._output = Output(self._reactor)
+        self._relay, self._output = Relay(), Output(self._reactor)
         self._daemon = self._start()
         self._watch(self._link, self._on_host)
         self._watch(self._daemon.link, self._on_daemon)
         self._deaths: DeathWatch[None] = DeathWatch(self._reactor, lambda _: self._report_end())
         self._deaths.add(None, self._daemon)  # the only one
         self._end: End | None = None
-        self._is_leaving = False  # the host has let the daemon go
-        self._host_closes = False  # that was because its executor ends
+        self._is_leaving = self._host_closes = False  # let go by the host; as its executor ends
         self._wants_to_leave = self._host_is_gone = False
         self._open: set[int] = set()  # tasks that the daemon has, and has not answered
         # Those that were to stop before they had come, and how many had been sent then.
         self._stopped_early: dict[int, int] = {}
         self.begun = self._received = 0  # the latter: tasks that have ever come
-        # It has said that it has to leave; the host has killed it, or given it up.
+        # It has said that it has to leave; the host has killed it, or has given it up.
         self._is_spoilt = self._was_killed = self._is_overdue = False
         # As the host has for its own daemons.
         self._stops: Stops[int] = Stops(self._reactor, self._resend_stop)
@@ -121,8 +119,12 @@ class Session:
         """Whether the daemon has ended by itself before it had begun a task."""
         return not (self.begun or self._was_killed)
 
-    def run(self) -> End:
-        """Pass on what comes, until it is over; leaves nothing behind."""
+    def run(self, goes_on: Callable[["Session", End], bool]) -> End:
+        """Pass on what comes, until it is over; leaves nothing behind.
+
+        Whether it ``goes_on`` with another daemon after an end is what the host is told.
+        """
+        self._goes_on = goes_on
         try:
             wishes, seat = self._options, seat_here(os.environ)
             limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time, wishes.request, seat)
@@ -320,8 +322,9 @@ class Session:
         self._output.pass_on()
         # Those that were answered early count as received: the host waits for them no more.
         received = self._received + len(self._stopped_early)
-        self._say(_wire.Ended(code, received, unbegun, stderr))
-        self._finish(self._kind_of_end(code))
+        end = self._kind_of_end(code)
+        self._say(_wire.Ended(code, received, unbegun, stderr, self._goes_on(self, end)))
+        self._finish(end)
 
     def _kind_of_end(self, code: int) -> End:
         if self._is_overdue:
@@ -329,9 +332,8 @@ class Session:
         if self._wants_to_leave:
             return End.LEFT
         if self._is_leaving and code == 0:
-            if self._host_closes:
-                return End.CUT_OFF
-            return End.SPOILT if self._is_spoilt else End.LEFT
+            left = End.SPOILT if self._is_spoilt else End.LEFT
+            return End.CUT_OFF if self._host_closes else left
         return End.CUT_OFF if self._host_is_gone else End.CRASHED
 
     def _finish(self, end: End) -> None:
@@ -362,14 +364,14 @@ class Session:
 
     def _terminate(self) -> None:
         """End the daemon since this process is to end, and tell the host what that has cost."""
-        if self._is_closed:
-            return
-        self._daemon.kill(signal.SIGTERM)
-        with selectors.DefaultSelector() as selector:
-            if self._daemon.end_fd >= 0:
-                selector.register(self._daemon.end_fd, selectors.EVENT_READ)
-            selector.select(_LET_GO)
-        self._report_end()
+        if not self._is_closed:
+            self._wants_to_leave = True  # no other follows
+            self._daemon.kill(signal.SIGTERM)
+            with selectors.DefaultSelector() as selector:
+                if self._daemon.end_fd >= 0:
+                    selector.register(self._daemon.end_fd, selectors.EVENT_READ)
+                selector.select(_LET_GO)
+            self._report_end()
 
     def _close(self) -> None:
         """End the daemon if it lives, let the last frames go out, and leave nothing behind."""

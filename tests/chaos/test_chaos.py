@@ -12,6 +12,7 @@ import pytest
 
 from budget import Budget
 from live import mischief
+from live.map_storms import storm
 from live.mischief import SOON, Tally, running
 from live.storms import Soak, cancel_at_random, kill_at_random
 from mirai_executor import MiraiExecutor
@@ -37,6 +38,13 @@ def test_cancels_by_the_thousand_touch_no_other_task_and_no_daemon(
 ) -> None:
     with running(2) as executor:
         cancel_at_random(executor, tally, rounds=budget.rounds(10_000), seed=seed)
+
+
+def test_elements_of_maps_by_the_hundred_thousand_end_once_each_and_run_once_at_most(
+    tmp_path: Path, seed: int, budget: Budget
+) -> None:
+    with running(2, cancel_grace=0.2, output=False) as executor:
+        storm(executor, tmp_path, rounds=budget.rounds(2000), seed=seed)
 
 
 def test_kills_by_the_hundred_cost_at_most_one_task_each(

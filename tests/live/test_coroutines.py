@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,6 +41,50 @@ def test_a_coroutine_is_awaited_on_its_daemon(executor: MiraiExecutor) -> None:
     large = executor.submit(double, np.ones(100_000)).result()
     assert large.sum() == 200_000
     assert executor.submit_source("double(4)", double=double).result() == 8
+
+
+async def note_and_add(x: int, y: int = 0) -> int:
+    UNDER_WAY.append(x)
+    await asyncio.sleep(0)
+    assert UNDER_WAY.pop() == x  # no other has begun
+    if x < 0:
+        raise ValueError(x)
+    return x + y
+
+
+UNDER_WAY: list[int] = []
+
+
+@pytest.mark.parametrize("chunksize", [1, 2, 5])
+def test_coroutines_of_a_chunk_are_awaited_one_after_the_other(
+    executor: MiraiExecutor, chunksize: int
+) -> None:
+    fn: Any = note_and_add
+    one = executor.map(fn, range(5), chunksize=chunksize)
+    assert list[Any](one) == [*range(5)]
+    two = executor.map(fn, range(5), range(5), chunksize=chunksize)
+    assert list[Any](two) == [*range(0, 10, 2)]
+    mixed = executor.map(lambda x: fn(x) if x % 2 == 0 else x, range(5), chunksize=5)
+    assert list[Any](mixed) == [*range(5)]
+    with pytest.raises(ValueError, match="-1"):
+        list[Any](executor.map(fn, [1, -1, 1], chunksize=chunksize))
+    with executor.as_pool() as pool:
+        assert pool.map(fn, range(5), chunksize) == [*range(5)]
+        assert pool.starmap(fn, [(1, 2), (3, 4)], chunksize) == [3, 7]
+
+
+async def draw(_: int) -> float:
+    await asyncio.sleep(0)
+    return random.random()
+
+
+def test_coroutines_of_a_chunk_have_random_numbers_of_their_own() -> None:
+    drawn = []
+    for chunksize in (1, 2, 4):
+        with MiraiExecutor(1, seed=1, mode="inline") as executor:
+            drawn.append(list[Any](executor.map(draw, range(4), chunksize=chunksize)))
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert len(set(drawn[0])) == 4
 
 
 def test_its_error_has_the_frames_of_the_coroutine_and_no_others(executor: MiraiExecutor) -> None:

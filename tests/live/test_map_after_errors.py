@@ -59,6 +59,19 @@ def test_a_map_goes_on_after_the_error_of_a_call(options: dict[str, Any]) -> Non
         assert counts[-1] == (7, 7)
 
 
+async def halve_soon(n: int) -> int:
+    if n == 0:
+        raise KeyError("zero")
+    return halve(n)
+
+
+@pytest.mark.parametrize("chunksize", [1, 2, 100])
+def test_the_error_of_a_coroutine_ends_no_other_of_its_chunk(chunksize: int) -> None:
+    with MiraiExecutor(1) as executor:
+        found = ends(executor.map(halve_soon, range(5), chunksize=chunksize))
+    assert found == ["KeyError('zero')", *EXPECTED[1:5]]
+
+
 def test_an_error_in_a_chunk_has_the_lines_of_the_daemon() -> None:
     with MiraiExecutor(1) as executor:
         results = executor.map(halve, range(1, 3), chunksize=2)

@@ -2,19 +2,33 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import pickle
+import queue
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from live import mischief
+from live.map_storms import storm
 from live.mischief import SOON, Bell, Tally
-from mirai_executor import DaemonLostError, MiraiExecutor, MiraiMap, PayloadError, _chunks
+from mirai_executor import (
+    DaemonLostError,
+    MiraiExecutor,
+    MiraiMap,
+    PayloadError,
+    Progress,
+    _chunks,
+    progress,
+    report,
+)
 from mirai_executor._core import Paces
 from mirai_executor._host import kind_of
 
@@ -147,6 +161,21 @@ def test_an_element_that_does_not_stop_costs_its_daemon_and_none_behind_it(
     assert tally.counts() == {str(place): 1 for place in range(COUNT)}
 
 
+def test_progress_counts_each_element_once_whatever_becomes_of_it(
+    executor: MiraiExecutor, bell: Bell, tally: Tally
+) -> None:
+    special = {3: (int, "three"), 12: (ring_and_resist, bell.path), 20: (time.sleep, 0.05)}
+    ends = mapped(executor, count_and_do, work(special), args=(tally.path,))
+    bell.wait()
+    assert ends.futures[12].cancel()
+    assert ends.futures[25].cancel()
+    told: list[Any] = []
+    found = ends.collect(stop=False, progress=lambda *numbers: told.append(numbers))
+    assert told == [(done, COUNT) for done in range(1, COUNT + 1)]
+    assert isinstance(found[3], ValueError)
+    assert isinstance(found[25], CancelledError)
+
+
 def test_an_element_that_waits_is_cancelled_alone_and_never_runs(
     executor: MiraiExecutor, bell: Bell, tally: Tally
 ) -> None:
@@ -171,6 +200,28 @@ def test_chunks_are_cancelled_as_one(executor: MiraiExecutor, bell: Bell, tally:
     assert {type(end) for end in ends.collect(stop=False)} == {CancelledError}
     assert executor.submit(abs, -1).result(SOON) == 1
     assert set(tally.counts()) == {"0"}
+
+
+def test_a_chunk_that_runs_and_is_cancelled_is_not_sent_again(
+    executor: MiraiExecutor, bell: Bell, tally: Tally
+) -> None:
+    special = {12: (mischief.ring_and, bell.path, time.sleep, FOREVER)}
+    ends = mapped(executor, count_and_do, work(special), args=(tally.path,))
+    bell.wait()
+    assert not ends.futures[14].cancel_queued()  # type: ignore[attr-defined]  # it is one of ours
+    executor._host.cancel_all()
+    found = ends.collect(stop=False)
+    assert executor.submit(abs, -1).result(SOON) == 1
+    assert found[:8] == [*range(8)]
+    assert {type(end) for end in found[8:]} == {CancelledError}
+    assert tally.counts() == {str(place): 1 for place in range(13)}
+
+
+def test_whatever_befalls_elements_each_ends_once_and_runs_once_at_most(
+    executor: MiraiExecutor, tmp_path: Path
+) -> None:
+    executor.launch_local(1)
+    storm(executor, tmp_path, rounds=range(60), seed=1)
 
 
 class AtUnpickle:
@@ -207,6 +258,149 @@ def set_and_look(place: int) -> bool:
 
 def test_elements_are_cleaned_up_behind(executor: MiraiExecutor) -> None:
     assert mapped(executor, set_and_look, range(COUNT)).collect() == [False] * COUNT
+
+
+KEPT: list[int] = []
+
+
+def keep(place: int) -> list[int]:
+    KEPT.append(place)
+    return KEPT
+
+
+def test_a_value_is_as_it_was_when_its_element_returned_it(executor: MiraiExecutor) -> None:
+    found = mapped(executor, keep, range(COUNT)).collect()
+    assert [end[-1] for end in found] == [*range(COUNT)]
+    assert len({id(end) for end in found}) == COUNT
+
+
+def made_of(place: int) -> Any:
+    kinds: list[Callable[[], Any]] = [
+        *(lambda: place, lambda: (place, "b", None), lambda: [place], lambda: {"a": {place}}),
+        *(lambda: np.full(3, place), lambda: np.full(1 << 15, place), lambda: lambda: place),
+        lambda: "a" * place,
+    ]
+    return kinds[place % len(kinds)]()
+
+
+def test_values_of_all_kinds_arrive_as_they_are(executor: MiraiExecutor) -> None:
+    found = mapped(executor, made_of, range(COUNT)).collect()
+    for place, value in enumerate(found):
+        expected = made_of(place)
+        if callable(expected):
+            value, expected = value(), expected()
+        assert type(value) is type(expected)
+        assert np.array_equal(value, expected)
+    assert found[5].flags.writeable
+
+
+class NotHere:
+    """Can be unpickled on daemons only."""
+
+    def __reduce__(self) -> Any:
+        return load_elsewhere, (os.getpid(),)
+
+
+def load_elsewhere(pid: int) -> None:
+    if pid != os.getpid():
+        raise ValueError("made elsewhere")
+
+
+def odd_one(place: int) -> Any:
+    return NotHere() if place == 5 else [place]
+
+
+def test_a_value_that_cannot_be_unpickled_fails_alone(executor: MiraiExecutor) -> None:
+    ends = mapped(executor, odd_one, range(COUNT))
+    found = ends.collect(stop=False)
+    assert isinstance(found[5], PayloadError | ValueError)
+    assert [*found[:5], *found[6:]] == [[place] for place in range(COUNT) if place != 5]
+    assert list(ends.failed()) == [5]
+    with pytest.raises(type(found[5])) as raised:
+        ends.collect()
+    assert raised.value is found[5]
+
+
+def test_no_future_is_made_that_nobody_asks_for(executor: MiraiExecutor) -> None:
+    ends = mapped(executor, abs, range(COUNT))
+    told: list[Any] = []
+    assert ends.collect() == ends.collect(progress=lambda *it: told.append(it)) == [*range(COUNT)]
+    assert told == [(done, COUNT) for done in range(1, COUNT + 1)]
+    assert (ends.done(), ends.failed(), ends.cancel()) == (True, {}, 0)
+    assert ends._futures._made == {}  # type: ignore[union-attr]  # they are late ones
+    assert list(mapped(executor, abs, range(COUNT))) == [*range(COUNT)]
+    assert [future.result() for future in ends.futures] == [*range(COUNT)]
+
+
+class Big:
+    """An element whose end can be noticed."""
+
+    def __int__(self) -> int:
+        return 1
+
+
+def test_elements_are_gone_with_their_map(executor: MiraiExecutor) -> None:
+    xs = [Big() for _ in range(COUNT)]
+    gone = weakref.ref(xs[0])
+    gc.disable()
+    try:
+        ends = mapped(executor, int, xs)
+        assert ends.collect() == [1] * COUNT
+        assert ends.futures[3].result() == 1
+        assert executor.submit(abs, -1).result(SOON) == 1  # the host thread has turned to others
+        del xs, ends
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_coroutines_take_what_has_come_and_wait_for_the_rest(executor: MiraiExecutor) -> None:
+    async def take() -> None:
+        assert await mapped(executor, abs, range(COUNT)) == [*range(COUNT)]
+        ends = mapped(executor, odd_one, range(COUNT))
+        values = aiter(ends)
+        assert [await anext(values) for _ in range(5)] == [[place] for place in range(5)]
+        with pytest.raises((PayloadError, ValueError)) as raised:
+            await anext(values)
+        assert raised.value.__notes__[-1] == "This is of element 5 of mirai_map()."
+        with pytest.raises(ValueError, match="three"):
+            await mapped(executor, int, ["1", "three", *"2" * (COUNT - 2)])
+
+    mischief.run(take())
+
+
+def say_and_return(place: int) -> int:
+    progress(place, COUNT)
+    report(f"{place} begins")
+    return place
+
+
+def test_what_an_element_reports_reaches_its_own_future(executor: MiraiExecutor) -> None:
+    said: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    ends = mapped(executor, say_and_return, range(COUNT))
+    ends.futures[12].on_report(said.put)  # type: ignore[attr-defined]  # it is one of ours
+    assert ends.collect() == [*range(COUNT)]
+    assert {said.get(timeout=SOON), said.get(timeout=SOON)} == {
+        Progress(12, COUNT),
+        "12 begins",
+    }
+    assert said.empty()
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_who_is_interrupted_cancels_all_where_that_was_asked_for(executor: MiraiExecutor) -> None:
+    special = {8: (time.sleep, FOREVER)}  # the first of the second chunk
+    view: Any = executor.with_options(cancel_on_interrupt=True)
+    ends = mapped(view, count_and_do, work(special), args=(Path(os.devnull),))
+    with pytest.raises(KeyboardInterrupt):
+        ends.collect(progress=interrupt)
+    assert executor.submit(abs, -1).result(SOON) == 1
+    found = ends.collect(stop=False)
+    assert found[:8] == [*range(8)]
+    assert {type(end) for end in found[8:]} == {CancelledError}
 
 
 async def double_soon(n: int) -> int:

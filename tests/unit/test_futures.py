@@ -222,6 +222,8 @@ def test_the_package_makes_no_lock_that_is_not_accounted_for() -> None:
         "_host/_jobs.py: threading.Event()",  # of the host thread and one of an engine
         "_host/_registry.py: threading.RLock()",  # the main thread takes it in C, around a fork
         "_local/_relay.py: threading.Lock()",  # of the relay thread and the host thread
+        "launchers/_dask_tasks.py: threading.Lock()",  # of threads of Dask's and its own
+        "launchers/_kubectl.py: threading.Lock()",  # who cancels pods waits for seconds at most
         "_waiting.py: threading.Lock()",  # each of one thread, and others only release it
     }
 
