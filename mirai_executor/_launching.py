@@ -24,19 +24,26 @@ from .launchers import (
     Command,
     DaemonCommand,
     HttpRequest,
+    JobRequest,
     Launched,
     Launcher,
     Seats,
     SshConfig,
     Submission,
     cancel_jobs,
+    stop,
 )
 from .launchers import launch as launch_all
 from .urls import host_url
 
 if TYPE_CHECKING:
+    import subprocess
+
     from ._host import Host
     from ._lifetime import HostOwner
+    from .launchers import Job
+
+    Started = subprocess.Popen[bytes] | Job
 
 _LONGEST = 200  # characters of an answer that messages repeat
 
@@ -224,7 +231,8 @@ class Launching:
         except Exception as error:  # as nobody waits for one of a launcher, such as of its token
             raise LaunchError(f"cannot plan daemons: {type(error).__name__}: {error}") from error
         # Those that serve, do: what is missing then is requested again.
-        self._launch(submissions, n, name, stay=options.get("autoexit") == "never", tolerate=None)
+        stay = options.get("autoexit") == "never"
+        self._launch(submissions, n, name, stay=stay, tolerate=None, is_scaled=True)
 
     @property
     def _here(self) -> Here:
@@ -282,11 +290,13 @@ class Launching:
         stay: bool,
         tolerate: int | None,
         is_kept: bool = False,
+        is_scaled: bool = False,
     ) -> list[str]:
         succeeded: list[bool] = []
         try:
             launched = launch_all(submissions, self._timeout, tolerate)
-            self._expect(launched, submissions, n, name, stay=stay, is_kept=is_kept)
+            request = Request(name, n, is_kept=is_kept, is_scaled=is_scaled)
+            self._expect(request, launched, submissions, stay=stay)
             succeeded = [one.error is None for one in launched]
         finally:
             self._seats.note_end(name, succeeded)
@@ -294,36 +304,58 @@ class Launching:
 
     def _expect(
         self,
+        request: Request,
         launched: Sequence[Launched],
         submissions: Sequence[Submission],
-        n: int,
-        name: str,
         *,
         stay: bool,
-        is_kept: bool,
     ) -> None:
         """Have the host expect the daemons of a launch."""
-        started = [it for one in launched for it in (one.process, one.job) if it is not None]
-        said = tuple(map(_told, submissions, launched))
+        alone, others = _apart(submissions, launched)
         jobs = [one.queued for one in launched if one.queued is not None]
         failures = [one.error for one in launched if one.error is not None]
-        missed = n * len(failures) // max(1, len(launched))
-        request = Request(
-            name,
-            n - missed,
-            [*filter(None, said)],
-            jobs,
-            len(started),
-            is_kept,
-            missed,
-            failures,
-            waits=any(one.job is not None for one in launched),
+        missed = request.count * len(failures) // max(1, len(launched))
+        together = request.changed(
+            count=request.count - missed - len(alone),
+            said=[*filter(None, map(_told, submissions, launched))],
+            jobs=jobs,
+            commands=len(others),
+            missed=missed,
+            failures=failures,
+            at_engines=[job for one in launched for job in one.jobs if job in others],
         )
+        rest: list[tuple[Request, list[Started]]] = [
+            (request.changed(name=own, count=1, commands=1, at_engines=[job]), [job])
+            for own, job in alone
+        ]
+        if together.count or missed or not alone:
+            rest.append((together, others))
         try:
-            self._host.expect_daemons(request, started, stay=stay)
+            while rest:
+                part, started = rest.pop(0)
+                self._host.expect_daemons(part, started, stay=stay)  # ends them if it raises
         except BaseException:
             cancel_jobs(jobs)
+            for one in [it for _, started in rest for it in started]:
+                stop(one)
             raise
+
+
+def _apart(
+    submissions: Sequence[Submission], launched: Sequence[Launched]
+) -> "tuple[list[tuple[str, Job]], list[Started]]":
+    """Return the jobs that are one daemon each, by its name, and what else has been started."""
+    alone: list[tuple[str, Job]] = []
+    others: list[Started] = []
+    for submission, one in zip(submissions, launched, strict=True):
+        daemons = submission.daemons if isinstance(submission, JobRequest) else ()
+        if len(daemons) == len(one.jobs):
+            alone += zip((daemon.request for daemon in daemons), one.jobs, strict=True)
+        else:
+            others += one.jobs
+        if one.process is not None:
+            others.append(one.process)
+    return alone, others
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Where daemons of other machines connect: addresses, and what those daemons must know."""
 
+import errno
 import os
 import socket
 import sys
@@ -99,7 +100,11 @@ class Listening:
         self.listen_config: ListenConfig = ListenConfig(
             listen(wanted), secret, certificate, self._files, compresses
         )
-        self._own_urls = tuple(str(url) for url in self._dialable())
+        try:
+            self._own_urls = tuple(str(url) for url in self._dialable())
+        except OSError:
+            self.listen_config.close()
+            raise
         self.urls: tuple[str, ...] = (
             tuple(str(self._with_port(url)) for url in elsewhere) or self._own_urls
         )
@@ -122,7 +127,14 @@ class Listening:
                 continue
             # What an IPv4 socket has not heard cannot be dialled.
             hosts = [Url.parse(own).host for own in host_url()]
-            urls += [url.with_host(host) for host in hosts if listener.covers(host)]
+            here = [url.with_host(host) for host in hosts if listener.covers(host)]
+            if not here:
+                raise OSError(
+                    errno.EADDRNOTAVAIL,
+                    f"cannot listen on {url}: this machine has no address of that version; use "
+                    f"{url.with_host('*')}",
+                )
+            urls += here
         return urls
 
     def _with_port(self, url: Url) -> Url:
@@ -178,8 +190,7 @@ class Listening:
         """
         urls = self._own_urls if isinstance(launcher, Here) else self.urls
         command = self._command(urls, options)
-        words = (*command.options, "--request", request)
-        named = replace(command, options=words, booking=booking)
+        named = replace(command, request=request, booking=booking)
         submissions = launcher.plan(named, count)
         for one in submissions:
             for file in one.files if isinstance(one, Command) else ():

@@ -30,17 +30,20 @@ _MOST = 1024  # pieces that Linux and macOS take at once
 _NONE_FREE = (errno.EMFILE, errno.ENFILE)
 
 
-def create_in_memory(name: str, flags: int = 0) -> int:
+def create_in_memory(name: str, flags: int = 0, into: "list[int] | None" = None) -> int:
     """Return the descriptor of an empty file in memory; it is closed on exec.
 
     Args:
         name: Is shown to who looks at the descriptor.
         flags: Of ``memfd_create(2)``.
+        into: Where it is put as well, in one go: whoever may be interrupted finds it there.
 
     Raises:
         OSError: This system has no such files, or forbids them.
     """
-    return _memfd_create()(name, flags | _CLOEXEC)
+    into = [] if into is None else into
+    into.extend(map(_memfd_create(), (name,), (flags | _CLOEXEC,)))
+    return into[-1]
 
 
 def create(name: str, data: bytes = b"") -> int:

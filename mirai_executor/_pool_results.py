@@ -2,7 +2,6 @@
 
 import multiprocessing
 import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
@@ -11,6 +10,7 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 from ._arguments import check_wait
 from ._host import OneShotEvent
 from ._mailbox import IN_A_CALLBACK
+from ._turns import Turns
 
 T = TypeVar("T")
 SubmitNext: TypeAlias = Callable[[], Future[T] | None]  # None at the end of what there is
@@ -179,7 +179,7 @@ class Results(Iterator[T], Generic[T]):
         self._ahead = ahead
         self._work = work
         self._error: Exception | None = None  # of the iterable: it comes after all results
-        self._feeding = threading.Lock()  # join() may do so while another thread takes results
+        self._feeding = Turns()  # join() may do so while another thread takes results
         self._look_ahead()
 
     def next(self, timeout: float | None = None) -> T:
@@ -209,7 +209,7 @@ class Results(Iterator[T], Generic[T]):
 
     def feed(self) -> bool:
         """Submit one more call; False if there is none."""
-        with self._feeding:
+        with self._feeding.take():
             if self._submit_next is None:
                 return False
             try:

@@ -22,6 +22,7 @@ from ._late import *
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._arenas import Arena as Arena
     from ._channel import *
     from ._exchange import *
     from ._pool import *
@@ -31,6 +32,7 @@ else:  # not before the first large buffer
     __getattr__ = lazy_imports(
         __name__,
         {
+            "_arenas": "Arena",
             "_channel": "Channel Gone",
             "_exchange": "Exchange out_of_arenas",
             "_pool": "Pool Shared",

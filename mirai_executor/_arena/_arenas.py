@@ -5,7 +5,7 @@ import os
 
 from mirai_executor._typing import Protocol
 
-from ._late import create
+from ._late import create_in
 from ._memory import Mapping, write_cold
 
 _LAST = object()
@@ -25,16 +25,23 @@ class Memory:
     def __init__(self, number: int, size: int) -> None:
         self.number = number
         self.size = size
-        self.fd = -1
+        self.fds: list[int] = []  # its descriptor, once there is one
         self.peers: set[Peer] = set()
+
+    @property
+    def fd(self) -> int:
+        return self.fds[0]
 
     def drop(self) -> None:
         """Let go of it, and let the peers know."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+        while self.fds:
+            os.close(self.fds.pop())
         for peer in list(self.peers):
             peer.forget(self.number)
+
+    def __del__(self) -> None:
+        for fd in getattr(self, "fds", ()):  # whoever was to drop it has been interrupted
+            os.close(fd)
 
 
 class Arena(Memory):
@@ -42,17 +49,20 @@ class Arena(Memory):
 
     def __init__(self, number: int, size: int) -> None:
         super().__init__(number, size)
+        self.is_open = False  # it has its memory
         self.spoilt = False  # somebody may use it for ever, so it is never filled again
         self._holds: list[object] = [_LAST]
         self._warm = 0  # up to here, pages exist
         self._mapping: Mapping | None = None
 
     def open(self) -> None:
-        self.fd = create(self.size)
+        create_in(self.fds, self.size)
+        self.is_open = True
 
     # Holds. Whoever takes _LAST off the list was the last; that is so for one thread only.
 
-    def take(self) -> None:
+    def renew(self) -> None:
+        """Have it be held by whoever takes it next."""
         self._holds = [_LAST]
 
     def hold(self) -> None:

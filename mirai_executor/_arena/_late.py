@@ -73,24 +73,31 @@ def physical_memory() -> int:
 
 def create(size: int) -> int:
     """Return a descriptor of ``size`` new bytes; they take memory only as they are written."""
-    fd = create_empty()
+    fds: list[int] = []
     try:
-        os.ftruncate(fd, size)
-        fcntl.fcntl(fd, ADD_SEALS, SEALS)
+        create_in(fds, size)
     except BaseException:
-        os.close(fd)
+        for fd in fds:
+            os.close(fd)
         raise
-    return fd
+    return fds[0]
 
 
-def create_empty() -> int:
-    """Return the descriptor of memory that has no size yet, nor seals."""
+def create_in(fds: list[int], size: int) -> None:
+    """Put such a descriptor into a list, whose owner closes what is there if this raises."""
+    fd = create_empty(fds)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, ADD_SEALS, SEALS)
+
+
+def create_empty(fds: list[int]) -> int:
+    """Put the descriptor of memory that has no size yet, nor seals, into a list; return it."""
     try:
-        return create_in_memory("mirai-arena", ALLOW_SEALING | _NOEXEC_SEAL)
+        return create_in_memory("mirai-arena", ALLOW_SEALING | _NOEXEC_SEAL, fds)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return create_in_memory("mirai-arena", ALLOW_SEALING)
+        return create_in_memory("mirai-arena", ALLOW_SEALING, fds)
 
 
 def flat(buffer: object) -> memoryview:

@@ -23,18 +23,16 @@ STEP = 1 << 20
 _SMALL = STEP // 8  # what is larger is written by itself
 
 
-def create_constant(size: int, pieces: Iterable[tuple[int, memoryview]]) -> int:
-    """Return a descriptor of ``size`` bytes that hold these pieces for ever."""
-    fd = create_empty()
-    try:
-        os.ftruncate(fd, size)
-        for offset, data in pieces:
-            write_cold(fd, offset, data)
-        fcntl.fcntl(fd, ADD_SEALS, SEALS | _SEAL_WRITE)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+def create_constant(fds: list[int], size: int, pieces: Iterable[tuple[int, memoryview]]) -> None:
+    """Put a descriptor of ``size`` bytes that hold these pieces for ever into a list.
+
+    Its owner closes what is there if this raises.
+    """
+    fd = create_empty(fds)
+    os.ftruncate(fd, size)
+    for offset, data in pieces:
+        write_cold(fd, offset, data)
+    fcntl.fcntl(fd, ADD_SEALS, SEALS | _SEAL_WRITE)
 
 
 def is_safe(fd: int, size: int) -> bool:

@@ -5,9 +5,10 @@ the last hold it is free, to be filled again while its pages are warm.
 
 Any thread may use a pool, also when an exception may come at any moment, so nothing here takes a
 lock: each step that two threads could take at once is one operation of a dict or a list, which
-the GIL makes whole. The worst that an interrupt can do is to leave an arena held for ever.
+the GIL makes whole. Who may be interrupted keeps a list of what it has taken, and gives it back.
 """
 
+import contextlib
 import itertools
 import mmap
 import sys
@@ -60,10 +61,17 @@ class Pool:
 
     # Filling
 
-    def place(self, buffers: Sequence[object]) -> tuple[Place, ...] | None:
+    def place(
+        self, buffers: Sequence[object], taken: "list[Arena | None] | None" = None
+    ) -> tuple[Place, ...] | None:
         """Copy C-contiguous buffers into one arena, which the caller then holds.
 
         Each lies at a multiple of 64 bytes. A list of ``bytes`` is one buffer, too.
+
+        Args:
+            buffers: The buffers.
+            taken: Where the arena is noted as soon as it is taken. If this is interrupted, the
+                caller gives back what is in there, with :meth:`give_back`.
 
         Returns:
             Their places, or None where the limits, or the system, leave no memory: the buffers
@@ -73,19 +81,20 @@ class Pool:
         starts, size = _lay_out(sizes)
         if not size:
             return _places(0, starts, sizes)
-        arena = self._take(size)
-        if arena is None:
-            return None
+        own: list[Arena | None] = [] if taken is None else taken
         try:
+            if (arena := self._take(size, own)) is None:
+                return None
             for at, buffer in zip(starts, buffers, strict=True):
                 for data in in_steps(buffer):
                     arena.write(at, data)
                     at += len(data)
-        except BaseException as error:
-            no_memory = isinstance(error, OSError)
-            self.release((arena.number,), spoilt=no_memory)
-            if no_memory:
-                return None
+        except OSError:  # there is no memory
+            self.give_back(own, spoilt=True)
+            return None
+        except BaseException:
+            if taken is None:
+                self.give_back(own)
             raise
         return _places(arena.number, starts, sizes)
 
@@ -100,16 +109,18 @@ class Pool:
         sizes = [data.nbytes for data in flats]
         starts, size = _lay_out(sizes)
         memory = Constant(next(self._numbers), max(size, mmap.PAGESIZE), used=size)
-        memory.fd = create_constant(memory.size, zip(starts, flats, strict=True))
         try:
+            create_constant(memory.fds, memory.size, zip(starts, flats, strict=True))
             mapping = map_memory(memory.fd, memory.size, writable=False)
+            shared = Shared(_places(memory.number, starts, sizes), mapping)
+            self._constants[memory.number] = memory
+            self._mappings[memory.number] = mapping
         except BaseException:
+            self._mappings.pop(memory.number, None)
+            self._constants.pop(memory.number, None)
             memory.drop()
             raise
-        places = _places(memory.number, starts, sizes)
-        self._constants[memory.number] = memory
-        self._mappings[memory.number] = mapping
-        return Shared(places, mapping)
+        return shared
 
     def locate(self, view: memoryview) -> Place | None:
         """Return the place of a buffer that was shared alone, as a whole; None for any other."""
@@ -143,10 +154,17 @@ class Pool:
                 continue
             arena.spoilt = arena.spoilt or spoilt
             if arena.let_go():
-                if arena.spoilt:
+                if arena.spoilt or not arena.is_open:  # whoever made it was interrupted
                     self._drop(arena)
                 else:
+                    arena.renew()
                     self._free[number] = arena
+
+    def give_back(self, taken: "list[Arena | None]", *, spoilt: bool = False) -> None:
+        """Release what :meth:`place` has noted there."""
+        numbers = [arena.number for arena in taken if arena is not None]
+        taken.clear()
+        self.release(numbers, spoilt=spoilt)
 
     def sweep(self) -> None:
         """Let go of constants that nothing refers to."""
@@ -218,41 +236,41 @@ class Pool:
 
     # Which arena
 
-    def _take(self, need: int) -> Arena | None:
+    def _take(self, need: int, taken: "list[Arena | None]") -> Arena | None:
         """Return an arena for ``need`` bytes: a warm one, a new one, one much too large."""
         size = _size_class(need)
         return (
-            self._reuse(need, 2 * size)
-            or self._make(size)
-            or self._reuse(need, sys.maxsize)
-            or self._make(size, evict=True)
+            self._reuse(need, 2 * size, taken)
+            or self._make(size, taken)
+            or self._reuse(need, sys.maxsize, taken)
+            or self._make(size, taken, evict=True)
         )
 
-    def _reuse(self, at_least: int, at_most: int) -> Arena | None:
+    def _reuse(self, at_least: int, at_most: int, taken: "list[Arena | None]") -> Arena | None:
         latest_first = reversed(list(self._free.values()))
         fits = [arena for arena in latest_first if at_least <= arena.size <= at_most]
         for arena in sorted(fits, key=lambda arena: arena.size):
-            if self._free.pop(arena.number, None) is not None:  # no other thread was faster
-                arena.take()
+            # In one go: what is free no longer is noted, wherever an interrupt strikes.
+            taken.extend(map(self._free.pop, (arena.number,), (None,)))
+            if taken[-1] is not None:  # no other thread was faster
                 return arena
         return None
 
-    def _make(self, size: int, *, evict: bool = False) -> Arena | None:
+    def _make(
+        self, size: int, taken: "list[Arena | None]", *, evict: bool = False
+    ) -> Arena | None:
         arena = Arena(next(self._numbers), size)
+        taken.append(arena)
         self._arenas[arena.number] = arena  # it counts from now on, for other threads too
         if evict and self._fits_without_free():
             while self._is_over() and self._evict():
                 pass
-        try:
+        with contextlib.suppress(OSError):
             if not self._is_over():
                 arena.open()
                 return arena
-        except OSError:
-            pass
-        except BaseException:
-            self._drop(arena)
-            raise
         self._drop(arena)
+        taken.remove(arena)
         return None
 
     def _is_over(self) -> bool:

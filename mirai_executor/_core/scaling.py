@@ -7,6 +7,9 @@
     surplus for ``idle_time``               let go of = the least surplus in that time; of those
                                             asked for, what comes on top of it is cancelled
 
+A daemon that has gone counts as long as its keeper is about to come with another one: who asked
+for that, too, would have two in the place of one.
+
 Who asks a scheduler must be patient: daemons may queue for hours, and a scheduler that refuses
 must not be asked again at once. So what was asked for counts as coming for ``patience``, and after
 a refusal, or after daemons that came to nothing, the pause before the next request doubles.
@@ -22,6 +25,7 @@ from collections import deque
 from mirai_executor._typing import Record
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds between two requests after a refusal
+_BACK_AGAIN = 5.0  # seconds for a keeper to come with another daemon: it tries for two
 _PATIENCE = 8.0  # the pause after four refusals in a row: what waits has waited for 7 seconds
 
 
@@ -87,6 +91,7 @@ class Scaler:
     def __init__(self, policy: ScalePolicy) -> None:
         self._policy = policy
         self._asked: deque[tuple[float, int]] = deque()  # until when they may come, and how many
+        self._returning: deque[float] = deque()  # until when their keepers may bring others
         self._seen = Load(0, 0, 0, 0)
         self._pause = 0.0  # after the last request came to nothing
         self._not_before = -math.inf
@@ -101,13 +106,18 @@ class Scaler:
         """How many were asked for and have not come."""
         return sum(count for _, count in self._asked)
 
+    @property
+    def returning(self) -> int:
+        """How many have gone whose keepers are about to come with others."""
+        return len(self._returning)
+
     def decide(self, load: Load, now: float) -> Change:
         """Return what has to change. Who launches, reports a failure by :meth:`refuse`."""
         self._take_in(load, now)
         policy = self._policy
         minimum = 0 if load.is_closing else policy.minimum
         wanted = min(max(load.demand, minimum), policy.maximum)
-        missing = wanted - load.connected - self.coming
+        missing = wanted - load.connected - self.coming - self.returning
         if missing > 0:
             self._least_surplus = self._least_excess = None
             return self._ask(missing, now)
@@ -127,6 +137,16 @@ class Scaler:
     def expect(self, count: int, now: float) -> None:
         """Note that so many are on their way, whoever has asked for them."""
         self._asked.append((now + self._policy.patience, count))
+
+    def expect_back(self, now: float) -> None:
+        """Note that a daemon has gone, and that its keeper is about to come with another."""
+        self._returning.append(now + _BACK_AGAIN)
+
+    def note_back(self, now: float) -> None:
+        """Note that a keeper has come with another daemon, which is not ready yet."""
+        if self._returning:
+            self._returning.popleft()
+            self.expect(1, now)
 
     def forget(self, count: int) -> None:
         """Note that so many that were asked for have been cancelled."""
@@ -153,7 +173,7 @@ class Scaler:
 
     def next_look(self, load: Load, now: float) -> float | None:
         """Return when time alone may change what :meth:`decide` says; None for never."""
-        moments = [until for until, _ in self._asked]
+        moments = [*self._returning, *(until for until, _ in self._asked)]
         if self._not_before > now:
             moments.append(self._not_before)
         if self._least_surplus is not None:
@@ -183,10 +203,16 @@ class Scaler:
             if asked > gone:
                 self._asked.appendleft((until, asked - gone))
             gone -= min(asked, gone)
+        self._seen = load
+        self._expect_no_more(now)
+
+    def _expect_no_more(self, now: float) -> None:
+        """Take note of those that have not come in time."""
         while self._asked and self._asked[0][0] <= now:
             self._asked.popleft()
             self._wait(now)
-        self._seen = load
+        while self._returning and self._returning[0] <= now:
+            self._returning.popleft()
 
     def _ask(self, missing: int, now: float) -> Change:
         if now < self._not_before:

@@ -43,18 +43,18 @@ class BoundedHost(Host):
             raise
 
     def _admit(self, task: TaskId, fields: tuple[Any, ...]) -> bool:
-        _, future, limits, _, blob, _, buffers = fields
+        _, future, limits, _, blob, *_ = fields
         size = self._store.copied.get(task) or len(blob)
         try:
             if self._gate.enter(task, size, limits.timeout, _may_wait):
                 return True
             if self._gate.is_closed:
                 raise self._end_error()  # noqa: TRY301 - as if it had never come so far
-        except BaseException:
-            self._store.let_go(task, buffers)
+        except Exception:  # what is interrupted lets go by itself
+            self._store.let_go(task)
             raise
         self.give_up_room(task)
-        self._store.let_go(task, buffers)
+        self._store.let_go(task)
         text = f"task {task} timed out: no room in the queue {limits.timeout} s after submission"
         future.set_exception(TaskTimeoutError(text))
         return False

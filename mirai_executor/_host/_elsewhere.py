@@ -30,6 +30,7 @@ from mirai_executor.launchers import cancel_jobs
 
 from ._acceptor import Acceptor
 from ._autoscaler import Autoscaler
+from ._jobs import cancel_at_engines
 from ._questions import AfarView, WaitView
 from ._remote import RemoteDaemon
 from ._requests import Request, Requests, still_coming
@@ -84,6 +85,7 @@ class Elsewhere:
         self._closing: Timer | None = None  # the acceptor, at the latest then
         self._autoscaler: Autoscaler | None = None  # until somebody calls adapt()
         self._requests = Requests()
+        self._remote: set[RemoteDaemon] = set()
         self._keep_with: tuple[Launch, bool] | None = None
         self._kept: Scaler | None = None  # decides how many take the places of the lost
 
@@ -100,7 +102,7 @@ class Elsewhere:
 
     def look_soon(self) -> None:
         """Take note that there may be more to do, or less."""
-        if self._kept is not None and self._dispatcher.ready_count:
+        if self._scaler is not None and self._dispatcher.ready_count:
             self._fleet.heals = True  # a launcher that has never brought one is not tried again
         if self._autoscaler is not None:
             self._autoscaler.look_soon()
@@ -113,13 +115,13 @@ class Elsewhere:
         """Take in that daemons were asked for; see to the commands for it, until they end."""
         self._requests.add(request)
         self._handle(DaemonsAdded(request.count))
-        self._fleet.keep_commands(started, partial(self._on_end, request.name), stay=stay)
+        self._fleet.keep_commands(started, partial(self._on_end, request), stay=stay)
         if request.is_kept:
             self._keep(request.count + request.missed)
         for error in request.failures:
             _LOG.warning("a part of the requested daemons will not start: %s", error)
             self._fleet.loss_reports.why_none = error
-        scaler = None if self._autoscaler is None else self._autoscaler.scaler
+        scaler = self._scaler
         if request.missed and scaler is not None:
             scaler.refuse(request.missed, self._reactor.now())
             self.look_soon()
@@ -212,28 +214,46 @@ class Elsewhere:
         if self._compresses:
             with contextlib.suppress(LinkClosedError):  # which will be noticed
                 link.offer_compression()
-        self._fleet.admit(RemoteDaemon(link, address, revoke, self._requests.note_arrival))
+        daemon = RemoteDaemon(link, address, revoke, self._note_arrival, self._note_loss)
+        self._remote.add(daemon)
+        self._fleet.admit(daemon)
 
-    def _on_end(self, name: str, error: LaunchError) -> None:
+    def _note_arrival(self, request: str) -> None:
+        if request:
+            self._requests.note_arrival(request)
+        elif self._scaler is not None:
+            self._scaler.note_back(self._reactor.now())
+
+    def _note_loss(self, daemon: RemoteDaemon) -> None:
+        self._remote.discard(daemon)
+        if daemon.is_renewed and self._scaler is not None:
+            self._scaler.expect_back(self._reactor.now())
+
+    @property
+    def _scaler(self) -> Scaler | None:
+        return None if self._autoscaler is None else self._autoscaler.scaler
+
+    def _on_end(self, request: Request, error: LaunchError) -> None:
         """Take in that a command has ended, however it did: who has not come, will not come."""
-        if not (missed := self._requests.note_end(name)):
+        if not (missed := self._requests.note_end(request.name)):
             return
         self._handle(DaemonsMissed(missed))
-        if self._kept is not None and self._autoscaler is not None:
-            self.refuse(self._kept, missed, error)
+        if self._scaler is not None and (request.is_kept or request.is_scaled):
+            self.refuse(self._scaler, missed, error)
 
     def _cancel(self, count: int) -> None:
-        """Take jobs out of their queues that would bring daemons which nobody needs."""
-        whole, waiting, found = self._requests.superfluous(count)
-        if not found:
+        """Take jobs back that would bring daemons which nobody needs."""
+        found = self._requests.superfluous(count)
+        if not found.count:
             return
-        if self._autoscaler is not None and self._autoscaler.scaler is not None:
-            self._autoscaler.scaler.forget(found)
-        self._handle(DaemonsMissed(found))
+        if self._scaler is not None:
+            self._scaler.forget(found.count)
+        self._handle(DaemonsMissed(found.count))
 
         def run() -> None:
-            cancel_jobs(whole)
-            cancel_jobs(waiting, waiting=True)
+            cancel_jobs(found.whole)
+            cancel_jobs(found.waiting, waiting=True)
+            cancel_at_engines(found.at_engines)
 
         # A scheduler takes its time, and this thread has none.
         threading.Thread(target=run, name="mirai-launch", daemon=True).start()
@@ -242,8 +262,11 @@ class Elsewhere:
         view = self._dispatcher.view()
         return Load(
             demand=view.awaiting + view.executing,
-            # For one that has asked for leave, another one is asked for before it is gone.
-            connected=self._dispatcher.ready_count - view.parting,
+            # For one that has asked for leave, another one is asked for before it is gone, unless
+            # its keeper has another.
+            connected=self._dispatcher.ready_count
+            - view.parting
+            + sum(daemon.is_renewed for daemon in self._remote),
             cumulative=view.cumulative,
             completed=view.completed,
             lost_early=view.lost_early,

@@ -66,7 +66,8 @@ class HostThread:
         self._encoders: dict[None, _payload.CallEncoder] = {}  # that one
         self._turn = self._next_turn = _FEW  # of the host thread: after so many submissions
         # What comes from other machines shares no memory with this one.
-        self._store = Store(shared=settings.listen_config is None, capacity=settings.memory)
+        shared = settings.listen_config is None
+        self._store = Store(shared=shared, capacity=settings.memory, put=self._inbox.append)
         self.gate: Gate | None = self._store.gate
         self._threads: list[threading.Thread | None] = []  # None once it has ended
         self._can_join = True

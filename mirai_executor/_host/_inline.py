@@ -24,6 +24,7 @@ from mirai_executor._messages import close_iterator, iterator_of, speaking_throu
 from mirai_executor._payload.common.entries import STREAM, Brought
 from mirai_executor._payload.host import CallEncoder
 from mirai_executor._place import begin_in_place, end_in_place
+from mirai_executor._turns import Turns
 from mirai_executor.errors import LaunchError
 
 from ._copies import Copies, decoded
@@ -64,8 +65,8 @@ class InlineHost(Host):
         super().__init__(settings)
         self._store = Store(shared=False)
         self._names = LentNames()
-        # So that it runs once. Held meanwhile, and again by the same thread: it may submit tasks.
-        self._initializing = threading.RLock()
+        # So that it runs once. The same thread may take another turn: it may submit tasks.
+        self._initializing = Turns()
         self._has_begun = self._is_ready = False
         self._why_broken: LaunchError | None = None
         self._executing: dict[TaskId, None] = {}
@@ -258,7 +259,7 @@ class InlineHost(Host):
     def _prepared(self) -> LaunchError | None:
         """Run the initializer before all else; return why nothing can run, if so."""
         if not self._is_ready:
-            with self._initializing:
+            with self._initializing.take():
                 if not self._has_begun:
                     self._has_begun = True
                     try:

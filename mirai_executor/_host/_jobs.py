@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mirai_executor._waiting import Deadline, Reactor
 from mirai_executor.launchers import Job
@@ -62,19 +62,23 @@ class Jobs:
         jobs = [job for number, (job, _) in self._jobs.items() if number not in self._staying]
         self._jobs.clear()
         deadline = Deadline(_LET_GO)
-        left = [job for job in jobs if not _ends(job, deadline)]
-        threads = [threading.Thread(target=_cancel, args=(job,), daemon=True) for job in left]
-        for thread in threads:
-            thread.start()
-        deadline = Deadline(_TO_CANCEL)
-        for thread in threads:
-            thread.join(deadline.left)
+        cancel_at_engines([job for job in jobs if not _ends(job, deadline)])
 
 
 def _ends(job: Job, deadline: Deadline) -> bool:
     ended = threading.Event()
     job.add_done_callback(ended.set)
     return ended.wait(deadline.left)
+
+
+def cancel_at_engines(jobs: Sequence[Job]) -> None:
+    """Take back jobs that nobody needs, side by side: engines take their time."""
+    threads = [threading.Thread(target=_cancel, args=(job,), daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    deadline = Deadline(_TO_CANCEL)
+    for thread in threads:
+        thread.join(deadline.left)
 
 
 def _cancel(job: Job) -> None:

@@ -134,8 +134,9 @@ class Records:
         if frame.number <= self._number:
             return  # it was sent twice
         self._number = frame.number
-        self._pieces.append(frame.piece)
-        if not frame.more:
+        if frame.piece:
+            self._pieces.append(frame.piece)
+        if self._pieces and not frame.more:
             self._relay.take(b"".join(self._pieces))
             self._pieces.clear()
         if lost := frame.lost - self._lost:

@@ -36,7 +36,9 @@ class RemoteDaemon(Daemon):
         link: The connection to its keeper.
         address: Where that comes from.
         revoke: Keeps others from coming with its token, if that is its own.
-        on_arrival: Is told which request it was started for, when it comes for the first time.
+        on_arrival: Is told which request it was started for; empty if it was started by hand, or
+            its keeper has had another one before.
+        on_loss: Is told of it when it is gone.
 
     Attributes:
         round_trips: How many have been measured.
@@ -53,10 +55,13 @@ class RemoteDaemon(Daemon):
         address: str,
         revoke: Callable[[], None],
         on_arrival: Callable[[str], None],
+        on_loss: "Callable[[RemoteDaemon], None]",
     ) -> None:
         super().__init__(link)
         self._revoke = revoke
         self._on_arrival = on_arrival
+        self._on_loss = on_loss
+        self._was_killed = self._is_given_up = False
         link.largest = _BEFORE_HELLO
         self.host = address  # until it says its name
         self._pid = 0
@@ -80,6 +85,16 @@ class RemoteDaemon(Daemon):
     def exitcode(self) -> int | None:
         """How it has ended, as its keeper has said; None if that was cut off."""
         return None if self._end is None else self._end.code
+
+    @property
+    def is_renewed(self) -> bool:
+        """Whether it is about to end, and its keeper then brings another daemon in its place."""
+        if self.dismissed and not self.may_return:
+            return False
+        if self._end is not None:
+            return self._end.returns
+        is_last = self.parting or self._is_given_up
+        return not is_last and (self.may_return or self._was_killed)
 
     def misfit(self, hello: _wire.Hello) -> str:
         """Return why nothing like it can work for this process: nothing, as others may.
@@ -121,8 +136,7 @@ class RemoteDaemon(Daemon):
         self._pid, self.host, self.cleanup = frame.pid, printable(frame.host), frame.cleanup
         self.max_tasks, self.idle_time = frame.max_tasks, frame.idle_time
         self.seat = frame.seat
-        if frame.request:
-            self._on_arrival(frame.request)
+        self._on_arrival(frame.request)
 
     def has_been_silent(self, now: float, patience: float) -> bool:
         """Tell whether nothing has come for so many seconds; to be asked more often than that."""
@@ -197,10 +211,12 @@ class RemoteDaemon(Daemon):
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Have its keeper end it."""
+        self._was_killed = True
         self._tell_first(_wire.Kill(signum))
 
     def give_up(self, _: int = signal.SIGKILL) -> None:
         """Have its keeper end it, and start no other in its place."""
+        self._is_given_up = True
         self._tell_first(_wire.Kill(signal.SIGKILL, overdue=True))
 
     def _tell(self, frame: _wire.Frame) -> None:
@@ -226,6 +242,7 @@ class RemoteDaemon(Daemon):
     def close(self) -> str:
         """Let go of it, and return the last lines of its standard error."""
         self.link.close()
+        self._on_loss(self)
         return "" if self._end is None else printable(self._end.stderr, _LAST_WORDS, keep="\n\t")
 
     def forget(self) -> None:

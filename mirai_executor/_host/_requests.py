@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mirai_executor.errors import LaunchError
-    from mirai_executor.launchers import QueuedJob
+    from mirai_executor.launchers import Job, QueuedJob
 
     Awaited = tuple[str, int, Sequence[QueuedJob]]  # a request, how many are to come, and how
 
@@ -31,11 +31,12 @@ class Request(Record):
         name: What they say when they come.
         count: How many.
         said: What was printed or answered, by whom.
-        jobs: Those that are to run them, as far as their ids are known.
-        commands: How many commands run as long as they do.
+        jobs: Those in queues that are to run them, as far as their ids are known.
+        commands: How many commands, or jobs of engines, run as long as they do.
         is_kept: Whether others take their places when they are lost.
+        is_scaled: Whether who decides how many are needed has asked for them.
         missed: How many more were asked for in vain, and why.
-        waits: An engine runs them when it has room, and tells when it never will.
+        at_engines: Jobs that engines run when they have room; they tell when they never will.
     """
 
     name: str
@@ -44,9 +45,31 @@ class Request(Record):
     jobs: Sequence[QueuedJob] = ()
     commands: int = 0
     is_kept: bool = False
+    is_scaled: bool = False
     missed: int = 0
     failures: Sequence[LaunchError] = ()
-    waits: bool = False
+    at_engines: Sequence[Job] = ()
+
+    @property
+    def jobs_are_known(self) -> bool:
+        """Whether no daemon comes once its jobs have been cancelled."""
+        return bool(self.jobs) or 0 < len(self.at_engines) == self.commands
+
+
+class Superfluous(Record):
+    """What would bring daemons that nobody needs.
+
+    Args:
+        whole: Jobs in queues that have brought nobody.
+        waiting: Likewise, but only that part of them is superfluous which waits.
+        at_engines: Jobs of engines.
+        count: For how many daemons.
+    """
+
+    whole: Sequence[QueuedJob] = ()
+    waiting: Sequence[QueuedJob] = ()
+    at_engines: Sequence[Job] = ()
+    count: int = 0
 
 
 class _Open(Mutable):
@@ -90,7 +113,10 @@ class Requests:
         """Note that daemons were asked for."""
         self._failures = [str(error) for error in request.failures][-_SAID:]
         self._said = [*self._said, *request.said][-_SAID:]
-        left = request.count - self._early.pop(request.name, 0)
+        early = [
+            name for name in self._early if name == request.name or _group(name) == request.name
+        ]
+        left = request.count - sum(map(self._early.pop, early))
         if left > 0:
             self._open[request.name] = _Open(request, left, request.commands)
 
@@ -99,13 +125,14 @@ class Requests:
         self._failures = [str(error)]
 
     def note_arrival(self, name: str) -> None:
-        """Note that a daemon has come."""
-        if (known := self._open.get(name)) is None:
+        """Note that a daemon has come: one by its own name, or one of a request."""
+        own = name if name in self._open else _group(name)
+        if (known := self._open.get(own)) is None:
             self._early[name] = self._early.get(name, 0) + 1
             return
         known.left -= 1
         if not known.left:
-            del self._open[name]
+            del self._open[own]
 
     def note_end(self, name: str) -> int:
         """Note that a command has ended; return how many daemons will not come for that."""
@@ -144,7 +171,7 @@ class Requests:
 
     def pending(self, expected: int) -> int:
         """Return how many engines have yet to run, beyond those that who decides still expects."""
-        left = sum(known.left for known in self._open.values() if known.request.waits)
+        left = sum(known.left for known in self._open.values() if known.request.at_engines)
         return max(0, left - expected)
 
     def forget(self, name: str) -> int:
@@ -152,30 +179,36 @@ class Requests:
         known = self._open.pop(name, None)
         return 0 if known is None else known.left
 
-    def superfluous(self, count: int) -> tuple[list[QueuedJob], list[QueuedJob], int]:
-        """Take out jobs that would bring no more than so many daemons that nobody needs.
-
-        Returns:
-            Those that are cancelled, those of which only what waits is, and for how many daemons.
-        """
+    def superfluous(self, count: int) -> Superfluous:
+        """Take out jobs that would bring no more than so many daemons that nobody needs."""
         whole: list[QueuedJob] = []
         waiting: list[QueuedJob] = []
+        at_engines: list[Job] = []
         found = 0
-        for name, left, jobs in reversed(self._in_queues()):
-            if left > count - found:
+        for name, known in reversed(list(self._open.items())):
+            request, left = known.request, known.left
+            if left > count - found or not request.jobs_are_known:
                 continue
-            untouched = left == self._open[name].request.count
-            if not untouched and not all(job.queue.cancel_waiting for job in jobs):
+            untouched = left == request.count
+            if not untouched and not (
+                request.jobs and all(job.queue.cancel_waiting for job in request.jobs)
+            ):
                 continue  # some of its daemons are here
-            (whole if untouched else waiting).extend(jobs)
+            (whole if untouched else waiting).extend(request.jobs)
+            at_engines += request.at_engines
             found += self.forget(name)
-        return whole, waiting, found
+        return Superfluous(whole, waiting, at_engines, found)
 
     def cancel_rest(self) -> None:
         """Cancel what still waits, as nobody will need it, unless it is to be left."""
         rest = [job for _, _, jobs in self._in_queues() for job in jobs if not job.queue.leaves]
         self._open.clear()
         cancel_jobs(rest)
+
+
+def _group(name: str) -> str:
+    """Return the request to which a daemon belongs that has a name of its own."""
+    return name.partition(".")[0]
 
 
 def still_coming(waiting: Sequence[Awaited]) -> tuple[int, list[str]]:

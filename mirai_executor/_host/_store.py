@@ -3,7 +3,9 @@
 import contextlib
 import os
 import socket
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from mirai_executor import _arena
 from mirai_executor._arena import Buffer, LateExchange, Place, size_of, whole
 
 if TYPE_CHECKING:
+    from mirai_executor._arena import Arena
     from mirai_executor._waiting import Reactor, Timer
 
     from ._gate import Gate
@@ -25,15 +28,46 @@ BULKY = 1 << 16  # bytes from which on a pickle counts; the pickler writes piece
 
 
 class Lasting(Place):
-    """The place of a buffer that is shared for as long as somebody refers to it, as this does."""
+    """A place that is kept for as long as somebody refers to something, as this does."""
 
-    view: object
+    keeper: object
 
     @classmethod
-    def of(cls, place: Place, view: object) -> "Lasting":
+    def of(cls, place: Place, keeper: object) -> "Lasting":
         self = cls(*place)
-        self.view = view
+        self.keeper = keeper
         return self
+
+
+class _Holder:
+    """Who holds the copies of a call, until they are let go of: the buffers of its task."""
+
+
+class _Lost(weakref.ref[_Holder]):
+    """Lets go of the copies of a call whose holder is gone: it has never become a task.
+
+    A KeyboardInterrupt has struck before that. No bytecode runs when a holder goes, so that none
+    can strike there: this is put into the inbox of the host thread, which calls it some time.
+
+    Attributes:
+        taken: The arenas.
+    """
+
+    __slots__ = ("_let_go", "taken")
+
+    taken: "list[Arena | None]"
+    _let_go: Callable[[], None]
+
+    @classmethod
+    def of(
+        cls, holder: _Holder, put: "Callable[[Any], None]", let_go: Callable[[], None]
+    ) -> "_Lost":
+        self = cls(holder, put)
+        self.taken, self._let_go = [], let_go
+        return self
+
+    def __call__(self) -> None:
+        self._let_go()
 
 
 class Deferred(tuple[Any, ...]):
@@ -121,18 +155,27 @@ class Store:
     Args:
         shared: Whether its daemons are on this machine; else everything travels in frames.
         capacity: How many bytes of calls may be queued; None for any number.
+        put: Has something called later, by whoever lets go of what is copied.
 
     Attributes:
         gate: Lets calls into the queue, if there is a bound; nothing is deferred then.
         copied: How many bytes were copied, or pickled, for each open task for which they are many.
     """
 
-    def __init__(self, *, shared: bool = True, capacity: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        shared: bool = True,
+        capacity: int | None = None,
+        put: Callable[[Any], None] = lambda call: None,
+    ) -> None:
+        self._put = put
+        self._lost: dict[int, _Lost] = {}  # by task, while it has copies
         self.is_shared = shared and _arena.available()  # by its daemons
         self._letterbox: Letterbox | None = None  # until there is a daemon
         self._pools: dict[None, _arena.Pool] = {}  # the pool, once there is something for it
-        # If a KeyboardInterrupt strikes before a task is queued, its entry stays: then a little
-        # less is copied at submission.
+        # If a KeyboardInterrupt strikes before a task without large buffers is queued, its entry
+        # stays: then a little less is copied at submission.
         self.copied: dict[int, int] = {}
         self._latest: Sequence[bytes] = ()  # of the pickles that were deferred
         self.gate = None if capacity is None else _gate_of(capacity)
@@ -164,10 +207,10 @@ class Store:
         places = self._places_of_shared(buffers)
         size = len(blob) + _size_of_own(buffers, places)
         if size <= BULKY:
-            return blob, self._copy(buffers, places, retries)
+            return blob, self._copy(task, buffers, places, retries)
         if self.gate is None and sum(list(self.copied.values())) >= _BUDGET:
             return self._defer(blob, buffers)
-        copies = self._copy(buffers, places, retries)
+        copies = self._copy(task, buffers, places, retries)
         self.copied[task] = size
         return blob, copies
 
@@ -175,7 +218,7 @@ class Store:
         """Copy the large buffers of a call, now that it is about to be sent."""
         places = self._places_of_shared(buffers)
         self.copied[task] = _size_of_own(buffers, places)
-        return self._copy(buffers, places, retries)
+        return self._copy(task, buffers, places, retries)
 
     def _places_of_shared(
         self, buffers: "Sequence[memoryview | list[bytes]]"
@@ -186,6 +229,7 @@ class Store:
 
     def _copy(
         self,
+        task: int,
         buffers: "Sequence[memoryview | list[bytes]]",
         shared: Sequence[Place | None],
         retries: int,
@@ -197,12 +241,19 @@ class Store:
         gets a copy of them.
         """
         own = [it for it, place in zip(buffers, shared, strict=True) if place is None]
-        places = None if retries or not own or not self.is_shared else self._pool().place(own)
+        places = None if retries or not own or not self.is_shared else self._place(task, own)
         copied: Iterator[Buffer] = iter(places) if places else map(whole, own)
         return tuple(
             next(copied) if place is None else Lasting.of(place, it)
             for it, place in zip(buffers, shared, strict=True)
         )
+
+    def _place(self, task: int, own: list[Any]) -> Sequence[Lasting] | None:
+        holder = _Holder()
+        lost = _Lost.of(holder, self._put, partial(self.let_go, task))
+        self._lost[task] = lost
+        places = self._pool().place(own, lost.taken)
+        return None if places is None else [Lasting.of(place, holder) for place in places]
 
     def _defer(
         self, blob: bytes, buffers: Sequence[memoryview | list[bytes]]
@@ -224,13 +275,13 @@ class Store:
         self._latest = pieces = [old if new == old else new for new, old in pairs]
         return blob, Deferred((*map(_resizable_copied, buffers), pieces))
 
-    def let_go(self, task: int, buffers: Sequence[Buffer]) -> None:
-        """Give back what a task that has ended had of copies."""
+    def let_go(self, task: int) -> None:
+        """Give back what a task had of copies: one that has ended, or that nobody has queued."""
         self.copied.pop(task, None)
         if not self.copied:
             self._latest = ()
-        if buffers and (pool := self._made) is not None:
-            pool.release({buffer[0] for buffer in buffers if isinstance(buffer, tuple)})
+        if (lost := self._lost.pop(task, None)) is not None and (pool := self._made) is not None:
+            pool.give_back(lost.taken)
 
     def share(self, buffers: Sequence[memoryview]) -> tuple[memoryview, ...]:
         """Copy large buffers to where daemons can look at them; return views.

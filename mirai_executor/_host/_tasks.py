@@ -298,7 +298,7 @@ class OpenTasks:
             self._fleet.send(id_, _wire.Credit(task, count))
 
     def _let_go(self, task: OpenTask) -> None:
-        self._store.let_go(task.task, task.buffers)
+        self._store.let_go(task.task)
         if task.buffers:
             self._fleet.trim_later()
 

@@ -181,12 +181,16 @@ class FarLink(Link):
         """
         if not self._in_order or self._in_order[-1] is not frame:
             return False
-        if not frame.has_begun:
-            self._in_order.pop()
-            return True
-        self._in_order[-1] = dropped = Waiting((), _DROPPED)
-        dropped.has_begun = True
+        self.drop(frame)
         return True
+
+    def drop(self, frame: Waiting) -> None:
+        """Send no more of a frame of :meth:`send` on which no other builds, unless it has left."""
+        if frame in self._in_order and not frame.has_begun:
+            self._in_order.remove(frame)
+        elif frame in self._in_order:  # as the first one
+            self._in_order[0] = dropped = Waiting((), _DROPPED)
+            dropped.has_begun = True
 
     def flush(self) -> None:
         """Send as much as the kernel takes without becoming a queue of its own."""

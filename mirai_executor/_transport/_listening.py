@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from mirai_executor.urls import Url
@@ -22,19 +23,36 @@ def listening_socket(url: Url) -> socket.socket:
         return _listening_file(url.path)
     host = "" if url.host == _WILDCARD else url.socket_host
     family = socket.AF_INET6 if ":" in host or (not host and _has_ipv6()) else socket.AF_INET
+    places = [(family, host)]
     if host and family == socket.AF_INET:
-        (family, _, _, _, address), *_ = socket.getaddrinfo(
+        found = socket.getaddrinfo(
             host, url.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        host = str(address[0])
-    listening = socket.create_server(
-        (host, url.port),
+        places = [(family, str(address[0])) for family, _, _, _, address in found]
+    listening = _first_of(places, url.port)
+    listening.setblocking(False)
+    return listening
+
+
+def _first_of(places: Sequence[tuple[socket.AddressFamily, str]], port: int) -> socket.socket:
+    """Listen at the first address that is one of this machine: a name may have others first."""
+    *others, last = places
+    for place in others:
+        try:
+            return _server(*place, port)
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+    return _server(*last, port)
+
+
+def _server(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    return socket.create_server(
+        (host, port),
         family=family,
         backlog=_BACKLOG,
         dualstack_ipv6=not host and family == socket.AF_INET6,
     )
-    listening.setblocking(False)
-    return listening
 
 
 def _listening_file(path: str) -> socket.socket:

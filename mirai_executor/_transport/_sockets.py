@@ -62,7 +62,11 @@ class Listener:
 
     def covers(self, host: str) -> bool:
         """Tell whether what listens at all addresses does so at this one, too."""
-        return ":" not in host or self._socket.family == socket.AF_INET6
+        is_6 = self._socket.family == socket.AF_INET6
+        if ":" in host:
+            return is_6
+        # As [::] has it, which leaves the same port to 0.0.0.0.
+        return not is_6 or not self._socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
     def close(self) -> None:
         """Stop listening, and remove the file of an ipc address."""

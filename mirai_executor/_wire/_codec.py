@@ -8,7 +8,7 @@ from ._fields import U8, Bytes, Data, Reader, WireError
 from ._frames import Frame, Leave, Leaving, OfDaemons, Outcomes, Tasks
 
 _OF_KEEPERS = 32  # the first of their kinds
-_REPORT = 23  # Report.KIND, which is imported late
+_LOG_PIECE, _REPORT = 22, 23  # LogPiece.KIND and Report.KIND, which are imported late
 _LARGE = 1 << 16  # bytes; to copy fewer takes less than to send them by themselves
 
 _KINDS: dict[int, type[Frame]] = {kind.KIND: kind for kind in get_args(OfDaemons)}
@@ -59,6 +59,11 @@ def is_leave(data: Data) -> bool:
 def is_leaving(data: Data) -> bool:
     """Tell whether a frame says that a daemon has to leave."""
     return bool(data) and data[0] == Leaving.KIND
+
+
+def is_log(data: Data) -> bool:
+    """Tell whether a frame has a log record of a task, or a part of one."""
+    return bool(data) and data[0] == _LOG_PIECE
 
 
 def is_report(data: Data) -> bool:

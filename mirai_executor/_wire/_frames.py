@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._beside import Credit, LogPiece, Report
     from ._keepers import Attend, Beat, Ended, Joined, Kill, Parting, Recall, Returned, Stop
 
-PROTOCOL_VERSION = 10
+PROTOCOL_VERSION = 11
 
 _HELLO = struct.Struct("<HIBBB")
 BATCH = struct.Struct("<II")  # how many there are, and how many arenas are released

@@ -10,7 +10,7 @@ from mirai_executor._typing import Record, Self
 from ._fields import U64, Bytes, Plain, Reader, pack_block
 
 _JOINED = struct.Struct("<IBQd")
-_ENDED = struct.Struct("<iQI")  # exit code, tasks received, tasks that never began
+_ENDED = struct.Struct("<iQ?I")  # exit code, tasks received, others follow, never began
 _NEVER = -1.0  # for seconds
 _WISHES = {0: None, 1: True, 2: False}  # of a daemon; None leaves it to the host
 
@@ -133,7 +133,7 @@ class Ended(Record):
     """How a daemon has ended: as ``subprocess`` says it, and its last words.
 
     Of the tasks that were sent to it, those after the first ``received`` were still on their way,
-    and those in ``unbegun`` never began.
+    and those in ``unbegun`` never began. If the keeper ``returns``, it brings another daemon.
     """
 
     KIND = 35
@@ -141,17 +141,18 @@ class Ended(Record):
     received: int
     unbegun: tuple[int, ...]
     stderr: str
+    returns: bool = False
 
     def parts(self) -> Iterator[Bytes]:
-        yield _ENDED.pack(self.code, self.received, len(self.unbegun))
+        yield _ENDED.pack(self.code, self.received, self.returns, len(self.unbegun))
         yield struct.pack(f"<{len(self.unbegun)}Q", *self.unbegun)
         yield from pack_block(self.stderr.encode(errors="replace"))
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        code, received, count = reader.unpack(_ENDED)
+        code, received, returns, count = reader.unpack(_ENDED)
         unbegun = _read_tasks(reader, count)
-        return cls(code, received, unbegun, str(reader.block(), "utf-8"))
+        return cls(code, received, unbegun, str(reader.block(), "utf-8"), returns)
 
 
 def _read_tasks(reader: Reader, count: int) -> tuple[int, ...]:

@@ -11,7 +11,6 @@ Importing this module registers it under the name ``"mirai"``::
 
 import multiprocessing
 import os
-import threading
 import traceback
 import warnings
 import weakref
@@ -27,6 +26,7 @@ from joblib._parallel_backends import (
     SequentialBackend,
 )
 
+from mirai_executor._turns import Turns
 from mirai_executor.errors import MiraiInterrupt
 from mirai_executor.executor import MiraiExecutor
 
@@ -193,7 +193,7 @@ class _Shared:
     _IDLE_TIME: Final = 300.0  # seconds, as joblib's own workers have
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._made: list[tuple[int, dict[str, Any], MiraiExecutor]] = []  # the last used one last
 
     def of(self, count: int, threads: int | None, options: dict[str, Any]) -> MiraiExecutor:
@@ -202,7 +202,7 @@ class _Shared:
         if threads is not None:
             variables = dict.fromkeys(MiraiBackend.MAX_NUM_THREADS_VARS, str(threads))
             wanted["env"] = {**variables, **wanted.get("env", {})}
-        with self._lock:
+        with self._turns.take():
             for entry in self._made:
                 if entry[0] == os.getpid() and _is_alike(entry[1], wanted):
                     self._made.remove(entry)
@@ -215,7 +215,7 @@ class _Shared:
 
     def shut_down(self) -> None:
         """Wait for what runs, and end all daemons."""
-        with self._lock:
+        with self._turns.take():
             made, self._made = self._made, []
         for pid, _, executor in made:
             if pid == os.getpid():

@@ -103,10 +103,11 @@ class _Keeper:
             session = Session(link, self._rest_of_options(), self._end_at)
             self._session = session
             try:
-                end = session.run()
+                end = session.run(self._goes_on)
             finally:
                 self._session = None
         self._options = replace(self._options, request="")  # it has come
+        goes_on = self._goes_on(session, end)
         self._begun += session.begun
         if end is End.WRONG_MODE:
             raise _wrong_mode(self._options)
@@ -116,9 +117,15 @@ class _Keeper:
             self._failures.append(time.monotonic())
         else:
             self._failures.clear()
-        is_over = end is End.LEFT or (end is End.CUT_OFF and not self._stays)
-        is_over = is_over or self._rest_of_options().max_tasks == 0
-        return not (is_over or self.is_broken or self._end_at <= time.monotonic())
+        return goes_on and not self.is_broken
+
+    def _goes_on(self, session: Session, end: End) -> bool:
+        """Tell whether another daemon follows an end, unless too many have come to nothing."""
+        if end in (End.LEFT, End.OVERDUE) or (end is End.CUT_OFF and not self._stays):
+            return False
+        limit = self._options.max_tasks
+        is_done = limit is not None and limit <= self._begun + session.begun
+        return not is_done and time.monotonic() < self._end_at
 
     def _patience(self) -> float:
         """Return for how many seconds to wait for the next host; nobody else ends this then."""

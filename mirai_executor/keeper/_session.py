@@ -30,12 +30,12 @@ from mirai_executor._waiting import Deadline, Reactor
 
 from ._options import ExitCode, Options, daemons_here, seat_here
 from ._output import Output
+from ._slack import Slack
 
 _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
 _LEAVE = 10.0  # seconds for a daemon to end that was told to; as long as the host gives local ones
 _MISSED = 12  # beats until the host is taken for lost: it may be busy in code that holds its lock
-_BEHIND = 256  # frames that wait for a slow line until reports are dropped
 _SHORT = 1 << 16  # bytes of outcomes that may go before others
 _FIRST_BEAT = 5.0  # seconds, until the host has said how often
 
@@ -69,28 +69,25 @@ class Session:
     """
 
     def __init__(self, link: FarLink, options: Options, end_at: float) -> None:
-        self._link = link
+        self._link, self._slack = link, Slack(link, self._say)
         link.may_compress = True  # if the host says so
         self._options = options
         self._reactor = Reactor()
-        self._relay = Relay()
-        self._output = Output(self._reactor)
+        self._relay, self._output = Relay(), Output(self._reactor)
         self._daemon = self._start()
         self._watch(self._link, self._on_host)
         self._watch(self._daemon.link, self._on_daemon)
         self._deaths: DeathWatch[None] = DeathWatch(self._reactor, lambda _: self._report_end())
         self._deaths.add(None, self._daemon)  # the only one
         self._end: End | None = None
-        self._is_leaving = False  # the host has let the daemon go
-        self._host_closes = False  # that was because its executor ends
+        self._is_leaving = self._host_closes = False  # let go by the host; as its executor ends
         self._wants_to_leave = self._host_is_gone = False
         self._open: set[int] = set()  # tasks that the daemon has, and has not answered
         # Those that were to stop before they had come, and how many had been sent then.
         self._stopped_early: dict[int, int] = {}
         self.begun = self._received = 0  # the latter: tasks that have ever come
-        # It has said that it has to leave; the host has killed it.
-        self._is_spoilt = self._was_killed = False
-        self._is_overdue = False  # the host has given it up
+        # It has said that it has to leave; the host has killed it, or has given it up.
+        self._is_spoilt = self._was_killed = self._is_overdue = False
         # As the host has for its own daemons.
         self._stops: Stops[int] = Stops(self._reactor, self._resend_stop)
         self._beat = _FIRST_BEAT
@@ -122,8 +119,12 @@ class Session:
         """Whether the daemon has ended by itself before it had begun a task."""
         return not (self.begun or self._was_killed)
 
-    def run(self) -> End:
-        """Pass on what comes, until it is over; leaves nothing behind."""
+    def run(self, goes_on: Callable[["Session", End], bool]) -> End:
+        """Pass on what comes, until it is over; leaves nothing behind.
+
+        Whether it ``goes_on`` with another daemon after an end is what the host is told.
+        """
+        self._goes_on = goes_on
         try:
             wishes, seat = self._options, seat_here(os.environ)
             limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time, wishes.request, seat)
@@ -152,13 +153,12 @@ class Session:
             return
         link.follow(self._reactor)
 
-    def _say(self, frame: _wire.Frame) -> None:
+    def _say(self, frame: _wire.Frame, send: Callable[[Data], None] | None = None) -> None:
         if not self._host_is_gone:
-            self._send(self._link, _wire.encode(frame))
+            self._send(self._link, _wire.encode(frame), send)
 
     def _say_first(self, frame: _wire.Frame) -> None:
-        if not self._host_is_gone:
-            self._send(self._link, _wire.encode(frame), self._link.send_first)
+        self._say(frame, self._link.send_first)
 
     # The host
 
@@ -226,14 +226,14 @@ class Session:
                 raise _wire.WireError(f"unexpected {type(frame).__name__} frame from the host")
 
     def _stop(self, task: int, sent: int) -> None:
-        """Stop a task, or see to it that it never begins; the answer of that one is ours."""
-        if task in self._open or sent <= self._received:
+        """Stop a task, or a broadcast, of which none was sent; the answer of any other is ours."""
+        if task in self._open or not sent:
             self._daemon.interrupt(TaskId(task))
             self._stops.add(task)
             return
-        self._stopped_early[task] = sent
-        skipped = _wire.WireOutcome(task, _wire.Status.SKIPPED, leaving=False, payload=b"")
-        self._say_first(_wire.Outcomes((skipped,)))
+        if not (has_ended := sent <= self._received):
+            self._stopped_early[task] = sent
+        self._say_first(self._slack.answer(task, ended=has_ended, leaving=self._is_spoilt))
 
     def _lose_host(self) -> None:
         """Do what was asked for in case that the host is gone."""
@@ -266,8 +266,8 @@ class Session:
 
     def _on_daemon_frame(self, data: Data) -> None:
         self._daemon.has_greeted = True
-        if _wire.is_report(data) and self._link.backlog > _BEHIND:
-            return  # rather lost than late
+        if (kept := self._slack.keep(data)) is None:
+            return
         self._output.pass_on()  # what tasks print appears before they end
         ended = _wire.ended_tasks(data)
         self._open.difference_update(ended)
@@ -276,7 +276,8 @@ class Session:
         if not self._host_is_gone:
             # The host has the daemon do something else once it knows that the task has stopped.
             send = self._link.send_first if is_awaited else self._link.send
-            self._send(self._link, data, send)
+            self._send(self._link, kept, send)
+            self._slack.note(ended)
         elif not self._open:
             self._finish(End.CUT_OFF)
 
@@ -321,8 +322,9 @@ class Session:
         self._output.pass_on()
         # Those that were answered early count as received: the host waits for them no more.
         received = self._received + len(self._stopped_early)
-        self._say(_wire.Ended(code, received, unbegun, stderr))
-        self._finish(self._kind_of_end(code))
+        end = self._kind_of_end(code)
+        self._say(_wire.Ended(code, received, unbegun, stderr, self._goes_on(self, end)))
+        self._finish(end)
 
     def _kind_of_end(self, code: int) -> End:
         if self._is_overdue:
@@ -330,9 +332,8 @@ class Session:
         if self._wants_to_leave:
             return End.LEFT
         if self._is_leaving and code == 0:
-            if self._host_closes:
-                return End.CUT_OFF
-            return End.SPOILT if self._is_spoilt else End.LEFT
+            left = End.SPOILT if self._is_spoilt else End.LEFT
+            return End.CUT_OFF if self._host_closes else left
         return End.CUT_OFF if self._host_is_gone else End.CRASHED
 
     def _finish(self, end: End) -> None:
@@ -363,14 +364,14 @@ class Session:
 
     def _terminate(self) -> None:
         """End the daemon since this process is to end, and tell the host what that has cost."""
-        if self._is_closed:
-            return
-        self._daemon.kill(signal.SIGTERM)
-        with selectors.DefaultSelector() as selector:
-            if self._daemon.end_fd >= 0:
-                selector.register(self._daemon.end_fd, selectors.EVENT_READ)
-            selector.select(_LET_GO)
-        self._report_end()
+        if not self._is_closed:
+            self._wants_to_leave = True  # no other follows
+            self._daemon.kill(signal.SIGTERM)
+            with selectors.DefaultSelector() as selector:
+                if self._daemon.end_fd >= 0:
+                    selector.register(self._daemon.end_fd, selectors.EVENT_READ)
+                selector.select(_LET_GO)
+            self._report_end()
 
     def _close(self) -> None:
         """End the daemon if it lives, let the last frames go out, and leave nothing behind."""

@@ -8,6 +8,7 @@ No command line contains the secret: it travels in the environment of a process,
 standard input. So do certificates and names, which keeps command lines short.
 """
 
+import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,6 +43,7 @@ class DaemonCommand:
         urls: The addresses of the host, in the order in which it tries them.
         credentials: How it authenticates, and recognises the host.
         options: More words of its command line.
+        request: What it says when it comes, for the host to know what it was started for.
         booking: The seats on machines that are free; None if all are.
 
     Raises:
@@ -60,6 +62,7 @@ class DaemonCommand:
     urls: tuple[str, ...]
     credentials: "DaemonCredentials"
     options: tuple[str, ...] = ()
+    request: str = ""
     booking: Booking | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -71,13 +74,18 @@ class DaemonCommand:
                     f"daemons cannot connect to {url}: it names no single host and port, and is "
                     "only an address to listen on"
                 )
-        words_of(self.options)
+        words_of([*self.options, *self._request_words])
+
+    @property
+    def _request_words(self) -> tuple[str, ...]:
+        return ("--request", self.request) if self.request else ()
 
     def each(self, count: int) -> list[Self]:
         """Return what each of some daemons must know that are started one by one.
 
         Each has a token of its own: it cannot pose as the host to the others, and does not come
         back once the host has let it go. Daemons that are started by one command share a token.
+        Each also has a name of its own, by which the host knows whose job it is.
 
         Args:
             count: How many there are.
@@ -96,12 +104,16 @@ class DaemonCommand:
         """
         from mirai_executor.credentials import Token  # which local daemons do without
 
+        found = [
+            replace(self, request=self.request and f"{self.request}.{secrets.token_hex(4)}")
+            for _ in range(checked_count(count))
+        ]
         launch = self.credentials.secret
         if not isinstance(launch, Token):
-            return [self] * checked_count(count)
+            return found
         return [
-            replace(self, credentials=replace(self.credentials, secret=launch.new_member()))
-            for _ in range(checked_count(count))
+            replace(one, credentials=replace(self.credentials, secret=launch.new_member()))
+            for one in found
         ]
 
     def take(self, machine: str, count: int) -> tuple[tuple[int, ...], int]:
@@ -130,7 +142,16 @@ class DaemonCommand:
     def argv(self, python: Sequence[str]) -> tuple[str, ...]:
         """Return the command line, without anything that others must not see."""
         # -P: what lies in the folder where it starts must not be imported, as a random.py there.
-        return (*python, "-P", "-m", "mirai_executor", "daemon", *self.urls, *self.options)
+        return (
+            *python,
+            "-P",
+            "-m",
+            "mirai_executor",
+            "daemon",
+            *self.urls,
+            *self.options,
+            *self._request_words,
+        )
 
     @property
     def environment(self) -> dict[str, str]:

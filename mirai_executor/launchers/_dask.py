@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +9,10 @@ from typing import Any
 from mirai_executor.errors import LaunchError
 
 from ._daemon import DaemonCommand, Submission
-from ._futures import FuturesJob, request_tasks
+from ._dask_tasks import DaskTasks
+from ._futures import FutureJob, request_tasks
 from ._script import words_of
-from ._task import DaemonTask, run
+from ._task import DaemonTask
 
 _TO_CONNECT = 10.0  # seconds for a scheduler to answer
 
@@ -43,11 +42,13 @@ def dask_config(
     """Describe how to start daemons on the workers of a Dask cluster. Connects nowhere yet.
 
     Each daemon is a task of Dask that runs as long as the daemon. It leaves its worker's thread to
-    other tasks of Dask. When a worker is lost, Dask runs the task on another one.
+    other tasks of Dask. Dask runs it once: when a worker is lost, the executor submits another.
+    One that waits for a worker takes one that comes later, or has room later.
 
     Args:
-        client_or_address: A ``distributed.Client``, or the address of a scheduler such as
-            ``"tcp://10.0.0.1:8786"``, or a cluster object that has one.
+        client_or_address: The address of a scheduler such as ``"tcp://10.0.0.1:8786"``, or a
+            cluster object or a ``distributed.Client``, from which it is taken. Daemons are
+            submitted over a connection of their own.
         workers: Only these workers may run daemons, by their addresses, names or hosts; by
             default, any.
         resources: What each daemon takes of the resources that workers declare, such as
@@ -94,68 +95,28 @@ def _address(client: Any) -> str:
     return client if isinstance(client, str) else str(client.scheduler.address)
 
 
-def _submit(timeout: float, config: DaskConfig, name: str, task: DaemonTask, n: int) -> FuturesJob:
-    client, close = config.client, _nothing
-    if isinstance(client, str):
-        client, close = _connect(client, timeout)
-
-    def start() -> Any:
-        return client.submit(
-            run_on_worker,
-            task,
-            pure=False,
-            workers=list(config.workers) or None,
-            resources=dict(config.resources) or None,
-        )
-
-    try:
-        return FuturesJob(name, start, n, cancel=_cancel, failure=_failure, close=close)
-    except BaseException:
-        close()
-        raise
+def _submit(
+    timeout: float, config: DaskConfig, name: str, tasks: Sequence[DaemonTask]
+) -> list[FutureJob]:
+    options = {
+        "workers": list(config.workers) or None,
+        "resources": dict(config.resources) or None,
+    }
+    return DaskTasks(_connect(config.client, timeout), name, options).submit(tasks)
 
 
-def _connect(address: str, timeout: float) -> tuple[Any, Any]:
+def _connect(client: Any, timeout: float) -> Any:
+    """Return a connection of our own, also where the user has one: we hear of workers by it."""
     try:
         from distributed import Client
     except ImportError as error:
         raise LaunchError(
             f'dask_config() needs Dask: pip install "mirai-executor[dask]" ({error})'
         ) from error
-    client = Client(address, timeout=min(timeout, _TO_CONNECT), set_as_default=False)
-
-    def close() -> None:
-        # Not on the thread that brings the end of a future: closing waits for it.
-        threading.Thread(target=client.close, name="mirai-dask-close", daemon=True).start()
-
-    return client, close
-
-
-def run_on_worker(task: DaemonTask) -> None:
-    """Run a daemon on a thread of its own, so that the worker goes on with other tasks."""
-    from distributed import secede
-
-    secede()
-    run(task)
-
-
-def _cancel(future: Any) -> None:
-    with contextlib.suppress(Exception):  # the cluster is gone, and with it the task
-        future.cancel()
-
-
-def _failure(future: Any) -> str | None:
-    """Return how a task has ended; None if it is to be submitted again, as its workers died."""
-    if future.status == "finished":
-        return ""
-    if future.status != "error":
-        return f"the scheduler has given up a daemon's task, which is {future.status!r} there"
-    error = future.exception()
-    # Four workers have died while they ran it. Theirs may be a preemptible machine.
-    if type(error).__name__ == "KilledWorker":
-        return None
-    return str(error)
-
-
-def _nothing() -> None:
-    pass
+    security = None if isinstance(client, str) else client.security
+    return Client(
+        _address(client),
+        timeout=min(timeout, _TO_CONNECT),
+        security=security,
+        set_as_default=False,
+    )

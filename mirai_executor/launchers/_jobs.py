@@ -2,16 +2,23 @@
 
 ::
 
-    JobRequest ── submit() ──► Job ── cancel(), failed(), add_done_callback() ──► the host
+    JobRequest ── submit() ──► Jobs ── cancel(), failed(), add_done_callback() ──► the host
+
+An engine runs each daemon once. What is lost, the host asks for again: two who replace the same
+daemon would have two in its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mirai_executor._texts import hide
 from mirai_executor.errors import LaunchError
+
+if TYPE_CHECKING:
+    from ._daemon import DaemonCommand
 
 
 class Job(Protocol):
@@ -44,9 +51,11 @@ class JobRequest:
     Args:
         name: The engine, as messages call it.
         submit: What to call. It gets the seconds that it may take, and the arguments, and returns
-            a :class:`Job` once the engine has accepted it.
+            a :class:`Job`, or several, once the engine has accepted it.
         arguments: What it is called with.
         secret: A text that messages must not show.
+        daemons: Those of the jobs, if each job is one daemon: the host then knows which of them
+            has come, and cancels the others one by one when nobody needs them.
 
     Example:
         >>> from mirai_executor.launchers import JobRequest
@@ -55,24 +64,26 @@ class JobRequest:
     """
 
     name: str
-    submit: Callable[..., Job]
+    submit: Callable[..., Job | Sequence[Job]]
     arguments: tuple[Any, ...] = field(default=(), repr=False)
     secret: str = field(default="", repr=False)
+    daemons: Sequence[DaemonCommand] = field(default=(), repr=False)
 
 
-def submit(request: JobRequest, timeout: float) -> Job:
+def submit(request: JobRequest, timeout: float) -> tuple[Job, ...]:
     """Submit daemons to an engine.
 
     Raises:
         LaunchError: The engine cannot be reached, or has refused.
     """
     try:
-        return request.submit(timeout, *request.arguments)
+        jobs = request.submit(timeout, *request.arguments)
+        return tuple(jobs) if isinstance(jobs, Sequence) else (jobs,)
     except Exception as error:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if isinstance(error, LaunchError):
             what = str(error)
-        said = what.replace(request.secret, "***") if request.secret else what
+        said = hide(what, [request.secret, *(one.secret for one in request.daemons)])
         raise LaunchError(
             f"{request.name} has not taken the daemons: {said}",
             command=(request.name,),

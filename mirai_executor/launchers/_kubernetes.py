@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ._daemon import DaemonCommand, Submission, checked_count
 from ._jobs import JobRequest
 from ._kubectl import submit
-from ._script import lines_of, words_of
+from ._script import guarded, lines_of, words_of
 
 _LABELS = {
     "app.kubernetes.io/name": "mirai-daemon",
     "app.kubernetes.io/managed-by": "mirai_executor",
 }
 _TIME_TO_LIVE = 300  # seconds for which a Job that has ended can be looked at
-_FAILURES = 6  # pods for each daemon, as Kubernetes allows to a Job of one
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,11 @@ class KubernetesConfig:
         command = (*self.command, *(("-n", self.namespace) if self.namespace else ()))
         job, secret = self.manifests(daemon, count)
         name = f"Kubernetes ({shlex.join(command)})"
-        return [JobRequest(name, submit, (name, command, job, secret), daemon.secret)]
+        named = [
+            replace(daemon, request=daemon.request and f"{daemon.request}.{number}")
+            for number in range(count)  # as pods are numbered
+        ]
+        return [JobRequest(name, submit, (name, command, job, secret), daemon.secret, named)]
 
     def manifests(self, daemon: DaemonCommand, count: int) -> tuple[str, str]:
         """Return the Job and the Secret as JSON, each with ``{name}`` where its name belongs.
@@ -54,7 +57,10 @@ class KubernetesConfig:
             "spec": {
                 "parallelism": count,
                 "completions": count,
-                "backoffLimit": _FAILURES * count,
+                # A pod that fails is not replaced, and leaves the others alone: the host asks for
+                # another, as it knows whether one is needed.
+                "completionMode": "Indexed",
+                "backoffLimitPerIndex": 0,
                 "ttlSecondsAfterFinished": _TIME_TO_LIVE,
                 "template": {"metadata": {"labels": _LABELS}, "spec": self._pod(daemon)},
             },
@@ -71,12 +77,17 @@ class KubernetesConfig:
         return json.dumps(job), json.dumps(secret)
 
     def _pod(self, daemon: DaemonCommand) -> dict[str, Any]:
-        script = [*self.prologue, f"exec {shlex.join(daemon.argv(self.python))}"]
+        start = f"exec {shlex.join(daemon.argv(self.python))}"
+        if daemon.request:  # its last word, which each pod makes its own
+            start += '."$JOB_COMPLETION_INDEX"'
+        script = [*guarded(self.prologue), start]
         container: dict[str, Any] = {
             "name": "daemon",
             "image": self.image,
             "command": ["/bin/sh", "-c", "\n".join(script)],
             "envFrom": [{"secretRef": {"name": "{name}"}}],
+            # What it says last is then part of the pod's status, for messages.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
         }
         if self.resources:
             amounts = dict(self.resources)
@@ -104,8 +115,9 @@ def kubernetes_config(
     """Describe how to start daemons as pods of a Kubernetes cluster. Creates nothing yet.
 
     Each launch creates a Job, whose pods are daemons, and a Secret with the executor's secret,
-    which belongs to the Job. Kubernetes replaces pods that fail. What runs at the end of the
-    executor is deleted.
+    which belongs to the Job. Kubernetes runs each pod once: the executor asks for others in the
+    place of those that are lost. What runs at the end of the executor is deleted, and so is what
+    waits and is not needed any more. Needs Kubernetes 1.29 or later.
 
     Args:
         image: The container image. It has Python, this package, and what tasks import.
@@ -113,9 +125,11 @@ def kubernetes_config(
         resources: What each daemon requests, and is limited to, such as
             ``{"cpu": 2, "memory": "4Gi", "nvidia.com/gpu": 1}``.
         pod: More fields of the pods' spec, such as ``{"nodeSelector": {"pool": "batch"}}``. Dicts
-            are merged; fields of the container named ``"daemon"`` are added to ours.
+            are merged; fields of the container named ``"daemon"`` are added to ours. They are not
+            restarted, so ``restartPolicy`` stays ``"Never"``.
         python: The Python interpreter in the image, or the words of a command that runs it.
-        prologue: Lines of shell that prepare the environment there.
+        prologue: Lines of shell that prepare the environment there. A line that fails ends the
+            pod; they have no standard input.
         command: ``kubectl``, or the words of a command that runs it, such as
             ``["kubectl", "--context", "lab"]``.
 
@@ -124,7 +138,8 @@ def kubernetes_config(
 
     Raises:
         TypeError: An argument has the wrong type, or ``pod`` cannot be written as JSON.
-        ValueError: A word is empty or contains control characters.
+        ValueError: A word is empty or contains control characters, or ``pod`` has another
+            ``restartPolicy``.
 
     Example:
         >>> launcher = kubernetes_config("registry.example.org/lab:7", resources={"cpu": 2})
@@ -134,6 +149,10 @@ def kubernetes_config(
     for name, given in (("resources", resources), ("pod", pod)):
         if given is not None and not hasattr(given, "items"):
             raise TypeError(f"{name} must be a dict, not {given!r:.60}")
+    if pod is not None and pod.get("restartPolicy", "Never") != "Never":
+        raise ValueError(
+            'restartPolicy must be "Never": daemons that are lost are replaced by the executor'
+        )
     if not isinstance(image, str):
         raise TypeError(f"image must be a string, not {image!r:.60}")
     words_of([image] if namespace is None else [image, namespace])

@@ -35,14 +35,14 @@ class Launched:
         process: The command, if it runs as long as its daemons; it stalls unless its ``stderr``
             is read.
         output: What the command printed or the service answered, such as the number of a job.
-        job: What an engine has accepted.
+        jobs: What an engine has accepted.
         queued: The job that it has put into a queue, if its id is known.
         error: Why it has failed, where that was tolerated.
     """
 
     process: "subprocess.Popen[bytes] | None" = None
     output: str = ""
-    job: "Job | None" = None
+    jobs: "tuple[Job, ...]" = ()
     queued: QueuedJob | None = field(default=None, compare=False)  # which follows from the output
     error: LaunchError | None = None
 
@@ -155,11 +155,11 @@ def _run(submission: Submission, started: _Started, deadline: Deadline) -> Launc
 
 
 def _submit(request: JobRequest, started: _Started, deadline: Deadline) -> Launched:
-    job = submit(request, max(0.1, deadline.left))
-    started.jobs.append(job)
+    jobs = submit(request, max(0.1, deadline.left))
+    started.jobs.extend(jobs)
     if started.is_over:
         started.stop()
-    return Launched(job=job)
+    return Launched(jobs=jobs)
 
 
 def _run_to_its_end(command: Command, started: _Started, deadline: Deadline) -> Launched:

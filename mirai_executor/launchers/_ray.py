@@ -13,7 +13,7 @@ from mirai_executor._waiting import OneShotEvent, Reply
 from mirai_executor.errors import LaunchError
 
 from ._daemon import DaemonCommand, Submission
-from ._futures import FuturesJob, request_tasks
+from ._futures import FutureJob, request_tasks
 from ._script import words_of
 from ._task import DaemonTask, run
 
@@ -46,9 +46,10 @@ def ray_config(
 ) -> RayConfig:
     """Describe how to start daemons on the nodes of a Ray cluster. Connects nowhere yet.
 
-    Each daemon is a task of Ray that runs as long as the daemon. When its node dies, Ray runs the
-    task on another one. A program has one connection to Ray: where there is one already, it is
-    used; otherwise ``ray.init`` makes it at the first launch, and it stays.
+    Each daemon is a task of Ray that runs as long as the daemon. Ray runs it once: when its node
+    dies, the executor submits another, for any node. A program has one connection to Ray: where
+    there is one already, it is used; otherwise ``ray.init`` makes it at the first launch, and it
+    stays.
 
     Args:
         address: What ``ray.init`` takes: ``"auto"`` for the cluster of this machine,
@@ -93,7 +94,9 @@ def ray_config(
     )
 
 
-def _submit(_: float, config: RayConfig, name: str, task: DaemonTask, n: int) -> FuturesJob:
+def _submit(
+    _: float, config: RayConfig, name: str, tasks: Sequence[DaemonTask]
+) -> list[FutureJob]:
     try:
         import ray
     except ImportError as error:
@@ -102,28 +105,25 @@ def _submit(_: float, config: RayConfig, name: str, task: DaemonTask, n: int) ->
         ) from error
     if not ray.is_initialized():
         _connect(config.address)
-    references: dict[Any, Any] = {}  # by future
-    # Without end: nodes and Ray's workers come and go. What the daemon raises is not tried again.
     remote = ray.remote(run).options(
         num_cpus=config.num_cpus,
         num_gpus=config.num_gpus or None,
         resources=dict(config.resources) or None,
         runtime_env=json.loads(config.runtime_env) if config.runtime_env else None,
-        max_retries=-1,
+        max_retries=0,  # the host asks for another one, wherever that then runs
         name="mirai-daemon",
     )
 
-    def start() -> Any:
+    def submit(task: DaemonTask) -> FutureJob:
         reference = remote.remote(task)
-        future = reference.future()
-        references[future] = reference
-        return future
 
-    def cancel(future: Any) -> None:
-        with contextlib.suppress(Exception):  # Ray is gone, and with it the task
-            ray.cancel(references[future])
+        def cancel(_: Any) -> None:
+            with contextlib.suppress(Exception):  # Ray is gone, and with it the task
+                ray.cancel(reference)
 
-    return FuturesJob(name, start, n, cancel=cancel, failure=_failure, close=references.clear)
+        return FutureJob(name, reference.future(), cancel=cancel, failure=_failure)
+
+    return [submit(task) for task in tasks]
 
 
 def _connect(address: str | None) -> None:

@@ -40,6 +40,32 @@ def test_those_who_come_are_not_counted_twice(scaler: Scaler) -> None:
     assert scaler.decide(load(9, connected=3), 1) == Change(launch=6)
 
 
+def test_who_has_gone_is_not_replaced_while_its_keeper_is_about_to_bring_another(
+    scaler: Scaler,
+) -> None:
+    scaler.decide(load(2), 0)
+    assert scaler.decide(load(2, connected=2), 1) == NOTHING
+    scaler.expect_back(10)
+    assert scaler.decide(load(2, connected=1, came=2), 10) == NOTHING
+    assert scaler.next_look(load(2, connected=1, came=2), 10) == 15
+    scaler.note_back(14)
+    assert scaler.decide(load(2, connected=1, came=2), 20) == NOTHING  # it takes long to start
+    assert scaler.decide(load(2, connected=2, came=3), 30) == NOTHING
+    assert (scaler.coming, scaler.returning) == (0, 0)
+
+
+def test_a_keeper_that_does_not_come_back_in_time_is_no_failure_and_another_is_asked_for(
+    scaler: Scaler,
+) -> None:
+    scaler.decide(load(2), 0)
+    scaler.decide(load(2, connected=2), 1)
+    scaler.expect_back(10)
+    assert scaler.decide(load(2, connected=1, came=2), 15) == Change(launch=1)
+    assert scaler.failures == 0
+    scaler.note_back(16)  # started by hand: nobody expects it
+    assert scaler.coming == 1
+
+
 def test_who_does_not_come_in_time_is_asked_for_again_after_a_pause(scaler: Scaler) -> None:
     scaler.decide(load(2), 0)
     assert scaler.next_look(load(2), 0) == 600

@@ -2,15 +2,18 @@
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from live.afar import listening, pids, secret_of
-from live.mischief import answer
-from mirai_executor import LaunchError, MiraiExecutor, dask_config
+from live.afar import listening, pids, ring_and_wait, secret_of
+from live.mischief import Bell, answer, crash
+from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, dask_config
 from mirai_executor.launchers import _dask
 from mirai_executor.launchers._task import DaemonTask
 
@@ -33,11 +36,35 @@ def client() -> Iterator[Any]:
         yield client
 
 
-def tasks_of(client: Any) -> list[str]:
-    """Return the keys that the scheduler knows."""
-    return [
-        str(key) for key in client.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.tasks])
-    ]
+def daemons_of(client: Any) -> list[str]:
+    """Return the keys of daemons that the scheduler knows."""
+    keys = client.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.tasks])
+    return [str(key) for key in keys if "run_once" in str(key)]
+
+
+def marks_of(client: Any) -> list[str]:
+    """Return what the scheduler remembers of daemons that have begun."""
+    events = client.run_on_scheduler(
+        lambda dask_scheduler: [*dask_scheduler.extensions["events"]._events]
+    )
+    return [event for event in events if event.startswith("mirai")]
+
+
+def keeper_of(pid: int) -> psutil.Process:
+    keeper = psutil.Process(pid).parent()
+    assert keeper is not None
+    return keeper
+
+
+def rows(executor: MiraiExecutor) -> set[int]:
+    return {row.pid for row in executor.status().rows}
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SOON
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # nothing tells when a scheduler has forgotten a task
 
 
 @pytest.mark.parametrize("by", ["client", "address"])
@@ -60,21 +87,116 @@ def test_resources_limit_the_daemons_and_what_waits_is_taken_back(client: Any) -
     with listening() as executor:
         executor.launch_remote(3, dask_config(client, resources={"slot": 1}))
         executor.wait_ready(SOON, count=2)
-        waiting = [key for key in tasks_of(client) if "run_on_worker" in key]
-        assert len(waiting) == 3
+        assert len(daemons_of(client)) == 3
         assert executor.submit(answer).result(SOON) == 42
-    assert [key for key in tasks_of(client) if "run_on_worker" in key] == []
+    wait_until(lambda: not daemons_of(client))
+    wait_until(lambda: not marks_of(client))
 
 
-def test_a_worker_that_dies_takes_its_daemon_along_and_dask_starts_another(client: Any) -> None:
-    with MiraiExecutor(1, url="tcp://127.0.0.1:0", remote=dask_config(client)) as executor:
-        executor.wait_ready(SOON)
-        daemon = psutil.Process(executor.status().rows[0].pid)
-        keeper = daemon.parent()
-        assert keeper is not None
+def test_a_worker_that_dies_takes_its_daemon_along_which_is_replaced_once(client: Any) -> None:
+    with MiraiExecutor(2, url="tcp://127.0.0.1:0", remote=dask_config(client)) as executor:
+        executor.wait_ready(SOON, count=2)
+        before = rows(executor)
+        daemon = psutil.Process(min(before))
+        keeper = keeper_of(daemon.pid)
+        others = {pid for pid in before if keeper_of(pid).ppid() != keeper.ppid()}
         os.kill(keeper.ppid(), signal.SIGKILL)
         assert psutil.wait_procs([daemon, keeper], SOON)[1] == []
-        assert executor.submit(os.getpid).result(SOON) != daemon.pid
+        wait_until(lambda: daemon.pid not in rows(executor))
+        executor.wait_ready(SOON, count=2)
+        # Dask has run the lost task again, too, which has done nothing.
+        wait_until(lambda: len(daemons_of(client)) == 2)
+        assert executor.info().connections == 2
+        assert executor.info().cumulative == 4 - len(others)
+        assert others <= rows(executor)
+
+
+def test_there_are_never_more_than_the_maximum_though_workers_die(client: Any) -> None:
+    with listening() as executor:
+        executor.adapt(0, 1, remote=dask_config(client))
+        pid = executor.submit(os.getpid).result(SOON)
+        for cumulative in (2, 3):
+            os.kill(keeper_of(pid).ppid(), signal.SIGKILL)
+            wait_until(lambda pid=pid: pid not in rows(executor))  # type: ignore[misc]
+            pid = executor.submit(os.getpid).result(SOON)
+            wait_until(lambda: len(daemons_of(client)) == 1)
+            assert executor.info().cumulative == cumulative
+            assert rows(executor) == {pid}
+
+
+def test_a_daemon_that_crashes_is_replaced_where_it_is(client: Any) -> None:
+    with MiraiExecutor(1, url="tcp://127.0.0.1:0", remote=dask_config(client)) as executor:
+        executor.wait_ready(SOON)
+        (pid,) = rows(executor)
+        keeper = keeper_of(pid)
+        assert isinstance(executor.submit(crash).exception(SOON), DaemonLostError)
+        (other,) = {executor.submit(os.getpid).result(SOON) for _ in range(10)}
+        assert keeper_of(other) == keeper
+        assert len(daemons_of(client)) == 1
+
+
+def test_what_waits_for_a_worker_is_taken_back_when_nobody_needs_it(
+    client: Any, tmp_path: Path
+) -> None:
+    bells = [Bell(tmp_path, name) for name in ("one", "other")]
+    launcher = dask_config(client, resources={"slot": 1})
+    with listening(cancel_grace=0.1) as executor, closing(bells[0]), closing(bells[1]):
+        executor.adapt(0, 3, remote=launcher, release_after=0.5)
+        running = [executor.submit(ring_and_wait, bell.path, ()) for bell in bells]
+        waiting = executor.submit(answer)
+        for bell in bells:
+            bell.wait(SOON)
+        wait_until(lambda: len(daemons_of(client)) == 3)  # there is no third slot
+        waiting.cancel()
+        wait_until(lambda: len(daemons_of(client)) == 2)
+        assert executor.info().connections == 2
+        assert not any(future.done() for future in running)
+        for future in running:
+            future.cancel()
+
+
+def test_daemons_run_on_the_workers_that_are_named(client: Any) -> None:
+    address, pid = sorted(client.run(os.getpid).items())[0]
+    launcher = dask_config(client, workers=address)
+    with MiraiExecutor(2, url="tcp://127.0.0.1:0", remote=launcher) as executor:
+        executor.wait_ready(SOON, count=2)
+        assert {keeper_of(daemon).ppid() for daemon in rows(executor)} == {pid}
+
+
+def test_workers_that_come_later_take_the_daemons_that_wait() -> None:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            resources={"slot": 1},
+        ) as cluster,
+        listening() as executor,
+    ):
+        launcher = dask_config(cluster, resources={"slot": 1})
+        executor.launch_remote(2, launcher)
+        executor.wait_ready(SOON, count=1)
+        assert executor.info().connections == 1
+        cluster.scale(2)
+        executor.wait_ready(SOON, count=2)
+        assert len({keeper_of(pid).ppid() for pid in rows(executor)}) == 2
+
+
+def test_a_daemon_that_waits_takes_the_room_that_another_one_leaves(client: Any) -> None:
+    with listening() as executor:
+        executor.launch_remote(3, dask_config(client, resources={"slot": 1}))
+        executor.wait_ready(SOON, count=2)
+        waits_at = client.run_on_scheduler(
+            lambda dask_scheduler: {
+                len(w.processing): a for a, w in dask_scheduler.workers.items()
+            }
+        )[2]
+        pid = client.run(os.getpid, workers=[waits_at])[waits_at]
+        (elsewhere,) = (row for row in rows(executor) if keeper_of(row).ppid() != pid)
+        keeper_of(elsewhere).kill()
+        wait_until(lambda: len(rows(executor)) == 2 and elsewhere not in rows(executor))
 
 
 def test_tasks_fail_with_the_words_of_a_daemon_that_cannot_run(client: Any) -> None:

@@ -3,12 +3,15 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
 
-from live.afar import listening, secret_of
-from live.mischief import answer
+from engines.jobs import Noting
+from live.afar import listening, ring_and_wait, secret_of
+from live.mischief import Bell, answer
 from mirai_executor import LaunchError, MiraiExecutor, ray_config
 
 SOON = 60.0  # seconds: a worker of Ray takes some to start
@@ -18,6 +21,7 @@ SOON = 60.0  # seconds: a worker of Ray takes some to start
 def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
     ray.init(
+        "local",  # whatever others have started on this machine
         num_cpus=2,
         resources={"slot": 1},
         object_store_memory=100_000_000,  # bytes
@@ -57,13 +61,44 @@ def test_resources_limit_the_daemons_and_what_waits_is_taken_back() -> None:
         assert executor.submit(answer).result(SOON) == 42  # nobody has the slot any more
 
 
-def test_a_worker_that_dies_takes_its_daemon_along_and_ray_starts_another() -> None:
-    with MiraiExecutor(1, url="tcp://127.0.0.1:0", remote=ray_config()) as executor:
+def test_a_worker_that_dies_takes_its_daemon_along_which_is_replaced_once() -> None:
+    launcher = Noting(ray_config(num_cpus=0.5))  # there is room for others
+    with MiraiExecutor(1, url="tcp://127.0.0.1:0", remote=launcher) as executor:
         executor.wait_ready(SOON)
         keeper, daemon = keeper_of(executor), executor.status().rows[0].pid
         os.kill(keeper.ppid(), signal.SIGKILL)
         assert psutil.wait_procs([keeper], SOON)[1] == []
         assert executor.submit(os.getpid).result(SOON) != daemon
+        launcher.wait(SOON, jobs=2, ended=1)
+        assert executor.info().cumulative == 2
+
+
+def test_there_are_never_more_than_the_maximum_though_workers_die() -> None:
+    with listening() as executor:
+        launcher = Noting(ray_config(num_cpus=0.5))
+        executor.adapt(0, 1, remote=launcher)
+        executor.submit(answer).result(SOON)
+        for losses in (1, 2):
+            keeper = keeper_of(executor)
+            os.kill(keeper.ppid(), signal.SIGKILL)
+            assert psutil.wait_procs([keeper], SOON)[1] == []
+            assert executor.with_options(retries=3).submit(answer).result(SOON) == 42
+            launcher.wait(SOON, jobs=losses + 1, ended=losses)
+            assert executor.info().cumulative == losses + 1
+
+
+def test_what_waits_for_a_slot_is_taken_back_when_nobody_needs_it(tmp_path: Path) -> None:
+    launcher, bell = Noting(ray_config(num_cpus=0.5, resources={"slot": 1})), Bell(tmp_path)
+    with closing(bell), listening(cancel_grace=0.1) as executor:
+        executor.adapt(0, 2, remote=launcher, release_after=0.5)
+        running = executor.submit(ring_and_wait, bell.path, ())
+        waiting = executor.submit(answer)
+        bell.wait(SOON)
+        launcher.wait(SOON, jobs=2, ended=0)  # there is no second slot
+        waiting.cancel()
+        launcher.wait(SOON, jobs=2, ended=1)
+        assert not running.done()
+        running.cancel()
 
 
 def test_tasks_fail_with_the_words_of_a_daemon_that_cannot_run() -> None:

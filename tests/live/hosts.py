@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,9 +71,18 @@ class Ended:
 
 
 class Script:
-    """A running host. Whatever it starts carries a mark of its own in its environment."""
+    """A running host. Whatever it starts carries a mark of its own in its environment.
 
-    def __init__(self, code: str, *, prelude: str = PRELUDE, **options: object) -> None:
+    Args:
+        code: What it runs.
+        prelude: What it runs before that.
+        where: The command that runs it, such as ``ip netns exec NAME``; else it runs right here.
+        **options: Those of Popen.
+    """
+
+    def __init__(
+        self, code: str, *, prelude: str = PRELUDE, where: Sequence[str] = (), **options: object
+    ) -> None:
         self._mark = f"MIRAI_TEST_HOST={uuid.uuid4().hex}"
         name, value = self._mark.split("=")
         environment = dict(os.environ)
@@ -93,7 +102,7 @@ class Script:
         # Since 3.12 Python itself warns of every fork of a process with threads.
         forks = "ignore:This process:DeprecationWarning"
         warnings = ("-W", "always::ResourceWarning", "-W", forks)
-        command = [sys.executable, *warnings, "-c", program]
+        command = [*where, sys.executable, *warnings, "-c", program]
         self.process: subprocess.Popen[bytes] = subprocess.Popen(command, **settings)  # type: ignore[call-overload]  # options of Popen
         self._begin = time.monotonic()
 

@@ -106,6 +106,29 @@ WAYS = {
     "calls that are forbidden": _refusals(errno.EPERM),
     "calls that a sandbox forbids": _seccomp(),
 }
+# As a kernel that was built, or started, without version 6 answers.
+_NO_IPV6 = """
+import ctypes, struct
+program = [
+    (0x20, 0, 0, 0), (0x15, 0, 3, {socket}), (0x20, 0, 0, 16),  # socket(2), and its family
+    (0x15, 0, 1, 10), (0x06, 0, 0, 0x00050000 | {number}), (0x06, 0, 0, 0x7FFF0000),
+]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
+sandbox = struct.pack("HP", len(program), ctypes.addressof(code))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+if prctl(38, 1, 0, 0, 0) or prctl(22, 2, sandbox, 0, 0):  # as above
+    raise OSError(ctypes.get_errno(), "there is no seccomp here")
+"""
+_SOCKET = {"x86_64": 41, "aarch64": 198}
+
+
+def take_ipv6_away(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """From now on, have each interpreter that is started, NNG included, lack IPv6."""
+    if platform.machine() not in _SOCKET:
+        pytest.skip("the number of this machine's system call is not known here")
+    text = _NO_IPV6.format(socket=_SOCKET[platform.machine()], number=errno.EAFNOSUPPORT)
+    (folder / "sitecustomize.py").write_text(text)
+    patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
 
 def take_away(way: str, folder: Path, patch: pytest.MonkeyPatch) -> None:

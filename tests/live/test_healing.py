@@ -5,7 +5,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ import pytest
 
 from live import hosts
 from live.afar import python_words, shares
-from live.mischief import SOON, answer
+from live.mischief import SOON, Bell, answer, crash, swallow_everything
 from mirai_executor import (
     LaunchError,
     MiraiExecutor,
@@ -23,7 +24,10 @@ from mirai_executor import (
     ssh_config,
 )
 from mirai_executor._core import scaling
-from mirai_executor.launchers import DaemonCommand, JobRequest, Submission
+from mirai_executor._host import _autoscaler
+from mirai_executor.launchers import DaemonCommand, JobRequest, Launcher, Submission
+from mirai_executor.launchers._futures import FutureJob, request_tasks
+from mirai_executor.launchers._task import DaemonTask, run
 
 pytestmark = pytest.mark.once
 
@@ -181,6 +185,67 @@ def test_tasks_wait_as_long_as_an_engine_lets_its_job_wait() -> None:
         assert engine.asked == 1
         future.cancel()
     assert engine.cancelled.is_set()
+
+
+class SmallEngine:
+    """An engine that runs one daemon at a time, and each of them once."""
+
+    python = python_words()
+
+    def __init__(self, workers: ThreadPoolExecutor) -> None:
+        self.workers = workers
+        self.futures: list[Future[None]] = []
+        self.fails: set[int] = set()  # the numbers of daemons that it cannot run
+
+    def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
+        return request_tasks(self._submit, "a small engine", self, daemon, count)
+
+    def _submit(self, _: float, __: object, name: str, tasks: list[DaemonTask]) -> list[FutureJob]:
+        return [self._submit_one(name, task) for task in tasks]
+
+    def _submit_one(self, name: str, task: DaemonTask) -> FutureJob:
+        failing = DaemonTask(("-c", "exit 3"), (), ("/bin/sh",))
+        what = failing if len(self.futures) in self.fails else task
+        self.futures.append(self.workers.submit(run, what))
+        failure = lambda future: str(future.exception() or "")  # noqa: E731
+        return FutureJob(name, self.futures[-1], cancel=Future.cancel, failure=failure)
+
+
+@pytest.fixture
+def engine() -> Iterator[SmallEngine]:
+    with ThreadPoolExecutor(1) as workers:
+        yield SmallEngine(workers)
+
+
+def test_of_the_daemons_of_an_engine_those_that_wait_are_taken_back_when_nobody_needs_them(
+    engine: SmallEngine, bell: Bell
+) -> None:
+    with MiraiExecutor(url=URL, cancel_grace=0.1) as executor:
+        executor.adapt(0, 3, remote=engine, release_after=0.1)
+        running, *waiting = (executor.submit(swallow_everything, bell.path) for _ in range(3))
+        bell.wait()
+        wait_until(lambda: len(engine.futures) == 3)
+        for future in waiting:
+            future.cancel()
+        wait_until(lambda: [it.cancelled() for it in engine.futures] == [False, True, True])
+        assert not running.done()
+        running.cancel()
+
+
+def test_who_adapts_asks_an_engine_again_that_has_not_brought_what_it_was_to_replace(
+    engine: SmallEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.fails = {1}
+    with MiraiExecutor(url=URL) as executor:
+        executor.adapt(0, 1, remote=engine)
+        (pid,) = {executor.submit(os.getpid).result(SOON)}
+        keeper = psutil.Process(pid).parent()
+        assert keeper is not None
+        keeper.kill()
+        wait_until(lambda: not executor.status().rows)
+        assert executor.submit(os.getpid).result(SOON) != pid
+        assert [future.done() for future in engine.futures] == [True, True, False]
+    assert any("failed with exit status 3" in message for message in caplog.messages)
 
 
 def test_what_was_asked_for_and_is_not_needed_any_more_is_taken_out_of_the_queue(
@@ -364,6 +429,49 @@ def test_a_launch_has_the_time_that_it_is_given() -> None:
 def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         MiraiExecutor(1, url=URL, remote=remote_config("true"), **wrong)
+
+
+class Counted:
+    """Notes how many daemons another launcher is asked for."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        self.asked: list[int] = []
+
+    def plan(self, daemon: DaemonCommand, count: int) -> list[Submission]:
+        self.asked.append(count)
+        return self.launcher.plan(daemon, count)
+
+
+def be_killed(executor: MiraiExecutor, bell: Bell) -> None:
+    future = executor.submit(swallow_everything, bell.path)
+    bell.wait()
+    future.cancel()
+
+
+@pytest.mark.parametrize(
+    "cost_a_daemon",
+    [
+        lambda executor, _: executor.submit(crash).exception(SOON),
+        be_killed,
+        lambda executor, _: executor.submit(os.close, 1).result(SOON),  # that cannot be undone
+    ],
+    ids=["one that crashes", "one that is killed", "one that cannot clean up"],
+)
+def test_who_has_a_keeper_that_brings_another_is_not_replaced_by_the_launcher_too(
+    cost_a_daemon: Callable[[MiraiExecutor, Bell], object],
+    bell: Bell,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_autoscaler, "_PAUSE", 0.0)  # it looks at whatever happens
+    launcher = Counted(remote_config("/usr/bin/env", ["."], python=python_words(), stays=True))
+    with MiraiExecutor(1, url=URL, remote=launcher, cleanup=True, cancel_grace=0.1) as executor:
+        pid = executor.submit(os.getpid).result(SOON)
+        cost_a_daemon(executor, bell)
+        wait_until(lambda: pid not in {row.pid for row in executor.status().rows})
+        assert executor.submit(os.getpid).result(SOON) != pid
+        assert executor.info().connections == 1
+    assert launcher.asked == [1]
 
 
 # Why they leave

@@ -72,7 +72,7 @@ def test_an_interrupt_at_any_opcode_leaves_the_executor_working(
 
 
 ALL = pytest.param(1, id="every opcode", marks=[pytest.mark.chaos, pytest.mark.timeout(900)])
-BOUND = 1000  # bytes
+BOUND, LARGE = 1000, 1 << 18  # bytes
 BOUNDED: dict[str, Callable[[MiraiExecutor], object]] = {
     "submit": lambda executor: executor.submit(abs, -2),
     "try_submit": lambda executor: executor.try_submit(abs, -2),
@@ -105,6 +105,49 @@ def test_an_interrupt_at_any_opcode_of_who_asks_for_room_takes_none_for_good(
             answers(executor, strike.where)
             count += 1
     assert count > 0
+
+
+# Copied into an arena: a new one, then the same again; and with a bound, beside others that wait.
+@pytest.mark.parametrize("step", [pytest.param(7, id="some opcodes"), ALL])
+@pytest.mark.parametrize("memory", [None, 10 * LARGE], ids=["no bound", "a bound"])
+@pytest.mark.parametrize("warm", [False, True], ids=["new", "warm"])
+def test_an_interrupt_at_any_opcode_of_who_submits_much_keeps_no_shared_memory(
+    warm: bool, memory: int | None, step: int
+) -> None:
+    numpy = pytest.importorskip("numpy", reason="it is what has large buffers")
+    data = numpy.zeros(LARGE, numpy.uint8)
+    count = 0
+    with MiraiExecutor(1, memory=memory) as executor:
+        store = executor._host._store
+        if not store.is_shared:
+            pytest.skip("no shared memory here")
+        assert executor.submit(len, data).result(PATIENCE) == LARGE
+        for strike in strikes(
+            lambda: executor.submit(len, data), random.randrange(step) + 1, step
+        ):
+            where, strike.error = strike.where, None  # it holds all frames
+            answers(executor, where)  # so all that had been queued has ended
+            executor.wait_ready()  # and the host thread has come to what was put in later
+            pool = store._pool()
+            assert (pool.held, store._lost, store.copied) == ((), {}, {}), where
+            assert len(pool._arenas) == len(pool._free), where
+            if not warm:
+                pool.trim()
+            count += 1
+    assert count > 50 // step
+
+
+def test_an_interrupt_at_any_opcode_of_who_shares_something_leaves_no_memory_behind() -> None:
+    numpy = pytest.importorskip("numpy", reason="it is what has large buffers")
+    data = numpy.zeros(LARGE, numpy.uint8)
+    with MiraiExecutor(1) as executor:
+        executor.share(data)
+        pool = executor._host._store._pool()
+        for strike in strikes(lambda: executor.share(data), random.randrange(5) + 1, 5):
+            where, strike.error = strike.where, None  # it holds all frames
+            pool.sweep()
+            assert (pool._constants, pool._mappings) == ({}, {}), where
+    # That no descriptor is left, the fixture looks at.
 
 
 @pytest.mark.parametrize("queued", [False, True], ids=["running", "queued"])

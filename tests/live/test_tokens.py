@@ -25,7 +25,7 @@ from mirai_executor.launchers import (
     Submission,
     Until,
 )
-from mirai_executor.launchers._futures import FuturesJob
+from mirai_executor.launchers._futures import FutureJob
 from mirai_executor.launchers._task import DaemonTask, run
 
 pytestmark = [pytest.mark.transports, pytest.mark.own_url, pytest.mark.once]
@@ -60,11 +60,9 @@ class Engine:
         task = DaemonTask.of(daemon, python_words())
         return [JobRequest("engine", self._submit, (task,)) for _ in range(count)]
 
-    def _submit(self, _: float, task: DaemonTask) -> FuturesJob:
-        def start() -> Future[None]:
-            return self.workers.submit(run, task)
-
-        return FuturesJob("engine", start, 1, cancel=Future.cancel, failure=str, close=bool)
+    def _submit(self, _: float, task: DaemonTask) -> FutureJob:
+        future = self.workers.submit(run, task)
+        return FutureJob("engine", future, cancel=Future.cancel, failure=str)
 
 
 SSH = ("/bin/sh", "-c", "exec /bin/sh", "ssh")  # which reads its script, as that of a login does

@@ -1,12 +1,13 @@
 """Engines that are called: what they are asked for, and what becomes of it, without any."""
 
+import dataclasses
 import json
 import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mirai_executor import LaunchError, dask_config, kubernetes_config, ray_conf
 from mirai_executor._host._jobs import Jobs
 from mirai_executor.credentials import DaemonCredentials, Secret
 from mirai_executor.launchers import DaemonCommand, JobRequest, launch
-from mirai_executor.launchers._futures import FuturesJob
+from mirai_executor.launchers._futures import FutureJob
 from mirai_executor.launchers._task import DaemonTask, run
 
 SECRET = Secret(b"s" * 32)
@@ -29,54 +30,62 @@ class Engine:
 
     def __init__(self) -> None:
         self.futures: list[Future[None]] = []
-        self.closed = 0
 
     def start(self) -> Future[None]:
         self.futures.append(Future())
         return self.futures[-1]
 
-    def close(self) -> None:
-        self.closed += 1
-
-    def job(self, count: int, failure: Callable[[Any], str | None] = lambda _: "") -> FuturesJob:
-        return FuturesJob(
-            "engine", self.start, count, cancel=Future.cancel, failure=failure, close=self.close
-        )
+    def job(self, failure: Callable[[Any], str] = lambda _: "") -> FutureJob:
+        return FutureJob("engine", self.start(), cancel=Future.cancel, failure=failure)
 
 
-def test_a_job_of_futures_has_ended_when_all_of_them_have() -> None:
+def test_a_job_ends_with_its_future() -> None:
     engine, ends = Engine(), list[None]()
-    job = engine.job(2)
+    job = engine.job()
     job.add_done_callback(lambda: ends.append(None))
-    engine.futures[1].set_result(None)
-    assert (ends, engine.closed) == ([], 0)
+    assert ends == []
     engine.futures[0].set_result(None)
-    assert (ends, engine.closed, job.failed()) == ([None], 1, None)
+    assert (ends, job.failed()) == ([None], None)
     job.add_done_callback(lambda: ends.append(None))  # too late for the end, and called at once
     assert len(ends) == 2
 
 
-def test_a_failure_is_told_at_once_and_kept_and_the_engines_own_is_tried_again(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    words: list[str | None] = [None, "no licence"]
+def test_a_failure_is_told_at_once_and_kept(caplog: pytest.LogCaptureFixture) -> None:
     engine = Engine()
-    job = engine.job(1, lambda _: words.pop(0))
-    engine.futures[0].set_result(None)
-    assert len(engine.futures) == 2
-    assert (job.failed(), engine.closed) == (None, 0)
+    job = engine.job(lambda _: "no licence")
     with caplog.at_level(logging.WARNING, "mirai_executor"):
-        engine.futures[1].set_result(None)
+        engine.futures[0].set_result(None)
     assert job.failed() == "engine: no licence"
     assert caplog.messages == ["engine: no licence"]
 
 
-def test_what_is_cancelled_is_no_failure_and_not_tried_again() -> None:
+def test_what_is_cancelled_is_no_failure() -> None:
     engine = Engine()
-    job = engine.job(2, lambda _: None)
+    job = engine.job(lambda _: "cancelled")
     job.cancel()
-    assert [future.cancelled() for future in engine.futures] == [True, True]
-    assert (job.failed(), engine.closed) == (None, 1)
+    assert engine.futures[0].cancelled()
+    assert job.failed() is None
+
+
+def test_a_job_that_goes_on_with_another_future_ends_with_that_one() -> None:
+    engine, ends = Engine(), list[None]()
+    job = engine.job()
+    job.add_done_callback(lambda: ends.append(None))
+    job.move(engine.start())
+    assert engine.futures[0].cancelled()
+    assert (ends, job.failed()) == ([], None)
+    engine.futures[1].set_result(None)
+    assert ends == [None]
+    job.move(engine.start())  # it had ended meanwhile
+    assert engine.futures[2].cancelled()
+
+
+def test_a_job_that_was_cancelled_goes_on_with_nothing() -> None:
+    engine = Engine()
+    job = engine.job()
+    job.cancel()
+    job.move(engine.start())
+    assert engine.futures[1].cancelled()
 
 
 def refuse(timeout: float, secret: str) -> Any:
@@ -90,10 +99,32 @@ def test_an_engine_that_refuses_is_a_launch_error_without_the_secret() -> None:
     assert caught.value.command == ("my engine",)
 
 
+def test_no_token_of_the_daemons_of_a_request_is_in_its_error() -> None:
+    daemons = dataclasses.replace(DAEMON, request="5f1d8c2e").each(2)
+    tokens = " ".join(daemon.secret for daemon in daemons)
+    with pytest.raises(LaunchError) as caught:
+        launch([JobRequest("my engine", refuse, (tokens,), daemons=daemons)])
+    assert not any(daemon.secret in str(caught.value) for daemon in daemons)
+
+
+@pytest.mark.parametrize("launcher", [dask_config("tcp://a:1"), ray_config()])
+def test_each_daemon_of_an_engine_has_a_name_and_a_token_of_its_own(launcher: Any) -> None:
+    daemon = DaemonCommand(
+        ("tcp://10.0.0.1:5555",), DaemonCredentials(SECRET.new_token()), (), "5f1d8c2e"
+    )
+    (request,) = launcher.plan(daemon, 3)
+    tasks = request.arguments[-1]
+    names = [one.request for one in request.daemons]
+    assert [task.words[-2:] for task in tasks] == [("--request", name) for name in names]
+    assert [task.secret[1] for task in tasks] == [one.secret for one in request.daemons]
+    assert len({*names}) == len({one.secret for one in request.daemons}) == 3
+    assert all(name.startswith("5f1d8c2e.") for name in names)
+
+
 def test_a_job_is_cancelled_if_another_part_of_its_launch_fails() -> None:
     engine = Engine()
     requests = [
-        JobRequest("good", lambda _: engine.job(1)),
+        JobRequest("good", lambda _: engine.job()),
         JobRequest("bad", refuse, ("x",)),
     ]
     with pytest.raises(LaunchError, match="bad has not taken"):
@@ -121,7 +152,7 @@ def test_a_host_hears_of_the_end_of_each_job_and_why(monkeypatch: pytest.MonkeyP
     jobs, ends = kept(monkeypatch)
     engine, words = Engine(), ["", "no licence"]
     for _ in range(2):
-        jobs.keep(engine.job(1, lambda _: words.pop(0)), ends.append, stay=False)
+        jobs.keep(engine.job(lambda _: words.pop(0)), ends.append, stay=False)
     assert jobs
     engine.futures[0].set_result(None)
     assert (ends, bool(jobs)) == ([None], True)
@@ -132,20 +163,18 @@ def test_a_host_hears_of_the_end_of_each_job_and_why(monkeypatch: pytest.MonkeyP
 def test_a_host_that_ends_cancels_what_is_left_but_for_what_is_to_stay(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Stubborn(FuturesJob):
+    class Stubborn(FutureJob):
         def cancel(self) -> None:
             raise OSError("the engine is gone")
 
     jobs, ends = kept(monkeypatch)
     engine = Engine()
-    jobs.keep(engine.job(1), ends.append, stay=True)
-    jobs.keep(engine.job(2), ends.append, stay=False)
-    nothing = Stubborn(
-        "gone", engine.start, 1, cancel=Future.cancel, failure=str, close=engine.close
-    )
+    jobs.keep(engine.job(), ends.append, stay=True)
+    jobs.keep(engine.job(), ends.append, stay=False)
+    nothing = Stubborn("gone", engine.start(), cancel=Future.cancel, failure=str)
     jobs.keep(nothing, ends.append, stay=False)
     jobs.close()
-    assert [future.cancelled() for future in engine.futures] == [False, True, True, False]
+    assert [future.cancelled() for future in engine.futures] == [False, True, False]
     assert ends == []
     assert caplog.messages == ["cannot cancel a job of an engine: OSError: the engine is gone"]
 
@@ -223,6 +252,11 @@ def test_a_task_that_is_interrupted_ends_its_daemon(monkeypatch: pytest.MonkeyPa
         (lambda: kubernetes_config(7), TypeError, "image must be a string"),  # type: ignore[arg-type]
         (lambda: kubernetes_config("a", namespace=""), ValueError, "empty"),
         (lambda: kubernetes_config("a", pod=["x"]), TypeError, "pod must be a dict"),  # type: ignore[arg-type]
+        (
+            lambda: kubernetes_config("a", pod={"restartPolicy": "Always"}),
+            ValueError,
+            "by the exec",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_at_the_call(
@@ -268,11 +302,16 @@ def test_a_manifest_has_a_pod_for_each_daemon_and_no_secret_in_it() -> None:
     assert SECRET.text not in job_text
     job, secret = json.loads(job_text), json.loads(secret_text)
     assert (job["spec"]["parallelism"], job["spec"]["completions"]) == (3, 3)
+    # A pod that fails is not replaced by Kubernetes, and ends no other.
+    assert (job["spec"]["completionMode"], job["spec"]["backoffLimitPerIndex"]) == ("Indexed", 0)
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["command"] == [
         "/bin/sh",
         "-c",
-        ". /venv/bin/activate\nexec python3 -P -m mirai_executor daemon tcp://10.0.0.1:5555",
+        "{\n[ -r /venv/bin/activate ] || { echo cannot read /venv/bin/activate >&2; exit 1; }\n"
+        ". /venv/bin/activate\n} </dev/null\n"
+        "exec python3 -P -m mirai_executor daemon tcp://10.0.0.1:5555",
     ]
     assert container["envFrom"] == [{"secretRef": {"name": "{name}"}}]
     assert container["resources"] == {"requests": {"cpu": "2"}, "limits": {"cpu": "2"}}
@@ -280,15 +319,35 @@ def test_a_manifest_has_a_pod_for_each_daemon_and_no_secret_in_it() -> None:
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "{uid}"
 
 
+def test_what_pods_trust_is_in_the_secret_and_no_part_of_their_spec() -> None:
+    bundle = "-----BEGIN CERTIFICATE-----\n" + 3000 * f"{60 * 'x'}\n"  # more than one variable has
+    credentials = DaemonCredentials(SECRET, bundle, "host")
+    daemon = DaemonCommand(("tls+tcp://10.0.0.1:5555",), credentials)
+    job, secret = kubernetes_config("lab:7").manifests(daemon, 1)
+    assert json.loads(secret)["stringData"] == credentials.environment
+    held = {**json.loads(secret)["stringData"]}
+    assert DaemonCredentials.take_from(held) == credentials
+    assert not any(value in job for value in credentials.environment.values() if len(value) > 9)
+
+
+def test_each_pod_says_its_own_number_when_it_comes() -> None:
+    named = dataclasses.replace(DAEMON, request="5f1d8c2e")
+    (request,) = kubernetes_config("lab:7").plan(named, 2)
+    assert isinstance(request, JobRequest)
+    assert [daemon.request for daemon in request.daemons] == ["5f1d8c2e.0", "5f1d8c2e.1"]
+    job, _ = kubernetes_config("lab:7").manifests(named, 2)
+    (container,) = json.loads(job)["spec"]["template"]["spec"]["containers"]
+    assert container["command"][2].endswith('--request 5f1d8c2e."$JOB_COMPLETION_INDEX"')
+
+
 def test_fields_of_the_user_are_merged_into_the_pod() -> None:
     more = {
         "nodeSelector": {"pool": "batch"},
-        "restartPolicy": "OnFailure",
         "containers": [{"name": "daemon", "tty": True}, {"name": "beside", "image": "b"}],
     }
     job, _ = kubernetes_config("lab:7", pod=more).manifests(DAEMON, 1)
     pod = json.loads(job)["spec"]["template"]["spec"]
-    assert (pod["nodeSelector"], pod["restartPolicy"]) == ({"pool": "batch"}, "OnFailure")
+    assert pod["nodeSelector"] == {"pool": "batch"}
     ours, beside = pod["containers"]
     assert (ours["image"], ours["tty"]) == ("lab:7", True)
     assert beside == {"name": "beside", "image": "b"}
@@ -302,11 +361,12 @@ create) cat >> "$RECORDS/manifests"; echo >> "$RECORDS/manifests"
     case "$*" in *json*) echo '{"metadata": {"uid": "u-17"}}';; esac
     test ! -e "$RECORDS/refuse" || { echo "exceeded quota" >&2; rm "$RECORDS/refuse"; exit 1; } ;;
 get) case "$*" in
-    *--watch*) test -s "$RECORDS/conditions" || exec sleep 100
-        head -n 1 "$RECORDS/conditions"; sed -i 1d "$RECORDS/conditions" ;;
+    *--watch*) test -s "$RECORDS/statuses" || exec sleep 100
+        head -n 1 "$RECORDS/statuses"; sed -i 1d "$RECORDS/statuses" ;;
+    "get pods"*) cat "$RECORDS/pods" ;;
     *) cat "$RECORDS/exists" ;;
     esac ;;
-delete) : > "$RECORDS/exists" ;;
+delete) case "$2" in job) : > "$RECORDS/exists" ;; esac ;;
 esac
 """
 
@@ -317,56 +377,94 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "kubectl").write_text(KUBECTL)
     (tmp_path / "kubectl").chmod(0o755)
     (tmp_path / "exists").write_text("job\n")
-    (tmp_path / "conditions").touch()  # each line is what a watch sees until it is cut off
+    (tmp_path / "statuses").touch()  # each line is what a watch sees until it is cut off
     monkeypatch.setenv("RECORDS", str(tmp_path))
     monkeypatch.setattr("mirai_executor.launchers._kubectl._PAUSE", 0.01)
     return tmp_path
 
 
-def created(kubectl: Path) -> Any:
+def created(kubectl: Path) -> Sequence[Any]:
     launcher = kubernetes_config("lab:7", command=str(kubectl / "kubectl"))
     (launched,) = launch(launcher.plan(DAEMON, 2))
-    assert launched.job is not None
-    return launched.job
+    assert len(launched.jobs) == 2
+    return launched.jobs
 
 
-def test_a_job_is_created_with_its_secret_and_deleted_when_it_is_cancelled(kubectl: Path) -> None:
-    job = created(kubectl)
+def deletions(kubectl: Path) -> list[str]:
+    calls = (kubectl / "calls").read_text().splitlines()
+    return [call for call in calls if call.startswith("delete")]
+
+
+def test_a_job_is_created_with_its_secret_and_deleted_with_its_last_pod(kubectl: Path) -> None:
+    one, other = created(kubectl)
     job_made, secret_made = map(json.loads, (kubectl / "manifests").read_text().splitlines())
     name = job_made["metadata"]["name"]
     assert secret_made["metadata"]["name"] == name
     assert secret_made["metadata"]["ownerReferences"][0]["uid"] == "u-17"
-    job.cancel()
-    calls = (kubectl / "calls").read_text()
-    assert f"delete job {name} --ignore-not-found --wait=false" in calls
-    assert SECRET.text not in calls
-    assert job.failed() is None
+    one.cancel()
+    index = "batch.kubernetes.io/job-completion-index"
+    pod = f"delete pods -l job-name={name},{index} in (0) --wait=false"
+    assert deletions(kubectl) == [pod]
+    other.cancel()
+    job = f"delete job {name} --ignore-not-found --wait=false --cascade=background"
+    assert deletions(kubectl) == [pod, job]
+    one.cancel()  # again is no error, and asks for nothing
+    assert len(deletions(kubectl)) == 2
+    assert (one.failed(), other.failed()) == (None, None)
+    assert SECRET.text not in (kubectl / "calls").read_text()
+
+
+def test_pods_that_are_cancelled_together_are_deleted_with_one_call(kubectl: Path) -> None:
+    pods = created(kubectl)
+    threads = [threading.Thread(target=pod.cancel) for pod in pods]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert [call[:10] for call in deletions(kubectl)] == ["delete job"]
+
+
+def ends(pods: Sequence[Any]) -> list[str | None]:
+    """Wait for their ends, and return what they say of them."""
+    for pod in pods:
+        ended = threading.Event()
+        pod.add_done_callback(ended.set)
+        assert ended.wait(20)
+    return [pod.failed() for pod in pods]
 
 
 @pytest.mark.parametrize(
-    ("conditions", "failed"),
+    ("statuses", "failed"),
     [
-        (["Failed=True:BackoffLimitExceeded: too many;"], "BackoffLimitExceeded: too many"),
-        (["", "Suspended=False:x: y;Complete=True:: ;"], None),
+        (["0||", "0|1|Failed=True:FailedIndexes: too many;"], [None, "1 of job mirai"]),
+        (["||Failed=True:DeadlineExceeded: too late;"], ["DeadlineExceeded: too late"] * 2),
+        (["||", "0-1||Suspended=False:x: y;Complete=True:: ;"], [None, None]),
     ],
 )
-def test_the_end_of_a_job_is_told_with_its_reason_though_a_watch_is_cut_off(
-    kubectl: Path, conditions: list[str], failed: str | None
+def test_the_end_of_each_pod_is_told_with_its_reason_though_a_watch_is_cut_off(
+    kubectl: Path, statuses: list[str], failed: list[str | None]
 ) -> None:
-    (kubectl / "conditions").write_text("".join(f"{line}\n" for line in conditions))
-    job, ended = created(kubectl), threading.Event()
-    job.add_done_callback(ended.set)
-    assert ended.wait(20)
-    assert job.failed() is None if failed is None else job.failed().endswith(failed)
+    (kubectl / "pods").write_text("")  # who may not look at pods is told of their ends still
+    (kubectl / "statuses").write_text("".join(f"{line}\n" for line in statuses))
+    for said, expected in zip(ends(created(kubectl)), failed, strict=True):
+        assert said is None if expected is None else expected in str(said)
+
+
+def test_a_pod_that_fails_is_quoted(kubectl: Path) -> None:
+    (kubectl / "statuses").write_text("1|0|\n")
+    states = [{"state": {"terminated": {"message": "see\nno licence\x07\n"}}}]
+    labels = {"batch.kubernetes.io/job-completion-index": "0"}
+    pod = {"metadata": {"labels": labels}, "status": {"containerStatuses": states}}
+    (kubectl / "pods").write_text(json.dumps({"items": [pod]}))
+    failed, well = ends(created(kubectl))
+    assert str(failed).endswith("has failed; last output: no licence\\x07")
+    assert well is None
 
 
 def test_a_job_that_somebody_deletes_has_failed(kubectl: Path) -> None:
     (kubectl / "exists").write_text("")
-    (kubectl / "conditions").write_text("\n")
-    job, ended = created(kubectl), threading.Event()
-    job.add_done_callback(ended.set)
-    assert ended.wait(20)
-    assert job.failed().endswith("has been deleted")
+    (kubectl / "statuses").write_text("||\n")
+    assert all(str(said).endswith("has been deleted") for said in ends(created(kubectl)))
 
 
 def test_what_kubectl_refuses_is_a_launch_error_with_its_words(kubectl: Path) -> None:

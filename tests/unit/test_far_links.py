@@ -116,6 +116,26 @@ def test_a_large_frame_can_be_written_to(ends: tuple[FarLink, FarLink]) -> None:
     assert not memoryview(frame).readonly
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_frame_that_is_dropped_never_comes_and_those_around_it_do(
+    ends: tuple[FarLink, FarLink], which: int
+) -> None:
+    one, other = ends
+    sent = [content(3_000_000), content(3_000_001), content(3_000_002)]
+    waiting = []
+    for frame in sent:
+        one.send(frame)
+        last = one.last
+        assert last is not None
+        waiting.append(last)
+    assert [frame.has_begun for frame in waiting] == [True, False, False]
+    one.drop(waiting[which])
+    one.drop(waiting[which])  # which has no effect
+    del sent[which]
+    assert move(one, other, 2) == sent
+    assert not one.has_more_to_send
+
+
 @pytest.mark.parametrize("flushes", [0, 1])
 def test_a_frame_that_is_withdrawn_never_comes(
     ends: tuple[FarLink, FarLink], flushes: int

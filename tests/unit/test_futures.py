@@ -220,11 +220,10 @@ def test_the_package_makes_no_lock_that_is_not_accounted_for() -> None:
     assert found == {
         "_host/_host_thread.py: threading.Lock()",  # the host thread's own, never waited for
         "_host/_jobs.py: threading.Event()",  # of the host thread and one of an engine
-        "_host/_inline.py: threading.RLock()",  # of threads that submit, where there is no other
         "_host/_registry.py: threading.RLock()",  # the main thread takes it in C, around a fork
         "_local/_relay.py: threading.Lock()",  # of the relay thread and the host thread
-        "integrations/joblib.py: threading.Lock()",  # of threads that begin calls of joblib
-        "_pool_results.py: threading.Lock()",  # of threads that take results, or join the pool
+        "launchers/_dask_tasks.py: threading.Lock()",  # of threads of Dask's and its own
+        "launchers/_kubectl.py: threading.Lock()",  # who cancels pods waits for seconds at most
         "_waiting.py: threading.Lock()",  # each of one thread, and others only release it
     }
 

@@ -848,41 +848,46 @@ def test_what_cannot_travel_is_the_daemons_own_unless_the_host_has_changed_it() 
     last = """
 print(d.call(own))
 Unpicklable.n = 2
+print(d.call(look)[-1])
+Unpicklable.method = lambda self: None
 print(type(d.error(look)).__name__)
 LOCK = open(__file__)
 print(type(d.error(plain)).__name__)
 LOCK.close()
 """
-    assert imported(OWN_AND_CHANGED, last) == "False\nNameError\nNameError\n"
+    assert imported(OWN_AND_CHANGED, last) == "False\n1\nNameError\nNameError\n"
 
 
 def test_what_a_function_or_class_that_cannot_travel_holds_does_not_make_it_another() -> None:
     script = """
 import threading
 class Model:
-    lock, cache, note = threading.Lock(), {}, None
+    lock, cache, made, only = threading.Lock(), {}, 0, None
+    def __init__(self): Model.made += 1
     def name(self): return "as it was"
 def counted():
-    lock, seen = threading.Lock(), []
+    lock, seen, count = threading.Lock(), [], 0
     def call():
+        nonlocal count
         with lock: seen.append(1)
-        return len(seen)
+        count += 1
+        return len(seen) + count
     call.notes = []
     return call
 call = counted()
-def look(): return Model().name(), len(Model.cache), call()
+def look(): return Model().name(), len(Model.cache), Model.made, Model.only, call()
 """
     last = """
 print(look(), look())
-Model.cache["of the host"] = Model.configured = object()
+Model.cache["of the host"] = Model.configured = Model.only = object()
 call.notes.append(Model)
 print(d.call(look))
 Model.name = lambda self: "as it is"
 print(type(d.error(look)).__name__)
 """
     assert imported(script, last).splitlines() == [
-        "('as it was', 0, 1) ('as it was', 0, 2)",
-        "('as it was', 0, 1)",
+        "('as it was', 0, 1, None, 2) ('as it was', 0, 2, None, 4)",
+        "('as it was', 0, 1, None, 2)",
         "NameError",
     ]
 
@@ -901,6 +906,33 @@ shared = [refusing]
 index = {"refusing": shared[0]}
 def look(): return settings.name, refusing.n, shared[0] is index["refusing"]
 """
+
+
+def test_iterators_and_classes_of_iterators_are_globals_like_others() -> None:
+    script = """
+import collections, itertools
+class Steps:
+    def __init__(self): self.at = 0
+    def __iter__(self): return self
+    def __next__(self):
+        self.at += 1
+        return self.at
+class Numbered:
+    numbers = itertools.count(1)
+steps, counter, rows = Steps(), itertools.count(5), collections.deque([Steps])
+named = collections.OrderedDict(a=1)
+def look():
+    return next(steps), next(counter), rows[0] is Steps, next(Numbered.numbers), [*named]
+"""
+    last = """
+print(d.call(look))
+next(steps), next(counter), next(Numbered.numbers), named.update(b=2)
+print(d.call(look))
+"""
+    assert imported(script, last).splitlines() == [
+        "(1, 5, True, 1, ['a'])",
+        "(2, 6, True, 2, ['a', 'b'])",
+    ]
 
 
 def test_what_fails_to_come_is_the_daemons_own_where_it_has_imported_the_script() -> None:

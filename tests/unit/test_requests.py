@@ -1,14 +1,20 @@
 """Which daemons were asked for, have come, and will not: and which jobs nobody needs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from mirai_executor._host._requests import Request, Requests
+from mirai_executor._host._requests import Request, Requests, Superfluous
 from mirai_executor.launchers import Queue, QueuedJob
 
 WHOLE = Queue("", ("cancel",))
 PARTLY = Queue("", ("cancel",), ("cancel", "--waiting"))
+
+
+class AtEngine:
+    def cancel(self) -> None: ...
+    def failed(self) -> str | None: ...
+    def add_done_callback(self, callback: Callable[[], object]) -> None: ...
 
 
 def jobs(*ids: str, queue: Queue = WHOLE) -> Sequence[QueuedJob]:
@@ -49,7 +55,7 @@ def test_a_command_that_ends_brings_nobody_any_more_and_the_others_may(
 def test_what_an_engine_has_yet_to_run_is_pending_until_it_says_that_it_never_will(
     requests: Requests,
 ) -> None:
-    requests.add(Request("a", 3, commands=1, waits=True))
+    requests.add(Request("a", 3, commands=1, at_engines=[AtEngine()]))
     requests.add(Request("b", 5, commands=1))  # a command, of which nobody knows
     assert [requests.pending(expected) for expected in (0, 1, 4)] == [3, 2, 0]
     requests.note_arrival("a")
@@ -74,16 +80,41 @@ def test_jobs_that_nobody_needs_are_the_last_ones_that_have_brought_nobody(
     requests.add(Request("c", 1, jobs=jobs("3")))
     requests.add(Request("d", 1))  # nobody knows its job
     requests.note_arrival("b")
-    assert requests.superfluous(2) == (jobs("3"), [], 1)
-    assert requests.superfluous(1) == ([], [], 0)
-    assert requests.superfluous(2) == (jobs("1"), [], 2)
+    assert requests.superfluous(2) == Superfluous(jobs("3"), [], [], 1)
+    assert requests.superfluous(1) == Superfluous([], [], [], 0)
+    assert requests.superfluous(2) == Superfluous(jobs("1"), [], [], 2)
     assert requests.left == 2
 
 
 def test_of_an_array_what_waits_is_cancelled_where_that_can_be_said(requests: Requests) -> None:
     requests.add(Request("a", 4, jobs=jobs("1", queue=PARTLY)))
     requests.note_arrival("a")
-    assert requests.superfluous(3) == ([], jobs("1", queue=PARTLY), 3)
+    assert requests.superfluous(3) == Superfluous([], jobs("1", queue=PARTLY), [], 3)
+
+
+def test_of_the_daemons_of_an_engine_those_are_cancelled_that_have_not_come(
+    requests: Requests,
+) -> None:
+    at = {name: AtEngine() for name in ("a.1", "a.2", "a.3")}
+    requests.note_arrival("a.3")  # before anybody knew
+    for name, job in at.items():
+        requests.add(Request(name, 1, commands=1, at_engines=[job]))
+    requests.note_arrival("a.2")
+    assert requests.left == 1
+    assert requests.superfluous(2) == Superfluous([], [], [at["a.1"]], 1)
+    assert requests.left == 0
+
+
+def test_daemons_of_an_engine_that_does_not_tell_them_apart_are_cancelled_before_one_has_come(
+    requests: Requests,
+) -> None:
+    one, other, third = AtEngine(), AtEngine(), AtEngine()
+    requests.add(Request("a", 2, commands=2, at_engines=[one, other]))
+    requests.add(Request("b", 2, commands=1, at_engines=[third]))
+    requests.add(Request("c", 2, commands=2, at_engines=[third]))  # and a command
+    requests.note_arrival("b.1")
+    assert requests.superfluous(5) == Superfluous([], [], [one, other], 2)
+    assert requests.left == 3
 
 
 def test_the_first_requests_are_overdue_as_far_as_more_wait_than_are_expected(

@@ -46,7 +46,7 @@ def fill(store: Store) -> list[int]:
 def test_calls_are_copied_at_submission_until_the_budget_is_used_up(store: Store) -> None:
     # The last one that is copied may pass it: else what is larger never would be.
     assert fill(store) == [1, 2, 3]
-    store.let_go(2, ())
+    store.let_go(2)
     data = bytearray(SIZE)
     blob, buffers = store.take(9, b"x", [memoryview(data)], 0)
     data[0] = 1

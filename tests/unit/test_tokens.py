@@ -92,10 +92,11 @@ def places(submission: Submission) -> dict[str, str]:
 def engine_places(request: JobRequest) -> dict[str, str]:
     found = {"repr": repr(request)}
     for part in request.arguments:
-        if isinstance(part, DaemonTask):
-            found["task"] = repr(part.secret)
-            found["command line of a task"] = repr(part.words)
-            found["environment of a task"] = repr(part.environment)
+        if isinstance(part, list):
+            assert all(isinstance(task, DaemonTask) for task in part)
+            found["task"] = repr([task.secret for task in part])
+            found["command line of a task"] = repr([task.words for task in part])
+            found["environment of a task"] = repr([task.environment for task in part])
         elif isinstance(part, str) and part.startswith("{"):
             found[json.loads(part)["kind"]] = part
     return found
@@ -107,9 +108,12 @@ def test_the_token_is_where_it_is_said_to_be_and_in_no_command_line(name: str) -
     submissions = launcher.plan(daemon(), 2)
     assert submissions
     for submission in submissions:
-        token = submission.secret
-        held = {place for place, text in places(submission).items() if token in text}
-        assert held == expected
+        tokens = [submission.secret]
+        if isinstance(submission, JobRequest) and submission.daemons:
+            tokens = [one.secret for one in submission.daemons]
+        for token in tokens:
+            held = {place for place, text in places(submission).items() if token in text}
+            assert held == expected
 
 
 def test_a_command_to_paste_has_it_as_an_assignment_that_no_process_is_started_with() -> None:

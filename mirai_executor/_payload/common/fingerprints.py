@@ -140,11 +140,16 @@ class _Walk:
         reducer = copyreg.dispatch_table.get(kind)
         try:
             reduced: Any = value.__reduce_ex__(PROTOCOL) if reducer is None else reducer(value)
+            if isinstance(
+                reduced, tuple
+            ):  # the items of a list, and of a dictionary, come as iterators
+                items = (None if part is None else [*part] for part in reduced[3:5])
+                reduced = (*reduced[:3], *items, *reduced[5:])
         except Exception:  # it cannot be pickled: what it is like is its own affair
             return []
         if isinstance(reduced, str):  # its name; what a wrapper wraps may have changed
             return self.all_of([reduced, getattr(value, "__dict__", None)])
-        return self.all_of(list(part) if hasattr(part, "__next__") else part for part in reduced)
+        return self.all_of(reduced)
 
 
 _OF_KINDS: dict[Any, Callable[[_Walk, Any], Iterable[bytes]]] = {
@@ -164,24 +169,38 @@ _OF_KINDS: dict[Any, Callable[[_Walk, Any], Iterable[bytes]]] = {
 
 
 class _WalkOfCode(_Walk):
-    """One that looks into functions and classes, and passes over all that they may change."""
+    """One that looks at code alone, and passes over all that functions and classes hold."""
 
     plain = frozenset({tuple})
 
     def _parts(self, kind: Any, value: Any) -> Iterable[bytes]:
+        if kind is FunctionType and not _has_name_elsewhere(value):
+            held = filter(_is_code, map(_content, value.__closure__ or ()))
+            return self.all_of([value.__code__, value.__qualname__, *held])
         if kind in _OF_CODE or issubclass(kind, (type, ModuleType)):
             return super()._parts(kind, value)
         return []
 
     def _of_class(self, cls: type) -> list[bytes]:
-        body = {k: v for k, v in list(vars(cls).items()) if k not in _NOT_OF_THE_BODY}
-        own = {k: v for k, v in body.items() if type(v) in _OF_BODY or isinstance(v, type)}
+        own = {k: v for k, v in list(vars(cls).items()) if k not in _NOT_OF_THE_BODY}
+        own = {k: v for k, v in own.items() if _is_code(v)}
         return self.all_of([cls.__qualname__, cls.__bases__, *own, *own.values()])
 
 
-_MUTABLE = frozenset({list, dict, set, MappingProxyType})
-_OF_CODE = _OF_KINDS.keys() - _MUTABLE
-_OF_BODY = _OF_CODE | _ATOMS
+_OF_CODE = frozenset(
+    {CodeType, FunctionType, classmethod, frozenset, property, staticmethod, tuple}
+)
+
+
+def _is_code(value: object) -> bool:
+    return isinstance(value, (FunctionType, classmethod, property, staticmethod, type))
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty
+        return None
 
 
 def _name_of(named: Any) -> bytes:
