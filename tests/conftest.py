@@ -139,6 +139,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left_out]
 
 
+def pytest_collection_finish() -> None:
+    """Leave what has been collected out of all later searches for garbage.
+
+    Many tests end with one, and each would look at thousands of tests again.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def skip_if_the_same(item: pytest.Item) -> None:
     """Skip a test that no transport can be chosen for."""
     if (mark := item.get_closest_marker("local_link")) is not None:
@@ -245,7 +254,8 @@ def is_of_another_program(shared_memory: str) -> bool:
             continue  # it ended meanwhile, or it is another user's
     # Where its owner was killed, the tracker of that program's resources removes it at its end.
     # So it does with a folder of joblib's, which nobody maps.
-    is_tracked = "/sem.mp-" in shared_memory or "/joblib_memmapping_folder_" in shared_memory
+    names = ("/sem.mp-", "/sem.loky-", "/joblib_memmapping_folder_")
+    is_tracked = any(name in shared_memory for name in names)
     return is_tracked and any(tracks_resources(pid) for pid in others(ours))
 
 
