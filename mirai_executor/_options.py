@@ -21,6 +21,24 @@ if TYPE_CHECKING:
 _ELEMENTS = "mirai_executor._elements"  # whose functions call the one that they are given first
 
 
+def _check_listener(name: str, value: object) -> None:
+    if value is not None:
+        check_callable("with_options", value, f" as {name}")
+
+
+_NAMES = (*Limits._fields, *Options._fields[1:])
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "timeout": partial(check_seconds, optional=True),
+    "run_timeout": partial(check_seconds, optional=True),
+    "retries": check_count,
+    "concurrency": partial(check_count, least=1),
+    "cancel_running": check_flag,
+    "min_workers": check_count,
+    "buffer": partial(check_count, least=1),
+    "on_report": _check_listener,
+}
+
+
 def changed(options: Options, given: "TaskOptions") -> Options:
     """Return options of which some are others.
 
@@ -28,24 +46,18 @@ def changed(options: Options, given: "TaskOptions") -> Options:
         TypeError: There is no such option, or it has the wrong type.
         ValueError: It is out of range.
     """
-    _, *own = Options._fields
-    check_options(given, (*Limits._fields, *own))
-    others: dict[str, Any] = {**given}
-    if "context" in others:
-        others["context"] = _checked_context(others["context"])
-    of_limits = {name: others.pop(name) for name in Limits._fields if name in others}
-    limits = options.limits.changed(**of_limits)
-    options = options.changed(limits=limits, **others)
-    check_seconds("timeout", limits.timeout, optional=True)
-    check_seconds("run_timeout", limits.run_timeout, optional=True)
-    check_count("retries", limits.retries)
-    check_count("concurrency", limits.concurrency, least=1)
-    check_flag("cancel_running", options.cancel_running)
-    check_count("min_workers", options.min_workers)
-    check_count("buffer", options.buffer, least=1)
-    if options.on_report is not None:
-        check_callable("with_options", options.on_report, " as on_report")
-    return options
+    check_options(given, _NAMES)
+    if "context" in given:  # for who goes on with them, too: it may be an iterator
+        given["context"] = _checked_context(given["context"])
+    limits: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for name, value in given.items():
+        if (check := _CHECKS.get(name)) is not None:
+            check(name, value)
+        (limits if name in Limits._fields else others)[name] = value
+    if limits:
+        others["limits"] = options.limits.changed(**limits)
+    return options.changed(**others)
 
 
 def check_task_options(options: "TaskOptions") -> "TaskOptions":

@@ -94,3 +94,37 @@ def test_no_file_and_no_function_is_long(file: Path) -> None:
             body = node.body[1 if ast.get_docstring(node) else 0 :]
             lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
             assert lines <= MOST_LINES_OF_A_FUNCTION, node.name
+
+
+def late_names(door: Path) -> Iterator[tuple[str, str]]:
+    """Yield what a door imports when it is asked for: modules, each with its names."""
+    for node in ast.walk(ast.parse(door.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "lazy_imports":
+            for table in node.args[1:]:
+                if isinstance(table, ast.Dict):
+                    yield from ast.literal_eval(table).items()
+
+
+def names_of(module: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                found.update(each.asname or each.name for each in names)
+            case ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+            case _:
+                pass
+    return found
+
+
+DOORS = [file for file in FILES if file.name == "__init__.py" and list(late_names(file))]
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: str(door.parent.relative_to(PACKAGE)))
+def test_a_door_finds_each_name_that_it_imports_late(door: Path) -> None:
+    # Type checkers take all names of a module for the door's: a wrong word would be news to users.
+    for module, names in late_names(door):
+        assert set(names.split()) - names_of(door.parent / f"{module}.py") == set()
