@@ -26,22 +26,22 @@ from ._version import __version__
 
 TYPE_CHECKING = False  # what typing says, which takes milliseconds to import
 if TYPE_CHECKING:
-    from ._completed import as_completed as as_completed
+    from ._maps._mirai_map import MiraiMap as MiraiMap
+    from ._maps._streams import Stream as Stream
     from ._messages import Progress as Progress
     from ._messages import progress as progress
     from ._messages import report as report
-    from ._mirai_map import MiraiMap as MiraiMap
+    from ._monitoring._status import DaemonStatus as DaemonStatus
+    from ._monitoring._status import Info as Info
+    from ._monitoring._status import MemoryStatus as MemoryStatus
+    from ._monitoring._status import Status as Status
+    from ._monitoring._status import Waiting as Waiting
+    from ._observing._completed import as_completed as as_completed
     from ._place import on_daemon as on_daemon
     from ._random_streams import rng as rng
     from ._serial import SerialConfig as SerialConfig
     from ._serial import register_serial as register_serial
     from ._serial import serial_config as serial_config
-    from ._status import DaemonStatus as DaemonStatus
-    from ._status import Info as Info
-    from ._status import MemoryStatus as MemoryStatus
-    from ._status import Status as Status
-    from ._status import Waiting as Waiting
-    from ._streams import Stream as Stream
     from .errors import DaemonLostError as DaemonLostError
     from .errors import ForkedExecutorError as ForkedExecutorError
     from .errors import LaunchError as LaunchError
@@ -88,12 +88,12 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "_messages": "Progress progress report",
-    "_completed": "as_completed",
-    "_mirai_map": "MiraiMap",
+    "_observing._completed": "as_completed",
+    "_maps._mirai_map": "MiraiMap",
     "_place": "on_daemon",
     "_serial": "SerialConfig register_serial serial_config",
-    "_streams": "Stream",
-    "_status": "DaemonStatus Info MemoryStatus Status Waiting",
+    "_maps._streams": "Stream",
+    "_monitoring._status": "DaemonStatus Info MemoryStatus Status Waiting",
     "_random_streams": "rng",
     "errors": (
         "DaemonLostError ForkedExecutorError LaunchError MiraiError MiraiInterrupt PayloadError "

@@ -11,8 +11,8 @@ from ._submitting import Submitter
 
 if TYPE_CHECKING:
     from ._host import Forking
-    from ._launching import Launching
-    from ._status import Info, Status, Waiting
+    from ._monitoring._status import Info, Status, Waiting
+    from ._provisioning._launching import Launching
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ class HostOwner(Submitter):
             1
             1
         """
-        from ._status import Status  # dataclasses take milliseconds to make
+        from ._monitoring._status import Status  # dataclasses take milliseconds to make
 
         url = None if self._launching is None else self._launching.listening.urls[0]
         return Status.of(self._host.view(), url, self._host.gate)
@@ -157,7 +157,7 @@ class HostOwner(Submitter):
             ...     executor.info()
             Info(connections=0, cumulative=0, awaiting=0, executing=0, completed=0)
         """
-        from ._status import Info
+        from ._monitoring._status import Info
 
         return Info.of(self._host.view())
 
@@ -296,7 +296,7 @@ class HostOwner(Submitter):
     def _processes(self) -> Any:
         """What ProcessPoolExecutor calls by this name: programs that monitor it look at it."""
         from ._host import Worker
-        from ._workers import Workers
+        from ._monitoring._workers import Workers
 
         daemons = self._host.local_daemons()
         workers = {each.pid: Worker(each, self._host.call_soon) for each in daemons}
@@ -371,7 +371,7 @@ def forking_for(context: Any, initargs: object, **options: object) -> "Forking |
     """Return how daemons are forked from this process; None if they never are."""
     if context is None and not (initargs and "multiprocessing.synchronize" in sys.modules):
         return None
-    from . import _contexts  # which most have no use for
+    from ._provisioning import _contexts  # which most have no use for
 
     return _contexts.forking(context, options)
 

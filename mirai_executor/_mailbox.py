@@ -26,7 +26,7 @@ from ._host import OneShotEvent
 
 if TYPE_CHECKING:
     from ._host import Message
-    from ._reports import Listeners
+    from ._observing._reports import Listeners
     from .futures import MiraiFuture
 
 T = TypeVar("T")
@@ -319,14 +319,14 @@ class LookedInto(Generic[T]):
             ...     future.on_report(print)
             half
         """
-        from ._reports import listen  # few tasks report anything
+        from ._observing._reports import listen  # few tasks report anything
 
         check_callable("on_report", callback, ", to be called with what the task reports")
         listen(self, self._canceller, callback)
 
     def listener(self) -> "Callable[[Message], None]":
         """Return what takes in what the task reports; for the host."""
-        from ._reports import hear  # as above
+        from ._observing._reports import hear  # as above
 
         return functools.partial(hear, self)
 
@@ -336,7 +336,7 @@ class LookedInto(Generic[T]):
         Cancelling what waits stops the task, as :meth:`cancel` does. The future of a task that was
         cancelled otherwise raises ``asyncio.CancelledError``.
         """
-        from ._awaiting import result_of  # with asyncio
+        from ._observing._awaiting import result_of  # with asyncio
 
         return result_of(self).__await__()
 

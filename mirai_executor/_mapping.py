@@ -10,8 +10,8 @@ from ._arguments import check_map
 if TYPE_CHECKING:
     from ._host import Host, Options
     from ._lifetime import HostOwner
-    from ._mirai_map import MiraiMap
-    from ._pool import ExecutorPool
+    from ._maps._mirai_map import MiraiMap
+    from ._maps._pool import ExecutorPool
     from ._progress import Progress
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class MappingExecutor(Executor):
             ...     list(executor.map(pow, range(5), [2] * 5))
             [0, 1, 4, 9, 16]
         """
-        from . import _map  # many use none
+        from ._maps import _map  # many use none
 
         check_map(fn, iterables, timeout, chunksize, buffersize)
         total = None if progress is False else _map.total_for(progress, iterables)
@@ -85,7 +85,7 @@ class MappingExecutor(Executor):
         else:
             flatten = _map.flatten
             if _map.GOES_ON:
-                from . import _map_on
+                from ._maps import _map_on
 
                 fn, flatten = partial(_map_on.attempt, fn), _map_on.Flattened
             if len(iterables) == 1:  # then the items need no tuples, which take time to pickle
@@ -149,7 +149,7 @@ class MappingExecutor(Executor):
             ...     executor.mirai_map({"a": 2, "b": 3}, pow, args=(2,)).collect()
             {'a': 4, 'b': 9}
         """
-        from ._mirai_map import Listeners, start_map  # many use none
+        from ._maps._mirai_map import Listeners, start_map  # many use none
 
         self._root()._check_open()
         listeners = Listeners(on_result, on_error, on_progress)
@@ -176,7 +176,7 @@ class MappingExecutor(Executor):
             ...     pool.map(abs, [-1, -2]), pool.apply_async(pow, (2, 10)).get(timeout=30)
             ([1, 2], 1024)
         """
-        from . import _map, _pool  # which few ask for
+        from ._maps import _map, _pool  # which few ask for
 
         submitter = partial(_map.map_submitter, self)
         return _pool.ExecutorPool(

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.random import SeedSequence
 
+    from ._around._stream_order import Streams as RandomStreams
     from ._host import BoundedHost
     from ._lifetime import HostOwner
-    from ._stream_order import Streams as RandomStreams
-    from ._streams import Stream
+    from ._maps._streams import Stream
     from .futures import MiraiFuture
 
 P = ParamSpec("P")
@@ -150,7 +150,7 @@ class RareExecutor(Executor):
 
     def _seed_with(self, seed: Any) -> None:
         if seed is not None:
-            from ._stream_order import Streams  # for those who ask for it
+            from ._around._stream_order import Streams  # for those who ask for it
 
             self._streams = Streams(seed)
 
@@ -228,7 +228,7 @@ class RareExecutor(Executor):
             1
             4
         """
-        from ._streams import open_stream  # few programs have any
+        from ._maps._streams import open_stream  # few programs have any
 
         root = self._root()
         root._check_open()
@@ -276,7 +276,7 @@ class RareExecutor(Executor):
             4
             9
         """
-        from ._stream_map import stream_map  # as above
+        from ._maps._stream_map import stream_map  # as above
 
         check_callable("stream_map", fn)
         check_sources(sources)
@@ -297,7 +297,7 @@ class RareExecutor(Executor):
 
         If the block is cancelled, or the wait at its end, queued and running tasks are cancelled.
         """
-        from ._awaiting import leave  # with asyncio
+        from ._observing._awaiting import leave  # with asyncio
 
         await leave(self.__exit__, self._abort, exc_type)
 

@@ -261,7 +261,7 @@ class Submitter(MappingExecutor, RareExecutor):
             ...     type(limited.submit(time.sleep, 3600).exception())
             <class 'mirai_executor.errors.TaskTimeoutError'>
         """
-        from ._options import changed
+        from ._around._options import changed
 
         return ExecutorView(self._root(), changed(self._options, options))
 
@@ -309,6 +309,6 @@ class ExecutorView(Submitter):
 
 def _rarely() -> Any:
     """Return the room of what only some tasks have, which takes time to import."""
-    from . import _options as room
+    from ._around import _options as room
 
     return room

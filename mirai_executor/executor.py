@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._daemon_options import DaemonKeywords
-    from ._launching import Launching
-    from ._listening import Password, Source
+    from ._provisioning._launching import Launching
+    from ._provisioning._listening import Password, Source
     from ._serial import SerialConfig
     from .launchers import Launcher
 
@@ -226,7 +226,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         local = _local.LocalLauncher(python, output is not False, threads=threads, cleanup=cleanup)
         launching: Launching | None = None
         if is_open:
-            from . import _launching  # which most have no use for
+            from ._provisioning import _launching  # which most have no use for
 
             listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum, *dialling)
             launching = _launching.Launching(listening, remote, python, output, most, limits)

@@ -5,7 +5,7 @@ All functions of this module are safe from any thread.
 
 from typing import TYPE_CHECKING
 
-from mirai_executor._status import Info, Status
+from mirai_executor._monitoring._status import Info, Status
 
 from ._profiles import current_or_none, executor_for
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from mirai_executor._completed import as_completed
+from mirai_executor._observing._completed import as_completed
 from mirai_executor.errors import DaemonLostError, LaunchError, MiraiInterrupt, TaskTimeoutError
 from mirai_executor.futures import MiraiFuture
 
@@ -243,5 +243,6 @@ def _replaced(
 
 
 def _is_mirai_map(x: object) -> bool:
-    module = sys.modules.get("mirai_executor._mirai_map")  # there is none before it is imported
+    # There is none before it is imported.
+    module = sys.modules.get("mirai_executor._maps._mirai_map")
     return module is not None and isinstance(x, module.MiraiMap)

@@ -13,12 +13,12 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mirai_executor._arguments import check_flag
-from mirai_executor._options import TRACES
+from mirai_executor._around._options import TRACES
 from mirai_executor.errors import DaemonsNotSetError
 from mirai_executor.executor import MiraiExecutor
 
 if TYPE_CHECKING:
-    from mirai_executor._tracing import Setting
+    from mirai_executor._around._tracing import Setting
     from mirai_executor.launchers import Launcher
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,7 +70,7 @@ class Daemons:
 
     async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         """Reset the profile, while the event loop goes on."""
-        from mirai_executor._awaiting import leave  # with asyncio
+        from mirai_executor._observing._awaiting import leave  # with asyncio
 
         if self._token is not None:
             _current.reset(self._token)
@@ -315,7 +315,7 @@ def _setting() -> "Setting | None":
     """Return what makes a span of setting, or resetting, a profile; None if nobody traces."""
     if TRACES not in sys.modules:
         return None
-    from mirai_executor._tracing import Setting
+    from mirai_executor._around._tracing import Setting
 
     return Setting()
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from mirai_executor._options import check_task_options
+from mirai_executor._around._options import check_task_options
 from mirai_executor.executor import MiraiExecutor
 from mirai_executor.futures import MiraiFuture
 
@@ -18,8 +18,8 @@ from ._profiles import current_or_none, executor_for
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from mirai_executor._mirai_map import MiraiMap
-    from mirai_executor._options import TaskOptions
+    from mirai_executor._around._options import TaskOptions
+    from mirai_executor._maps._mirai_map import MiraiMap
     from mirai_executor._submitting import ExecutorView
 
 P = ParamSpec("P")

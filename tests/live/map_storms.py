@@ -55,9 +55,9 @@ def act(element: tuple[int, str, Path]) -> Any:
 
 def storm(executor: "MiraiExecutor", folder: Path, *, rounds: "Iterable[int]", seed: int) -> None:
     """Make maps; check that each element has one end, which is its own, and runs once at most."""
-    from mirai_executor import _chunks
     from mirai_executor._core import Paces
     from mirai_executor._host import kind_of
+    from mirai_executor._maps import _chunks
 
     dice = random.Random(seed)
     kind = kind_of(act, ())

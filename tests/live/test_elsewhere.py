@@ -29,10 +29,10 @@ from mirai_executor import (
     LaunchError,
     MiraiExecutor,
     TaskTimeoutError,
-    _listening,
     remote_config,
 )
-from mirai_executor._listening import Here
+from mirai_executor._provisioning import _listening
+from mirai_executor._provisioning._listening import Here
 from mirai_executor._transport import Link
 from mirai_executor.credentials import (
     DaemonCredentials,

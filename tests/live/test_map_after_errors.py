@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
-from mirai_executor import DaemonLostError, MiraiExecutor, _map
+from mirai_executor import DaemonLostError, MiraiExecutor
+from mirai_executor._maps import _map
 
 SECONDS = 60.0  # that no passing test waits
 

@@ -25,12 +25,12 @@ from mirai_executor import (
     MiraiMap,
     PayloadError,
     Progress,
-    _chunks,
     progress,
     report,
 )
 from mirai_executor._core import Paces
 from mirai_executor._host import kind_of
+from mirai_executor._maps import _chunks
 
 FOREVER = 1000.0
 COUNT = 32  # elements: with one daemon, four chunks of eight

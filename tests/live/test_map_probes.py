@@ -9,8 +9,9 @@ import pytest
 
 from live import mischief
 from live.mischief import SOON, Bell
-from mirai_executor import MiraiExecutor, _chunks
+from mirai_executor import MiraiExecutor
 from mirai_executor._host import have_begun
+from mirai_executor._maps import _chunks
 
 FOREVER = 1000.0
 COUNT = 64

@@ -16,7 +16,7 @@ import pytest
 from live.afar import python_words
 from live.mischief import SOON
 from mirai_executor import MiraiExecutor, remote_config, ssh_config
-from mirai_executor._listening import Here
+from mirai_executor._provisioning._listening import Here
 from mirai_executor.launchers import (
     Command,
     DaemonCommand,

@@ -20,8 +20,8 @@ from opentelemetry import trace
 from live import traces
 from live.mischief import SOON, running
 from mirai_executor import MiraiExecutor, daemons, local_url, mirai, mirai_map
+from mirai_executor._around._tracing import traced_map
 from mirai_executor._payload.common.traced import Traced
-from mirai_executor._tracing import traced_map
 
 Span = dict[str, Any]
 

@@ -10,7 +10,8 @@ import pytest
 from live import lacking
 from live.hosts import run
 from live.mischief import SOON
-from mirai_executor import MiraiExecutor, _listening
+from mirai_executor import MiraiExecutor
+from mirai_executor._provisioning import _listening
 from mirai_executor._transport import _listening as sockets
 
 pytestmark = [pytest.mark.live, pytest.mark.transports, pytest.mark.own_url, pytest.mark.once]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mirai_executor._chunks import Chunk
+from mirai_executor._maps._chunks import Chunk
 
 
 class FakeFutures:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mirai_executor._elements import elements_of, function_of
+from mirai_executor._around._options import one_at_a_time
 from mirai_executor._host import Limits, Options
-from mirai_executor._options import one_at_a_time
+from mirai_executor._maps._elements import elements_of, function_of
 
 SEVERAL = Options(Limits(concurrency=8, retries=2))
 

@@ -17,7 +17,7 @@ import pytest
 import mirai_executor
 from mirai_executor import MiraiExecutor, collect
 from mirai_executor._core import TaskId
-from mirai_executor._map import MapResults
+from mirai_executor._maps._map import MapResults
 from mirai_executor.futures import MiraiFuture
 
 PATIENCE = 30.0

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from mirai_executor._host import kind_of
-from mirai_executor._map import run_items
+from mirai_executor._maps._map import run_items
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mirai_executor._host import Options
-from mirai_executor._late_futures import LateFutures
+from mirai_executor._maps._late_futures import LateFutures
 from mirai_executor.daemon._elements import FAILED, PICKLED, PLAIN, SKIPPED
 
 SOON = 20.0

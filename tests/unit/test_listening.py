@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from mirai_executor import MiraiExecutor
-from mirai_executor._listening import Here, Listening
+from mirai_executor._provisioning._listening import Here, Listening
 from mirai_executor.launchers import Command
 
 

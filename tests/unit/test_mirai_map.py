@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from mirai_executor import MiraiExecutor, MiraiMap, as_completed, collect, stop_mirai, unresolved
-from mirai_executor._elements import elements_of
-from mirai_executor._mirai_map import Listeners
+from mirai_executor._maps._elements import elements_of
+from mirai_executor._maps._mirai_map import Listeners
 
 
 class PandasFrame:

@@ -4,9 +4,9 @@ from contextvars import ContextVar
 
 import pytest
 
+from mirai_executor._around._options import changed, check_task_options
 from mirai_executor._core import Limits
 from mirai_executor._host import Options
-from mirai_executor._options import changed, check_task_options
 
 VARIABLE = ContextVar("VARIABLE", default=0)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mirai_executor import MiraiExecutor
-from mirai_executor._pool_results import AsyncResult, OpenWork, Ordered, Unordered
+from mirai_executor._maps._pool_results import AsyncResult, OpenWork, Ordered, Unordered
 from mirai_executor.futures import MiraiFuture
 from unit.test_futures import Interrupted
 

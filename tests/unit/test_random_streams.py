@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mirai_executor import MiraiExecutor, _random_streams, daemons, next_stream, rng
+from mirai_executor._around._stream_order import Streams
 from mirai_executor._payload.common.entries import STREAM
-from mirai_executor._stream_order import Streams
 
 
 def test_streams_come_in_the_order_in_which_they_are_asked_for() -> None:

@@ -14,7 +14,7 @@ from mirai_executor import (
     remote_config,
     ssh_config,
 )
-from mirai_executor._listening import Here
+from mirai_executor._provisioning._listening import Here
 from mirai_executor.credentials import DaemonCredentials, new_secret
 from mirai_executor.launchers import (
     Command,

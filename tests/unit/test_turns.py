@@ -8,7 +8,7 @@ import pytest
 
 from live.strikes import Strike, strikes
 from mirai_executor import MiraiExecutor
-from mirai_executor._pool_results import OpenWork, Ordered
+from mirai_executor._maps._pool_results import OpenWork, Ordered
 from mirai_executor._turns import Turns
 
 SECONDS = 20.0

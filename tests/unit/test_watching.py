@@ -10,10 +10,10 @@ import pytest
 from mirai_executor import MiraiFuture, Progress
 from mirai_executor._core import TaskId
 from mirai_executor._host._messages import Message
-from mirai_executor._map import MapResults
+from mirai_executor._maps._map import MapResults
+from mirai_executor._observing._watching import Watch, ended_in_view
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._progress import counted
-from mirai_executor._watching import Watch, ended_in_view
 
 
 class FakeBar:

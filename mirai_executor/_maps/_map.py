@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import Future  # a daemon calls what is here, too
 
-    from ._mapping import MappingExecutor
-    from ._progress import Counts, Progress
-    from ._watching import Watch
+    from mirai_executor._mapping import MappingExecutor
+    from mirai_executor._observing._watching import Watch
+    from mirai_executor._progress import Counts, Progress
 
 # Whether a map goes on after the error of a call, as the standard library's does since then.
 GOES_ON = sys.version_info >= (3, 16)
@@ -63,7 +63,7 @@ def run_seeded_chunk(
     fn: Callable[..., Any], chunk: list[tuple[Any, ...]]
 ) -> list[Any] | Coroutine[Any, Any, list[Any]]:
     """The same, where each call has random numbers of its own."""
-    from ._random_streams import in_turn
+    from mirai_executor._random_streams import in_turn
 
     return run_chunk(fn, in_turn(chunk))
 
@@ -72,7 +72,7 @@ def run_seeded_items(
     fn: Callable[..., Any], items: list[Any]
 ) -> list[Any] | Coroutine[Any, Any, list[Any]]:
     """The same, for a ``map`` over one iterable."""
-    from ._random_streams import in_turn
+    from mirai_executor._random_streams import in_turn
 
     return run_items(fn, in_turn(items))
 
@@ -281,7 +281,7 @@ def total_for(progress: "Progress", iterables: tuple[Iterable[Any], ...]) -> int
     Raises:
         TypeError: What was asked for cannot show progress.
     """
-    from ._progress import check_progress
+    from mirai_executor._progress import check_progress
 
     check_progress(progress)
     if all(hasattr(type(iterable), "__len__") for iterable in iterables):
@@ -306,14 +306,14 @@ def in_view(
         total: How many results there will be; None if nobody knows.
         counts_tasks: Whether each task has one of them.
     """
-    from ._progress import Counter, bar_for, counted
+    from mirai_executor._progress import Counter, bar_for, counted
 
     bar = bar_for(progress, total)  # not before: what map raises leaves none
     if bar is None:
         return items
     counter: Counts = Counter(bar)
     if bar.shows_parts:
-        from ._watching import Watch
+        from mirai_executor._observing._watching import Watch
 
         counter = watch = Watch(bar, counts_tasks=counts_tasks)
         tasks.be_watched(watch)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from ._host import Gate, HostView
+    from mirai_executor._host import Gate, HostView
 
 _MOST_ROWS = 20  # that are shown: a repr of hundreds of daemons would be read by nobody
 

@@ -16,14 +16,15 @@ from concurrent import futures as standard
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._messages import Progress
+from mirai_executor._messages import Progress
+from mirai_executor._texts import printable
+
 from ._reports import look_on
-from ._texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ._progress import Bar
+    from mirai_executor._progress import Bar
 
 _PAUSE = 0.1  # seconds between two moves of a bar by what tasks say
 _LONGEST = 60  # characters of what a task says

@@ -6,19 +6,26 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._arguments import check_callable, check_count, check_flag, check_options, check_seconds
-from ._host import TRACES as TRACES
-from ._host import Limits, Options
+from mirai_executor._arguments import (
+    check_callable,
+    check_count,
+    check_flag,
+    check_options,
+    check_seconds,
+)
+from mirai_executor._host import TRACES as TRACES
+from mirai_executor._host import Limits, Options
 
 if TYPE_CHECKING:
     from contextvars import ContextVar
 
-    from ._host import TaskOptions as TaskOptions
-    from ._lifetime import HostOwner
-    from ._payload.common.around import Around
-    from .futures import MiraiFuture
+    from mirai_executor._host import TaskOptions as TaskOptions
+    from mirai_executor._lifetime import HostOwner
+    from mirai_executor._payload.common.around import Around
+    from mirai_executor.futures import MiraiFuture
 
-_ELEMENTS = "mirai_executor._elements"  # whose functions call the one that they are given first
+# Its functions call the one that they are given first.
+_ELEMENTS = "mirai_executor._maps._elements"
 
 
 def _check_listener(name: str, value: object) -> None:
@@ -81,7 +88,7 @@ def _checked_context(context: Any) -> "bool | tuple[ContextVar[Any], ...]":
 
 def post_mortem(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function whose errors tell of the variables of their frames."""
-    from ._payload.common.postmortem import PostMortem  # which few ask for
+    from mirai_executor._payload.common.postmortem import PostMortem  # which few ask for
 
     return PostMortem(fn)
 
@@ -158,7 +165,7 @@ def with_around(
     """
     around: list[Around] = []
     if options.limits.concurrency > 1:
-        from ._payload.common.company import InCompany  # as below
+        from mirai_executor._payload.common.company import InCompany  # as below
 
         around.append(InCompany(future.id))
     if TRACES in sys.modules:
@@ -167,20 +174,20 @@ def with_around(
         if (span := traced(executor, future, fn)) is not None:
             around.append(span)
     if options.context:
-        from ._payload.host.context import in_context  # as above
+        from mirai_executor._payload.host.context import in_context  # as above
 
         around.append(in_context(options.context))
     if not around:
         return kwargs
-    from ._payload.common.entries import AROUND
+    from mirai_executor._payload.common.entries import AROUND
 
     return {**kwargs, AROUND: around}
 
 
 def in_context_of_now(kwargs: dict[str, Any], options: Options) -> dict[str, Any]:
     """Return keyword arguments, or the variables of code, with the context that these ask for."""
-    from ._payload.common.entries import AROUND
-    from ._payload.host.context import in_context  # as above
+    from mirai_executor._payload.common.entries import AROUND
+    from mirai_executor._payload.host.context import in_context  # as above
 
     return {**kwargs, AROUND: [in_context(options.context)]}
 

@@ -6,7 +6,7 @@ import asyncio
 import collections
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._awaiting import result_of
+from mirai_executor._observing._awaiting import result_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

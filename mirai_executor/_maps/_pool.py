@@ -12,7 +12,8 @@ from concurrent.futures import Executor, Future
 from itertools import chain
 from typing import Any, Literal, NoReturn, Self, TypeVar
 
-from ._arguments import check_callable, check_count
+from mirai_executor._arguments import check_callable, check_count
+
 from ._map import run_chunk, run_items
 from ._pool_results import AsyncResult, OpenWork, Ordered, Results, Unordered
 

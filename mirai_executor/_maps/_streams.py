@@ -16,20 +16,20 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from ._host import Item, OneShotEvent
-from ._mailbox import IN_A_CALLBACK
-from ._messages import run_stream
-from ._options import beside_call
-from ._payload import host as _payload
-from ._payload.common.entries import STREAM
-from ._reports import hear
-from .futures import MiraiFuture
+from mirai_executor._around._options import beside_call
+from mirai_executor._host import Item, OneShotEvent
+from mirai_executor._mailbox import IN_A_CALLBACK
+from mirai_executor._messages import run_stream
+from mirai_executor._observing._reports import hear
+from mirai_executor._payload import host as _payload
+from mirai_executor._payload.common.entries import STREAM
+from mirai_executor.futures import MiraiFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._host import Host, InlineHost, Message, Options
-    from ._lifetime import HostOwner
+    from mirai_executor._host import Host, InlineHost, Message, Options
+    from mirai_executor._lifetime import HostOwner
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class Stream(Iterator[T], AsyncIterator[T], Generic[T]):
                 if not self._is_over:
                     self._wait()
         except KeyboardInterrupt:
-            if self._future._cancels_on_interrupt:  # noqa: SLF001 - one of ours
+            if self._future._cancels_on_interrupt:
                 self.close()
             raise
         raise StopIteration(self._returned)
@@ -239,7 +239,7 @@ class Stream(Iterator[T], AsyncIterator[T], Generic[T]):
     async def _arrival(self) -> None:
         import asyncio
 
-        from ._awaiting import waker
+        from mirai_executor._observing._awaiting import waker
 
         arrival, wake = waker()
         self._future.wake = wake  # type: ignore[attr-defined]  # as above
@@ -310,7 +310,7 @@ def open_stream(
         args: Its positional arguments.
         kwargs: Its keyword arguments.
     """
-    host = owner._host  # noqa: SLF001 - it is one of ours
+    host = owner._host
     # What has been taken, cannot come twice.
     options = options.changed(limits=options.limits.changed(retries=0, concurrency=1))
     future = StreamFuture(

@@ -11,10 +11,10 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ._host import Forking
+from mirai_executor._host import Forking
 
 if TYPE_CHECKING:
-    from ._payload.host import Inheritance
+    from mirai_executor._payload.host import Inheritance
 
 
 def _is_fork(context: Any) -> bool:
@@ -62,7 +62,7 @@ def forking(context: Any, options: Mapping[str, object]) -> Forking | None:
 
 
 def _check_system() -> None:
-    from ._local import has_pidfds
+    from mirai_executor._local import has_pidfds
 
     if not has_pidfds():
         raise RuntimeError(
@@ -73,7 +73,7 @@ def _check_system() -> None:
 
 def _import_template() -> "Callable[[int, int, Inheritance], NoReturn]":
     """Import all that a fork of this process needs, and return what it does."""
-    from ._payload.daemon import Namespace, encode_error  # noqa: F401 - a fork may import nothing
-    from .daemon._template import become_template
+    from mirai_executor._payload.daemon import Namespace, encode_error  # noqa: F401 - a fork may import nothing
+    from mirai_executor.daemon._template import become_template
 
     return become_template

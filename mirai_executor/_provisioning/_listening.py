@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
-from ._daemon_options import DaemonKeywords, words_for
-from ._host import ListenConfig
-from ._nameless import occupy_streams
-from ._transport import listen, rehearse
-from .credentials import (
+from mirai_executor._daemon_options import DaemonKeywords, words_for
+from mirai_executor._host import ListenConfig
+from mirai_executor._nameless import occupy_streams
+from mirai_executor._transport import listen, rehearse
+from mirai_executor.credentials import (
     Certificate,
     DaemonCredentials,
     Secret,
@@ -24,7 +24,7 @@ from .credentials import (
     make_certificate,
     new_secret,
 )
-from .launchers import (
+from mirai_executor.launchers import (
     Booking,
     Command,
     DaemonCommand,
@@ -34,7 +34,7 @@ from .launchers import (
     Until,
     shell_command,
 )
-from .urls import Url, host_url
+from mirai_executor.urls import Url, host_url
 
 _THIS_MACHINE = ""  # among those where daemons have seats
 

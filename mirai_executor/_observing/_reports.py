@@ -12,13 +12,13 @@ import collections
 from concurrent.futures import _base
 from typing import TYPE_CHECKING, Any
 
-from ._messages import Progress
-from ._payload import host as _payload
+from mirai_executor._messages import Progress
+from mirai_executor._payload import host as _payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ._host import Message
+    from mirai_executor._host import Message
 
 _MOST = 1 << 16  # bytes of reports that are kept while nobody listens
 _SHORT = 500  # bytes of a report that may be a line of text

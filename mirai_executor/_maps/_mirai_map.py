@@ -16,13 +16,14 @@ from sys import modules
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from mirai_executor._arguments import check_callable, check_seconds
-from mirai_executor._chunks import sender_for
-from mirai_executor._elements import Elements, elements_of, function_of
-from mirai_executor._ends import Futures, error_of
 from mirai_executor._host import TRACES
-from mirai_executor._late_futures import LateFutures
 from mirai_executor._progress import Counter, bar_for, counted
 from mirai_executor._typing import NamedTuple
+
+from ._chunks import sender_for
+from ._elements import Elements, elements_of, function_of
+from ._ends import Futures, error_of
+from ._late_futures import LateFutures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
@@ -90,9 +91,9 @@ def start_map(
 
     if TRACES not in modules:
         return start()
-    from ._tracing import traced_map
+    from mirai_executor._around._tracing import traced_map
 
-    return traced_map(face._root(), fn, start)  # noqa: SLF001 - it is one of ours
+    return traced_map(face._root(), fn, start)
 
 
 class MiraiMap(Generic[T]):
@@ -227,7 +228,9 @@ class MiraiMap(Generic[T]):
             return self._futures.ended()
         if not bar.shows_parts:
             return counted(self._futures.ended(), Counter(bar))
-        from mirai_executor._watching import ended_in_view  # only where tasks may move a bar
+        from mirai_executor._observing._watching import (
+            ended_in_view,  # only where tasks may move a bar
+        )
 
         places = {future: place for place, future in enumerate(self._futures)}
         return (places[future] for future in ended_in_view(set(places), None, bar))

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
-from ._arguments import check_wait
-from ._host import OneShotEvent
-from ._mailbox import IN_A_CALLBACK
-from ._turns import Turns
+from mirai_executor._arguments import check_wait
+from mirai_executor._host import OneShotEvent
+from mirai_executor._mailbox import IN_A_CALLBACK
+from mirai_executor._turns import Turns
 
 T = TypeVar("T")
 SubmitNext: TypeAlias = Callable[[], Future[T] | None]  # None at the end of what there is

@@ -25,8 +25,8 @@ from itertools import islice
 from sys import modules
 from typing import TYPE_CHECKING, Any
 
+from mirai_executor._around._options import is_traced, one_at_a_time
 from mirai_executor._core import Paces, chunk_size
-from mirai_executor._ends import Futures
 from mirai_executor._host import (
     Host,
     have_begun,
@@ -35,11 +35,12 @@ from mirai_executor._host import (
     stop_element,
     takes_chunks,
 )
-from mirai_executor._late_futures import LateFutures
-from mirai_executor._options import is_traced, one_at_a_time
 from mirai_executor.daemon._elements import run_elements
 from mirai_executor.errors import DaemonLostError, LaunchError
 from mirai_executor.futures import CANCELLED, MiraiFuture
+
+from ._ends import Futures
+from ._late_futures import LateFutures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,12 +70,12 @@ def sender_for(
         fn: The function that was given.
         call: Calls it with an element.
     """
-    host, options = face._host, face._options  # noqa: SLF001 - it is one of ours
+    host, options = face._host, face._options
     if options.limits.concurrency > 1:
         options = one_at_a_time(fn, options)
     # What brings more than its call, or reports, is a task.
     has_more = options.context or options.post_mortem or options.on_report is not None
-    has_streams = face._root()._streams is not None  # noqa: SLF001 - as above
+    has_streams = face._root()._streams is not None
     if has_more or has_streams or is_traced() or not takes_chunks(host, options.limits):
         return TaskSender(face, call)
     return ChunkSender(host, options, call, kind_of(fn, ()))
@@ -85,7 +86,7 @@ class TaskSender:
 
     def __init__(self, face: Submitter, call: Callable[[Any], Any]) -> None:
         self._face = face
-        self._call = face._host.take(call)  # noqa: SLF001 - as above
+        self._call = face._host.take(call)
 
     def send(self, values: Sequence[Any]) -> Futures[Any]:
         """Submit a call with each element; return their futures."""
@@ -292,9 +293,9 @@ class ChunkSender:
     def _end_in(self, chunk: Chunk, error: BaseException) -> None:
         """End elements in the error of their task, as far as it is theirs."""
         begun = 0
-        if not chunk.task._has_raised:  # noqa: SLF001 - else it is about what was sent
+        if not chunk.task._has_raised:
             if isinstance(error, DaemonLostError):
-                begun = chunk.begun_at(error._task, error._element)  # noqa: SLF001 - as above
+                begun = chunk.begun_at(error._task, error._element)
             elif isinstance(error, LaunchError):
                 begun = len(chunk.places)
         for place in chunk.places[:begun]:

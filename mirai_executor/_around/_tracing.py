@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import propagate, trace
 
-from ._host import place_of
-from ._payload.common.entries import AROUND
-from ._payload.common.traced import Traced, fail_span
-from ._payload.common.traced import tracer as _tracer
-from .errors import MiraiError
+from mirai_executor._host import place_of
+from mirai_executor._payload.common.entries import AROUND
+from mirai_executor._payload.common.traced import Traced, fail_span
+from mirai_executor._payload.common.traced import tracer as _tracer
+from mirai_executor.errors import MiraiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from ._lifetime import HostOwner
-    from ._mirai_map import MiraiMap
-    from .futures import MiraiFuture
+    from mirai_executor._lifetime import HostOwner
+    from mirai_executor._maps._mirai_map import MiraiMap
+    from mirai_executor.futures import MiraiFuture
 
 T = TypeVar("T")
 

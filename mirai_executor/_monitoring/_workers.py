@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from ._host import Worker
+from mirai_executor._host import Worker
 
 
 class Workers(int, Mapping[int, Worker]):

@@ -14,12 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._core import ScalePolicy
-from ._daemon_options import DaemonKeywords
-from ._host import Request
-from ._listening import Here, Listening, Password, Source
-from .errors import LaunchError
-from .launchers import (
+from mirai_executor._core import ScalePolicy
+from mirai_executor._daemon_options import DaemonKeywords
+from mirai_executor._host import Request
+from mirai_executor.errors import LaunchError
+from mirai_executor.launchers import (
     Booking,
     Command,
     DaemonCommand,
@@ -33,15 +32,17 @@ from .launchers import (
     cancel_jobs,
     stop,
 )
-from .launchers import launch as launch_all
-from .urls import host_url
+from mirai_executor.launchers import launch as launch_all
+from mirai_executor.urls import host_url
+
+from ._listening import Here, Listening, Password, Source
 
 if TYPE_CHECKING:
     import subprocess
 
-    from ._host import Host
-    from ._lifetime import HostOwner
-    from .launchers import Job
+    from mirai_executor._host import Host
+    from mirai_executor._lifetime import HostOwner
+    from mirai_executor.launchers import Job
 
     Started = subprocess.Popen[bytes] | Job
 

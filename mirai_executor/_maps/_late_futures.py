@@ -22,11 +22,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mirai_executor._core import TaskId
-from mirai_executor._ends import error_of
 from mirai_executor._host import decode_error
 from mirai_executor._payload.host import decode_value
 from mirai_executor.daemon._elements import FAILED, PICKLED, SKIPPED
 from mirai_executor.futures import MiraiFuture
+
+from ._ends import error_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,9 +149,9 @@ class LateFutures(Sequence["Future[Any]"]):
         """End a future by the value that is there, if one is."""
         found = self._found[place]
         if type(found) is LateValue:
-            future._end_with((LateValue.get, found, False))  # noqa: SLF001 - it is one of ours
+            future._end_with((LateValue.get, found, False))
         elif found is not _OPEN:
-            future._end_with((None, found, False))  # noqa: SLF001 - as above
+            future._end_with((None, found, False))
 
     def place_of(self, element: TaskId) -> int | None:
         """Return the place of an element; None if it is none of these."""
@@ -214,7 +215,7 @@ class LateFutures(Sequence["Future[Any]"]):
             for place in places[: len(values)]:
                 if (future := self._made.get(place)) is not None:
                     self._settle(place, future)
-                    future._tell_all()  # noqa: SLF001 - as above
+                    future._tell_all()
 
     def end_by(self, place: int, end: Callable[[MiraiFuture[Any]], None]) -> None:
         """End an element otherwise than by a value: by what is done to its future."""
@@ -227,7 +228,7 @@ class LateFutures(Sequence["Future[Any]"]):
     def _note_end(self, place: int, future: Any) -> None:
         """Note that an element has ended, and if it has failed; without decoding anything."""
         self._log.append((place,))
-        if not future.cancelled() and future._end[2]:  # noqa: SLF001 - as above
+        if not future.cancelled() and future._end[2]:
             self._has_failed = True
 
     def _tell(self, *, any_news: bool) -> None:

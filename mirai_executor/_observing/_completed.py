@@ -6,13 +6,14 @@ from concurrent import futures as standard
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mirai_executor._progress import Counter, bar_for, counted
-from mirai_executor._watching import ended_in_view
+
+from ._watching import ended_in_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
 
-    from mirai_executor._mirai_map import MiraiMap
+    from mirai_executor._maps._mirai_map import MiraiMap
     from mirai_executor._progress import Progress
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ._payload.common.entries import STREAM
+from mirai_executor._payload.common.entries import STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,1 @@
+"""What stands around the calls of some tasks: options, spans of traces, random numbers."""

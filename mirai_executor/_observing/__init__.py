@@ -1,0 +1,1 @@
+"""How code hears of its tasks: reports while they run, and their ends, awaited or not."""

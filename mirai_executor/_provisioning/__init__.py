@@ -1,0 +1,1 @@
+"""How an executor comes by daemons that are not just started: launchers, addresses, forks."""
