@@ -47,6 +47,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(.*\.)?~?[FTKP]"),  # type variables
     ("py:class", r"(mirai_executor\.launchers\..*\.)?Submission"),
     ("py:class", r"(mirai_executor\.credentials\..*\.)?DaemonCredentials"),
+    ("py:class", r"mirai_executor\.launchers\._seats\.Booking"),  # a launcher never looks into it
     ("py:class", r"mirai_executor\._host\._settings\.Options"),  # what with_options() describes
     ("py:class", r"mirai_executor\.futures\.Canceller"),
     ("py:class", r"(mirai_executor\._progress\.)?Progress"),  # what map() describes
