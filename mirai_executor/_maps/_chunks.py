@@ -37,7 +37,7 @@ from mirai_executor._host import (
 )
 from mirai_executor.daemon._elements import run_elements
 from mirai_executor.errors import DaemonLostError, LaunchError
-from mirai_executor.futures import CANCELLED, MiraiFuture
+from mirai_executor.futures import RUNNING, MiraiFuture
 
 from ._ends import Futures
 from ._late_futures import LateFutures
@@ -105,10 +105,26 @@ class Chunk:
         task: The future of the task.
     """
 
+    _is_to_be_split = False
+
     def __init__(self, futures: LateFutures, places: Sequence[int], task: ChunkFuture) -> None:
         self.futures = futures
         self.places = places
         self.task = task
+
+    def split(self) -> bool:
+        """Cancel the task for the sake of one element; False if it has begun."""
+        self._is_to_be_split = True  # first: the host may have ended it before this thread goes on
+        return self.task.cancel_queued()
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the task was cancelled so, and the other elements are to be sent again.
+
+        If it had begun, it was cancelled with all its elements, some of which may have run.
+        """
+        had_begun = self.task._begun == RUNNING
+        return self._is_to_be_split and self.task.cancelled() and not had_begun
 
     def begun_at(self, task: int | None, element: int | None) -> int:
         """Return how many had begun when a daemon was lost that had begun these two last."""
@@ -129,15 +145,6 @@ class ChunkFuture(MiraiFuture[Any]):
     """The future of a chunk, which knows its elements as long as it is under way."""
 
     chunk: Chunk | None = None
-
-    @property
-    def is_split(self) -> bool:
-        """Whether it was cancelled before it began, for the sake of one of its elements.
-
-        Only they cancel it so; with all of its elements, it is cancelled whether it has begun or
-        not, and then some of them may have run.
-        """
-        return self._begun == CANCELLED
 
     def future_of(self, element: TaskId) -> MiraiFuture[Any] | None:
         """Return the future of an element of it, if that is one; for the host."""
@@ -213,7 +220,7 @@ class ChunkSender:
         if chunk is None:  # it is a task, or has ended
             self._host.cancel(element, running=running)
             return
-        if chunk.task.cancel_queued():
+        if chunk.split():
             return  # at its end, the others are sent again
         future = futures[place]
         if not running:
@@ -265,7 +272,7 @@ class ChunkSender:
         chunk.take_out()
         task = chunk.task
         task.chunk = None  # no cycle through it to the elements
-        if task.is_split:
+        if chunk.is_split:
             self._send_each(chunk, 0)
         elif task.cancelled():
             for place in chunk.places:

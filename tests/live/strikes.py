@@ -20,17 +20,23 @@ TRACED = (
 )
 
 
+def is_branch(instruction: dis.Instruction) -> bool:
+    name = instruction.opname
+    return sys.version_info >= (3, 14) and (name.startswith("POP_JUMP_IF") or name == "NOT_TAKEN")
+
+
 @functools.cache
 def sheltered(code: CodeType) -> frozenset[int]:
     """Find the opcodes between the end of a with block and the call of its ``__exit__``.
 
     The interpreter never looks for signals there (it does after calls, at jumps back and at the
-    start of a function), and whatever is raised there by a tracer leaves the lock locked.
+    start of a function), and whatever is raised there by a tracer leaves the lock locked. Nor does
+    it at a branch, which since 3.14 no handler of an exception covers any more.
     """
     found: set[int] = set()
     instructions = list(dis.get_instructions(code))
     for i, instruction in enumerate(instructions):
-        if instruction.opname in ("PUSH_EXC_INFO", "WITH_EXCEPT_START"):
+        if instruction.opname in ("PUSH_EXC_INFO", "WITH_EXCEPT_START") or is_branch(instruction):
             found.add(instruction.offset)
         *nones, call = window = instructions[i : i + 4]
         is_exit = len(window) == 4 and call.opname in ("PRECALL", "CALL")

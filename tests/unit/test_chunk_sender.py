@@ -1,8 +1,14 @@
 """What a chunk of elements knows of those that it runs."""
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
-from mirai_executor._maps._chunks import Chunk
+import pytest
+
+from mirai_executor._host import Options
+from mirai_executor._maps._chunks import Chunk, ChunkSender
+from mirai_executor._maps._late_futures import LateFutures
 
 
 class FakeFutures:
@@ -31,3 +37,57 @@ def test_all_have_begun_of_a_chunk_whose_daemon_had_begun_another_one_or_nobody_
     task: Any = FakeTask()
     chunk = Chunk(futures, range(2, 5), task)
     assert [chunk.begun_at(21, 11), chunk.begun_at(None, 11), chunk.begun_at(20, None)] == [3] * 3
+
+
+class QuickHost:
+    """Ends a task that is cancelled before whoever cancels it goes on, as a host thread may."""
+
+    connections = 2
+
+    def __init__(self) -> None:
+        self.sent: dict[int, Any] = {}
+        self.next_id = itertools.count(1).__next__
+
+    def take(self, call: Any) -> Any:
+        return call
+
+    def owns_this_thread(self) -> bool:
+        return False
+
+    def call_soon(self, step: Callable[[], None]) -> None:
+        step()
+
+    def submit(self, task: int, future: Any, *_: Any) -> None:
+        self.sent[task] = future
+
+    def cancel(self, task: int, *, running: bool) -> None:
+        if running or self.sent[task].running() is False:
+            self.sent[task].end_cancelled()
+
+
+@pytest.fixture
+def futures() -> LateFutures:
+    host: Any = QuickHost()
+    sender = ChunkSender(host, Options(), abs, kind=None)
+    futures = LateFutures(range(4), host, Options(), sender)
+    sender._send_chunk(range(4), futures)
+    return futures
+
+
+def test_the_others_of_a_chunk_are_sent_again_however_quickly_the_host_ends_it(
+    futures: LateFutures,
+) -> None:
+    host: Any = futures._canceller._stopper._host  # type: ignore[attr-defined]
+    assert futures[1].cancel()
+    assert [futures.is_cancelled(place) for place in range(4)] == [False, True, False, False]
+    assert set(host.sent) > {futures.ids[place] for place in (0, 2, 3)}
+
+
+def test_no_element_of_a_chunk_that_had_begun_is_sent_again(futures: LateFutures) -> None:
+    host: Any = futures._canceller._stopper._host  # type: ignore[attr-defined]
+    chunk = futures.chunks[0]
+    assert chunk.task.start()
+    assert not futures[1].cancel_queued()
+    assert chunk.task.cancel()
+    assert [futures.is_cancelled(place) for place in range(4)] == [True] * 4
+    assert list(host.sent) == [chunk.task.id]
