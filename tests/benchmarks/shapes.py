@@ -26,11 +26,12 @@ def chain(peer: Peer, length: int = 300) -> float:
     last: list[Parcel] = []
 
     def go_on(future: Future[Parcel]) -> None:
-        last.append(future.result())
-        if last[-1].number < length:
-            submit(last[-1])
-        else:
-            done.set()
+        if future.exception() is None:
+            last.append(future.result())
+            if last[-1].number < length:
+                submit(last[-1])
+                return
+        done.set()
 
     def submit(parcel: Parcel) -> None:
         peer.submit(work.pass_on, parcel).add_done_callback(go_on)

@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,3 +68,19 @@ def nothing_is_left_lent() -> Iterator[None]:
     gc.collect()  # queues and their locks refer to each other
     assert not descriptors._sharer._cache
     descriptors._sharer.stop()
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note how many elements each chunk of a map has that is sent."""
+    from mirai_executor._maps import _chunks  # few tests need it
+
+    sent: list[int] = []
+    send = _chunks.ChunkSender._send_chunk
+
+    def note_and_send(self: Any, places: Any, futures: Any) -> Any:
+        sent.append(len(places))
+        return send(self, places, futures)
+
+    monkeypatch.setattr(_chunks.ChunkSender, "_send_chunk", note_and_send)
+    return sent

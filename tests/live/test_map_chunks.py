@@ -42,20 +42,6 @@ def executor() -> Iterator[MiraiExecutor]:
         yield executor
 
 
-@pytest.fixture(autouse=True)
-def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Note how long each chunk is that is sent."""
-    sent: list[int] = []
-    send = _chunks.ChunkSender._send_chunk
-
-    def note_and_send(self: _chunks.ChunkSender, values: Any, futures: Any) -> Any:
-        sent.append(len(values))
-        return send(self, values, futures)
-
-    monkeypatch.setattr(_chunks.ChunkSender, "_send_chunk", note_and_send)
-    return sent
-
-
 def mapped(
     executor: MiraiExecutor, fn: Callable[..., Any], xs: Any, **options: Any
 ) -> MiraiMap[Any]:

@@ -32,20 +32,6 @@ def gate(tmp_path: Path) -> Iterator[Bell]:
     gate.close()
 
 
-@pytest.fixture(autouse=True)
-def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Note how long each chunk is that is sent."""
-    sent: list[int] = []
-    send = _chunks.ChunkSender._send_chunk
-
-    def note_and_send(self: _chunks.ChunkSender, places: Any, futures: Any) -> Any:
-        sent.append(len(places))
-        return send(self, places, futures)
-
-    monkeypatch.setattr(_chunks.ChunkSender, "_send_chunk", note_and_send)
-    return sent
-
-
 def open_gate(gate: Bell) -> None:
     os.write(gate._fd, b"!" * len(PROBES))
 
