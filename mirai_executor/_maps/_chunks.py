@@ -114,6 +114,8 @@ class Chunk:
 
     def split(self) -> bool:
         """Cancel the task for the sake of one element; False if it has begun."""
+        if self.task.done():  # perhaps cancelled with all of them: then no other is sent again
+            return self.task.cancelled()
         self._is_to_be_split = True  # first: the host may have ended it before this thread goes on
         return self.task.cancel_queued()
 
@@ -216,6 +218,8 @@ class ChunkSender:
 
     def stop(self, futures: LateFutures, place: int, *, running: bool) -> None:
         """Stop an element; with ``running`` also one that a daemon holds."""
+        if running:
+            futures.stopped.add(place)  # first: who is about to send it again, looks there behind
         element, chunk = futures.ids[place], futures.chunks[place]
         if chunk is None:  # it is a task, or has ended
             self._host.cancel(element, running=running)
@@ -249,6 +253,8 @@ class ChunkSender:
         future = futures.begin_task(place)
         args = (futures.elements[place],)
         self._host.submit(future.id, future, self._call, args, {})
+        if place in futures.stopped:  # before there was a task to be stopped
+            self._host.cancel(future.id, running=True)
 
     def _send_chunk(self, places: Sequence[int], futures: LateFutures) -> Chunk:
         task = ChunkFuture(self._host.next_id(), self._host)
@@ -261,7 +267,15 @@ class ChunkSender:
         task.add_done_callback(partial(self._end, chunk))
         values = [futures.elements[place] for place in places]
         args = (*self._given, values, [futures.ids[place] for place in places])
-        self._host.submit(task.id, task, self._run, args, {})
+        try:
+            self._host.submit(task.id, task, self._run, args, {})
+        except BaseException:
+            chunk.take_out()
+            self._chunks.pop(chunk, None)
+            futures.end(chunk)
+            raise
+        for place in futures.stopped.intersection(places):  # before they were in this chunk
+            self.stop(futures, place, running=True)
         return chunk
 
     # How chunks end
@@ -293,9 +307,16 @@ class ChunkSender:
         half = -(-len(left) // 2)
         for part in filter(None, (left[:half], left[half:])):
             if len(part) > 1:
-                self._send_chunk(part, chunk.futures)
+                self._send_part(part, chunk.futures)
             else:
                 self._send_again(chunk.futures, *part)
+
+    def _send_part(self, part: list[int], futures: LateFutures) -> None:
+        try:
+            self._send_chunk(part, futures)
+        except Exception as error:  # the executor has ended
+            for place in part:
+                futures.end_by(place, partial(MiraiFuture.set_exception, exception=error))
 
     def _end_in(self, chunk: Chunk, error: BaseException) -> None:
         """End elements in the error of their task, as far as it is theirs."""

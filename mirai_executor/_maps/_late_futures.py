@@ -103,6 +103,7 @@ class LateFutures(Sequence["Future[Any]"]):
         elements: The elements.
         ids: Theirs; they rise.
         chunks: By place, the chunk that an element is in; None if it is a task, or has ended.
+        stopped: Places of those that are to end as cancelled, whether they run or not.
         cancels_on_interrupt: Whether they are cancelled when who waits is interrupted.
     """
 
@@ -115,6 +116,7 @@ class LateFutures(Sequence["Future[Any]"]):
         self.elements = elements
         self.ids = [host.next_id() for _ in elements]
         self.chunks: list[Any] = [None] * len(elements)
+        self.stopped: set[int] = set()
         self.cancels_on_interrupt = options.cancel_on_interrupt
         self._cancels_running = options.cancel_running
         self._canceller = Canceller(self, host, stopper)
@@ -160,9 +162,9 @@ class LateFutures(Sequence["Future[Any]"]):
         return place if is_here else None
 
     def is_cancelled(self, place: int) -> bool:
-        """Tell whether an element was cancelled."""
+        """Tell whether an element was cancelled, or is about to be."""
         future = self._made.get(place)
-        return future is not None and future.cancelled()
+        return place in self.stopped or (future is not None and future.cancelled())
 
     # Ends, for whoever sends elements
 
@@ -233,7 +235,7 @@ class LateFutures(Sequence["Future[Any]"]):
 
     def _tell(self, *, any_news: bool) -> None:
         """Tell those who wait, as far as they are content."""
-        for future, news in tuple(self._waits.items()):
+        for future, news in self._waits.copy().items():  # at once: others wait, too
             has_failed = news == "all or an error" and self._has_failed
             if not self._under_way or has_failed or (any_news and news == "any"):
                 self._waits.pop(future, None)

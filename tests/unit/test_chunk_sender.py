@@ -91,3 +91,54 @@ def test_no_element_of_a_chunk_that_had_begun_is_sent_again(futures: LateFutures
     assert chunk.task.cancel()
     assert [futures.is_cancelled(place) for place in range(4)] == [True] * 4
     assert list(host.sent) == [chunk.task.id]
+
+
+def test_no_element_is_sent_again_when_all_of_them_are_cancelled(futures: LateFutures) -> None:
+    sender: Any = futures._canceller._stopper
+    host = sender._host
+    host.cancel = lambda *_, **__: None  # the host thread is slower this time
+    chunk = futures.chunks[0]
+    sender.cancel_all()
+    assert futures[3].cancel()
+    chunk.task.end_cancelled()
+    assert list(host.sent) == [chunk.task.id]
+    assert [futures[place].cancelled() for place in range(4)] == [True] * 4
+
+
+def test_an_element_that_is_stopped_while_its_chunk_is_split_never_becomes_a_task(
+    futures: LateFutures,
+) -> None:
+    host: Any = futures._canceller._stopper._host  # type: ignore[attr-defined]
+    assert futures[1].cancel()
+    assert futures.ids[1] not in host.sent
+
+
+def test_who_is_stopped_between_two_chunks_is_stopped_in_the_second_one(
+    futures: LateFutures,
+) -> None:
+    sender: Any = futures._canceller._stopper
+    host, stopped = sender._host, list[int]()
+    left = [2, 3]
+    futures.chunks[2] = futures.chunks[3] = None  # taken out of the first
+    host.cancel = lambda task, **_: stopped.append(task)  # there is no such task yet
+    assert futures[2].cancel()
+    sender._send_chunk(left, futures)
+    second = futures.chunks[3].task.id
+    assert stopped == [futures.ids[2], second]  # and the third is sent again by itself
+
+
+def test_the_rest_of_a_chunk_that_cannot_be_sent_again_ends_in_the_error(
+    futures: LateFutures,
+) -> None:
+    sender: Any = futures._canceller._stopper
+    chunk = futures.chunks[0]
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    sender._host.submit = refuse
+    chunk.take_out()
+    sender._send_rest(chunk, 0)
+    futures.end(chunk)
+    assert futures.wait(stop=False)
+    assert {type(futures[place].exception()) for place in range(4)} == {RuntimeError}
