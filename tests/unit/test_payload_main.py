@@ -893,6 +893,8 @@ print(type(d.error(look)).__name__)
 
 
 LAZY = """
+import warnings
+warnings.simplefilter("ignore", RuntimeWarning)
 class Lazy:
     def __init__(self): self._inner = None
     def __getattr__(self, name):
@@ -947,6 +949,38 @@ print(type(d.error(look)).__name__)
     assert imported(LAZY, last).splitlines() == [
         "('set up here', 1, True) ('set up here', 1, True)",
         "PayloadError",
+    ]
+
+
+def test_a_warning_says_that_tasks_see_the_daemons_own_value() -> None:
+    strict = LAZY.replace('"ignore"', '"error"', 1)
+    last = """
+refusing.n = 2
+print(d.error(look))
+"""
+    assert "tasks see what the script has set here" in imported(strict, last)
+
+
+NEVER_STALE = """
+class Lost:
+    def __init__(self, error): self.error = error
+    def __reduce__(self): return lose, (self.error,)
+def lose(error): raise error("no room")
+placeholder, ready = None, Lost(None)
+def look(): return placeholder
+def look_again(): return ready
+"""
+
+
+@pytest.mark.parametrize("error", ["MemoryError", "ModuleNotFoundError", "OSError"])
+def test_no_task_sees_what_the_script_had_before_where_something_is_lacking(error: str) -> None:
+    last = f"""
+placeholder, ready = Lost(ValueError), Lost({error})
+print(d.error(look)), print(d.error(look_again))
+"""
+    assert imported(NEVER_STALE, last).splitlines() == [
+        "cannot unpickle 'placeholder' of the host's __main__: ValueError: no room",
+        f"cannot unpickle 'ready' of the host's __main__: {error}: no room",
     ]
 
 

@@ -12,6 +12,7 @@ what the host sent, or an initializer set.
 
 import importlib
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import CodeType, FunctionType, ModuleType
 
@@ -115,13 +116,21 @@ class MainImport:
         """Tell whether a name is bound to what the import has bound it to."""
         return self._values.get(name, _MISSING) is vars(self._main).get(name)
 
-    def has_its_own(self, name: str) -> bool:
-        """Tell whether the import has made a value that can stand in for one that fails to come.
+    def stands_in(self, names: Sequence[str], error: PayloadError) -> bool:
+        """Tell whether what the import has made is taken for what fails to come; warn if so.
 
-        A function or class cannot: the host has defined it anew.
+        Not for a function or class, which the host has defined anew, nor for None, which most
+        often waits for a value; nor where memory, a file or a module is missing here.
         """
-        value = self._values.get(name)
-        return self.has_as_imported(name) and not isinstance(value, (FunctionType, type))
+        own = [self._values.get(name) for name in names if self.has_as_imported(name)]
+        is_lack = isinstance(error.__cause__, (MemoryError, OSError, ImportError))
+        no_value = (FunctionType, type, type(None))
+        if is_lack or len(own) < len(names) or any(isinstance(value, no_value) for value in own):
+            return False
+        import warnings  # hardly ever
+
+        warnings.warn(f"{error}; tasks see what the script has set here", RuntimeWarning, 2)
+        return True
 
     def forget(self, name: str) -> None:
         """Let go of what a name was bound to, now that it follows the host's."""

@@ -319,7 +319,7 @@ class Namespace:
             return self._unpickle(entry, blob)
         except PayloadError as error:
             is_early, it = isinstance(error, _TooEarly), self._imported
-            if is_early or it is None or not all(map(it.has_its_own, names_in(entry))):
+            if is_early or it is None or not it.stands_in(names_in(entry), error):
                 raise
             return None
 
