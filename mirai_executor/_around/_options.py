@@ -40,6 +40,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "retries": check_count,
     "concurrency": partial(check_count, least=1),
     "cancel_running": check_flag,
+    "cancel_on_interrupt": check_flag,
+    "post_mortem": check_flag,
     "min_workers": check_count,
     "buffer": partial(check_count, least=1),
     "on_report": _check_listener,

@@ -26,11 +26,10 @@ from mirai_executor._core import (
 )
 from mirai_executor._transport import LinkClosedError
 from mirai_executor.errors import LaunchError
-from mirai_executor.launchers import cancel_jobs
+from mirai_executor.launchers import cancel_at_engines, cancel_jobs
 
 from ._acceptor import Acceptor
 from ._autoscaler import Autoscaler
-from ._jobs import cancel_at_engines
 from ._questions import AfarView, WaitView
 from ._remote import RemoteDaemon
 from ._requests import Request, Requests, still_coming

@@ -258,8 +258,7 @@ class Host(HostThread):
         except BaseException:
             from mirai_executor.launchers import stop
 
-            for one in kept:
-                stop(one)
+            stop(kept)
             raise
 
     def fail_launch(self, error: LaunchError) -> None:

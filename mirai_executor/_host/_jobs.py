@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from mirai_executor._waiting import Deadline, Reactor
-from mirai_executor.launchers import Job
+from mirai_executor.launchers import Job, cancel_at_engines
 
 OnEnd = Callable[[str | None], None]
 
-_LOG = logging.getLogger("mirai_executor")
 _LET_GO = 1.0  # seconds for jobs to end by themselves, once their daemons have been let go
-_TO_CANCEL = 20.0  # seconds for engines to take back the others
 
 
 class Jobs:
@@ -69,20 +66,3 @@ def _ends(job: Job, deadline: Deadline) -> bool:
     ended = threading.Event()
     job.add_done_callback(ended.set)
     return ended.wait(deadline.left)
-
-
-def cancel_at_engines(jobs: Sequence[Job]) -> None:
-    """Take back jobs that nobody needs, side by side: engines take their time."""
-    threads = [threading.Thread(target=_cancel, args=(job,), daemon=True) for job in jobs]
-    for thread in threads:
-        thread.start()
-    deadline = Deadline(_TO_CANCEL)
-    for thread in threads:
-        thread.join(deadline.left)
-
-
-def _cancel(job: Job) -> None:
-    try:
-        job.cancel()
-    except Exception as error:
-        _LOG.warning("cannot cancel a job of an engine: %s: %s", type(error).__name__, error)

@@ -337,8 +337,7 @@ class Launching:
                 self._host.expect_daemons(part, started, stay=stay)  # ends them if it raises
         except BaseException:
             cancel_jobs(jobs)
-            for one in [it for _, started in rest for it in started]:
-                stop(one)
+            stop([it for _, started in rest for it in started])
             raise
 
 

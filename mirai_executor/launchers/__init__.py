@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ._dask import DaskConfig, dask_config
     from ._files import PrivateFiles
     from ._http import HttpConfig, http_config
-    from ._jobs import Job, JobRequest
+    from ._jobs import Job, JobRequest, cancel_at_engines
     from ._kubernetes import KubernetesConfig, kubernetes_config
     from ._launch import Launched, launch, stop
     from ._queue import Queue, QueuedJob, cancel_jobs, is_present
@@ -50,7 +50,7 @@ else:
             "_dask": "DaskConfig dask_config",
             "_files": "PrivateFiles",
             "_http": "HttpConfig http_config",
-            "_jobs": "Job JobRequest",
+            "_jobs": "Job JobRequest cancel_at_engines",
             "_kubernetes": "KubernetesConfig kubernetes_config",
             "_launch": "Launched launch stop",
             "_seats": "Booking Seats",
@@ -88,6 +88,7 @@ __all__ = [
     "SshConfig",
     "Submission",
     "Until",
+    "cancel_at_engines",
     "cancel_jobs",
     "cluster_config",
     "dask_config",

@@ -10,15 +10,21 @@ daemon would have two in its place.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mirai_executor._texts import hide
+from mirai_executor._waiting import Deadline
 from mirai_executor.errors import LaunchError
 
 if TYPE_CHECKING:
     from ._daemon import DaemonCommand
+
+_LOG = logging.getLogger("mirai_executor")
+_TO_CANCEL = 20.0  # seconds for engines to take jobs back
 
 
 class Job(Protocol):
@@ -89,3 +95,23 @@ def submit(request: JobRequest, timeout: float) -> tuple[Job, ...]:
             command=(request.name,),
             stderr=getattr(error, "stderr", ""),
         ) from error
+
+
+def cancel_at_engines(jobs: Sequence[Job]) -> None:
+    """Take back jobs that nobody needs, side by side: engines take their time.
+
+    What one of them fails in is logged, and keeps no other from being taken back.
+    """
+    threads = [threading.Thread(target=_cancel, args=(job,), daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    deadline = Deadline(_TO_CANCEL)
+    for thread in threads:
+        thread.join(deadline.left)
+
+
+def _cancel(job: Job) -> None:
+    try:
+        job.cancel()
+    except Exception as error:
+        _LOG.warning("cannot cancel a job of an engine: %s: %s", type(error).__name__, error)

@@ -18,7 +18,7 @@ from mirai_executor.errors import LaunchError
 from ._daemon import STARTED, Command, HttpRequest, Submission, Until
 from ._files import write
 from ._http import confidential_parts
-from ._jobs import Job, JobRequest, submit
+from ._jobs import Job, JobRequest, cancel_at_engines, submit
 from ._queue import QueuedJob, cancel_jobs
 
 _SIDE_BY_SIDE = 32
@@ -59,8 +59,8 @@ class _Started:
         self.is_over = True
         for process in list(self.processes):
             _kill(process)
-        while self.jobs:
-            self.jobs.pop().cancel()
+        jobs, self.jobs = self.jobs, []
+        cancel_at_engines(jobs)
 
     def close(self) -> None:
         """Close what was left to read, once no thread reads it."""
@@ -259,13 +259,16 @@ def _popen(
     return process
 
 
-def stop(started: "subprocess.Popen[bytes] | Job") -> None:
-    """End a command or a job that would run as long as its daemons, and those with it."""
-    if isinstance(started, subprocess.Popen):
-        _kill(started)
-        _close(started)
-    else:
-        started.cancel()
+def stop(started: "Sequence[subprocess.Popen[bytes] | Job]") -> None:
+    """End commands and jobs that would run as long as their daemons, and those with them."""
+    jobs: list[Job] = []
+    for one in started:
+        if isinstance(one, subprocess.Popen):
+            _kill(one)
+            _close(one)
+        else:
+            jobs.append(one)
+    cancel_at_engines(jobs)
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -177,6 +177,30 @@ def test_a_host_that_ends_cancels_what_is_left_but_for_what_is_to_stay(
     assert [future.cancelled() for future in engine.futures] == [False, True, False]
     assert ends == []
     assert caplog.messages == ["cannot cancel a job of an engine: OSError: the engine is gone"]
+
+
+def test_a_job_that_cannot_be_cancelled_keeps_no_other_from_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Stubborn(FutureJob):
+        def cancel(self) -> None:
+            raise LaunchError("kubectl delete failed")
+
+    engine = Engine()
+    stubborn = Stubborn("stubborn", Future[None](), cancel=Future.cancel, failure=str)
+
+    def refuse(_: float) -> NoReturn:
+        raise OSError("no licence")
+
+    all_jobs = [stubborn, engine.job(), stubborn]
+    requests = [JobRequest("engine", lambda _: all_jobs), JobRequest("other", refuse)]
+    with pytest.raises(LaunchError, match="no licence"):
+        launch(requests)
+    assert engine.futures[0].cancelled()
+    assert (
+        caplog.messages
+        == ["cannot cancel a job of an engine: LaunchError: kubectl delete failed"] * 2
+    )
 
 
 # What runs beside an engine's worker
