@@ -86,6 +86,8 @@ def test_a_wrong_option_of_an_executor_is_named(
         ({"retries": None}, TypeError, "retries must be an integer, not None"),
         ({"retries": -1}, ValueError, "retries must be >= 0, not -1"),
         ({"cancel_running": "no"}, TypeError, "cancel_running must be True or False, not 'no'"),
+        ({"post_mortem": "no"}, TypeError, "post_mortem must be True or False, not 'no'"),
+        ({"cancel_on_interrupt": [3]}, TypeError, "cancel_on_interrupt must be True or False"),
     ],
 )
 def test_a_wrong_option_of_a_task_is_named(
