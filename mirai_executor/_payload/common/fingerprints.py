@@ -140,9 +140,8 @@ class _Walk:
         reducer = copyreg.dispatch_table.get(kind)
         try:
             reduced: Any = value.__reduce_ex__(PROTOCOL) if reducer is None else reducer(value)
-            if isinstance(
-                reduced, tuple
-            ):  # the items of a list, and of a dictionary, come as iterators
+            # The items of a list, and of a dictionary, come as iterators.
+            if isinstance(reduced, tuple):
                 items = (None if part is None else [*part] for part in reduced[3:5])
                 reduced = (*reduced[:3], *items, *reduced[5:])
         except Exception:  # it cannot be pickled: what it is like is its own affair
