@@ -126,6 +126,13 @@ def report(number: int) -> None:
     progress.put((os.getpid(), number))
 
 
+def report_last(number: int) -> None:
+    """Report, and leave no thread that may hold the lock of the queue when the process exits."""
+    report(number)
+    progress.close()
+    progress.join_thread()
+
+
 # The default one is fork before Python 3.14: then daemons are forked, which 3.12 and 3.13 warn of.
 with_contexts = pytest.mark.parametrize(
     "context", [SPAWN, multiprocessing], ids=["spawn", "default"]
@@ -136,8 +143,8 @@ forks = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_initargs_reach_replacements_and_what_is_put_last_is_not_lost() -> None:
     queue = SPAWN.Queue()
     with MiraiExecutor(1, None, keep, (queue,)) as executor:
-        executor.submit(report, 1).result(SECONDS)
-        first, one = queue.get(timeout=SECONDS)  # who exits at once sends nothing more
+        executor.submit(report_last, 1).result(SECONDS)
+        first, one = queue.get(timeout=SECONDS)
         with contextlib.suppress(Exception):
             executor.submit(os._exit, 1).result(SECONDS)
         executor.submit(report, 2)
