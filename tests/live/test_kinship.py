@@ -111,6 +111,22 @@ def test_daemons_are_numbered_children_of_the_host() -> None:
     assert len({each[-1] for each in found}) == 3
 
 
+def parents() -> tuple[int, int]:
+    """Return the pids of this process's parent and of that one's."""
+    parent = os.getppid()
+    status = Path(f"/proc/{parent}/stat").read_text()
+    return parent, int(status.rpartition(")")[2].split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no fork server")
+def test_the_parent_of_daemons_is_their_server_and_its_parent_the_host() -> None:
+    with running(2) as executor:
+        found = [future.result(PATIENCE) for future in executor.everywhere(parents)]
+    (server, host), other = found
+    assert other == (server, host)
+    assert server != host == os.getpid()
+
+
 def test_who_takes_the_place_of_another_daemon_has_its_number() -> None:
     with running(2) as executor:
         before = {future.result(PATIENCE) for future in executor.everywhere(who)}
