@@ -254,6 +254,36 @@ def main():
     assert printed_by(tmp_path, program + guard + "\n", name=name) == "True\n"
 
 
+def test_python_warns_of_what_a_script_says_as_often_as_with_spawn(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(r"""
+            import sys
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import get_context
+            from mirai_executor import MiraiExecutor
+            TEXT = "\d"  # a DeprecationWarning on 3.11
+            def is_one(x): return x is 1
+            if __name__ == "__main__":
+                make = {"spawn": ProcessPoolExecutor, "mirai": MiraiExecutor}[sys.argv[1]]
+                with make(1, mp_context=get_context("spawn")) as executor:
+                    executor.submit(is_one, 2).result()
+        """)
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-W", "default", str(program), how],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=True,
+        ).stderr.count("Warning: ")
+        for how in ("spawn", "mirai")
+    ]
+    assert said[0] == said[1] > 2
+
+
 def test_what_an_installer_has_made_to_start_a_package_is_no_script(tmp_path: Path) -> None:
     program = """
         import sys

@@ -13,6 +13,7 @@ import ast
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from types import CodeType, FrameType
 from typing import Any, Literal, NamedTuple
@@ -121,7 +122,10 @@ def _read(path: str) -> _Found:
     if found is None:
         with open(path, "rb") as file:  # noqa: PTH123 - importing pathlib takes milliseconds
             text = file.read()
-        found = _findings[key] = _parse(text, path)
+        # Python has warned of what the file says when it ran it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = _findings[key] = _parse(text, path)
     return found
 
 
