@@ -284,6 +284,22 @@ def test_python_warns_of_what_a_script_says_as_often_as_with_spawn(tmp_path: Pat
     assert said[0] == said[1] > 2
 
 
+def test_what_is_missing_without_a_guard_is_told_with_the_way_to_it(tmp_path: Path) -> None:
+    program = """
+        import threading
+        from mirai_executor import MiraiExecutor
+        LOCK = threading.Lock()
+        def is_free(): return not LOCK.locked()
+        with MiraiExecutor(1) as executor:
+            print(*executor.submit(is_free).exception().__notes__)
+    """
+    assert printed_by(tmp_path, program) == (
+        "'LOCK' is in the host's __main__, but cannot be pickled: TypeError: cannot pickle "
+        "'_thread.lock' object; daemons have their own if what starts the script is below "
+        '`if __name__ == "__main__":`\n'
+    )
+
+
 def test_what_an_installer_has_made_to_start_a_package_is_no_script(tmp_path: Path) -> None:
     program = """
         import sys

@@ -105,6 +105,15 @@ def main_file(mode: Mode) -> MainFile | None:
     return MainFile(path, found.text, found.bound)
 
 
+def advice() -> str:
+    """Return how daemons would have what cannot travel, where they do not import the script."""
+    if main_script() is None:
+        return ""
+    return (
+        '; daemons have their own if what starts the script is below `if __name__ == "__main__":`'
+    )
+
+
 class _Found(NamedTuple):
     text: bytes
     guards: list[range]  # the lines below them

@@ -181,9 +181,8 @@ class _DescriptorError(TypeError):
 
 def _says_how_to_copy(kind: type) -> bool:
     """Tell whether a class does so by itself, whatever multiprocessing was told of it."""
-    bases = kind.__mro__[:-1]  # without object
-    own = any("__reduce_ex__" in vars(base) or "__reduce__" in vars(base) for base in bases)
-    return own or kind in copyreg.dispatch_table
+    own = (name for base in kind.__mro__[:-1] for name in vars(base))  # without object's
+    return kind in copyreg.dispatch_table or not {"__reduce__", "__reduce_ex__"}.isdisjoint(own)
 
 
 def _needs_main(needs: Iterable[Need]) -> bool:
@@ -352,7 +351,12 @@ class Table:
         kind = type(vars(sys.modules[key.module]).get(key.name))
         # Not of the reason: it may hold an address, and a daemon applies what looks new.
         digest = digest_of(f"{key.text}: {kind.__module__}.{kind.__qualname__}".encode())
-        return NameEntry(key.text, digest, UNAVAILABLE + describe(entry.error).encode())
+        why = describe(entry.error)
+        if self._main is None and key.module == MAIN:
+            from mirai_executor._payload.host.mainfile import advice  # hardly ever
+
+            why += advice()
+        return NameEntry(key.text, digest, UNAVAILABLE + why.encode())
 
     def _sealed(self, key: Key, entry: Pickled) -> tuple[bytes, bytes]:
         """Return the bytes of an entry, and what changes whenever it has to be unpickled again.
