@@ -175,7 +175,7 @@ def test_a_wrong_argument_of_a_call_is_named(
         ({"idle_tme": 3}, TypeError, "unknown option 'idle_tme'; valid options: output, "),
         ({"idle_time": "x"}, TypeError, "idle_time must be (zero or )?positive"),
         ({"wall_time": -1}, ValueError, "wall_time must be zero or positive"),
-        ({"max_tasks": 0}, ValueError, "max_tasks must be >= 1, not 0"),
+        ({"max_tasks_per_child": 0}, ValueError, "max_tasks_per_child must be >= 1, not 0"),
         ({"autoexit": "later"}, ValueError, "\"never\", not 'later'"),
     ],
 )
