@@ -67,8 +67,8 @@ WITHOUT_LIBRARIES = tuple(
             "handshake",
         ),
         *("http_answers", "dirty_flag", "launch", "launchers", "local_links", "nameless", "page"),
-        *("place", "reactor", "record", "secret_files", "status", "stops", "texts", "tickets"),
-        *("urls", "waiting"),
+        *("place", "reactor", "record", "secret_files", "session", "status", "stops", "texts"),
+        *("tickets", "urls", "waiting"),
     )
 )
 SECONDS_TO_LET_GO = 5.0
