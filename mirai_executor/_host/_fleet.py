@@ -172,9 +172,7 @@ class Fleet:
         if self._start_up.drop(id_):
             return
         daemon = self._daemons[id_]
-        daemon.note_dismissal()
-        if daemon.is_elsewhere:
-            self.loss_reports.note_departure(daemon, daemon.parting or why)
+        daemon.note_dismissal(why, self.loss_reports.note_departure)
         self.send(id_, _wire.Leave(closing))
 
     def kill(self, id_: m.DaemonId, *, overdue: bool = False) -> None:
@@ -238,9 +236,6 @@ class Fleet:
                 self._listener.handle(m.LeaveRequested(id_))
             case _wire.InitFailed():
                 self._start_up.fail(id_, daemon, frame)
-            case _wire.Beat() if daemon.is_elsewhere:
-                assert self._heartbeat is not None  # as there is one elsewhere
-                self._heartbeat.hear(id_, frame)
             case _:
                 if (tasks := daemon.accept(frame)) is not None:
                     self._listener.handle(m.TasksReturned(id_, tasks))
