@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from clocks import Clock
 from mirai_executor import _wire
 from mirai_executor._core import TaskId
 from mirai_executor._local import LAST_FRAMES, DaemonProcess
 from mirai_executor._transport import FarLink, Link
-from mirai_executor._waiting import Reactor
 from mirai_executor._wire import Outcomes, Status, Tasks, WireOutcome, WireTask
 from mirai_executor.keeper import Options
 from mirai_executor.keeper._session import End, Session
@@ -67,36 +67,20 @@ class Daemon(DaemonProcess):
         return self.last_words
 
 
-class Clock(Reactor):
-    """Runs what a test does, on a clock that goes on only when the test says so."""
+class Scripted(Clock):
+    """Runs what a test does."""
 
-    def __init__(self) -> None:
-        self.time = 100.0
-        super().__init__(clock=lambda: self.time)
-        self.script: Callable[[], None] = self.stop
+    script: Callable[[], None]
 
     def run(self) -> None:
         self.script()
-
-    def look(self) -> None:
-        """Take in all that has come, and what is due."""
-        if not self.has_stopped:
-            self.turn(self.time)
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, with all that is due on the way."""
-        until = self.time + seconds
-        while (due := self.next_deadline()) <= until and not self.has_stopped:
-            self.time = max(self.time, due)
-            self.look()
-        self.time = until
 
 
 class World:
     """A session, with the host's end of one link and the daemon's end of the other."""
 
     def __init__(self, **options: Any) -> None:
-        self.clock, self.closed = Clock(), list[str]()
+        self.clock, self.closed = Scripted(), list[str]()
         here, there = socket.socketpair()
         self.host = FarLink(Link(there.detach(), blocking=False))
         mine = FarLink(Link(here.detach(), blocking=False))
