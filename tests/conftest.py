@@ -57,6 +57,7 @@ WITHOUT_LIBRARIES = tuple(
     f"tests/unit/test_{name}.py"
     for name in (
         *(
+            "acceptor",
             "bursts",
             "cleanup",
             "cli",
@@ -66,7 +67,8 @@ WITHOUT_LIBRARIES = tuple(
             "forking",
             "handshake",
         ),
-        *("http_answers", "dirty_flag", "launch", "launchers", "local_links", "nameless", "page"),
+        *("http_answers", "dirty_flag", "fleet", "launch", "launchers", "local_links", "loop"),
+        *("nameless", "page"),
         *("place", "reactor", "record", "secret_files", "session", "status", "stops", "texts"),
         *("tickets", "urls", "waiting"),
     )
