@@ -340,10 +340,7 @@ class Session:
         if not self._is_closed:
             self._wants_to_leave = True  # no other follows
             self._daemon.kill(signal.SIGTERM)
-            with selectors.DefaultSelector() as selector:
-                if self._daemon.end_fd >= 0:
-                    selector.register(self._daemon.end_fd, selectors.EVENT_READ)
-                selector.select(_LET_GO)
+            Deadline(_LET_GO).wait_for(self._daemon.end_fd, selectors.EVENT_READ)
             self._report_end()
 
     def _close(self) -> None:
@@ -355,10 +352,8 @@ class Session:
         self._started.close()
         deadline = Deadline(_LAST_WORDS)
         while not self._host_is_gone and self._link.has_more_to_send:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._link.fileno(), selectors.EVENT_WRITE)
-                if not selector.select(deadline.left):
-                    break
+            if not deadline.wait_for(self._link.fileno(), selectors.EVENT_WRITE):
+                break
             try:
                 self._link.flush()
             except LinkClosedError:
