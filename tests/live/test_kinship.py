@@ -111,22 +111,6 @@ def test_daemons_are_numbered_children_of_the_host() -> None:
     assert len({each[-1] for each in found}) == 3
 
 
-def parents() -> tuple[int, int]:
-    """Return the pids of this process's parent and of that one's."""
-    parent = os.getppid()
-    status = Path(f"/proc/{parent}/stat").read_text()
-    return parent, int(status.rpartition(")")[2].split()[1])
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no fork server")
-def test_the_parent_of_daemons_is_their_server_and_its_parent_the_host() -> None:
-    with running(2) as executor:
-        found = [future.result(PATIENCE) for future in executor.everywhere(parents)]
-    (server, host), other = found
-    assert other == (server, host)
-    assert server != host == os.getpid()
-
-
 def test_who_takes_the_place_of_another_daemon_has_its_number() -> None:
     with running(2) as executor:
         before = {future.result(PATIENCE) for future in executor.everywhere(who)}
@@ -139,6 +123,23 @@ def test_who_takes_the_place_of_another_daemon_has_its_number() -> None:
         found = [executor.submit(who).result(PATIENCE) for _ in range(3)]
     assert [each[:-1] for each in found] == [named(1)] * 3
     assert len({each[-1] for each in found}) == 3
+
+
+def test_to_the_system_a_daemon_is_the_child_of_a_server_and_to_multiprocessing_of_the_host() -> (
+    None
+):
+    def parents() -> tuple[int, int]:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        assert parent.pid is not None
+        return os.getppid(), parent.pid
+
+    with running(2) as executor:
+        found = {future.result(PATIENCE) for future in executor.everywhere(parents)}
+    servers, hosts = {server for server, _ in found}, {host for _, host in found}
+    assert hosts == {os.getpid()}
+    assert len(servers) == 1
+    assert servers != hosts
 
 
 def test_multiprocessing_counts_daemons_among_the_active_children_of_the_host() -> None:
