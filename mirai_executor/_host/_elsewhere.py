@@ -172,8 +172,7 @@ class Elsewhere:
 
     def _ask(self, scaler: Scaler, launch: Launch, count: int) -> None:
         """Ask for so many daemons, less those for whom a job waits that has been forgotten."""
-        expected = scaler.coming - count
-        overdue, pending = self._requests.overdue(expected), self._requests.pending(expected)
+        overdue, pending = self._requests.unexpected(scaler.coming - count)
 
         def run() -> None:
             asked = count
@@ -195,8 +194,8 @@ class Elsewhere:
         # A scheduler takes its time, and this thread has none.
         threading.Thread(target=run, name="mirai-launch", daemon=True).start()
 
-    def _forget(self, names: Iterable[str]) -> None:
-        if missed := sum(map(self._requests.forget, names)):
+    def _forget(self, gone: Iterable[tuple[str, int]]) -> None:
+        if missed := sum(self._requests.forget(*one) for one in gone):
             self._handle(DaemonsMissed(missed))
 
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
@@ -225,6 +224,7 @@ class Elsewhere:
 
     def _note_loss(self, daemon: RemoteDaemon) -> None:
         self._remote.discard(daemon)
+        self._requests.note_loss(daemon.request)
         if daemon.is_renewed and self._scaler is not None:
             self._scaler.expect_back(self._reactor.now())
 

@@ -43,6 +43,7 @@ class RemoteDaemon(Daemon):
     Attributes:
         round_trips: How many have been measured.
         is_near: It comes from this machine, or through a tunnel that ends here.
+        request: What it was started for, as far as it has said so.
     """
 
     is_elsewhere = True
@@ -64,7 +65,7 @@ class RemoteDaemon(Daemon):
         self._was_killed = self._is_given_up = False
         link.largest = _BEFORE_HELLO
         self.host = address  # until it says its name
-        self._pid = 0
+        self._pid, self.request = 0, ""
         self._issued = 0  # tasks that were ever sent
         # The last one, if the daemon knows all names of its call, and it went alone.
         self._last: tuple[TaskId, Waiting] | None = None
@@ -135,7 +136,7 @@ class RemoteDaemon(Daemon):
     def _join(self, frame: _wire.Joined) -> None:
         self._pid, self.host, self.cleanup = frame.pid, printable(frame.host), frame.cleanup
         self.max_tasks, self.idle_time = frame.max_tasks, frame.idle_time
-        self.seat = frame.seat
+        self.seat, self.request = frame.seat, frame.request
         self._on_arrival(frame.request)
 
     def has_been_silent(self, now: float, patience: float) -> bool:
@@ -211,8 +212,8 @@ class RemoteDaemon(Daemon):
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Have its keeper end it."""
-        self._was_killed = True
-        self._tell_first(_wire.Kill(signum))
+        # A keeper that cannot be told has lost its host, and brings no other for it.
+        self._was_killed |= self._tell_first(_wire.Kill(signum))
 
     def give_up(self, _: int = signal.SIGKILL) -> None:
         """Have its keeper end it, and start no other in its place."""
@@ -223,9 +224,13 @@ class RemoteDaemon(Daemon):
         with contextlib.suppress(LinkClosedError):  # that is reported where it is read
             self.send(frame)
 
-    def _tell_first(self, frame: _wire.Frame) -> None:
-        with contextlib.suppress(LinkClosedError):
+    def _tell_first(self, frame: _wire.Frame) -> bool:
+        """Send a frame before all others; False if the link is closed."""
+        try:
             self.link.send_first(*_wire.pieces(frame))
+        except LinkClosedError:
+            return False
+        return True
 
     def begun(self) -> tuple[TaskId, ...]:
         """Return the tasks that it may have begun.

@@ -11,15 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mirai_executor._typing import Mutable, Record
-from mirai_executor.launchers import cancel_jobs, is_present
+from mirai_executor.launchers import cancel_jobs, count_present
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mirai_executor.errors import LaunchError
     from mirai_executor.launchers import Job, QueuedJob
-
-    Awaited = tuple[str, int, Sequence[QueuedJob]]  # a request, how many are to come, and how
 
 _SAID = 3  # answers that are remembered: the last ones
 
@@ -72,12 +70,33 @@ class Superfluous(Record):
     count: int = 0
 
 
+class Awaited(Record):
+    """Daemons that have been awaited for long, and the jobs in queues that are to run them.
+
+    Args:
+        name: That of their request.
+        due: How many are more than who decides still expects.
+        left: How many have yet to come.
+        here: How many of the same jobs are there.
+        jobs: Those jobs.
+        count: How many daemons they are in all.
+    """
+
+    name: str
+    due: int
+    left: int
+    here: int
+    jobs: Sequence[QueuedJob]
+    count: int
+
+
 class _Open(Mutable):
     """A request of which not all have come."""
 
     request: Request
     left: int  # to come
     commands: int  # that still run
+    here: int = 0  # have come, and not been lost
 
 
 class Requests:
@@ -116,9 +135,9 @@ class Requests:
         early = [
             name for name in self._early if name == request.name or _group(name) == request.name
         ]
-        left = request.count - sum(map(self._early.pop, early))
-        if left > 0:
-            self._open[request.name] = _Open(request, left, request.commands)
+        here = sum(map(self._early.pop, early))
+        if (left := request.count - here) > 0:
+            self._open[request.name] = _Open(request, left, request.commands, here)
 
     def note_failure(self, error: Exception) -> None:
         """Note that daemons were asked for in vain."""
@@ -131,8 +150,15 @@ class Requests:
             self._early[name] = self._early.get(name, 0) + 1
             return
         known.left -= 1
+        known.here += 1
         if not known.left:
             del self._open[own]
+
+    def note_loss(self, name: str) -> None:
+        """Note that a daemon has gone that had come in this name."""
+        known = self._open.get(name) or self._open.get(_group(name))
+        if known is not None and known.here:
+            known.here -= 1
 
     def note_end(self, name: str) -> int:
         """Note that a command has ended; return how many daemons will not come for that."""
@@ -149,35 +175,38 @@ class Requests:
 
     # Jobs in a queue
 
-    def _in_queues(self) -> list[Awaited]:
-        """Return the requests whose jobs are known, with those that are to come."""
-        return [
-            (name, known.left, known.request.jobs)
-            for name, known in self._open.items()
-            if known.request.jobs
-        ]
+    def unexpected(self, expected: int) -> tuple[list[Awaited], int]:
+        """Return who is to come, the first ones, beyond those that who decides still expects.
 
-    def overdue(self, expected: int) -> list[Awaited]:
-        """Return those, the first ones, that are more than who decides still expects."""
-        awaited = self._in_queues()
-        excess = sum(left for _, left, _ in awaited) - expected
-        found = []
-        for name, left, jobs in awaited:
-            if excess <= 0:
-                break
-            found.append((name, left, jobs))
-            excess -= left
-        return found
+        Returns:
+            Those whose jobs are in queues, which may have forgotten them, and how many others
+            engines have yet to run.
+        """
+        known = [it for it in self._open.values() if it.request.jobs or it.request.at_engines]
+        excess = sum(it.left for it in known) - expected
+        in_queues: list[Awaited] = []
+        at_engines = 0
+        for it in known:
+            due = max(0, min(it.left, excess))
+            excess -= due
+            if not it.request.jobs:
+                at_engines += due
+            elif due:
+                request = it.request
+                in_queues.append(
+                    Awaited(request.name, due, it.left, it.here, request.jobs, request.count)
+                )
+        return in_queues, at_engines
 
-    def pending(self, expected: int) -> int:
-        """Return how many engines have yet to run, beyond those that who decides still expects."""
-        left = sum(known.left for known in self._open.values() if known.request.at_engines)
-        return max(0, left - expected)
-
-    def forget(self, name: str) -> int:
-        """Expect no more of these; return how many they were."""
-        known = self._open.pop(name, None)
-        return 0 if known is None else known.left
+    def forget(self, name: str, count: int | None = None) -> int:
+        """Expect so many less of these, or none any more; return how many those were."""
+        if (known := self._open.get(name)) is None:
+            return 0
+        gone = known.left if count is None else min(count, known.left)
+        known.left -= gone
+        if not known.left:
+            del self._open[name]
+        return gone
 
     def superfluous(self, count: int) -> Superfluous:
         """Take out jobs that would bring no more than so many daemons that nobody needs."""
@@ -201,9 +230,9 @@ class Requests:
 
     def cancel_rest(self) -> None:
         """Cancel what still waits, as nobody will need it, unless it is to be left."""
-        rest = [job for _, _, jobs in self._in_queues() for job in jobs if not job.queue.leaves]
+        queued = [job for known in self._open.values() for job in known.request.jobs]
         self._open.clear()
-        cancel_jobs(rest)
+        cancel_jobs([job for job in queued if not job.queue.leaves])
 
 
 def _group(name: str) -> str:
@@ -211,16 +240,30 @@ def _group(name: str) -> str:
     return name.partition(".")[0]
 
 
-def still_coming(waiting: Sequence[Awaited]) -> tuple[int, list[str]]:
+def still_coming(awaited: Sequence[Awaited]) -> tuple[int, list[tuple[str, int]]]:
     """Ask schedulers about jobs that have been awaited for long; on a thread that may wait.
 
     Returns:
-        For how many daemons there are jobs that wait or run, and the requests that have none.
+        How many of the daemons that are due have jobs that wait or run; and for how many daemons
+        of which requests there are none.
     """
     coming, gone = 0, []
-    for name, left, jobs in waiting:
-        if any(map(is_present, jobs)):
-            coming += left
-        else:
-            gone.append(name)
+    for one in awaited:
+        found = min(one.left, _still_coming(one))
+        coming += min(one.due, found)
+        if found < one.left:
+            gone.append((one.name, one.left - found))
     return coming, gone
+
+
+def _still_coming(one: Awaited) -> int:
+    """Return for how many daemons there are jobs that have not brought them yet."""
+    found = 0
+    for job in one.jobs:
+        present = count_present(job)
+        if present is None:  # some at least, or nobody can tell
+            if len(one.jobs) < one.count:
+                return one.left
+            present = 1
+        found += present
+    return max(0, found - one.here)

@@ -19,7 +19,11 @@ class Queue:
         cancel: The words of the command that cancels jobs; their ids follow.
         cancel_waiting: Likewise, but it spares those of an array that run; empty if there is none.
         query: The words of the command that shows a job; its id follows. Empty if there is none.
-        present: A pattern that is found in what this prints if the job waits or runs.
+        present: A pattern that is found in what this prints if the job waits or runs; in a line
+            for each job of an array, if it tells them apart.
+        absent: A pattern that is found in what this prints if it fails because there is no such
+            job; the default fits whatever it says.
+        tells_apart: Whether it tells the jobs of an array apart.
         leaves: Whether jobs that wait when the executor ends are left in the queue.
 
     Example:
@@ -34,6 +38,8 @@ class Queue:
     query: tuple[str, ...] = ()
     present: str = ""
     leaves: bool = False
+    absent: str = ""
+    tells_apart: bool = False
 
     def id_in(self, output: str) -> str:
         """Return the id of the job that a submission has told of; empty if it has not."""
@@ -95,26 +101,33 @@ def cancel_jobs(jobs: Sequence[QueuedJob], *, waiting: bool = False) -> None:
             _run((*words, *those))
 
 
-def is_present(job: QueuedJob) -> bool:
-    """Tell whether a job waits or runs; True if nobody can tell."""
-    if not job.queue.query:
-        return True
-    said = _run((*job.queue.query, job.id))
-    return said is None or bool(re.search(job.queue.present, said, re.MULTILINE))
+def count_present(job: QueuedJob) -> int | None:
+    """Return how many jobs of an array wait or run; None if nobody can tell, or only that some do.
+
+    Whoever cannot be asked has forgotten nothing: other jobs would be too many.
+    """
+    queue = job.queue
+    ended = _run((*queue.query, job.id)) if queue.query else None
+    if ended is None:
+        return None
+    if ended.returncode and not re.search(queue.absent, ended.stdout + ended.stderr, re.I):
+        return None
+    lines = [line for line in ended.stdout.splitlines() if re.search(queue.present, line)]
+    return len(lines) if queue.tells_apart or not lines else None
 
 
-def _run(words: Sequence[str]) -> str | None:
-    """Return what a command prints; None if it cannot be run, or takes too long."""
+def _run(words: Sequence[str]) -> "subprocess.CompletedProcess[str] | None":
+    """Run a command; return None if it cannot be run, or takes too long."""
     try:
-        ended = subprocess.run(
+        return subprocess.run(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             timeout=_PATIENCE,
             check=False,
+            errors="replace",
             start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return ended.stdout.decode(errors="replace")

@@ -55,20 +55,32 @@ _SLURM = Queue(
     r"^(?:Submitted batch job )?(\d+)\b",
     ("scancel",),
     ("scancel", "--state=PENDING"),
-    ("squeue", "--noheader", "--format=%T", "--jobs"),
+    ("squeue", "--noheader", "--array", "--format=%T", "--jobs"),
     r"PENDING|RUNNING|CONFIGURING|COMPLETING|SUSPENDED|REQUEUE|STOPPED|RESIZING|SIGNALING",
+    absent=r"invalid job id",
+    tells_apart=True,
 )
 _GRID_ENGINE = Queue(
     r"^(?:Your job(?:-array)? )?(\d+)\b",
     ("qdel",),
     query=("qstat", "-j"),
     present=r"job_number:",
+    absent=r"do(es)? not exist",
 )
 _PBS = Queue(
-    r"^(\d+(?:\[\])?(?:\.\S+)?)$", ("qdel",), query=("qstat",), present=r"\s[BHQRSTUW]\s+\S+\s*$"
+    r"^(\d+(?:\[\])?(?:\.\S+)?)$",
+    ("qdel",),
+    query=("qstat",),
+    present=r"\s[BHQRSTUW]\s+\S+\s*$",
+    absent=r"unknown job|has finished",
 )
 _LSF = Queue(
-    r"^Job <(\d+)>", ("bkill",), query=("bjobs", "-noheader"), present=r"PEND|RUN|SUSP|WAIT|PROV"
+    r"^Job <(\d+)>",
+    ("bkill",),
+    query=("bjobs", "-noheader"),
+    present=r"\s(PEND|PROV|[PUS]SUSP|RUN|WAIT)\s",
+    absent=r"is not found",
+    tells_apart=True,
 )
 
 # The range of jobs that condor_submit(1) prints with -terse, or else the sentence without it, and
@@ -79,6 +91,8 @@ _HTCONDOR = Queue(
     ("condor_rm",),
     query=("condor_q", "-format", r"%d\n", "JobStatus"),
     present=r"^[12567]$",
+    absent=r"(?!)",  # it does not fail for that
+    tells_apart=True,
 )
 # flux-batch(1) prints an id in F58 (RFC 19 of Flux), which begins with an "f" where the locale has
 # no other; flux-jobs(1) has the states, of which INACTIVE is left out here.
@@ -97,6 +111,7 @@ _OAR = Queue(
     query=("oarstat", "--full", "--array"),
     present=r"^\s*state = (Waiting|Hold|to(Launch|AckReservation)|Launching|Running|Finishing"
     r"|Suspended|Resuming)\b",
+    tells_apart=True,
 )
 
 SCHEDULERS = {

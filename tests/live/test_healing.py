@@ -39,7 +39,7 @@ name=$(basename "$0")
 printf '%s\\n' "$name $*" >> "$SPOOL"
 case "$name $1" in
 "sbatch ") cat > /dev/null; echo "Submitted batch job 17" ;;
-"squeue "*) echo PENDING ;;
+"squeue "*) cat "$SPOOL.states" 2> /dev/null || printf 'PENDING\nPENDING\n' ;;
 "condor_submit "*) cat > /dev/null; echo "17.0 - 17.1" ;;
 "condor_q "*) printf '1\n1\n' ;;
 "flux batch") cat > /dev/null; echo "ƒ$(echo $$ | tr 0 z)" ;;  # base 58 has no 0
@@ -97,12 +97,28 @@ def test_no_more_jobs_than_the_maximum_wait_in_a_full_queue(
     with MiraiExecutor(url=URL) as executor:
         executor.adapt(0, 2, remote=cluster_config("sbatch"), patience=0.01)
         futures = [executor.submit(abs, -n) for n in range(5)]
-        asked = "squeue --noheader --format=%T --jobs 17"
+        asked = "squeue --noheader --array --format=%T --jobs 17"
         wait_until(lambda: asked in calls())
         assert calls().count("sbatch ") == 1
         executor.shutdown(cancel_futures=True)
     assert all(future.cancelled() for future in futures)
     assert calls()[-1] == "scancel 17"
+
+
+def test_a_job_that_dies_is_replaced_while_another_one_of_its_array_waits(
+    calls: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    with MiraiExecutor(url=URL) as executor:
+        executor.adapt(0, 2, remote=cluster_config("sbatch"), patience=0.01)
+        futures = [executor.submit(abs, -n) for n in range(5)]
+        asked = "squeue --noheader --array --format=%T --jobs 17"
+        wait_until(lambda: calls().count(asked) > 1)
+        assert calls().count("sbatch ") == 1
+        (tmp_path / "spool.states").write_text("PENDING\n")  # of two
+        wait_until(lambda: calls().count("sbatch ") == 2)
+        (tmp_path / "spool.states").write_text("PENDING\nPENDING\n")
+        executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
 
 
 @pytest.mark.parametrize("scheduler", OTHERS)
@@ -131,7 +147,7 @@ def test_tasks_wait_as_long_as_their_jobs_do(calls: Callable[[], list[str]]) -> 
     with MiraiExecutor(url=URL) as executor:
         executor.adapt(0, 2, remote=cluster_config("sbatch"), patience=0.01)
         future = executor.submit(abs, -1)
-        asked = "squeue --noheader --format=%T --jobs 17"
+        asked = "squeue --noheader --array --format=%T --jobs 17"
         wait_until(lambda: calls().count(asked) > 4 or future.done())  # four refusals are enough
         assert not future.done()
         assert calls().count("sbatch ") == 1
@@ -173,13 +189,13 @@ def test_tasks_wait_as_long_as_an_engine_lets_its_job_wait() -> None:
         wait_until(lambda: engine.asked > 0)
         loop: Any = executor._host._loop
         requests = loop._elsewhere._requests
-        pending = requests.pending
+        unexpected = requests.unexpected
 
-        def note_and_tell(expected: int) -> int:
+        def note_and_tell(expected: int) -> Any:
             looks.append(expected)
-            return int(pending(expected))
+            return unexpected(expected)
 
-        requests.pending = note_and_tell
+        requests.unexpected = note_and_tell
         wait_until(lambda: len(looks) > 4 or future.done())  # four refusals are enough
         assert not future.done()
         assert engine.asked == 1

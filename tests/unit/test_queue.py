@@ -1,5 +1,6 @@
 """The ids that schedulers print, and the commands that take exactly those out of their queues."""
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ from mirai_executor.launchers import (
     Queue,
     QueuedJob,
     cancel_jobs,
-    is_present,
+    count_present,
     ssh_config,
 )
 
@@ -142,11 +143,43 @@ def test_exactly_these_jobs_are_cancelled_and_asked_about(tmp_path: Path) -> Non
     seventeen, eighteen = QueuedJob(queue, "17"), QueuedJob(queue, "18")
     cancel_jobs([seventeen, eighteen])
     cancel_jobs([eighteen], waiting=True)
-    assert [is_present(seventeen), is_present(eighteen)] == [True, False]
+    assert [count_present(seventeen), count_present(eighteen)] == [None, 0]
     lines = (tmp_path / "tool.log").read_text().splitlines()
     assert lines == ["kill 17 18", "spare 18", "show 17", "show 18"]
-    assert is_present(QueuedJob(Queue("", ("kill",)), "17"))  # as far as anybody knows
+    assert count_present(QueuedJob(Queue("", ("kill",)), "17")) is None  # nobody can tell
     cancel_jobs([QueuedJob(Queue("", ("/nowhere/kill",)), "17")])  # which is no error
+
+
+@pytest.mark.parametrize(
+    ("command", "scheduler", "said", "found"),
+    [
+        ("sbatch", "slurm", "echo PENDING; echo COMPLETED; echo RUNNING", 2),
+        ("sbatch", "slurm", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", 0),
+        ("sbatch", "slurm", "echo 'Unable to contact slurm controller' >&2; exit 1", None),
+        ("qsub", "sge", "echo 'job_number:  17'", None),  # of an array, any number
+        ("qsub", "sge", "echo 'Following jobs do not exist: ' >&2; exit 1", 0),
+        ("qsub", "sge", "echo 'error: unable to contact qmaster' >&2; exit 1", None),
+        ("qsub", "pbs", "echo 'qstat: Unknown Job Id 17' >&2; exit 153", 0),
+        ("qsub", "pbs", "echo 'Connection refused' >&2; exit 255", None),
+        ("bsub", "lsf", "echo '17 me PEND q a'; echo '17 me RUN q a b x[2]'", 2),
+        ("bsub", "lsf", "echo '17 me DONE q a b RUNNER[1]'", 0),
+        ("bsub", "lsf", "echo 'Job <17> is not found' >&2; exit 255", 0),
+        ("condor_submit", "htcondor", r"printf '1\n2\n4\n'", 2),
+        ("condor_submit", "htcondor", "true", 0),
+        ("condor_submit", "htcondor", "echo 'Failed to fetch ads' >&2; exit 1", None),
+        ("oarsub", "oar", "printf '    state = Waiting\n    state = Error\n'", 1),
+    ],
+)
+def test_a_scheduler_that_cannot_be_asked_has_forgotten_nothing(
+    command: str, scheduler: str, said: str, found: int | None, tmp_path: Path
+) -> None:
+    queue = queue_of(command, scheduler=scheduler)
+    assert queue is not None
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!/bin/sh\n{said}\n")
+    tool.chmod(0o755)
+    shown = dataclasses.replace(queue, query=(os.fspath(tool),))
+    assert count_present(QueuedJob(shown, "17")) == found
 
 
 def test_machines_take_turns_where_daemons_are_counted_on_all_of_them() -> None:

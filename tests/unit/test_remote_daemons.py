@@ -1,0 +1,51 @@
+"""Daemons elsewhere, as their host takes them to be, whatever their links do."""
+
+from typing import Any
+
+import pytest
+
+from mirai_executor import _wire
+from mirai_executor._host._remote import RemoteDaemon
+from mirai_executor._transport import LinkClosedError
+
+
+class Line:
+    """A link that can be cut."""
+
+    def __init__(self) -> None:
+        self.is_cut = False
+        self.largest = 0
+        self.sent: list[_wire.Frame] = []
+
+    def send_first(self, *pieces: Any) -> None:
+        if self.is_cut:
+            raise LinkClosedError("connection reset")
+        self.sent.append(_wire.decode(b"".join(pieces)))
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+@pytest.fixture
+def daemon(line: Line) -> RemoteDaemon:
+    nothing: Any = lambda *_: None  # noqa: E731 - which has no type of its own
+    return RemoteDaemon(line, "10.0.0.7", nothing, nothing, nothing)  # type: ignore[arg-type]
+
+
+def test_the_keeper_of_a_daemon_that_is_killed_is_about_to_bring_another(
+    daemon: RemoteDaemon, line: Line
+) -> None:
+    assert not daemon.is_renewed
+    daemon.kill()
+    assert line.sent == [_wire.Kill(9)]
+    assert daemon.is_renewed
+    daemon.kill()
+    assert daemon.is_renewed
+
+
+def test_a_keeper_that_cannot_be_reached_brings_no_other(daemon: RemoteDaemon, line: Line) -> None:
+    line.is_cut = True
+    daemon.kill()  # as whoever sends does that finds the line cut
+    assert not daemon.is_renewed
