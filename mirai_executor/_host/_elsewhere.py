@@ -36,7 +36,8 @@ from ._requests import Request, Requests, still_coming
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from mirai_executor._transport import FarLink
     from mirai_executor._waiting import Reactor, Timer
@@ -83,7 +84,8 @@ class Elsewhere:
         self._start_timeout = start_timeout
         self._closing: Timer | None = None  # the acceptor, at the latest then
         self._autoscaler: Autoscaler | None = None  # until somebody calls adapt()
-        self._requests = Requests()
+        self._files = listen_config.files
+        self._requests = Requests(self._release)
         self._remote: set[RemoteDaemon] = set()
         self._keep_with: tuple[Launch, bool] | None = None
         self._kept: Scaler | None = None  # decides how many take the places of the lost
@@ -193,6 +195,15 @@ class Elsewhere:
 
         # A scheduler takes its time, and this thread has none.
         threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+
+    def _release(self, paths: Sequence[Path]) -> None:
+        # A file system of several machines takes its time, and this thread has none. What cannot
+        # be done now, as no thread can be started any more, is done at the end.
+        if self._files is not None:
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(
+                    target=self._files.release, args=(paths,), name="mirai-files", daemon=True
+                ).start()
 
     def _forget(self, gone: Iterable[tuple[str, int]]) -> None:
         if missed := sum(self._requests.forget(*one) for one in gone):

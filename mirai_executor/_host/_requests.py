@@ -14,7 +14,8 @@ from mirai_executor._typing import Mutable, Record
 from mirai_executor.launchers import cancel_jobs, count_present
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from mirai_executor.errors import LaunchError
     from mirai_executor.launchers import Job, QueuedJob
@@ -35,6 +36,7 @@ class Request(Record):
         is_scaled: Whether who decides how many are needed has asked for them.
         missed: How many more were asked for in vain, and why.
         at_engines: Jobs that engines run when they have room; they tell when they never will.
+        files: What lies elsewhere for these daemons to read as they start.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Request(Record):
     missed: int = 0
     failures: Sequence[LaunchError] = ()
     at_engines: Sequence[Job] = ()
+    files: Sequence[Path] = ()
 
     @property
     def jobs_are_known(self) -> bool:
@@ -100,9 +103,14 @@ class _Open(Mutable):
 
 
 class Requests:
-    """Those of one executor. For the host thread only, but for what says otherwise."""
+    """Those of one executor. For the host thread only, but for what says otherwise.
 
-    def __init__(self) -> None:
+    Args:
+        release: Is given the files of a request that nobody reads any more.
+    """
+
+    def __init__(self, release: Callable[[Sequence[Path]], object] = lambda _: None) -> None:
+        self._release = release
         self._said: list[str] = []
         self._failures: list[str] = []  # the last ones, until a request is successful
         self._open: dict[str, _Open] = {}
@@ -136,8 +144,19 @@ class Requests:
             name for name in self._early if name == request.name or _group(name) == request.name
         ]
         here = sum(map(self._early.pop, early))
-        if (left := request.count - here) > 0:
-            self._open[request.name] = _Open(request, left, request.commands, here)
+        known = _Open(request, max(0, request.count - here), request.commands, here)
+        self._open[request.name] = known
+        self._end_if_over(known)
+
+    def _end_if_over(self, known: _Open) -> None:
+        """Forget a request once nobody is to come for it any more."""
+        request = known.request
+        if known.left:
+            return
+        del self._open[request.name]
+        # What is not replaced may come again: its scheduler may run a job a second time.
+        if request.files and (request.is_kept or request.is_scaled or not known.here):
+            self._release(request.files)
 
     def note_failure(self, error: Exception) -> None:
         """Note that daemons were asked for in vain."""
@@ -151,8 +170,7 @@ class Requests:
             return
         known.left -= 1
         known.here += 1
-        if not known.left:
-            del self._open[own]
+        self._end_if_over(known)
 
     def note_loss(self, name: str) -> None:
         """Note that a daemon has gone that had come in this name."""
@@ -169,8 +187,7 @@ class Requests:
         share = -(-known.request.count // known.request.commands)
         missed = max(0, known.left - known.commands * share)
         known.left -= missed
-        if not known.left:
-            del self._open[name]
+        self._end_if_over(known)
         return missed
 
     # Jobs in a queue
@@ -204,8 +221,7 @@ class Requests:
             return 0
         gone = known.left if count is None else min(count, known.left)
         known.left -= gone
-        if not known.left:
-            del self._open[name]
+        self._end_if_over(known)
         return gone
 
     def superfluous(self, count: int) -> Superfluous:

@@ -45,6 +45,8 @@ class DaemonCommand:
         options: More words of its command line.
         request: What it says when it comes, for the host to know what it was started for.
         booking: The seats on machines that are free; None if all are.
+        is_replaced: Whether the host asks for another one when it is lost: a scheduler that runs
+            its job again would bring one too many.
 
     Raises:
         ValueError: Daemons cannot connect to an address, or a word cannot be part of a command.
@@ -64,6 +66,7 @@ class DaemonCommand:
     options: tuple[str, ...] = ()
     request: str = ""
     booking: Booking | None = field(default=None, repr=False, compare=False)
+    is_replaced: bool = False
 
     def __post_init__(self) -> None:
         if not self.urls:
@@ -360,8 +363,8 @@ def _reading(name: str, file: Path) -> str:
     """Return a line that reads a variable from a file of this user, and runs none of it."""
     path = shlex.quote(str(file))
     why = shlex.quote(
-        f"mirai-executor: cannot read the secret in {file}: the executor has ended, or this "
-        "machine does not share that folder, see secret_folder="
+        f"mirai-executor: cannot read the secret in {file}: the executor has ended, or does not "
+        "need this job any more, or this machine does not share that folder, see secret_folder="
     )
     return f"[ -O {path} ] && IFS= read -r {name} <{path} || {{ echo {why} >&2; exit 2; }}"
 

@@ -8,16 +8,20 @@ The shell outlives a host that is killed, which cannot remove anything itself.
 """
 
 import contextlib
+import logging
 import os
 import stat
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from mirai_executor.errors import LaunchError
 
 from ._daemon import PrivateFile
 
+_LOG = logging.getLogger("mirai_executor")
 # While a file is written, it has a dot and more behind its name.
 _SWEEP = """
 while IFS= read -r file; do set -- "$@" "$file"; done
@@ -26,18 +30,25 @@ for file; do rm -f -- "$file" "$file".*; done
 
 
 class PrivateFiles:
-    """The files of one executor. They are gone when it ends, and when this process is killed."""
+    """The files of one executor, until nobody reads them any more.
+
+    All are gone when it ends, and when this process is killed. Safe from any thread.
+    """
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self._paths: dict[Path, None] = {}
+        self._users: dict[Path, int] = {}
+        # For the counts: launches of several threads may share a file, and one of them ends.
+        self._lock = threading.Lock()
         self._sweeper: dict[str, subprocess.Popen[bytes]] = {}  # one at most
 
     def keep(self, path: Path) -> None:
-        """See to the removal of a file that is about to be written. Safe from any thread."""
-        if path in self._paths:
+        """See to the removal of a file that is about to be written, for one more launch."""
+        with self._lock:
+            known = self._users.get(path, 0)
+            self._users[path] = known + 1
+        if known:
             return
-        self._paths[path] = None
         with contextlib.suppress(OSError):  # else only an orderly end removes the file
             stdin = self._started().stdin
             assert stdin is not None  # noqa: S101 - for the type checker: it is a pipe
@@ -51,14 +62,34 @@ class PrivateFiles:
             _dismiss(made)  # another thread was faster
         return kept
 
+    def release(self, paths: Iterable[Path]) -> None:
+        """Remove files that none of the launches needs any more; this may take its time."""
+        for path in paths:
+            with self._lock:
+                self._users[path] = self._users.get(path, 1) - 1
+                # Under the lock: a next launch may be about to write it.
+                if self._users[path] <= 0 and _remove(path):
+                    del self._users[path]
+
     def close(self) -> None:
         """Remove them all; a forked child leaves them alone."""
         if os.getpid() != self._owner:
             return
-        while self._paths:
-            self._paths.popitem()[0].unlink(missing_ok=True)
+        with self._lock:
+            paths, self._users = list(self._users), {}
+        for path in paths:
+            if not _remove(path):
+                _LOG.warning("cannot remove %s, which has held a token of this executor", path)
         if (sweeper := self._sweeper.pop("", None)) is not None:
             _dismiss(sweeper)
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # such as a file system that can only be read now
+        return False
+    return True
 
 
 def _start_sweeper() -> "subprocess.Popen[bytes]":

@@ -122,8 +122,7 @@ def _run(words: Sequence[str]) -> "subprocess.CompletedProcess[str] | None":
         return subprocess.run(
             words,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=_PATIENCE,
             check=False,
             errors="replace",

@@ -29,6 +29,8 @@ class Scheduler:
             is made of the first argument of the script.
         submit: The program that hands jobs over; ``queue`` is used with a command that runs it.
         queue: How its jobs are known and cancelled; None if they are left alone.
+        once: Its options that keep it from running a job again whose machine has failed, for one
+            job and for an array of them; empty where there is none, or where it does not.
 
     Example:
         >>> from mirai_executor.launchers import Scheduler
@@ -47,6 +49,7 @@ class Scheduler:
     variable: str = ""
     submit: str = ""
     queue: Queue | None = None
+    once: tuple[str, str] = ("", "")
 
 
 # What each command prints of a job that it takes on, and shows of one that waits or runs. Those of
@@ -94,6 +97,12 @@ _HTCONDOR = Queue(
     absent=r"(?!)",  # it does not fail for that
     tells_apart=True,
 )
+# It has no option for that: it removes what waits (1) although it has been started, and what it
+# holds (5) since the script of the job is gone, which is so at the next start.
+_ONCE = (
+    "periodic_remove = (JobStatus == 1 && NumJobStarts > 0)"
+    " || (JobStatus == 5 && HoldReasonCode == 13)"
+)
 # flux-batch(1) prints an id in F58 (RFC 19 of Flux), which begins with an "f" where the locale has
 # no other; flux-jobs(1) has the states, of which INACTIVE is left out here.
 _FLUX = Queue(
@@ -123,6 +132,7 @@ SCHEDULERS = {
         variable="SLURM_ARRAY_TASK_ID",
         submit="sbatch",
         queue=_SLURM,
+        once=("--no-requeue", "--no-requeue"),
     ),
     "sge": Scheduler(
         *("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
@@ -130,6 +140,7 @@ SCHEDULERS = {
         variable="SGE_TASK_ID",
         submit="qsub",
         queue=_GRID_ENGINE,
+        once=("-r n", "-r n"),
     ),
     "pbs": Scheduler(
         *("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh"),
@@ -137,6 +148,7 @@ SCHEDULERS = {
         variable="PBS_ARRAY_INDEX",
         submit="qsub",
         queue=_PBS,
+        once=("-r n", ""),  # which takes no array that must not be run again
     ),
     "torque": Scheduler(
         *("#PBS", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
@@ -144,6 +156,7 @@ SCHEDULERS = {
         variable="PBS_ARRAYID",
         submit="qsub",
         queue=_PBS,
+        once=("-r n", "-r n"),
     ),
     "lsf": Scheduler(
         "#BSUB",
@@ -154,6 +167,7 @@ SCHEDULERS = {
         variable="LSB_JOBINDEX",
         submit="bsub",
         queue=_LSF,
+        once=("-rn", "-rn"),
     ),
     "htcondor": Scheduler(
         *("", "queue {n}", r"^queue\b"),
@@ -162,6 +176,7 @@ SCHEDULERS = {
         variable="MIRAI_NUMBER",
         submit="condor_submit",
         queue=_HTCONDOR,
+        once=(_ONCE, _ONCE),
     ),
     "flux": Scheduler("#flux:", "", r"(?!)", submit="flux", queue=_FLUX),
     "oar": Scheduler(

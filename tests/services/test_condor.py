@@ -76,8 +76,8 @@ def test_no_more_jobs_than_the_maximum_wait_and_exactly_those_are_cancelled(
             wait_until(lambda: len(queue()) > 2)
             loop = executor._host._loop
             asked = []
-            pending = loop._elsewhere._requests.pending
-            loop._elsewhere._requests.pending = lambda n: asked.append(n) or pending(n)
+            unexpected = loop._elsewhere._requests.unexpected
+            loop._elsewhere._requests.unexpected = lambda n: asked.append(n) or unexpected(n)
             wait_until(lambda: len(asked) > 2)  # whether these jobs are there still
             print(*queue()[3::2])
             executor.shutdown(cancel_futures=True)

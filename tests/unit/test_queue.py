@@ -154,7 +154,12 @@ def test_exactly_these_jobs_are_cancelled_and_asked_about(tmp_path: Path) -> Non
     ("command", "scheduler", "said", "found"),
     [
         ("sbatch", "slurm", "echo PENDING; echo COMPLETED; echo RUNNING", 2),
-        ("sbatch", "slurm", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", 0),
+        (
+            "sbatch",
+            "slurm",
+            "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
+            0,
+        ),
         ("sbatch", "slurm", "echo 'Unable to contact slurm controller' >&2; exit 1", None),
         ("qsub", "sge", "echo 'job_number:  17'", None),  # of an array, any number
         ("qsub", "sge", "echo 'Following jobs do not exist: ' >&2; exit 1", 0),

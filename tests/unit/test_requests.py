@@ -154,6 +154,63 @@ def test_what_queues_and_engines_have_yet_to_run_is_expected_only_once(
     assert requests.unexpected(0) == ([a, c], 2)
 
 
+# What they read
+
+
+@pytest.fixture
+def released() -> list[Sequence[Path]]:
+    return []
+
+
+@pytest.fixture
+def reading(released: list[Sequence[Path]]) -> Requests:
+    return Requests(released.append)
+
+
+FILE = [Path("/home/token")]
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_read"),
+    [
+        (Request("a", 2, is_kept=True, files=FILE), False),
+        (Request("a", 2, is_scaled=True, files=FILE), False),
+        (Request("a", 2, files=FILE), True),  # nobody but its scheduler replaces those
+        (Request("a", 2, is_kept=True), True),
+    ],
+)
+def test_files_are_read_no_more_once_all_have_come_whose_places_others_take(
+    reading: Requests, released: list[Sequence[Path]], request_: Request, is_read: bool
+) -> None:
+    reading.note_arrival("a")
+    reading.add(request_)
+    assert released == []
+    reading.note_arrival("a")
+    assert released == ([] if is_read else [FILE])
+
+
+def test_files_are_read_no_more_if_all_had_come_before_anybody_knew(
+    reading: Requests, released: list[Sequence[Path]]
+) -> None:
+    reading.note_arrival("a")
+    reading.add(Request("a", 1, is_kept=True, files=FILE))
+    assert released == [FILE]
+
+
+def test_files_are_read_no_more_if_nobody_comes(
+    reading: Requests, released: list[Sequence[Path]]
+) -> None:
+    reading.add(Request("a", 1, jobs=jobs("1"), files=FILE))
+    reading.forget("a")
+    reading.add(Request("b", 1, jobs=jobs("1"), files=FILE))
+    reading.superfluous(1)
+    reading.add(Request("c", 2, commands=2, files=FILE))
+    reading.note_end("c")
+    assert released == [FILE, FILE]
+    reading.note_end("c")
+    assert released == [FILE, FILE, FILE]
+
+
 # What schedulers say of jobs
 
 

@@ -1,5 +1,6 @@
 """The files that hold a secret: where they may be, who may read them, and when they are gone."""
 
+import errno
 import os
 import signal
 import stat
@@ -105,7 +106,7 @@ def test_a_script_says_why_it_has_no_secret(folder: Path, whose: str) -> None:
     done = run(command.stdin)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert "the executor has ended, or this machine does not share that folder" in done.stderr
+    assert "the executor has ended, or does not need this job any more" in done.stderr
 
 
 FULL = """\
@@ -181,3 +182,40 @@ def test_launches_side_by_side_may_write_the_same_file(folder: Path) -> None:
     command = Command(("true",), files=(PrivateFile(folder / "file", "secret"),))
     launch([command] * 8)
     assert [file.name for file in folder.iterdir()] == ["file"]
+
+
+def test_a_file_is_gone_once_none_of_the_launches_needs_it_any_more(folder: Path) -> None:
+    kept, path, other = PrivateFiles(), folder / "file", folder / "other"
+    for one in (path, path, other):
+        kept.keep(one)
+        files.write(PrivateFile(one, "secret"))
+    kept.release([path])
+    assert {*folder.iterdir()} == {path, other}
+    kept.release([path])
+    assert {*folder.iterdir()} == {other}
+    kept.close()
+    assert list(folder.iterdir()) == []
+    files.write(PrivateFile(path, "secret"))  # by a launch that hears too late of the end
+    kept.release([path])
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_removed_now_is_removed_at_the_end_or_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "read-only file system")
+
+    kept, path = PrivateFiles(), folder / "file"
+    kept.keep(path)
+    files.write(PrivateFile(path, "secret"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        kept.release([path])
+    kept.close()
+    assert list(folder.iterdir()) == []
+    kept.keep(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        kept.close()
+    assert caplog.messages == [f"cannot remove {path}, which has held a token of this executor"]
