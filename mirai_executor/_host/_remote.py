@@ -124,7 +124,7 @@ class RemoteDaemon(Daemon):
             case _wire.Returned():
                 return self._accept_returned(frame)
             case _wire.Parting(why):
-                self.parting, self.seat = why, ""  # for its successor
+                self.parting, self.seat = printable(why), ""  # for its successor
             case _wire.Ended():
                 self._end = frame
             case _wire.LogPiece() | _wire.Report() | _wire.Items():
@@ -136,7 +136,7 @@ class RemoteDaemon(Daemon):
     def _join(self, frame: _wire.Joined) -> None:
         self._pid, self.host, self.cleanup = frame.pid, printable(frame.host), frame.cleanup
         self.max_tasks, self.idle_time = frame.max_tasks, frame.idle_time
-        self.seat, self.request = frame.seat, frame.request
+        self.seat, self.request = printable(frame.seat), frame.request
         self._on_arrival(frame.request)
 
     def has_been_silent(self, now: float, patience: float) -> bool:

@@ -1,6 +1,7 @@
 """Daemons as jobs of a real Slurm on this machine."""
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mirai_executor import (
 )
 from mirai_executor.launchers import ClusterConfig, RemoteConfig
 from services.slurm import Cluster
+from services.sshd import wait_until
 
 
 def jobs(options: str = "", **more: Any) -> ClusterConfig:
@@ -119,6 +121,33 @@ def test_a_job_that_is_requeued_costs_its_task_and_comes_back(slurm: Cluster, be
         slurm.run("scontrol", "requeue", job)
         assert isinstance(future.exception(SOON), DaemonLostError)
         assert waiting.result(2 * SOON) == 42
+
+
+@pytest.mark.parametrize("requeue", ["", "#SBATCH --requeue"])
+def test_a_job_that_is_replaced_does_not_come_back(
+    slurm: Cluster, bell: Bell, tmp_path: Path, requeue: str
+) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    launcher = jobs(requeue, secret_folder=folder)
+    with MiraiExecutor(1, url="tcp://127.0.0.1:0", remote=launcher) as executor:
+        executor.wait_ready(SOON)
+        future, (job,) = hold_job(executor, bell, "SLURM_JOB_ID")
+        # What the user says counts.
+        assert f"Requeue={int(bool(requeue))}" in slurm.run("scontrol", "show", "job", job)
+        wait_until("the removal of its file", lambda: not list(folder.iterdir()))
+        if requeue:
+            slurm.run("scontrol", "requeue", job)
+        else:
+            with pytest.raises(subprocess.CalledProcessError):
+                slurm.run("scontrol", "requeue", job)
+            slurm.run("scancel", job)
+        assert isinstance(future.exception(SOON), DaemonLostError)
+        assert executor.submit(answer).result(2 * SOON) == 42
+        if requeue:  # its second life finds no secret, and ends
+            ended = "squeue", "--noheader", "--states=FAILED", "--format=%A"
+            wait_until("its second life", lambda: job in slurm.run(*ended).split())
+        assert executor.info().cumulative == 2
 
 
 @pytest.mark.slow

@@ -49,3 +49,11 @@ def test_a_keeper_that_cannot_be_reached_brings_no_other(daemon: RemoteDaemon, l
     line.is_cut = True
     daemon.kill()  # as whoever sends does that finds the line cut
     assert not daemon.is_renewed
+
+
+def test_what_a_keeper_says_ends_no_line_of_the_log(daemon: RemoteDaemon) -> None:
+    daemon.accept(_wire.Parting("time\n2026-01-01 CRITICAL forged" + 300 * "!"))
+    assert daemon.parting.startswith("time\\n2026-01-01 CRITICAL forged!")
+    assert len(daemon.parting) == 256
+    daemon.accept(_wire.Joined(17, "node7", seat="node7\n/1"))
+    assert daemon.seat == "node7\\n/1"
