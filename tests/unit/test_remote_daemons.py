@@ -57,3 +57,32 @@ def test_what_a_keeper_says_ends_no_line_of_the_log(daemon: RemoteDaemon) -> Non
     assert len(daemon.parting) == 256
     daemon.accept(_wire.Joined(17, "node7", seat="node7\n/1"))
     assert daemon.seat == "node7\\n/1"
+
+
+def outcome(task: int, nanoseconds: int, *payload: bytes) -> _wire.WireOutcome:
+    blob, *buffers = payload
+    return _wire.WireOutcome(
+        *(task, _wire.Status.VALUE),
+        leaving=False,
+        payload=blob,
+        nanoseconds=nanoseconds,
+        buffers=tuple(buffers),
+    )
+
+
+def test_a_task_takes_at_least_as_long_as_what_travels_for_it(daemon: RemoteDaemon) -> None:
+    mega, heavy = bytes(1_000_000), bytes(20_000)
+    ran = [
+        outcome(1, 5, mega),
+        outcome(2, 5, heavy, mega),
+        outcome(3, 9_000_000, mega),
+        outcome(4, 0, mega),  # it has not begun
+        outcome(5, 5, b"short"),
+    ]
+    assert daemon.take_note_of(ran) == ran  # it is near, as far as is known
+    daemon.note_round_trip(0.1)
+    found = [one.nanoseconds for one in daemon.take_note_of(ran)]
+    assert found == [8_000_000, 8_160_000, 9_000_000, 0, 5]
+    assert not daemon.may_return
+    daemon.take_note_of([ran[0]._replace(leaving=True)])
+    assert daemon.may_return
