@@ -125,7 +125,7 @@ class RemoteDaemon(Daemon):
     def accept(self, frame: _wire.Frame) -> tuple[TaskId, ...] | None:
         """Take in a frame of its keeper; return tasks that come back with it."""
         match frame:
-            case _wire.Joined():
+            case _wire.Joined() if not self._pid:
                 self._join(frame)
             case _wire.Returned():
                 return self._accept_returned(frame)

@@ -8,6 +8,7 @@ No command line contains the secret: it travels in the environment of a process,
 standard input. So do certificates and names, which keeps command lines short.
 """
 
+import os
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,9 @@ NUMBER, DAEMONS = "MIRAI_EXECUTOR_NUMBER", "MIRAI_EXECUTOR_DAEMONS"
 # And for each daemon whose number is to be that of its successor: what it tells its host of it.
 SEAT = "MIRAI_EXECUTOR_SEAT"
 STARTED = "mirai-executor: daemons started"
+# What this process has of these, if it is a daemon itself, says nothing of those that it starts.
+# The last two: whether a daemon is on the machine of its host, and where that is.
+_OF_THIS_PROCESS = (NUMBER, DAEMONS, SEAT, "MIRAI_EXECUTOR_HERE", "MIRAI_EXECUTOR_HOST")
 
 
 @dataclass(frozen=True)
@@ -367,6 +371,12 @@ def _reading(name: str, file: Path) -> str:
         "need this job any more, or this machine does not share that folder, see secret_folder="
     )
     return f"[ -O {path} ] && IFS= read -r {name} <{path} || {{ echo {why} >&2; exit 2; }}"
+
+
+def environment_for(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a command that starts daemons: this process's, and variables."""
+    found = {name: value for name, value in os.environ.items() if name not in _OF_THIS_PROCESS}
+    return {**found, **variables}
 
 
 def without_query(url: str) -> str:

@@ -131,7 +131,10 @@ def write(file: PrivateFile) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise LaunchError(f"cannot write {file.path}: {error}") from error
+        raise LaunchError(
+            f"cannot write {file.path}, which daemons read: {error}; free some room, or choose "
+            "another secret_folder"
+        ) from error
 
 
 def _check(folder: Path) -> None:

@@ -15,7 +15,7 @@ from mirai_executor._texts import hide, printable
 from mirai_executor._waiting import Deadline
 from mirai_executor.errors import LaunchError
 
-from ._daemon import STARTED, Command, HttpRequest, Submission, Until
+from ._daemon import STARTED, Command, HttpRequest, Submission, Until, environment_for
 from ._files import write
 from ._http import confidential_parts
 from ._jobs import Job, JobRequest, cancel_at_engines, submit
@@ -246,7 +246,7 @@ def _popen(
             stdout=stdout,
             stderr=stderr,
             bufsize=0,
-            env={**os.environ, **dict(command.environment)},
+            env=environment_for(dict(command.environment)),
             start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
         )
     except OSError as error:

@@ -1,5 +1,6 @@
 """Knows the jobs that were handed to a queue by their ids, and takes them out again."""
 
+import logging
 import re
 import subprocess
 from collections.abc import Sequence
@@ -7,7 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from mirai_executor._texts import printable
+
+_LOG = logging.getLogger("mirai_executor")
 _PATIENCE = 10.0  # seconds for a scheduler to answer
+_LAST_LINE = 500  # characters
+# How they say that a job has ended.
+_GONE = re.compile(
+    r"invalid job id|already|do(es)? not exist|unknown job|has finished|not found|couldn't find",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -97,8 +107,21 @@ def cancel_jobs(jobs: Sequence[QueuedJob], *, waiting: bool = False) -> None:
         words = job.queue.cancel_waiting if waiting else job.queue.cancel
         ids.setdefault(words, []).append(job.id)
     for words, those in ids.items():
-        if words:
-            _run((*words, *those))
+        if words and (why := _failure(_run((*words, *those)))):
+            _LOG.warning(
+                "%s may not have cancelled the jobs %s: %s", words[0], " ".join(those), why
+            )
+
+
+def _failure(ended: "subprocess.CompletedProcess[str] | None") -> str:
+    """Return why a command may have cancelled nothing; empty if nothing was left to cancel."""
+    if ended is None:
+        return f"it did not run, or not within {_PATIENCE:g} s"
+    said = f"{ended.stdout}\n{ended.stderr}".strip()
+    if not ended.returncode or _GONE.search(said):
+        return ""
+    last = said.splitlines()[-1] if said else ""
+    return printable(f"exit status {ended.returncode}; {last}", _LAST_LINE)
 
 
 def count_present(job: QueuedJob) -> int | None:

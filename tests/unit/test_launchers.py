@@ -170,7 +170,8 @@ def test_the_command_to_paste_is_one_that_can_be_read() -> None:
 # SSH
 
 OURS = (
-    *("BatchMode=yes", "ConnectTimeout=10", "IgnoreUnknown=*", "RemoteCommand=none"),
+    *("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=20", "IgnoreUnknown=*"),
+    "RemoteCommand=none",
     *("SessionType=default", "StdinNull=no", "ForkAfterAuthentication=no", "ControlMaster=no"),
 )
 

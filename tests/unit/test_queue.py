@@ -14,6 +14,7 @@ from mirai_executor.launchers import (
     DaemonCommand,
     Queue,
     QueuedJob,
+    _queue,
     cancel_jobs,
     count_present,
     ssh_config,
@@ -147,7 +148,44 @@ def test_exactly_these_jobs_are_cancelled_and_asked_about(tmp_path: Path) -> Non
     lines = (tmp_path / "tool.log").read_text().splitlines()
     assert lines == ["kill 17 18", "spare 18", "show 17", "show 18"]
     assert count_present(QueuedJob(Queue("", ("kill",)), "17")) is None  # nobody can tell
-    cancel_jobs([QueuedJob(Queue("", ("/nowhere/kill",)), "17")])  # which is no error
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("exit 0", ""),
+        (
+            "echo 'scancel: error: Kill job error on job id 17: Invalid job id specified'; exit 1",
+            "",
+        ),
+        ("echo 'denied: job \"17\" does not exist' >&2; exit 1", ""),
+        ("echo 'qdel: Unknown Job Id 17.server' >&2; exit 153", ""),
+        ("echo 'Job <17>: Job has already finished' >&2; exit 255", ""),
+        ('echo "Couldn\'t find/remove all jobs in cluster 17" >&2; exit 1', ""),
+        ("echo hm >&2; echo 'Unable to contact\tcontroller' >&2; exit 1", "exit status 1; Unable"),
+        ("exit 3", "exit status 3"),
+        ("sleep 9", "it did not run, or not within 0.2 s"),
+        (None, "it did not run"),
+    ],
+)
+def test_jobs_that_may_be_left_in_their_queue_are_told(
+    command: str | None,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tool = tmp_path / "tool"
+    if command is not None:
+        tool.write_text(f"#!/bin/sh\n{command}\n")
+        tool.chmod(0o755)
+    if "sleep" in (command or ""):
+        monkeypatch.setattr(_queue, "_PATIENCE", 0.2)
+    queue = Queue("", (os.fspath(tool),))
+    cancel_jobs([QueuedJob(queue, "17"), QueuedJob(queue, "18")])
+    told = f"{tool} may not have cancelled the jobs 17 18: {why}"
+    assert [message[: len(told)] for message in caplog.messages] == ([told] if why else [])
+    assert "\t" not in caplog.text
 
 
 @pytest.mark.parametrize(

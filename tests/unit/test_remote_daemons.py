@@ -86,3 +86,9 @@ def test_a_task_takes_at_least_as_long_as_what_travels_for_it(daemon: RemoteDaem
     assert not daemon.may_return
     daemon.take_note_of([ran[0]._replace(leaving=True)])
     assert daemon.may_return
+
+
+def test_a_keeper_says_once_what_it_was_started_for(daemon: RemoteDaemon) -> None:
+    daemon.accept(_wire.Joined(17, "node7", request="a"))
+    with pytest.raises(_wire.WireError, match="unexpected Joined"):
+        daemon.accept(_wire.Joined(17, "node7", request="that of another"))
