@@ -194,7 +194,10 @@ class Elsewhere:
                 pass  # the executor was shut down in the meantime
 
         # A scheduler takes its time, and this thread has none.
-        threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+        except RuntimeError as error:
+            self.refuse(scaler, count, LaunchError(f"cannot request daemons: {error}"))
 
     def _release(self, paths: Sequence[Path]) -> None:
         # A file system of several machines takes its time, and this thread has none. What cannot
@@ -265,8 +268,11 @@ class Elsewhere:
             cancel_jobs(found.waiting, waiting=True)
             cancel_at_engines(found.at_engines)
 
-        # A scheduler takes its time, and this thread has none.
-        threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+        # A scheduler takes its time, and this thread has none; but jobs must not be left.
+        try:
+            threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+        except RuntimeError:
+            run()
 
     def _load(self) -> Load:
         view = self._dispatcher.view()

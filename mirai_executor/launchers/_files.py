@@ -13,7 +13,6 @@ import os
 import stat
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,17 +36,15 @@ class PrivateFiles:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self._users: dict[Path, int] = {}
-        # For the counts: launches of several threads may share a file, and one of them ends.
-        self._lock = threading.Lock()
+        # Without a lock, which a KeyboardInterrupt could leave locked: each step is whole.
+        self._users: dict[Path, list[None]] = {}  # an item for each launch
         self._sweeper: dict[str, subprocess.Popen[bytes]] = {}  # one at most
 
     def keep(self, path: Path) -> None:
         """See to the removal of a file that is about to be written, for one more launch."""
-        with self._lock:
-            known = self._users.get(path, 0)
-            self._users[path] = known + 1
-        if known:
+        is_known = path in self._users
+        self._users.setdefault(path, []).append(None)
+        if is_known:
             return
         with contextlib.suppress(OSError):  # else only an orderly end removes the file
             stdin = self._started().stdin
@@ -65,19 +62,18 @@ class PrivateFiles:
     def release(self, paths: Iterable[Path]) -> None:
         """Remove files that none of the launches needs any more; this may take its time."""
         for path in paths:
-            with self._lock:
-                self._users[path] = self._users.get(path, 1) - 1
-                # Under the lock: a next launch may be about to write it.
-                if self._users[path] <= 0 and _remove(path):
-                    del self._users[path]
+            users = self._users.get(path, [])
+            with contextlib.suppress(IndexError):
+                users.pop()
+            if not users and _remove(path):
+                self._users.pop(path, None)
 
     def close(self) -> None:
         """Remove them all; a forked child leaves them alone."""
         if os.getpid() != self._owner:
             return
-        with self._lock:
-            paths, self._users = list(self._users), {}
-        for path in paths:
+        while self._users:
+            path, _ = self._users.popitem()
             if not _remove(path):
                 _LOG.warning("cannot remove %s, which has held a token of this executor", path)
         if (sweeper := self._sweeper.pop("", None)) is not None:

@@ -34,6 +34,8 @@ class Queue:
         absent: A pattern that is found in what this prints if it fails because there is no such
             job; the default fits whatever it says.
         tells_apart: Whether it tells the jobs of an array apart.
+        of_cluster: An option of all of these, for a job of another cluster, whose name is in the
+            second group of the pattern.
         leaves: Whether jobs that wait when the executor ends are left in the queue.
 
     Example:
@@ -50,11 +52,20 @@ class Queue:
     leaves: bool = False
     absent: str = ""
     tells_apart: bool = False
+    of_cluster: str = ""
 
     def id_in(self, output: str) -> str:
         """Return the id of the job that a submission has told of; empty if it has not."""
         found = re.search(self.job, output, re.MULTILINE)
         return found[1] if found else ""
+
+    def job_in(self, output: str) -> "QueuedJob | None":
+        """Return the job that a submission has told of; None if it has not."""
+        found = re.search(self.job, output, re.MULTILINE)
+        if found is None or not found[1]:
+            return None
+        cluster = found[2] if self.of_cluster else None
+        return QueuedJob(self, found[1], (self.of_cluster.format(cluster),) if cluster else ())
 
     def beside(self, command: Sequence[str], submit: str) -> Self | None:
         """Return it with commands that run as the one that submits, as over SSH or at a path.
@@ -89,10 +100,12 @@ class QueuedJob:
     Args:
         queue: Which one.
         id: Its id there.
+        more: Words that follow the id.
     """
 
     queue: Queue
     id: str
+    more: tuple[str, ...] = ()
 
 
 def cancel_jobs(jobs: Sequence[QueuedJob], *, waiting: bool = False) -> None:
@@ -102,12 +115,12 @@ def cancel_jobs(jobs: Sequence[QueuedJob], *, waiting: bool = False) -> None:
         jobs: Which ones.
         waiting: Whether to spare those that run.
     """
-    ids: dict[tuple[str, ...], list[str]] = {}
+    ids: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for job in jobs:
         words = job.queue.cancel_waiting if waiting else job.queue.cancel
-        ids.setdefault(words, []).append(job.id)
-    for words, those in ids.items():
-        if words and (why := _failure(_run((*words, *those)))):
+        ids.setdefault((words, job.more), []).append(job.id)
+    for (words, more), those in ids.items():
+        if words and (why := _failure(_run((*words, *those, *more)))):
             _LOG.warning(
                 "%s may not have cancelled the jobs %s: %s", words[0], " ".join(those), why
             )
@@ -130,7 +143,7 @@ def count_present(job: QueuedJob) -> int | None:
     Whoever cannot be asked has forgotten nothing: other jobs would be too many.
     """
     queue = job.queue
-    ended = _run((*queue.query, job.id)) if queue.query else None
+    ended = _run((*queue.query, job.id, *job.more)) if queue.query else None
     if ended is None:
         return None
     if ended.returncode and not re.search(queue.absent, ended.stdout + ended.stderr, re.I):

@@ -52,19 +52,22 @@ class Scheduler:
     once: tuple[str, str] = ("", "")
 
 
-# What each command prints of a job that it takes on, and shows of one that waits or runs. Those of
+# What each command prints of a job that it takes on, in a line of its own: sites have theirs say
+# more, and some other number would be that of another job. And what each shows of one that waits
+# or runs. Those of
 # arrays of which some have run are cancelled as a whole, except where those that wait can be told.
 _SLURM = Queue(
-    r"^(?:Submitted batch job )?(\d+)\b",
+    r"^(?:Submitted batch job )?(\d+)(?:(?: on cluster |;)(\S+))?$",
     ("scancel",),
     ("scancel", "--state=PENDING"),
     ("squeue", "--noheader", "--array", "--format=%T", "--jobs"),
     r"PENDING|RUNNING|CONFIGURING|COMPLETING|SUSPENDED|REQUEUE|STOPPED|RESIZING|SIGNALING",
     absent=r"invalid job id",
     tells_apart=True,
+    of_cluster="--clusters={}",
 )
 _GRID_ENGINE = Queue(
-    r"^(?:Your job(?:-array)? )?(\d+)\b",
+    r'^(?:Your job(?:-array)? )?(\d+)(?:\.\d+-\d+:\d+)?(?: \(".*"\) has been submitted)?$',
     ("qdel",),
     query=("qstat", "-j"),
     present=r"job_number:",

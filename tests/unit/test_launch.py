@@ -530,3 +530,12 @@ def test_a_daemon_that_starts_others_does_not_pass_on_what_is_its_own(
     engine = DaemonTask(words[1:], (("MIRAI_EXECUTOR_NUMBER", "3"),), words[:1])
     run(engine)  # as a worker does that was started by a daemon
     assert capfd.readouterr().out == expected
+
+
+def test_a_limit_of_threads_is_a_launch_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(LaunchError, match=r"can't start new thread \(see ulimit -u\)"):
+        launch([Command(("true",))])

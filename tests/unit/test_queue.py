@@ -35,6 +35,10 @@ def queue_of(*command: str, **options: object) -> Queue | None:
         ("slurm", "sbatch", "Submitted batch job 17", "17"),
         ("slurm", "sbatch", "sbatch: short on nodes\nSubmitted batch job 17 on cluster b", "17"),
         ("slurm", "sbatch", "17;cluster", "17"),
+        ("slurm", "sbatch", "2026-11-30: 3 nodes are down\n3 more\nSubmitted batch job 17", "17"),
+        ("slurm", "sbatch", "3 nodes are down", ""),
+        ("sge", "qsub", "17.1-3:1", "17"),
+        ("sge", "qsub", '2 slots is the least\nYour job 17 ("a b") has been submitted', "17"),
         ("sge", "qsub", 'Your job 17 ("mirai") has been submitted', "17"),
         ("sge", "qsub", 'Your job-array 17.1-3:1 ("mirai") has been submitted', "17"),
         ("pbs", "qsub", "17[].server", "17[].server"),
@@ -133,6 +137,28 @@ def test_a_command_that_nobody_knows_is_no_queue() -> None:
 def test_what_becomes_of_jobs_at_the_end_is_one_of_two_words(on_exit: str) -> None:
     with pytest.raises(ValueError, match='on_exit must be "cancel" or "leave"'):
         cluster_config("sbatch", on_exit=on_exit)  # type: ignore[arg-type]  # that is asked
+
+
+def test_jobs_of_another_cluster_are_cancelled_and_asked_about_there(tmp_path: Path) -> None:
+    queue = queue_of("sbatch")
+    assert queue is not None
+    for name in ("scancel", "squeue"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "${0##*/} $@" >> "$0.log"; echo PENDING\n')
+        (tmp_path / name).chmod(0o755)
+    here = queue.beside((f"{tmp_path}/sbatch",), "sbatch")
+    assert here is not None
+    there = here.job_in("Submitted batch job 17 on cluster b")
+    both = [here.job_in("Submitted batch job 17"), there]
+    jobs = [job for job in both if job is not None]
+    cancel_jobs(jobs)
+    assert [count_present(job) for job in jobs] == [1, 1]
+    said = (tmp_path / "scancel.log").read_text() + (tmp_path / "squeue.log").read_text()
+    asked = "squeue --noheader --array --format=%T --jobs 17"
+    assert said.splitlines() == [
+        *("scancel 17", "scancel 17 --clusters=b"),
+        *(asked, f"{asked} --clusters=b"),
+    ]
+    assert here.job_in("nothing") is None
 
 
 def test_exactly_these_jobs_are_cancelled_and_asked_about(tmp_path: Path) -> None:
