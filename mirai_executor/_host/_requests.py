@@ -100,6 +100,7 @@ class _Open(Mutable):
     left: int  # to come
     commands: int  # that still run
     here: int = 0  # have come, and not been lost
+    forgotten: int = 0  # will not come, as their jobs are gone
 
 
 class Requests:
@@ -221,6 +222,7 @@ class Requests:
             return 0
         gone = known.left if count is None else min(count, known.left)
         known.left -= gone
+        known.forgotten += gone
         self._end_if_over(known)
         return gone
 
@@ -234,7 +236,7 @@ class Requests:
             request, left = known.request, known.left
             if left > count - found or not request.jobs_are_known:
                 continue
-            untouched = left == request.count
+            untouched = left + known.forgotten == request.count
             if not untouched and not (
                 request.jobs and all(job.queue.cancel_waiting for job in request.jobs)
             ):

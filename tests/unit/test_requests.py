@@ -100,6 +100,18 @@ def test_jobs_that_nobody_needs_are_the_last_ones_that_have_brought_nobody(
     assert requests.left == 2
 
 
+def test_what_is_left_of_an_array_is_cancelled_if_nobody_has_come_for_it(
+    requests: Requests,
+) -> None:
+    requests.add(Request("a", 3, jobs=jobs("1")))
+    requests.forget("a", 1)  # that job has died
+    assert requests.superfluous(2) == Superfluous(jobs("1"), [], [], 2)
+    requests.add(Request("b", 3, jobs=jobs("1")))
+    requests.note_arrival("b")
+    requests.note_loss("b")  # and its keeper may have another one by now
+    assert requests.superfluous(2) == Superfluous([], [], [], 0)
+
+
 def test_of_an_array_what_waits_is_cancelled_where_that_can_be_said(requests: Requests) -> None:
     requests.add(Request("a", 4, jobs=jobs("1", queue=PARTLY)))
     requests.note_arrival("a")
