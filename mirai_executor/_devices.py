@@ -5,8 +5,14 @@ what the system shows of their drivers say enough. Daemons that do not know of e
 by names of the kernel who has which.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
 
 _CUDA, _ROCR, _HIP = "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 _NVIDIA = "/dev"  # nvidia0, nvidia1 …
@@ -49,7 +55,7 @@ def share_of_gpus(environment: Mapping[str, str], number: int, count: int) -> di
     return variables
 
 
-_claims: list[object] = []  # of this process; the kernel lets go of them at its end
+_claims: list[socket.socket] = []  # of this process; the kernel lets go of them at its end
 
 
 def claim_gpus(environment: Mapping[str, str], count: int, whose: str) -> dict[str, str]:
@@ -91,8 +97,15 @@ def _claim(whose: str, device: str) -> bool:
     except OSError:
         made.close()
         return False
+    if not _claims:  # what a task forks may outlive the daemon, whose successor has its GPUs
+        os.register_at_fork(after_in_child=_forget_claims)
     _claims.append(made)
     return True
+
+
+def _forget_claims() -> None:
+    while _claims:
+        _claims.pop().close()
 
 
 def _found(environment: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:

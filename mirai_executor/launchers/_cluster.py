@@ -268,20 +268,27 @@ def cluster_config(
         lines,
         words_of(python or sys.executable),
         lines_of(prologue),
-        None if secret_folder is None else _folder(secret_folder),
+        None if secret_folder is None else _folder(secret_folder, scheduler.form),
         largest_array,
         on_exit == "leave",
         shell_words(shell),
     )
 
 
-def _folder(path: str | Path) -> Path:
+def _folder(path: str | Path, form: str) -> Path:
     try:
-        return Path(path).expanduser().absolute()
+        found = Path(path).expanduser().absolute()
     except RuntimeError as error:  # this user has no home
         raise ValueError(
             f"cannot find {path}: {error}; pass secret_folder= a folder that the nodes share"
         ) from error
+    # A line break ends the line of a script or description, and HTCondor lists files by commas.
+    if not str(found).isprintable() or (form == "description" and "," in str(found)):
+        raise ValueError(
+            f"secret_folder must have no control characters, and for HTCondor no commas, in its "
+            f"path: {str(found)!r}"
+        )
+    return found
 
 
 def _secret_file(folder: Path, daemon: DaemonCommand) -> PrivateFile:

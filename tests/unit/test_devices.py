@@ -1,7 +1,8 @@
 """Which GPUs a process may use, and what each of several daemons sees of them."""
 
+import os
 import secrets
-import socket
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,10 +115,7 @@ def test_variables_that_no_environment_can_hold_are_refused(value: dict[str, str
 def whose() -> Iterator[str]:
     """Return whose daemons claim GPUs here; what they have claimed is free at the end."""
     yield secrets.token_hex(8)
-    while _devices._claims:
-        claim = _devices._claims.pop()
-        assert isinstance(claim, socket.socket)
-        claim.close()
+    _devices._forget_claims()
 
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of Linux")
@@ -149,6 +147,29 @@ def test_a_gpu_is_free_again_once_its_daemon_has_ended(whose: str) -> None:
         assert claim_gpus(two, 1, whose) == {"CUDA_VISIBLE_DEVICES": "1"}
         other.kill()
     assert claim_gpus(two, 1, whose) == {"CUDA_VISIBLE_DEVICES": "0"}
+
+
+@linux
+def test_what_a_task_forks_keeps_no_gpu_from_the_next_daemon(whose: str) -> None:
+    one, name = {"CUDA_VISIBLE_DEVICES": "7"}, "CUDA_VISIBLE_DEVICES"
+    assert claim_gpus(one, 1, whose) == {name: "7"}
+    begun, begins = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(begins, b".")
+        signal.pause()
+    try:
+        assert os.read(begun, 1) == b"."
+        for claim in _devices._claims:  # as at the end of the daemon
+            claim.close()
+        _devices._claims.clear()
+        two = {name: "7,8"}
+        assert claim_gpus(two, 1, whose) == {name: "7"}
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(begun)
+        os.close(begins)
 
 
 @linux

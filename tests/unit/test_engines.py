@@ -193,6 +193,50 @@ def test_dask_runs_a_daemon_once_however_often_it_runs_its_task(dask: Client) ->
     assert [dask.begin(0), dask.begin(0)] == [True, False]
 
 
+def test_nothing_is_left_on_dask_of_a_launch_that_fails(
+    dask: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = dask.submit
+
+    def submit_two(call: Callable[..., bool], *args: Any, **options: Any) -> Future[bool]:
+        if len(dask.futures) == 2:
+            raise OSError("the scheduler is gone")
+        return submit(call, *args, **options)
+
+    monkeypatch.setattr(dask, "submit", submit_two)
+    with pytest.raises(OSError, match="gone"):
+        DaskTasks(dask, "Dask", {}).submit([task("exit")] * 3)
+    assert [future.cancelled() for future in dask.futures] == [True, True]
+    assert dask.is_closed.is_set()
+
+
+def test_nothing_is_left_on_ray_of_a_launch_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    references: list[Any] = []
+    cancelled: list[Any] = []
+
+    class Reference:
+        future = staticmethod(Future[None])
+
+    class Remote:
+        def options(self, **_: Any) -> "Remote":
+            return self
+
+        def remote(self, _: DaemonTask) -> Reference:
+            if len(references) == 2:
+                raise OSError("the cluster is gone")
+            references.append(Reference())
+            return references[-1]  # type: ignore[no-any-return]  # as just made
+
+    module: Any = types.ModuleType("ray")
+    module.is_initialized, module.cancel = lambda: True, cancelled.append
+    module.remote = lambda _: Remote()
+    monkeypatch.setitem(sys.modules, "ray", module)
+    with pytest.raises(LaunchError, match="gone"):
+        launch(ray_config().plan(DAEMON, 3))
+    assert cancelled == references
+    assert len(references) == 2
+
+
 def test_what_is_moved_on_dask_begins_once_even_where_it_has_waited(dask: Client) -> None:
     tasks, ends = DaskTasks(dask, "Dask", {}), list[None]()
     (job,) = tasks.submit([task("exit")])

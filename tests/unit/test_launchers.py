@@ -564,6 +564,18 @@ def test_a_scheduler_that_takes_a_file_needs_a_folder_for_it(command: str) -> No
         cluster_config(command, secret_folder=None)
 
 
+@pytest.mark.parametrize(
+    ("command", "folder"),
+    [("sbatch", "/home/me\nrm"), ("condor_submit", "/home/me,you"), ("oarsub", "/home/\x1b[2J")],
+)
+def test_a_folder_that_would_break_a_script_or_a_description_is_refused(
+    command: str, folder: str
+) -> None:
+    with pytest.raises(ValueError, match="secret_folder must have no control characters"):
+        cluster_config(command, secret_folder=folder)
+    assert cluster_config("sbatch", secret_folder="/home/me,you").secret_folder is not None
+
+
 def test_a_description_is_not_to_queue_by_itself() -> None:
     launcher = cluster_config("condor_submit", "queue 5", secret_folder="/home/me")
     with pytest.raises(ValueError, match="one daemon at a time"):
