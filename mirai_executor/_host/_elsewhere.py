@@ -36,12 +36,12 @@ from ._requests import Request, Requests, still_coming
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mirai_executor._transport import FarLink
     from mirai_executor._waiting import Reactor, Timer
-    from mirai_executor.launchers import Job
+    from mirai_executor.launchers import Job, QueuedJob
 
     from ._fleet import Fleet
     from ._settings import ListenConfig
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     Launch = Callable[[int], object]
 
 _LOG = logging.getLogger("mirai_executor")
+# Seconds between two looks into queues, as long as tasks wait and nobody is there; at most.
+_FIRST_LOOK, _LONGEST_LOOK = 30.0, 480.0
 
 
 class Elsewhere:
@@ -211,6 +213,47 @@ class Elsewhere:
     def _forget(self, gone: Iterable[tuple[str, int]]) -> None:
         if missed := sum(self._requests.forget(*one) for one in gone):
             self._handle(DaemonsMissed(missed))
+
+    def look_into_queues(self, pause: float | None = None) -> None:
+        """Ask schedulers whether all jobs of those that tasks wait for are there; and later again.
+
+        A job that ends before its daemon has come, as where an interpreter is missing, says so to
+        nobody.
+        """
+        if self._dispatcher.view().waiting_since is None or self._acceptor is None:
+            return
+        pause = _FIRST_LOOK if pause is None else pause
+        again = partial(self.look_into_queues, min(2 * pause, _LONGEST_LOOK))
+        self._reactor.call_in(pause, again)
+        awaited, _ = self._requests.unexpected(0)
+
+        def run() -> None:
+            _, gone = still_coming(awaited)
+            self._post(lambda: self._miss(gone, {one.name: one.jobs for one in awaited}))
+
+        if awaited:
+            # A scheduler takes its time, and this thread has none.
+            with contextlib.suppress(RuntimeError):  # the system has no room for one
+                threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+
+    def _miss(
+        self, gone: Iterable[tuple[str, int]], jobs: Mapping[str, Sequence[QueuedJob]]
+    ) -> None:
+        """Take in that no queue has jobs any more for so many daemons of some requests."""
+        for name, count in gone:
+            is_replaced = self._requests.is_replaced(name)
+            if not (missed := self._requests.forget(name, count)):
+                continue
+            self._handle(DaemonsMissed(missed))
+            ids = ", ".join(job.id for job in jobs[name])
+            error = LaunchError(
+                f"job {ids} is over before all of its daemons have come, as far as its scheduler "
+                "says; what it has printed may tell why"
+            )
+            if is_replaced and self._scaler is not None:
+                self.refuse(self._scaler, missed, error)
+            else:
+                _LOG.warning("%s", error)
 
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
         """Take in that daemons that a scaler asked for will not come."""

@@ -265,6 +265,8 @@ class Loop:
         else:
             asked_for = "" if self._elsewhere is None else self._elsewhere.asked_for()
             self._fleet.loss_reports.report_wait(command, asked_for)
+            if self._elsewhere is not None:
+                self._elsewhere.look_into_queues()
 
     def _carry_out_at_daemon(
         self, command: RecallTasks | InterruptTask | LaunchDaemon | KillDaemon | DismissDaemon

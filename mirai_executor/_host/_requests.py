@@ -154,9 +154,10 @@ class Requests:
         request = known.request
         if known.left:
             return
+        is_replaced = self.is_replaced(request.name)
         del self._open[request.name]
         # What is not replaced may come again: its scheduler may run a job a second time.
-        if request.files and (request.is_kept or request.is_scaled or not known.here):
+        if request.files and (is_replaced or not known.here):
             self._release(request.files)
 
     def note_failure(self, error: Exception) -> None:
@@ -215,6 +216,11 @@ class Requests:
                     Awaited(request.name, due, it.left, it.here, request.jobs, request.count)
                 )
         return in_queues, at_engines
+
+    def is_replaced(self, name: str) -> bool:
+        """Tell whether others are asked for in the place of those that do not come."""
+        known = self._open.get(name)
+        return known is not None and (known.request.is_kept or known.request.is_scaled)
 
     def forget(self, name: str, count: int | None = None) -> int:
         """Expect so many less of these, or none any more; return how many those were."""
