@@ -16,6 +16,9 @@ from mirai_executor import (
     cluster_config,
     remote_config,
 )
+from mirai_executor import executor as executor_module
+from mirai_executor._core import scaling
+from mirai_executor._host import _elsewhere
 from mirai_executor.launchers import ClusterConfig, RemoteConfig
 from services.slurm import Cluster
 from services.sshd import wait_until
@@ -81,6 +84,21 @@ def test_tasks_fail_with_the_words_of_sbatch(slurm: Cluster) -> None:
         assert error.command == ("sbatch",)
         with pytest.raises(LaunchError, match="Invalid partition"):
             executor.submit(answer)
+
+
+def test_tasks_fail_soon_if_jobs_die_before_their_daemons_have_come(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor_module, "_WARN_AFTER", 0.5)
+    monkeypatch.setattr(_elsewhere, "_FIRST_LOOK", 0.5)
+    monkeypatch.setattr(_elsewhere, "_LONGEST_LOOK", 0.5)
+    monkeypatch.setattr(scaling, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(scaling, "_PATIENCE", 0.2)  # after two refusals
+    launcher = cluster_config("sbatch", "#SBATCH --output=/dev/null", python="/nowhere/python")
+    with MiraiExecutor(2, url="tcp://127.0.0.1:0", remote=launcher) as executor:
+        error = executor.submit(answer).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "is over before all of its daemons have come" in str(error)
 
 
 @pytest.mark.parametrize("signal", [(), ("--signal=KILL", "--full"), ("--signal=TERM", "--full")])
