@@ -21,8 +21,10 @@ from mirai_executor.errors import LaunchError
 from ._daemon import PrivateFile
 
 _LOG = logging.getLogger("mirai_executor")
-# While a file is written, it has a dot and more behind its name.
+# While a file is written, it has a dot and more behind its name. Who ends a whole job or login
+# asks all of its processes first, and this one has to be there after the host.
 _SWEEP = """
+trap '' HUP INT TERM
 while IFS= read -r file; do set -- "$@" "$file"; done
 for file; do rm -f -- "$file" "$file".*; done
 """

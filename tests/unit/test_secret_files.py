@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -146,7 +147,21 @@ os.kill(0, signal.SIGKILL)
 """
 
 
-def test_nothing_is_left_when_the_host_is_killed(folder: Path) -> None:
+def wait_until_ignored(signum: signal.Signals, pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        status = Path(f"/proc/{pid}/status").read_text()
+        (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
+        if int(mask, 16) >> (signum - 1) & 1:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # nothing tells how far a shell has come
+
+
+@pytest.mark.parametrize("told", [(), (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)])
+def test_nothing_is_left_when_the_host_is_killed(
+    folder: Path, told: tuple[signal.Signals, ...]
+) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(folder / "it's a file")],
         stdin=subprocess.PIPE,
@@ -158,6 +173,9 @@ def test_nothing_is_left_when_the_host_is_killed(folder: Path) -> None:
         assert host.stdout is not None
         sweeper = psutil.Process(int(host.stdout.readline()))
         assert len(list(folder.iterdir())) == 2
+        for signum in told:  # as at the end of a job, or of a login
+            wait_until_ignored(signum, sweeper.pid)
+            sweeper.send_signal(signum)
         host.stdin.write("\n")
     assert host.returncode == -signal.SIGKILL
     sweeper.wait(60)
