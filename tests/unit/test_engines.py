@@ -557,6 +557,7 @@ echo "$*" >> "$RECORDS/calls"
 case "$1" in
 create) cat >> "$RECORDS/manifests"; echo >> "$RECORDS/manifests"
     case "$*" in *json*) echo '{"metadata": {"uid": "u-17"}}';; esac
+    test ! -e "$RECORDS/slow" || exec sleep 100
     test ! -e "$RECORDS/refuse" || { echo "exceeded quota" >&2; rm "$RECORDS/refuse"; exit 1; } ;;
 get) case "$*" in
     *--watch*) test -s "$RECORDS/statuses" || exec sleep 100
@@ -663,6 +664,32 @@ def test_a_job_that_somebody_deletes_has_failed(kubectl: Path) -> None:
     (kubectl / "exists").write_text("")
     (kubectl / "statuses").write_text("||\n")
     assert all(str(said).endswith("has been deleted") for said in ends(created(kubectl)))
+
+
+@pytest.mark.parametrize("why", ["an answer that is late", "no thread"])
+def test_a_job_that_nobody_would_follow_is_deleted(
+    kubectl: Path, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "mirai-kubectl":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    if why == "no thread":
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    else:
+        (kubectl / "slow").touch()
+    launcher = kubernetes_config("lab:7", command=str(kubectl / "kubectl"))
+    with pytest.raises(LaunchError, match=r"did not finish|can't start new thread"):
+        launch(launcher.plan(DAEMON, 1), 1.0)
+    (name,) = {
+        json.loads(text)["metadata"]["name"]
+        for text in (kubectl / "manifests").read_text().splitlines()
+    }
+    last = (kubectl / "calls").read_text().splitlines()[-1]
+    assert last.startswith(f"delete job {name} --ignore-not-found")
 
 
 def test_what_kubectl_refuses_is_a_launch_error_with_its_words(kubectl: Path) -> None:
