@@ -41,7 +41,7 @@ class DaemonOptions:
             either.
         idle_time: Seconds without a task after which it exits; None for never.
         wall_time: Seconds after which it accepts no more tasks, and exits; None for never.
-        max_tasks: Tasks after which it exits; None for any number.
+        max_tasks_per_child: Tasks after which it exits; None for any number.
         autoexit: What it does when the host is gone. ``"now"`` stops the running task,
             ``"finish"`` lets it finish, though nobody gets its result, and ``"never"`` is as
             ``"now"``, but then it serves the next host at the same address.
@@ -80,7 +80,9 @@ class DaemonOptions:
             "finished; daemons that start together exit one after the other",
         ),
     )
-    max_tasks: int | None = field(default=None, metadata=_about(Kind.COUNT, "exit after N tasks"))
+    max_tasks_per_child: int | None = field(
+        default=None, metadata=_about(Kind.COUNT, "exit after N tasks")
+    )
     autoexit: Autoexit = field(
         default="now",
         metadata=_about(
@@ -111,7 +113,7 @@ class DaemonKeywords(TypedDict, total=False):
     dispatcher: bool | None
     idle_time: float | None
     wall_time: float | None
-    max_tasks: int | None
+    max_tasks_per_child: int | None
     autoexit: Autoexit
     retry: float
     grace: float

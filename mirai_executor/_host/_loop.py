@@ -347,9 +347,9 @@ class Loop:
 
     # Ends
 
-    def cancel_until(self, last: TaskId) -> None:
-        """Stop all tasks up to this one, queued or running."""
-        for id_ in [id_ for id_ in self._tasks.open if id_ <= last]:
+    def cancel_those(self, chosen: Callable[[OpenTask], bool]) -> None:
+        """Stop tasks, queued or running."""
+        for id_ in [id_ for id_, task in self._tasks.open.items() if chosen(task)]:
             self.handle(CancelRequested(id_, running=True))
 
     def _dismiss(self, daemon: DaemonId) -> None:

@@ -105,9 +105,10 @@ class LossReports:
         """Say that there are fewer daemons than there should be, and why."""
         self.shortage = str(self.why_none)
         _LOG.warning(
-            "this executor goes on with %d daemons: the system has no room for another one now, "
+            "this executor goes on with %d daemon%s: the system has no room for another one now, "
             "which is tried again from time to time; %s",
             running,
+            "s" * (running != 1),
             self.shortage,
         )
 

@@ -127,7 +127,8 @@ class Session:
         self._goes_on = goes_on
         try:
             wishes, seat = self._options, seat_here(os.environ)
-            limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time, wishes.request, seat)
+            most, idle_time = wishes.max_tasks_per_child, wishes.idle_time
+            limits = (wishes.cleanup, most, idle_time, wishes.request, seat)
             self._say(_wire.Joined(self._daemon.pid, socket.gethostname(), *limits))
             # The last frame of the handshake may have brought more with it.
             self._on_host()

@@ -340,6 +340,9 @@ def test_real_signals_at_random_moments_leave_the_executor_working(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    # What this imports is there then: an interrupt between the call that locks an import and the
+    # block that unlocks it would leave Python's own lock locked.
+    use(executor)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for n in range(rounds):
@@ -349,17 +352,21 @@ def test_real_signals_at_random_moments_leave_the_executor_working(
         signal.signal(signal.SIGALRM, before)
 
 
+def use(executor: MiraiExecutor) -> None:
+    futures = [executor.submit(abs, -n) for n in range(4)]
+    futures[1].cancel()
+    futures[0].result(PATIENCE)
+    wait(futures, PATIENCE)
+    list(as_completed(futures, PATIENCE))
+    futures[3].add_done_callback(id)
+    executor.status()
+
+
 def struck_at_random(executor: MiraiExecutor) -> None:
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-3))
-            futures = [executor.submit(abs, -n) for n in range(4)]
-            futures[1].cancel()
-            futures[0].result(PATIENCE)
-            wait(futures, PATIENCE)
-            list(as_completed(futures, PATIENCE))
-            futures[3].add_done_callback(id)
-            executor.status()
+            use(executor)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
