@@ -20,6 +20,7 @@ from mirai_executor._core import (
     LaunchFailed,
     ListeningEnded,
     Load,
+    ReportWait,
     ScalePolicy,
     Scaler,
     SurplusFound,
@@ -357,11 +358,12 @@ class Elsewhere:
         seconds = self._reactor.now() - view.waiting_since
         return WaitView(view.awaiting, seconds, self._requests.left, self._requests.said)
 
-    def asked_for(self) -> str:
-        """Return what is to be said of the daemons that tasks wait for."""
+    def report_wait(self, report: ReportWait) -> None:
+        """Say that tasks wait, and for which daemons; see whether those can still come."""
         left, said = self._requests.left, self._requests.said
         asked = f"{left} were requested and have not come" if left else "none is to come"
-        return f"{asked}; {said}" if said else asked
+        self._fleet.loss_reports.report_wait(report, f"{asked}; {said}" if said else asked)
+        self.look_into_queues()
 
     # Closing
 

@@ -38,19 +38,22 @@ _LOG = logging.getLogger("mirai_executor")
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
 
 Post = Callable[[Callable[[], None]], None]
+NewDaemon = Callable[[Spawner, Relay, Store], LocalDaemon]
 
 
 class Fleet:
     """The daemons of one executor.
 
     Args:
-        spawner: Starts them.
+        spawner: Starts them; it is closed with the fleet, as is the relay.
+        relay: Takes over what they, and commands that launch daemons, write to standard error.
         setup: What each is told.
+        store: Keeps the large buffers of tasks.
+        terms: What daemons elsewhere are told when they are admitted: the fields of ``Attend``.
         reactor: Tells when a descriptor is readable, and when it is time.
         listener: Is told what happens to them.
         post: Has the host thread call something soon; safe from any thread.
-        store: Keeps the large buffers of tasks.
-        terms: What daemons elsewhere are told when they are admitted: the fields of ``Attend``.
+        new_daemon: Makes a daemon of this machine.
 
     Attributes:
         loss_reports: How they were lost, and why none can be started.
@@ -60,25 +63,26 @@ class Fleet:
     def __init__(
         self,
         spawner: Spawner,
+        relay: Relay,
         setup: Setup,
+        store: Store,
+        terms: tuple[float, bool],
         reactor: Reactor,
         listener: Listener,
         post: Post,
-        store: Store,
-        terms: tuple[float, bool],
+        new_daemon: NewDaemon = LocalDaemon,
     ) -> None:
         self._spawner, self._terms = spawner, terms
         self._heartbeat: Heartbeat | None = None  # None as long as no daemon has been elsewhere
         self._reactor, self._listener, self._post = reactor, listener, post
-        self._relay = Relay(spawner.write_stderr)
+        self._relay = relay
         self._daemons: dict[m.DaemonId, Daemon] = {}
         self._trimmer = Trimmer(store, reactor, self._trim)
         self._deaths: DeathWatch[m.DaemonId] = DeathWatch(reactor, self._bury)
         self._stops: Stops[tuple[m.DaemonId, m.TaskId]] = Stops(reactor, self._resend_stop)
         self.loss_reports = LossReports()
-        self._start_up = StartUp(
-            spawner, self._relay, store, setup, self._daemons, self.loss_reports, self
-        )
+        start = functools.partial(new_daemon, spawner, relay, store)
+        self._start_up = StartUp(spawner, start, setup, self._daemons, self.loss_reports, self)
         self._signal, self.heals = int(signal.SIGKILL), False
         self._launched: LaunchProcesses | None = None  # as long as there has been none
         self.hear: Hear  # what tasks report and yield
@@ -172,9 +176,7 @@ class Fleet:
         if self._start_up.drop(id_):
             return
         daemon = self._daemons[id_]
-        daemon.note_dismissal()
-        if daemon.is_elsewhere:
-            self.loss_reports.note_departure(daemon, daemon.parting or why)
+        daemon.note_dismissal(why, self.loss_reports.note_departure)
         self.send(id_, _wire.Leave(closing))
 
     def kill(self, id_: m.DaemonId, *, overdue: bool = False) -> None:
@@ -238,9 +240,6 @@ class Fleet:
                 self._listener.handle(m.LeaveRequested(id_))
             case _wire.InitFailed():
                 self._start_up.fail(id_, daemon, frame)
-            case _wire.Beat() if daemon.is_elsewhere:
-                assert self._heartbeat is not None  # as there is one elsewhere
-                self._heartbeat.hear(id_, frame)
             case _:
                 if (tasks := daemon.accept(frame)) is not None:
                     self._listener.handle(m.TasksReturned(id_, tasks))

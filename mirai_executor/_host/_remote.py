@@ -4,6 +4,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mirai_executor import _wire
@@ -46,6 +47,7 @@ class RemoteDaemon(Daemon):
         on_loss: Is told of it when it is gone.
 
     Attributes:
+        hear_beat: Takes in its signs of life.
         round_trips: How many have been measured.
         is_near: It comes from this machine, or through a tunnel that ends here.
         request: What it was started for, as far as it has said so.
@@ -54,6 +56,7 @@ class RemoteDaemon(Daemon):
     is_elsewhere = True
 
     link: FarLink
+    hear_beat: Callable[[_wire.Beat], None]  # once it is in the fleet
 
     def __init__(
         self,
@@ -112,9 +115,10 @@ class RemoteDaemon(Daemon):
         version = printable(hello.version)
         return super().misfit(_wire.Hello(hello.pid, hello.python, version, hello.protocol))
 
-    def note_dismissal(self) -> None:
+    def note_dismissal(self, why: str, note: Callable[[Daemon, str], None]) -> None:
         """Take note that it is told to leave; for good, unless its keeper has another one."""
-        super().note_dismissal()
+        super().note_dismissal(why, note)
+        note(self, self.parting or why)
         if not self.may_return:
             self._revoke()
 
@@ -125,6 +129,8 @@ class RemoteDaemon(Daemon):
     def accept(self, frame: _wire.Frame) -> tuple[TaskId, ...] | None:
         """Take in a frame of its keeper; return tasks that come back with it."""
         match frame:
+            case _wire.Beat():
+                self.hear_beat(frame)
             case _wire.Joined() if not self._pid:
                 self._join(frame)
             case _wire.Returned():
@@ -319,11 +325,12 @@ class Heartbeat:
     def add(self, id_: DaemonId, daemon: RemoteDaemon) -> None:
         """Listen to one more."""
         self._daemons[id_] = daemon
+        daemon.hear_beat = partial(self._hear, id_)
         self._send(id_, _wire.Beat(self._reactor.now()))
         if self._next_beat is None:
             self._beat_later()
 
-    def hear(self, id_: DaemonId, beat: _wire.Beat) -> None:
+    def _hear(self, id_: DaemonId, beat: _wire.Beat) -> None:
         """Take in a daemon's sign, or one of this host's that has come back."""
         daemon = self._daemons[id_]
         if not beat.time or daemon.is_near:

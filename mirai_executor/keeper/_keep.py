@@ -17,6 +17,7 @@ from mirai_executor.errors import LaunchError
 from ._dial import NotConnectedError, connect
 from ._options import HOST, ExitCode, Options
 from ._session import End, Session
+from ._started import start
 
 # Erlang's restart intensity: so many daemons in a row that came to nothing are enough.
 _FAILURES, _WINDOW = 5, 60.0
@@ -102,7 +103,8 @@ class _Keeper:
         link = connect(self._options.urls, self._credentials, retry, stays=self._stays)
         self.was_connected = True
         with contextlib.closing(link):
-            session = Session(link, self._rest_of_options(), self._end_at)
+            options = self._rest_of_options()
+            session = Session(link, options, self._end_at, start(options))
             self._session = session
             try:
                 end = session.run(self._goes_on)

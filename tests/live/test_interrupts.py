@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from live.hosts import PATIENCE, script
-from live.mischief import SOON, running
+from live.mischief import SOON, running, wait_for_ever
 from live.strikes import Strike, strikes
 from mirai_executor import MiraiExecutor, MiraiInterrupt
 from mirai_executor._core import TaskId
@@ -170,10 +170,6 @@ def test_a_cancel_that_is_interrupted_at_any_opcode_tells_all_or_nobody(
         if not strike.where:
             return
         assert strike.was_heard(), (strike.where, strike.error)
-
-
-def wait_for_ever() -> None:
-    threading.Event().wait()
 
 
 class Nobody:
