@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Container
 
 from mirai_executor._typing import Mutable, made_by
 
@@ -96,6 +97,10 @@ class Daemon(Mutable):
         told.
         """
         return (self.overdue or (self.launched and self.is_usable)) and not self.tasks_done
+
+    def review(self, open_tasks: Container[TaskId]) -> None:
+        """Find out whether a task that runs beside others still has to stop."""
+        self.delayed = any(id_ not in open_tasks for id_ in self.held)
 
     def view(self) -> DaemonView:
         """Return a frozen picture of it."""
@@ -225,6 +230,18 @@ class Fleet:
             self.shortage = None
         self._move(daemon, DaemonState.READY)
         self._wish_comes_true()
+
+    # Tasks that run at once
+
+    def join(self, daemon: Daemon, concurrency: int) -> None:
+        """Note that a daemon, free or in such company, is to run a task that others may join."""
+        daemon.concurrency = concurrency
+        self.shared[daemon.id] = daemon
+
+    def part(self, daemon: Daemon) -> None:
+        """Note that the last of them has ended."""
+        daemon.concurrency = 1
+        self.shared.pop(daemon.id, None)
 
     # Broadcasts
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from ._company import companions_of_next
 from ._fleet import Daemon, Fleet
-from ._matching import Ending
+from ._matching import Ending, companions_of_next
 from ._tasks import Alarm, AlarmKind, Tasks
 from .messages import DaemonState, Policy
 

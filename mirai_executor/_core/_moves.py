@@ -6,7 +6,6 @@ Which move to make, and when, is decided by the dispatcher.
 from collections.abc import Collection, Iterable, Mapping
 
 from . import messages as m
-from ._company import join, part, review
 from ._fleet import Daemon, Fleet
 from ._matching import Frames
 from ._tasks import Alarm, AlarmKind, Alarms, Task, Tasks
@@ -42,7 +41,7 @@ class Moves:
         last = next(reversed(frame))
         task = self._tasks.open[last]
         if task.limits.concurrency > 1:  # then it travels alone
-            join(self._fleet, daemon, task)
+            self._fleet.join(daemon, task.limits.concurrency)
         elif held:
             daemon.ahead = len(frame)
         held.update(frame)
@@ -100,9 +99,9 @@ class Moves:
             daemon.delayed = False
             self._fleet.prompt.pop(daemon.id, None)
             if daemon.concurrency > 1:
-                part(self._fleet, daemon)
+                self._fleet.part(daemon)
         elif daemon.delayed and daemon.concurrency > 1:
-            review(daemon, self._tasks.open)
+            daemon.review(self._tasks.open)
 
     def release(self, daemon: Daemon, now: float) -> list[m.Command]:
         """Give a daemon that may have become free the next thing to do."""
@@ -178,7 +177,7 @@ class Moves:
                 back.append(id_)
         self._tasks.requeue(back)
         if daemon.concurrency > 1:
-            review(daemon, self._tasks.open)
+            daemon.review(self._tasks.open)
         return commands
 
     # When time has passed

@@ -96,6 +96,34 @@ def test_no_file_and_no_function_is_long(file: Path) -> None:
             assert lines <= MOST_LINES_OF_A_FUNCTION, node.name
 
 
+def re_exports(node: ast.stmt) -> bool:
+    """Tell whether a statement says which names of others are found in its module, and how."""
+    match node:
+        case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
+            return True
+        case ast.Assign(targets=[ast.Name(id="TYPE_CHECKING" | "__all__" | "_ROOMS")]):
+            return True
+        case ast.Assign(targets=[ast.Name(id="__getattr__")], value=ast.Call(func=made)):
+            return ast.unparse(made) == "lazy_imports"
+        case ast.FunctionDef(name="__dir__", body=[_]):  # what Python itself asks for late names
+            return True
+        case ast.If(test=test, body=body, orelse=orelse):
+            about_types = ast.unparse(test) in ("TYPE_CHECKING", "not TYPE_CHECKING")
+            return about_types and all(map(re_exports, [*body, *orelse]))
+        case _:
+            return False
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for file in FILES if file.name == "__init__.py"],
+    ids=lambda file: str(file.parent.relative_to(PACKAGE.parent)),
+)
+def test_an_init_file_only_re_exports(file: Path) -> None:
+    tree = ast.parse(file.read_text("utf-8"))
+    assert [ast.unparse(node) for node in tree.body if not re_exports(node)] == []
+
+
 def late_names(door: Path) -> Iterator[tuple[str, str]]:
     """Yield what a door imports when it is asked for: modules, each with its names."""
     for node in ast.walk(ast.parse(door.read_text("utf-8"))):
@@ -120,10 +148,10 @@ def names_of(module: Path) -> set[str]:
     return found
 
 
-DOORS = [file for file in FILES if file.name == "__init__.py" and list(late_names(file))]
+DOORS = [file for file in FILES if list(late_names(file))]
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: str(door.parent.relative_to(PACKAGE)))
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: str(door.relative_to(PACKAGE)))
 def test_a_door_finds_each_name_that_it_imports_late(door: Path) -> None:
     # Type checkers take all names of a module for the door's: a wrong word would be news to users.
     for module, names in late_names(door):
