@@ -17,21 +17,21 @@ from .messages import BroadcastId, DaemonId, DaemonState, DaemonView, Departure,
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until the system is asked for room again
 
-# What a daemon may become, and why. From every state, it may be gone the next moment.
-TRANSITIONS: dict[DaemonState, tuple[DaemonState, ...]] = {
-    DaemonState.STARTING: (
-        DaemonState.READY,  # it has greeted, and its initializer has done its work
-        DaemonState.LEAVING,  # its initializer has failed
-        DaemonState.KILLED,  # it was not ready in time, or is not needed any more
-    ),
-    DaemonState.READY: (
-        DaemonState.LEAVING,  # it is dismissed: idle for long, at its limit, or all is done
-        DaemonState.KILLED,  # it has not let go of a task that was stopped, or all are to end
-    ),
-    DaemonState.LEAVING: (
-        DaemonState.KILLED,  # it has not ended in time
-    ),
-    DaemonState.KILLED: (),
+# What a daemon may become, and when. From every state, it may be gone the next moment.
+TRANSITIONS: dict[DaemonState, dict[DaemonState, str]] = {
+    DaemonState.STARTING: {
+        DaemonState.READY: "its initializer, if there is one, has done its work: DaemonReady",
+        DaemonState.LEAVING: "its initializer has failed: InitializerFailed",
+        DaemonState.KILLED: "it was not ready in time, or is not needed any more: KillDaemon",
+    },
+    DaemonState.READY: {
+        DaemonState.LEAVING: "idle for long, at its limit, or not wanted any more: DismissDaemon",
+        DaemonState.KILLED: "it does not let go of a task, or all are to end: KillDaemon",
+    },
+    DaemonState.LEAVING: {
+        DaemonState.KILLED: "it has not ended in time: KillDaemon",
+    },
+    DaemonState.KILLED: {},
 }
 
 
@@ -376,7 +376,7 @@ class Fleet:
             self._failed_starts.clear()
 
     def _move(self, daemon: Daemon, state: DaemonState) -> None:
-        assert state in TRANSITIONS[daemon.state], f"from {daemon.state} to {state}"
+        assert state in TRANSITIONS[daemon.state], f"{state} after {daemon.state}"
         self.counts[daemon.state] -= 1
         self.counts[state] += 1
         daemon.state = state

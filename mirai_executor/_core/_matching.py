@@ -319,7 +319,7 @@ class Matching:
                 del self._fleet.idle[daemon.id]
                 yield self._moves.send(daemon, {task: self._frames.expected(task)}, now)
             else:
-                self._tasks.open[task].dealt_to = daemon.id
+                self._tasks.deal(task, daemon.id)
                 daemon.dealt[task] = None
 
     def launch(self, now: float) -> Iterable[Command]:

@@ -3,10 +3,13 @@
 import ast
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 
 import pytest
+
+from mirai_executor._core import _fleet, _tasks
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "mirai_executor"
@@ -83,6 +86,18 @@ def test_the_way_of_a_task_leads_through_few_files_that_exist() -> None:
         functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert not owner or owner in classes
         assert function in functions
+
+
+@pytest.mark.parametrize(
+    "table", [_tasks.TRANSITIONS, _fleet.TRANSITIONS], ids=["tasks", "daemons"]
+)
+def test_the_page_has_all_moves_between_states(table: Mapping[Enum, Mapping[Enum, str]]) -> None:
+    moves = [
+        (start.value, to.value, why) for start, row in table.items() for to, why in row.items()
+    ]
+    states = {start.value for start in table}
+    found = re.findall(r"^\| (\w+) \| (\w+) \| (.+) \|$", PAGE, re.MULTILINE)
+    assert [row for row in found if row[0] in states] == moves
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
