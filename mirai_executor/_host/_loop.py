@@ -341,7 +341,7 @@ class Loop:
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""
-        return tuple(self._fleet.local_daemons())
+        return self._fleet.local_daemons()
 
     # Ends
 
