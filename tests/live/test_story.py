@@ -37,4 +37,6 @@ def test_a_host_thread_that_fails_logs_its_story(
         error = executor.submit(abs, -1).exception()
     assert error is not None
     (record,) = caplog.records
-    assert "command SendTasks(daemon=1, tasks=(1,))" in record.getMessage()
+    phrase, _, story = record.getMessage().partition("\n")
+    assert "this is a bug in mirai_executor; please report it" in phrase
+    assert "command SendTasks(daemon=1, tasks=(1,))" in story

@@ -19,6 +19,8 @@ FOR_ALL = {"_lazily", "_typing", "_version", "errors"}  # as the page says below
 # Rooms whose parts have rows of their own.
 SIDES = {"_payload.host", "_payload.daemon", "_payload.common"}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_FILES_ON_THE_WAY = 400, 45, 12
+# Its parameters are what users see, one a line; only its body is counted.
+LONGEST_SIGNATURE = "executor.__init__"
 
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
@@ -106,9 +108,17 @@ def test_no_file_and_no_function_is_long(file: Path) -> None:
     assert len(text.splitlines()) <= MOST_LINES
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            body = node.body[1 if ast.get_docstring(node) else 0 :]
-            lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
-            assert lines <= MOST_LINES_OF_A_FUNCTION, node.name
+            documented = ast.get_docstring(node) is not None
+            text_lines = lines_of(node.body[0]) if documented else 0
+            signature = node.body[0].lineno - node.lineno
+            body = lines_of(node) - signature - text_lines
+            named = f"{file.stem}.{node.name}"
+            counted = body if named == LONGEST_SIGNATURE else signature + body
+            assert counted <= MOST_LINES_OF_A_FUNCTION, named
+
+
+def lines_of(node: ast.stmt) -> int:
+    return (node.end_lineno or 0) - node.lineno + 1
 
 
 def re_exports(node: ast.stmt) -> bool:
