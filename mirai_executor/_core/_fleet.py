@@ -33,6 +33,7 @@ TRANSITIONS: dict[DaemonState, dict[DaemonState, str]] = {
     },
     DaemonState.KILLED: {},
 }
+_READY = DaemonState.READY  # to look it up there takes longer
 
 
 class Daemon(Mutable):
@@ -66,7 +67,7 @@ class Daemon(Mutable):
     @property
     def is_usable(self) -> bool:
         """Whether it may get work, now or once it is ready."""
-        return self.state is DaemonState.READY or self.state is DaemonState.STARTING
+        return self.state is _READY or self.state is DaemonState.STARTING
 
     @property
     def is_resting(self) -> bool:
@@ -76,13 +77,13 @@ class Daemon(Mutable):
     @property
     def is_free(self) -> bool:
         """Whether it could get work this very moment."""
-        return self.state is DaemonState.READY and not self.held and not self.broadcasting
+        return self.state is _READY and not self.held and not self.broadcasting
 
     @property
     def may_get_ahead(self) -> bool:
         """Whether it may get a frame while it is busy with another one."""
         return (
-            self.state is DaemonState.READY
+            self.state is _READY
             and bool(self.held)
             and not (self.ahead or self.recalling or self.delayed)
             and not (self.due or self.asked_to_leave)
@@ -161,7 +162,7 @@ class Fleet:
     @property
     def ready_count(self) -> int:
         """How many are connected and may be given tasks."""
-        return self.counts[DaemonState.READY]
+        return self.counts[_READY]
 
     @property
     def starting_count(self) -> int:
@@ -171,7 +172,7 @@ class Fleet:
     @property
     def usable_count(self) -> int:
         """How many may get work, now or once they are ready."""
-        return self.counts[DaemonState.STARTING] + self.counts[DaemonState.READY]
+        return self.counts[DaemonState.STARTING] + self.counts[_READY]
 
     def usable(self) -> list[Daemon]:
         """Return those that may get work, now or once they are ready."""
@@ -196,7 +197,7 @@ class Fleet:
     def lacks_one(self, waiting: int, least: int) -> bool:
         """Tell whether a daemon has to be started for ``waiting`` tasks, or to be ``least``."""
         starting = self.counts[DaemonState.STARTING]
-        usable = starting + self.counts[DaemonState.READY]
+        usable = starting + self.counts[_READY]
         return len(self.daemons) < self.max_daemons and (
             starting < waiting or usable < max(self.wanted, least)
         )
@@ -228,7 +229,7 @@ class Fleet:
         daemon.was_ready = True
         if self.shortage is not None and daemon.id > self.shortage.last_id:
             self.shortage = None
-        self._move(daemon, DaemonState.READY)
+        self._move(daemon, _READY)
         self._wish_comes_true()
 
     # Tasks that run at once
@@ -287,7 +288,7 @@ class Fleet:
     def parting_count(self) -> int:
         """How many are connected, and will leave once they are free."""
         those = self.daemons.values()
-        return sum(d.asked_to_leave and d.state is DaemonState.READY for d in those)
+        return sum(d.asked_to_leave and d.state is _READY for d in those)
 
     def take_off_rota(self, daemon: Daemon) -> None:
         """Direct mode: deal no more tasks to a daemon."""

@@ -37,6 +37,8 @@ class TaskState(Enum):
     __hash__ = object.__hash__  # as DaemonState's
 
 
+_HELD = TaskState.HELD  # as _READY of daemons
+
 # What may become of a task, and when. From every state, it may have ended the next moment.
 TRANSITIONS: dict[TaskState, dict[TaskState, str]] = {
     TaskState.QUEUED: {
@@ -88,11 +90,11 @@ class Tasks:
 
     def hand_over(self, ids: Collection[TaskId], daemon: DaemonId) -> None:
         """Note that a daemon now holds these tasks."""
-        held = TaskState.HELD
         for id_ in ids:
             task = self.open[id_]
-            assert held in TRANSITIONS[task.state], f"{held} after {task.state}"
-            task.state, task.daemon = held, daemon
+            assert _HELD in TRANSITIONS[task.state], f"{_HELD} after {task.state}"
+            task.state = _HELD
+            task.daemon = daemon
         self.executing += len(ids)
 
     def deal(self, id_: TaskId, daemon: DaemonId) -> None:
