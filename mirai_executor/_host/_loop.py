@@ -390,6 +390,7 @@ class Loop:
 
 
 def _end_error(failure: BaseException | None) -> Exception:
-    error = RuntimeError("the executor was shut down before this was done")
+    why = "was shut down" if failure is None else "has failed by an internal error"
+    error = RuntimeError(f"the executor {why} before this was done")
     error.__cause__ = failure
     return error
