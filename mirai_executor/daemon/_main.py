@@ -1,4 +1,4 @@
-"""Begins a daemon process: with its imports, then with its place, last with its host."""
+"""How a daemon process begins: with its imports, its place among processes, and its link."""
 
 import gc
 import os
