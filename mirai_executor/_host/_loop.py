@@ -332,7 +332,7 @@ class Loop:
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""
-        return tuple(self._fleet.local_daemons())
+        return self._fleet.local_daemons()
 
     # Ends
 
@@ -393,6 +393,7 @@ def new_loop(
 
 
 def _end_error(failure: BaseException | None) -> Exception:
-    error = RuntimeError("the executor was shut down before this was done")
+    why = "was shut down" if failure is None else "has failed by an internal error"
+    error = RuntimeError(f"the executor {why} before this was done")
     error.__cause__ = failure
     return error

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mirai_executor import _wire
-from mirai_executor._core import DaemonId, TaskId
+from mirai_executor._core import DaemonId, RoundTripMeasured, TaskId
 from mirai_executor._payload.host import NameEntry, Preparation
 from mirai_executor._texts import printable
 from mirai_executor._transport import FarLink, LinkClosedError, Waiting
@@ -302,7 +302,7 @@ class Heartbeat:
         seconds: Between two signs.
         send: Sends a daemon a frame.
         on_lost: Is called for a daemon that has been silent for too long.
-        on_round_trip: Is told how many seconds it takes until a daemon can answer.
+        report: Tells the dispatcher how many seconds it takes until a daemon can answer.
         reactor: Tells when it is time.
     """
 
@@ -311,13 +311,13 @@ class Heartbeat:
         seconds: float,
         send: Callable[[DaemonId, _wire.Frame], None],
         on_lost: Callable[[DaemonId], None],
-        on_round_trip: Callable[[DaemonId, float], None],
+        report: Callable[[RoundTripMeasured], None],
         reactor: Reactor,
     ) -> None:
         self._seconds = seconds
         self._send = send
         self._on_lost = on_lost
-        self._on_round_trip = on_round_trip
+        self._report = report
         self._reactor = reactor
         self._daemons: dict[DaemonId, RemoteDaemon] = {}
         self._next_beat: Timer | None = None  # while daemons are elsewhere
@@ -339,7 +339,7 @@ class Heartbeat:
         if daemon.round_trips < _FIRST_TRIPS:
             self._send(id_, _wire.Beat(self._reactor.now()))
         else:
-            self._on_round_trip(id_, seconds)
+            self._report(RoundTripMeasured(id_, seconds))
 
     def remove(self, id_: DaemonId) -> None:
         """Forget one that is lost."""
