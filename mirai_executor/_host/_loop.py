@@ -255,8 +255,9 @@ class Loop:
     def _report(self, command: ReportShortage | ReportWait) -> None:
         if isinstance(command, ReportShortage):
             self._fleet.loss_reports.report_shortage(self.ready_count)
-        elif self._elsewhere is not None:
-            self._elsewhere.report_wait(command)
+            return
+        told = self._fleet.loss_reports if self._elsewhere is None else self._elsewhere
+        told.report_wait(command)
 
     def _carry_out_at_daemon(
         self, command: RecallTasks | InterruptTask | LaunchDaemon | KillDaemon | DismissDaemon

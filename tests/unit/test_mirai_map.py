@@ -230,7 +230,7 @@ def test_that_an_element_was_cancelled_is_raised_once_all_others_have_their_valu
     both.set()
     other.join()
     assert last.result() == 3
-    assert raised.value.__notes__ == ["This is of key 'b' of mirai_map()."]
+    assert raised.value.__notes__ == ["This is of element 1 (key 'b') of mirai_map()."]
 
 
 def test_flat_puts_values_behind_each_other_by_one_level(inline: MiraiExecutor) -> None:
