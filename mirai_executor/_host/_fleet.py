@@ -56,6 +56,7 @@ class Fleet:
         new_daemon: Makes a daemon of this machine.
 
     Attributes:
+        local: Those that are of this machine.
         loss_reports: How they were lost, and why none can be started.
         heals: Whether others are asked for in the place of those that are lost.
     """
@@ -77,6 +78,7 @@ class Fleet:
         self._reactor, self._listener, self._post = reactor, listener, post
         self._relay = relay
         self._daemons: dict[m.DaemonId, Daemon] = {}
+        self.local: dict[m.DaemonId, LocalDaemon] = {}
         self._trimmer = Trimmer(store, reactor, self._trim)
         self._deaths: DeathWatch[m.DaemonId] = DeathWatch(reactor, self._bury)
         self._stops: Stops[tuple[m.DaemonId, m.TaskId]] = Stops(reactor, self._resend_stop)
@@ -95,6 +97,7 @@ class Fleet:
 
     def watch(self, id_: m.DaemonId, daemon: LocalDaemon) -> None:
         """Take note of a daemon that has been started."""
+        self.local[id_] = daemon
         self._listen(id_, daemon)
         self._deaths.add(id_, daemon)
 
@@ -113,7 +116,7 @@ class Fleet:
         self.send(id_, Attend(*self._terms))
         if self._heartbeat is None:
             self._heartbeat = Heartbeat(
-                self._terms[0], self.send, self._bury, self._note_round_trip, self._reactor
+                self._terms[0], self.send, self._bury, self.report, self._reactor
             )
         self._heartbeat.add(id_, daemon)
         # What came together with the last of the handshake is in the link already.
@@ -259,10 +262,10 @@ class Fleet:
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
             self.trim_later()
             daemon.exchange.release(frame.released)
-        if daemon.is_elsewhere and any(outcome.leaving for outcome in frame.outcomes):
-            daemon.may_return = True
         sent: dict[int, None] = daemon.sent  # type: ignore[assignment]  # TaskId(...) takes its time
         outcomes: Sequence[_wire.WireOutcome] = frame.outcomes
+        if daemon.is_elsewhere:
+            outcomes = daemon.take_note_of(outcomes)
         have_buffers = False
         for outcome in outcomes:
             sent.pop(outcome.task, None)
@@ -282,9 +285,6 @@ class Fleet:
         self._start_up.greet(id_, daemon, hello)
         if daemon.slot:
             daemon.introduce(self._post)
-
-    def _note_round_trip(self, id_: m.DaemonId, seconds: float) -> None:
-        self._listener.handle(m.RoundTripMeasured(id_, seconds))
 
     def report(self, event: m.Event) -> None:
         """Tell the dispatcher what has happened."""
@@ -321,6 +321,7 @@ class Fleet:
             self._take_frames(id_, daemon)
             daemon.link.leave(self._reactor)
         del self._daemons[id_]
+        self.local.pop(id_, None)
         self._deaths.remove(id_)
         if self._heartbeat is not None:
             self._heartbeat.remove(id_)
@@ -368,12 +369,10 @@ class Fleet:
         yield from ((id_, it.pid, it.host, it.seat) for id_, it in self._daemons.items())
         yield from self._start_up.rows()
 
-    def local_daemons(self) -> Iterator[LocalDaemon]:
-        """Yield those of this machine that live, and have been heard of."""
+    def local_daemons(self) -> tuple[LocalDaemon, ...]:
+        """Return those of this machine that live, and have been heard of."""
         # Until then, the process of the first one may become the fork server.
-        for daemon in self._daemons.values():
-            if isinstance(daemon, LocalDaemon) and daemon.has_greeted and not daemon.is_dead:
-                yield daemon
+        return tuple(it for it in self.local.values() if it.has_greeted and not it.is_dead)
 
     def close(self) -> None:
         """Leave nothing behind; there are daemons left only if the host thread has failed."""
@@ -383,6 +382,7 @@ class Fleet:
             with _registry.no_fork:
                 daemon.close()
         self._daemons.clear()
+        self.local.clear()
         if self._launched is not None:
             self._launched.close()
         self._spawner.close()

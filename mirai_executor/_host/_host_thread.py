@@ -357,9 +357,11 @@ def _as_failure(error: BaseException, loop: Loop | None) -> LaunchError:
     from mirai_executor._local import as_launch_error  # not before the first task
 
     if not isinstance(error, (LaunchError, OSError)):
+        from mirai_executor._core import THIS_IS_A_BUG  # once, if ever
+
         _LOG.critical(
-            "internal error in mirai_executor: the host thread failed; please report this, with "
-            "what led to it:\n%s",
+            "internal error: the host thread failed; %s\n%s",
+            THIS_IS_A_BUG,
             "" if loop is None else loop.story(),
             exc_info=error,
         )

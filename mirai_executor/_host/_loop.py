@@ -255,9 +255,9 @@ class Loop:
     def _report(self, command: ReportShortage | ReportWait) -> None:
         if isinstance(command, ReportShortage):
             self._fleet.loss_reports.report_shortage(self.ready_count)
-        else:
-            asked_for = "" if self._elsewhere is None else self._elsewhere.asked_for()
-            self._fleet.loss_reports.report_wait(command, asked_for)
+            return
+        told = self._fleet.loss_reports if self._elsewhere is None else self._elsewhere
+        told.report_wait(command)
 
     def _carry_out_at_daemon(
         self, command: RecallTasks | InterruptTask | LaunchDaemon | KillDaemon | DismissDaemon
@@ -333,7 +333,7 @@ class Loop:
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""
-        return tuple(self._fleet.local_daemons())
+        return self._fleet.local_daemons()
 
     # Ends
 
@@ -394,6 +394,7 @@ def new_loop(
 
 
 def _end_error(failure: BaseException | None) -> Exception:
-    error = RuntimeError("the executor was shut down before this was done")
+    why = "was shut down" if failure is None else "has failed by an internal error"
+    error = RuntimeError(f"the executor {why} before this was done")
     error.__cause__ = failure
     return error
