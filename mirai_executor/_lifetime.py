@@ -313,6 +313,11 @@ class HostOwner(Submitter):
         view = self._host.view()
         return range(0 if view is None else view.awaiting + view.executing)
 
+    @property
+    def _shutdown_thread(self) -> bool:
+        """As above: whether it takes no more tasks."""
+        return self._is_shut_down
+
     def __enter__(self) -> Self:
         return self
 

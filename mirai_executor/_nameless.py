@@ -17,6 +17,7 @@ import errno
 import os
 import posix
 import select
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -100,6 +101,20 @@ def occupy_streams() -> None:
         while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
             os.set_inheritable(fd, True)
         os.close(fd)
+
+
+def flush_streams() -> None:
+    """Hand on what has been printed in this process, whatever its streams are now."""
+    # Some code has closed or replaced one, or its reader is gone. To suppress that, or to loop
+    # over the two, takes longer than to flush.
+    try:  # noqa: SIM105
+        sys.stdout.flush()
+    except Exception:  # noqa: S110
+        pass
+    try:  # noqa: SIM105
+        sys.stderr.flush()
+    except Exception:  # noqa: S110
+        pass
 
 
 def reopen(fd: int, flags: int) -> int:

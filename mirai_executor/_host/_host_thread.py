@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from mirai_executor._nameless import occupy_streams
+from mirai_executor._nameless import flush_streams, occupy_streams
 from mirai_executor._place import on_daemon
 from mirai_executor._waiting import OneShotEvent, Reply
 from mirai_executor.errors import ForkedExecutorError, LaunchError
@@ -192,6 +192,7 @@ class HostThread:
 
     def _start(self) -> None:
         occupy_streams()
+        flush_streams()  # what tasks print comes after it, and forks have none of it
         if self._settings.forking is not None:
             self._fork_template()
         # A KeyboardInterrupt may leave this undone; then the next caller does it again, and of
@@ -344,12 +345,12 @@ class HostThread:
         self._store.close()
 
     def _end_unheard(self, item: Item) -> None:
-        from ._tasks import OpenTask, set_exception
-
-        if isinstance(item, OpenTask):
-            set_exception(item.future, self._end_error())
-        elif callable(item):
+        if callable(item):
             item()
+        elif (future := getattr(item, "future", None)) is not None:  # of an open task
+            from ._tasks import set_exception  # other items may come when imports are over
+
+            set_exception(future, self._end_error())
 
 
 def _as_failure(error: BaseException, loop: Loop | None) -> LaunchError:

@@ -40,9 +40,8 @@ import signal
 import sys
 import threading
 
-from mirai_executor import _place
+from mirai_executor import _nameless, _place
 from mirai_executor._lazily import when_imported
-from mirai_executor._nameless import new_poll
 from mirai_executor._shared import ANSWER, FORK, IDENTITY, QUESTION
 from mirai_executor._typing import TYPE_CHECKING, NamedTuple
 
@@ -62,7 +61,7 @@ def hold_lifeline(fd: int) -> None:
     if not arm_lifeline(fd):
         threading.Thread(target=_watch, args=(fd,), daemon=True).start()
     # The host may have ended before the signal was armed.
-    poll = new_poll()
+    poll = _nameless.new_poll()
     poll.register(fd, 0)
     if poll.poll(0):
         os.killpg(os.getpgrp(), signal.SIGKILL)
@@ -93,7 +92,7 @@ class _Lossy(io.RawIOBase):
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._poll = new_poll()
+        self._poll = _nameless.new_poll()
         self._poll.register(fd, select.POLLOUT)
         self._has_stalled = False
 
@@ -139,22 +138,8 @@ def end_fork(error: BaseException | None) -> NoReturn:
         import traceback
 
         traceback.print_exception(error)
-    flush_streams()
+    _nameless.flush_streams()
     os._exit(status)
-
-
-def flush_streams() -> None:
-    """Hand on what tasks have printed, whatever they have made of their streams."""
-    # A task has closed or replaced one, or its reader is gone. To suppress that, or to loop over
-    # the two, takes longer than to flush.
-    try:  # noqa: SIM105
-        sys.stdout.flush()
-    except Exception:  # noqa: S110
-        pass
-    try:  # noqa: SIM105
-        sys.stderr.flush()
-    except Exception:  # noqa: S110
-        pass
 
 
 _PROCESS, _TRACKER = "multiprocessing.process", "multiprocessing.resource_tracker"

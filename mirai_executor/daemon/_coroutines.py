@@ -18,14 +18,12 @@ import weakref
 from contextvars import ContextVar, copy_context
 from functools import partial
 
-from mirai_executor import _wire
+from mirai_executor import _nameless, _wire
 from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.common import rebuild
 from mirai_executor._transport import LinkClosedError
 from mirai_executor._typing import TYPE_CHECKING
 from mirai_executor._wire import Status
-
-from . import _child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -233,7 +231,7 @@ class Coroutines:
         del self._running[id_]
         for task in tuple(it.others):
             task.cancel()
-        _child.flush_streams()
+        _nameless.flush_streams()
         try:
             took = 0 if outcome is _SKIPPED else time.perf_counter_ns() - it.since
             daemon.send_outcome(id_, outcome, took)

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from mirai_executor import _place, _wire
+from mirai_executor import _nameless, _place, _wire
 from mirai_executor._arena import DaemonMemory
 from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.common import rebuild
@@ -351,7 +351,7 @@ class Daemon:
                     value = self.awaiting().value_of(coroutine, id_, out_of_band=not persist)
             finally:
                 self._interrupts.leave()
-                _child.flush_streams()
+                _nameless.flush_streams()
             blob, large = value
             if large or os.getpid() != self._pid:
                 self.end_if_child()

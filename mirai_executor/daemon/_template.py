@@ -21,7 +21,7 @@ import sys
 import threading
 from multiprocessing import process, util
 
-from mirai_executor import _shared, _transport  # noqa: F401 - a fork may import nothing
+from mirai_executor import _nameless, _shared, _transport  # noqa: F401 - a fork may import nothing
 from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.common import source as _source  # noqa: F401 - as above
 from mirai_executor._private import check
@@ -108,6 +108,6 @@ def _end(code: int) -> NoReturn:
             threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as above
         with contextlib.suppress(BaseException):
             atexit._run_exitfuncs()  # noqa: SLF001 - as above
-        _child.flush_streams()
+        _nameless.flush_streams()
     finally:
         os._exit(code)

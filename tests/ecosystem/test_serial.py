@@ -15,10 +15,12 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from live.hosts import run
 from mirai_executor import MiraiExecutor, SerialConfig, host_url, serial_config
 
 ROWS = 200_000
 SOON = 60.0  # seconds
+NO_TORCH = "tox -e ecosystem installs a build for processors only, where pip finds one"
 
 
 def dump_table(table: Any) -> Any:
@@ -118,10 +120,7 @@ def test_polars_frames_come_back_equal() -> None:
 
 
 def test_tensors_on_the_cpu_keep_type_and_shape() -> None:
-    torch: Any = pytest.importorskip(
-        "torch",
-        reason="tox -e ecosystem installs a build for processors only, where pip finds one",
-    )
+    torch: Any = pytest.importorskip("torch", reason=NO_TORCH)
     tensors = [torch.arange(float(ROWS)).reshape(2, -1), torch.ones(3, 4).T, torch.tensor([1, 2])]
     tensors += [torch.ones(0, 3), torch.tensor(1.5), torch.ones(2, requires_grad=True)]
     for executor in two_executors(serial_config(torch.Tensor, dump_tensor, load_tensor)):
@@ -133,6 +132,26 @@ def test_tensors_on_the_cpu_keep_type_and_shape() -> None:
         weight = executor.submit(lambda m: m.weight, model).result(SOON)
         assert torch.equal(weight, model.weight)
         assert (type(weight), weight.requires_grad) == (torch.nn.Parameter, True)
+
+
+def test_a_model_of_torch_that_a_global_variable_holds_travels_as_it_is() -> None:
+    pytest.importorskip("torch", reason=NO_TORCH)
+    ended = run("""
+        import torch
+        model = torch.nn.Linear(2, 1)
+
+        def total(row):
+            with torch.no_grad():
+                return model(row).sum().item()
+
+        with MiraiExecutor(1) as executor:
+            for _ in range(2):
+                row = torch.ones(2)
+                say(executor.submit(total, row).result() == total(row))
+                with torch.no_grad():
+                    model.weight += 1
+    """)
+    assert (ended.out, ended.err) == ("True\nTrue\n", "")
 
 
 def test_one_hook_serves_all_models_of_a_library() -> None:

@@ -344,8 +344,9 @@ def test_tasks_can_be_submitted_from_many_threads(executor: MiraiExecutor) -> No
 
 def test_what_cannot_be_pickled_ends_in_the_future(executor: MiraiExecutor) -> None:
     failed = executor.submit(len, threading.Lock())  # type: ignore[call-overload]  # on purpose
-    with pytest.raises(pickle.PicklingError, match="lock"):
+    with pytest.raises(pickle.PicklingError, match="lock") as caught:
         failed.result(SECONDS)
+    assert isinstance(caught.value.__cause__, TypeError)  # which ProcessPoolExecutor raises
     assert executor.submit(abs, -1).result(SECONDS) == 1
 
 

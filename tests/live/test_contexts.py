@@ -217,7 +217,7 @@ executor.shutdown()
 say(*said)
 """
     )
-    words = ["and from a daemon", "the end of a daemon", "True  False", "the end of 0", "once "]
+    words = ["once and from a daemon", "the end of a daemon", "True  False", "the end of 0", ""]
     assert ended.out == "\n".join(words)
     assert ended.err == "as it is\n"
 

@@ -249,6 +249,41 @@ def test_a_pipe_end_in_a_global_name_is_asked_for_as_an_argument() -> None:
     assert line.endswith("pass it as an argument")
 
 
+def test_what_a_class_can_copy_is_copied_in_a_global_name() -> None:
+    text = """
+        from multiprocessing import reduction
+        from mirai_executor import MiraiExecutor
+
+        class Tensor:
+            def __init__(self, values):
+                self.values = values
+
+            def __reduce__(self):
+                return Tensor, (self.values,)
+
+        def share(tensor):
+            reduction.DupFd(0)
+            return Tensor, (["shared"],)
+
+        reduction.ForkingPickler.register(Tensor, share)
+        model = {"weights": Tensor([1, 2])}
+
+        def weights():
+            return model["weights"].values
+
+        def values(tensor):
+            return tensor.values
+
+        with MiraiExecutor(1) as executor:
+            print(executor.submit(weights).result())
+            model["weights"].values.append(3)
+            print(executor.submit(weights).result())
+            print(executor.submit(values, model["weights"]).result())
+    """
+    with script(text) as host:
+        assert [host.line() for _ in range(3)] == ["[1, 2]", "[1, 2, 3]", "['shared']"]
+
+
 CLOSED = """
 import os, sys
 from mirai_executor import MiraiExecutor

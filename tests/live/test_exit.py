@@ -149,6 +149,37 @@ def test_an_executor_used_in_an_atexit_hook_shuts_down_there() -> None:
     assert (ended.code, ended.err, ended.out) == (0, "", "done\n")
 
 
+@pytest.mark.parametrize("started", [False, True], ids=["never started", "started"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "shutdown()",
+        "shutdown(wait=False, cancel_futures=True)",
+        "__exit__(None, None, None)",
+        "cancel_all()",
+        "kill_workers()",
+    ],
+)
+def test_an_object_that_the_end_of_the_program_deletes_may_end_its_executor(
+    end: str, started: bool
+) -> None:
+    ended = run(f"""
+        class Service:
+            def __init__(self):
+                self.executor = MiraiExecutor(1)
+                self.itself = self  # nobody deletes it sooner
+                if {started}:
+                    self.executor.submit(abs, -1).result()
+
+            def __del__(self):
+                self.executor.{end}
+                print("ended")
+
+        service = Service()
+    """)
+    assert (ended.code, ended.err, ended.out) == (0, "", "ended\n")
+
+
 def test_a_daemon_thread_that_waits_for_a_result_does_not_hold_up_the_exit() -> None:
     ended = run("""
         executor = MiraiExecutor(1)

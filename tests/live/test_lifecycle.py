@@ -788,7 +788,9 @@ def test_who_monitors_it_finds_its_processes_and_counts_its_tasks(gate: Gate) ->
     gate.open(5)
     assert [future.result(PATIENCE) for future in futures] == list(range(5))
     assert not executor._pending_work_items
+    assert not executor._shutdown_thread
     executor.shutdown()
+    assert executor._shutdown_thread
     assert [(each.is_alive(), each.exitcode) for each in processes.values()] == [(False, 0)] * 2
     assert (dict(executor._processes), len(executor._pending_work_items)) == ({}, 0)
 

@@ -230,6 +230,93 @@ def test_an_executor_outside_of_the_guard_has_no_daemon_import_it(tmp_path: Path
     assert printed_by(tmp_path, program) == "guarded\nfine\n"
 
 
+@pytest.mark.parametrize("name", ["tool", "tool.pyw", "tool.v2", "a tool.py"])
+@pytest.mark.parametrize(
+    "guard",
+    [
+        'if __name__ == "__main__": main()',
+        'main() if __name__ == "__main__" else None',
+        'if __name__ != "__main__": pass\nelse: main()',
+        'if multiprocessing.current_process().name == "MainProcess": main()',
+    ],
+)
+def test_a_script_may_have_any_name_and_several_forms_of_a_guard(
+    guard: str, name: str, tmp_path: Path
+) -> None:
+    program = """
+import multiprocessing, threading
+from mirai_executor import MiraiExecutor
+LOCK = threading.Lock()  # which cannot travel
+def is_free(): return not LOCK.locked()
+def main():
+    with MiraiExecutor(1) as executor:
+        print(executor.submit(is_free).result())
+"""
+    assert printed_by(tmp_path, program + guard + "\n", name=name) == "True\n"
+
+
+def test_python_warns_of_what_a_script_says_as_often_as_with_spawn(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(r"""
+            import sys
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import get_context
+            from mirai_executor import MiraiExecutor
+            TEXT = "\d"  # a DeprecationWarning on 3.11
+            def is_one(x): return x is 1
+            if __name__ == "__main__":
+                make = {"spawn": ProcessPoolExecutor, "mirai": MiraiExecutor}[sys.argv[1]]
+                with make(1, mp_context=get_context("spawn")) as executor:
+                    executor.submit(is_one, 2).result()
+        """)
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-W", "default", str(program), how],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=True,
+        ).stderr.count("Warning: ")
+        for how in ("spawn", "mirai")
+    ]
+    assert said[0] == said[1] > 2
+
+
+def test_what_is_missing_without_a_guard_is_told_with_the_way_to_it(tmp_path: Path) -> None:
+    program = """
+        import threading
+        from mirai_executor import MiraiExecutor
+        LOCK = threading.Lock()
+        def is_free(): return not LOCK.locked()
+        with MiraiExecutor(1) as executor:
+            print(*executor.submit(is_free).exception().__notes__)
+    """
+    assert printed_by(tmp_path, program) == (
+        "'LOCK' is in the host's __main__, but cannot be pickled: TypeError: cannot pickle "
+        "'_thread.lock' object; daemons have their own if what starts the script is below "
+        '`if __name__ == "__main__":`\n'
+    )
+
+
+def test_what_an_installer_has_made_to_start_a_package_is_no_script(tmp_path: Path) -> None:
+    program = """
+        import sys
+        from package import main
+        if __name__ == "__main__":
+            sys.exit(main())
+    """
+    (tmp_path / "package.py").write_text(
+        "from mirai_executor import MiraiExecutor\n"
+        "def main():\n"
+        "    try: MiraiExecutor(1, main='import')\n"
+        "    except ValueError as error: print('has no file' in str(error))\n"
+    )
+    assert printed_by(tmp_path, program, name="tool") == "True\n"
+
+
 def test_the_top_level_runs_under_the_name_of_spawn_and_functions_see_that_of_the_host(
     tmp_path: Path,
 ) -> None:

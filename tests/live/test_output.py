@@ -91,3 +91,17 @@ def test_who_prints_to_descriptor_1_needs_nothing_of_this() -> None:
         """
     )
     assert (ended.out, ended.err) == ("True True False\nFalse False\n", "")
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_what_the_host_has_printed_before_comes_before_what_tasks_print(method: str) -> None:
+    ended = run(
+        f"""
+        import multiprocessing
+        print("before")  # into a pipe: it stays in the buffer of sys.stdout
+        with MiraiExecutor(1, mp_context=multiprocessing.get_context("{method}")) as executor:
+            executor.submit(print, "task").result()
+        print("after")
+        """
+    )
+    assert (ended.out, ended.err) == ("before\ntask\nafter\n", "")

@@ -303,13 +303,13 @@ def reads(): return handle
     last = """
 print(d.call(careful, False))
 error = d.error(careful, True)
-print(type(error).__name__, error.__notes__)
+print(type(error).__name__, error.__notes__[0].split(";")[0])
 print(d.error(reads).__notes__[0][:60])
 handle.close()
 """
     assert in_main(script, last) == (
-        "fine\nNameError [\"'lock' is in the host's __main__, but cannot be pickled: "
-        "TypeError: cannot pickle '_thread.lock' object\"]\n"
+        "fine\nNameError 'lock' is in the host's __main__, but cannot be pickled: "
+        "TypeError: cannot pickle '_thread.lock' object\n"
         "'handle' is in the host's __main__, but cannot be pickled: T\n"
     )
 

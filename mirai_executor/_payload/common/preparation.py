@@ -17,8 +17,11 @@ from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from mirai_executor._payload.common.inheritance import Inheritance
 
-# Programs whose main file is not the user's (as in multiprocessing.spawn).
-_NOT_THE_USERS = frozenset({"__main__.py", "ipython.py", "ipython3.py"})
+# Programs whose main file is not the user's (as in multiprocessing.spawn), by their names without
+# a suffix: that of a script may be any, or none.
+_NOT_THE_USERS = frozenset({"__main__", "ipython", "ipython3"})
+_COMPILED = ".pyc"
+SOURCES = (".py", ".pyw")
 
 
 class Preparation(NamedTuple):
@@ -95,7 +98,8 @@ class Preparation(NamedTuple):
             cwd=_cwd(),
             argv=tuple(map(str, getattr(sys, "argv", ()))),
             authkey=bytes(process.authkey),
-            main_path=None if name else _script(file),
+            # Without a suffix, it may be the start of any tool, which is not run on a suspicion.
+            main_path=_script(file) if not name and file and file.endswith(SOURCES) else None,
             # A package's __main__ runs unconditionally: nothing there can be imported.
             main_name=name if name and name.rpartition(".")[2] != MAIN else None,
             main_file=file,
@@ -151,15 +155,14 @@ def host_sys_path() -> list[str]:
 
 def main_script() -> str | None:
     """Return the file of this process's main module, if it is one that can be imported."""
-    this = Preparation.of_this_process()
-    is_script = this.main_path is not None or this.main_name is not None
-    return _script(this.main_file) if is_script else None
+    return _script(Preparation.of_this_process().main_file)
 
 
 def _script(file: str | None) -> str | None:
-    """Return the file of the user's script; of a notebook, a console script, a zip: None."""
+    """Return the file of the user's script; of a notebook, a folder, a zip: None."""
     # Not by pathlib, which takes milliseconds to import, at every host and daemon.
-    if file is None or not file.endswith(".py") or os.path.basename(file) in _NOT_THE_USERS:  # noqa: PTH119
+    stem, suffix = os.path.splitext(os.path.basename(file or ""))  # noqa: PTH119, PTH122
+    if file is None or suffix == _COMPILED or stem in _NOT_THE_USERS:
         return None
     return file if os.path.isfile(file) else None  # noqa: PTH113
 

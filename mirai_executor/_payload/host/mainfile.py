@@ -13,7 +13,8 @@ import ast
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from types import CodeType, FrameType
 from typing import Any, Literal, NamedTuple
 
@@ -29,7 +30,7 @@ from mirai_executor._payload.common.entries import (
 from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._payload.common.fingerprints import fingerprint_of, kind_fingerprint
 from mirai_executor._payload.common.importable import MAIN
-from mirai_executor._payload.common.preparation import main_script
+from mirai_executor._payload.common.preparation import SOURCES, main_script
 
 Mode = Literal["auto", "import", "value"]
 
@@ -94,6 +95,7 @@ def main_file(mode: Mode) -> MainFile | None:
     except (OSError, SyntaxError, ValueError) as error:  # it is no longer what was run
         found, why = None, f"its file cannot be read: {error}"
     else:
+        found = None if found is None or found.only_starts else found
         why = "it has no file that daemons could import (a notebook, a prompt, -c, a test runner)"
     if mode == "import":
         if path is None or found is None:
@@ -103,10 +105,20 @@ def main_file(mode: Mode) -> MainFile | None:
     return MainFile(path, found.text, found.bound)
 
 
+def advice() -> str:
+    """Return how daemons would have what cannot travel, where they do not import the script."""
+    if main_script() is None:
+        return ""
+    return (
+        '; daemons have their own if what starts the script is below `if __name__ == "__main__":`'
+    )
+
+
 class _Found(NamedTuple):
     text: bytes
     guards: list[range]  # the lines below them
     bound: frozenset[str] | None
+    only_starts: bool  # what a package defines: an installer has made it, and it defines nothing
 
 
 _findings: dict[tuple[str, int, int], _Found] = {}  # for all executors of a program
@@ -119,35 +131,63 @@ def _read(path: str) -> _Found:
     if found is None:
         with open(path, "rb") as file:  # noqa: PTH123 - importing pathlib takes milliseconds
             text = file.read()
-        found = _findings[key] = _parse(text, path)
+        # Python has warned of what the file says when it ran it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = _findings[key] = _parse(text, path)
     return found
 
 
 def _parse(text: bytes, path: str) -> _Found:
     tree = ast.parse(text, path)
-    guards, rest = [], []
+    guards: list[range] = []
+    rest: list[ast.stmt] = []  # what daemons run, too
     for statement in tree.body:
-        if isinstance(statement, ast.If) and _is_guard(statement.test):
-            first, last = statement.body[0], statement.body[-1]
+        below, beside = _divide(statement)
+        if below:
+            first, last = below[0], below[-1]
             guards.append(range(first.lineno, (last.end_lineno or last.lineno) + 1))
-            rest += statement.orelse
-        else:
-            rest.append(statement)
+        rest += beside
+    imports = all(isinstance(each, ast.Import | ast.ImportFrom) for each in rest)
+    only_starts = imports and not path.endswith(SOURCES)
     if any(_is_star(node) for node in ast.walk(tree)):
-        return _Found(text, guards, None)
+        return _Found(text, guards, None, only_starts)
     code = compile(ast.Module(rest, []), path, "exec", dont_inherit=True)
-    return _Found(text, guards, frozenset(_bound_by(code)))
+    return _Found(text, guards, frozenset(_bound_by(code)), only_starts)
 
 
-def _is_guard(test: ast.expr) -> bool:
-    """Tell whether this is ``__name__ == "__main__"``, in either order, perhaps ``and`` more."""
-    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+def _divide(statement: ast.stmt) -> tuple[Sequence[ast.stmt], Sequence[ast.stmt]]:
+    """Return what of a statement is for the main program alone, and what is for daemons, too."""
+    if isinstance(statement, ast.If):
+        if _is_guard(statement.test):
+            return statement.body, statement.orelse
+        if _is_guard(statement.test, ast.NotEq):
+            return statement.orelse, statement.body
+    elif isinstance(statement, ast.Expr):  # the whole of it is below the guard
+        test = statement.value
+        if isinstance(test, ast.IfExp):
+            test = test.test
+        if isinstance(test, ast.Compare | ast.BoolOp) and _is_guard(test):
+            return [statement], []
+    return [], [statement]
+
+
+def _is_guard(test: ast.expr, operator: type[ast.cmpop] = ast.Eq) -> bool:
+    """Tell whether this is ``__name__ == "__main__"``, in either order, perhaps ``and`` more.
+
+    It may also be ``current_process().name == "MainProcess"``.
+    """
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) and operator is ast.Eq:
         return any(map(_is_guard, test.values))
-    if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Eq):
+    if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], operator):
         return False
     sides = [test.left, *test.comparators]
-    names = [side.id for side in sides if isinstance(side, ast.Name)]
     texts = [side.value for side in sides if isinstance(side, ast.Constant)]
+    names = [ast.unparse(side) for side in sides if not isinstance(side, ast.Constant)]
+    if len(names) != 1 or len(texts) != 1:
+        return False
+    if names[0].endswith("current_process().name"):
+        return texts == ["MainProcess"]
     return (names, texts) == (["__name__"], [MAIN])
 
 

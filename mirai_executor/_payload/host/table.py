@@ -16,6 +16,7 @@ object (see ``sharing.py``) become one entry, pickled once more, together.
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import sys
 from collections.abc import Callable, Collection, Iterable
 from types import ModuleType
@@ -105,6 +106,7 @@ class CallPickler(PayloadPickler):
         self._lend = lend
         self._known = known
         self.lends = False
+        self.copies = False  # what multiprocessing would share, such as a tensor of torch
         self.entries = entries
         self.local_locks = local_locks
         self.replaced_locks = False
@@ -150,11 +152,16 @@ class CallPickler(PayloadPickler):
 
     def lend(self, descriptor: int) -> Any:
         if self.entries:  # pickled for each task, and fetched by those that use it
-            raise TypeError(
+            raise _DescriptorError(
                 "cannot pickle a file descriptor in a global name: pass it as an argument"
             )
         self.lends = True
         return (self._lend or super().lend)(descriptor)
+
+    def _reduce_as_registered(self, kind: type, reducer: Callable[[Any], Any], obj: Any) -> Any:
+        if self.copies and _says_how_to_copy(kind):
+            return NotImplemented
+        return super()._reduce_as_registered(kind, reducer, obj)
 
     def reducer_override(self, obj: Any) -> Any:
         if self.local_locks and (kind := _kind_of_lock(obj)):
@@ -166,6 +173,16 @@ class CallPickler(PayloadPickler):
             if number is not None:
                 return rebuild.inherited_semaphore, (number,)
         return super().reducer_override(obj)
+
+
+class _DescriptorError(TypeError):
+    """A value of a global name cannot be shared as multiprocessing shares it."""
+
+
+def _says_how_to_copy(kind: type) -> bool:
+    """Tell whether a class does so by itself, whatever multiprocessing was told of it."""
+    own = (name for base in kind.__mro__[:-1] for name in vars(base))  # without object's
+    return kind in copyreg.dispatch_table or not {"__reduce__", "__reduce_ex__"}.isdisjoint(own)
 
 
 def _needs_main(needs: Iterable[Need]) -> bool:
@@ -227,6 +244,7 @@ class Table:
         *,
         out_of_band: bool = False,
         apart: bool = False,
+        copies: bool = False,
     ) -> Pickled:
         """Pickle a call, or the value of one or several names; note the names it refers to."""
         made: list[CallPickler] = []
@@ -234,11 +252,14 @@ class Table:
         def pickler(file: Any, beside: OutOfBand | None) -> CallPickler:
             how = (self._local_locks, beside, self._lend, self._known, self._serial)
             made.append(CallPickler(file, entries, *how))
+            made[-1].copies = copies
             return made[-1]
 
         try:
             value = dump_value(pickler, obj, out_of_band=out_of_band, apart=apart)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, _DescriptorError) and not copies:
+                return self.pickle(obj, entries, out_of_band=out_of_band, apart=apart, copies=True)
             # A KeyboardInterrupt may have struck before there was one, or all of it.
             self.trail = tuple(getattr(made[-1], "trail", ())) if made else ()
             raise
@@ -330,7 +351,12 @@ class Table:
         kind = type(vars(sys.modules[key.module]).get(key.name))
         # Not of the reason: it may hold an address, and a daemon applies what looks new.
         digest = digest_of(f"{key.text}: {kind.__module__}.{kind.__qualname__}".encode())
-        return NameEntry(key.text, digest, UNAVAILABLE + describe(entry.error).encode())
+        why = describe(entry.error)
+        if self._main is None and key.module == MAIN:
+            from mirai_executor._payload.host.mainfile import advice  # hardly ever
+
+            why += advice()
+        return NameEntry(key.text, digest, UNAVAILABLE + why.encode())
 
     def _sealed(self, key: Key, entry: Pickled) -> tuple[bytes, bytes]:
         """Return the bytes of an entry, and what changes whenever it has to be unpickled again.
