@@ -13,9 +13,9 @@ import functools
 import itertools
 from collections.abc import Mapping
 from sys import modules
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
-from mirai_executor._arguments import check_callable, check_seconds
+from mirai_executor._arguments import check_flags, check_seconds
 from mirai_executor._host import TRACES
 from mirai_executor._progress import Counter, bar_for, counted
 from mirai_executor._typing import NamedTuple
@@ -74,11 +74,17 @@ def start_map(
 ) -> MiraiMap[T]:
     """Submit a call for each element, and return their map; what is wrong is raised at once."""
     args, kwargs = fixed
-    check_callable("mirai_map", fn, "; its elements come first: mirai_map(xs, f)")
+    if not callable(fn):
+        raise TypeError(
+            "mirai_map() takes the elements, and then a function that is called with each: write "
+            f"mirai_map(xs, f); got {fn!r:.60} as the function"
+        )
     if isinstance(args, (str, bytes)) or not hasattr(type(args), "__iter__"):
         raise TypeError(f"args must be a tuple of arguments, not {args!r:.60}")
     if not (kwargs is None or isinstance(kwargs, Mapping)):
         raise TypeError(f"kwargs must be a dict of arguments, not {kwargs!r:.60}")
+    if not all(isinstance(name, str) for name in kwargs or ()):
+        raise TypeError(f"kwargs must have names of arguments as keys, not {kwargs!r:.60}")
     check_seconds("timeout", timeout, optional=True)
     listeners.check()
     elements = elements_of(xs)
@@ -192,13 +198,14 @@ class MiraiMap(Generic[T]):
 
         Raises:
             BaseException: The first error, with a note that says to which element it belongs.
-            TypeError: ``progress`` cannot show progress.
+            TypeError: ``progress`` cannot show progress, or a flag is none.
 
         Example:
             >>> with MiraiExecutor(2) as executor:
             ...     executor.mirai_map({"a": 2, "b": 3}, range).collect(flat=True)
             [0, 1, 0, 1, 2]
         """
+        check_flags(flat=flat, stop=stop)
         try:
             failed = self._wait(progress, stop=stop)
         except KeyboardInterrupt:
@@ -318,6 +325,12 @@ class MiraiMap(Generic[T]):
             self._futures[place] = future
         self._listen(places)
         return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a map belongs to the process that has submitted its elements; send what its "
+            "collect() returns instead"
+        )
 
     def __repr__(self) -> str:
         done = sum(map(self._futures.is_done, self._places()))

@@ -22,6 +22,7 @@ from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 import elsewhere
@@ -212,6 +213,10 @@ def test_an_inert_executor_says_what_to_do() -> None:
         inert.submit(abs, 1)
     with pytest.raises(RuntimeError, match="create an executor in the process"):
         inert.map(abs, [1])
+    with pytest.raises(AttributeError, match=r"no 'with_options' here.*create an executor in the"):
+        inert.with_options(timeout=5)
+    with pytest.raises(AttributeError, match="create an executor in the process"):
+        pickle.loads(cloudpickle.dumps(MiraiExecutor(1).submit))(abs, 1)
     inert.shutdown()
 
 
