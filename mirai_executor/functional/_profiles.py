@@ -66,6 +66,9 @@ class Daemons:
             _reset(self.compute)
 
     async def __aenter__(self) -> MiraiExecutor:
+        from mirai_executor._observing._awaiting import running_loop  # with asyncio
+
+        running_loop()
         return self.__enter__()
 
     async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
