@@ -281,8 +281,10 @@ class Elsewhere:
         if reports.why_none is None:
             reports.why_none = LaunchError(f"no daemon has connected for {seconds:g} s")
         _LOG.warning(
-            "%d tasks fail after they have waited for a daemon for the last %g s: %s",
-            len(failed),
+            "%s waited for a daemon for the last %g s: %s",
+            f"{len(failed)} tasks fail after they have"
+            if len(failed) > 1
+            else "1 task fails after it has",
             seconds,
             reports.why_none,
         )

@@ -220,7 +220,8 @@ class Host(HostThread):
         ready: Reply[None] = Reply()
         self._ask(lambda loop: loop.when_ready(count, ready))
         if not ready.given.wait(timeout):
-            raise TimeoutError(f"{count} daemons were not ready after {timeout} s")
+            those = "the daemon was" if count == 1 else f"{count} daemons were"
+            raise TimeoutError(f"{those} not ready after {timeout} s")
         ready.get()
 
     def add_daemons(self, count: int) -> None:

@@ -105,17 +105,18 @@ class LossReports:
         """Say that there are fewer daemons than there should be, and why."""
         self.shortage = str(self.why_none)
         _LOG.warning(
-            "this executor goes on with %d daemons: the system has no room for another one now, "
+            "this executor goes on with %d %s: the system has no room for another one now, "
             "which is tried again from time to time; %s",
             running,
+            "daemon" if running == 1 else "daemons",
             self.shortage,
         )
 
     def report_wait(self, report: ReportWait, asked_for: str) -> None:
         """Say that tasks wait, and for whom: who has forgotten to start daemons sees nothing."""
         _LOG.warning(
-            "%d tasks have waited for %.3g s, and no daemon is connected: %s",
-            report.tasks,
+            "%s waited for %.3g s, and no daemon is connected: %s",
+            "1 task has" if report.tasks == 1 else f"{report.tasks} tasks have",
             report.seconds,
             asked_for,
         )

@@ -220,7 +220,7 @@ def test_everywhere_waits_for_as_many_daemons_as_it_was_told(tmp_path: Path) -> 
     made = tmp_path / "made"
     with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
         hasty = executor.with_options(min_workers=1, timeout=0.01)
-        with pytest.raises(TimeoutError, match="1 daemons were not ready"):
+        with pytest.raises(TimeoutError, match="the daemon was not ready"):
             hasty.everywhere(made.touch)
         executor.launch_local(1)
         waiting = executor.with_options(min_workers=1, timeout=PATIENCE)
@@ -502,7 +502,7 @@ def test_where_there_is_no_room_for_another_daemon_those_that_run_go_on(
         executor.shutdown()
     """)
     assert ended.out.splitlines() == ["True", "190", "1 True", "2 ''"], ended
-    assert ended.err.count("goes on with 1 daemons") == ended.err.count("\n") == 1
+    assert ended.err.count("goes on with 1 daemon: ") == ended.err.count("\n") == 1
     assert limit in ended.err
 
 
