@@ -89,6 +89,7 @@ def test_a_wrong_option_of_an_executor_is_named(
         ({"cancel_running": "no"}, TypeError, "cancel_running must be True or False, not 'no'"),
         ({"post_mortem": "no"}, TypeError, "post_mortem must be True or False, not 'no'"),
         ({"cancel_on_interrupt": [3]}, TypeError, "cancel_on_interrupt must be True or False"),
+        ({"on_report": 5}, TypeError, "on_report must be a function or None, not 5"),
     ],
 )
 def test_a_wrong_option_of_a_task_is_named(
