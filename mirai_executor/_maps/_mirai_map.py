@@ -137,7 +137,7 @@ class MiraiMap(Generic[T]):
 
     @property
     def futures(self) -> list[Future[T]] | dict[Any, Future[T]]:
-        """The future of each element: a dict by key if the elements have keys, else a list.
+        """The future of each element, in a dict by their keys if they have some, else in a list.
 
         Example:
             >>> with MiraiExecutor(2) as executor:
