@@ -155,8 +155,9 @@ def check_pool(
     initializer: object,
     initargs: object,
     max_tasks: int | None,
+    name: object,
 ) -> None:
-    """Require what a ``ProcessPoolExecutor`` takes, with its messages.
+    """Require what a ``ProcessPoolExecutor`` takes, with its messages, and a name.
 
     Raises:
         TypeError: One of them has the wrong type.
@@ -176,6 +177,8 @@ def check_pool(
     if isinstance(initargs, (str, bytes, dict, set)) or not hasattr(initargs, "__iter__"):
         raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r:.60}")
     check_count("max_tasks_per_child", max_tasks, 1, optional=True)
+    if not (name is None or isinstance(name, str)):
+        raise TypeError(f"name must be a string or None, not {name!r:.60}")
 
 
 def check_map(

@@ -196,7 +196,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         seed: int | None = None,
         memory: int | None = None,
     ) -> None:
-        check_pool(max_workers, initializer, initargs, max_tasks_per_child)
+        check_pool(max_workers, initializer, initargs, max_tasks_per_child, name)
         check_times(idle_time, start_timeout, cancel_grace, heartbeat)
         check_main_file(main)
         check_flags(dispatcher=dispatcher, cleanup=cleanup)

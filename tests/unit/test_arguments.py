@@ -58,6 +58,7 @@ def executor() -> Iterator[Any]:
         ({"mode": "inline", "url": "tcp://127.0.0.1:0"}, ValueError, "leave out url and remote"),
         ({"ordering": "random"}, ValueError, "\"strict\", not 'random'"),
         ({"main": "spawn"}, ValueError, 'main must be "auto", "import" or "value", not'),
+        ({"name": 5}, TypeError, "name must be a string or None, not 5"),
         ({"remote": "node7"}, TypeError, r"ssh_config\(\).*not be 'node7'"),
         ({"url": "tcp://x"}, ValueError, "'tcp://x' has no port; write tcp://x:0 to"),
         ({"url": "ws://"}, ValueError, "has no port; write ws://127.0.0.1:0 to"),
