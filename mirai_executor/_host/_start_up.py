@@ -286,6 +286,8 @@ class StartUp:
             daemon.records = log.records_of_daemon()
         levels = None if log is None else log.levels
         preparation = daemon.preparation().titled(self._setup.name)
+        if self._setup.main != "auto":
+            preparation = preparation._replace(main=self._setup.main)
         if (environments := self._setup.environments) is not None:
             try:
                 preparation = environments.put_into(preparation, daemon.slot)

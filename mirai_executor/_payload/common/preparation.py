@@ -15,6 +15,8 @@ from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import ast
+
     from mirai_executor._payload.common.inheritance import Inheritance
 
 # Programs whose main file is not the user's (as in multiprocessing.spawn).
@@ -25,7 +27,8 @@ class Preparation(NamedTuple):
     """What a daemon takes over from the host before its first call.
 
     ``main_path`` or ``main_name`` (of ``python -m``) says where a name of ``__main__`` that never
-    came could be found, as a last resort. ``authkey`` is a secret; it stays on this machine.
+    came could be found, as a last resort, and ``main`` whether that may be run: "auto" if it has a
+    guard, "import" in any case, "value" never. ``authkey`` is a secret; it stays on this machine.
     ``host`` and ``host_pid`` are the name that multiprocessing has for the host's process, and its
     number on this machine; ``identity`` is how it tells the daemon from its siblings.
     ``prefixes`` are where the host's interpreter has its libraries: empty for a daemon on the same
@@ -51,6 +54,7 @@ class Preparation(NamedTuple):
     gpus: int = 0
     executor: str = ""
     shows_state: bool = False
+    main: str = "auto"
 
     def elsewhere(self) -> "Preparation":
         """Return what a daemon on another machine takes over."""
@@ -154,6 +158,20 @@ def main_script() -> str | None:
     this = Preparation.of_this_process()
     is_script = this.main_path is not None or this.main_name is not None
     return _script(this.main_file) if is_script else None
+
+
+def is_guard(test: "ast.expr") -> bool:
+    """Tell whether this is ``__name__ == "__main__"``, in either order, perhaps ``and`` more."""
+    import ast  # who asks has it
+
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        return any(map(is_guard, test.values))
+    if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Eq):
+        return False
+    sides = [test.left, *test.comparators]
+    names = [side.id for side in sides if isinstance(side, ast.Name)]
+    texts = [side.value for side in sides if isinstance(side, ast.Constant)]
+    return (names, texts) == (["__name__"], [MAIN])
 
 
 def _script(file: str | None) -> str | None:

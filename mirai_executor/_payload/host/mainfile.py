@@ -29,7 +29,7 @@ from mirai_executor._payload.common.entries import (
 from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._payload.common.fingerprints import fingerprint_of, kind_fingerprint
 from mirai_executor._payload.common.importable import MAIN
-from mirai_executor._payload.common.preparation import main_script
+from mirai_executor._payload.common.preparation import is_guard, main_script
 
 Mode = Literal["auto", "import", "value"]
 
@@ -127,7 +127,7 @@ def _parse(text: bytes, path: str) -> _Found:
     tree = ast.parse(text, path)
     guards, rest = [], []
     for statement in tree.body:
-        if isinstance(statement, ast.If) and _is_guard(statement.test):
+        if isinstance(statement, ast.If) and is_guard(statement.test):
             first, last = statement.body[0], statement.body[-1]
             guards.append(range(first.lineno, (last.end_lineno or last.lineno) + 1))
             rest += statement.orelse
@@ -137,18 +137,6 @@ def _parse(text: bytes, path: str) -> _Found:
         return _Found(text, guards, None)
     code = compile(ast.Module(rest, []), path, "exec", dont_inherit=True)
     return _Found(text, guards, frozenset(_bound_by(code)))
-
-
-def _is_guard(test: ast.expr) -> bool:
-    """Tell whether this is ``__name__ == "__main__"``, in either order, perhaps ``and`` more."""
-    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
-        return any(map(_is_guard, test.values))
-    if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Eq):
-        return False
-    sides = [test.left, *test.comparators]
-    names = [side.id for side in sides if isinstance(side, ast.Name)]
-    texts = [side.value for side in sides if isinstance(side, ast.Constant)]
-    return (names, texts) == (["__name__"], [MAIN])
 
 
 def _is_star(node: ast.AST) -> bool:
