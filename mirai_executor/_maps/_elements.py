@@ -66,6 +66,25 @@ def call_with_columns(
     return fn(*args, **row, **kwargs)
 
 
+def check_call(fn: object, args: object, kwargs: object) -> None:
+    """Require a function, and what can be the same for all of its calls.
+
+    Raises:
+        TypeError: One of them is something else.
+    """
+    if not callable(fn):
+        raise TypeError(
+            "mirai_map() takes the elements, and then a function that is called with each: write "
+            f"mirai_map(xs, f); got {fn!r:.60} as the function"
+        )
+    if isinstance(args, (str, bytes)) or not hasattr(type(args), "__iter__"):
+        raise TypeError(f"args must be a tuple of arguments, not {args!r:.60}")
+    if not (kwargs is None or isinstance(kwargs, Mapping)):
+        raise TypeError(f"kwargs must be a dict of arguments, not {kwargs!r:.60}")
+    if not all(isinstance(name, str) for name in kwargs or ()):
+        raise TypeError(f"kwargs must have names of arguments as keys, not {kwargs!r:.60}")
+
+
 def function_of(
     fn: Callable[..., Any], elements: Elements, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Callable[[Any], Any]:

@@ -59,7 +59,6 @@ def executor() -> Iterator[Any]:
         ({"mode": "inline", "url": "tcp://127.0.0.1:0"}, ValueError, "leave out url and remote"),
         ({"ordering": "random"}, ValueError, "\"strict\", not 'random'"),
         ({"main": "spawn"}, ValueError, 'main must be "auto", "import" or "value", not'),
-        ({"name": 5}, TypeError, "name must be a string or None, not 5"),
         ({"remote": "node7"}, TypeError, r"ssh_config\(\).*not be 'node7'"),
         ({"url": "tcp://x"}, ValueError, "'tcp://x' has no port; write tcp://x:0 to"),
         ({"url": "ws://"}, ValueError, "has no port; write ws://127.0.0.1:0 to"),
@@ -67,6 +66,11 @@ def executor() -> Iterator[Any]:
         ({"url": 5}, TypeError, "url must be a string .*not 5"),
         ({"url": [5]}, TypeError, "url must be a string .*not 5"),
         ({"python": 5}, TypeError, "python must be the path of an interpreter, not 5"),
+        ({"name": 5}, TypeError, "name must be a string or None, not 5"),
+        ({"name": "a\nroot 1 init"}, ValueError, r"no line breaks, .*: 'a\\nroot 1 init'"),
+        ({"name": "\x1b[2J"}, ValueError, r"no line breaks, .*'\\x1b\[2J'"),
+        ({"name": "\u202efdp.exe"}, ValueError, "no line breaks, "),
+        ({"name": "\ud800"}, ValueError, "no line breaks, "),
     ],
 )
 def test_a_wrong_option_of_an_executor_is_named(
