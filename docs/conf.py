@@ -70,7 +70,6 @@ nitpick_ignore_regex = [
     ("py:class", r"(mirai_executor\._progress\.)?Progress"),  # what map() describes
     ("py:class", r"numpy\.random\.\w+"),
     ("py:class", r"(mirai_executor\._daemon_options\.)?DaemonKeywords"),  # what --help describes
-    ("py:class", r"(mirai_executor\.functional\._keywords\.)?ExecutorKeywords"),  # MiraiExecutor's
 ]
 
 # Where a public object really is, and the name by which users import it.
