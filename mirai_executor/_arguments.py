@@ -142,16 +142,21 @@ def check_callable(call: str, fn: object, also: str = "") -> None:
     raise TypeError(f"{call}() takes a function and its arguments{also}{how}; got {fn!r:.60}")
 
 
-def check_callback(fn: object) -> None:
-    """Require what a future can call at its end.
+def check_callback(fn: object, call: str = "add_done_callback", told: str = "the future") -> None:
+    """Require what a future can call, at its end or before.
+
+    Args:
+        fn: What was given.
+        call: The name of the method that takes it.
+        told: What it is called with.
 
     Raises:
         TypeError: It cannot be called, as the result of ``print(x)`` cannot.
     """
     if not callable(fn):
         raise TypeError(
-            "add_done_callback() takes a function, which is called with the future: write "
-            f"add_done_callback(f), not add_done_callback(f(x)); got {fn!r:.60}"
+            f"{call}() takes a function, which is called with {told}: write {call}(f), not "
+            f"{call}(f(x)); got {fn!r:.60}"
         )
 
 

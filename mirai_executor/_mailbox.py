@@ -19,7 +19,7 @@ from concurrent.futures import _base
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from ._arguments import check_callable
+from ._arguments import check_callback
 from ._core import TaskId
 from ._waiting import Deadline, OneShotEvent
 
@@ -320,7 +320,7 @@ class LookedInto(Generic[T]):
         """
         from ._observing._reports import listen  # few tasks report anything
 
-        check_callable("on_report", callback, ", to be called with what the task reports")
+        check_callback(callback, "on_report", "what the task reports")
         listen(self, self._canceller, callback)
 
     def listener(self) -> "Callable[[Message], None]":

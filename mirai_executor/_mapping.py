@@ -120,7 +120,7 @@ class MappingExecutor(Executor):
                 whose keys the results keep; the rows of a frame (pandas, polars), whose columns
                 are keyword arguments of the function; or the rows of an array of two dimensions,
                 whose items are its positional arguments. Where the index of a pandas frame
-                consists of strings, all different, they are the keys.
+                or series consists of strings, all different, they are the keys.
             fn: Called with each element. It is pickled once, as it is now.
             args: Further positional arguments, the same for all, that come after the element; in
                 front of the columns of a frame.

@@ -13,7 +13,6 @@ from ._arguments import check_callable, check_count, check_sources
 from ._host import Host, Options
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncGenerator
 
     from numpy.random import SeedSequence
@@ -133,16 +132,16 @@ class RareExecutor(Executor):
             1024
         """
         self._root()._check_open()
-        if self._host.gate is None:
+        if self._host.gate is None or self._host.is_inline:  # nothing waits there
             return
-        import asyncio
+        from ._observing._awaiting import waker  # with asyncio
 
         host = cast("BoundedHost", self._host)
-        waits = asyncio.get_running_loop().create_future()
+        arrival, wake = waker()
         id_ = host.next_id()
         try:
-            host.call_when_room(id_, partial(_settle_soon, waits))
-            await waits
+            host.call_when_room(id_, wake)
+            await arrival
         finally:
             host.give_up_room(id_)
         self._root()._check_open()
@@ -300,6 +299,9 @@ class RareExecutor(Executor):
         return stream_map(partial(self.submit, self._host.take(fn)), sources, most)
 
     async def __aenter__(self) -> Self:
+        from ._observing._awaiting import running_loop  # as above
+
+        running_loop()  # here, and not only at the end of the block
         return self
 
     async def __aexit__(
@@ -318,10 +320,3 @@ class RareExecutor(Executor):
 
     def _abort(self) -> None:
         """Stop queued and running work; the one of an executor that this is a view of goes on."""
-
-
-def _settle_soon(waits: "asyncio.Future[None]") -> None:
-    """From any thread, let go of a coroutine."""
-    loop = waits.get_loop()
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(lambda: None if waits.done() else waits.set_result(None))

@@ -285,7 +285,11 @@ class Submitter(MappingExecutor, RareExecutor):
 
 
 class ExecutorView(Submitter):
-    """An executor on the daemons of another, with options of its own; see ``with_options``."""
+    """An executor on the daemons of another, with options of its own; see ``with_options``.
+
+    It has all methods that submit work. What is about the daemons, such as ``status()``,
+    ``share()`` and ``restart()``, has its place at the executor itself.
+    """
 
     def __init__(self, executor: "HostOwner", options: Options) -> None:
         super().__init__(executor._host, options)

@@ -29,10 +29,10 @@ NAMES = [
     "concurrent.futures.Future.result", "concurrent.futures.InvalidStateError",
     "concurrent.futures.process.BrokenProcessPool", "concurrent.futures.ProcessPoolExecutor",
     "concurrent.futures.ThreadPoolExecutor", "concurrent.futures.wait", "contextvars.Context",
-    "importlib.reload", "logging.basicConfig", "logging.handlers.QueueHandler",
-    "logging.handlers.QueueListener", "multiprocessing.pool.Pool", "os._exit", "pathlib.Path",
-    "pickle.dumps", "subprocess.Popen", "sys.path", "threading.Thread", "typing.Any",
-    "typing.Literal", "warnings.warn",
+    "contextvars.ContextVar", "importlib.reload", "logging.basicConfig",
+    "logging.handlers.QueueHandler", "logging.handlers.QueueListener", "multiprocessing.pool.Pool",
+    "os._exit", "pathlib.Path", "pickle.dumps", "subprocess.Popen", "sys.path", "threading.Thread",
+    "typing.Any", "typing.Literal", "warnings.warn",
 ]
 # fmt: on
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mirai_executor._arguments import (
-    check_callable,
     check_count,
     check_flag,
     check_options,
@@ -29,8 +28,8 @@ _ELEMENTS = "mirai_executor._maps._elements"
 
 
 def _check_listener(name: str, value: object) -> None:
-    if value is not None:
-        check_callable("with_options", value, f" as {name}")
+    if not (value is None or callable(value)):
+        raise TypeError(f"{name} must be a function or None, not {value!r:.60}")
 
 
 _NAMES = (*Limits._fields, *Options._fields[1:])

@@ -85,12 +85,16 @@ def _links(executor: "HostOwner") -> list[trace.Link] | None:
 
 
 def _name_of(fn: Any) -> str:
-    while isinstance(fn, partial):  # a chunk of a map is one: of ours, with the user's function
-        ours = fn.func.__module__.startswith("mirai_executor.")
-        fn = fn.args[0] if ours else fn.func
-    fn = getattr(fn, "__wrapped__", fn)
+    while True:
+        if isinstance(fn, partial):  # a chunk of a map is one: of ours, with the user's function
+            ours = str(fn.func.__module__).startswith("mirai_executor.")
+            fn = fn.args[0] if ours else fn.func
+        elif hasattr(fn, "__wrapped__"):  # as what is pickled once for many calls
+            fn = fn.__wrapped__
+        else:
+            break
     named = fn if hasattr(fn, "__qualname__") else type(fn)
-    return f"{named.__module__}.{named.__qualname__}"
+    return f"{named.__module__ or 'builtins'}.{named.__qualname__}"  # as {}.get has no module
 
 
 def _end(span: trace.Span, future: "MiraiFuture[Any]") -> None:

@@ -151,6 +151,7 @@ class Fleet:
         self.ever_ready = 0
         self.broken = False
         self.wanted = 0  # so many are to be had, whether there is work for them or not
+        self.wants_no_more = False
         self.shortage: Shortage | None = None
         self.wait: Wait | None = None
         self._failed_starts: deque[float] = deque(maxlen=policy.failed_starts)
@@ -193,6 +194,16 @@ class Fleet:
     def want_no_more(self) -> None:
         """Forget what was asked for by :meth:`want`."""
         self.wanted = 0
+        self.wants_no_more = True
+
+    def has_come(self, count: int) -> bool:
+        """Tell whether so many are ready, or each has been since they were wanted.
+
+        Those that leave at once, as they are idle or have done what they may, are never ready
+        together.
+        """
+        is_met = not (self.wanted or self.wants_no_more) and count <= self.max_daemons
+        return is_met or self.ready_count >= count
 
     def lacks_one(self, waiting: int, least: int) -> bool:
         """Tell whether a daemon has to be started for ``waiting`` tasks, or to be ``least``."""
@@ -297,10 +308,10 @@ class Fleet:
 
     def retire(self, daemon: Daemon, state: DaemonState) -> None:
         """Note that a daemon was told to end: it gets no more work."""
-        if state is DaemonState.LEAVING and self.wanted:
+        if state is DaemonState.LEAVING and daemon.leaves_for is not Departure.RECALLED:
             # It was ready, as wanted. Else daemons that start minutes apart, and leave when idle
-            # for seconds, would be replaced for ever.
-            self.wanted -= 1
+            # for seconds, would be replaced for ever. One that is recalled makes room for another.
+            self.wanted = max(0, self.wanted - 1)
         self._move(daemon, state)
         for index in (self.idle, self.prompt, self.stacked, self.shared):
             index.pop(daemon.id, None)

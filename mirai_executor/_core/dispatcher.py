@@ -54,6 +54,8 @@ class Dispatcher:
         self._settle = its.settle if policy.launches else its.settle_elsewhere
         # Tells when expire() next has something to do; None for never.
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
+        # Tells whether so many daemons have come since they were requested.
+        self.has_come: Callable[[int], bool] = self._fleet.has_come
         # For story(): when something happened, what that was, and what it has led to.
         self._notes: collections.deque[Note] = collections.deque()
         self._noted = 0  # events and commands in it
@@ -296,8 +298,7 @@ class Dispatcher:
         return ()
 
     def _leave_requested(self, event: m.LeaveRequested, now: float) -> Iterable[m.Command]:
-        daemon = self._fleet.daemons.get(event.daemon)
-        if daemon is None:
+        if (daemon := self._fleet.daemons.get(event.daemon)) is None:
             return ()
         commands = self._moves.ask_to_leave(daemon, m.Departure.ASKED)
         return [*commands, *self._moves.release(daemon, now)]
@@ -365,9 +366,8 @@ class Dispatcher:
     def _shutdown_requested(self, event: m.ShutdownRequested, now: float) -> Iterable[m.Command]:
         # The front tasks count as begun if a daemon is on its way for them, as those do that
         # ProcessPoolExecutor has passed on to its workers.
-        return self._matching.stop(
-            event, 0 if event.cancel_running else self._fleet.starting_count, now
-        )
+        spared = 0 if event.cancel_running else self._fleet.starting_count
+        return self._matching.stop(event, spared, now)
 
     def _kill_requested(self, event: m.KillRequested, now: float) -> Iterable[m.Command]:
         commands = self._matching.stop(m.ShutdownRequested(cancel_queued=True), 0, now)

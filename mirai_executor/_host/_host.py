@@ -219,7 +219,7 @@ class Host(HostThread):
         ready: Reply[None] = Reply()
         self._ask(lambda loop: loop.when_ready(count, ready))
         if not ready.given.wait(timeout):
-            raise TimeoutError(f"{count} daemons were not ready after {timeout} s")
+            raise TimeoutError(f"daemons asked for: {count}; not all ready after {timeout} s")
         ready.get()
 
     def add_daemons(self, count: int) -> None:

@@ -291,7 +291,8 @@ class HostThread:
         serial = settings.serial
         hooks = [] if serial is None else [serial.call(self._encoding().encode)]
         calls = [*hooks, *self._encoded_initializer(), *calls_of_spans(settings)]
-        return Setup(calls, settings.cleanup, log, settings.environments, settings.name)
+        of_all = settings.environments, settings.name, settings.main
+        return Setup(calls, settings.cleanup, log, *of_all)
 
     def _encoded_initializer(self) -> list[_payload.Call]:
         settings = self._settings

@@ -110,12 +110,11 @@ def answer_ready(
         dispatcher: Knows how many are ready.
         launch_error: Says why none can be started.
     """
-    ready = dispatcher.ready_count
     for entry in list(questions):
         count, answer = entry
         if dispatcher.is_broken or dispatcher.falls_short_of(count):
             answer.set_exception(launch_error())
-        elif ready >= count:
+        elif dispatcher.has_come(count):
             answer.set_result(None)
         else:
             continue

@@ -104,6 +104,7 @@ class Setup(Record):
         log: Takes what its tasks log; None leaves that to the daemon.
         environments: What it finds in its environment, beside what is there.
         name: That of the executor.
+        main: Whether it may import the main module.
     """
 
     calls: Sequence[Call]
@@ -111,6 +112,7 @@ class Setup(Record):
     log: LogRelay | None
     environments: Environments | None
     name: str | None
+    main: Mode = "auto"
 
 
 class Options(Record):

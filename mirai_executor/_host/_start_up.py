@@ -113,8 +113,8 @@ class LossReports:
     def report_wait(self, report: ReportWait, asked_for: str = "") -> None:
         """Say that tasks wait, and for whom: who has forgotten to start daemons sees nothing."""
         _LOG.warning(
-            "%d tasks have waited for %.3g s, and no daemon is connected: %s",
-            report.tasks,
+            "%s waited for %.3g s, and no daemon is connected: %s",
+            "1 task has" if report.tasks == 1 else f"{report.tasks} tasks have",
             report.seconds,
             asked_for,
         )
@@ -281,6 +281,8 @@ class StartUp:
             daemon.records = log.records_of_daemon()
         levels = None if log is None else log.levels
         preparation = daemon.preparation().titled(self._setup.name)
+        if self._setup.main != "auto":
+            preparation = preparation._replace(main=self._setup.main)
         if (environments := self._setup.environments) is not None:
             try:
                 preparation = environments.put_into(preparation, daemon.slot)

@@ -6,6 +6,7 @@
     a mapping                       its values       fn(value)              keys
     a frame (pandas, polars)        its rows         fn(column=value, ...)  index, if of strings
     an array of two dimensions      its rows         fn(*row)               none
+    a series (pandas)               its items        fn(item)               index, if of strings
     any other iterable              its items        fn(item)               none
 
 Frames are known by what they can do: nothing of another library is imported.
@@ -65,6 +66,25 @@ def call_with_columns(
     return fn(*args, **row, **kwargs)
 
 
+def check_call(fn: object, args: object, kwargs: object) -> None:
+    """Require a function, and what can be the same for all of its calls.
+
+    Raises:
+        TypeError: One of them is something else.
+    """
+    if not callable(fn):
+        raise TypeError(
+            "mirai_map() takes the elements, and then a function that is called with each: write "
+            f"mirai_map(xs, f); got {fn!r:.60} as the function"
+        )
+    if isinstance(args, (str, bytes)) or not hasattr(type(args), "__iter__"):
+        raise TypeError(f"args must be a tuple of arguments, not {args!r:.60}")
+    if not (kwargs is None or isinstance(kwargs, Mapping)):
+        raise TypeError(f"kwargs must be a dict of arguments, not {kwargs!r:.60}")
+    if not all(isinstance(name, str) for name in kwargs or ()):
+        raise TypeError(f"kwargs must have names of arguments as keys, not {kwargs!r:.60}")
+
+
 def function_of(
     fn: Callable[..., Any], elements: Elements, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Callable[[Any], Any]:
@@ -89,6 +109,8 @@ def elements_of(xs: Any) -> Elements:
         return Elements(_rows(xs.columns, xs.iter_rows()), None, call_with_columns)
     if getattr(xs, "ndim", None) == 2:
         return Elements(list(xs), None, call_with_row)
+    if hasattr(xs, "index") and hasattr(xs, "to_frame"):  # a series of pandas
+        return Elements(list(xs), _labels(xs.index), call_with_value)
     try:
         return Elements(list(xs), None, call_with_value)
     except TypeError as error:
@@ -115,7 +137,7 @@ def _rows(columns: Iterable[Any], rows: Iterable[tuple[Any, ...]]) -> list[dict[
 
 
 def _labels(index: Iterable[Hashable]) -> list[Any] | None:
-    """Return what the rows of a frame are called by; None if it is no more than their numbers."""
+    """Return what rows or items are called by; None if it is no more than their numbers."""
     labels = list(index)
     are_names = bool(labels) and all(isinstance(label, str) for label in labels)
     return labels if are_names and len(set(labels)) == len(labels) else None

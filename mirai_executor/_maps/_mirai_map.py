@@ -14,15 +14,15 @@ import itertools
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from sys import modules
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
-from mirai_executor._arguments import check_callable, check_seconds
+from mirai_executor._arguments import check_flags, check_seconds
 from mirai_executor._host import TRACES
 from mirai_executor._progress import Counter, bar_for, counted
 from mirai_executor._typing import NamedTuple
 
 from ._chunks import sender_for
-from ._elements import Elements, elements_of, function_of
+from ._elements import Elements, check_call, elements_of, function_of
 from ._ends import Futures, error_of, flattened
 from ._late_futures import LateFutures
 
@@ -75,11 +75,7 @@ def start_map(
 ) -> MiraiMap[T]:
     """Submit a call for each element, and return their map; what is wrong is raised at once."""
     args, kwargs = fixed
-    check_callable("mirai_map", fn, "; its elements come first: mirai_map(xs, f)")
-    if isinstance(args, (str, bytes)) or not hasattr(type(args), "__iter__"):
-        raise TypeError(f"args must be a tuple of arguments, not {args!r:.60}")
-    if not (kwargs is None or isinstance(kwargs, Mapping)):
-        raise TypeError(f"kwargs must be a dict of arguments, not {kwargs!r:.60}")
+    check_call(fn, args, kwargs)
     check_seconds("timeout", timeout, optional=True)
     listeners.check()
     elements = elements_of(xs)
@@ -132,7 +128,7 @@ class MiraiMap(Generic[T]):
 
     @property
     def futures(self) -> list[Future[T]] | dict[Any, Future[T]]:
-        """The future of each element: a dict by key if the elements have keys, else a list.
+        """The future of each element, in a dict by their keys if they have some, else in a list.
 
         Example:
             >>> with MiraiExecutor(2) as executor:
@@ -195,13 +191,14 @@ class MiraiMap(Generic[T]):
         Raises:
             BaseException: The first error, with a note that says to which element it belongs.
             CancelledError: An element was cancelled, and none has failed.
-            TypeError: ``progress`` cannot show progress.
+            TypeError: ``progress`` cannot show progress, or a flag is none.
 
         Example:
             >>> with MiraiExecutor(2) as executor:
             ...     executor.mirai_map({"a": 2, "b": 3}, range).collect(flat=True)
             [0, 1, 0, 1, 2]
         """
+        check_flags(flat=flat, stop=stop)
         try:
             failed = self._wait(progress, stop=stop)
         except KeyboardInterrupt:
@@ -339,6 +336,12 @@ class MiraiMap(Generic[T]):
             self._futures[place] = future
         self._listen(places)
         return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a map belongs to the process that has submitted its elements; send what its "
+            "collect() returns instead"
+        )
 
     def __repr__(self) -> str:
         done = sum(map(self._futures.is_done, self._places()))

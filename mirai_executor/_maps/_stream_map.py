@@ -7,7 +7,7 @@ import collections
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mirai_executor._observing._awaiting import result_of
+from mirai_executor._observing._awaiting import result_of, running_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -35,6 +35,7 @@ async def stream_map(
         sources: Iterables, asynchronous or not, with the arguments.
         most: How many tasks may be ahead of the results that have been taken.
     """
+    running_loop()
     arguments = _Arguments(sources)
     tasks: collections.deque[asyncio.Task[T]] = collections.deque()  # each waits for a future
     pulling: asyncio.Task[Any] | None = None

@@ -14,7 +14,7 @@ from __future__ import annotations
 import collections
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
 
 from mirai_executor._around._options import beside_call
 from mirai_executor._host import Item, OneShotEvent
@@ -181,6 +181,11 @@ class Stream(Iterator[T], AsyncIterator[T], Generic[T]):
         if not self.__dict__.get("_is_over", True):
             self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a stream belongs to the process that has opened it; send a list of its values instead"
+        )
+
     def __repr__(self) -> str:
         return f"<Stream of {self._future!r}>"
 
@@ -262,6 +267,16 @@ class InlineStream(Stream[T]):
     ) -> None:
         super().__init__(future, host, owner, 1)
         self._source: Iterator[T] | None = source
+
+    async def __anext__(self) -> T:
+        from asyncio import sleep
+
+        try:
+            await sleep(0)  # a value is always there: others have their turn, and may cancel this
+        except BaseException:
+            self.close()
+            raise
+        return await super().__anext__()
 
     def _next_item(self) -> Any:
         try:

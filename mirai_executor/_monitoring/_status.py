@@ -62,9 +62,10 @@ class Waiting:
 
     def __str__(self) -> str:
         said = f"; {self.said}" if self.said else ""
+        those = "1 task has" if self.tasks == 1 else f"{self.tasks} tasks have"
         return (
-            f"{self.tasks} tasks have waited for {self.seconds:.0f} s, and no daemon is "
-            f"connected; {self.requested} requested{said}"
+            f"{those} waited for {self.seconds:.0f} s, and no daemon is connected; "
+            f"{self.requested} requested{said}"
         )
 
 

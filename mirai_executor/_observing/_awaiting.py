@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NO_LOOP = (
-    "this can be awaited in an event loop of asyncio only, which none runs here; for trio and "
-    "others, see the page about asyncio in the documentation"
+    "this works in an event loop of asyncio only, and none runs here; in trio, use `with` and "
+    "what the page about it in the documentation has"
 )
 
 
@@ -49,10 +49,7 @@ def waker() -> tuple[asyncio.Future[None], Callable[[], None]]:
     Raises:
         RuntimeError: No event loop of asyncio runs here.
     """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError as error:
-        raise RuntimeError(_NO_LOOP) from error
+    loop = running_loop()
     arrival = loop.create_future()
 
     def arrive() -> None:
@@ -64,6 +61,18 @@ def waker() -> tuple[asyncio.Future[None], Callable[[], None]]:
             loop.call_soon_threadsafe(arrive)
 
     return arrival, wake
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs here.
+
+    Raises:
+        RuntimeError: None of asyncio does.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise RuntimeError(_NO_LOOP) from error
 
 
 async def leave(

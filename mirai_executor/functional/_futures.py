@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Set, ValuesView
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -12,6 +13,7 @@ from mirai_executor.errors import DaemonLostError, LaunchError, MiraiInterrupt, 
 from mirai_executor.futures import MiraiFuture
 
 if TYPE_CHECKING:
+    from mirai_executor._maps._mirai_map import MiraiMap
     from mirai_executor._progress import Progress
 
 T = TypeVar("T")
@@ -29,6 +31,7 @@ _NOT_OF_THE_TASK = (
 def unresolved(x: object) -> bool:
     """Tell whether a future, or any in a list, tuple or dict, has not finished yet. Never waits.
 
+    So with a set of futures, a view of a dict, an iterator, and what :func:`mirai_map` returns.
     Objects that are not futures count as finished. Safe from any thread.
 
     Example:
@@ -37,7 +40,7 @@ def unresolved(x: object) -> bool:
         >>> unresolved(futures)
         False
     """
-    return any(not future.done() for future in _futures_in(x))
+    return any(not future.done() for future in _futures_in(_listed(x)))
 
 
 @overload
@@ -56,9 +59,9 @@ def collect(x: Any, *, progress: Progress = False) -> Any:
     """Wait for futures, and return their results in the structure that holds the futures.
 
     Args:
-        x: A future, or a list, tuple or dict of futures, nested to any depth. An iterator gives a
-            list, and what :func:`mirai_map` returns a list or dict of its values. Anything else is
-            returned as it is.
+        x: A future, or a list, tuple or dict of futures, nested to any depth. An iterator,
+            a set or a view of a dict gives a list, and what :func:`mirai_map` returns a list or
+            dict of its values. Anything else is returned as it is.
         progress: How to show how many have ended: True, a label, a function that is called with
             how many have ended and how many there are, or an object with ``update()``. See
             :meth:`MiraiExecutor.map`.
@@ -76,7 +79,7 @@ def collect(x: Any, *, progress: Progress = False) -> Any:
         ...     collect({n: executor.submit(pow, n, 2) for n in (2, 3)})
         {2: 4, 3: 9}
     """
-    found = list(x) if isinstance(x, Iterator) else x
+    found = _listed(x)
     try:
         if progress is not False:
             _watch(found, progress)
@@ -95,11 +98,11 @@ def _watch(found: object, progress: Progress) -> None:
             return
 
 
-def race(futures: Iterable[Future[Any]]) -> int:
+def race(futures: Iterable[Future[Any]] | MiraiMap[Any]) -> int:
     """Wait until a future has finished, and return its index: the lowest, if several have.
 
     Args:
-        futures: The futures to wait for, from any executors.
+        futures: The futures to wait for, from any executors, or a :func:`mirai_map`.
 
     Returns:
         The position in ``futures``, counted from 0. The future may have failed or been cancelled.
@@ -117,7 +120,7 @@ def race(futures: Iterable[Future[Any]]) -> int:
     """
     if not isinstance(futures, Iterable):
         raise TypeError(f"race() takes an iterable of futures, not {futures!r:.60}")
-    runners = list(futures)
+    runners = list(_futures_in(futures) if _is_mirai_map(futures) else futures)
     for one in runners:
         if not isinstance(one, Future):
             raise TypeError(f"race() takes an iterable of futures, not of {one!r:.60}")
@@ -135,7 +138,7 @@ def stop_mirai(x: Any) -> Any:
     Futures are cancelled from last to first, so that stopping one does not start another.
 
     Args:
-        x: A future, or a structure of futures, nested to any depth.
+        x: A future, or a structure of futures, nested to any depth, as for :func:`collect`.
 
     Returns:
         The same structure with a bool in place of each future, True if the future is now
@@ -149,8 +152,9 @@ def stop_mirai(x: Any) -> Any:
         ...     stop_mirai(futures)
         {60: True, 61: True}
     """
-    cancelled = {future: future.cancel() for future in reversed(list(_futures_in(x)))}
-    return _replaced(x, cancelled.__getitem__, lambda value: False)
+    found = _listed(x)
+    cancelled = {future: future.cancel() for future in reversed(list(_futures_in(found)))}
+    return _replaced(found, cancelled.__getitem__, lambda value: False)
 
 
 def is_error_value(x: object) -> bool:
@@ -208,6 +212,11 @@ def _error_of(x: object) -> BaseException | None:
     if not x.done():
         return None
     return CancelledError() if x.cancelled() else x.exception()
+
+
+def _listed(x: Any) -> Any:
+    """Return a list of what can be gone over, but has no places that results could take."""
+    return list(x) if isinstance(x, (Iterator, Set, ValuesView, deque)) else x
 
 
 def _futures_in(x: object) -> Iterator[Future[Any]]:

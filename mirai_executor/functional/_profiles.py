@@ -72,6 +72,9 @@ class Daemons:
             _reset(self.compute)
 
     async def __aenter__(self) -> MiraiExecutor:
+        from mirai_executor._observing._awaiting import running_loop  # with asyncio
+
+        running_loop()
         return self.__enter__()
 
     async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
@@ -200,6 +203,7 @@ def profile(name: str) -> ProfileBlock:
 
     Raises:
         DaemonsNotSetError: The profile has no daemons.
+        TypeError: The name is no string.
 
     Example:
         >>> with daemons(1, compute="gpu"):
@@ -207,6 +211,8 @@ def profile(name: str) -> ProfileBlock:
         ...         mirai(pow, 2, 10).result()
         1024
     """
+    if not isinstance(name, str):
+        raise TypeError(f"profile() takes the name of a profile, not {name!r:.60}")
     return ProfileBlock(name)
 
 
@@ -274,6 +280,8 @@ def _hint(n: object) -> str:
 
 
 def _name(compute: str | None) -> str:
+    if not (compute is None or isinstance(compute, str)):
+        raise TypeError(f"compute must be the name of a profile or None, not {compute!r:.60}")
     return _current.get() if compute is None else compute
 
 

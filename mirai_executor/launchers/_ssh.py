@@ -255,6 +255,8 @@ def ssh_config(
     if not names:
         raise ValueError("remotes must name at least one machine")
     check_count("timeout", timeout, 1)
+    if not isinstance(tunnel, (bool, int)):
+        raise TypeError(f"tunnel must be True, False or a port, not {tunnel!r:.60}")
     if not isinstance(tunnel, bool):
         check_count("tunnel", tunnel, 1)
     return SshConfig(

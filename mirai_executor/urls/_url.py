@@ -142,7 +142,9 @@ def _checked_place(rest: str, text: str, *, with_path: bool) -> tuple[str, int, 
     if parts is None:
         raise ValueError(f"invalid address {text!r}: expected host and port, {_EXAMPLE}")
     if not parts["port"]:
-        raise ValueError(f"{text!r} has no port; write {text.rstrip('/')}:0 to use a free one")
+        scheme = text.partition("://")[0]
+        start = text.rstrip("/") if parts["host"] else f"{scheme}://127.0.0.1"
+        raise ValueError(f"{text!r} has no port; write {start}:0 to use a free one")
     host, path = _checked_host(parts["host"] or "*", text), parts["path"] or ""
     if not with_path and path not in ("", "/"):
         raise ValueError(f"{text!r} has a path, which only ws:// and wss:// addresses may have")

@@ -12,6 +12,7 @@ from mirai_executor._core import (
     FailTask,
     Failure,
     LaunchDaemon,
+    RestartRequested,
     SendTasks,
     ShutdownRequested,
     TaskSubmitted,
@@ -25,6 +26,7 @@ from .shorthand import (
     A,
     B,
     C,
+    D,
     Dispatch,
     resolve,
     result_arrived,
@@ -108,6 +110,45 @@ def test_a_requested_daemon_that_left_when_idle_is_not_replaced(dispatch: Dispat
     assert dispatcher.handle(DaemonLost(A), 6) == []
     assert dispatcher.handle(DaemonReady(B), 7) == []
     assert dispatcher.handle(DaemonLost(B), 8) == [], "the request has been met"
+
+
+def test_those_who_wait_for_daemons_hear_of_all_that_came_though_never_together(
+    dispatch: Dispatch,
+) -> None:
+    dispatcher = dispatch(max_tasks=1)
+    submit(dispatcher, T1)
+    assert dispatcher.handle(DaemonsRequested(2), 0) == [LaunchDaemon(B)]
+    dispatcher.handle(DaemonReady(A), 1)
+    assert dispatcher.handle(result_arrived(A, T1), 2) == [resolve(T1), DismissDaemon(A)]
+    assert not dispatcher.has_come(2)
+    dispatcher.handle(DaemonReady(B), 3)
+    assert dispatcher.ready_count == 1
+    assert dispatcher.has_come(2)
+    assert not dispatcher.has_come(3), "nobody has asked for so many"
+
+
+def test_a_daemon_that_is_recalled_makes_room_for_another_that_is_requested(
+    dispatcher: Dispatcher,
+) -> None:
+    start(dispatcher, 2)
+    assert submit(dispatcher, T1) == [SendTasks(B, (T1,))]
+    assert dispatcher.handle(RestartRequested(), 1) == [DismissDaemon(A)]
+    assert dispatcher.handle(DaemonsRequested(2), 1) == []
+    assert dispatcher.handle(result_arrived(B, T1), 2) == [resolve(T1), DismissDaemon(B)]
+    assert dispatcher.handle(DaemonLost(A), 3) == [LaunchDaemon(C)]
+    dispatcher.handle(DaemonReady(C), 4)
+    assert not dispatcher.has_come(2)
+    assert dispatcher.handle(DaemonLost(B), 5) == [LaunchDaemon(D)]
+    dispatcher.handle(DaemonReady(D), 6)
+    assert dispatcher.has_come(2)
+
+
+def test_daemons_that_nobody_waits_for_any_more_have_not_come(dispatcher: Dispatcher) -> None:
+    submit(dispatcher, T1)
+    dispatcher.handle(DaemonsRequested(2), 0)
+    dispatcher.handle(ShutdownRequested(cancel_queued=False), 1)
+    dispatcher.handle(DaemonReady(A), 2)
+    assert not dispatcher.has_come(2)
 
 
 def test_added_daemons_raise_the_limit_and_start_at_once(dispatcher: Dispatcher) -> None:

@@ -8,6 +8,7 @@ import pytest
 import mirai_executor
 from comparison.run import LABELS, TABLES, stated
 from mirai_executor._daemon_options import OPTIONS, Option
+from mirai_executor._host import Limits, Options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -98,6 +99,13 @@ def test_the_reference_documents_every_public_name() -> None:
 def test_the_reference_documents_every_method_of_the_executor() -> None:
     described = documented("method") | documented("property")
     assert public_methods(mirai_executor.MiraiExecutor) <= described
+
+
+def test_the_reference_documents_every_option_of_a_task_and_every_method_of_a_map() -> None:
+    text = (ROOT / "docs/reference.md").read_text()
+    [signature] = re.findall(r"automethod:: with_options\((.*)\)", text)
+    assert set(re.findall(r"(\w+): ", signature)) == {*Limits._fields, *Options._fields[1:]}
+    assert re.search(r"autoclass:: MiraiMap\(\)\n +:members:", text)
 
 
 @pytest.mark.parametrize("page", TABLES)

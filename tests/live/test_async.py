@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,6 +54,37 @@ def test_a_coroutine_awaits_what_a_task_ends_in(executor: MiraiExecutor) -> None
         return await asyncio.gather(*[executor.submit(abs, n) for n in (-1, -2)], ended)
 
     assert run(main()) == [1, 2, 3]
+
+
+def test_what_needs_an_event_loop_of_asyncio_says_so_before_anything_happens(
+    executor: MiraiExecutor,
+) -> None:
+    async def with_block() -> None:
+        async with executor:
+            pytest.fail("entered")
+
+    async def with_profile() -> None:
+        async with daemons(sync=True):
+            pytest.fail("entered")
+
+    async def room() -> None:
+        with MiraiExecutor(1, memory=10) as bounded:
+            await bounded.room()
+
+    endless = executor.submit(time.sleep, 3600)
+    waiting: list[Coroutine[Any, Any, Any]] = [
+        with_block(),
+        with_profile(),
+        room(),
+        awaited(endless),
+        anext(executor.stream_map(abs, [1])),
+    ]
+    for coroutine in waiting:
+        with pytest.raises(RuntimeError, match=r"loop of asyncio only.*in trio, use `with`"):
+            coroutine.send(None)
+    daemons(0)
+    endless.cancel()
+    assert executor.submit(abs, -1).result() == 1
 
 
 def test_who_stops_to_wait_stops_the_task(executor: MiraiExecutor) -> None:

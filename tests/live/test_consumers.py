@@ -22,6 +22,7 @@ from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 import elsewhere
@@ -88,6 +89,33 @@ def test_a_name_of_main_that_was_never_sent_can_be_looked_up_as_text(tmp_path: P
         """,
     )
     assert printed == "done done\n"
+
+
+@pytest.mark.parametrize(
+    ("guard", "options", "prints"),
+    [
+        ("if True", "", "runs in the host\nNone\n"),
+        ("if __name__ == '__main__'", "main='value'", "runs in the host\nNone\n"),
+        ("if not on_daemon()", "main='import'", "runs in the host\nruns in a daemon\nNone\n"),
+    ],
+)
+def test_whoever_looks_whether_main_has_a_name_starts_no_program(
+    tmp_path: Path, guard: str, options: str, prints: str
+) -> None:
+    printed = run_script(
+        tmp_path,
+        f"""
+        from mirai_executor import MiraiExecutor, on_daemon
+
+        print("runs in", "a daemon" if on_daemon() else "the host", flush=True)
+
+        {guard}:
+            with MiraiExecutor(1, {options}) as executor:
+                text = "getattr(__import__('__main__'), 'nothing', None)"
+                print(executor.submit(eval, text).result())
+        """,
+    )
+    assert printed == prints
 
 
 def test_a_name_that_needs_a_guard_to_be_found_says_so(tmp_path: Path) -> None:
@@ -212,6 +240,10 @@ def test_an_inert_executor_says_what_to_do() -> None:
         inert.submit(abs, 1)
     with pytest.raises(RuntimeError, match="create an executor in the process"):
         inert.map(abs, [1])
+    with pytest.raises(AttributeError, match=r"no 'with_options' here.*create an executor in the"):
+        inert.with_options(timeout=5)
+    with pytest.raises(AttributeError, match="create an executor in the process"):
+        pickle.loads(cloudpickle.dumps(MiraiExecutor(1).submit))(abs, 1)
     inert.shutdown()
 
 

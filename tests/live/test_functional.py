@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import nullcontext
@@ -317,6 +317,7 @@ def test_setting_a_profile_again_resets_it_first(bell: Bell) -> None:
         (1, {"dispatch": False}, TypeError),
         (1, {"idle_time": -1}, ValueError),
         (1, {"initializer": 5}, TypeError),
+        (1, {"compute": 5}, TypeError),
     ],
 )
 def test_a_wrong_argument_changes_nothing(
@@ -533,6 +534,13 @@ def test_an_unknown_profile_is_an_error_that_says_what_there_is() -> None:
     assert daemons_set("gpu")
 
 
+@pytest.mark.parametrize("name", [5, b"gpu"])
+def test_the_name_of_a_profile_is_a_string(name: Any) -> None:
+    for ask in (status, executor_for, daemons_set, require_daemons, profile):
+        with pytest.raises(TypeError, match="name of a profile"):
+            ask(name)
+
+
 def test_a_profile_that_was_reset_inside_its_block_is_no_silent_process_of_its_own() -> None:
     with daemons(1, compute="gpu"):
         daemons(0)
@@ -614,6 +622,8 @@ def test_collect_keeps_the_structure() -> None:
     assert collect({"a": one, "b": {"c": [two]}}) == {"a": 1, "b": {"c": [2]}}
     assert collect(Pair(one, "plain")) == Pair(1, "plain")
     assert collect(future for future in (one, two)) == [1, 2]
+    assert collect({"a": one, "b": two}.values()) == [1, 2]
+    assert collect({one}) == collect(deque([one])) == collect({one: 5}.keys()) == [1]
     assert collect("plain") == "plain"
     assert collect([]) == []
 
@@ -629,6 +639,8 @@ def test_unresolved_tells_whether_any_future_is_open() -> None:
     open_ = Future[int]()
     assert unresolved(open_)
     assert unresolved([finished(1), {"deep": (open_,)}])
+    assert unresolved({open_})
+    assert unresolved(iter([open_]))
     assert not unresolved([finished(1), cancelled(), 5])
     assert not unresolved("plain")
 
@@ -654,6 +666,7 @@ def test_stop_mirai_starts_at_the_end_so_that_nothing_moves_up(bell: Bell) -> No
     bell.wait()
     assert stop_mirai([done, *futures, "plain"]) == [False, True, True, True, False]
     assert stop_mirai(futures[0]) is True
+    assert stop_mirai({"done": done}.values()) == [False]
     assert stop_mirai(None) is False
     assert mirai(pow, 2, 3).result(SOON) == 8  # after all callbacks, on the same thread
     assert order == [2, 1, 0]

@@ -220,7 +220,7 @@ def test_everywhere_waits_for_as_many_daemons_as_it_was_told(tmp_path: Path) -> 
     made = tmp_path / "made"
     with MiraiExecutor(url="tcp://127.0.0.1:0") as executor:
         hasty = executor.with_options(min_workers=1, timeout=0.01)
-        with pytest.raises(TimeoutError, match="1 daemons were not ready"):
+        with pytest.raises(TimeoutError, match="daemons asked for: 1; not all ready"):
             hasty.everywhere(made.touch)
         executor.launch_local(1)
         waiting = executor.with_options(min_workers=1, timeout=PATIENCE)

@@ -166,6 +166,14 @@ def test_wait_ready_waits_for_no_daemon_whose_end_is_noticed_meanwhile(
         assert executor.status().connections == 2
 
 
+@pytest.mark.local_link("daemons elsewhere are not replaced")
+def test_wait_ready_returns_though_a_daemon_has_left_before_the_other_one_comes() -> None:
+    with MiraiExecutor(2, max_tasks_per_child=1) as executor:
+        executor.submit(abs, -1)
+        executor.wait_ready(PATIENCE)
+        assert executor.info().cumulative == 2
+
+
 def test_wait_ready_in_a_callback_is_an_error_and_no_deadlock() -> None:
     raised: Future[BaseException] = Future()
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -209,6 +210,15 @@ def test_a_stream_is_a_span_until_it_has_ended(mode: Any) -> None:
     assert (ended["name"], ended["kind"]) == ("mirai", "CLIENT")
     assert ended["attributes"]["code.function.name"] == "itertools.count"
     assert ended["status"] == ("ERROR", "cancelled")
+
+
+def test_a_span_names_the_function_of_the_user_also_in_a_pool_or_where_it_has_no_module() -> None:
+    with MiraiExecutor(1, mode="inline") as executor:
+        assert executor.as_pool().map(abs, [-1]) == [1]
+        assert executor.submit(partial({"a": 1}.get, "a")).result() == 1
+    tasks = [span for span in traces.spans() if span["name"] == "mirai"]
+    names = [task["attributes"]["code.function.name"] for task in tasks]
+    assert names == ["builtins.abs", "builtins.dict.get"]
 
 
 # Daemons

@@ -32,7 +32,7 @@ def test_tasks_that_nobody_comes_for_are_told_of_with_what_was_asked_for(
         future = lonely.submit(abs, -1)
         assert told.wait(SOON)
         [text] = texts
-        assert text.startswith("1 tasks have waited for ")
+        assert text.startswith("1 task has waited for ")
         assert "2 were requested and have not come; echo said: job 17" in text
         waiting = lonely.waiting
         assert waiting is not None

@@ -60,7 +60,8 @@ def executor() -> Iterator[Any]:
         ({"ordering": "random"}, ValueError, "\"strict\", not 'random'"),
         ({"main": "spawn"}, ValueError, 'main must be "auto", "import" or "value", not'),
         ({"remote": "node7"}, TypeError, r"ssh_config\(\).*not be 'node7'"),
-        ({"url": "tcp://x"}, ValueError, "'tcp://x' has no port"),
+        ({"url": "tcp://x"}, ValueError, "'tcp://x' has no port; write tcp://x:0 to"),
+        ({"url": "ws://"}, ValueError, "has no port; write ws://127.0.0.1:0 to"),
         ({"url": "x"}, ValueError, "'x' has no scheme"),
         ({"url": 5}, TypeError, "url must be a string .*not 5"),
         ({"url": [5]}, TypeError, "url must be a string .*not 5"),
@@ -95,6 +96,7 @@ def test_a_wrong_option_of_an_executor_is_named(
         ({"post_mortem": 0.5}, TypeError, "post_mortem must be True or False, not 0.5"),
         ({"post_mortem": "no"}, TypeError, "post_mortem must be True or False, not 'no'"),
         ({"cancel_on_interrupt": [3]}, TypeError, "cancel_on_interrupt must be True or False"),
+        ({"on_report": 5}, TypeError, "on_report must be a function or None, not 5"),
     ],
 )
 def test_a_wrong_option_of_a_task_is_named(

@@ -2,6 +2,7 @@
 
 import asyncio
 import bdb
+import itertools
 import os
 import sys
 import threading
@@ -49,6 +50,35 @@ def test_every_way_to_submit_and_to_wait_works(inline: MiraiExecutor) -> None:
         return await asyncio.wrap_future(inline.submit(abs, -4))
 
     assert asyncio.run(awaited()) == 4
+
+
+def test_a_coroutine_finds_room_at_once(inline: MiraiExecutor) -> None:
+    asyncio.run(inline.room())
+    with MiraiExecutor(mode="inline", memory=1) as bounded:
+        asyncio.run(bounded.room())
+        future = bounded.try_submit(len, b"more than that")
+        assert future is not None
+        assert future.result() == 14
+
+
+def test_a_coroutine_that_takes_values_of_an_endless_stream_can_be_cancelled(
+    inline: MiraiExecutor,
+) -> None:
+    async def main() -> None:
+        has_begun = asyncio.Event()
+
+        async def take() -> None:
+            async for _ in inline.stream(itertools.count):
+                has_begun.set()
+
+        taking = asyncio.ensure_future(take())
+        await has_begun.wait()
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+
+    asyncio.run(main())
+    assert inline.submit(abs, -1).result() == 1
 
 
 def test_everywhere_runs_once_and_code_stays_in_main(inline: MiraiExecutor) -> None:

@@ -5,16 +5,25 @@ In this process (``mode="inline"``) and with futures that the test ends itself.
 
 import asyncio
 import itertools
+import pickle
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
-from mirai_executor import MiraiExecutor, MiraiMap, as_completed, collect, stop_mirai, unresolved
+from mirai_executor import (
+    MiraiExecutor,
+    MiraiMap,
+    as_completed,
+    collect,
+    race,
+    stop_mirai,
+    unresolved,
+)
 from mirai_executor._maps._elements import elements_of
 from mirai_executor._maps._mirai_map import Listeners
 
@@ -28,6 +37,19 @@ class PandasFrame:
     def itertuples(self, index: bool, name: str | None) -> Iterator[tuple[Any, ...]]:
         assert (index, name) == (False, None)
         return iter(self.rows)
+
+
+class PandasSeries:
+    """As much of a series of pandas as is looked at."""
+
+    def __init__(self, items: list[Any], index: list[Any]) -> None:
+        self._items, self.index = items, index
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+    def to_frame(self) -> NoReturn:
+        raise NotImplementedError
 
 
 class PolarsFrame:
@@ -127,6 +149,12 @@ def test_an_index_of_strings_has_the_keys_of_rows(
     assert inline.mirai_map(frame, named).collect() == expected
 
 
+def test_an_index_of_strings_has_the_keys_of_items(inline: MiraiExecutor) -> None:
+    named, numbered = PandasSeries([2, 4], ["a", "b"]), PandasSeries([2, 4], [0, 1])
+    assert inline.mirai_map(named, half).collect() == {"a": 1, "b": 2}
+    assert inline.mirai_map(numbered, half).collect() == [1, 2]
+
+
 @pytest.mark.parametrize("columns", [["x", 0], ["x", "x"]])
 def test_columns_that_cannot_be_arguments_are_refused(columns: list[Any]) -> None:
     with pytest.raises(TypeError, match="become names of arguments"):
@@ -147,16 +175,19 @@ class Breaking:
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        (lambda e: e.mirai_map(half, [1]), r"elements come first: mirai_map\(xs, f\)"),
-        (lambda e: e.mirai_map([1], "half"), "takes a function"),
+        (lambda e: e.mirai_map(half, [1]), r"write mirai_map\(xs, f\); got \[1\] as the function"),
+        (lambda e: e.mirai_map([1], "half"), "a function that is called with each.* got 'half'"),
         (lambda e: e.mirai_map(5, half), "takes an iterable, a mapping, a frame or an array"),
         (lambda e: e.mirai_map(Breaking(), half), "its own"),
         (lambda e: e.mirai_map([1], half, args="ab"), "args must be a tuple"),
         (lambda e: e.mirai_map([1], half, args=5), "args must be a tuple"),
         (lambda e: e.mirai_map([1], half, kwargs=[1]), "kwargs must be a dict"),
+        (lambda e: e.mirai_map([1], half, kwargs={1: 2}), "names of arguments as keys"),
         (lambda e: e.mirai_map([1], half, timeout="1"), "timeout must be .*seconds"),
         (lambda e: e.mirai_map([1], half, on_result=1), "on_result must be a function or None"),
         (lambda e: e.mirai_map([1], half).collect(progress=3), "progress must be True"),
+        (lambda e: e.mirai_map([1], half).collect(stop="no"), "stop must be True or False"),
+        (lambda e: e.mirai_map([1], half).collect(flat=None), "flat must be True or False"),
         (lambda e: e.map(half, [1], progress=3), "progress must be True"),
     ],
 )
@@ -405,6 +436,12 @@ def test_what_takes_futures_takes_a_map(inline: MiraiExecutor, by_hand: ByHand) 
     assert (unresolved(halves), unresolved(by_hand.map([1]))) == (False, True)
     assert stop_mirai(halves) == {"a": False, "b": False}
     assert {future.result() for future in as_completed(halves)} == {1, 2}
+    assert race(halves) == 0
+
+
+def test_a_map_that_is_sent_to_a_daemon_is_refused_with_what_to_do(by_hand: ByHand) -> None:
+    with pytest.raises(TypeError, match=r"send what its collect\(\) returns instead"):
+        pickle.dumps(by_hand.map([1]))
 
 
 # Progress of others

@@ -392,9 +392,8 @@ with Daemon() as d:
     print(d.error(lambda: getattr(__import__("__main__"), "job")))
 """
     assert run_host(script) == (
-        "module '__main__' has no attribute 'job' on this daemon, and importing the host's main "
-        "module failed (RuntimeError: this script starts a daemon without if __name__ == "
-        '"__main__":)\n'
+        "module '__main__' has no attribute 'job' on this daemon, and daemons do not import the "
+        'host\'s main module, as that has no `if __name__ == "__main__":`\n'
     )
 
 

@@ -187,9 +187,9 @@ def test_a_report_is_not_unpickled_unless_somebody_listens() -> None:
 
 
 def test_what_is_called_has_to_be_callable() -> None:
-    with pytest.raises(TypeError, match="on_report"):
+    with pytest.raises(TypeError, match=r"with what the task reports: write on_report\(f\), not"):
         new_future().on_report(cast("Any", "no function"))
-    with MiraiExecutor(1) as executor, pytest.raises(TypeError, match="with_options"):
+    with MiraiExecutor(1) as executor, pytest.raises(TypeError, match="on_report must be"):
         executor.with_options(on_report=cast("Any", "no function"))
 
 

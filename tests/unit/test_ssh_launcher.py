@@ -135,6 +135,8 @@ def test_a_tunnel_takes_the_loopback_address_that_it_finds() -> None:
     assert command.argv[command.argv.index("-R") + 1] == "[::1]:17:[::1]:2"
     with pytest.raises(ValueError, match=r"local_url\(tcp=True\)"):
         ssh_config("node", tunnel=True).plan(DAEMON, 1)
+    with pytest.raises(TypeError, match="tunnel must be True, False or a port, not 'yes'"):
+        ssh_config("node", tunnel="yes")  # type: ignore[arg-type]  # that is it
 
 
 def test_the_users_ssh_options_come_before_ours() -> None:

@@ -67,3 +67,4 @@ def test_a_status_says_that_tasks_wait_for_daemons_and_what_the_launcher_has_sai
     said = "2 tasks have waited for 31 s, and no daemon is connected; 4 requested; sbatch said: "
     assert repr(status).endswith(f"\n  {said}{SCRIPT}")
     assert status._repr_html_().endswith(f"<p>{said}&lt;script&gt;</p>")
+    assert str(Waiting(1, 31.4, 0, "")).startswith("1 task has waited for 31 s, ")

@@ -28,7 +28,8 @@ class Preparation(NamedTuple):
     """What a daemon takes over from the host before its first call.
 
     ``main_path`` or ``main_name`` (of ``python -m``) says where a name of ``__main__`` that never
-    came could be found, as a last resort. ``authkey`` is a secret; it stays on this machine.
+    came could be found, as a last resort, and ``main`` whether that may be run: "auto" if it has a
+    guard, "import" in any case, "value" never. ``authkey`` is a secret; it stays on this machine.
     ``host`` and ``host_pid`` are the name that multiprocessing has for the host's process, and its
     number on this machine; ``identity`` is how it tells the daemon from its siblings.
     ``prefixes`` are where the host's interpreter has its libraries: empty for a daemon on the same
@@ -54,6 +55,7 @@ class Preparation(NamedTuple):
     gpus: int = 0
     executor: str = ""
     shows_state: bool = False
+    main: str = "auto"
 
     def elsewhere(self) -> "Preparation":
         """Return what a daemon on another machine takes over."""

@@ -25,6 +25,13 @@ from mirai_executor._payload.common.wording import describe
 from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
 
+_WHY_NOT = {
+    "auto": (
+        "daemons do not import the host's main module, as that has no "
+        '`if __name__ == "__main__":`'
+    ),
+    "value": 'daemons do not import the host\'s main module, as main="value" says',
+}
 _PSEUDONYM = "__main_of_host__"  # by which the import system knows it, for a moment
 _MISSING = object()
 _running = False
@@ -52,11 +59,14 @@ class MainImport:
         self._is_done = False
         self._values: dict[str, object] = {}  # as the import has left them
         self._failed_with: BaseException | None = None
+        self._is_refused = False
 
     @property
     def failure(self) -> str:
-        """What it has raised, in few words; empty if nothing."""
-        return "" if self._failed_with is None else describe(self._failed_with)
+        """Why names are missing: what it has raised, or that it may not be; empty if neither."""
+        if self._failed_with is not None:
+            return f"importing the host's main module failed ({describe(self._failed_with)})"
+        return _WHY_NOT[self._preparation.main] if self._is_refused else ""
 
     def carry_out(self, blob: bytes) -> frozenset[str]:
         """Import the file that the host has; return the names that this has added.
@@ -76,7 +86,7 @@ class MainImport:
             added = self._run(code, {"__name__"})
         if self._failed_with is not None:
             raise PayloadError(
-                f"importing the host's main module failed ({self.failure}); move what only the "
+                f"{self.failure}; move what only the "
                 'host can do below `if __name__ == "__main__":`, or have daemons import nothing: '
                 'MiraiExecutor(main="value")'
             ) from self._failed_with
@@ -84,10 +94,13 @@ class MainImport:
 
     def fill_gaps(self) -> frozenset[str]:
         """Import the host's main module for a name that never came, if that is new."""
-        if self._is_done or _running:
+        if self._is_done or self._is_refused or _running:
             return frozenset()
         try:
             code = _code_of_main(self._preparation)
+        except _NotToBeRunError:
+            self._is_refused = True
+            code = None
         except (Exception, SystemExit) as error:  # the user's package runs
             self._failed_with, self._is_done = error, True
             code = None
@@ -235,17 +248,41 @@ def _may_run(path: str, preparation: Preparation) -> bool:
     return may_take(path)
 
 
+class _NotToBeRunError(Exception):
+    """The main module would do what only the host is to do."""
+
+
 def _code_of_main(preparation: Preparation) -> CodeType | None:
+    if preparation.main == "value":
+        raise _NotToBeRunError
     if preparation.main_name is not None:
         import importlib.util  # for once: every daemon would import it at its start
         from importlib.abc import InspectLoader
 
         spec = importlib.util.find_spec(preparation.main_name)
         loader = spec.loader if spec is not None else None
-        return (
-            loader.get_code(preparation.main_name) if isinstance(loader, InspectLoader) else None
-        )
+        if not isinstance(loader, InspectLoader):
+            return None
+        _check_guard(loader.get_source(preparation.main_name) or "", preparation)
+        return loader.get_code(preparation.main_name)
     path = preparation.main_path
     if path is None or not _may_run(path, preparation) or (text := _text_of(path)) is None:
         return None
+    _check_guard(text, preparation)
     return compile(text, path, "exec", dont_inherit=True)
+
+
+def _check_guard(text: str | bytes, preparation: Preparation) -> None:
+    """Require a guard: without one, the program itself would start once more.
+
+    Raises:
+        _NotToBeRunError: There is none, and nobody has asked for it.
+    """
+    import ast  # as above
+
+    from mirai_executor._payload.common.guards import divide
+
+    if preparation.main == "import":
+        return
+    if not any(divide(statement)[0] for statement in ast.parse(text).body):
+        raise _NotToBeRunError

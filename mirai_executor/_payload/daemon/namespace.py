@@ -393,5 +393,5 @@ class Namespace:
         if reason := self.missing_because.get(name):
             text += f" on this daemon: the host's value cannot be pickled ({reason})"
         elif (it := self._imported) is not None and it.failure:
-            text += f" on this daemon, and importing the host's main module failed ({it.failure})"
+            text += f" on this daemon, and {it.failure}"
         return text

@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +29,7 @@ from mirai_executor._payload.common.entries import (
 )
 from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._payload.common.fingerprints import fingerprint_of, kind_fingerprint
+from mirai_executor._payload.common.guards import divide
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.preparation import SOURCES, main_script
 
@@ -143,7 +144,7 @@ def _parse(text: bytes, path: str) -> _Found:
     guards: list[range] = []
     rest: list[ast.stmt] = []  # what daemons run, too
     for statement in tree.body:
-        below, beside = _divide(statement)
+        below, beside = divide(statement)
         if below:
             first, last = below[0], below[-1]
             guards.append(range(first.lineno, (last.end_lineno or last.lineno) + 1))
@@ -154,41 +155,6 @@ def _parse(text: bytes, path: str) -> _Found:
         return _Found(text, guards, None, only_starts)
     code = compile(ast.Module(rest, []), path, "exec", dont_inherit=True)
     return _Found(text, guards, frozenset(_bound_by(code)), only_starts)
-
-
-def _divide(statement: ast.stmt) -> tuple[Sequence[ast.stmt], Sequence[ast.stmt]]:
-    """Return what of a statement is for the main program alone, and what is for daemons, too."""
-    if isinstance(statement, ast.If):
-        if _is_guard(statement.test):
-            return statement.body, statement.orelse
-        if _is_guard(statement.test, ast.NotEq):
-            return statement.orelse, statement.body
-    elif isinstance(statement, ast.Expr):  # the whole of it is below the guard
-        test = statement.value
-        if isinstance(test, ast.IfExp):
-            test = test.test
-        if isinstance(test, ast.Compare | ast.BoolOp) and _is_guard(test):
-            return [statement], []
-    return [], [statement]
-
-
-def _is_guard(test: ast.expr, operator: type[ast.cmpop] = ast.Eq) -> bool:
-    """Tell whether this is ``__name__ == "__main__"``, in either order, perhaps ``and`` more.
-
-    It may also be ``current_process().name == "MainProcess"``.
-    """
-    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) and operator is ast.Eq:
-        return any(map(_is_guard, test.values))
-    if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], operator):
-        return False
-    sides = [test.left, *test.comparators]
-    texts = [side.value for side in sides if isinstance(side, ast.Constant)]
-    names = [ast.unparse(side) for side in sides if not isinstance(side, ast.Constant)]
-    if len(names) != 1 or len(texts) != 1:
-        return False
-    if names[0].endswith("current_process().name"):
-        return texts == ["MainProcess"]
-    return (names, texts) == (["__name__"], [MAIN])
 
 
 def _is_star(node: ast.AST) -> bool:
