@@ -26,7 +26,10 @@ from mirai_executor._payload.common.importable import (
     registered_by_value,
     what_is_known_of_modules,
 )
-from mirai_executor._typing import Any, NamedTuple
+from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mirai_executor._payload.common.refusals import Refusal
 
 __all__ = [
     "ATOMS",
@@ -206,12 +209,15 @@ class PlainPickler(Pickler):
     """
 
     seen: "_Places"
+    serial: object = None  # what the user has for classes, at this executor
 
     def __init__(self, file: Any, beside: OutOfBand | None) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=beside)
         self.file = file
         self.beside = beside
-        self.good: set[type] = set()  # the classes whose instances are pickled as usual
+        # The classes whose instances are pickled as usual, each with the first of these. The last
+        # one may be what has ended the attempt.
+        self.good: dict[type, object] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -220,8 +226,11 @@ class PlainPickler(Pickler):
             return NotImplemented
         if kind is FunctionType or issubclass(kind, type):
             if not _is_among(self.seen, obj):
+                good[kind] = obj
                 raise _NeedsCare
-        elif (
+            return NotImplemented
+        good[kind] = obj
+        if (
             not _is_among(self.seen, kind)
             or self.seen[id(kind)].instances_need_care
             or (
@@ -231,38 +240,46 @@ class PlainPickler(Pickler):
             )
         ):
             raise _NeedsCare
-        else:
-            good.add(kind)
         return NotImplemented
 
+    @property
+    def culprit(self) -> object:
+        """What has ended the attempt, if it was the first of its type."""
+        return next(reversed(self.good.values()), None)
 
-def _plain_pickler(file: Any, beside: OutOfBand | None) -> PlainPickler:
-    pickler = PlainPickler(file, beside)
-    pickler.seen = _seen.now()
-    return pickler
+    begin_anew = Pickler.clear_memo  # to see what else fails
 
 
 # Those that nobody uses. Each call takes one out: other threads may call, and what is pickled.
 _free: list[PlainPickler] = []
 
 
-def dump_plainly(obj: object, *, out_of_band: bool = False, apart: bool = False) -> Value | None:
+def dump_plainly(
+    obj: object, *, out_of_band: bool = False, apart: bool = False
+) -> "Value | Refusal | None":
     """Pickle an object; None if only a careful pickler gets it right."""
-    try:
-        if apart and (value := _dump_short(obj)) is not None:
-            return value
-        return dump_value(_plain_pickler, obj, out_of_band=out_of_band)
-    except Exception:  # of the user's code, too: the careful pickler says what is wrong
-        return None
-
-
-def _dump_short(obj: object) -> Value | None:
-    """Pickle an object; None if what others may change has to be pickled anew."""
-    try:
-        pickler = _free.pop()
-    except IndexError:
-        pickler = PlainPickler(Pieces(), OutOfBand())
+    if not apart:
+        pickler = PlainPickler(io.BytesIO(), OutOfBand() if out_of_band else None)
+    else:
+        try:
+            pickler = _free.pop()
+        except IndexError:
+            pickler = PlainPickler(Pieces(), OutOfBand())
     pickler.seen = _seen.now()
+    try:
+        if apart:
+            value = _dump_short(pickler, obj)
+            return dump_plainly(obj, out_of_band=out_of_band) if value is None else value
+        pickler.dump(obj)
+        return made_value(pickler.file.getvalue(), tuple(pickler.beside or ()))
+    except Exception as error:  # of the user's code, too: the careful pickler says what is wrong
+        from mirai_executor._payload.common.refusals import refusal_of  # with much else
+
+        return refusal_of(pickler, error)
+
+
+def _dump_short(pickler: PlainPickler, obj: object) -> Value | None:
+    """Pickle an object; None if what others may change has to be pickled anew."""
     pickler.dump(obj)
     pieces: Pieces = pickler.file
     if len(pieces) > 1 or len(pieces[0]) > _SHORT or pickler.beside:

@@ -60,6 +60,17 @@ class PayloadPickler(pickle.Pickler):
         # What was taken apart last: an error does not say what it is about.
         self.trail: collections.deque[object] = collections.deque(maxlen=20)
         self._as_usual: set[type] = set()  # whatever the instance
+        self._lend: Callable[[int], Any] | None = None
+
+    @property
+    def culprit(self) -> object:
+        """What has failed, if anything has."""
+        return self.trail[-1] if self.trail else None
+
+    def begin_anew(self) -> None:
+        """Forget what was pickled, to see what else fails; nobody will read that."""
+        self.clear_memo()
+        self._lend = None
 
     def by_reference(self, home: Home) -> bool:
         """Decide whether the other side finds this by name."""
@@ -107,7 +118,9 @@ class PayloadPickler(pickle.Pickler):
         return self._reduce_instance(kind, obj)
 
     def lend(self, descriptor: int) -> Any:
-        """Return what travels in place of a descriptor; here, in a payload that nobody reads."""
+        """Return what travels in place of a descriptor, also in a payload that nobody reads."""
+        if self._lend is not None:
+            return self._lend(descriptor)
         from mirai_executor._payload.common.descriptors import lend_nothing
 
         return lend_nothing(descriptor)

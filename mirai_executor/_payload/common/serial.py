@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mirai_executor._payload.common.entries import Call
+    from mirai_executor._payload.common.refusals import Refusal
 
 _MOST_SEEN = 4096
 
@@ -119,36 +120,39 @@ class Hooks:
 
     def dump_plainly(
         self, obj: object, *, out_of_band: bool = False, apart: bool = False
-    ) -> Value | None:
+    ) -> "Value | Refusal | None":
         """Do as ``fast_pickle.dump_plainly``.
 
         Raises:
             Exception: What a hook has raised.
         """
+        made: list[_HookedPickler] = []
+
+        def pickler(file: Any, beside: OutOfBand | None) -> PlainPickler:
+            made.append(_HookedPickler(file, beside))
+            made[-1].seen, made[-1].serial = seen_places(), self
+            return made[-1]
+
         try:
-            return dump_value(self._pickler, obj, out_of_band=out_of_band, apart=apart)
+            return dump_value(pickler, obj, out_of_band=out_of_band, apart=apart)
         except Exception as error:
             if is_of_a_hook(error):
                 raise
-            return None
+            from mirai_executor._payload.common.refusals import refusal_of
 
-    def _pickler(self, file: Any, beside: OutOfBand | None) -> PlainPickler:
-        pickler = _HookedPickler(file, beside)
-        pickler.seen = seen_places()
-        pickler.hooks = self
-        return pickler
+            return refusal_of(made[-1], error)
 
 
 class _HookedPickler(PlainPickler):
     """Asks the hooks once for each type that it meets, and for each object that has one."""
 
-    hooks: Hooks
+    serial: Hooks
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind in self.good:
             return NotImplemented
-        hook = self.hooks.of(kind)
+        hook = self.serial.of(kind)
         return super().reducer_override(obj) if hook is None else hook.reduce(obj)
 
 

@@ -1,7 +1,6 @@
 """Pickles, at a daemon, the results that plain pickle would get wrong."""
 
 from collections.abc import Callable
-from functools import partial
 from types import CoroutineType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +9,11 @@ from mirai_executor._payload.common.diagnosis import explain, said_by_pickle
 from mirai_executor._payload.common.fast_pickle import OutOfBand, Value, dump_value
 from mirai_executor._payload.common.importable import Home, Kind
 from mirai_executor._payload.common.loans import Loan
-from mirai_executor._payload.common.pickler import PayloadPickler, dump
+from mirai_executor._payload.common.pickler import PayloadPickler
 from mirai_executor._payload.daemon import namespace
 
 if TYPE_CHECKING:
+    from mirai_executor._payload.common.refusals import Refusal
     from mirai_executor._payload.common.serial import Hooks
 
 
@@ -40,9 +40,6 @@ class OutcomePickler(PayloadPickler):
             return home.root in daemon.host_names or rebuild.has_inherited(home.root)
         return home.kind is not Kind.HELD or daemon is None or _is_the_hosts(home.module)
 
-    def lend(self, descriptor: int) -> Any:
-        return (self._lend or super().lend)(descriptor)
-
     def travels_with_its_names(self, module: ModuleType) -> bool:
         return not _is_the_hosts(module.__name__)
 
@@ -53,13 +50,14 @@ def _is_the_hosts(module: str) -> bool:
 
 def dump_carefully(
     value: object,
+    refusal: "Refusal | None" = None,
     *,
     out_of_band: bool,
     apart: bool,
     serial: "Hooks | None" = None,
     name: str = "result",
 ) -> Value:
-    """Turn a result into bytes, as ``encode_value`` does."""
+    """Turn a result into bytes, as ``encode_value`` does; or raise why it was refused before."""
     loan = Loan()
     made: list[OutcomePickler] = []
 
@@ -68,12 +66,14 @@ def dump_carefully(
         return made[-1]
 
     try:
+        if refusal is not None:
+            raise refusal.error  # noqa: TRY301 - as if it had come now
         return dump_value(pickler, value, out_of_band=out_of_band, apart=apart)
     except BaseException as error:
         loan.end()
         if type(value) is CoroutineType:
             value.close()  # the error says that nobody awaits it: no need for a warning as well
         if said_by_pickle(error):
-            probe = partial(dump, partial(OutcomePickler, serial=serial))
-            raise explain({name: value}, made[-1].trail, probe, error) from error
+            failed = made[-1] if refusal is None else refusal.pickler
+            raise explain({name: value}, failed, error) from error
         raise

@@ -62,21 +62,21 @@ def encode_value(
         raise Unawaited(value)
     plainly = dump_plainly if serial is None else serial.dump_plainly
     dumped = plainly(value, out_of_band=out_of_band, apart=apart)
-    if dumped is not None:
+    if isinstance(dumped, Value):
         return dumped
     from mirai_executor._payload.daemon.careful import (
         dump_carefully,
     )  # with cloudpickle, and much else
 
-    return dump_carefully(value, out_of_band=out_of_band, apart=apart, serial=serial)
+    return dump_carefully(value, dumped, out_of_band=out_of_band, apart=apart, serial=serial)
 
 
 def encode_named(name: str, value: object, serial: "Hooks | None" = None) -> Value:
     """Do as :func:`encode_value`, out of band, for an object that an error calls by this name."""
     plainly = dump_plainly if serial is None else serial.dump_plainly
     dumped = plainly(value, out_of_band=True, apart=False)
-    if dumped is not None:
+    if isinstance(dumped, Value):
         return dumped
     from mirai_executor._payload.daemon.careful import dump_carefully
 
-    return dump_carefully(value, out_of_band=True, apart=False, serial=serial, name=name)
+    return dump_carefully(value, dumped, out_of_band=True, apart=False, serial=serial, name=name)

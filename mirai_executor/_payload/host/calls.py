@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     import ast
 
     from mirai_executor._payload.common.loans import Loan
+    from mirai_executor._payload.common.refusals import Refusal
+    from mirai_executor._payload.common.search import Failed
     from mirai_executor._payload.common.serial import Hooks
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.large_captures import LargeCaptures
     from mirai_executor._payload.host.mainfile import MainFile, Mode
     from mirai_executor._payload.host.seals import Seals
-    from mirai_executor._payload.host.table import Failure, Table
+    from mirai_executor._payload.host.table import Failure
 
 T = TypeVar("T")
 
@@ -137,9 +139,10 @@ class CallEncoder:
                     return tuple.__new__(Call, (blob, path + found.entries, ()))
             call = (found.reference, args, kwargs)
             dumped = self._dump_plainly(call, out_of_band=out_of_band, apart=apart)
-            if dumped is not None:
+            if isinstance(dumped, Value):
                 # As above.
                 return tuple.__new__(Call, (dumped.blob, path + found.entries, dumped.buffers))
+            _raise_if(dumped, args, kwargs)
         call = (None if taken else fn, args, kwargs)
         value, names, loan = self._with_care(
             call, local_locks, lasting, out_of_band=out_of_band, apart=apart
@@ -202,13 +205,13 @@ class CallEncoder:
         except BaseException as error:
             loan.end()
             if said_by_pickle(error):
-                raise _explained(call, table, error) from error
+                raise _explained(call, table.failed, error) from error
             raise
         table.close()
         if failure := table.failure_of(pickled.needs):
             loan.end()
             try:
-                raise _error_of(failure, table)
+                raise _error_of(failure)
             finally:  # the error's traceback has this frame: no cycle through it to the arguments
                 del failure, table
         if table.replaced_locks:
@@ -316,28 +319,29 @@ def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple
     return (*names.values(), taken[-1])
 
 
-def _explained(call: tuple[Any, ...], table: "Table", error: BaseException) -> BaseException:
+def _raise_if(refusal: "Refusal | None", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if refusal is not None:
+        raise _explained((None, args, kwargs), refusal.pickler, refusal.error)
+
+
+def _explained(call: tuple[Any, ...], pickler: "Failed | None", error: BaseException) -> Exception:
     from mirai_executor._payload.common.diagnosis import explain
 
     fn, args, kwargs = call
     parts = {"the function": fn}
     parts.update({f"args[{i}]": value for i, value in enumerate(args)})
     parts.update({f"kwargs[{name!r}]": value for name, value in kwargs.items()})
-    return explain(parts, table.trail, table.probe, error)
+    return explain(parts, pickler, error)
 
 
-def _error_of(failure: "Failure", table: "Table") -> BaseException:
+def _error_of(failure: "Failure") -> BaseException:
     from mirai_executor._payload.common.diagnosis import explain, said_by_pickle
 
     error, key = failure.error, failure.key
     if not said_by_pickle(error):
         return error
     value = vars(sys.modules[key.module])[key.name]
-
-    def probe(obj: object) -> bytes:
-        return table.probe(obj, (key,))
-
-    return explain({f"{key.module}.{key.name}": value}, failure.trail, probe, error)
+    return explain({f"{key.module}.{key.name}": value}, failure.pickler, error)
 
 
 # The pickles of None, booleans and most numbers: how long they are, how they begin, where their

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
-from mirai_executor._payload.common.diagnosis import parts_of_function
+from mirai_executor._payload.common.anatomy import parts_of_function
 from mirai_executor._payload.common.entries import NameEntry
 from mirai_executor._payload.common.pickler import dump
 from mirai_executor._payload.host.callers import stacklevel

@@ -27,7 +27,7 @@ from mirai_executor._payload.common.entries import UNAVAILABLE, NameEntry, diges
 from mirai_executor._payload.common.fast_pickle import OutOfBand, Value, dump_value
 from mirai_executor._payload.common.importable import MAIN, Home, Kind
 from mirai_executor._payload.common.names import STANDARD_DUNDERS
-from mirai_executor._payload.common.pickler import PayloadPickler, dump
+from mirai_executor._payload.common.pickler import PayloadPickler
 from mirai_executor._payload.common.wording import describe
 from mirai_executor._payload.host.seals import Seals
 from mirai_executor._payload.host.sharing import Met, may_share, sharing
@@ -82,7 +82,7 @@ class Failure(Record):
 
     error: BaseException
     key: Key
-    trail: tuple[object, ...]
+    pickler: CallPickler | None
 
 
 class CallPickler(PayloadPickler):
@@ -156,7 +156,7 @@ class CallPickler(PayloadPickler):
                 "cannot pickle a file descriptor in a global name: pass it as an argument"
             )
         self.lends = True
-        return (self._lend or super().lend)(descriptor)
+        return super().lend(descriptor)
 
     def _reduce_as_registered(self, kind: type, reducer: Callable[[Any], Any], obj: Any) -> Any:
         if self.copies and _says_how_to_copy(kind):
@@ -227,7 +227,7 @@ class Table:
         self._known = known
         self.replaced_locks = False
         self.lends = False
-        self.trail: tuple[object, ...] = ()  # of the pickler that has failed last
+        self.failed: CallPickler | None = None  # the pickler that has failed last
         self._local_locks = local_locks
         self._lend = lend
         self._find_main = main
@@ -260,8 +260,7 @@ class Table:
         except BaseException as error:
             if isinstance(error, _DescriptorError) and not copies:
                 return self.pickle(obj, entries, out_of_band=out_of_band, apart=apart, copies=True)
-            # A KeyboardInterrupt may have struck before there was one, or all of it.
-            self.trail = tuple(getattr(made[-1], "trail", ())) if made else ()
+            self.failed = made[-1] if made else None  # a KeyboardInterrupt may come before
             raise
         last = made[-1]
         if len(entries) == 1 and may_share(obj):
@@ -274,10 +273,6 @@ class Table:
             if key not in self._entries:
                 self._waiting.setdefault(key)
         return Pickled(value, tuple(last.needs), last.identity)
-
-    def probe(self, obj: object, entries: tuple[Key, ...] = ()) -> bytes:
-        """Pickle an object to see whether that fails, and nothing else."""
-        return dump(lambda file: CallPickler(file, entries, serial=self._serial), obj)
 
     def close(self) -> None:
         """Pickle the value of every name found, and those found by that, to the end."""
@@ -387,7 +382,7 @@ class Table:
             value = vars(sys.modules[key.module])[key.name]
             return self.pickle(value, (key,))
         except (Exception, SystemExit) as error:  # any code of the user runs here
-            return Failure(error, key, self.trail)
+            return Failure(error, key, self.failed)
 
     def _spread_failures(self) -> None:
         """An entry that cannot be unpickled without a missing one is missing too."""
