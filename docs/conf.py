@@ -7,6 +7,7 @@ from typing import Any
 from sphinx.pycode import ModuleAnalyzer
 
 import mirai_executor
+from mirai_executor._daemon_options import OPTIONS, Kind
 
 project = "mirai_executor"
 author = "the authors of mirai_executor"
@@ -20,8 +21,24 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
 myst_heading_anchors = 3
+VALUES = {Kind.SECONDS: " S", Kind.COUNT: " N", Kind.AUTOEXIT: " WORD"}
+# What pages show in the place of {{ the name }}: the same descriptions as --help.
+myst_substitutions = {
+    "daemon_options": "\n".join(
+        [
+            "| option | argument | what the daemon does |",
+            "|---|---|---|",
+            *(
+                f"| `{it.flag}`, `--no-{it.flag[2:]}` | `{it.name}` | {it.description} |"
+                if it.kind is Kind.SWITCH
+                else f"| `{it.flag}{VALUES[it.kind]}` | `{it.name}` | {it.description} |"
+                for it in OPTIONS.values()
+            ),
+        ]
+    )
+}
 exclude_patterns = ["_build"]
 nitpicky = True
 # An excerpt of the standard library's inventory, made by inventories/make.py: the docs build

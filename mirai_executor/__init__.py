@@ -19,8 +19,6 @@ The examples of the docstrings assume ``from mirai_executor import *``. Names ar
 they are first used, since a daemon needs few of them.
 """
 
-import sys
-
 from ._lazily import lazy_imports
 from ._version import __version__
 
@@ -113,21 +111,12 @@ _ROOMS = {
     ),
     "urls": "host_url local_url",
 }
-_ROOMS_FOR_WINDOWS = ("_messages", "_place", "errors")  # the others need POSIX
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
-__all__ = ["__version__", *_ROOM_OF]  # all of them strings
+__all__ = ["__version__", *" ".join(_ROOMS.values()).split()]  # all of them strings
 
 if not TYPE_CHECKING:  # to type checkers, a name that does not exist is to be an error
-    _open = lazy_imports(__name__, _ROOMS)
-
-    def __getattr__(name):
-        """Import a public name from its room, if there can be one on this system."""
-        room = _ROOM_OF.get(name)
-        if sys.platform == "win32" and room is not None and room not in _ROOMS_FOR_WINDOWS:
-            message = "mirai_executor runs on Linux and macOS; on Windows, use WSL"
-            raise ImportError(message, name=name)
-        return _open(name)
+    # Only what needs nothing of POSIX can be imported on Windows.
+    __getattr__ = lazy_imports(__name__, _ROOMS, on_windows=("_messages", "_place", "errors"))
 
 
 def __dir__() -> list[str]:

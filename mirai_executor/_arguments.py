@@ -47,7 +47,12 @@ def check_flag(name: str, value: Any) -> None:
     Raises:
         TypeError: It is not.
     """
-    if value is None or not hasattr(type(value), "__bool__"):
+    is_number = isinstance(value, int | float)
+    if (
+        value is None
+        or not hasattr(type(value), "__bool__")
+        or (is_number and value not in (0, 1))
+    ):
         raise TypeError(f"{name} must be True or False, not {value!r:.60}")
 
 
@@ -84,7 +89,7 @@ def check_word(name: str, value: object, words: Sequence[str | None]) -> None:
     """Require one of several words.
 
     Raises:
-        ValueError: It is none; the message lists them.
+        ValueError: ``value`` is not among ``words``; the message lists them.
     """
     if value not in words:
         *first, last = (f'"{word}"' if word else "None" for word in words)
@@ -282,7 +287,7 @@ def check_logging(logging: object) -> None:
     """Require a choice of whether tasks log here.
 
     Raises:
-        TypeError: It is none.
+        TypeError: ``logging`` is not True, False or None.
     """
     if not (logging is None or isinstance(logging, bool)):
         raise TypeError(f"logging must be True, False or None, not {logging!r}")
@@ -296,7 +301,7 @@ def check_output(output: object, *, is_open: bool) -> None:
         is_open: Whether daemons connect to the executor, which print where they were started.
 
     Raises:
-        TypeError: It is none.
+        TypeError: ``output`` is neither a boolean nor text.
         ValueError: There is no such word, or it has no use for such daemons.
     """
     if isinstance(output, bool):

@@ -32,34 +32,25 @@ def _about(kind: Kind, description: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class DaemonOptions:
-    """How a daemon lives that connects to its host.
+    """How a daemon lives that connects to its host; each field says what it is about.
 
-    Args:
-        output: Whether what tasks print appears on its standard output.
-        cleanup: Whether it resets the interpreter after each task; None leaves it to the host.
-        dispatcher: Whether its host must work with a dispatcher, or without one; None accepts
-            either.
-        idle_time: Seconds without a task after which it exits; None for never.
-        wall_time: Seconds after which it accepts no more tasks, and exits; None for never.
-        max_tasks: Tasks after which it exits; None for any number.
-        autoexit: What it does when the host is gone. ``"now"`` stops the running task,
-            ``"finish"`` lets it finish, though nobody gets its result, and ``"never"`` is as
-            ``"now"``, but then it serves the next host at the same address.
-        retry: For how many seconds it tries to reach its host.
-        grace: Seconds that the running task has after SIGTERM. SIGUSR1 waits for its end.
+    ``mirai-executor daemon --help`` and the docs (by ``docs/conf.py``) show these descriptions.
     """
 
     output: bool = field(
         default=True,
         metadata=_about(
             Kind.SWITCH,
-            "print what tasks print on the standard output of this daemon (default: yes)",
+            "print what tasks print on the standard output of this daemon, or discard it "
+            "(default: print it)",
         ),
     )
     cleanup: bool | None = field(
         default=None,
         metadata=_about(
-            Kind.SWITCH, "reset the interpreter after each task (default: as the host decides)"
+            Kind.SWITCH,
+            "reset the state of the interpreter after each task, or do not (default: as the host "
+            "decides)",
         ),
     )
     dispatcher: bool | None = field(
@@ -70,28 +61,44 @@ class DaemonOptions:
         ),
     )
     idle_time: float | None = field(
-        default=None, metadata=_about(Kind.SECONDS, "exit after S seconds without a task")
+        default=None,
+        metadata=_about(
+            Kind.SECONDS,
+            "exit after S seconds without a task; starting, the initializer and everywhere() are "
+            "not idle time",
+        ),
     )
     wall_time: float | None = field(
         default=None,
         metadata=_about(
             Kind.SECONDS,
-            "accept no more tasks after at most S seconds, and exit when the current one is "
+            "accept no more tasks after 0.9 S to S seconds, and exit when the current one is "
             "finished; daemons that start together exit one after the other",
         ),
     )
-    max_tasks: int | None = field(default=None, metadata=_about(Kind.COUNT, "exit after N tasks"))
+    max_tasks_per_child: int | None = field(
+        default=None,
+        metadata=_about(
+            Kind.COUNT,
+            "exit after N tasks; those that were cancelled before they began do not count",
+        ),
+    )
     autoexit: Autoexit = field(
         default="now",
         metadata=_about(
             Kind.AUTOEXIT,
             "when the host is gone: stop the current task and exit (now, the default); finish the "
-            "task first; or never exit, and serve the next host with the same address and secret",
+            "task first, though nobody gets its result (finish); or stop it, and stay (never), to "
+            "serve the next host with the same address and secret, unless SIGTERM, its idle time "
+            "or its wall time ends the wait",
         ),
     )
     retry: float = field(
         default=30.0,
-        metadata=_about(Kind.SECONDS, "keep trying to reach the host for S seconds (default: 30)"),
+        metadata=_about(
+            Kind.SECONDS,
+            "keep trying to reach the host for S seconds (default: 30)",
+        ),
     )
     grace: float = field(
         default=5.0,
@@ -111,7 +118,7 @@ class DaemonKeywords(TypedDict, total=False):
     dispatcher: bool | None
     idle_time: float | None
     wall_time: float | None
-    max_tasks: int | None
+    max_tasks_per_child: int | None
     autoexit: Autoexit
     retry: float
     grace: float

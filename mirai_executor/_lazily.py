@@ -9,36 +9,46 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any
 
 
-def lazy_imports(package: str, rooms: "Mapping[str, str]") -> "Callable[[str], Any]":
-    """Return the ``__getattr__`` of a package.
+def lazy_imports(
+    door: str,
+    rooms: "Mapping[str, str]",
+    *,
+    package: str = "",
+    on_windows: "Container[str] | None" = None,
+) -> "Callable[[str], Any]":
+    """Return the ``__getattr__`` of a module in which the names of others are found.
 
     Args:
-        package: Its name.
-        rooms: The names that each of its modules has, to be found in the package; in one string,
-            with spaces between them.
+        door: The name of that module.
+        rooms: The names that each of the others has; in one string, with spaces between them.
+        package: Where the others are, if not in ``door``.
+        on_windows: Those of them that Windows has all for; None for all of them.
     """
     room_of = {name: room for room, names in rooms.items() for name in names.split()}
 
     def __getattr__(name: str) -> "Any":  # noqa: N807 - it becomes that of a module
         room = room_of.get(name)
         if room is None:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {door!r} has no attribute {name!r}")
+        if sys.platform == "win32" and on_windows is not None and room not in on_windows:
+            message = "mirai_executor runs on Linux and macOS; on Windows, use WSL"
+            raise ImportError(message, name=name)
         from importlib import import_module
 
         try:
-            value = getattr(import_module(f"{package}.{room}"), name)
+            value = getattr(import_module(f"{package or door}.{room}"), name)
         except AttributeError as error:
             # As an AttributeError, it would only say that the name does not exist: `from ...
             # import` and hasattr() hide the cause.
-            message = f"cannot import name {name!r} from {package!r}: {error}"
+            message = f"cannot import name {name!r} from {door!r}: {error}"
             raise ImportError(message, name=name) from error
-        vars(import_module(package))[name] = value  # the next time, nobody asks here
+        vars(sys.modules[door])[name] = value  # the next time, nobody asks here
         return value
 
     return __getattr__

@@ -30,7 +30,12 @@ class HostOwner(Submitter):
     def __init__(
         self, host: Host, name: str | None, most: int, launching: "Launching | None"
     ) -> None:
-        super().__init__(host, Options(cancel_on_interrupt=_is_in_ipython()))
+        shell = _shell()
+        super().__init__(host, Options(cancel_on_interrupt=shell is not None))
+        if shell is not None:
+            from ._around._cells import watch  # which programs do without
+
+            watch(host, shell)
         self._most = most
         self._launching = launching
         self._name = name
@@ -351,11 +356,11 @@ class HostOwner(Submitter):
             raise error
 
 
-def _is_in_ipython() -> bool:
-    """Tell whether this is IPython, or a notebook: its interrupts end cells, not programs."""
+def _shell() -> Any:
+    """Return IPython's, also that of a notebook: its interrupts end cells, not programs."""
     ipython = sys.modules.get("IPython")  # whoever runs in it has imported it
     find = getattr(ipython, "get_ipython", None)
-    return find is not None and find() is not None
+    return None if find is None else find()
 
 
 def check_main_file(main: Literal["auto", "import", "value"]) -> None:

@@ -13,7 +13,6 @@ thread calls a waiter::
 
 import collections
 import functools
-import time
 import weakref
 from collections.abc import Callable, Generator
 from concurrent.futures import _base
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, Ty
 
 from ._arguments import check_callable
 from ._core import TaskId
-from ._host import OneShotEvent
+from ._waiting import Deadline, OneShotEvent
 
 if TYPE_CHECKING:
     from ._host import Message
@@ -153,13 +152,13 @@ class Mailbox:
             raise
 
     def _wait(self, timeout: float | None) -> bool:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else Deadline(timeout)
         while not self._read():
             # In place before the last look: what comes later wakes it.
             self._sleep = sleep = OneShotEvent()
             if self._is_set or self._is_worth_it():
                 continue
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else deadline.left
             if (left is None or left > 0) and self._waits_for_itself():
                 raise RuntimeError(IN_A_CALLBACK)
             if not sleep.wait(left):

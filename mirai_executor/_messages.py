@@ -153,7 +153,7 @@ def iterator_of(values: Any, iterate: Callable[[Any], Iterator[Any]]) -> Iterato
         iterate: Makes one of an asynchronous generator.
 
     Raises:
-        TypeError: There is none.
+        TypeError: ``values`` cannot be iterated over.
     """
     if hasattr(type(values), "__anext__"):
         return iterate(values)

@@ -100,7 +100,7 @@ def limit_behind(error: OSError) -> str:
     import resource  # Windows has none, and gets a better message than this
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return f" (this process may open {limit}, see ulimit -n; the host needs about 6 per daemon)"
+    return f" (this process may open {limit}, see ulimit -n; the host needs about 4 per daemon)"
 
 
 def oom_kills(root: str = _GROUPS, own: str = _OWN_GROUPS) -> int:

@@ -141,9 +141,28 @@ OPTIONAL = (
     Names("multiprocessing.process", "_children", "tests/live/test_kinship.py"),
     # Without it, multiprocessing's resources that a task makes end with their daemon.
     Names("multiprocessing.resource_tracker", "_resource_tracker", "tests/live/test_kinship.py"),
+    Names(
+        "multiprocessing.resource_tracker._resource_tracker", "_fd", "tests/live/test_kinship.py"
+    ),
+    Names("multiprocessing.current_process()", "_identity", "tests/live/test_kinship.py"),
+    # Looked up only where a lock travels: its part in C, which knows whether it has a name.
+    Names("multiprocessing.Lock()", "_semlock", "tests/live/test_sharing.py"),
     # Without it, what an import in a task has set up is taken back after the task.
     Names("_frozen_importlib", "_find_and_load", "tests/unit/test_cleanup.py"),
-    # These are what signal consists of, and are there as long as that is.
+    # Without it, hashlib has it, which takes longer to import; and pickle, if it is not CPython's.
+    Names("_blake2", "blake2b", "tests/unit/test_payload_functions.py"),
+    Names(
+        "_pickle",
+        "PickleBuffer Pickler PicklingError Unpickler dumps loads",
+        "tests/unit/test_payload_functions.py",
+    ),
+    # These are what socket and signal consist of, and are there as long as those are.
+    Names(
+        "_socket",
+        "AF_INET AF_INET6 AF_UNIX CMSG_LEN CMSG_SPACE IPPROTO_TCP MSG_CMSG_CLOEXEC MSG_CTRUNC "
+        "MSG_NOSIGNAL MSG_PEEK SCM_RIGHTS SOCK_SEQPACKET SOL_SOCKET socket socketpair",
+        "tests/unit/test_local_links.py",
+    ),
     Names(
         "_signal",
         "getitimer getsignal pthread_sigmask set_wakeup_fd setitimer signal",

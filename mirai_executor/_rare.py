@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from concurrent.futures import Executor
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from ._arguments import check_callable, check_count, check_sources
 from ._host import Host, Options
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .futures import MiraiFuture
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -189,19 +190,30 @@ class RareExecutor(Executor):
 
     # Streams, and coroutines
 
+    @overload
     def stream(
         self,
         fn: Callable[P, Iterable[T] | AsyncIterable[T]],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> "Stream[T]":
+    ) -> "Stream[T]": ...
+
+    @overload
+    def stream(
+        self, fn: Callable[[S], Any], source: AsyncIterable[S], /, *, buffer: int | None = None
+    ) -> "AsyncGenerator[Any, None]": ...
+
+    def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a generator on a daemon, and return an iterator over its values as they come.
 
         The generator is never more than 16 values ahead of those that have been taken; set another
         number with ``with_options(buffer=4)``. Whoever leaves the loop over it early, or calls
         ``close()``, cancels the task. At the end of the executor's ``with`` block, streams that
         are open are cancelled. Safe from any thread, and every keyword argument belongs to ``fn``.
+
+        ``stream(fn, source, buffer=4)`` with an asynchronous iterable and a function that is no
+        generator calls it for each item: it is ``stream_map(fn, source, buffersize=4)``.
 
         Args:
             fn: A generator function, or a function that returns another iterable.
@@ -228,11 +240,14 @@ class RareExecutor(Executor):
             1
             4
         """
+        from ._maps._stream_map import comes_in_time
         from ._maps._streams import open_stream  # few programs have any
 
         root = self._root()
         root._check_open()
         check_callable("stream", fn)
+        if len(args) == 1 and kwargs.keys() <= {"buffer"} and comes_in_time(args[0], fn):
+            return self.stream_map(fn, *args, buffersize=kwargs.get("buffer"))
         return open_stream(root, self._options, fn, args, kwargs)
 
     def stream_map(

@@ -235,8 +235,8 @@ class Submitter(MappingExecutor, RareExecutor):
                 task are never retried), ``cancel_running`` (whether ``future.cancel()`` stops a
                 task that is running), ``cancel_on_interrupt`` (whether a KeyboardInterrupt that
                 strikes while ``result()``, ``exception()``, ``concurrent.futures.wait`` or a
-                ``map`` waits cancels what that waits for; by default only in IPython and
-                notebooks),
+                ``map`` waits cancels what that waits for, and one that ends a cell of a notebook
+                what the cell has submitted; by default only in IPython and notebooks),
                 ``post_mortem`` (whether an exception that a function raises gets a note with the
                 variables of its frames, at most 200 characters of each, and 50 of each frame),
                 ``context`` (which variables of ``contextvars`` a task, or a call of

@@ -38,15 +38,30 @@ class Deadline:
 
     Args:
         seconds: From now on.
+        clock: Tells the time, in seconds.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._when = time.monotonic() + seconds
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._when = clock() + seconds
 
     @property
     def left(self) -> float:
         """How many seconds of it are left; 0 once it is over."""
-        return max(0.0, self._when - time.monotonic())
+        return max(0.0, self._when - self._clock())
+
+    def wait_for(self, fd: int, events: int) -> bool:
+        """Wait until a descriptor is ready, for ``selectors.EVENT_READ`` or ``EVENT_WRITE``.
+
+        False if this has passed before, which is all that is waited for without one, at -1.
+        """
+        with selectors.DefaultSelector() as selector:
+            if fd >= 0:
+                selector.register(fd, events)
+            while not selector.select(min(self.left, LONGEST)):
+                if not self.left:
+                    return False
+        return True
 
 
 class OneShotEvent:

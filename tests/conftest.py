@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -30,6 +31,9 @@ from hypothesis import given, settings, strategies
 import budget as rounds
 from budget import budget as budget
 from budget import pytest_terminal_summary as pytest_terminal_summary
+
+if TYPE_CHECKING:
+    from live.mischief import Bell, Tally
 
 WATCHED_FOLDERS = ("tests/live/", "tests/contract/")
 # What .ci/run does on the oldest Python, and not on the others: docs, the
@@ -57,6 +61,7 @@ WITHOUT_LIBRARIES = tuple(
     f"tests/unit/test_{name}.py"
     for name in (
         *(
+            "acceptor",
             "bursts",
             "cleanup",
             "cli",
@@ -66,9 +71,10 @@ WITHOUT_LIBRARIES = tuple(
             "forking",
             "handshake",
         ),
-        *("http_answers", "dirty_flag", "launch", "launchers", "local_links", "nameless", "page"),
-        *("place", "reactor", "record", "secret_files", "status", "stops", "texts", "tickets"),
-        *("urls", "waiting"),
+        *("http_answers", "dirty_flag", "fleet", "launch", "launchers", "local_links", "loop"),
+        *("nameless", "page"),
+        *("place", "reactor", "record", "secret_files", "session", "status", "stops", "texts"),
+        *("tickets", "urls", "waiting"),
     )
 )
 SECONDS_TO_LET_GO = 5.0
@@ -365,3 +371,21 @@ def kill_all(processes: frozenset[psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(processes, timeout=SECONDS_TO_LET_GO)
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator["Bell"]:
+    """A FIFO on which tasks report to the test."""
+    from live.mischief import Bell  # which most tests have no use for
+
+    bell = Bell(tmp_path)
+    yield bell
+    bell.close()
+
+
+@pytest.fixture
+def tally(tmp_path: Path) -> "Tally":
+    """A file in which tasks count how often they ran."""
+    from live.mischief import Tally
+
+    return Tally(tmp_path)

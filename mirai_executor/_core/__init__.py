@@ -6,6 +6,7 @@ from .messages import *
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._invariants import THIS_IS_A_BUG as THIS_IS_A_BUG
     from .admission import *
     from .chunking import *
     from .dispatcher import *
@@ -14,6 +15,7 @@ else:
     __getattr__ = lazy_imports(
         __name__,
         {
+            "_invariants": "THIS_IS_A_BUG",
             "chunking": "Paces chunk_size",
             "admission": "Admission Waiting",
             "dispatcher": "Dispatcher",

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Container
 
 from mirai_executor._typing import Mutable, made_by
 
@@ -16,22 +17,23 @@ from .messages import BroadcastId, DaemonId, DaemonState, DaemonView, Departure,
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until the system is asked for room again
 
-# What a daemon may become, and why. From every state, it may be gone the next moment.
-TRANSITIONS: dict[DaemonState, tuple[DaemonState, ...]] = {
-    DaemonState.STARTING: (
-        DaemonState.READY,  # it has greeted, and its initializer has done its work
-        DaemonState.LEAVING,  # its initializer has failed
-        DaemonState.KILLED,  # it was not ready in time, or is not needed any more
-    ),
-    DaemonState.READY: (
-        DaemonState.LEAVING,  # it is dismissed: idle for long, at its limit, or all is done
-        DaemonState.KILLED,  # it has not let go of a task that was stopped, or all are to end
-    ),
-    DaemonState.LEAVING: (
-        DaemonState.KILLED,  # it has not ended in time
-    ),
-    DaemonState.KILLED: (),
+# What a daemon may become, and when. From every state, it may be gone the next moment.
+TRANSITIONS: dict[DaemonState, dict[DaemonState, str]] = {
+    DaemonState.STARTING: {
+        DaemonState.READY: "its initializer, if there is one, has done its work: DaemonReady",
+        DaemonState.LEAVING: "its initializer has failed: InitializerFailed",
+        DaemonState.KILLED: "it was not ready in time, or is not needed any more: KillDaemon",
+    },
+    DaemonState.READY: {
+        DaemonState.LEAVING: "idle for long, at its limit, or not wanted any more: DismissDaemon",
+        DaemonState.KILLED: "it does not let go of a task, or all are to end: KillDaemon",
+    },
+    DaemonState.LEAVING: {
+        DaemonState.KILLED: "it has not ended in time: KillDaemon",
+    },
+    DaemonState.KILLED: {},
 }
+_READY = DaemonState.READY  # to look it up there takes longer
 
 
 class Daemon(Mutable):
@@ -65,7 +67,7 @@ class Daemon(Mutable):
     @property
     def is_usable(self) -> bool:
         """Whether it may get work, now or once it is ready."""
-        return self.state is DaemonState.READY or self.state is DaemonState.STARTING
+        return self.state is _READY or self.state is DaemonState.STARTING
 
     @property
     def is_resting(self) -> bool:
@@ -75,13 +77,13 @@ class Daemon(Mutable):
     @property
     def is_free(self) -> bool:
         """Whether it could get work this very moment."""
-        return self.state is DaemonState.READY and not self.held and not self.broadcasting
+        return self.state is _READY and not self.held and not self.broadcasting
 
     @property
     def may_get_ahead(self) -> bool:
         """Whether it may get a frame while it is busy with another one."""
         return (
-            self.state is DaemonState.READY
+            self.state is _READY
             and bool(self.held)
             and not (self.ahead or self.recalling or self.delayed)
             and not (self.due or self.asked_to_leave)
@@ -96,6 +98,10 @@ class Daemon(Mutable):
         told.
         """
         return (self.overdue or (self.launched and self.is_usable)) and not self.tasks_done
+
+    def review(self, open_tasks: Container[TaskId]) -> None:
+        """Find out whether a task that runs beside others still has to stop."""
+        self.delayed = any(id_ not in open_tasks for id_ in self.held)
 
     def view(self) -> DaemonView:
         """Return a frozen picture of it."""
@@ -156,7 +162,7 @@ class Fleet:
     @property
     def ready_count(self) -> int:
         """How many are connected and may be given tasks."""
-        return self.counts[DaemonState.READY]
+        return self.counts[_READY]
 
     @property
     def starting_count(self) -> int:
@@ -166,7 +172,7 @@ class Fleet:
     @property
     def usable_count(self) -> int:
         """How many may get work, now or once they are ready."""
-        return self.counts[DaemonState.STARTING] + self.counts[DaemonState.READY]
+        return self.counts[DaemonState.STARTING] + self.counts[_READY]
 
     def usable(self) -> list[Daemon]:
         """Return those that may get work, now or once they are ready."""
@@ -191,7 +197,7 @@ class Fleet:
     def lacks_one(self, waiting: int, least: int) -> bool:
         """Tell whether a daemon has to be started for ``waiting`` tasks, or to be ``least``."""
         starting = self.counts[DaemonState.STARTING]
-        usable = starting + self.counts[DaemonState.READY]
+        usable = starting + self.counts[_READY]
         return len(self.daemons) < self.max_daemons and (
             starting < waiting or usable < max(self.wanted, least)
         )
@@ -223,8 +229,20 @@ class Fleet:
         daemon.was_ready = True
         if self.shortage is not None and daemon.id > self.shortage.last_id:
             self.shortage = None
-        self._move(daemon, DaemonState.READY)
+        self._move(daemon, _READY)
         self._wish_comes_true()
+
+    # Tasks that run at once
+
+    def join(self, daemon: Daemon, concurrency: int) -> None:
+        """Note that a daemon, free or in such company, is to run a task that others may join."""
+        daemon.concurrency = concurrency
+        self.shared[daemon.id] = daemon
+
+    def part(self, daemon: Daemon) -> None:
+        """Note that the last of them has ended."""
+        daemon.concurrency = 1
+        self.shared.pop(daemon.id, None)
 
     # Broadcasts
 
@@ -270,7 +288,7 @@ class Fleet:
     def parting_count(self) -> int:
         """How many are connected, and will leave once they are free."""
         those = self.daemons.values()
-        return sum(d.asked_to_leave and d.state is DaemonState.READY for d in those)
+        return sum(d.asked_to_leave and d.state is _READY for d in those)
 
     def take_off_rota(self, daemon: Daemon) -> None:
         """Direct mode: deal no more tasks to a daemon."""
@@ -359,7 +377,7 @@ class Fleet:
             self._failed_starts.clear()
 
     def _move(self, daemon: Daemon, state: DaemonState) -> None:
-        assert state in TRANSITIONS[daemon.state], f"from {daemon.state} to {state}"
+        assert state in TRANSITIONS[daemon.state], f"{state} after {daemon.state}"
         self.counts[daemon.state] -= 1
         self.counts[state] += 1
         daemon.state = state

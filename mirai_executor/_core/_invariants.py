@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable
 
-from ._company import companions_of_next
 from ._fleet import Daemon, Fleet
-from ._matching import Ending
-from ._tasks import Alarm, AlarmKind, Tasks
+from ._matching import Ending, companions_of_next
+from ._tasks import Alarm, AlarmKind, Tasks, TaskState
 from .messages import DaemonState, Policy
+
+# What is said before the story of a dispatcher that has failed.
+THIS_IS_A_BUG = (
+    'this is a bug in mirai_executor; please report it, as "How to report a bug" in its '
+    "documentation says, with the last events and commands of its scheduler:"
+)
 
 
 def check_invariants(
@@ -30,8 +35,8 @@ def check_invariants(
 
 def _check_tasks(tasks: Tasks) -> None:
     queued = list(tasks.queue)
-    held = [id_ for id_, task in tasks.open.items() if task.daemon is not None]
-    dealt = [id_ for id_, t in tasks.open.items() if t.daemon is None and t.dealt_to is not None]
+    held = [id_ for id_, task in tasks.open.items() if task.state is TaskState.HELD]
+    dealt = [id_ for id_, task in tasks.open.items() if task.state is TaskState.DEALT]
     assert queued == sorted(queued, key=tasks.place_of), "not first in, first out"
     assert sorted([*queued, *held, *dealt]) == sorted(tasks.open), "a stray task"
     assert tasks.executing == len(held)
@@ -65,20 +70,20 @@ def _check_daemon(daemon: Daemon) -> None:
 
 def _check_who_holds_what(tasks: Tasks, fleet: Fleet) -> None:
     for id_, task in tasks.open.items():
-        if task.daemon is not None:
+        if task.state is TaskState.HELD:
             assert id_ in fleet.daemons[task.daemon].held, "its daemon does not know"
-        elif task.dealt_to is not None:
-            assert id_ in fleet.daemons[task.dealt_to].dealt, "its daemon does not know"
+        elif task.state is TaskState.DEALT:
+            assert id_ in fleet.daemons[task.daemon].dealt, "its daemon does not know"
     for daemon in fleet.daemons.values():
         held = [tasks.open[id_].daemon for id_ in daemon.held if id_ in tasks.open]
-        dealt = [tasks.open[id_].dealt_to for id_ in daemon.dealt]
+        dealt = [tasks.open[id_].daemon for id_ in daemon.dealt]
         assert {*held, *dealt} <= {daemon.id}, "two daemons claim one task"
 
 
 def _check_nothing_waits_in_vain(
     policy: Policy, tasks: Tasks, fleet: Fleet, *, cancelling: bool
 ) -> None:
-    waiting = [id_ for id_, task in tasks.open.items() if task.daemon is None]
+    waiting = [id_ for id_ in tasks.open if tasks.is_waiting(id_)]
     assert not (tasks.queue and fleet.idle), "an idle daemon beside a queue"
     assert policy.direct or not companions_of_next(fleet, tasks), "room beside others is not used"
     assert not (waiting and fleet.broken), "a task waits for a daemon that cannot come"

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from mirai_executor._typing import Mutable
 
-from ._company import companions_of_next
 from ._fleet import Daemon, Fleet, Wait
 from ._tasks import AlarmKind, Alarms, Tasks
 from .messages import (
@@ -200,6 +199,32 @@ class Frames:
         return size if limit is None else min(size, limit - daemon.tasks_sent)
 
 
+def companions_of_next(fleet: Fleet, tasks: Tasks) -> Daemon | None:
+    """Return the daemon whose tasks the next one of the queue may join, if there is one.
+
+    A daemon may run several tasks at once where all of them ask for that, and for the same number
+    at most. Whatever else it is to run waits until the last of them has ended. Only the next task
+    is looked at: else coroutines that come all the time would keep every daemon from a task that
+    needs one for itself.
+    """
+    if not tasks.queue:
+        return None
+    concurrency = tasks.open[next(iter(tasks.queue))].limits.concurrency
+    return min(
+        (d for d in fleet.shared.values() if d.concurrency == concurrency and _has_room(d)),
+        key=lambda daemon: len(daemon.held),
+        default=None,
+    )
+
+
+def _has_room(daemon: Daemon) -> bool:
+    if daemon.recalling or daemon.delayed or daemon.due or daemon.asked_to_leave:
+        return False
+    is_done = daemon.max_tasks is not None and daemon.tasks_sent >= daemon.max_tasks
+    has_place = len(daemon.held) < daemon.concurrency and not is_done
+    return has_place and daemon.state is DaemonState.READY
+
+
 class Ending(Mutable):
     """How far a dispatcher is on its way to its end."""
 
@@ -294,7 +319,7 @@ class Matching:
                 del self._fleet.idle[daemon.id]
                 yield self._moves.send(daemon, {task: self._frames.expected(task)}, now)
             else:
-                self._tasks.open[task].dealt_to = daemon.id
+                self._tasks.deal(task, daemon.id)
                 daemon.dealt[task] = None
 
     def launch(self, now: float) -> Iterable[Command]:

@@ -6,10 +6,9 @@ Which move to make, and when, is decided by the dispatcher.
 from collections.abc import Collection, Iterable, Mapping
 
 from . import messages as m
-from ._company import join, part, review
 from ._fleet import Daemon, Fleet
 from ._matching import Frames
-from ._tasks import Alarm, AlarmKind, Alarms, Task, Tasks
+from ._tasks import Alarm, AlarmKind, Alarms, Task, Tasks, TaskState
 
 # A frame is overdue after that many times the seconds that were expected, and some more: a
 # daemon may have to wait for a processor, and its host for the GIL.
@@ -42,7 +41,7 @@ class Moves:
         last = next(reversed(frame))
         task = self._tasks.open[last]
         if task.limits.concurrency > 1:  # then it travels alone
-            join(self._fleet, daemon, task)
+            self._fleet.join(daemon, task.limits.concurrency)
         elif held:
             daemon.ahead = len(frame)
         held.update(frame)
@@ -100,9 +99,9 @@ class Moves:
             daemon.delayed = False
             self._fleet.prompt.pop(daemon.id, None)
             if daemon.concurrency > 1:
-                part(self._fleet, daemon)
+                self._fleet.part(daemon)
         elif daemon.delayed and daemon.concurrency > 1:
-            review(daemon, self._tasks.open)
+            daemon.review(self._tasks.open)
 
     def release(self, daemon: Daemon, now: float) -> list[m.Command]:
         """Give a daemon that may have become free the next thing to do."""
@@ -174,11 +173,10 @@ class Moves:
                 self.forget(id_)
                 commands.append(m.FailTask(id_, m.Failure.CANCELLED, daemon.id))
             else:
-                self._tasks.take_back(id_)
                 back.append(id_)
         self._tasks.requeue(back)
         if daemon.concurrency > 1:
-            review(daemon, self._tasks.open)
+            daemon.review(self._tasks.open)
         return commands
 
     # When time has passed
@@ -217,7 +215,7 @@ class Moves:
     def fail(self, id_: m.TaskId, failure: m.Failure, now: float) -> list[m.Command]:
         """End a task before its time, and have its daemon stop it."""
         task = self.forget(id_)
-        if task.daemon is None:
+        if task.state is not TaskState.HELD:
             return [m.FailTask(id_, failure)]
         failed = m.FailTask(id_, failure, task.daemon)
         daemon = self._fleet.daemons[task.daemon]
@@ -233,8 +231,8 @@ class Moves:
     def forget(self, id_: m.TaskId) -> Task:
         """Note that a task has ended."""
         task = self._tasks.forget(id_)
-        if task.daemon is None and task.dealt_to is not None:
-            del self._fleet.daemons[task.dealt_to].dealt[id_]
+        if task.state is TaskState.DEALT:
+            del self._fleet.daemons[task.daemon].dealt[id_]
         return task
 
     def take_back(
@@ -254,7 +252,6 @@ class Moves:
                 commands.append(m.FailTask(id_, failure, daemon.id))
                 continue
             task.retries -= begun
-            self._tasks.take_back(id_)
             back.append(id_)
         self._tasks.requeue(back)
         return commands

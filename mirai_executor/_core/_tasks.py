@@ -2,7 +2,9 @@
 
 ::
 
-    waiting (in the queue, or dealt to one daemon) <--> held by a daemon --> ended, and forgotten
+    QUEUED <--> HELD             and from each of them: ended, and forgotten
+       ^          ^
+       '-> DEALT -'
 
 A moment, an *alarm*, may have become void by the time it comes: its task has ended, say.
 """
@@ -13,13 +15,44 @@ import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Collection
-from enum import IntEnum
+from enum import Enum, IntEnum
 from itertools import takewhile
 
 from mirai_executor._typing import Mutable, NamedTuple
 
 from ._fleet import Daemon, Fleet
 from .messages import DaemonId, DaemonState, Limits, TaskId
+
+_NO_TASK = TaskId(-1)
+_NO_DAEMON = DaemonId(-1)
+
+
+class TaskState(Enum):
+    """Where a task is that has not ended."""
+
+    QUEUED = "queued"
+    DEALT = "dealt"
+    HELD = "held"
+
+    __hash__ = object.__hash__  # as DaemonState's
+
+
+_HELD = TaskState.HELD  # as _READY of daemons
+
+# What may become of a task, and when. From every state, it may have ended the next moment.
+TRANSITIONS: dict[TaskState, dict[TaskState, str]] = {
+    TaskState.QUEUED: {
+        TaskState.HELD: "a daemon is free for it, or will be soon: SendTasks",
+        TaskState.DEALT: "without a common queue: it is the turn of a daemon that is busy",
+    },
+    TaskState.DEALT: {
+        TaskState.HELD: "its daemon is free: SendTasks",
+        TaskState.QUEUED: "its daemon is lost or leaves: DaemonLost, DismissDaemon, KillDaemon",
+    },
+    TaskState.HELD: {
+        TaskState.QUEUED: "it has not begun, or may run again: TasksReturned, DaemonLost",
+    },
+}
 
 
 class Task(Mutable):
@@ -29,8 +62,8 @@ class Task(Mutable):
     retries: int  # those that are left
     kind: int | None = None
     place: int = 0  # in the order of submission
-    daemon: DaemonId | None = None  # holds it
-    dealt_to: DaemonId | None = None  # direct mode: it waits for this one
+    state: TaskState = TaskState.QUEUED
+    daemon: DaemonId = _NO_DAEMON  # holds it, or it was dealt to that one
     late_at: float = math.inf  # when it will have run too long, where it was sent last
 
 
@@ -53,28 +86,32 @@ class Tasks:
 
     def is_waiting(self, id_: TaskId) -> bool:
         """Tell whether no daemon has been sent the task."""
-        return self.open[id_].daemon is None
+        return self.open[id_].state is not TaskState.HELD
 
     def hand_over(self, ids: Collection[TaskId], daemon: DaemonId) -> None:
         """Note that a daemon now holds these tasks."""
         for id_ in ids:
-            self.open[id_].daemon = daemon
+            task = self.open[id_]
+            assert _HELD in TRANSITIONS[task.state], f"{_HELD} after {task.state}"
+            task.state = _HELD
+            task.daemon = daemon
         self.executing += len(ids)
 
-    def take_back(self, id_: TaskId) -> None:
-        """Note that no daemon holds the task any more."""
-        self.open[id_].daemon = None
-        self.executing -= 1
+    def deal(self, id_: TaskId, daemon: DaemonId) -> None:
+        """Direct mode: note that a task, taken out of the queue, waits for a daemon."""
+        _move(self.open[id_], TaskState.DEALT, daemon)
 
     def requeue(self, ids: Collection[TaskId]) -> None:
-        """Let tasks wait in the queue again, where they stood."""
+        """Let tasks that were held or dealt wait in the queue again, where they stood."""
         if not ids:
             return
+        for id_ in ids:
+            self.executing -= not self.is_waiting(id_)
+            _move(self.open[id_], TaskState.QUEUED)
         last = max(map(self.place_of, ids))
         # Only tasks that came back before can stand in front: these are few.
         earlier = takewhile(lambda id_: self.place_of(id_) < last, self.queue)
         for id_ in sorted([*ids, *earlier], key=self.place_of, reverse=True):
-            self.open[id_].dealt_to = None
             self.queue[id_] = None
             self.queue.move_to_end(id_, last=False)
 
@@ -91,15 +128,16 @@ class Tasks:
     def forget(self, id_: TaskId) -> Task:
         """Note that a task has ended."""
         task = self.open.pop(id_)
-        if task.daemon is not None:
+        if task.state is TaskState.HELD:
             self.executing -= 1
         else:
             self.queue.pop(id_, None)
         return task
 
 
-_NO_TASK = TaskId(-1)
-_NO_DAEMON = DaemonId(-1)
+def _move(task: Task, state: TaskState, daemon: DaemonId = _NO_DAEMON) -> None:
+    assert state in TRANSITIONS[task.state], f"{state} after {task.state}"
+    task.state, task.daemon = state, daemon
 
 
 class AlarmKind(IntEnum):
@@ -181,7 +219,7 @@ class Alarms:
             return alarm.task in self._tasks.open
         if alarm.kind is AlarmKind.RUN_TIMEOUT:
             task = self._tasks.open.get(alarm.task)
-            if task is None or task.daemon != alarm.daemon:
+            if task is None or task.state is not TaskState.HELD or task.daemon != alarm.daemon:
                 return False
             return task.late_at == alarm.when  # it may have come back, and been sent again
         if alarm.kind is AlarmKind.VAIN or alarm.kind is AlarmKind.STRANDED:

@@ -26,7 +26,7 @@ from . import messages as m
 from ._fleet import Broadcast, Fleet
 from ._matching import Ending, Frames, Matching
 from ._moves import Moves
-from ._tasks import AlarmKind, Alarms, Task, Tasks
+from ._tasks import AlarmKind, Alarms, Task, Tasks, TaskState
 
 _STORY = 1000  # events and commands that are told
 Note = tuple[float, Collection[object], Sequence[object]]
@@ -187,13 +187,13 @@ class Dispatcher:
 
     def check_invariants(self) -> None:
         """Raise AssertionError if the state is one that must never be."""
-        from ._invariants import check_invariants  # for tests
+        from ._invariants import THIS_IS_A_BUG, check_invariants  # for tests
 
         pending, ending = self._alarms.pending(), self._ending
         try:
             check_invariants(self._policy, self._tasks, self._fleet, pending, ending)
         except AssertionError as error:
-            error.add_note(self.story())
+            error.add_note(f"{THIS_IS_A_BUG}\n{self.story()}")
             raise
 
     # Events
@@ -214,7 +214,7 @@ class Dispatcher:
 
     def _cancel_requested(self, event: m.CancelRequested, now: float) -> Iterable[m.Command]:
         task = self._tasks.open.get(event.task)
-        if task is None or (task.daemon is not None and not event.running):
+        if task is None or (task.state is TaskState.HELD and not event.running):
             return ()
         return self._moves.fail(event.task, m.Failure.CANCELLED, now)
 

@@ -92,8 +92,8 @@ class Daemon(abc.ABC):
         self._names = Sent()
         self._table: tuple[NameEntry, ...] | None = None  # of the last task that was sent
 
-    def note_dismissal(self) -> None:
-        """Take note that it is told to leave."""
+    def note_dismissal(self, _why: str, _note: "Callable[[Daemon, str], None]") -> None:
+        """Take note that it is told to leave, and why; what is elsewhere has that noted."""
         self.dismissed = True
 
     # What it is

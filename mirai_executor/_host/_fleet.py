@@ -38,21 +38,25 @@ _LOG = logging.getLogger("mirai_executor")
 _LINK_LOST = 1.0  # seconds for a daemon that has lost its link, or got a mild signal, to end
 
 Post = Callable[[Callable[[], None]], None]
+NewDaemon = Callable[[Spawner, Relay, Store], LocalDaemon]
 
 
 class Fleet:
     """The daemons of one executor.
 
     Args:
-        spawner: Starts them.
+        spawner: Starts them; it is closed with the fleet, as is the relay.
+        relay: Takes over what they, and commands that launch daemons, write to standard error.
         setup: What each is told.
+        store: Keeps the large buffers of tasks.
+        terms: What daemons elsewhere are told when they are admitted: the fields of ``Attend``.
         reactor: Tells when a descriptor is readable, and when it is time.
         listener: Is told what happens to them.
         post: Has the host thread call something soon; safe from any thread.
-        store: Keeps the large buffers of tasks.
-        terms: What daemons elsewhere are told when they are admitted: the fields of ``Attend``.
+        new_daemon: Makes a daemon of this machine.
 
     Attributes:
+        local: Those that are of this machine.
         loss_reports: How they were lost, and why none can be started.
         heals: Whether others are asked for in the place of those that are lost.
     """
@@ -60,25 +64,27 @@ class Fleet:
     def __init__(
         self,
         spawner: Spawner,
+        relay: Relay,
         setup: Setup,
+        store: Store,
+        terms: tuple[float, bool],
         reactor: Reactor,
         listener: Listener,
         post: Post,
-        store: Store,
-        terms: tuple[float, bool],
+        new_daemon: NewDaemon = LocalDaemon,
     ) -> None:
         self._spawner, self._terms = spawner, terms
         self._heartbeat: Heartbeat | None = None  # None as long as no daemon has been elsewhere
         self._reactor, self._listener, self._post = reactor, listener, post
-        self._relay = Relay(spawner.write_stderr)
+        self._relay = relay
         self._daemons: dict[m.DaemonId, Daemon] = {}
+        self.local: dict[m.DaemonId, LocalDaemon] = {}
         self._trimmer = Trimmer(store, reactor, self._trim)
         self._deaths: DeathWatch[m.DaemonId] = DeathWatch(reactor, self._bury)
         self._stops: Stops[tuple[m.DaemonId, m.TaskId]] = Stops(reactor, self._resend_stop)
         self.loss_reports = LossReports()
-        self._start_up = StartUp(
-            spawner, self._relay, store, setup, self._daemons, self.loss_reports, self
-        )
+        start = functools.partial(new_daemon, spawner, relay, store)
+        self._start_up = StartUp(spawner, start, setup, self._daemons, self.loss_reports, self)
         self._signal, self.heals = int(signal.SIGKILL), False
         self._launched: LaunchProcesses | None = None  # as long as there has been none
         self.hear: Hear  # what tasks report and yield
@@ -91,6 +97,7 @@ class Fleet:
 
     def watch(self, id_: m.DaemonId, daemon: LocalDaemon) -> None:
         """Take note of a daemon that has been started."""
+        self.local[id_] = daemon
         self._listen(id_, daemon)
         self._deaths.add(id_, daemon)
 
@@ -109,7 +116,7 @@ class Fleet:
         self.send(id_, Attend(*self._terms))
         if self._heartbeat is None:
             self._heartbeat = Heartbeat(
-                self._terms[0], self.send, self._bury, self._note_round_trip, self._reactor
+                self._terms[0], self.send, self._bury, self.report, self._reactor
             )
         self._heartbeat.add(id_, daemon)
         # What came together with the last of the handshake is in the link already.
@@ -172,9 +179,7 @@ class Fleet:
         if self._start_up.drop(id_):
             return
         daemon = self._daemons[id_]
-        daemon.note_dismissal()
-        if daemon.is_elsewhere:
-            self.loss_reports.note_departure(daemon, daemon.parting or why)
+        daemon.note_dismissal(why, self.loss_reports.note_departure)
         self.send(id_, _wire.Leave(closing))
 
     def kill(self, id_: m.DaemonId, *, overdue: bool = False) -> None:
@@ -238,9 +243,6 @@ class Fleet:
                 self._listener.handle(m.LeaveRequested(id_))
             case _wire.InitFailed():
                 self._start_up.fail(id_, daemon, frame)
-            case _wire.Beat() if daemon.is_elsewhere:
-                assert self._heartbeat is not None  # as there is one elsewhere
-                self._heartbeat.hear(id_, frame)
             case _:
                 if (tasks := daemon.accept(frame)) is not None:
                     self._listener.handle(m.TasksReturned(id_, tasks))
@@ -284,9 +286,6 @@ class Fleet:
         if daemon.slot:
             daemon.introduce(self._post)
 
-    def _note_round_trip(self, id_: m.DaemonId, seconds: float) -> None:
-        self._listener.handle(m.RoundTripMeasured(id_, seconds))
-
     def report(self, event: m.Event) -> None:
         """Tell the dispatcher what has happened."""
         self._listener.handle(event)
@@ -322,6 +321,7 @@ class Fleet:
             self._take_frames(id_, daemon)
             daemon.link.leave(self._reactor)
         del self._daemons[id_]
+        self.local.pop(id_, None)
         self._deaths.remove(id_)
         if self._heartbeat is not None:
             self._heartbeat.remove(id_)
@@ -369,12 +369,10 @@ class Fleet:
         yield from ((id_, it.pid, it.host, it.seat) for id_, it in self._daemons.items())
         yield from self._start_up.rows()
 
-    def local_daemons(self) -> Iterator[LocalDaemon]:
-        """Yield those of this machine that live, and have been heard of."""
+    def local_daemons(self) -> tuple[LocalDaemon, ...]:
+        """Return those of this machine that live, and have been heard of."""
         # Until then, the process of the first one may become the fork server.
-        for daemon in self._daemons.values():
-            if isinstance(daemon, LocalDaemon) and daemon.has_greeted and not daemon.is_dead:
-                yield daemon
+        return tuple(it for it in self.local.values() if it.has_greeted and not it.is_dead)
 
     def close(self) -> None:
         """Leave nothing behind; there are daemons left only if the host thread has failed."""
@@ -384,6 +382,7 @@ class Fleet:
             with _registry.no_fork:
                 daemon.close()
         self._daemons.clear()
+        self.local.clear()
         if self._launched is not None:
             self._launched.close()
         self._spawner.close()

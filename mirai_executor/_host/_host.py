@@ -36,14 +36,13 @@ if TYPE_CHECKING:
     from ._requests import Request
     from ._settings import Settings
     from ._share import Share
-    from ._tasks import OpenFuture
+    from ._tasks import OpenFuture, OpenTask
 
-T = TypeVar("T")
-if TYPE_CHECKING:
-    F = TypeVar("F", bound="OpenFuture")
+    F = TypeVar("F", bound=OpenFuture)
 else:  # a bound that is text takes milliseconds on Python 3.15, which imports ast for it
     F = TypeVar("F")
 
+T = TypeVar("T")
 _NO_BUFFERS: tuple[Any, ...] = ()
 
 
@@ -338,7 +337,7 @@ class Host(HostThread):
         self, *, cancel_queued: bool, cancel_running: bool = False, hurried: bool = False
     ) -> None:
         """Take no more tasks, and end when those accepted have ended. Returns at once."""
-        for stream in list(self.streams.values()):  # which nobody may ever take all values of
+        for stream in list(self.streams.values()):  # of which nobody may ever take all values
             stream.cancel()
         if self._has_started:
             self._put(ShutdownRequested(cancel_queued, cancel_running, hurried))
@@ -349,11 +348,16 @@ class Host(HostThread):
 
     def cancel_abandoned(self) -> None:
         """Stop what is still under way of that. Returns at once."""
-        if self._has_started and (last := self._abandoned):
-            self._put(lambda: self._with_loop(lambda loop: loop.cancel_until(last)))
+        if last := self._abandoned:
+            self.cancel_those(lambda open_task: open_task.task <= last)
+
+    def cancel_those(self, chosen: Callable[[OpenTask], bool]) -> None:
+        """Stop tasks, queued or running. Returns at once."""
+        if self._has_started:
+            self._put(lambda: self._with_loop(lambda loop: loop.cancel_those(chosen)))
 
     def cancel_all(self) -> None:
-        """Stop all tasks that have been submitted, queued or running. Returns at once."""
+        """Stop all tasks that have been submitted. Returns at once."""
         self.abandon()
         self.cancel_abandoned()
 

@@ -232,21 +232,14 @@ class HostThread:
                     # Now others may go on, and fork. Not before: what they import would keep the
                     # GIL from the start of the first daemon, for which they wait in the end.
                     self._owned.come()
-                from ._loop import Loop  # while the first daemon imports what it needs
+                from ._loop import new_loop  # while the first daemon imports what it needs
 
                 # Before any daemon starts: it notices what changes of the path they are to learn.
                 self._encoding()
             settings, setup = self._settings, self._prepared_setup()
             with _registry.no_fork:
-                self._loop = loop = Loop(
-                    settings.policy,
-                    spawner,
-                    setup=setup,
-                    inbox=self._inbox,
-                    store=self._store,
-                    listen_config=settings.listen_config,
-                    heartbeat=settings.heartbeat,
-                )
+                loop = new_loop(settings, spawner, setup, self._inbox, self._store)
+                self._loop = loop
             loop.run()
         except BaseException as error:  # nobody may wait for a thread that is gone
             self._failure = _as_failure(error, self._loop)
@@ -363,9 +356,11 @@ def _as_failure(error: BaseException, loop: Loop | None) -> LaunchError:
     from mirai_executor._local import as_launch_error  # not before the first task
 
     if not isinstance(error, (LaunchError, OSError)):
+        from mirai_executor._core import THIS_IS_A_BUG  # once, if ever
+
         _LOG.critical(
-            "internal error in mirai_executor: the host thread failed; please report this, with "
-            "what led to it:\n%s",
+            "internal error: the host thread failed; %s\n%s",
+            THIS_IS_A_BUG,
             "" if loop is None else loop.story(),
             exc_info=error,
         )

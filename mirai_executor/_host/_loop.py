@@ -15,10 +15,10 @@ half done: an append to the inbox happens or it does not.
 
 from __future__ import annotations
 
-import collections
 import math
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
@@ -52,21 +52,23 @@ from mirai_executor._core import (
     SendTasks,
     TaskId,
 )
-from mirai_executor._local import Spawner
+from mirai_executor._local import Relay, Spawner
 from mirai_executor._payload import host as _payload
 from mirai_executor._waiting import Reactor, Reply
 
 from . import _registry
 from ._daemon import LocalDaemon
-from ._fleet import Fleet
+from ._fleet import Fleet, Post
 from ._store import Store
 from ._tasks import OpenFuture, OpenTask, OpenTasks, results_of, set_exception
 
 if TYPE_CHECKING:
     from ._broadcasts import Broadcasts
     from ._elsewhere import Elsewhere
+    from ._log_relay import LogRelay
     from ._questions import HostView, Ready
-    from ._settings import ListenConfig, Setup
+    from ._settings import ListenConfig, Settings, Setup
+    from ._start_up import Listener
 
 _BATCH = 256  # items of the inbox between two looks at the links
 _NO_OUTCOMES: Mapping[TaskId, _wire.WireOutcome] = {}
@@ -80,12 +82,12 @@ class Loop:
 
     Args:
         policy: How the dispatcher treats its daemons.
-        spawner: Starts them.
-        setup: What each of them is told.
+        new_fleet: Makes what knows all daemons.
+        log: Takes what tasks log; None leaves that to daemons.
         inbox: Where other threads put items; then they wake the ``reactor``, if it is asleep.
         store: Keeps the large buffers of tasks.
         listen_config: Where daemons may come in by themselves; None if they may not.
-        heartbeat: Seconds between the signs of life of such daemons.
+        clock: Tells the time, in seconds.
 
     Attributes:
         reactor: Waits for all that concerns it.
@@ -97,25 +99,23 @@ class Loop:
     def __init__(
         self,
         policy: Policy,
-        spawner: Spawner,
-        *,
-        setup: Setup,
-        inbox: collections.deque[Item],
+        new_fleet: Callable[[Reactor, Listener, Post], Fleet],
+        log: LogRelay | None,
+        inbox: deque[Item],
         store: Store,
         listen_config: ListenConfig | None = None,
-        heartbeat: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_broken = False
         self._has_ended = False
-        self.reactor = Reactor(inbox, self._take_in, keeps_gil=True)
+        self._now = clock
+        self.reactor = Reactor(inbox, self._take_in, keeps_gil=True, clock=clock)
         self._inbox = inbox
-        self._store = store
-        self._log = setup.log
+        self._log = log
         self._dispatcher = Dispatcher(policy)
         # Futures to resolve, which runs callbacks of the user: after every send is out.
-        self._ended: collections.deque[Callable[[], None]] = collections.deque()
-        terms = (heartbeat, not policy.direct)
-        self._fleet = Fleet(spawner, setup, self.reactor, self, self._post, store, terms)
+        self._ended: deque[Callable[[], None]] = deque()
+        self._fleet = new_fleet(self.reactor, self, self._post)
         self.launch_error = self._fleet.loss_reports.launch_error
         self.story = self._dispatcher.story
         self._awaiting: list[Ready] = []  # who waits until so many daemons are ready
@@ -125,15 +125,8 @@ class Loop:
         if listen_config is not None:
             from ._elsewhere import Elsewhere  # with TLS, which local daemons have no use for
 
-            self._elsewhere = Elsewhere(
-                listen_config,
-                self.reactor,
-                self._fleet,
-                self._dispatcher,
-                self.handle,
-                self._post,
-                policy.start_timeout,
-            )
+            known = (listen_config, self.reactor, self._fleet, self._dispatcher)
+            self._elsewhere = Elsewhere(*known, self.handle, self._post, policy.start_timeout)
 
     # For other threads
 
@@ -188,7 +181,7 @@ class Loop:
 
     def _expire(self) -> None:
         """Have the dispatcher do what has to be done because time has passed."""
-        commands = self._dispatcher.expire(time.monotonic())
+        commands = self._dispatcher.expire(self._now())
         if self._elsewhere is not None:
             self._elsewhere.note_in_vain(commands)
         self._carry_out(commands)
@@ -214,16 +207,16 @@ class Loop:
     def handle(self, *events: Event) -> None:
         """Have the dispatcher decide about what has happened at once, and do it."""
         if events:
-            self._carry_out(self._dispatcher.handle_all(events, time.monotonic()))
+            self._carry_out(self._dispatcher.handle_all(events, self._now()))
 
     def adopt_daemon(self) -> DaemonId:
         """Expect a daemon that has come by itself."""
-        return self._dispatcher.adopt_daemon(time.monotonic())
+        return self._dispatcher.adopt_daemon(self._now())
 
     def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
         """Take in how tasks have ended at a daemon."""
         event, by_task = results_of(daemon, outcomes)
-        self._carry_out(self._dispatcher.handle_all((event,), time.monotonic()), by_task)
+        self._carry_out(self._dispatcher.handle_all((event,), self._now()), by_task)
 
     def on_broadcast_answered(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
         """Take in what ``everywhere`` led to at a daemon."""
@@ -305,7 +298,7 @@ class Loop:
     ) -> list[F]:
         """Run a call once on every daemon, now and later; return a future for each of now."""
         event = EverywhereRequested(id_, sets, limits.timeout, limits.run_timeout)
-        commands = self._dispatcher.handle(event, time.monotonic())
+        commands = self._dispatcher.handle(event, self._now())
         futures = self._its_broadcasts().add(id_, call, limits, new_future)
         self._carry_out(commands)
         return futures
@@ -315,9 +308,8 @@ class Loop:
             with _registry.no_fork:
                 from ._broadcasts import Broadcasts  # few ever call everywhere()
 
-            self._broadcasts = Broadcasts(
-                self._dispatcher, self._fleet, self._inbox.append, self._ended.append
-            )
+            puts = (self._inbox.append, self._ended.append)
+            self._broadcasts = Broadcasts(self._dispatcher, self._fleet, *puts)
         return self._broadcasts
 
     # Questions
@@ -341,21 +333,20 @@ class Loop:
 
     def local_daemons(self) -> tuple[LocalDaemon, ...]:
         """Return the daemons of this machine that live, and have been heard of."""
-        return tuple(self._fleet.local_daemons())
+        return self._fleet.local_daemons()
 
     # Ends
 
-    def cancel_until(self, last: TaskId) -> None:
-        """Stop all tasks up to this one, queued or running."""
-        for id_ in [id_ for id_ in self._tasks.open if id_ <= last]:
+    def cancel_those(self, chosen: Callable[[OpenTask], bool]) -> None:
+        """Stop tasks, queued or running."""
+        for id_ in [id_ for id_, task in self._tasks.open.items() if chosen(task)]:
             self.handle(CancelRequested(id_, running=True))
 
     def _dismiss(self, daemon: DaemonId) -> None:
         closing, why = self._dispatcher.is_closing, self._dispatcher.why_leaves(daemon)
         self._fleet.dismiss(daemon, why=why.value if why else "", closing=closing)
         if closing and self._elsewhere is not None:
-            # Who stays, looks for the next host at once. Soon, as this may be a callback of a
-            # listener's.
+            # Who stays, looks for the next host at once; soon, as a listener may call this.
             self._post(self._elsewhere.close_now)
 
     def terminate(self, signum: int) -> None:
@@ -389,7 +380,21 @@ class Loop:
         self._fleet.forget()
 
 
+def new_loop(
+    settings: Settings, spawner: Spawner, setup: Setup, inbox: deque[Item], store: Store
+) -> Loop:
+    """Return a loop whose daemons are processes."""
+    policy, terms = settings.policy, (settings.heartbeat, not settings.policy.direct)
+
+    def new_fleet(reactor: Reactor, listener: Listener, post: Post) -> Fleet:
+        relay = Relay(spawner.write_stderr)  # whose thread would go on if there were no reactor
+        return Fleet(spawner, relay, setup, store, terms, reactor, listener, post)
+
+    return Loop(policy, new_fleet, setup.log, inbox, store, settings.listen_config)
+
+
 def _end_error(failure: BaseException | None) -> Exception:
-    error = RuntimeError("the executor was shut down before this was done")
+    why = "was shut down" if failure is None else "has failed by an internal error"
+    error = RuntimeError(f"the executor {why} before this was done")
     error.__cause__ = failure
     return error

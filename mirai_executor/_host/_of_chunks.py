@@ -9,7 +9,7 @@ from mirai_executor._core import NO_LIMITS
 from ._host import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container
 
     from mirai_executor._core import DaemonId, Limits, TaskId
 
@@ -36,7 +36,7 @@ def have_begun(host: Host, elements: Container[int]) -> bool:
     """Tell whether a daemon has begun one of these elements, by what it has begun last."""
 
     def look(loop: Loop) -> bool:
-        daemons: Iterable[LocalDaemon] = loop._fleet.local_daemons()  # noqa: SLF001 - as below
+        daemons = loop._fleet.local_daemons()  # noqa: SLF001 - as below
         return any(daemon.page.element[0] in elements for daemon in daemons)
 
     return host._ask(look)  # noqa: SLF001 - of the same room
@@ -53,7 +53,7 @@ def stop_element(host: Host, chunk: TaskId, element: TaskId) -> None:
 
 def _stop(loop: Loop, chunk: TaskId, element: TaskId, grace: float) -> None:
     fleet: Fleet = loop._fleet  # noqa: SLF001 - as above
-    daemons: dict[DaemonId, LocalDaemon] = fleet._daemons  # type: ignore[assignment]  # noqa: SLF001 - chunks go to local ones
+    daemons = fleet.local  # chunks go to no others
     for id_, daemon in daemons.items():
         if chunk not in daemon.sent:
             continue

@@ -4,10 +4,11 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mirai_executor import _wire
-from mirai_executor._core import DaemonId, TaskId
+from mirai_executor._core import DaemonId, RoundTripMeasured, TaskId
 from mirai_executor._payload.host import NameEntry, Preparation
 from mirai_executor._texts import printable
 from mirai_executor._transport import FarLink, LinkClosedError, Waiting
@@ -41,6 +42,7 @@ class RemoteDaemon(Daemon):
         on_loss: Is told of it when it is gone.
 
     Attributes:
+        hear_beat: Takes in its signs of life.
         round_trips: How many have been measured.
         is_near: It comes from this machine, or through a tunnel that ends here.
     """
@@ -48,6 +50,7 @@ class RemoteDaemon(Daemon):
     is_elsewhere = True
 
     link: FarLink
+    hear_beat: Callable[[_wire.Beat], None]  # once it is in the fleet
 
     def __init__(
         self,
@@ -105,9 +108,10 @@ class RemoteDaemon(Daemon):
         version = printable(hello.version)
         return super().misfit(_wire.Hello(hello.pid, hello.python, version, hello.protocol))
 
-    def note_dismissal(self) -> None:
+    def note_dismissal(self, why: str, note: Callable[[Daemon, str], None]) -> None:
         """Take note that it is told to leave; for good, unless its keeper has another one."""
-        super().note_dismissal()
+        super().note_dismissal(why, note)
+        note(self, self.parting or why)
         if not self.may_return:
             self._revoke()
 
@@ -118,6 +122,8 @@ class RemoteDaemon(Daemon):
     def accept(self, frame: _wire.Frame) -> tuple[TaskId, ...] | None:
         """Take in a frame of its keeper; return tasks that come back with it."""
         match frame:
+            case _wire.Beat():
+                self.hear_beat(frame)
             case _wire.Joined():
                 self._join(frame)
             case _wire.Returned():
@@ -256,7 +262,7 @@ class Heartbeat:
         seconds: Between two signs.
         send: Sends a daemon a frame.
         on_lost: Is called for a daemon that has been silent for too long.
-        on_round_trip: Is told how many seconds it takes until a daemon can answer.
+        report: Tells the dispatcher how many seconds it takes until a daemon can answer.
         reactor: Tells when it is time.
     """
 
@@ -265,13 +271,13 @@ class Heartbeat:
         seconds: float,
         send: Callable[[DaemonId, _wire.Frame], None],
         on_lost: Callable[[DaemonId], None],
-        on_round_trip: Callable[[DaemonId, float], None],
+        report: Callable[[RoundTripMeasured], None],
         reactor: Reactor,
     ) -> None:
         self._seconds = seconds
         self._send = send
         self._on_lost = on_lost
-        self._on_round_trip = on_round_trip
+        self._report = report
         self._reactor = reactor
         self._daemons: dict[DaemonId, RemoteDaemon] = {}
         self._next_beat: Timer | None = None  # while daemons are elsewhere
@@ -279,11 +285,12 @@ class Heartbeat:
     def add(self, id_: DaemonId, daemon: RemoteDaemon) -> None:
         """Listen to one more."""
         self._daemons[id_] = daemon
+        daemon.hear_beat = partial(self._hear, id_)
         self._send(id_, _wire.Beat(self._reactor.now()))
         if self._next_beat is None:
             self._beat_later()
 
-    def hear(self, id_: DaemonId, beat: _wire.Beat) -> None:
+    def _hear(self, id_: DaemonId, beat: _wire.Beat) -> None:
         """Take in a daemon's sign, or one of this host's that has come back."""
         daemon = self._daemons[id_]
         if not beat.time or daemon.is_near:
@@ -292,7 +299,7 @@ class Heartbeat:
         if daemon.round_trips < _FIRST_TRIPS:
             self._send(id_, _wire.Beat(self._reactor.now()))
         else:
-            self._on_round_trip(id_, seconds)
+            self._report(RoundTripMeasured(id_, seconds))
 
     def remove(self, id_: DaemonId) -> None:
         """Forget one that is lost."""

@@ -23,7 +23,6 @@ from mirai_executor._core import (
     ReportWait,
 )
 from mirai_executor._local import (
-    Relay,
     Spawner,
     another,
     as_launch_error,
@@ -39,7 +38,6 @@ from mirai_executor.errors import DaemonLostError, LaunchError
 from . import _registry
 from ._daemon import HOST_NAME, Daemon, LocalDaemon
 from ._settings import Setup
-from ._store import Store
 from ._tasks import decode_apart
 
 _LOG = logging.getLogger("mirai_executor")
@@ -105,9 +103,10 @@ class LossReports:
         """Say that there are fewer daemons than there should be, and why."""
         self.shortage = str(self.why_none)
         _LOG.warning(
-            "this executor goes on with %d daemons: the system has no room for another one now, "
+            "this executor goes on with %d daemon%s: the system has no room for another one now, "
             "which is tried again from time to time; %s",
             running,
+            "s" * (running != 1),
             self.shortage,
         )
 
@@ -190,9 +189,8 @@ class StartUp:
     """Starts the daemons of one executor that are to run here, and sets up all of them.
 
     Args:
-        spawner: Starts their processes.
-        relay: Takes over their standard error.
-        store: Keeps the large buffers of tasks.
+        spawner: Knows whether there is a fork server.
+        start: Starts one.
         setup: What each is told.
         daemons: Those of the executor; new ones are added.
         losses: Is told why none can be started.
@@ -202,16 +200,14 @@ class StartUp:
     def __init__(
         self,
         spawner: Spawner,
-        relay: Relay,
-        store: Store,
+        start: Callable[[], LocalDaemon],
         setup: Setup,
         daemons: dict[DaemonId, Daemon],
         losses: LossReports,
         fleet: Members,
     ) -> None:
         self._spawner = spawner
-        self._relay = relay
-        self._store = store
+        self._start_one = start
         self._setup = setup
         self._daemons = daemons
         self._loss_reports = losses
@@ -239,9 +235,9 @@ class StartUp:
 
     def _start(self) -> LocalDaemon:
         try:
-            return LocalDaemon(self._spawner, self._relay, self._store)
+            return self._start_one()
         except ServerLostError:  # what it was handed may be in use: nothing is used again
-            return LocalDaemon(self._spawner, self._relay, self._store)
+            return self._start_one()
 
     def launch_held(self) -> None:
         """Start those that have waited, now that there is a fork server, or will be none."""

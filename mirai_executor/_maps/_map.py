@@ -4,13 +4,14 @@ import collections
 import contextlib
 import itertools
 import sys
-import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mirai_executor._waiting import Deadline
 
 if TYPE_CHECKING:
     from concurrent.futures import Future  # a daemon calls what is here, too
@@ -162,7 +163,7 @@ class MapResults(Iterator[T], Generic[T]):
         first: int | None,
         timeout: float | None,
     ) -> None:
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = None if timeout is None else Deadline(timeout)
         self._futures: collections.deque[Future[T]] = collections.deque()
         self._submit_next: Callable[[], Future[T] | None] | None = submit_next
         self._was_looked_at = False
@@ -234,7 +235,7 @@ class MapResults(Iterator[T], Generic[T]):
         return self._futures.popleft()
 
     def _left(self) -> float | None:
-        return None if self._deadline is None else self._deadline - time.monotonic()
+        return None if self._deadline is None else self._deadline.left
 
     def _result_or_error(self) -> T:
         """Take the next result, or raise the error of its call and go on behind it.

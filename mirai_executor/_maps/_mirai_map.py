@@ -364,8 +364,8 @@ class MiraiMap(Generic[T]):
             raise
 
     def _noted(self, error: BaseException, place: int) -> BaseException:
-        what = "element" if self._elements.keys is None else "key"
-        note = f"This is of {what} {self._names[place]!r:.200} of mirai_map()."
+        key = "" if self._elements.keys is None else f" (key {self._names[place]!r:.200})"
+        note = f"This is of element {place}{key} of mirai_map()."
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
         return error

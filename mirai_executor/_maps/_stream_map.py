@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mirai_executor._observing._awaiting import result_of
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _END = object()
+
+
+def comes_in_time(argument: object, fn: Callable[..., Any]) -> bool:
+    """Tell whether an argument is for a function item by item: no daemon could iterate over it."""
+    return hasattr(type(argument), "__aiter__") and not (
+        inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+    )
 
 
 async def stream_map(

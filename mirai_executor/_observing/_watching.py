@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirai_executor._messages import Progress
 from mirai_executor._texts import printable
+from mirai_executor._waiting import Deadline
 
 from ._reports import look_on
 
@@ -86,7 +87,7 @@ class Watch:
             return
         self.wake()
 
-    def wait(self, is_there: Callable[[], bool], deadline: float | None) -> bool:
+    def wait(self, is_there: Callable[[], bool], deadline: Deadline | None) -> bool:
         """Wait for something that wakes this watch, and show what is said meanwhile.
 
         Returns:
@@ -102,9 +103,9 @@ class Watch:
                 continue
             ends = [self._next] if has_news else []
             if deadline is not None:
-                if now >= deadline:
+                if not (left := deadline.left):
                     return False
-                ends.append(deadline)
+                ends.append(now + left)
             if any(host.owns_this_thread() for host in self._hosts):
                 return False
             try:
@@ -173,7 +174,7 @@ def ended_in_view(fs: set[Any], timeout: float | None, bar: Bar) -> Iterator[Any
     watch, many = Watch(bar), len(fs)
     interruptible = [weakref.ref(f) for f in fs if getattr(f, "_cancels_on_interrupt", False)]
     has_ended: list[None] = []  # by host threads
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else Deadline(timeout)
 
     def note(_: object) -> None:
         has_ended.append(None)
@@ -187,7 +188,7 @@ def ended_in_view(fs: set[Any], timeout: float | None, bar: Bar) -> Iterator[Any
         fs = set()  # what has been yielded is not held here
         while (left := many - watch.done) > 0:
             is_there = watch.wait(lambda: len(has_ended) > watch.done, deadline)
-            if not is_there and deadline is not None and time.monotonic() >= deadline:
+            if not is_there and deadline is not None and not deadline.left:
                 raise TimeoutError(f"{left} (of {many}) futures unfinished")
             future = next(ended)
             watch.forget(future)

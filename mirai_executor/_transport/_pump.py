@@ -95,7 +95,8 @@ class Pump:
                 self.reactor.turn()
         except Exception:
             _LOG.exception(
-                "internal error in mirai_executor: the WebSocket thread failed; please report this"
+                "internal error: the WebSocket thread failed; this is a bug in mirai_executor; "
+                "please report it"
             )
         finally:
             for one in list(self.open):

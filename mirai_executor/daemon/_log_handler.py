@@ -22,6 +22,41 @@ def install(sender: LogSender, levels: _payload.LogLevels) -> None:
     """Have ``logging`` do as the host's does, and send the host what comes of it."""
     handler = LogHandler(sender)
     logging.root.addHandler(handler)
+    _set(levels)
+    _make_room_for_basic_config(handler)
+
+
+def installed_handlers() -> set[logging.Handler]:
+    """Return the handlers of all loggers."""
+    return {handler for logger in _loggers() for handler in logger.handlers}
+
+
+def take_back(before: set[logging.Handler], levels: _payload.LogLevels) -> None:
+    """Do as the host's ``logging`` again, after the main module has configured that of here.
+
+    Args:
+        before: The handlers that there were. The host has those that have come since, and records
+            are to reach them once.
+        levels: The host's.
+    """
+    handlers = installed_handlers()
+    ours = next(handler for handler in handlers if isinstance(handler, LogHandler))
+    for handler in handlers - before - {ours}:
+        for logger in _loggers():
+            logger.removeHandler(handler)
+        handler.close()
+    for logger in _loggers():
+        if not logger.propagate and ours not in logger.handlers:
+            logger.addHandler(ours)  # no record of it reaches the root logger
+    _set(levels)
+
+
+def _loggers() -> list[logging.Logger]:
+    named = logging.Logger.manager.loggerDict.values()
+    return [logging.root, *(each for each in [*named] if isinstance(each, logging.Logger))]
+
+
+def _set(levels: _payload.LogLevels) -> None:
     logging.root.setLevel(levels.root)
     for name, level in levels.named:
         logging.getLogger(name).setLevel(level)
@@ -29,14 +64,14 @@ def install(sender: LogSender, levels: _payload.LogLevels) -> None:
         logging.disable(levels.disabled)
     if levels.captures_warnings:
         logging.captureWarnings(True)
-    _make_room_for_basic_config(handler)
 
 
 class LogHandler(logging.Handler):
     """The only handler of a daemon's root logger.
 
     If an initializer or a task adds another one, that one has it all, as in a process of its own.
-    So has a queue handler of any logger: the host would have its records twice.
+    So has a queue handler of any logger: the host would have its records twice. What the host's
+    main module adds is taken away behind its import, as the host has it, too.
     """
 
     def __init__(self, sender: LogSender) -> None:
@@ -114,11 +149,17 @@ def _is_plain(value: object) -> bool:
 
 
 def _make_room_for_basic_config(handler: LogHandler) -> None:
-    """Have ``basicConfig`` work as in a process whose root logger has no handler yet."""
+    """Have ``basicConfig`` work as in a process whose root logger has no handler yet.
+
+    While the host's main module is imported, it does nothing: the host has these handlers, and to
+    open a log file again might empty it.
+    """
     original = logging.basicConfig
 
     @functools.wraps(original)
     def basic_config(**options: Any) -> None:
+        if _payload.importing_main():
+            return
         if logging.root.handlers == [handler]:
             logging.root.removeHandler(handler)
         original(**options)

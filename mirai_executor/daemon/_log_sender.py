@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 from mirai_executor import _wire
 from mirai_executor._lazily import when_imported
+from mirai_executor._payload.common import rebuild
 from mirai_executor._typing import TYPE_CHECKING
 
 from ._piece_sender import Piece, PieceSender
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from logging import Handler
+
     from mirai_executor._payload.daemon import LogLevels
     from mirai_executor._transport import Link
 
@@ -39,4 +45,24 @@ class LogSender(PieceSender):
 
             install(self, levels)
 
+        def around_main() -> Callable[[], None]:
+            before = _handlers()
+            return lambda: _take_back(before, levels)
+
+        rebuild.around_main = around_main
         when_imported({"logging": step})
+
+
+def _handlers() -> set[Handler]:
+    if "logging" not in sys.modules:
+        return set()
+    from ._log_handler import installed_handlers
+
+    return installed_handlers()
+
+
+def _take_back(before: set[Handler], levels: LogLevels) -> None:
+    if "logging" in sys.modules:
+        from ._log_handler import take_back
+
+        take_back(before, levels)

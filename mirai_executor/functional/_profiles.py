@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from mirai_executor._arguments import check_flag
+from mirai_executor._arguments import check_flag, check_options
 from mirai_executor._around._options import TRACES
 from mirai_executor.errors import DaemonsNotSetError
 from mirai_executor.executor import MiraiExecutor
@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     from mirai_executor._around._tracing import Setting
     from mirai_executor.launchers import Launcher
 
+    from ._keywords import ExecutorKeywords
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT = "default"
+_NAMED = ("self", "max_workers", "url", "remote")  # daemons() has them itself
+_CODE = MiraiExecutor.__init__.__code__
+_PARAMETERS = _CODE.co_varnames[: _CODE.co_argcount + _CODE.co_kwonlyargcount]
+_OPTIONS = [name for name in _PARAMETERS if name not in _NAMED]
 _current = ContextVar("mirai profile", default=_DEFAULT)
 
 # Touched only by single operations of the dictionary, which are atomic: a lock could be inherited
@@ -91,7 +97,7 @@ def daemons(
     remote: "Launcher | None" = None,
     compute: str | None = None,
     sync: bool = False,
-    **options: Any,
+    **options: "Unpack[ExecutorKeywords]",
 ) -> Daemons:
     """Set up a profile: start its daemons, and wait until they are connected. 0 resets it.
 
@@ -132,6 +138,7 @@ def daemons(
     """
     is_elsewhere = url is not None or remote is not None
     check_flag("sync", sync)
+    check_options(options, _OPTIONS)
     if sync:
         options["mode"] = "inline"
         n = 1 if n is None and not is_elsewhere else n
@@ -141,7 +148,8 @@ def daemons(
         _reset(name)
         return Daemons(0, name)
     setting = _setting()
-    settings = {"url": url, "remote": remote, "name": name, "cleanup": True, **options}
+    settings: dict[str, Any] = {"url": url, "remote": remote, "name": name, "cleanup": True}
+    settings.update(options)
     try:
         executor = MiraiExecutor(n, **settings)
     except OSError as error:

@@ -1,7 +1,7 @@
 """Finds the host at one of its addresses, and proves itself to it."""
 
 import random
-import select
+import selectors
 import ssl
 import time
 from collections.abc import Collection, Sequence
@@ -154,9 +154,8 @@ def _prove(link: Link, handshake: DaemonHandshake, deadline: Deadline, *, sealed
 
 def _await(link: Link, deadline: Deadline) -> None:
     """Wait until there is more to read, or to send; the deadline is for all that comes."""
-    poll = select.poll()
-    poll.register(link.fileno(), select.POLLIN | (select.POLLOUT if link.has_more_to_send else 0))
-    if not deadline.left or not poll.poll(1000 * deadline.left):
+    events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.has_more_to_send else 0)
+    if not deadline.left or not deadline.wait_for(link.fileno(), events):
         raise LinkClosedError("no answer in time")
     link.flush()
 

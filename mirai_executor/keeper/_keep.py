@@ -17,6 +17,7 @@ from mirai_executor.errors import LaunchError
 from ._dial import NotConnectedError, connect
 from ._options import ExitCode, Options
 from ._session import End, Session
+from ._started import start
 
 # Erlang's restart intensity: so many daemons in a row that came to nothing are enough.
 _FAILURES, _WINDOW = 5, 60.0
@@ -100,7 +101,8 @@ class _Keeper:
         link = connect(self._options.urls, self._credentials, retry, stays=self._stays)
         self.was_connected = True
         with contextlib.closing(link):
-            session = Session(link, self._rest_of_options(), self._end_at)
+            options = self._rest_of_options()
+            session = Session(link, options, self._end_at, start(options))
             self._session = session
             try:
                 end = session.run(self._goes_on)
@@ -123,7 +125,7 @@ class _Keeper:
         """Tell whether another daemon follows an end, unless too many have come to nothing."""
         if end in (End.LEFT, End.OVERDUE) or (end is End.CUT_OFF and not self._stays):
             return False
-        limit = self._options.max_tasks
+        limit = self._options.max_tasks_per_child
         is_done = limit is not None and limit <= self._begun + session.begun
         return not is_done and time.monotonic() < self._end_at
 
@@ -134,10 +136,10 @@ class _Keeper:
 
     def _rest_of_options(self) -> Options:
         """Return the options without the tasks that have been begun already."""
-        limit = self._options.max_tasks
+        limit = self._options.max_tasks_per_child
         if limit is None:
             return self._options
-        return replace(self._options, max_tasks=max(0, limit - self._begun))
+        return replace(self._options, max_tasks_per_child=max(0, limit - self._begun))
 
 
 def _wrong_mode(options: Options) -> NotConnectedError:

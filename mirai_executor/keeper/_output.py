@@ -69,7 +69,7 @@ class Output:
             return
         deadline = Deadline(_LAST_WORDS)
         self.pass_on()
-        while self._pending and self._writable.poll(1000 * deadline.left):
+        while self._pending and deadline.wait_for(_STDOUT, selectors.EVENT_WRITE):
             self.pass_on()
         self._wait_for(None)
         os.close(self._source)

@@ -8,7 +8,6 @@ import os
 import selectors
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
@@ -16,21 +15,16 @@ from mirai_executor import _wire
 from mirai_executor._core import TaskId
 from mirai_executor._local import (
     LAST_FRAMES,
-    DaemonProcess,
     DeathWatch,
-    LocalLauncher,
-    Relay,
-    Spawner,
     Stops,
     memory_hint,
 )
-from mirai_executor._place import fair_share
 from mirai_executor._transport import FarLink, Link, LinkClosedError
-from mirai_executor._waiting import Deadline, Reactor
+from mirai_executor._waiting import Deadline
 
-from ._options import ExitCode, Options, daemons_here, seat_here
-from ._output import Output
+from ._options import ExitCode, Options, seat_here
 from ._slack import Slack
+from ._started import Started
 
 _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
 _LAST_WORDS = 2.0  # seconds for the last frames to reach the host
@@ -60,21 +54,18 @@ class Session:
         link: The connection to the host.
         options: How the daemon lives.
         end_at: When it takes no more tasks.
+        started: The daemon, and what there is here for it; the session closes all of that.
 
     Attributes:
         begun: How many tasks the daemon has been given, and may have begun.
-
-    Raises:
-        LaunchError: The daemon could not be started.
     """
 
-    def __init__(self, link: FarLink, options: Options, end_at: float) -> None:
+    def __init__(self, link: FarLink, options: Options, end_at: float, started: Started) -> None:
         self._link, self._slack = link, Slack(link, self._say)
         link.may_compress = True  # if the host says so
         self._options = options
-        self._reactor = Reactor()
-        self._relay, self._output = Relay(), Output(self._reactor)
-        self._daemon = self._start()
+        self._started = started
+        self._reactor, self._daemon, self._output = started[:3]
         self._watch(self._link, self._on_host)
         self._watch(self._daemon.link, self._on_daemon)
         self._deaths: DeathWatch[None] = DeathWatch(self._reactor, lambda _: self._report_end())
@@ -96,24 +87,6 @@ class Session:
         self._reactor.call_at(end_at, self._ask_to_leave)  # never, perhaps
         self._is_closed = False  # nothing of the daemon is left
 
-    def _start(self) -> DaemonProcess:
-        launcher = LocalLauncher(
-            python=sys.executable,
-            output=self._options.output,
-            stdout=self._output.fd,
-            threads=fair_share(daemons_here(os.environ)),
-        )
-        self._spawner = Spawner(launcher)
-        try:
-            return DaemonProcess(self._spawner, self._relay)
-        except BaseException:
-            self._spawner.close()
-            self._output.close()
-            self._relay.close()
-            raise
-        finally:
-            self._output.hand_over()
-
     @property
     def came_to_nothing(self) -> bool:
         """Whether the daemon has ended by itself before it had begun a task."""
@@ -127,7 +100,8 @@ class Session:
         self._goes_on = goes_on
         try:
             wishes, seat = self._options, seat_here(os.environ)
-            limits = (wishes.cleanup, wishes.max_tasks, wishes.idle_time, wishes.request, seat)
+            most, idle_time = wishes.max_tasks_per_child, wishes.idle_time
+            limits = (wishes.cleanup, most, idle_time, wishes.request, seat)
             self._say(_wire.Joined(self._daemon.pid, socket.gethostname(), *limits))
             # The last frame of the handshake may have brought more with it.
             self._on_host()
@@ -367,10 +341,7 @@ class Session:
         if not self._is_closed:
             self._wants_to_leave = True  # no other follows
             self._daemon.kill(signal.SIGTERM)
-            with selectors.DefaultSelector() as selector:
-                if self._daemon.end_fd >= 0:
-                    selector.register(self._daemon.end_fd, selectors.EVENT_READ)
-                selector.select(_LET_GO)
+            Deadline(_LET_GO).wait_for(self._daemon.end_fd, selectors.EVENT_READ)
             self._report_end()
 
     def _close(self) -> None:
@@ -379,15 +350,11 @@ class Session:
             self._daemon.reap()
             self.begun -= len(self._daemon.take_back())
             self._daemon.close()
-        self._spawner.close()
-        self._output.close()
-        self._relay.close()
+        self._started.close()
         deadline = Deadline(_LAST_WORDS)
         while not self._host_is_gone and self._link.has_more_to_send:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._link.fileno(), selectors.EVENT_WRITE)
-                if not selector.select(deadline.left):
-                    break
+            if not deadline.wait_for(self._link.fileno(), selectors.EVENT_WRITE):
+                break
             try:
                 self._link.flush()
             except LinkClosedError:

@@ -221,13 +221,9 @@ def _not_started(
 def _pieces(process: "subprocess.Popen[bytes]", deadline: Deadline) -> Iterator[bytes]:
     """Yield what comes over standard error, until it ends or the time is over."""
     assert process.stderr is not None  # noqa: S101 - for the type checker
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stderr, selectors.EVENT_READ)
-        while selector.select(deadline.left):
-            piece = os.read(process.stderr.fileno(), 65536)
-            if not piece:
-                return
-            yield piece
+    fd = process.stderr.fileno()
+    while deadline.wait_for(fd, selectors.EVENT_READ) and (piece := os.read(fd, 65536)):
+        yield piece
 
 
 def _popen(

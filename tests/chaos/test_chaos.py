@@ -28,11 +28,6 @@ def seed() -> int:
     return seed
 
 
-@pytest.fixture
-def tally(tmp_path: Path) -> Tally:
-    return Tally(tmp_path)
-
-
 def test_cancels_by_the_thousand_touch_no_other_task_and_no_daemon(
     tally: Tally, seed: int, budget: Budget
 ) -> None:

@@ -19,13 +19,6 @@ from mirai_executor.integrations.joblib import MiraiBackend, shut_down
 
 
 @pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
 def mirai() -> Iterator[None]:
     """The backend by its name, for two workers that end with the test."""
     with parallel_config(backend="mirai", n_jobs=2):

@@ -70,13 +70,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.close()
 
 
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
 def test_a_client_that_hangs_up_frees_the_daemon(server: Server, bell: Bell) -> None:
     for _ in range(2):  # as many as there are daemons
         with server.begin(f"/hang{bell.path}"):

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from live.mischief import Bell, Tally
 from mirai_executor import MiraiExecutor
 from mirai_executor._payload.common import descriptors
 
@@ -48,18 +47,6 @@ def gate(tmp_path: Path) -> Path:
     path = tmp_path / "gate"
     os.mkfifo(path)
     return path
-
-
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
-def tally(tmp_path: Path) -> Tally:
-    return Tally(tmp_path)
 
 
 @pytest.fixture

@@ -135,6 +135,11 @@ def own_pid() -> int:
     return os.getpid()
 
 
+def pid_of(executor: "MiraiExecutor") -> int:
+    """Return the process id of the only daemon, which a task of it says."""
+    return executor.submit(own_pid).result(SOON)
+
+
 def answer() -> int:
     return 42
 
@@ -333,6 +338,10 @@ def give_at_unpickle(what: Any) -> AtUnpickle:
 
 def sleep_long() -> None:
     time.sleep(600)  # ended from outside
+
+
+def wait_for_ever() -> None:
+    threading.Event().wait()
 
 
 def loop_for_ever() -> None:

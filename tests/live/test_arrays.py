@@ -61,7 +61,7 @@ def arenas_here() -> set[int]:
     return arenas_of(os.getpid()) - BEFORE[0]
 
 
-def pid_of(executor: MiraiExecutor) -> int:
+def pid_in_status(executor: MiraiExecutor) -> int:
     return executor.status().rows[0].pid
 
 
@@ -72,7 +72,7 @@ def test_an_array_comes_back_equal_and_writable(size: int) -> None:
         for _ in range(3):
             back = executor.submit(arrays.echo, array).result(SOON)
             if not elsewhere.is_chosen():  # first: what is free is kept for a second only
-                assert len(arenas_of(pid_of(executor))) >= 2, "it took another way"
+                assert len(arenas_of(pid_in_status(executor))) >= 2, "it took another way"
             assert np.array_equal(back, array)
             assert back.flags.writeable
             assert not np.shares_memory(back, array)
@@ -247,7 +247,7 @@ def growth_with(url: str, kind: str) -> dict[str, list[float]]:
 
 def test_memory_is_reused_and_given_back_once_nobody_needs_it() -> None:
     with running(1) as executor:
-        pid = pid_of(executor)
+        pid = pid_in_status(executor)
         for _ in range(20):
             executor.submit(arrays.echo, np.ones(MB)).result(SOON)
         assert len(arenas_of(pid)) <= 4, "they are not used again"
@@ -257,7 +257,7 @@ def test_memory_is_reused_and_given_back_once_nobody_needs_it() -> None:
 @pytest.mark.local_link("machines share no memory")
 def test_a_kept_result_keeps_its_memory_and_gives_it_back_when_dropped() -> None:
     with running(1) as executor:
-        pid = pid_of(executor)
+        pid = pid_in_status(executor)
         kept = [executor.submit(arrays.make, MB).result(SOON) for _ in range(5)]
         time.sleep(1.5)  # until free memory has been given back
         assert len(arenas_of(pid)) == 5
@@ -276,7 +276,7 @@ def wait_until(holds: Any) -> None:
 def test_results_outlive_their_daemon_and_their_executor() -> None:
     with running(1, output=False) as executor:
         kept = executor.submit(arrays.make, MB).result(SOON)
-        os.kill(pid_of(executor), 9)
+        os.kill(pid_in_status(executor), 9)
         again = executor.with_options(retries=1).submit(arrays.make, MB).result(SOON)
     assert (kept == 7).all()
     assert (again == 7).all()
@@ -304,15 +304,15 @@ def test_cancelled_tasks_give_their_memory_back(gate: Path) -> None:
     with running(1) as executor:
         # A cancel during imports would be another story.
         executor.submit(arrays.total, array).result(SOON)
-        pid = pid_of(executor)
+        pid = pid_in_status(executor)
         running_one = executor.submit(arrays.wait_and_sum, gate, array)
         waiting = [executor.submit(arrays.total, array) for _ in range(20)]
         for future in waiting:
             assert future.cancel()
         assert running_one.cancel()
         assert executor.submit(arrays.total, array).result(SOON) == MB
-        wait_until(lambda: not arenas_of(pid_of(executor)) and not arenas_here())
-        assert pid_of(executor) == pid
+        wait_until(lambda: not arenas_of(pid_in_status(executor)) and not arenas_here())
+        assert pid_in_status(executor) == pid
 
 
 def test_what_was_taken_back_from_a_slow_daemon_arrives_elsewhere(gate: Path) -> None:
@@ -341,7 +341,7 @@ def test_daemons_may_be_killed_while_arrays_travel(kills: int) -> None:
     with running(2, output=False) as executor:
         for _ in range(kills):
             futures = [executor.submit(arrays.echo, array) for _ in range(6)]
-            timer = threading.Timer(chance.uniform(0, 0.03), kill, (pid_of(executor),))
+            timer = threading.Timer(chance.uniform(0, 0.03), kill, (pid_in_status(executor),))
             timer.start()
             for future in futures:
                 error = future.exception(SOON)
@@ -434,7 +434,7 @@ def test_what_is_shared_travels_as_a_reference_and_stays_read_only() -> None:
 
 def test_what_is_shared_is_given_back_with_its_last_reference(gate: Path) -> None:
     with running(1) as executor:
-        pid = pid_of(executor)
+        pid = pid_in_status(executor)
         shared = executor.share(np.ones(MB))
         first = executor.submit(arrays.wait_and_sum, gate, shared)
         second = executor.submit(arrays.total, shared)

@@ -20,13 +20,9 @@ from typing import Any
 import pytest
 
 from live import loops, mischief
-from live.mischief import SOON, AtUnpickle, Bell, Tally, running
+from live.mischief import SOON, AtUnpickle, Bell, Tally, pid_of, running
 from live.storms import Soak, cancel_at_random
 from mirai_executor import MiraiExecutor, MiraiInterrupt
-
-
-def pid_of(executor: MiraiExecutor) -> int:
-    return executor.submit(mischief.own_pid).result(SOON)
 
 
 def assert_cancelled(future: "Future[Any]") -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from live import loops
 from live.mischief import SOON
 from mirai_executor import (
     DaemonLostError,
@@ -95,28 +96,9 @@ def test_each_ends_as_soon_as_it_does(executor: MiraiExecutor) -> None:
     assert waiting.result(SOON) == "end"
 
 
-def note(path: Path, text: str = "") -> None:
-    path.write_text(text)
-
-
-async def wait_for_ever(begun: Path, ended: Path) -> None:
-    note(begun)
-    try:
-        await asyncio.sleep(3600)
-    finally:
-        await asyncio.sleep(0.01)
-        note(ended, "in order")
-
-
-async def block(begun: Path, ended: Path) -> None:
-    note(begun)
-    try:
-        time.sleep(3600)  # noqa: ASYNC251 - that is the point
-    finally:
-        note(ended, "by force")
-
-
-@pytest.mark.parametrize(("fn", "how"), [(wait_for_ever, "in order"), (block, "by force")])
+@pytest.mark.parametrize(
+    ("fn", "how"), [(loops.wait_for_ever, "in order"), (loops.block, "by force")]
+)
 def test_a_cancel_stops_one_and_no_other(
     executor: MiraiExecutor, tmp_path: Path, fn: Any, how: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,7 +180,7 @@ async def survive(path: Path) -> str:
     """Wait for the end of the daemon the first time."""
     if os.path.exists(path):  # noqa: ASYNC240, PTH110 - it takes no time
         return "once more"
-    note(path)
+    loops.note(path)
     await asyncio.sleep(3600)
     return "never"
 

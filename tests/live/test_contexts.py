@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from live.hosts import GONE, PATIENCE, run, script
+from live.mischief import wait_for_ever
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, PayloadError
 
 pytestmark = [
@@ -267,10 +268,6 @@ def test_tasks_of_a_daemon_can_be_limited() -> None:
     # ProcessPoolExecutor refuses this: it would fork a process whose threads run by then.
     with MiraiExecutor(1, FORK, max_tasks_per_child=1) as executor:
         assert len({executor.submit(pid).result(PATIENCE) for _ in range(3)}) == 3
-
-
-def wait_for_ever() -> None:
-    threading.Event().wait()
 
 
 def die(words: str) -> None:

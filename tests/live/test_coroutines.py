@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from live import loops
 from mirai_executor import MiraiExecutor, MiraiInterrupt, Progress, progress, rng
 
 PLACES = ["here", "inline"]
@@ -130,29 +130,8 @@ def test_with_cleanup_each_task_has_an_event_loop_of_its_own() -> None:
         assert executor.submit(double, 2).result() == 4
 
 
-def note(path: Path, text: str) -> None:
-    path.write_text(text)
-
-
-async def wait_for_ever(begun: Path, ended: Path) -> None:
-    note(begun, "")
-    try:
-        await asyncio.sleep(3600)
-    finally:
-        await asyncio.sleep(0.01)  # it has time to end in good order
-        note(ended, "in order")
-
-
-async def wait_and_block(begun: Path, ended: Path) -> None:
-    note(begun, "")
-    try:
-        time.sleep(3600)  # noqa: ASYNC251 - that is the point
-    finally:
-        note(ended, "by force")
-
-
 @pytest.mark.parametrize(
-    ("fn", "how"), [(wait_for_ever, "in order"), (wait_and_block, "by force")]
+    ("fn", "how"), [(loops.wait_for_ever, "in order"), (loops.block, "by force")]
 )
 def test_a_coroutine_is_cancelled_and_one_that_does_not_notice_is_interrupted(
     daemon: MiraiExecutor,

@@ -190,7 +190,7 @@ def test_no_task_is_lost_to_daemons_whose_time_is_over(tally: Tally) -> None:
 
 def test_a_daemon_does_no_more_tasks_than_it_may_and_loses_none() -> None:
     with listening() as executor:
-        executor.launch_local(1, max_tasks=5)
+        executor.launch_local(1, max_tasks_per_child=5)
         few = executor.submit(mischief.own_pid).result(SOON)
         futures = [executor.submit(mischief.own_pid) for _ in range(500)]
         executor.launch_local(1)
@@ -203,7 +203,7 @@ def test_a_daemon_does_no_more_tasks_than_it_may_and_loses_none() -> None:
 def test_daemons_do_as_many_tasks_as_they_may(dispatcher: bool) -> None:
     with listening(dispatcher=dispatcher) as executor:
         for may in (1, 1, 1, 3, 30):
-            executor.launch_local(1, max_tasks=may)
+            executor.launch_local(1, max_tasks_per_child=may)
         futures = [executor.submit(mischief.own_pid) for _ in range(36)]
         done_by = Counter(future.result(SOON) for future in futures)
         assert sorted(done_by.values()) == [1, 1, 1, 3, 30]
@@ -212,7 +212,7 @@ def test_daemons_do_as_many_tasks_as_they_may(dispatcher: bool) -> None:
 
 def test_a_task_that_a_daemon_died_of_is_one_of_those_that_it_may_do() -> None:
     with listening() as executor:
-        [command] = executor.launch_remote(1, max_tasks=2)
+        [command] = executor.launch_remote(1, max_tasks_per_child=2)
         keeper = subprocess.Popen(["/bin/sh", "-c", f"exec env {command}"])
         with keeper:
             error = executor.submit(mischief.exit_at_once).exception(SOON)

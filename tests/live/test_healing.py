@@ -482,7 +482,7 @@ def test_a_status_and_the_log_say_why_daemons_have_left(
 ) -> None:
     caplog.set_level(logging.INFO, "mirai_executor")
     with MiraiExecutor(url=URL) as executor:
-        executor.launch_local(1, max_tasks=1)
+        executor.launch_local(1, max_tasks_per_child=1)
         assert executor.submit(answer).result(SOON) == 42
         wait_until(lambda: len(executor.status().departures) == 1)
         executor.launch_local(1)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from live.hosts import PATIENCE, script
-from live.mischief import SOON, running
+from live.mischief import SOON, running, wait_for_ever
 from live.strikes import Strike, strikes
 from live.terminals import SHELL, Terminal
 from mirai_executor import MiraiExecutor, MiraiInterrupt
@@ -165,10 +165,6 @@ def test_a_cancel_that_is_interrupted_at_any_opcode_tells_all_or_nobody(
         if not strike.where:
             return
         assert strike.was_heard(), (strike.where, strike.error)
-
-
-def wait_for_ever() -> None:
-    threading.Event().wait()
 
 
 class Nobody:
@@ -335,6 +331,9 @@ def test_real_signals_at_random_moments_leave_the_executor_working(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    # What this imports is there then: an interrupt between the call that locks an import and the
+    # block that unlocks it would leave Python's own lock locked.
+    use(executor)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for n in range(rounds):
@@ -344,17 +343,21 @@ def test_real_signals_at_random_moments_leave_the_executor_working(
         signal.signal(signal.SIGALRM, before)
 
 
+def use(executor: MiraiExecutor) -> None:
+    futures = [executor.submit(abs, -n) for n in range(4)]
+    futures[1].cancel()
+    futures[0].result(PATIENCE)
+    wait(futures, PATIENCE)
+    list(as_completed(futures, PATIENCE))
+    futures[3].add_done_callback(id)
+    executor.status()
+
+
 def struck_at_random(executor: MiraiExecutor) -> None:
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-3))
-            futures = [executor.submit(abs, -n) for n in range(4)]
-            futures[1].cancel()
-            futures[0].result(PATIENCE)
-            wait(futures, PATIENCE)
-            list(as_completed(futures, PATIENCE))
-            futures[3].add_done_callback(id)
-            executor.status()
+            use(executor)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:

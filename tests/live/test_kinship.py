@@ -125,6 +125,23 @@ def test_who_takes_the_place_of_another_daemon_has_its_number() -> None:
     assert len({each[-1] for each in found}) == 3
 
 
+def test_to_the_system_a_daemon_is_the_child_of_a_server_and_to_multiprocessing_of_the_host() -> (
+    None
+):
+    def parents() -> tuple[int, int]:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        assert parent.pid is not None
+        return os.getppid(), parent.pid
+
+    with running(2) as executor:
+        found = {future.result(PATIENCE) for future in executor.everywhere(parents)}
+    servers, hosts = {server for server, _ in found}, {host for _, host in found}
+    assert hosts == {os.getpid()}
+    assert len(servers) == 1
+    assert servers != hosts
+
+
 def test_multiprocessing_counts_daemons_among_the_active_children_of_the_host() -> None:
     with running(2) as executor:
         executor.everywhere(abs, -1)

@@ -502,7 +502,7 @@ def test_where_there_is_no_room_for_another_daemon_those_that_run_go_on(
         executor.shutdown()
     """)
     assert ended.out.splitlines() == ["True", "190", "1 True", "2 ''"], ended
-    assert ended.err.count("goes on with 1 daemons") == ended.err.count("\n") == 1
+    assert ended.err.count("goes on with 1 daemon:") == ended.err.count("\n") == 1
     assert limit in ended.err
 
 

@@ -25,6 +25,7 @@ import pytest
 
 import elsewhere
 from live.hosts import PATIENCE, run, script
+from live.mischief import wait_for_ever
 from mirai_executor import DaemonLostError, Info, MiraiExecutor, Status
 from mirai_executor._core import Dispatcher
 
@@ -53,10 +54,6 @@ def pass_gate(path: Path, value: Any = None) -> Any:
     finally:
         os.close(fd)
     return value
-
-
-def wait_for_ever() -> None:
-    threading.Event().wait()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -304,3 +305,43 @@ def test_a_large_global_crosses_once_and_anew_when_it_has_changed(
                 print(crossed(look), executor.submit(look, 0).result())
     """.replace("GUARD", guard)
     assert printed_by(tmp_path, program) == "1 0 0\n1 another value\n"
+
+
+CONFIGURED = """
+    import logging
+    import sys
+    from pathlib import Path
+    from mirai_executor import MiraiExecutor
+
+    class Task(logging.Filter):
+        def filter(self, record):
+            record.task = getattr(record, "mirai_task", "host")
+            return True
+
+    logging.basicConfig(filename="all.log", filemode="w", format="%(task)s %(message)s")
+    logging.root.handlers[0].addFilter(Task())
+    alone = logging.getLogger("alone")
+    alone.propagate = False
+    alone.addHandler(logging.StreamHandler(sys.stdout))
+
+    def work(n):
+        logging.getLogger("job").info("from %d", n)
+        alone.warning("printed %d", n)
+
+    if __name__ == "__main__":
+        logging.root.setLevel("INFO")
+        logging.info("begin")
+        for _ in range(2):
+            with MiraiExecutor(1) as executor:
+                assert [*executor.map(work, range(2))] == [None, None]
+        logging.shutdown()
+        print(Path("all.log").read_text(), end="")
+"""
+
+
+def test_handlers_of_the_script_are_those_of_the_host_alone(tmp_path: Path) -> None:
+    text = re.sub(r"^\d+", "task", printed_by(tmp_path, CONFIGURED), flags=re.MULTILINE)
+    lines = text.splitlines()
+    # Each record once, where the host has it, and no daemon has emptied the file.
+    both = ["task from 0", "task from 1", "printed 0", "printed 1"]
+    assert sorted(lines) == sorted(["host begin", *both, *both])

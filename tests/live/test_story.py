@@ -35,6 +35,8 @@ def test_a_host_thread_that_fails_logs_its_story(
     monkeypatch.setattr(Loop, "on_results", fail)
     with MiraiExecutor(1) as executor, caplog.at_level(logging.CRITICAL, "mirai_executor"):
         error = executor.submit(abs, -1).exception()
-    assert error is not None
+    assert str(error) == "the executor has failed by an internal error before this was done"
     (record,) = caplog.records
-    assert "command SendTasks(daemon=1, tasks=(1,))" in record.getMessage()
+    phrase, _, story = record.getMessage().partition("\n")
+    assert "this is a bug in mirai_executor; please report it" in phrase
+    assert "command SendTasks(daemon=1, tasks=(1,))" in story

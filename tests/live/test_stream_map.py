@@ -59,6 +59,39 @@ def test_results_come_in_the_order_of_the_items(executor: MiraiExecutor) -> None
     assert run(main()) == [list(range(20)), [0, 1, 4], [0, 3, 6]]
 
 
+class Numbers:
+    """An asynchronous iterable that can travel."""
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return Source().numbers()
+
+
+async def first_two(numbers: Numbers) -> AsyncIterator[int]:
+    async for n in numbers:
+        if n == 2:
+            return
+        yield n
+
+
+def test_a_stream_over_what_comes_in_time_is_a_map_unless_a_generator_is_to_have_it(
+    executor: MiraiExecutor,
+) -> None:
+    async def main() -> tuple[list[Any], Source, list[Any]]:
+        source = Source()
+        async with contextlib.aclosing(
+            executor.stream(triple, source.numbers(), buffer=3)
+        ) as results:
+            mapped = [await anext(results) for _ in range(2)]
+        return mapped, source, [n async for n in executor.stream(first_two, Numbers())]
+
+    mapped, source, streamed = run(main())
+    assert (mapped, streamed) == ([0, 3], [0, 1])
+    assert source.given <= 2 + 3 + 1
+    assert source.is_closed
+    with pytest.raises(ValueError, match="buffersize"):
+        executor.stream(triple, Numbers(), buffer=0)
+
+
 def test_no_more_is_pulled_than_there_is_room_for(executor: MiraiExecutor) -> None:
     async def main() -> tuple[int, Source]:
         source, most = Source(), 0

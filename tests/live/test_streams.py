@@ -113,7 +113,7 @@ def test_what_cannot_be_streamed_says_so(
     with pytest.raises(error, match=says):
         list(executor.stream(fn))
     with pytest.raises(TypeError, match="stream"):
-        executor.stream(7)  # type: ignore[arg-type]  # that is asked
+        executor.stream(7)  # type: ignore[call-overload]  # that is asked
     with pytest.raises(ValueError, match="buffer"):
         executor.with_options(buffer=0)
 

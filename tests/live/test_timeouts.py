@@ -12,12 +12,8 @@ import psutil
 import pytest
 
 from live import mischief
-from live.mischief import SOON, AtUnpickle, Bell, Tally, running
+from live.mischief import SOON, AtUnpickle, Bell, Tally, pid_of, running
 from mirai_executor import DaemonLostError, MiraiError, MiraiExecutor, TaskTimeoutError
-
-
-def pid_of(executor: MiraiExecutor) -> int:
-    return executor.submit(mischief.own_pid).result(SOON)
 
 
 def assert_timed_out(future: "Future[Any]", begun: float, seconds: float) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from live.mischief import Bell
 from services import grid_engine, sshd
 from services import slurm as slurm_services
 
@@ -27,13 +26,6 @@ def require(package: str, *programs: str) -> None:
     path = f"{os.environ['PATH']}:/usr/sbin"
     if missing := [name for name in programs if shutil.which(name, path=path) is None]:
         pytest.skip(f"there is no {', '.join(missing)} here: install {package}")
-
-
-@pytest.fixture
-def bell(tmp_path: Path) -> Iterator[Bell]:
-    bell = Bell(tmp_path)
-    yield bell
-    bell.close()
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ def executor() -> Iterator[Any]:
         ({"initargs": {"x": 1}}, TypeError, "initargs must be a tuple of arguments, not {'x': 1}"),
         ({"initializer": "import x"}, TypeError, "a callable, not 'import x'; .*everywhere"),
         ({"cleanup": "no"}, TypeError, "cleanup must be True or False, not 'no'"),
+        ({"cleanup": 2}, TypeError, "cleanup must be True or False, not 2"),
         ({"dispatcher": None}, TypeError, "dispatcher must be True or False, not None"),
         (
             {"output": "file"},
@@ -86,6 +87,7 @@ def test_a_wrong_option_of_an_executor_is_named(
         ({"retries": None}, TypeError, "retries must be an integer, not None"),
         ({"retries": -1}, ValueError, "retries must be >= 0, not -1"),
         ({"cancel_running": "no"}, TypeError, "cancel_running must be True or False, not 'no'"),
+        ({"post_mortem": 0.5}, TypeError, "post_mortem must be True or False, not 0.5"),
         ({"post_mortem": "no"}, TypeError, "post_mortem must be True or False, not 'no'"),
         ({"cancel_on_interrupt": [3]}, TypeError, "cancel_on_interrupt must be True or False"),
     ],
@@ -173,7 +175,7 @@ def test_a_wrong_argument_of_a_call_is_named(
         ({"idle_tme": 3}, TypeError, "unknown option 'idle_tme'; valid options: output, "),
         ({"idle_time": "x"}, TypeError, "idle_time must be (zero or )?positive"),
         ({"wall_time": -1}, ValueError, "wall_time must be zero or positive"),
-        ({"max_tasks": 0}, ValueError, "max_tasks must be >= 1, not 0"),
+        ({"max_tasks_per_child": 0}, ValueError, "max_tasks_per_child must be >= 1, not 0"),
         ({"autoexit": "later"}, ValueError, "\"never\", not 'later'"),
     ],
 )

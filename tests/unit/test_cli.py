@@ -85,7 +85,7 @@ def test_an_unknown_option_is_named_with_those_of_the_command(
     assert refused.value.code == 2
     said = capsys.readouterr().err
     assert complaint in said
-    assert ("--workers N" if words[0] == "demo" else "--max-tasks N") in said
+    assert ("--workers N" if words[0] == "demo" else "--max-tasks-per-child N") in said
 
 
 @pytest.mark.parametrize("command", ["demo", "daemon"])

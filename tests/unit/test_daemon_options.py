@@ -15,7 +15,7 @@ UNUSUAL: DaemonKeywords = {
     "dispatcher": False,
     "idle_time": 1.5,
     "wall_time": 3600,
-    "max_tasks": 7,
+    "max_tasks_per_child": 7,
     "autoexit": "finish",
     "retry": 0,
     "grace": 20.0,

@@ -183,7 +183,7 @@ def test_the_earliest_error_is_raised_with_its_key_and_the_others_are_cancelled(
     by_hand.futures[1].set_exception(ValueError("odd"))
     with pytest.raises(ValueError, match="odd") as raised:
         halves.collect()
-    assert raised.value.__notes__ == ["This is of key 'second' of mirai_map()."]
+    assert raised.value.__notes__ == ["This is of element 1 (key 'second') of mirai_map()."]
     assert [future.cancelled() for future in by_hand.futures] == [True, False, True]
     with pytest.raises((ValueError, CancelledError)) as again:
         halves.collect()
@@ -216,7 +216,7 @@ def test_ways_to_collect_go_together(inline: MiraiExecutor) -> None:
     assert isinstance(error, ZeroDivisionError)
     with pytest.raises(ZeroDivisionError) as raised:
         parts.collect(flat=True, progress=lambda *numbers: told.append(numbers))
-    assert raised.value.__notes__ == ["This is of key 'b' of mirai_map()."]
+    assert raised.value.__notes__ == ["This is of element 1 (key 'b') of mirai_map()."]
 
 
 def test_iterating_goes_by_place_and_ends_at_the_first_error(inline: MiraiExecutor) -> None:
@@ -267,7 +267,10 @@ def test_listeners_hear_of_each_element_by_its_key_or_place(by_hand: ByHand) -> 
     two.set_result(4)
     one.set_exception(ValueError())
     three.cancel()
-    of_a, of_c = ([f"This is of key {key!r} of mirai_map()."] for key in "ac")
+    of_a, of_c = (
+        [f"This is of element {place} (key {key!r}) of mirai_map()."]
+        for place, key in ((0, "a"), (2, "c"))
+    )
     a, c = ("a", ValueError, of_a), ("c", CancelledError, of_c)
     assert heard == [("b", 4), (1, 3), a, (2, 3), c, (3, 3)]
 

@@ -178,10 +178,8 @@ def test_every_private_name_that_the_package_takes_from_others_is_listed() -> No
 def foreign_names(file: Path) -> Iterator[str]:
     """Yield the private names of other packages that a file imports or looks up in a module."""
     tree = ast.parse(file.read_text())
+    yield from (name for _, name in imported_names(tree) if is_private(name))
     names = dict(imported_names(tree))
-    for name in names.values():
-        if is_private(name):
-            yield name
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
             whole = dotted(node, names)
@@ -217,4 +215,6 @@ def is_private(name: str) -> bool:
     owner, _, last = name.rpartition(".")
     if name.startswith("mirai_executor") or last.startswith("__") or not owner:
         return False
-    return last.startswith("_") or owner in {"concurrent.futures._base", "pynng.lib", "_signal"}
+    # _thread is documented; of other such modules, the standard library's public ones are made.
+    of_private = owner.startswith("_") and owner not in {"_thread", "__future__"}
+    return last.startswith("_") or of_private or owner in {"concurrent.futures._base", "pynng.lib"}

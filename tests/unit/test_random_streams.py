@@ -84,7 +84,7 @@ def test_a_seed_is_a_whole_number(seed: Any, error: type[Exception]) -> None:
 def test_a_profile_has_streams_if_it_has_a_seed() -> None:
     with daemons(1, mode="inline"):
         assert next_stream() is None
-    with daemons(1, mode="inline", seed=np.int64(7)):
+    with daemons(1, mode="inline", seed=np.int64(7)):  # type: ignore[arg-type]  # of NumPy
         sequence = next_stream()
         assert sequence is not None
         assert (sequence.entropy, sequence.spawn_key) == (7, (0,))

@@ -10,8 +10,8 @@ from mirai_executor import _wire
 from mirai_executor._arena import DaemonMemory
 from mirai_executor._payload.host import decode_value
 from mirai_executor._transport import Link
-from mirai_executor.daemon import new_exchange
 from mirai_executor.daemon._interrupts import Interrupts
+from mirai_executor.daemon._main import new_exchange
 from mirai_executor.daemon._streaming import Streaming
 
 TASK = 7

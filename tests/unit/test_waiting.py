@@ -3,10 +3,12 @@
 import os
 import posix
 import select
+import selectors
 
 import pytest
 
-from mirai_executor._waiting import Waker
+from mirai_executor import _waiting
+from mirai_executor._waiting import Deadline, Waker
 
 
 def is_woken(waker: Waker) -> bool:
@@ -64,3 +66,28 @@ def test_a_call_that_an_interrupt_has_ended_does_not_swallow_the_next_one(
             waker.wake()
     waker.wake()
     assert is_woken(waker)
+
+
+def test_a_deadline_waits_for_a_descriptor_or_until_it_has_passed() -> None:
+    reads, writes = os.pipe()
+    assert not Deadline(0.0).wait_for(reads, selectors.EVENT_READ)
+    assert Deadline(0.0).wait_for(writes, selectors.EVENT_READ | selectors.EVENT_WRITE)
+    os.write(writes, b"x")
+    assert Deadline(60.0).wait_for(reads, selectors.EVENT_READ)
+    os.close(reads)
+    os.close(writes)
+
+
+def test_a_deadline_that_is_days_away_is_waited_for_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    def select(_: object, seconds: float) -> list[object]:
+        waits.append(seconds)  # in which nothing becomes ready
+        return []
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", select)
+    deadline = Deadline(100_000.0, clock=lambda: sum(waits))
+    assert not deadline.wait_for(-1, selectors.EVENT_READ)
+    assert waits == [_waiting.LONGEST, 100_000.0 - _waiting.LONGEST]

@@ -14,6 +14,7 @@ from mirai_executor._maps._map import MapResults
 from mirai_executor._observing._watching import Watch, ended_in_view
 from mirai_executor._payload.daemon import encode_value
 from mirai_executor._progress import counted
+from mirai_executor._waiting import Deadline
 
 
 class FakeBar:
@@ -71,7 +72,7 @@ def shown_for(*said: object, counts_tasks: bool = True) -> list[tuple[int, float
     for one in said:
         clock.now += 1
         say(future, one)
-        assert not watch.wait(lambda: False, clock.now)  # no time to wait
+        assert not watch.wait(lambda: False, Deadline(0.0, clock))  # no time to wait
     return bar.shown
 
 
@@ -123,12 +124,12 @@ def test_several_tasks_are_added_and_the_last_one_has_the_word() -> None:
         watch.follow(future)
     say(futures[1], Progress(1, 2, "one"))
     say(futures[0], Progress(1, 4, "none"))
-    assert not watch.wait(lambda: False, 0.0)
+    assert not watch.wait(lambda: False, Deadline(0.0, clock))
     watch.forget(futures[0])
     watch.count()
     say(futures[2], Progress(1, 8))
     clock.now = 1.0
-    assert not watch.wait(lambda: False, 1.0)
+    assert not watch.wait(lambda: False, Deadline(0.0, clock))
     assert bar.shown == [(0, 0.75, "none"), (1, 0.5, "one"), (1, 0.625, "one")]
 
 
@@ -137,12 +138,12 @@ def test_a_count_that_a_bar_may_have_passed_over_is_shown_once_more_while_nothin
     watch = Watch(bar, clock=clock)
     watch.follow(future)
     say(future, Progress(1, 2))
-    assert not watch.wait(lambda: False, 0.0)
+    assert not watch.wait(lambda: False, Deadline(0.0, clock))
     for ended in (future, new_future(2)):  # one that never said anything
         watch.forget(ended)
         watch.count()
     clock.now = 1.0
-    assert not watch.wait(lambda: False, 1.0)
+    assert not watch.wait(lambda: False, Deadline(0.0, clock))
     assert bar.shown == [(0, 0.5, ""), (1, 0, ""), (2, 0, ""), (2, 0, "")]
 
 
@@ -152,10 +153,10 @@ def test_a_bar_moves_ten_times_a_second_at_most_and_what_was_said_last_is_not_lo
     watch.follow(future)
     for done in range(1, 5):
         say(future, Progress(done, 8))
-        assert not watch.wait(lambda: False, 0.0)
+        assert not watch.wait(lambda: False, Deadline(0.0, clock))
     say(future, "words")  # the part has not been shown yet
     clock.now = 0.11
-    assert not watch.wait(lambda: False, 0.11)
+    assert not watch.wait(lambda: False, Deadline(0.0, clock))
     assert bar.shown == [(0, 0.125, ""), (0, 0.5, "words")]
 
 

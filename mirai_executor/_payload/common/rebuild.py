@@ -45,6 +45,10 @@ serial: "Hooks | None" = None
 imported_classes: dict[str, Any] = {}
 
 
+# Called before a daemon imports the host's main module; returns what is to be called behind that.
+around_main: "Callable[[], Callable[[], object]] | None" = None
+
+
 def main_module() -> ModuleType:
     """Return the ``__main__`` of this process."""
     return sys.modules[MAIN]

@@ -142,6 +142,7 @@ class MainImport:
         before = dict(namespace)
         finder = _Finder(code, namespace, own)
         sys.meta_path.insert(0, finder)
+        end = rebuild.around_main() if rebuild.around_main is not None else bool
         _running = True
         try:
             importlib.import_module(_PSEUDONYM)
@@ -156,6 +157,7 @@ class MainImport:
             _running = False
             sys.meta_path.remove(finder)
             sys.modules.pop(_PSEUDONYM, None)
+            end()
         self._is_done = True
         added = frozenset(namespace.keys() - before.keys())
         self._values = {name: namespace[name] for name in added}

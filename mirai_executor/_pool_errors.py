@@ -1,10 +1,14 @@
-"""The errors that say that daemons are gone, or cannot be started."""
+"""The errors that say that daemons are gone, or cannot be started.
+
+Their base class is ``ProcessPoolExecutor``'s, which takes long to import, and a daemon raises
+neither: so they are not in ``errors`` itself, where users find them.
+"""
 
 from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
 
-from . import CODE_CONNECTION_RESET, MiraiError
+from .errors import CODE_CONNECTION_RESET, MiraiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,4 +88,4 @@ class LaunchError(MiraiError, BrokenProcessPool):
 
 # Where they are found, and what tracebacks and pickles say.
 for _error in (DaemonLostError, LaunchError):
-    _error.__module__ = __name__.rpartition(".")[0]
+    _error.__module__ = MiraiError.__module__

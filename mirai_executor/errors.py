@@ -30,10 +30,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
-    from ._broken import DaemonLostError, LaunchError
+    from ._pool_errors import DaemonLostError, LaunchError
 else:
     # Their base is ProcessPoolExecutor's, and brings much that a daemon never needs.
-    __getattr__ = lazy_imports(__name__, {"_broken": "DaemonLostError LaunchError"})
+    __getattr__ = lazy_imports(
+        __name__, {"_pool_errors": "DaemonLostError LaunchError"}, package="mirai_executor"
+    )
 
 __all__ = [
     "CODE_CANCELLED",
