@@ -229,8 +229,10 @@ class Visit:
         while (tries := self._tries) < len(_PAUSES):
             time.sleep(_PAUSES[tries])  # nothing tells of what a program of a program does
             self._tries += 1
-            with contextlib.suppress(OSError):
-                os.killpg(self._pid, signal.SIGCONT)
+            # Those alone: it would take a Ctrl-Z back that others have not seen yet.
+            for pid in _stopped(self._pid):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGCONT)
         self._insists = False
 
     def _go_back_when_typed(self) -> None:
@@ -266,14 +268,15 @@ class Visit:
 
     def _stop_with(self, group: int, number: int) -> bool:
         """Be stopped, and go on, together with a group; False if nobody would continue it."""
+        continued: list[int] = []
+        handler = signal.signal(signal.SIGCONT, lambda number, _: continued.append(number))
         os.setpgid(0, group)
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCONT])
         try:
             _stop_at(number, lambda: os.killpg(group, number))
-            return signal.SIGCONT in signal.sigpending()
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCONT])
             os.setpgid(0, 0)
+            signal.signal(signal.SIGCONT, handler)
+        return bool(continued)
 
 
 def _stop_at(number: int, send: Callable[[], None]) -> None:
@@ -294,9 +297,20 @@ def _has_children(group: int) -> bool:
     return True
 
 
+def _stopped(group: int) -> list[int]:
+    """Return the processes of a group that are stopped."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - as it is
+    return [pid for pid in pids if _stat(pid)[::2] == [b"T", b"%d" % group]]
+
+
 def _parent(pid: int) -> int:
+    return int((_stat(pid) or (b"", b"0"))[1])
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return the state, the parent and the group of a process; nothing if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as elsewhere on daemons
-            return int(file.read().rpartition(b")")[2].split()[1])
+            return file.read().rpartition(b")")[2].split()[:3]
     except OSError:
-        return 0
+        return []
