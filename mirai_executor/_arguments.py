@@ -96,6 +96,24 @@ def check_word(name: str, value: object, words: Sequence[str | None]) -> None:
         raise ValueError(f"{name} must be {', '.join(first)} or {last}, not {value!r}")
 
 
+def check_name(what: str, name: object) -> None:
+    """Require a name that can be shown wherever there are names: in one line, as it is.
+
+    Raises:
+        TypeError: It is neither a string nor None.
+        ValueError: It would end the line, or command the terminal on which it is shown.
+    """
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise TypeError(f"{what} must be a string or None, not {name!r:.60}")
+    if not name.isprintable():
+        raise ValueError(
+            f"{what} must have no line breaks, control characters or others that cannot be "
+            f"printed, as logs and ps show it: {name!r:.60}"
+        )
+
+
 def check_options(options: Iterable[str], valid: Sequence[str]) -> None:
     """Require names of options that exist.
 
@@ -253,8 +271,9 @@ def check_ways(
     logging: object,
     output: object,
     elsewhere: tuple[object, object],
+    name: object = None,
 ) -> None:
-    """Require one of the orders of tasks, of the ways to run them, and of where they print.
+    """Require one of the orders of tasks, of the ways to run them, of where they print; a name.
 
     Args:
         ordering: How strictly tasks come first in, first out.
@@ -262,7 +281,9 @@ def check_ways(
         logging: Whether they log here.
         output: Whether, and how, what they print appears here.
         elsewhere: What only daemons from elsewhere have a use for.
+        name: What threads, titles of processes and logs call all this.
     """
+    check_name("name", name)
     check_word("ordering", ordering, ("bounded", "strict"))
     check_logging(logging)
     check_mode(mode, *elsewhere)

@@ -1,11 +1,18 @@
 """Knows which GPUs a process may use, and which of them are for one of several daemons.
 
 Nothing of CUDA or ROCm is asked or imported: the variables of both, which schedulers set, and
-what the system shows of their drivers say enough.
+what the system shows of their drivers say enough. Daemons that do not know of each other find out
+by names of the kernel who has which.
 """
+
+from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
 
 _CUDA, _ROCR, _HIP = "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 _NVIDIA = "/dev"  # nvidia0, nvidia1 …
@@ -46,6 +53,59 @@ def share_of_gpus(environment: Mapping[str, str], number: int, count: int) -> di
         if _CUDA in environment:
             variables[_CUDA] = variables[_HIP]
     return variables
+
+
+_claims: list[socket.socket] = []  # of this process; the kernel lets go of them at its end
+
+
+def claim_gpus(environment: Mapping[str, str], count: int, whose: str) -> dict[str, str]:
+    """Return the variables that show a daemon GPUs that no other of its executor has here.
+
+    For one that has no place among the daemons of its machine, as none knows which machine that
+    is: a worker of Dask, or a shell. It takes the first ones that are free. If there are too few,
+    it has the first of all: others may be others by the same name, as for jobs of schedulers that
+    show each job its own as the first.
+
+    Args:
+        environment: The variables as they are.
+        count: How many GPUs each has.
+        whose: A text that daemons of the same executor have in common.
+
+    Raises:
+        ValueError: There are not so many.
+    """
+    name, all_ = _found(environment)
+    free: list[str] = []
+    for device in all_:
+        if len(free) < count and _claim(whose, device):
+            free.append(device)
+    if len(free) < count:
+        return share_of_gpus(environment, 1, count)
+    return share_of_gpus({**environment, name: ",".join(free)}, 1, count)
+
+
+def _claim(whose: str, device: str) -> bool:
+    """Take a device, until this process ends; False if a process of this machine has it."""
+    import binascii
+    import socket
+
+    made = socket.socket(socket.AF_UNIX)
+    # A name without a file, which Linux has, goes with the process, however that ends.
+    name = f"\0mirai-gpu-{os.getuid()}-{binascii.crc32(whose.encode()):08x}-{device}"
+    try:
+        made.bind(name[:100])
+    except OSError:
+        made.close()
+        return False
+    if not _claims:  # what a task forks may outlive the daemon, whose successor has its GPUs
+        os.register_at_fork(after_in_child=_forget_claims)
+    _claims.append(made)
+    return True
+
+
+def _forget_claims() -> None:
+    while _claims:
+        _claims.pop().close()
 
 
 def _found(environment: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:

@@ -81,7 +81,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         logging: Whether what tasks log is handled by the loggers of this process; by default, if
             the root logger has a handler when the first task is submitted.
         name: A name for the executor's threads, shown in debuggers and logs, and in the titles of
-            its daemons in ``ps``.
+            its daemons in ``ps``; all of its characters must be printable.
         python: The Python interpreter that runs the daemons, of the same minor version as this
             one; by default, the one that runs this process.
         ordering: ``"strict"`` starts tasks exactly in the order of submission: a task is sent only
@@ -204,7 +204,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         check_count("memory", memory, 1, optional=True)
         limits, dialling = check_launching(launch_timeout, tolerate), (advertise, compression)
         check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum), *dialling)
-        check_ways(ordering, mode, logging, output, (url, remote))
+        check_ways(ordering, mode, logging, output, (url, remote), name)
         is_open = url is not None or remote is not None
         forking = forking_for(mp_context, initargs, python=python, url=url, remote=remote)
         environments, hooks = environments_for(env, gpus_per_daemon), serial_hooks(serial)

@@ -148,6 +148,10 @@ class Daemon(abc.ABC):
             return None
         raise _wire.WireError(f"unexpected {type(frame).__name__} frame from a daemon")
 
+    def take_note_of(self, outcomes: Sequence[_wire.WireOutcome]) -> Sequence[_wire.WireOutcome]:
+        """Learn from outcomes; return them as the dispatcher is to see them."""
+        return outcomes
+
     def settle_output(self) -> None:  # noqa: B027 - what is elsewhere prints there
         """Wait a little until what it has printed is passed on."""
 

@@ -20,6 +20,7 @@ from mirai_executor._core import (
     LaunchFailed,
     ListeningEnded,
     Load,
+    ReportWait,
     ScalePolicy,
     Scaler,
     SurplusFound,
@@ -36,11 +37,12 @@ from ._requests import Request, Requests, still_coming
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from mirai_executor._transport import FarLink
     from mirai_executor._waiting import Reactor, Timer
-    from mirai_executor.launchers import Job
+    from mirai_executor.launchers import Job, QueuedJob
 
     from ._fleet import Fleet
     from ._settings import ListenConfig
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     Launch = Callable[[int], object]
 
 _LOG = logging.getLogger("mirai_executor")
+# Seconds between two looks into queues, as long as tasks wait and nobody is there; at most.
+_FIRST_LOOK, _LONGEST_LOOK = 30.0, 480.0
 
 
 class Elsewhere:
@@ -83,7 +87,8 @@ class Elsewhere:
         self._start_timeout = start_timeout
         self._closing: Timer | None = None  # the acceptor, at the latest then
         self._autoscaler: Autoscaler | None = None  # until somebody calls adapt()
-        self._requests = Requests()
+        self._files = listen_config.files
+        self._requests = Requests(self._release)
         self._remote: set[RemoteDaemon] = set()
         self._keep_with: tuple[Launch, bool] | None = None
         self._kept: Scaler | None = None  # decides how many take the places of the lost
@@ -172,8 +177,7 @@ class Elsewhere:
 
     def _ask(self, scaler: Scaler, launch: Launch, count: int) -> None:
         """Ask for so many daemons, less those for whom a job waits that has been forgotten."""
-        expected = scaler.coming - count
-        overdue, pending = self._requests.overdue(expected), self._requests.pending(expected)
+        overdue, pending = self._requests.unexpected(scaler.coming - count)
 
         def run() -> None:
             asked = count
@@ -193,11 +197,64 @@ class Elsewhere:
                 pass  # the executor was shut down in the meantime
 
         # A scheduler takes its time, and this thread has none.
-        threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+        except RuntimeError as error:
+            self.refuse(scaler, count, LaunchError(f"cannot request daemons: {error}"))
 
-    def _forget(self, names: Iterable[str]) -> None:
-        if missed := sum(map(self._requests.forget, names)):
+    def _release(self, paths: Sequence[Path]) -> None:
+        # A file system of several machines takes its time, and this thread has none. What cannot
+        # be done now, as no thread can be started any more, is done at the end.
+        if self._files is not None:
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(
+                    target=self._files.release, args=(paths,), name="mirai-files", daemon=True
+                ).start()
+
+    def _forget(self, gone: Iterable[tuple[str, int]]) -> None:
+        if missed := sum(self._requests.forget(*one) for one in gone):
             self._handle(DaemonsMissed(missed))
+
+    def look_into_queues(self, pause: float | None = None) -> None:
+        """Ask schedulers whether all jobs of those that tasks wait for are there; and later again.
+
+        A job that ends before its daemon has come, as where an interpreter is missing, says so to
+        nobody.
+        """
+        if self._dispatcher.view().waiting_since is None or self._acceptor is None:
+            return
+        pause = _FIRST_LOOK if pause is None else pause
+        again = partial(self.look_into_queues, min(2 * pause, _LONGEST_LOOK))
+        self._reactor.call_in(pause, again)
+        awaited, _ = self._requests.unexpected(0)
+
+        def run() -> None:
+            _, gone = still_coming(awaited)
+            self._post(lambda: self._miss(gone, {one.name: one.jobs for one in awaited}))
+
+        if awaited:
+            # A scheduler takes its time, and this thread has none.
+            with contextlib.suppress(RuntimeError):  # the system has no room for one
+                threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+
+    def _miss(
+        self, gone: Iterable[tuple[str, int]], jobs: Mapping[str, Sequence[QueuedJob]]
+    ) -> None:
+        """Take in that no queue has jobs any more for so many daemons of some requests."""
+        for name, count in gone:
+            is_replaced = self._requests.is_replaced(name)
+            if not (missed := self._requests.forget(name, count)):
+                continue
+            self._handle(DaemonsMissed(missed))
+            ids = ", ".join(job.id for job in jobs[name])
+            error = LaunchError(
+                f"job {ids} is over before all of its daemons have come, as far as its scheduler "
+                "says; what it has printed may tell why"
+            )
+            if is_replaced and self._scaler is not None:
+                self.refuse(self._scaler, missed, error)
+            else:
+                _LOG.warning("%s", error)
 
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
         """Take in that daemons that a scaler asked for will not come."""
@@ -225,6 +282,7 @@ class Elsewhere:
 
     def _note_loss(self, daemon: RemoteDaemon) -> None:
         self._remote.discard(daemon)
+        self._requests.note_loss(daemon.request)
         if daemon.is_renewed and self._scaler is not None:
             self._scaler.expect_back(self._reactor.now())
 
@@ -254,8 +312,11 @@ class Elsewhere:
             cancel_jobs(found.waiting, waiting=True)
             cancel_at_engines(found.at_engines)
 
-        # A scheduler takes its time, and this thread has none.
-        threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+        # A scheduler takes its time, and this thread has none; but jobs must not be left.
+        try:
+            threading.Thread(target=run, name="mirai-launch", daemon=True).start()
+        except RuntimeError:
+            run()
 
     def _load(self) -> Load:
         view = self._dispatcher.view()
@@ -297,11 +358,12 @@ class Elsewhere:
         seconds = self._reactor.now() - view.waiting_since
         return WaitView(view.awaiting, seconds, self._requests.left, self._requests.said)
 
-    def asked_for(self) -> str:
-        """Return what is to be said of the daemons that tasks wait for."""
+    def report_wait(self, report: ReportWait) -> None:
+        """Say that tasks wait, and for which daemons; see whether those can still come."""
         left, said = self._requests.left, self._requests.said
         asked = f"{left} were requested and have not come" if left else "none is to come"
-        return f"{asked}; {said}" if said else asked
+        self._fleet.loss_reports.report_wait(report, f"{asked}; {said}" if said else asked)
+        self.look_into_queues()
 
     # Closing
 

@@ -262,10 +262,10 @@ class Fleet:
         if daemon.exchange is not None and (frame.released or not frame.outcomes):
             self.trim_later()
             daemon.exchange.release(frame.released)
-        if daemon.is_elsewhere and any(outcome.leaving for outcome in frame.outcomes):
-            daemon.may_return = True
         sent: dict[int, None] = daemon.sent  # type: ignore[assignment]  # TaskId(...) takes its time
         outcomes: Sequence[_wire.WireOutcome] = frame.outcomes
+        if daemon.is_elsewhere:
+            outcomes = daemon.take_note_of(outcomes)
         have_buffers = False
         for outcome in outcomes:
             sent.pop(outcome.task, None)

@@ -255,9 +255,9 @@ class Loop:
     def _report(self, command: ReportShortage | ReportWait) -> None:
         if isinstance(command, ReportShortage):
             self._fleet.loss_reports.report_shortage(self.ready_count)
-        else:
-            asked_for = "" if self._elsewhere is None else self._elsewhere.asked_for()
-            self._fleet.loss_reports.report_wait(command, asked_for)
+            return
+        told = self._fleet.loss_reports if self._elsewhere is None else self._elsewhere
+        told.report_wait(command)
 
     def _carry_out_at_daemon(
         self, command: RecallTasks | InterruptTask | LaunchDaemon | KillDaemon | DismissDaemon

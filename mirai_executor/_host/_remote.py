@@ -26,7 +26,12 @@ _FIRST_TRIPS = 8  # that are measured at once, before any counts
 _NEAR: tuple[str, ...] = ("127.", "::1", "this machine")  # addresses: of tunnels as well
 _RISE = 0.125  # of a longer one that is believed
 
+# Seconds that a byte may take on its way: what is sent ahead is kept by the keeper, results too,
+# and lost with the line. A line that is faster (8e-9 is that of 1 Gbit/s) is not used in full.
+_PER_BYTE = 8e-9
+
 _LAST_WORDS = 4096  # characters
+_HEAVY = 1 << 14  # bytes: what is shorter takes no time worth mentioning
 _BEFORE_HELLO = 1 << 16  # bytes: of these frames, only an early end says more than its name
 
 
@@ -45,6 +50,7 @@ class RemoteDaemon(Daemon):
         hear_beat: Takes in its signs of life.
         round_trips: How many have been measured.
         is_near: It comes from this machine, or through a tunnel that ends here.
+        request: What it was started for, as far as it has said so.
     """
 
     is_elsewhere = True
@@ -67,8 +73,9 @@ class RemoteDaemon(Daemon):
         self._was_killed = self._is_given_up = False
         link.largest = _BEFORE_HELLO
         self.host = address  # until it says its name
-        self._pid = 0
+        self._pid, self.request = 0, ""
         self._issued = 0  # tasks that were ever sent
+        self._sizes: dict[TaskId, int] = {}  # bytes of the calls of those that are heavy
         # The last one, if the daemon knows all names of its call, and it went alone.
         self._last: tuple[TaskId, Waiting] | None = None
         self._brings_names = False
@@ -124,12 +131,12 @@ class RemoteDaemon(Daemon):
         match frame:
             case _wire.Beat():
                 self.hear_beat(frame)
-            case _wire.Joined():
+            case _wire.Joined() if not self._pid:
                 self._join(frame)
             case _wire.Returned():
                 return self._accept_returned(frame)
             case _wire.Parting(why):
-                self.parting, self.seat = why, ""  # for its successor
+                self.parting, self.seat = printable(why), ""  # for its successor
             case _wire.Ended():
                 self._end = frame
             case _wire.LogPiece() | _wire.Report() | _wire.Items():
@@ -141,7 +148,7 @@ class RemoteDaemon(Daemon):
     def _join(self, frame: _wire.Joined) -> None:
         self._pid, self.host, self.cleanup = frame.pid, printable(frame.host), frame.cleanup
         self.max_tasks, self.idle_time = frame.max_tasks, frame.idle_time
-        self.seat = frame.seat
+        self.seat, self.request = printable(frame.seat), frame.request
         self._on_arrival(frame.request)
 
     def has_been_silent(self, now: float, patience: float) -> bool:
@@ -176,6 +183,10 @@ class RemoteDaemon(Daemon):
         """Send calls, to be run in this order; LinkClosedError if the daemon is gone."""
         self._brings_names = False
         self._last = None
+        if self._round_trip is not None:
+            for call in calls:
+                if (size := _size(call.blob, call.buffers)) > _HEAVY:
+                    self._sizes[call.task] = size
         super().send_tasks(calls)
         if len(calls) == 1 and not self._brings_names and (waits := self.link.last) is not None:
             self._last = calls[0].task, waits
@@ -209,16 +220,36 @@ class RemoteDaemon(Daemon):
         """Have its keeper return the tasks that it has not begun."""
         self._tell(_wire.Recall())
 
+    def take_note_of(self, outcomes: Sequence[_wire.WireOutcome]) -> Sequence[_wire.WireOutcome]:
+        """Learn from outcomes; return them with the time that what travels takes, if it is longer.
+
+        What is sent ahead is as much as fits into that time.
+        """
+        if any(outcome.leaving for outcome in outcomes):
+            self.may_return = True
+        if self._round_trip is None:  # that is no time
+            return outcomes
+        return [self._weighed(outcome) for outcome in outcomes]
+
+    def _weighed(self, outcome: _wire.WireOutcome) -> _wire.WireOutcome:
+        size = _size(outcome.payload, outcome.buffers)
+        size += self._sizes.pop(TaskId(outcome.task), 0)
+        least = int(1e9 * _PER_BYTE * size) if size > _HEAVY else 0
+        if not 0 < outcome.nanoseconds < least:  # at 0, it has not begun
+            return outcome
+        return outcome._replace(nanoseconds=least)
+
     def _accept_returned(self, frame: _wire.Returned) -> tuple[TaskId, ...]:
         tasks = tuple(TaskId(task) for task in frame.tasks)
         for task in tasks:
             self.sent.pop(task, None)
+            self._sizes.pop(task, None)
         return tasks
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Have its keeper end it."""
-        self._was_killed = True
-        self._tell_first(_wire.Kill(signum))
+        # A keeper that cannot be told has lost its host, and brings no other for it.
+        self._was_killed |= self._tell_first(_wire.Kill(signum))
 
     def give_up(self, _: int = signal.SIGKILL) -> None:
         """Have its keeper end it, and start no other in its place."""
@@ -229,9 +260,13 @@ class RemoteDaemon(Daemon):
         with contextlib.suppress(LinkClosedError):  # that is reported where it is read
             self.send(frame)
 
-    def _tell_first(self, frame: _wire.Frame) -> None:
-        with contextlib.suppress(LinkClosedError):
+    def _tell_first(self, frame: _wire.Frame) -> bool:
+        """Send a frame before all others; False if the link is closed."""
+        try:
             self.link.send_first(*_wire.pieces(frame))
+        except LinkClosedError:
+            return False
+        return True
 
     def begun(self) -> tuple[TaskId, ...]:
         """Return the tasks that it may have begun.
@@ -253,6 +288,11 @@ class RemoteDaemon(Daemon):
 
     def forget(self) -> None:
         """In a forked child: nothing, as links close themselves there."""
+
+
+def _size(blob: _wire.Bytes, buffers: Sequence[_wire.Buffer]) -> int:
+    """Return how many bytes a call or an outcome has."""
+    return len(blob) + sum(len(buffer) for buffer in buffers)
 
 
 class Heartbeat:

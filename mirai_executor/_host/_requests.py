@@ -11,15 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mirai_executor._typing import Mutable, Record
-from mirai_executor.launchers import cancel_jobs, is_present
+from mirai_executor.launchers import cancel_jobs, count_present
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from mirai_executor.errors import LaunchError
     from mirai_executor.launchers import Job, QueuedJob
-
-    Awaited = tuple[str, int, Sequence[QueuedJob]]  # a request, how many are to come, and how
 
 _SAID = 3  # answers that are remembered: the last ones
 
@@ -37,6 +36,7 @@ class Request(Record):
         is_scaled: Whether who decides how many are needed has asked for them.
         missed: How many more were asked for in vain, and why.
         at_engines: Jobs that engines run when they have room; they tell when they never will.
+        files: What lies elsewhere for these daemons to read as they start.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Request(Record):
     missed: int = 0
     failures: Sequence[LaunchError] = ()
     at_engines: Sequence[Job] = ()
+    files: Sequence[Path] = ()
 
     @property
     def jobs_are_known(self) -> bool:
@@ -72,18 +73,45 @@ class Superfluous(Record):
     count: int = 0
 
 
+class Awaited(Record):
+    """Daemons that have been awaited for long, and the jobs in queues that are to run them.
+
+    Args:
+        name: That of their request.
+        due: How many are more than who decides still expects.
+        left: How many have yet to come.
+        here: How many of the same jobs are there.
+        jobs: Those jobs.
+        count: How many daemons they are in all.
+    """
+
+    name: str
+    due: int
+    left: int
+    here: int
+    jobs: Sequence[QueuedJob]
+    count: int
+
+
 class _Open(Mutable):
     """A request of which not all have come."""
 
     request: Request
     left: int  # to come
     commands: int  # that still run
+    here: int = 0  # have come, and not been lost
+    forgotten: int = 0  # will not come, as their jobs are gone
 
 
 class Requests:
-    """Those of one executor. For the host thread only, but for what says otherwise."""
+    """Those of one executor. For the host thread only, but for what says otherwise.
 
-    def __init__(self) -> None:
+    Args:
+        release: Is given the files of a request that nobody reads any more.
+    """
+
+    def __init__(self, release: Callable[[Sequence[Path]], object] = lambda _: None) -> None:
+        self._release = release
         self._said: list[str] = []
         self._failures: list[str] = []  # the last ones, until a request is successful
         self._open: dict[str, _Open] = {}
@@ -116,9 +144,21 @@ class Requests:
         early = [
             name for name in self._early if name == request.name or _group(name) == request.name
         ]
-        left = request.count - sum(map(self._early.pop, early))
-        if left > 0:
-            self._open[request.name] = _Open(request, left, request.commands)
+        here = sum(map(self._early.pop, early))
+        known = _Open(request, max(0, request.count - here), request.commands, here)
+        self._open[request.name] = known
+        self._end_if_over(known)
+
+    def _end_if_over(self, known: _Open) -> None:
+        """Forget a request once nobody is to come for it any more."""
+        request = known.request
+        if known.left:
+            return
+        is_replaced = self.is_replaced(request.name)
+        del self._open[request.name]
+        # What is not replaced may come again: its scheduler may run a job a second time.
+        if request.files and (is_replaced or not known.here):
+            self._release(request.files)
 
     def note_failure(self, error: Exception) -> None:
         """Note that daemons were asked for in vain."""
@@ -131,8 +171,14 @@ class Requests:
             self._early[name] = self._early.get(name, 0) + 1
             return
         known.left -= 1
-        if not known.left:
-            del self._open[own]
+        known.here += 1
+        self._end_if_over(known)
+
+    def note_loss(self, name: str) -> None:
+        """Note that a daemon has gone that had come in this name."""
+        known = self._open.get(name) or self._open.get(_group(name))
+        if known is not None and known.here:
+            known.here -= 1
 
     def note_end(self, name: str) -> int:
         """Note that a command has ended; return how many daemons will not come for that."""
@@ -143,41 +189,48 @@ class Requests:
         share = -(-known.request.count // known.request.commands)
         missed = max(0, known.left - known.commands * share)
         known.left -= missed
-        if not known.left:
-            del self._open[name]
+        self._end_if_over(known)
         return missed
 
     # Jobs in a queue
 
-    def _in_queues(self) -> list[Awaited]:
-        """Return the requests whose jobs are known, with those that are to come."""
-        return [
-            (name, known.left, known.request.jobs)
-            for name, known in self._open.items()
-            if known.request.jobs
-        ]
+    def unexpected(self, expected: int) -> tuple[list[Awaited], int]:
+        """Return who is to come, the first ones, beyond those that who decides still expects.
 
-    def overdue(self, expected: int) -> list[Awaited]:
-        """Return those, the first ones, that are more than who decides still expects."""
-        awaited = self._in_queues()
-        excess = sum(left for _, left, _ in awaited) - expected
-        found = []
-        for name, left, jobs in awaited:
-            if excess <= 0:
-                break
-            found.append((name, left, jobs))
-            excess -= left
-        return found
+        Returns:
+            Those whose jobs are in queues, which may have forgotten them, and how many others
+            engines have yet to run.
+        """
+        known = [it for it in self._open.values() if it.request.jobs or it.request.at_engines]
+        excess = sum(it.left for it in known) - expected
+        in_queues: list[Awaited] = []
+        at_engines = 0
+        for it in known:
+            due = max(0, min(it.left, excess))
+            excess -= due
+            if not it.request.jobs:
+                at_engines += due
+            elif due:
+                request = it.request
+                in_queues.append(
+                    Awaited(request.name, due, it.left, it.here, request.jobs, request.count)
+                )
+        return in_queues, at_engines
 
-    def pending(self, expected: int) -> int:
-        """Return how many engines have yet to run, beyond those that who decides still expects."""
-        left = sum(known.left for known in self._open.values() if known.request.at_engines)
-        return max(0, left - expected)
+    def is_replaced(self, name: str) -> bool:
+        """Tell whether others are asked for in the place of those that do not come."""
+        known = self._open.get(name)
+        return known is not None and (known.request.is_kept or known.request.is_scaled)
 
-    def forget(self, name: str) -> int:
-        """Expect no more of these; return how many they were."""
-        known = self._open.pop(name, None)
-        return 0 if known is None else known.left
+    def forget(self, name: str, count: int | None = None) -> int:
+        """Expect so many less of these, or none any more; return how many those were."""
+        if (known := self._open.get(name)) is None:
+            return 0
+        gone = known.left if count is None else min(count, known.left)
+        known.left -= gone
+        known.forgotten += gone
+        self._end_if_over(known)
+        return gone
 
     def superfluous(self, count: int) -> Superfluous:
         """Take out jobs that would bring no more than so many daemons that nobody needs."""
@@ -189,7 +242,7 @@ class Requests:
             request, left = known.request, known.left
             if left > count - found or not request.jobs_are_known:
                 continue
-            untouched = left == request.count
+            untouched = left + known.forgotten == request.count
             if not untouched and not (
                 request.jobs and all(job.queue.cancel_waiting for job in request.jobs)
             ):
@@ -201,9 +254,9 @@ class Requests:
 
     def cancel_rest(self) -> None:
         """Cancel what still waits, as nobody will need it, unless it is to be left."""
-        rest = [job for _, _, jobs in self._in_queues() for job in jobs if not job.queue.leaves]
+        queued = [job for known in self._open.values() for job in known.request.jobs]
         self._open.clear()
-        cancel_jobs(rest)
+        cancel_jobs([job for job in queued if not job.queue.leaves])
 
 
 def _group(name: str) -> str:
@@ -211,16 +264,30 @@ def _group(name: str) -> str:
     return name.partition(".")[0]
 
 
-def still_coming(waiting: Sequence[Awaited]) -> tuple[int, list[str]]:
+def still_coming(awaited: Sequence[Awaited]) -> tuple[int, list[tuple[str, int]]]:
     """Ask schedulers about jobs that have been awaited for long; on a thread that may wait.
 
     Returns:
-        For how many daemons there are jobs that wait or run, and the requests that have none.
+        How many of the daemons that are due have jobs that wait or run; and for how many daemons
+        of which requests there are none.
     """
     coming, gone = 0, []
-    for name, left, jobs in waiting:
-        if any(map(is_present, jobs)):
-            coming += left
-        else:
-            gone.append(name)
+    for one in awaited:
+        found = min(one.left, _still_coming(one))
+        coming += min(one.due, found)
+        if found < one.left:
+            gone.append((one.name, one.left - found))
     return coming, gone
+
+
+def _still_coming(one: Awaited) -> int:
+    """Return for how many daemons there are jobs that have not brought them yet."""
+    found = 0
+    for job in one.jobs:
+        present = count_present(job)
+        if present is None:  # some at least, or nobody can tell
+            if len(one.jobs) < one.count:
+                return one.left
+            present = 1
+        found += present
+    return max(0, found - one.here)

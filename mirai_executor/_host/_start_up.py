@@ -110,7 +110,7 @@ class LossReports:
             self.shortage,
         )
 
-    def report_wait(self, report: ReportWait, asked_for: str) -> None:
+    def report_wait(self, report: ReportWait, asked_for: str = "") -> None:
         """Say that tasks wait, and for whom: who has forgotten to start daemons sees nothing."""
         _LOG.warning(
             "%d tasks have waited for %.3g s, and no daemon is connected: %s",

@@ -82,3 +82,15 @@ def error_of(future: Future[Any]) -> BaseException | None:
     if future.cancelled():
         return CancelledError()
     return future.exception()
+
+
+def flattened(values: list[Any]) -> list[Any]:
+    """Return values, with those that are lists or the like put one behind the other."""
+    flat: list[Any] = []
+    for value in values:
+        many = isinstance(value, (list, tuple, range, set, frozenset))
+        if many or (getattr(value, "ndim", 0) >= 1 and not hasattr(value, "columns")):
+            flat.extend(value)
+        else:
+            flat.append(value)
+    return flat

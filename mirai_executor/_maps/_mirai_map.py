@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from sys import modules
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -22,7 +23,7 @@ from mirai_executor._typing import NamedTuple
 
 from ._chunks import sender_for
 from ._elements import Elements, elements_of, function_of
-from ._ends import Futures, error_of
+from ._ends import Futures, error_of, flattened
 from ._late_futures import LateFutures
 
 if TYPE_CHECKING:
@@ -183,15 +184,17 @@ class MiraiMap(Generic[T]):
                 with how many have ended and how many there are, or an object with ``update()``.
                 See :meth:`MiraiExecutor.map`.
             stop: True raises the first error, that is, the earliest, as soon as it occurs, and
-                cancels all other elements, running ones too. (That an element was cancelled is
-                raised once all others have ended, or progress is shown.) False returns each error
-                in the place of its value.
+                cancels all other elements, running ones too; if several have failed by then, that
+                of the first of them. That an element was cancelled ends no other: it is raised
+                once all have ended, if none has failed. False returns each error in the place of
+                its value.
 
         Returns:
             A list in the order of the elements; if they have keys, and not with ``flat``, a dict.
 
         Raises:
             BaseException: The first error, with a note that says to which element it belongs.
+            CancelledError: An element was cancelled, and none has failed.
             TypeError: ``progress`` cannot show progress.
 
         Example:
@@ -209,17 +212,35 @@ class MiraiMap(Generic[T]):
             self._value(failed)
         found = self._futures.values()
         if found is None:
-            found = [self._value(at) if stop else self._outcome(at) for at in self._places()]
-        return _flattened(found) if flat else self._shaped(found)
+            found = self._values() if stop else [self._outcome(at) for at in self._places()]
+        return flattened(found) if flat else self._shaped(found)
+
+    def _values(self) -> list[T]:
+        """Return the values of all, which have ended, or raise the error of one."""
+        try:
+            return [self._value(place) for place in self._places()]
+        except CancelledError:  # as another may say why
+            self._value(self._first_failure())
+            raise
+
+    def _first_failure(self) -> int:
+        """Return the place of the first that has failed, or else of one that was cancelled."""
+        places = self._failed_places()
+        return next((place for place in places if self._has_failed(place)), places[0])
+
+    def _has_failed(self, place: int) -> bool:
+        """Tell whether one that has ended did so in an error, and was not just cancelled."""
+        error = self._futures.error_of(place)
+        return error is not None and not isinstance(error, CancelledError)
 
     def _wait(self, progress: Progress, *, stop: bool) -> int | None:
         """Wait until all have ended, or one has failed; return its place if others have not."""
         if progress is not False:
             for place in self._ended_in_view(progress):
-                if stop and self._futures.error_of(place) is not None:
+                if stop and self._has_failed(place):
                     return place
             return None
-        return None if self._futures.wait(stop=stop) else self._failed_places()[0]
+        return None if self._futures.wait(stop=stop) else self._first_failure()
 
     def _ended_in_view(self, progress: Progress) -> Iterator[int]:
         """Yield the places of those that have ended, as they end, and show how many have."""
@@ -373,14 +394,3 @@ class MiraiMap(Generic[T]):
     def _shaped(self, found: list[Any]) -> Any:
         keys = self._elements.keys
         return found if keys is None else dict(zip(keys, found, strict=True))
-
-
-def _flattened(values: list[Any]) -> list[Any]:
-    flat: list[Any] = []
-    for value in values:
-        many = isinstance(value, (list, tuple, range, set, frozenset))
-        if many or (getattr(value, "ndim", 0) >= 1 and not hasattr(value, "columns")):
-            flat.extend(value)
-        else:
-            flat.append(value)
-    return flat

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from mirai_executor._core import ScalePolicy
@@ -20,10 +21,7 @@ from mirai_executor._host import Request
 from mirai_executor.errors import LaunchError
 from mirai_executor.launchers import (
     Booking,
-    Command,
     DaemonCommand,
-    HttpRequest,
-    JobRequest,
     Launched,
     Launcher,
     Seats,
@@ -36,17 +34,15 @@ from mirai_executor.launchers import launch as launch_all
 from mirai_executor.urls import host_url
 
 from ._listening import Here, Listening, Password, Source
+from ._submissions import apart, files_of, told
 
 if TYPE_CHECKING:
-    import subprocess
+    from pathlib import Path
 
     from mirai_executor._host import Host
     from mirai_executor._lifetime import HostOwner
-    from mirai_executor.launchers import Job
 
-    Started = subprocess.Popen[bytes] | Job
-
-_LONGEST = 200  # characters of an answer that messages repeat
+    from ._submissions import Started
 
 
 def listen(
@@ -111,7 +107,9 @@ class Launching:
         if self._remote is None:
             return
         try:
-            self._first = self._plan_in_seats(self._remote, n, self._name, {}, grows=True)
+            self._first = self._plan_in_seats(
+                self._remote, n, self._name, {}, grows=True, is_kept=True
+            )
         except BaseException:
             self.listening.listen_config.close()
             raise
@@ -170,8 +168,8 @@ class Launching:
     def request(self, launcher: Launcher, n: int, options: DaemonKeywords) -> list[str]:
         """Start daemons in this way; return the launcher's answers."""
         stay, name, total = options.get("autoexit") == "never", _new_name(), _total(launcher, n)
-        submissions = self._plan_in_seats(launcher, n, name, options, grows=True)
         is_kept = launcher is self._remote and not options
+        submissions = self._plan_in_seats(launcher, n, name, options, grows=True, is_kept=is_kept)
         return self._launch(
             submissions, total, name, stay=stay, tolerate=self._tolerate, is_kept=is_kept
         )
@@ -205,7 +203,7 @@ class Launching:
         """Request daemons when the host has too few for its tasks."""
         launcher = remote or self._remote or self._here
         # What cannot be is said here and now.
-        self._plan(launcher, 1, _new_name(), options, Booking({}))
+        self._plan(launcher, 1, _new_name(), options, Booking({}), is_kept=True)
         if isinstance(launcher, (SshConfig, Here)):
             self._seats.expect(launcher.rooms(policy.maximum))
         self._host.adapt(policy, self._replacing(executor, launcher, options))
@@ -228,7 +226,9 @@ class Launching:
         """Request so many more, on all machines together."""
         name = _new_name()
         try:
-            submissions = self._plan_in_seats(launcher, n, name, options, grows=False)
+            submissions = self._plan_in_seats(
+                launcher, n, name, options, grows=False, is_kept=True
+            )
         except Exception as error:  # as nobody waits for one of a launcher, such as of its token
             raise LaunchError(f"cannot plan daemons: {type(error).__name__}: {error}") from error
         # Those that serve, do: what is missing then is requested again.
@@ -240,7 +240,14 @@ class Launching:
         return Here(self._python or sys.executable)
 
     def _plan_in_seats(
-        self, launcher: Launcher, n: int, name: str, options: DaemonKeywords, *, grows: bool
+        self,
+        launcher: Launcher,
+        n: int,
+        name: str,
+        options: DaemonKeywords,
+        *,
+        grows: bool,
+        is_kept: bool,
     ) -> list[Submission]:
         """Return what is to be run for daemons that take free seats.
 
@@ -250,6 +257,7 @@ class Launching:
             name: That of the request.
             options: Those of the daemons.
             grows: Whether they are in addition to those that there should be.
+            is_kept: Whether others are requested in the place of those that are lost.
         """
         live, coming, in_vain = self._in_use()
         booking = self._seats.booking(live, coming)
@@ -257,7 +265,7 @@ class Launching:
             first, self._turn = self._turn, self._turn + n
             launcher = _Spread(launcher, first, self._tried if in_vain else frozenset())
         try:
-            submissions = self._plan(launcher, n, name, options, booking)
+            submissions = self._plan(launcher, n, name, options, booking, is_kept=is_kept)
         except BaseException:
             booking.release(booking.made)
             raise
@@ -276,11 +284,18 @@ class Launching:
         return live, view.coming, bool(view.failures)
 
     def _plan(
-        self, launcher: Launcher, n: int, name: str, options: DaemonKeywords, booking: Booking
+        self,
+        launcher: Launcher,
+        n: int,
+        name: str,
+        options: DaemonKeywords,
+        booking: Booking,
+        *,
+        is_kept: bool,
     ) -> list[Submission]:
         """Return what is to be run; ValueError or TypeError if that cannot work."""
         options = {"output": self._output, **options}
-        return self.listening.plan(launcher, n, name, booking, **options)
+        return self.listening.plan(launcher, n, name, booking, is_replaced=is_kept, **options)
 
     def _launch(
         self,
@@ -294,13 +309,17 @@ class Launching:
         is_scaled: bool = False,
     ) -> list[str]:
         succeeded: list[bool] = []
+        used: set[Path] = set()
         try:
             launched = launch_all(submissions, self._timeout, tolerate)
-            request = Request(name, n, is_kept=is_kept, is_scaled=is_scaled)
+            started = [one.error is None for one in launched]
+            files = files_of(compress(submissions, started))
+            request = Request(name, n, is_kept=is_kept, is_scaled=is_scaled, files=sorted(files))
             self._expect(request, launched, submissions, stay=stay)
-            succeeded = [one.error is None for one in launched]
+            succeeded, used = started, files
         finally:
             self._seats.note_end(name, succeeded)
+            self.listening.release(files_of(submissions) - used)
         return [one.output for one in launched if one.error is None]
 
     def _expect(
@@ -312,13 +331,13 @@ class Launching:
         stay: bool,
     ) -> None:
         """Have the host expect the daemons of a launch."""
-        alone, others = _apart(submissions, launched)
+        alone, others = apart(submissions, launched)
         jobs = [one.queued for one in launched if one.queued is not None]
         failures = [one.error for one in launched if one.error is not None]
         missed = request.count * len(failures) // max(1, len(launched))
         together = request.changed(
             count=request.count - missed - len(alone),
-            said=[*filter(None, map(_told, submissions, launched))],
+            said=[*filter(None, map(told, submissions, launched))],
             jobs=jobs,
             commands=len(others),
             missed=missed,
@@ -339,23 +358,6 @@ class Launching:
             cancel_jobs(jobs)
             stop([it for _, started in rest for it in started])
             raise
-
-
-def _apart(
-    submissions: Sequence[Submission], launched: Sequence[Launched]
-) -> "tuple[list[tuple[str, Job]], list[Started]]":
-    """Return the jobs that are one daemon each, by its name, and what else has been started."""
-    alone: list[tuple[str, Job]] = []
-    others: list[Started] = []
-    for submission, one in zip(submissions, launched, strict=True):
-        daemons = submission.daemons if isinstance(submission, JobRequest) else ()
-        if len(daemons) == len(one.jobs):
-            alone += zip((daemon.request for daemon in daemons), one.jobs, strict=True)
-        else:
-            others += one.jobs
-        if one.process is not None:
-            others.append(one.process)
-    return alone, others
 
 
 @dataclass(frozen=True)
@@ -379,18 +381,3 @@ def _new_name() -> str:
 def _total(launcher: Launcher, n: int) -> int:
     """Return how many daemons a launcher starts if it is asked for so many."""
     return launcher.total(n) if isinstance(launcher, SshConfig) else n
-
-
-def _told(submission: Submission, launched: Launched) -> str:
-    """Return what was said to a submission, by whom; empty if nothing was."""
-    lines = launched.output.strip().splitlines()
-    if not lines:
-        return ""
-    match submission:
-        case Command():
-            who = submission.argv[0]
-        case HttpRequest():
-            who = submission.method
-        case _:
-            who = submission.name
-    return f"{who} said: {lines[-1].strip()[:_LONGEST]}"

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
@@ -35,6 +35,8 @@ from mirai_executor.launchers import (
     shell_command,
 )
 from mirai_executor.urls import Url, host_url
+
+from ._submissions import files_of
 
 _THIS_MACHINE = ""  # among those where daemons have seats
 
@@ -177,6 +179,8 @@ class Listening:
         count: int,
         request: str,
         booking: Booking | None = None,
+        *,
+        is_replaced: bool = False,
         **options: Unpack[DaemonKeywords],
     ) -> list[Submission]:
         """Return what has to be run for so many daemons; files are removed at the end.
@@ -186,16 +190,20 @@ class Listening:
             count: How many.
             request: The name by which they tell what they were started for.
             booking: The seats on machines that are free; None if all are.
+            is_replaced: Whether others are requested in the place of those that are lost.
             **options: Those of the daemons.
         """
         urls = self._own_urls if isinstance(launcher, Here) else self.urls
         command = self._command(urls, options)
-        named = replace(command, request=request, booking=booking)
+        named = replace(command, request=request, booking=booking, is_replaced=is_replaced)
         submissions = launcher.plan(named, count)
-        for one in submissions:
-            for file in one.files if isinstance(one, Command) else ():
-                self._files.keep(file.path)
+        for path in files_of(submissions):
+            self._files.keep(path)
         return submissions
+
+    def release(self, paths: Iterable[Path]) -> None:
+        """Remove files that nobody reads any more."""
+        self._files.release(paths)
 
     def shell_commands(
         self, python: str | None, count: int, **options: Unpack[DaemonKeywords]

@@ -15,7 +15,7 @@ from mirai_executor.credentials import DaemonCredentials
 from mirai_executor.errors import LaunchError
 
 from ._dial import NotConnectedError, connect
-from ._options import ExitCode, Options
+from ._options import HOST, ExitCode, Options
 from ._session import End, Session
 from ._started import start
 
@@ -30,6 +30,8 @@ def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
     occupy_streams()
     # Who ignores it has its children collected by the kernel, and cannot learn how they ended.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # By which daemons of a machine that have no numbers know whose they are.
+    os.environ[HOST] = " ".join(map(str, options.urls))
     end_at = math.inf
     if options.wall_time is not None:
         # Not all at once: who started together would leave the host alone together.

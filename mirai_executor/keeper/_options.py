@@ -7,6 +7,7 @@ from enum import IntEnum
 from mirai_executor._daemon_options import DaemonOptions
 from mirai_executor.urls import Url
 
+HOST = "MIRAI_EXECUTOR_HOST"
 _DAEMONS, _SEAT = "MIRAI_EXECUTOR_DAEMONS", "MIRAI_EXECUTOR_SEAT"  # as launchers set them
 
 

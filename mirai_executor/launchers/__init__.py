@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ._jobs import Job, JobRequest, cancel_at_engines
     from ._kubernetes import KubernetesConfig, kubernetes_config
     from ._launch import Launched, launch, stop
-    from ._queue import Queue, QueuedJob, cancel_jobs, is_present
+    from ._queue import Queue, QueuedJob, cancel_jobs, count_present
     from ._ray import RayConfig, ray_config
     from ._remote import RemoteConfig, remote_config
     from ._schedulers import Scheduler
@@ -54,7 +54,7 @@ else:
             "_kubernetes": "KubernetesConfig kubernetes_config",
             "_launch": "Launched launch stop",
             "_seats": "Booking Seats",
-            "_queue": "Queue QueuedJob cancel_jobs is_present",
+            "_queue": "Queue QueuedJob cancel_jobs count_present",
             "_ray": "RayConfig ray_config",
             "_remote": "RemoteConfig remote_config",
             "_schedulers": "Scheduler",
@@ -91,9 +91,9 @@ __all__ = [
     "cancel_at_engines",
     "cancel_jobs",
     "cluster_config",
+    "count_present",
     "dask_config",
     "http_config",
-    "is_present",
     "kubernetes_config",
     "launch",
     "ray_config",

@@ -98,7 +98,7 @@ class ClusterConfig:
         files = () if folder is None else (_secret_file(folder, daemon),)
         lines = [
             "#!/bin/sh",
-            *job.fill(self._directives(job.size), self._is_option),
+            *job.fill(self._directives(job.size, daemon), self._is_option),
             *self._start(
                 job,
                 exports(daemon, files[0].path if files else None),
@@ -137,6 +137,7 @@ class ClusterConfig:
         command, stdin = self.command, b""
         if scheduler.form == "description":
             # A description on standard input has the whole job be printed otherwise.
+            ours = [*self._once(job.size, daemon), *ours]
             command, stdin = (*command, "-terse", "-"), description(file.path, ours, job.size)
         else:
             array = scheduler.array.format(n=job.size) if job.size > 1 else ""
@@ -145,14 +146,23 @@ class ClusterConfig:
             command, stdin=stdin, files=(file,), secret=daemon.secret, queue=self._queue()
         )
 
-    def _directives(self, size: int) -> list[str]:
-        """Return the lines of options: those that we need first, as schedulers may stop early."""
+    def _directives(self, size: int, daemon: DaemonCommand) -> list[str]:
+        """Return the lines of options: those that we need first, as schedulers may stop early.
+
+        What the user says of the same is said later, and counts.
+        """
         scheduler, lines = self.scheduler, self._options_for(size)
         ours = [scheduler.shell] if scheduler.shell else []
+        ours += self._once(size, daemon)
         if size > 1:
             name, lines = self._without_name(lines)
             ours.append(scheduler.array.format(n=size, name=name))
         return [*(f"{scheduler.prefix} {option}" for option in ours), *lines]
+
+    def _once(self, size: int, daemon: DaemonCommand) -> list[str]:
+        """Return what keeps the scheduler from running a job again if another is requested."""
+        option = self.scheduler.once[size > 1]
+        return [option] if option and daemon.is_replaced else []
 
     def _options_for(self, size: int) -> list[str]:
         """Return the user's lines, which must not ask for an array if we do."""
@@ -213,9 +223,11 @@ def cluster_config(
             ``"htcondor"``, ``"flux"`` or ``"oar"``, if it cannot be determined from the command
             and the options; or a ``Scheduler`` of your own.
         secret_folder: A folder shared by the nodes, to which nobody else can write. The executor's
-            secret is written to a file there that only you can read, and that goes with the
-            executor. None writes it into the script, of which schedulers keep copies. HTCondor and
-            OAR take the whole script from there.
+            secret is written to a file there that only you can read. It is removed when the
+            executor ends, or this process; before, if its jobs are cancelled, or once all their
+            daemons have come, provided that others are requested in the place of those that are
+            lost. None writes the secret into the script, of which schedulers keep copies.
+            HTCondor and OAR take the whole script from there.
         largest_array: How many jobs an array may have (in Slurm, ``MaxArraySize`` minus one).
         on_exit: What becomes of jobs of which not all daemons have come when the executor ends.
             ``"cancel"`` takes exactly these out of the queue, by their ids, once all daemons have
@@ -256,20 +268,27 @@ def cluster_config(
         lines,
         words_of(python or sys.executable),
         lines_of(prologue),
-        None if secret_folder is None else _folder(secret_folder),
+        None if secret_folder is None else _folder(secret_folder, scheduler.form),
         largest_array,
         on_exit == "leave",
         shell_words(shell),
     )
 
 
-def _folder(path: str | Path) -> Path:
+def _folder(path: str | Path, form: str) -> Path:
     try:
-        return Path(path).expanduser().absolute()
+        found = Path(path).expanduser().absolute()
     except RuntimeError as error:  # this user has no home
         raise ValueError(
             f"cannot find {path}: {error}; pass secret_folder= a folder that the nodes share"
         ) from error
+    # A line break ends the line of a script or description, and HTCondor lists files by commas.
+    if not str(found).isprintable() or (form == "description" and "," in str(found)):
+        raise ValueError(
+            f"secret_folder must have no control characters, and for HTCondor no commas, in its "
+            f"path: {str(found)!r}"
+        )
+    return found
 
 
 def _secret_file(folder: Path, daemon: DaemonCommand) -> PrivateFile:
@@ -277,7 +296,7 @@ def _secret_file(folder: Path, daemon: DaemonCommand) -> PrivateFile:
 
 
 def _file(folder: Path, known: str, text: str) -> PrivateFile:
-    """Name the file after what makes it differ: one, however often an executor launches."""
+    """Name the file after what makes it differ: each launch has a token of its own."""
     name = f"mirai-{hashlib.sha256(known.encode()).hexdigest()[:16]}"
     is_ours = folder == Path(_SECRET_FOLDER).expanduser()
     return PrivateFile(folder / name, text, makes_folder=is_ours)

@@ -8,6 +8,7 @@ No command line contains the secret: it travels in the environment of a process,
 standard input. So do certificates and names, which keeps command lines short.
 """
 
+import os
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,9 @@ NUMBER, DAEMONS = "MIRAI_EXECUTOR_NUMBER", "MIRAI_EXECUTOR_DAEMONS"
 # And for each daemon whose number is to be that of its successor: what it tells its host of it.
 SEAT = "MIRAI_EXECUTOR_SEAT"
 STARTED = "mirai-executor: daemons started"
+# What this process has of these, if it is a daemon itself, says nothing of those that it starts.
+# The last two: whether a daemon is on the machine of its host, and where that is.
+_OF_THIS_PROCESS = (NUMBER, DAEMONS, SEAT, "MIRAI_EXECUTOR_HERE", "MIRAI_EXECUTOR_HOST")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class DaemonCommand:
         options: More words of its command line.
         request: What it says when it comes, for the host to know what it was started for.
         booking: The seats on machines that are free; None if all are.
+        is_replaced: Whether the host asks for another one when it is lost: a scheduler that runs
+            its job again would bring one too many.
 
     Raises:
         ValueError: Daemons cannot connect to an address, or a word cannot be part of a command.
@@ -64,6 +70,7 @@ class DaemonCommand:
     options: tuple[str, ...] = ()
     request: str = ""
     booking: Booking | None = field(default=None, repr=False, compare=False)
+    is_replaced: bool = False
 
     def __post_init__(self) -> None:
         if not self.urls:
@@ -360,10 +367,16 @@ def _reading(name: str, file: Path) -> str:
     """Return a line that reads a variable from a file of this user, and runs none of it."""
     path = shlex.quote(str(file))
     why = shlex.quote(
-        f"mirai-executor: cannot read the secret in {file}: the executor has ended, or this "
-        "machine does not share that folder, see secret_folder="
+        f"mirai-executor: cannot read the secret in {file}: the executor has ended, or does not "
+        "need this job any more, or this machine does not share that folder, see secret_folder="
     )
     return f"[ -O {path} ] && IFS= read -r {name} <{path} || {{ echo {why} >&2; exit 2; }}"
+
+
+def environment_for(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a command that starts daemons: this process's, and variables."""
+    found = {name: value for name, value in os.environ.items() if name not in _OF_THIS_PROCESS}
+    return {**found, **variables}
 
 
 def without_query(url: str) -> str:

@@ -2,11 +2,13 @@
 
 ::
 
-    task ── submit ──► waits at a worker ── begins: marked at the scheduler ──► the daemon
-                          └── another worker has come, or room at another ──► submitted again
+    task ── submit ──► waits at a worker ── takes its ticket at the scheduler ──► the daemon
+                          └── another worker has come, or room at another:
+                              its ticket is taken away ──► submitted again, with another
 
 When a worker is lost, Dask runs its tasks again, and has no way to say that one is not to be. But
-the host has missed the daemon, too, and has asked for another. So what has a mark does nothing.
+the host has missed the daemon, too, and has asked for another. So what finds no ticket does
+nothing.
 """
 
 from __future__ import annotations
@@ -18,24 +20,39 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from mirai_executor._typing import Mutable
+
 from ._futures import FutureJob
 from ._task import DaemonTask, run
 
 
-def run_once(task: DaemonTask, mark: str) -> None:
-    """On a worker: run a daemon, unless it has begun before.
+def run_once(task: DaemonTask, ticket: str) -> bool:
+    """On a worker: run a daemon, unless it has begun before, or was submitted again.
 
     It leaves the worker's thread, so that the worker goes on with other tasks.
-    """
-    from distributed import Event as Mark
-    from distributed import secede
 
-    begun = Mark(mark)
-    if begun.is_set():
-        return
-    begun.set()
+    Returns:
+        Whether it has run.
+    """
+    from distributed import Queue, secede
+
+    tickets = Queue(ticket)
+    found = tickets.get(batch=True)  # all that there are, at once, and without waiting
+    tickets.close()
+    if not found:
+        return False
     secede()
     run(task)
+    return True
+
+
+class _Daemon(Mutable):
+    """One that has not ended."""
+
+    task: DaemonTask
+    ticket: Any  # a queue of the scheduler, which holds it
+    job: FutureJob
+    waits: bool = True  # as far as is known
 
 
 class DaskTasks:
@@ -51,36 +68,45 @@ class DaskTasks:
         self._client = client
         self._name = name
         self._options = options
-        self._marks: list[str] = []
-        self._open: dict[str, tuple[DaemonTask, FutureJob]] = {}  # those that have not ended
+        self._open: dict[int, _Daemon] = {}
         # Guards the next two, which threads of Dask's and ours change: one thread moves.
         self._lock = threading.Lock()
         self._is_moving = self._has_to_move = False
 
     def submit(self, tasks: Sequence[DaemonTask]) -> list[FutureJob]:
         """Submit them; if that fails, nothing is left behind."""
-        jobs: list[FutureJob] = []
+        daemons: list[_Daemon] = []
         try:
             self._client.subscribe_topic("all", self._on_event)
-            jobs.extend(map(self._submit_one, tasks))
+            daemons.extend(map(self._submit_one, tasks))
         except BaseException:
-            for job in jobs:
-                job.cancel()
+            for daemon in daemons:
+                daemon.job.cancel()
+                _close(daemon.ticket)
             self._client.close()
             raise
-        for mark, task, job in zip(self._marks, tasks, jobs, strict=True):
-            self._open[mark] = task, job
-        for mark, job in zip(self._marks, jobs, strict=True):
-            job.add_done_callback(partial(self._end, mark))
-        return jobs
+        self._open = dict(enumerate(daemons))
+        for number, daemon in enumerate(daemons):
+            daemon.job.add_done_callback(partial(self._end, number))
+        return [daemon.job for daemon in daemons]
 
-    def _submit_one(self, task: DaemonTask) -> FutureJob:
-        mark = f"mirai-{secrets.token_hex(8)}"
-        self._marks.append(mark)
-        return FutureJob(self._name, self._future(task, mark), cancel=_cancel, failure=_failure)
+    def _submit_one(self, task: DaemonTask) -> _Daemon:
+        ticket = self._new_ticket()
+        future = self._future(task, ticket)
+        job = FutureJob(self._name, future, cancel=_cancel, failure=_failure)
+        return _Daemon(task, ticket, job)
 
-    def _future(self, task: DaemonTask, mark: str) -> Any:
-        return self._client.submit(run_once, task, mark, pure=False, retries=0, **self._options)
+    def _new_ticket(self) -> Any:
+        from distributed import Queue
+
+        ticket = Queue(f"mirai-{secrets.token_hex(8)}", self._client)
+        ticket.put(1)
+        return ticket
+
+    def _future(self, task: DaemonTask, ticket: Any) -> Any:
+        return self._client.submit(
+            run_once, task, ticket.name, pure=False, retries=0, **self._options
+        )
 
     # Elsewhere
 
@@ -101,35 +127,44 @@ class DaskTasks:
     def _move(self) -> None:
         while self._shall_move():
             with contextlib.suppress(Exception):  # the cluster is gone, and with it the tasks
-                for mark, (task, job) in list(self._open.items()):
-                    if not self._mark(mark).is_set():
-                        job.move(self._future(task, mark))
+                for number, daemon in list(self._open.items()):
+                    if daemon.waits:
+                        daemon.job.move(partial(self._again, daemon))
+                    if number not in self._open:  # it has ended meanwhile
+                        _close(daemon.ticket)
+
+    def _again(self, daemon: _Daemon) -> Any:
+        """Submit one again, and return its future; None if it does not wait any more."""
+        # Whoever takes the ticket decides: from now on, it does nothing where it waits.
+        daemon.waits = bool(daemon.ticket.get(batch=True))
+        if not daemon.waits:
+            return None
+        old, daemon.ticket = daemon.ticket, self._new_ticket()
+        _close(old)
+        return self._future(daemon.task, daemon.ticket)
 
     def _shall_move(self) -> bool:
         with self._lock:
             self._is_moving, self._has_to_move = self._has_to_move, False
             return self._is_moving
 
-    def _mark(self, name: str) -> Any:
-        from distributed import Event as Mark
-
-        return Mark(name, self._client)
-
     # Ends
 
-    def _end(self, mark: str) -> None:
-        self._open.pop(mark, None)
+    def _end(self, number: int) -> None:
+        if (daemon := self._open.pop(number, None)) is not None:
+            _close(daemon.ticket)
         if self._open:
             self._move_soon()  # to where this one was
         else:
             # Not on the thread that brings the end of a future: closing waits for it.
-            threading.Thread(target=self._close, name="mirai-dask-close", daemon=True).start()
+            threading.Thread(
+                target=self._client.close, name="mirai-dask-close", daemon=True
+            ).start()
 
-    def _close(self) -> None:
-        with contextlib.suppress(Exception):  # the cluster is gone, and with it the marks
-            for mark in self._marks:
-                self._mark(mark).clear()
-        self._client.close()
+
+def _close(ticket: Any) -> None:
+    with contextlib.suppress(Exception):  # the cluster is gone, and with it the ticket
+        ticket.close()
 
 
 def _cancel(future: Any) -> None:

@@ -8,36 +8,46 @@ The shell outlives a host that is killed, which cannot remove anything itself.
 """
 
 import contextlib
+import logging
 import os
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from mirai_executor.errors import LaunchError
 
 from ._daemon import PrivateFile
 
-# While a file is written, it has a dot and more behind its name.
+_LOG = logging.getLogger("mirai_executor")
+# While a file is written, it has a dot and more behind its name. Who ends a whole job or login
+# asks all of its processes first, and this one has to be there after the host.
 _SWEEP = """
+trap '' HUP INT TERM
 while IFS= read -r file; do set -- "$@" "$file"; done
 for file; do rm -f -- "$file" "$file".*; done
 """
 
 
 class PrivateFiles:
-    """The files of one executor. They are gone when it ends, and when this process is killed."""
+    """The files of one executor, until nobody reads them any more.
+
+    All are gone when it ends, and when this process is killed. Safe from any thread.
+    """
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self._paths: dict[Path, None] = {}
+        # Without a lock, which a KeyboardInterrupt could leave locked: each step is whole.
+        self._users: dict[Path, list[None]] = {}  # an item for each launch
         self._sweeper: dict[str, subprocess.Popen[bytes]] = {}  # one at most
 
     def keep(self, path: Path) -> None:
-        """See to the removal of a file that is about to be written. Safe from any thread."""
-        if path in self._paths:
+        """See to the removal of a file that is about to be written, for one more launch."""
+        is_known = path in self._users
+        self._users.setdefault(path, []).append(None)
+        if is_known:
             return
-        self._paths[path] = None
         with contextlib.suppress(OSError):  # else only an orderly end removes the file
             stdin = self._started().stdin
             assert stdin is not None  # noqa: S101 - for the type checker: it is a pipe
@@ -51,14 +61,33 @@ class PrivateFiles:
             _dismiss(made)  # another thread was faster
         return kept
 
+    def release(self, paths: Iterable[Path]) -> None:
+        """Remove files that none of the launches needs any more; this may take its time."""
+        for path in paths:
+            users = self._users.get(path, [])
+            with contextlib.suppress(IndexError):
+                users.pop()
+            if not users and _remove(path):
+                self._users.pop(path, None)
+
     def close(self) -> None:
         """Remove them all; a forked child leaves them alone."""
         if os.getpid() != self._owner:
             return
-        while self._paths:
-            self._paths.popitem()[0].unlink(missing_ok=True)
+        while self._users:
+            path, _ = self._users.popitem()
+            if not _remove(path):
+                _LOG.warning("cannot remove %s, which has held a token of this executor", path)
         if (sweeper := self._sweeper.pop("", None)) is not None:
             _dismiss(sweeper)
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # such as a file system that can only be read now
+        return False
+    return True
 
 
 def _start_sweeper() -> "subprocess.Popen[bytes]":
@@ -100,7 +129,10 @@ def write(file: PrivateFile) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise LaunchError(f"cannot write {file.path}: {error}") from error
+        raise LaunchError(
+            f"cannot write {file.path}, which daemons read: {error}; free some room, or choose "
+            "another secret_folder"
+        ) from error
 
 
 def _check(folder: Path) -> None:

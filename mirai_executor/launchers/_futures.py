@@ -41,13 +41,23 @@ class FutureJob:
         self._done: Future[None] = Future()
         future.add_done_callback(self._on_end)
 
-    def move(self, future: Any) -> None:
-        """Go on with another future in the place of one that waits; one of them runs at most."""
-        old, self._future = self._future, future
-        future.add_done_callback(self._on_end)
-        self._cancel(old)
+    def move(self, again: Callable[[], Any]) -> None:
+        """Go on with another future in the place of one that waits.
+
+        Args:
+            again: Keeps that from ever beginning, and returns the other one; None if it has begun.
+        """
+        old, self._future = self._future, None  # whose end says nothing until that is decided
+        new = None
+        try:
+            new = again()
+        finally:
+            self._future = old if new is None else new
+            self._future.add_done_callback(self._on_end)
+        if new is not None:
+            self._cancel(old)
         if self._is_cancelled or self._done.done():  # meanwhile
-            self._cancel(future)
+            self._cancel(self._future)
 
     def _on_end(self, future: Any) -> None:
         if future is not self._future or self._done.done():
@@ -60,7 +70,8 @@ class FutureJob:
     def cancel(self) -> None:
         """Take it back if it waits, and end it if it runs, as far as the engine can."""
         self._is_cancelled = True
-        self._cancel(self._future)
+        if (future := self._future) is not None:
+            self._cancel(future)
 
     def failed(self) -> str | None:
         """Return how it has failed, if so."""

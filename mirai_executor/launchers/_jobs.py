@@ -103,10 +103,15 @@ def cancel_at_engines(jobs: Sequence[Job]) -> None:
     What one of them fails in is logged, and keeps no other from being taken back.
     """
     threads = [threading.Thread(target=_cancel, args=(job,), daemon=True) for job in jobs]
-    for thread in threads:
-        thread.start()
+    begun: list[threading.Thread] = []
+    for job, thread in zip(jobs, threads, strict=True):
+        try:
+            thread.start()
+            begun.append(thread)
+        except RuntimeError:  # the system has no room for it
+            _cancel(job)
     deadline = Deadline(_TO_CANCEL)
-    for thread in threads:
+    for thread in begun:
         thread.join(deadline.left)
 
 

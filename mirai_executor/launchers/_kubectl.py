@@ -36,17 +36,18 @@ def submit(
         LaunchError: kubectl has failed, with its words.
     """
     ours = f"mirai-{secrets.token_hex(5)}"
-    made = _run(command, ("create", "-f", "-", "-o", "json"), timeout, job.replace("{name}", ours))
-    uid = json.loads(made)["metadata"]["uid"]
     try:
+        filled = job.replace("{name}", ours)
+        made = _run(command, ("create", "-f", "-", "-o", "json"), timeout, filled)
+        uid = json.loads(made)["metadata"]["uid"]
         filled = secret.replace("{name}", ours).replace("{uid}", uid)
         # Named, not shown: its answer would hold the secret.
         _run(command, ("create", "-f", "-", "-o", "name"), timeout, filled)
-    except BaseException:
+        return KubernetesJob(name, command, ours, json.loads(job)["spec"]["parallelism"]).pods
+    except BaseException:  # an answer that comes too late may be that of a Job that is there
         with contextlib.suppress(LaunchError):
             _delete(command, ours)
         raise
-    return KubernetesJob(name, command, ours, json.loads(job)["spec"]["parallelism"]).pods
 
 
 class KubernetesPod:

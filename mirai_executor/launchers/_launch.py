@@ -15,7 +15,7 @@ from mirai_executor._texts import hide, printable
 from mirai_executor._waiting import Deadline
 from mirai_executor.errors import LaunchError
 
-from ._daemon import STARTED, Command, HttpRequest, Submission, Until
+from ._daemon import STARTED, Command, HttpRequest, Submission, Until, environment_for
 from ._files import write
 from ._http import confidential_parts
 from ._jobs import Job, JobRequest, cancel_at_engines, submit
@@ -90,9 +90,16 @@ def launch(
     started, deadline = _Started(), Deadline(timeout)
     try:
         return _side_by_side(submissions, started, deadline, tolerate)
-    except BaseException:  # Ctrl-C too
+    except BaseException as error:  # Ctrl-C too
         started.close()
+        if _is_lack_of_threads(error):
+            raise LaunchError(f"cannot start daemons: {error} (see ulimit -u)") from error
         raise
+
+
+def _is_lack_of_threads(error: BaseException) -> bool:
+    """Tell whether a limit of the system was reached; else a RuntimeError is that of an end."""
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
 
 
 def _side_by_side(
@@ -178,8 +185,7 @@ def _run_to_its_end(command: Command, started: _Started, deadline: Deadline) -> 
 
 
 def _queued(command: Command, said: str) -> QueuedJob | None:
-    found = "" if command.queue is None else command.queue.id_in(said)
-    return QueuedJob(command.queue, found) if command.queue is not None and found else None
+    return None if command.queue is None else command.queue.job_in(said)
 
 
 def _run_until_started(command: Command, started: _Started, deadline: Deadline) -> Launched:
@@ -242,7 +248,7 @@ def _popen(
             stdout=stdout,
             stderr=stderr,
             bufsize=0,
-            env={**os.environ, **dict(command.environment)},
+            env=environment_for(dict(command.environment)),
             start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
         )
     except OSError as error:

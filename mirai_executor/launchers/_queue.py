@@ -1,5 +1,6 @@
 """Knows the jobs that were handed to a queue by their ids, and takes them out again."""
 
+import logging
 import re
 import subprocess
 from collections.abc import Sequence
@@ -7,7 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from mirai_executor._texts import printable
+
+_LOG = logging.getLogger("mirai_executor")
 _PATIENCE = 10.0  # seconds for a scheduler to answer
+_LAST_LINE = 500  # characters
+# How they say that a job has ended.
+_GONE = re.compile(
+    r"invalid job id|already|do(es)? not exist|unknown job|has finished|not found|couldn't find",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,13 @@ class Queue:
         cancel: The words of the command that cancels jobs; their ids follow.
         cancel_waiting: Likewise, but it spares those of an array that run; empty if there is none.
         query: The words of the command that shows a job; its id follows. Empty if there is none.
-        present: A pattern that is found in what this prints if the job waits or runs.
+        present: A pattern that is found in what this prints if the job waits or runs; in a line
+            for each job of an array, if it tells them apart.
+        absent: A pattern that is found in what this prints if it fails because there is no such
+            job; the default fits whatever it says.
+        tells_apart: Whether it tells the jobs of an array apart.
+        of_cluster: An option of all of these, for a job of another cluster, whose name is in the
+            second group of the pattern.
         leaves: Whether jobs that wait when the executor ends are left in the queue.
 
     Example:
@@ -34,11 +50,22 @@ class Queue:
     query: tuple[str, ...] = ()
     present: str = ""
     leaves: bool = False
+    absent: str = ""
+    tells_apart: bool = False
+    of_cluster: str = ""
 
     def id_in(self, output: str) -> str:
         """Return the id of the job that a submission has told of; empty if it has not."""
         found = re.search(self.job, output, re.MULTILINE)
         return found[1] if found else ""
+
+    def job_in(self, output: str) -> "QueuedJob | None":
+        """Return the job that a submission has told of; None if it has not."""
+        found = re.search(self.job, output, re.MULTILINE)
+        if found is None or not found[1]:
+            return None
+        cluster = found[2] if self.of_cluster else None
+        return QueuedJob(self, found[1], (self.of_cluster.format(cluster),) if cluster else ())
 
     def beside(self, command: Sequence[str], submit: str) -> Self | None:
         """Return it with commands that run as the one that submits, as over SSH or at a path.
@@ -73,10 +100,12 @@ class QueuedJob:
     Args:
         queue: Which one.
         id: Its id there.
+        more: Words that follow the id.
     """
 
     queue: Queue
     id: str
+    more: tuple[str, ...] = ()
 
 
 def cancel_jobs(jobs: Sequence[QueuedJob], *, waiting: bool = False) -> None:
@@ -86,35 +115,54 @@ def cancel_jobs(jobs: Sequence[QueuedJob], *, waiting: bool = False) -> None:
         jobs: Which ones.
         waiting: Whether to spare those that run.
     """
-    ids: dict[tuple[str, ...], list[str]] = {}
+    ids: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for job in jobs:
         words = job.queue.cancel_waiting if waiting else job.queue.cancel
-        ids.setdefault(words, []).append(job.id)
-    for words, those in ids.items():
-        if words:
-            _run((*words, *those))
+        ids.setdefault((words, job.more), []).append(job.id)
+    for (words, more), those in ids.items():
+        if words and (why := _failure(_run((*words, *those, *more)))):
+            _LOG.warning(
+                "%s may not have cancelled the jobs %s: %s", words[0], " ".join(those), why
+            )
 
 
-def is_present(job: QueuedJob) -> bool:
-    """Tell whether a job waits or runs; True if nobody can tell."""
-    if not job.queue.query:
-        return True
-    said = _run((*job.queue.query, job.id))
-    return said is None or bool(re.search(job.queue.present, said, re.MULTILINE))
+def _failure(ended: "subprocess.CompletedProcess[str] | None") -> str:
+    """Return why a command may have cancelled nothing; empty if nothing was left to cancel."""
+    if ended is None:
+        return f"it did not run, or not within {_PATIENCE:g} s"
+    said = f"{ended.stdout}\n{ended.stderr}".strip()
+    if not ended.returncode or _GONE.search(said):
+        return ""
+    last = said.splitlines()[-1] if said else ""
+    return printable(f"exit status {ended.returncode}; {last}", _LAST_LINE)
 
 
-def _run(words: Sequence[str]) -> str | None:
-    """Return what a command prints; None if it cannot be run, or takes too long."""
+def count_present(job: QueuedJob) -> int | None:
+    """Return how many jobs of an array wait or run; None if nobody can tell, or only that some do.
+
+    Whoever cannot be asked has forgotten nothing: other jobs would be too many.
+    """
+    queue = job.queue
+    ended = _run((*queue.query, job.id, *job.more)) if queue.query else None
+    if ended is None:
+        return None
+    if ended.returncode and not re.search(queue.absent, ended.stdout + ended.stderr, re.I):
+        return None
+    lines = [line for line in ended.stdout.splitlines() if re.search(queue.present, line)]
+    return len(lines) if queue.tells_apart or not lines else None
+
+
+def _run(words: Sequence[str]) -> "subprocess.CompletedProcess[str] | None":
+    """Run a command; return None if it cannot be run, or takes too long."""
     try:
-        ended = subprocess.run(
+        return subprocess.run(
             words,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             timeout=_PATIENCE,
             check=False,
+            errors="replace",
             start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return ended.stdout.decode(errors="replace")

@@ -123,7 +123,14 @@ def _submit(
 
         return FutureJob(name, reference.future(), cancel=cancel, failure=_failure)
 
-    return [submit(task) for task in tasks]
+    jobs: list[FutureJob] = []
+    try:
+        jobs.extend(map(submit, tasks))
+    except BaseException:  # nobody would know of those that have been submitted
+        for job in jobs:
+            job.cancel()
+        raise
+    return jobs
 
 
 def _connect(address: str | None) -> None:

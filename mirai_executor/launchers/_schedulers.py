@@ -29,6 +29,8 @@ class Scheduler:
             is made of the first argument of the script.
         submit: The program that hands jobs over; ``queue`` is used with a command that runs it.
         queue: How its jobs are known and cancelled; None if they are left alone.
+        once: Its options that keep it from running a job again whose machine has failed, for one
+            job and for an array of them; empty where there is none, or where it does not.
 
     Example:
         >>> from mirai_executor.launchers import Scheduler
@@ -47,28 +49,44 @@ class Scheduler:
     variable: str = ""
     submit: str = ""
     queue: Queue | None = None
+    once: tuple[str, str] = ("", "")
 
 
-# What each command prints of a job that it takes on, and shows of one that waits or runs. Those of
+# What each command prints of a job that it takes on, in a line of its own: sites have theirs say
+# more, and some other number would be that of another job. And what each shows of one that waits
+# or runs. Those of
 # arrays of which some have run are cancelled as a whole, except where those that wait can be told.
 _SLURM = Queue(
-    r"^(?:Submitted batch job )?(\d+)\b",
+    r"^(?:Submitted batch job )?(\d+)(?:(?: on cluster |;)(\S+))?$",
     ("scancel",),
     ("scancel", "--state=PENDING"),
-    ("squeue", "--noheader", "--format=%T", "--jobs"),
+    ("squeue", "--noheader", "--array", "--format=%T", "--jobs"),
     r"PENDING|RUNNING|CONFIGURING|COMPLETING|SUSPENDED|REQUEUE|STOPPED|RESIZING|SIGNALING",
+    absent=r"invalid job id",
+    tells_apart=True,
+    of_cluster="--clusters={}",
 )
 _GRID_ENGINE = Queue(
-    r"^(?:Your job(?:-array)? )?(\d+)\b",
+    r'^(?:Your job(?:-array)? )?(\d+)(?:\.\d+-\d+:\d+)?(?: \(".*"\) has been submitted)?$',
     ("qdel",),
     query=("qstat", "-j"),
     present=r"job_number:",
+    absent=r"do(es)? not exist",
 )
 _PBS = Queue(
-    r"^(\d+(?:\[\])?(?:\.\S+)?)$", ("qdel",), query=("qstat",), present=r"\s[BHQRSTUW]\s+\S+\s*$"
+    r"^(\d+(?:\[\])?(?:\.\S+)?)$",
+    ("qdel",),
+    query=("qstat",),
+    present=r"\s[BHQRSTUW]\s+\S+\s*$",
+    absent=r"unknown job|has finished",
 )
 _LSF = Queue(
-    r"^Job <(\d+)>", ("bkill",), query=("bjobs", "-noheader"), present=r"PEND|RUN|SUSP|WAIT|PROV"
+    r"^Job <(\d+)>",
+    ("bkill",),
+    query=("bjobs", "-noheader"),
+    present=r"\s(PEND|PROV|[PUS]SUSP|RUN|WAIT)\s",
+    absent=r"is not found",
+    tells_apart=True,
 )
 
 # The range of jobs that condor_submit(1) prints with -terse, or else the sentence without it, and
@@ -79,6 +97,14 @@ _HTCONDOR = Queue(
     ("condor_rm",),
     query=("condor_q", "-format", r"%d\n", "JobStatus"),
     present=r"^[12567]$",
+    absent=r"(?!)",  # it does not fail for that
+    tells_apart=True,
+)
+# It has no option for that: it removes what waits (1) although it has been started, and what it
+# holds (5) since the script of the job is gone, which is so at the next start.
+_ONCE = (
+    "periodic_remove = (JobStatus == 1 && NumJobStarts > 0)"
+    " || (JobStatus == 5 && HoldReasonCode == 13)"
 )
 # flux-batch(1) prints an id in F58 (RFC 19 of Flux), which begins with an "f" where the locale has
 # no other; flux-jobs(1) has the states, of which INACTIVE is left out here.
@@ -97,6 +123,7 @@ _OAR = Queue(
     query=("oarstat", "--full", "--array"),
     present=r"^\s*state = (Waiting|Hold|to(Launch|AckReservation)|Launching|Running|Finishing"
     r"|Suspended|Resuming)\b",
+    tells_apart=True,
 )
 
 SCHEDULERS = {
@@ -108,6 +135,7 @@ SCHEDULERS = {
         variable="SLURM_ARRAY_TASK_ID",
         submit="sbatch",
         queue=_SLURM,
+        once=("--no-requeue", "--no-requeue"),
     ),
     "sge": Scheduler(
         *("#$", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
@@ -115,6 +143,7 @@ SCHEDULERS = {
         variable="SGE_TASK_ID",
         submit="qsub",
         queue=_GRID_ENGINE,
+        once=("-r n", "-r n"),
     ),
     "pbs": Scheduler(
         *("#PBS", "-J 1-{n}", r"\s-J\s", "-S /bin/sh"),
@@ -122,6 +151,7 @@ SCHEDULERS = {
         variable="PBS_ARRAY_INDEX",
         submit="qsub",
         queue=_PBS,
+        once=("-r n", ""),  # which takes no array that must not be run again
     ),
     "torque": Scheduler(
         *("#PBS", "-t 1-{n}", r"\s-t\s", "-S /bin/sh"),
@@ -129,6 +159,7 @@ SCHEDULERS = {
         variable="PBS_ARRAYID",
         submit="qsub",
         queue=_PBS,
+        once=("-r n", "-r n"),
     ),
     "lsf": Scheduler(
         "#BSUB",
@@ -139,6 +170,7 @@ SCHEDULERS = {
         variable="LSB_JOBINDEX",
         submit="bsub",
         queue=_LSF,
+        once=("-rn", "-rn"),
     ),
     "htcondor": Scheduler(
         *("", "queue {n}", r"^queue\b"),
@@ -147,6 +179,7 @@ SCHEDULERS = {
         variable="MIRAI_NUMBER",
         submit="condor_submit",
         queue=_HTCONDOR,
+        once=(_ONCE, _ONCE),
     ),
     "flux": Scheduler("#flux:", "", r"(?!)", submit="flux", queue=_FLUX),
     "oar": Scheduler(

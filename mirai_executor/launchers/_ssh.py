@@ -39,6 +39,9 @@ _OURS = (
     *("IgnoreUnknown=*", "RemoteCommand=none", "SessionType=default", "StdinNull=no"),
     *("ForkAfterAuthentication=no", "ControlMaster=no"),
 )
+# Seconds after which SSH asks whether the other side lives, three times at most: where a cable is
+# cut, it would run for ever. Its daemons wait as long for their host.
+_ALIVE = 20
 # Below the ports that systems give to whoever connects.
 _FIRST_PORT, _PORTS = 20_000, 12_000
 
@@ -155,7 +158,8 @@ class SshConfig:
 
     def _connect(self, remote: Remote, forward: Sequence[str]) -> list[str]:
         # SSH takes the first value that it is given: the user's options outrank ours.
-        options = [*self.options, "BatchMode=yes", f"ConnectTimeout={self.timeout}", *_OURS]
+        options = [*self.options, "BatchMode=yes", f"ConnectTimeout={self.timeout}"]
+        options += [f"ServerAliveInterval={_ALIVE}", *_OURS]
         if forward:
             # A forward of the user's own may fail, as where they are logged in already: only ours
             # counts, of which SSH tells. In a shared connection, it would outlive this login.

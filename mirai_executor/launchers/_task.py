@@ -13,6 +13,8 @@ from typing import IO, TYPE_CHECKING, Self
 
 from mirai_executor.errors import LaunchError
 
+from ._daemon import environment_for
+
 if TYPE_CHECKING:
     from ._daemon import DaemonCommand
 
@@ -67,7 +69,7 @@ def run(task: DaemonTask) -> None:
         ("/bin/sh", "-c", _BOUND, "mirai-daemon", name, *words),
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **dict(task.environment)},
+        env=environment_for(dict(task.environment)),
         start_new_session=True,  # a terminal's Ctrl-C is the engine's business
         bufsize=0,
     )

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,10 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from live.afar import listening, pids, ring_and_wait, secret_of
+from live.afar import listening, pids, ring_and_wait, secret_of, shares
 from live.mischief import Bell, answer, crash
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, dask_config
 from mirai_executor.launchers import _dask
+from mirai_executor.launchers._dask_tasks import DaskTasks
 from mirai_executor.launchers._task import DaemonTask
 
 SOON = 60.0  # seconds: a worker of Dask takes some to start
@@ -42,12 +44,20 @@ def daemons_of(client: Any) -> list[str]:
     return [str(key) for key in keys if "run_once" in str(key)]
 
 
-def marks_of(client: Any) -> list[str]:
-    """Return what the scheduler remembers of daemons that have begun."""
-    events = client.run_on_scheduler(
-        lambda dask_scheduler: [*dask_scheduler.extensions["events"]._events]
+def tickets_of(client: Any) -> list[str]:
+    """Return what the scheduler remembers of daemons that may begin, or have begun."""
+    queues = client.run_on_scheduler(
+        lambda dask_scheduler: [*dask_scheduler.extensions["queues"].queues]
     )
-    return [event for event in events if event.startswith("mirai")]
+    return [queue for queue in queues if queue.startswith("mirai")]
+
+
+def busiest(client: Any) -> str:
+    """Return the worker at which a daemon waits for another one."""
+    workers: dict[int, str] = client.run_on_scheduler(
+        lambda dask_scheduler: {len(w.processing): a for a, w in dask_scheduler.workers.items()}
+    )
+    return workers[2]
 
 
 def keeper_of(pid: int) -> psutil.Process:
@@ -90,7 +100,7 @@ def test_resources_limit_the_daemons_and_what_waits_is_taken_back(client: Any) -
         assert len(daemons_of(client)) == 3
         assert executor.submit(answer).result(SOON) == 42
     wait_until(lambda: not daemons_of(client))
-    wait_until(lambda: not marks_of(client))
+    wait_until(lambda: not tickets_of(client))
 
 
 def test_a_worker_that_dies_takes_its_daemon_along_which_is_replaced_once(client: Any) -> None:
@@ -188,15 +198,36 @@ def test_a_daemon_that_waits_takes_the_room_that_another_one_leaves(client: Any)
     with listening() as executor:
         executor.launch_remote(3, dask_config(client, resources={"slot": 1}))
         executor.wait_ready(SOON, count=2)
-        waits_at = client.run_on_scheduler(
-            lambda dask_scheduler: {
-                len(w.processing): a for a, w in dask_scheduler.workers.items()
-            }
-        )[2]
-        pid = client.run(os.getpid, workers=[waits_at])[waits_at]
+        pid = client.run(os.getpid, workers=[busiest(client)])[busiest(client)]
         (elsewhere,) = (row for row in rows(executor) if keeper_of(row).ppid() != pid)
         keeper_of(elsewhere).kill()
         wait_until(lambda: len(rows(executor)) == 2 and elsewhere not in rows(executor))
+
+
+def test_a_daemon_that_begins_as_it_is_moved_is_the_only_one(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Any] = []
+    again = DaskTasks._again
+
+    def wait_and_move(self: DaskTasks, daemon: Any) -> Any:
+        wait_until(lambda: not daemon.ticket.qsize())  # it begins where it has waited
+        found.append(again(self, daemon))
+        return found[-1]
+
+    with listening() as executor:
+        executor.launch_remote(3, dask_config(client, resources={"slot": 1}))
+        executor.wait_ready(SOON, count=2)
+        monkeypatch.setattr(DaskTasks, "_again", wait_and_move)
+        pid = client.run(os.getpid, workers=[busiest(client)])[busiest(client)]
+        (there,) = (row for row in rows(executor) if keeper_of(row).ppid() == pid)
+        keeper_of(there).kill()
+        wait_until(lambda: there not in rows(executor) and executor.info().connections == 2)
+        wait_until(lambda: bool(found))
+        assert {*found} == {None}  # as all of them have begun
+        wait_until(lambda: len(daemons_of(client)) == 2)
+        assert executor.info().cumulative == 3
+    wait_until(lambda: not tickets_of(client))
 
 
 def test_tasks_fail_with_the_words_of_a_daemon_that_cannot_run(client: Any) -> None:
@@ -217,6 +248,14 @@ def test_a_scheduler_that_is_not_there_is_a_launch_error(
         pytest.raises(LaunchError, match=r"Dask at tcp://127\.0\.0\.1:9 has not taken"),
     ):
         executor.launch_remote(1, dask_config("tcp://127.0.0.1:9"))
+
+
+def test_daemons_beside_different_workers_have_different_gpus(client: Any) -> None:
+    python = ["/usr/bin/env", "CUDA_VISIBLE_DEVICES=0,1,2", sys.executable]
+    launcher = dask_config(client, resources={"slot": 1}, python=python)
+    with MiraiExecutor(2, url="tcp://127.0.0.1:0", remote=launcher, gpus_per_daemon=1) as executor:
+        executor.wait_ready(SOON, count=2)
+        assert {gpu for gpu, _ in shares(executor)} == {"0", "1"}
 
 
 def test_dask_computes_on_an_executor(client: Any) -> None:

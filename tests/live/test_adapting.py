@@ -1,5 +1,6 @@
 """Daemons come as there is work for them, and go when there is none."""
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import wait
@@ -78,3 +79,20 @@ def test_an_option_that_is_none_is_refused_before_anything_is_asked_for(
 ) -> None:
     with pytest.raises(TypeError, match="nap_time"):
         executor.adapt(0, 2, nap_time=3)  # type: ignore[call-arg]  # that is asked
+
+
+def test_a_limit_of_threads_puts_off_a_request_and_breaks_nothing(
+    executor: MiraiExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = threading.Thread.start, list[threading.Thread]()
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if thread.name == "mirai-launch" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    executor.adapt(0, 1)
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    assert executor.submit(abs, -5).result(SECONDS) == 5
+    assert refused

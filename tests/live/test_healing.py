@@ -23,8 +23,9 @@ from mirai_executor import (
     remote_config,
     ssh_config,
 )
+from mirai_executor import executor as executor_module
 from mirai_executor._core import scaling
-from mirai_executor._host import _autoscaler
+from mirai_executor._host import _autoscaler, _elsewhere
 from mirai_executor.launchers import DaemonCommand, JobRequest, Launcher, Submission
 from mirai_executor.launchers._futures import FutureJob, request_tasks
 from mirai_executor.launchers._task import DaemonTask, run
@@ -39,7 +40,7 @@ name=$(basename "$0")
 printf '%s\\n' "$name $*" >> "$SPOOL"
 case "$name $1" in
 "sbatch ") cat > /dev/null; echo "Submitted batch job 17" ;;
-"squeue "*) echo PENDING ;;
+"squeue "*) cat "$SPOOL.states" 2> /dev/null || printf 'PENDING\nPENDING\n' ;;
 "condor_submit "*) cat > /dev/null; echo "17.0 - 17.1" ;;
 "condor_q "*) printf '1\n1\n' ;;
 "flux batch") cat > /dev/null; echo "ƒ$(echo $$ | tr 0 z)" ;;  # base 58 has no 0
@@ -97,12 +98,44 @@ def test_no_more_jobs_than_the_maximum_wait_in_a_full_queue(
     with MiraiExecutor(url=URL) as executor:
         executor.adapt(0, 2, remote=cluster_config("sbatch"), patience=0.01)
         futures = [executor.submit(abs, -n) for n in range(5)]
-        asked = "squeue --noheader --format=%T --jobs 17"
+        asked = "squeue --noheader --array --format=%T --jobs 17"
         wait_until(lambda: asked in calls())
         assert calls().count("sbatch ") == 1
         executor.shutdown(cancel_futures=True)
     assert all(future.cancelled() for future in futures)
     assert calls()[-1] == "scancel 17"
+
+
+def test_a_job_that_dies_is_replaced_while_another_one_of_its_array_waits(
+    calls: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    with MiraiExecutor(url=URL) as executor:
+        executor.adapt(0, 2, remote=cluster_config("sbatch"), patience=0.01)
+        futures = [executor.submit(abs, -n) for n in range(5)]
+        asked = "squeue --noheader --array --format=%T --jobs 17"
+        wait_until(lambda: calls().count(asked) > 1)
+        assert calls().count("sbatch ") == 1
+        (tmp_path / "spool.states").write_text("PENDING\n")  # of two
+        wait_until(lambda: calls().count("sbatch ") == 2)
+        (tmp_path / "spool.states").write_text("PENDING\nPENDING\n")
+        executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+
+
+def test_jobs_that_die_before_their_daemons_have_come_are_told_long_before_their_patience_ends(
+    calls: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor_module, "_WARN_AFTER", 0.05)
+    monkeypatch.setattr(_elsewhere, "_FIRST_LOOK", 0.05)
+    monkeypatch.setattr(_elsewhere, "_LONGEST_LOOK", 0.2)
+    for name, seconds in (("_FIRST_PAUSE", 0.05), ("_LONGEST_PAUSE", 1.0), ("_PATIENCE", 0.3)):
+        monkeypatch.setattr(scaling, name, seconds)
+    (tmp_path / "spool.states").write_text("FAILED\n")
+    with MiraiExecutor(1, url=URL, remote=cluster_config("sbatch")) as executor:
+        error = executor.submit(abs, -1).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "job 17 is over before all of its daemons have come" in str(error)
+        assert calls().count("sbatch ") > 1  # it was tried again
 
 
 @pytest.mark.parametrize("scheduler", OTHERS)
@@ -131,7 +164,7 @@ def test_tasks_wait_as_long_as_their_jobs_do(calls: Callable[[], list[str]]) -> 
     with MiraiExecutor(url=URL) as executor:
         executor.adapt(0, 2, remote=cluster_config("sbatch"), patience=0.01)
         future = executor.submit(abs, -1)
-        asked = "squeue --noheader --format=%T --jobs 17"
+        asked = "squeue --noheader --array --format=%T --jobs 17"
         wait_until(lambda: calls().count(asked) > 4 or future.done())  # four refusals are enough
         assert not future.done()
         assert calls().count("sbatch ") == 1
@@ -173,13 +206,13 @@ def test_tasks_wait_as_long_as_an_engine_lets_its_job_wait() -> None:
         wait_until(lambda: engine.asked > 0)
         loop: Any = executor._host._loop
         requests = loop._elsewhere._requests
-        pending = requests.pending
+        unexpected = requests.unexpected
 
-        def note_and_tell(expected: int) -> int:
+        def note_and_tell(expected: int) -> Any:
             looks.append(expected)
-            return int(pending(expected))
+            return unexpected(expected)
 
-        requests.pending = note_and_tell
+        requests.unexpected = note_and_tell
         wait_until(lambda: len(looks) > 4 or future.done())  # four refusals are enough
         assert not future.done()
         assert engine.asked == 1

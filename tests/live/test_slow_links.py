@@ -254,3 +254,30 @@ def nap(seconds: float) -> float:
     begin = time.perf_counter()
     time.sleep(seconds)
     return time.perf_counter() - begin
+
+
+@pytest.mark.parametrize("way", ["result", "argument"])
+def test_no_more_is_sent_ahead_than_the_line_carries_in_that_time(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_remote, "_PER_BYTE", 1e-7)  # so that less shows it: 10 MB/s
+    size = 200_000
+    call: Any = bytes if way == "result" else len
+    value: Any = size if way == "result" else bytes(size)
+    with behind(1, delay=0.05) as executor:
+        while executor.submit(call, value).result(SOON) and not is_far(executor):
+            pass
+        for _ in range(4):  # which show how long they take
+            executor.submit(call, value).result(SOON)
+        futures = [executor.submit(call, value) for _ in range(60)]
+        futures[0].result(SOON)
+        # Two frames of a round trip of 0.1 s and a little more, of tasks of 0.02 s.
+        assert 2 <= sum(future.running() for future in futures) <= 16
+        assert len({future.result(SOON) for future in futures}) == 1
+
+
+def is_far(executor: MiraiExecutor) -> bool:
+    """Tell whether the way to its daemon has been measured."""
+    loop: Any = executor._host._loop
+    (daemon,) = loop._fleet._daemons.values()
+    return bool(daemon.round_trips >= _remote._FIRST_TRIPS)

@@ -10,6 +10,7 @@ import pty
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -135,9 +136,10 @@ def test_a_queue_keeps_no_copy_of_a_secret_in_a_file_that_goes_with_the_executor
     folder = tmp_path / "shared"
     folder.mkdir(mode=0o700)
     launcher = cluster_config("qsub", scheduler=queue, python=python_words(), secret_folder=folder)
-    with MiraiExecutor(2, url="tls+tcp://127.0.0.1:0", remote=launcher) as executor:
+    with listening("tls+tcp://127.0.0.1:0") as executor:
+        executor.launch_remote(2, launcher)
         assert len(pids(executor, 2)) == 2
-        (file,) = folder.iterdir()
+        (file,) = folder.iterdir()  # as these may come again, as far as anybody knows
         token = Token.from_text(file.read_text().strip()).text
         spooled = [copy.read_text() for copy in (tmp_path / "spool").iterdir()]
         for confidential in (token, secret_of(executor)):
@@ -161,7 +163,36 @@ def test_a_scheduler_with_a_way_of_its_own_brings_all_daemons(
     with MiraiExecutor(2, url="tls+tcp://127.0.0.1:0", remote=launcher) as executor:
         assert len(pids(executor, 2)) == 2
         assert hides_its_secret(executor)
+        until_empty(folder)
+        keeper = psutil.Process(executor.status().rows[0].pid).parent()
+        assert keeper is not None
+        keeper.kill()
+        executor.wait_ready(SOON, count=2)  # who comes in its place has a file of its own
+        until_empty(folder)
     assert list(folder.iterdir()) == []
+
+
+def until_empty(folder: Path) -> None:
+    """Wait until all daemons have read what they had to, while they serve."""
+    deadline = time.monotonic() + SOON
+    while list(folder.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # nothing tells when a file is removed
+
+
+def test_no_file_is_left_of_a_launch_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, folder = tmp_path / "bin" / "sbatch", tmp_path / "its files"
+    for needed in (program.parent, folder):
+        needed.mkdir()
+    program.write_text(f"#!/bin/sh\nls '{folder}' >&2; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    with listening() as executor:
+        with pytest.raises(LaunchError, match=r"last output: mirai-[0-9a-f]{16}$"):
+            executor.launch_remote(2, cluster_config("sbatch", secret_folder=folder))
+        assert list(folder.iterdir()) == []
 
 
 # HTTP

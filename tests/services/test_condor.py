@@ -76,8 +76,8 @@ def test_no_more_jobs_than_the_maximum_wait_and_exactly_those_are_cancelled(
             wait_until(lambda: len(queue()) > 2)
             loop = executor._host._loop
             asked = []
-            pending = loop._elsewhere._requests.pending
-            loop._elsewhere._requests.pending = lambda n: asked.append(n) or pending(n)
+            unexpected = loop._elsewhere._requests.unexpected
+            loop._elsewhere._requests.unexpected = lambda n: asked.append(n) or unexpected(n)
             wait_until(lambda: len(asked) > 2)  # whether these jobs are there still
             print(*queue()[3::2])
             executor.shutdown(cancel_futures=True)
@@ -87,3 +87,24 @@ def test_no_more_jobs_than_the_maximum_wait_and_exactly_those_are_cancelled(
         print(os.listdir(os.path.expanduser("~/.mirai-executor")))
     """
     assert said_by(pool, code) == ["1 1", "True", "[]"]
+
+
+@pytest.mark.parametrize("leaves_at_once", [True, False])
+def test_a_job_that_is_replaced_does_not_run_again(
+    pool: condor.Pool, *, leaves_at_once: bool
+) -> None:
+    code = f"""
+        folder = os.path.expanduser("~/.mirai-executor")
+        with MiraiExecutor(1, url=URL, remote=jobs()) as executor:
+            executor.wait_ready(40)
+            wait_until(lambda: not os.listdir(folder))
+            job, state = queue()
+            held = executor.submit(time.sleep, 60)
+            vacate = ["condor_vacate_job", *["-fast"] * {leaves_at_once}, job]
+            subprocess.run(vacate, check=True, stdout=subprocess.DEVNULL)
+            print(type(held.exception(40)).__name__)
+            print(executor.submit(abs, -1).result(40))
+            wait_until(lambda: job not in queue())  # neither again, nor held for its file
+            print(executor.info().cumulative, executor.info().connections)
+    """
+    assert said_by(pool, code) == ["DaemonLostError", "1", "2 1"]

@@ -1,5 +1,6 @@
 """Daemons as jobs of a real Grid Engine on this machine."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def test_an_executor_submits_for_its_own_daemon(grid: Grid, tmp_path: Path) -> N
     launcher = jobs(secret_folder=tmp_path)
     with MiraiExecutor(1, url="tls+tcp://127.0.0.1:0", remote=launcher) as executor:
         assert executor.submit(answer).result(SOON) == 42
+        # No second life: the executor asks for another job.
+        assert re.search(r"^restart: +n$", grid.run("qstat", "-j", "*"), re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
 
 

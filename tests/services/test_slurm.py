@@ -1,6 +1,7 @@
 """Daemons as jobs of a real Slurm on this machine."""
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from mirai_executor import (
     cluster_config,
     remote_config,
 )
+from mirai_executor import executor as executor_module
+from mirai_executor._core import scaling
+from mirai_executor._host import _elsewhere
 from mirai_executor.launchers import ClusterConfig, RemoteConfig
 from services.slurm import Cluster
+from services.sshd import wait_until
 
 
 def jobs(options: str = "", **more: Any) -> ClusterConfig:
@@ -81,6 +86,21 @@ def test_tasks_fail_with_the_words_of_sbatch(slurm: Cluster) -> None:
             executor.submit(answer)
 
 
+def test_tasks_fail_soon_if_jobs_die_before_their_daemons_have_come(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor_module, "_WARN_AFTER", 0.5)
+    monkeypatch.setattr(_elsewhere, "_FIRST_LOOK", 0.5)
+    monkeypatch.setattr(_elsewhere, "_LONGEST_LOOK", 0.5)
+    monkeypatch.setattr(scaling, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(scaling, "_PATIENCE", 0.2)  # after two refusals
+    launcher = cluster_config("sbatch", "#SBATCH --output=/dev/null", python="/nowhere/python")
+    with MiraiExecutor(2, url="tcp://127.0.0.1:0", remote=launcher) as executor:
+        error = executor.submit(answer).exception(SOON)
+        assert isinstance(error, LaunchError)
+        assert "is over before all of its daemons have come" in str(error)
+
+
 @pytest.mark.parametrize("signal", [(), ("--signal=KILL", "--full"), ("--signal=TERM", "--full")])
 def test_a_job_that_is_cancelled_costs_the_task_that_it_ran(
     slurm: Cluster, bell: Bell, signal: tuple[str, ...]
@@ -119,6 +139,33 @@ def test_a_job_that_is_requeued_costs_its_task_and_comes_back(slurm: Cluster, be
         slurm.run("scontrol", "requeue", job)
         assert isinstance(future.exception(SOON), DaemonLostError)
         assert waiting.result(2 * SOON) == 42
+
+
+@pytest.mark.parametrize("requeue", ["", "#SBATCH --requeue"])
+def test_a_job_that_is_replaced_does_not_come_back(
+    slurm: Cluster, bell: Bell, tmp_path: Path, requeue: str
+) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    launcher = jobs(requeue, secret_folder=folder)
+    with MiraiExecutor(1, url="tcp://127.0.0.1:0", remote=launcher) as executor:
+        executor.wait_ready(SOON)
+        future, (job,) = hold_job(executor, bell, "SLURM_JOB_ID")
+        # What the user says counts.
+        assert f"Requeue={int(bool(requeue))}" in slurm.run("scontrol", "show", "job", job)
+        wait_until("the removal of its file", lambda: not list(folder.iterdir()))
+        if requeue:
+            slurm.run("scontrol", "requeue", job)
+        else:
+            with pytest.raises(subprocess.CalledProcessError):
+                slurm.run("scontrol", "requeue", job)
+            slurm.run("scancel", job)
+        assert isinstance(future.exception(SOON), DaemonLostError)
+        assert executor.submit(answer).result(2 * SOON) == 42
+        if requeue:  # its second life finds no secret, and ends
+            ended = "squeue", "--noheader", "--states=FAILED", "--format=%A"
+            wait_until("its second life", lambda: job in slurm.run(*ended).split())
+        assert executor.info().cumulative == 2
 
 
 @pytest.mark.slow

@@ -65,6 +65,11 @@ def executor() -> Iterator[Any]:
         ({"url": 5}, TypeError, "url must be a string .*not 5"),
         ({"url": [5]}, TypeError, "url must be a string .*not 5"),
         ({"python": 5}, TypeError, "python must be the path of an interpreter, not 5"),
+        ({"name": 5}, TypeError, "name must be a string or None, not 5"),
+        ({"name": "a\nroot 1 init"}, ValueError, r"no line breaks, .*: 'a\\nroot 1 init'"),
+        ({"name": "\x1b[2J"}, ValueError, r"no line breaks, .*'\\x1b\[2J'"),
+        ({"name": "\u202efdp.exe"}, ValueError, "no line breaks, "),
+        ({"name": "\ud800"}, ValueError, "no line breaks, "),
     ],
 )
 def test_a_wrong_option_of_an_executor_is_named(

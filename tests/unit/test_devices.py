@@ -1,11 +1,17 @@
 """Which GPUs a process may use, and what each of several daemons sees of them."""
 
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mirai_executor import _devices
-from mirai_executor._devices import share_of_gpus, visible_gpus
+from mirai_executor._devices import claim_gpus, share_of_gpus, visible_gpus
 from mirai_executor._host import Environments
 from mirai_executor._payload.common.preparation import Preparation
 
@@ -103,3 +109,71 @@ def test_variables_that_are_none_are_refused(value: object) -> None:
 def test_variables_that_no_environment_can_hold_are_refused(value: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="impossible variable"):
         Environments(value, None)
+
+
+@pytest.fixture
+def whose() -> Iterator[str]:
+    """Return whose daemons claim GPUs here; what they have claimed is free at the end."""
+    yield secrets.token_hex(8)
+    _devices._forget_claims()
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of Linux")
+
+
+@linux
+def test_daemons_that_do_not_know_of_each_other_have_different_gpus(whose: str) -> None:
+    four, name = {"CUDA_VISIBLE_DEVICES": "0,GPU-1,2,3"}, "CUDA_VISIBLE_DEVICES"
+    assert claim_gpus(four, 2, whose) == {name: "0,GPU-1"}
+    assert claim_gpus(four, 1, f"{whose} another") == {name: "0"}
+    # As for each worker of dask-cuda, whose own comes first.
+    assert claim_gpus({name: "3,0,GPU-1,2"}, 1, whose) == {name: "3"}
+    assert claim_gpus(four, 1, whose) == {name: "2"}
+    # All are taken; or each job sees its own as the first, and they only seem to be.
+    assert claim_gpus(four, 1, whose) == {name: "0"}
+    with pytest.raises(ValueError, match="there are 4 here"):
+        claim_gpus(four, 5, whose)
+
+
+@linux
+def test_a_gpu_is_free_again_once_its_daemon_has_ended(whose: str) -> None:
+    code = "import sys; from mirai_executor._devices import *; "
+    code += "print(claim_gpus({'CUDA_VISIBLE_DEVICES': '0,1'}, 1, sys.argv[1]), flush=True)"
+    words = [sys.executable, "-c", f"{code}; input()", whose]
+    two = {"CUDA_VISIBLE_DEVICES": "0,1"}
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert b"'0'" in other.stdout.readline()
+        assert claim_gpus(two, 1, whose) == {"CUDA_VISIBLE_DEVICES": "1"}
+        other.kill()
+    assert claim_gpus(two, 1, whose) == {"CUDA_VISIBLE_DEVICES": "0"}
+
+
+@linux
+def test_what_a_task_forks_keeps_no_gpu_from_the_next_daemon(whose: str) -> None:
+    one, name = {"CUDA_VISIBLE_DEVICES": "7"}, "CUDA_VISIBLE_DEVICES"
+    assert claim_gpus(one, 1, whose) == {name: "7"}
+    begun, begins = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(begins, b".")
+        signal.pause()
+    try:
+        assert os.read(begun, 1) == b"."
+        for claim in _devices._claims:  # as at the end of the daemon
+            claim.close()
+        _devices._claims.clear()
+        two = {name: "7,8"}
+        assert claim_gpus(two, 1, whose) == {name: "7"}
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(begun)
+        os.close(begins)
+
+
+@linux
+@pytest.mark.usefixtures("amd")
+def test_variables_of_rocm_are_claimed_like_those_of_cuda(whose: str) -> None:
+    assert claim_gpus({}, 1, whose) == share_of_gpus({}, 1, 1)
+    assert claim_gpus({}, 1, whose) == share_of_gpus({}, 2, 1)

@@ -7,17 +7,20 @@ import os
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 
 from mirai_executor import LaunchError, dask_config, kubernetes_config, ray_config
 from mirai_executor._host._jobs import Jobs
 from mirai_executor.credentials import DaemonCredentials, Secret
-from mirai_executor.launchers import DaemonCommand, JobRequest, launch
+from mirai_executor.launchers import DaemonCommand, JobRequest, _dask_tasks, launch
+from mirai_executor.launchers._dask_tasks import DaskTasks
 from mirai_executor.launchers._futures import FutureJob
 from mirai_executor.launchers._task import DaemonTask, run
 
@@ -71,21 +74,192 @@ def test_a_job_that_goes_on_with_another_future_ends_with_that_one() -> None:
     engine, ends = Engine(), list[None]()
     job = engine.job()
     job.add_done_callback(lambda: ends.append(None))
-    job.move(engine.start())
+    job.move(engine.start)
     assert engine.futures[0].cancelled()
     assert (ends, job.failed()) == ([], None)
     engine.futures[1].set_result(None)
     assert ends == [None]
-    job.move(engine.start())  # it had ended meanwhile
+    job.move(engine.start)  # it had ended meanwhile
     assert engine.futures[2].cancelled()
 
 
-def test_a_job_that_was_cancelled_goes_on_with_nothing() -> None:
+def test_a_job_that_cannot_go_on_with_another_future_ends_with_its_own() -> None:
+    engine, ends = Engine(), list[None]()
+    job = engine.job()
+    job.add_done_callback(lambda: ends.append(None))
+    job.move(lambda: None)  # it has begun
+    with pytest.raises(OSError, match="gone"):
+        job.move(partial(raise_, OSError("the engine is gone")))
+    assert ends == []
+    engine.futures[0].set_result(None)
+    assert (ends, engine.futures[0].cancelled()) == ([None], False)
+
+
+def raise_(error: Exception) -> NoReturn:
+    raise error
+
+
+def test_the_end_of_a_future_says_nothing_while_another_takes_its_place() -> None:
+    engine, ends = Engine(), list[None]()
+    job = engine.job(lambda _: "it must not begin")
+    job.add_done_callback(lambda: ends.append(None))
+
+    def again() -> Future[None]:
+        engine.futures[0].set_result(None)  # it has done nothing, as it was kept from it
+        return engine.start()
+
+    job.move(again)
+    assert (ends, job.failed()) == ([], None)
+    other = engine.job()
+    other.add_done_callback(lambda: ends.append(None))
+    other.move(lambda: engine.futures[2].set_result(None))  # it has begun, and ended
+    assert ends == [None]
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_job_that_was_cancelled_goes_on_with_nothing(*, moves: bool) -> None:
     engine = Engine()
     job = engine.job()
-    job.cancel()
-    job.move(engine.start())
-    assert engine.futures[1].cancelled()
+
+    def again() -> Future[None] | None:
+        job.cancel()
+        return engine.start() if moves else None
+
+    job.move(again)
+    assert engine.futures[-1].cancelled()
+
+
+# Dask, of which only tickets are looked at
+
+
+class Tickets:
+    """A queue of a Dask scheduler, by its name; without a client, as a worker has it."""
+
+    all: ClassVar[dict[str, list[int]]] = {}
+
+    def __init__(self, name: str, client: object = None) -> None:
+        self.name = name
+        self.held = self.all.setdefault(name, [])
+
+    def put(self, ticket: int) -> None:
+        self.held.append(ticket)
+
+    def get(self, *, batch: bool) -> list[int]:
+        found = self.held.copy()
+        self.held.clear()
+        return found
+
+    def close(self) -> None:
+        pass
+
+
+class Client:
+    """Submits tasks nowhere: :meth:`begin` does what a worker would."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], bool]] = []
+        self.futures: list[Future[bool]] = []
+        self.on_event: Callable[[Any], None] = print
+        self.is_closed = threading.Event()
+
+    def subscribe_topic(self, topic: str, on_event: Callable[[Any], None]) -> None:
+        self.on_event = on_event
+
+    def submit(self, call: Callable[..., bool], *args: Any, **_: Any) -> Future[bool]:
+        self.calls.append(partial(call, *args))
+        self.futures.append(Future())
+        self.futures[-1].status = "finished"  # type: ignore[attr-defined]  # as Dask's have
+        return self.futures[-1]
+
+    def begin(self, number: int) -> bool:
+        """Run a task; return whether it has run its daemon."""
+        return self.calls[number]()
+
+    def close(self) -> None:
+        self.is_closed.set()
+
+
+@pytest.fixture
+def dask(monkeypatch: pytest.MonkeyPatch) -> Client:
+    module: Any = types.ModuleType("distributed")
+    module.Queue, module.secede = Tickets, lambda: None
+    monkeypatch.setitem(sys.modules, "distributed", module)
+    monkeypatch.setattr(_dask_tasks, "run", lambda _: None)
+    return Client()
+
+
+def test_dask_runs_a_daemon_once_however_often_it_runs_its_task(dask: Client) -> None:
+    DaskTasks(dask, "Dask", {}).submit([task("exit")])
+    assert [dask.begin(0), dask.begin(0)] == [True, False]
+
+
+def test_nothing_is_left_on_dask_of_a_launch_that_fails(
+    dask: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = dask.submit
+
+    def submit_two(call: Callable[..., bool], *args: Any, **options: Any) -> Future[bool]:
+        if len(dask.futures) == 2:
+            raise OSError("the scheduler is gone")
+        return submit(call, *args, **options)
+
+    monkeypatch.setattr(dask, "submit", submit_two)
+    with pytest.raises(OSError, match="gone"):
+        DaskTasks(dask, "Dask", {}).submit([task("exit")] * 3)
+    assert [future.cancelled() for future in dask.futures] == [True, True]
+    assert dask.is_closed.is_set()
+
+
+def test_nothing_is_left_on_ray_of_a_launch_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    references: list[Any] = []
+    cancelled: list[Any] = []
+
+    class Reference:
+        future = staticmethod(Future[None])
+
+    class Remote:
+        def options(self, **_: Any) -> "Remote":
+            return self
+
+        def remote(self, _: DaemonTask) -> Reference:
+            if len(references) == 2:
+                raise OSError("the cluster is gone")
+            references.append(Reference())
+            return references[-1]  # type: ignore[no-any-return]  # as just made
+
+    module: Any = types.ModuleType("ray")
+    module.is_initialized, module.cancel = lambda: True, cancelled.append
+    module.remote = lambda _: Remote()
+    monkeypatch.setitem(sys.modules, "ray", module)
+    with pytest.raises(LaunchError, match="gone"):
+        launch(ray_config().plan(DAEMON, 3))
+    assert cancelled == references
+    assert len(references) == 2
+
+
+def test_what_is_moved_on_dask_begins_once_even_where_it_has_waited(dask: Client) -> None:
+    tasks, ends = DaskTasks(dask, "Dask", {}), list[None]()
+    (job,) = tasks.submit([task("exit")])
+    job.add_done_callback(lambda: ends.append(None))
+    tasks._has_to_move = True
+    tasks._move()
+    assert dask.futures[0].cancelled()
+    assert [dask.begin(0), dask.begin(1), dask.begin(0)] == [False, True, False]
+    assert ends == []
+    dask.futures[1].set_result(True)
+    assert ends == [None]
+    assert dask.is_closed.wait(60)
+
+
+def test_what_has_begun_on_dask_is_not_moved(dask: Client) -> None:
+    tasks = DaskTasks(dask, "Dask", {})
+    tasks.submit([task("exit"), task("exit")])
+    assert dask.begin(0)
+    for _ in range(2):
+        tasks._has_to_move = True
+        tasks._move()
+    assert len(dask.futures) == 4  # the other one was, twice
+    assert [future.cancelled() for future in dask.futures] == [False, True, True, False]
 
 
 def refuse(timeout: float, secret: str) -> Any:
@@ -383,6 +557,7 @@ echo "$*" >> "$RECORDS/calls"
 case "$1" in
 create) cat >> "$RECORDS/manifests"; echo >> "$RECORDS/manifests"
     case "$*" in *json*) echo '{"metadata": {"uid": "u-17"}}';; esac
+    test ! -e "$RECORDS/slow" || exec sleep 100
     test ! -e "$RECORDS/refuse" || { echo "exceeded quota" >&2; rm "$RECORDS/refuse"; exit 1; } ;;
 get) case "$*" in
     *--watch*) test -s "$RECORDS/statuses" || exec sleep 100
@@ -489,6 +664,32 @@ def test_a_job_that_somebody_deletes_has_failed(kubectl: Path) -> None:
     (kubectl / "exists").write_text("")
     (kubectl / "statuses").write_text("||\n")
     assert all(str(said).endswith("has been deleted") for said in ends(created(kubectl)))
+
+
+@pytest.mark.parametrize("why", ["an answer that is late", "no thread"])
+def test_a_job_that_nobody_would_follow_is_deleted(
+    kubectl: Path, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "mirai-kubectl":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    if why == "no thread":
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    else:
+        (kubectl / "slow").touch()
+    launcher = kubernetes_config("lab:7", command=str(kubectl / "kubectl"))
+    with pytest.raises(LaunchError, match=r"did not finish|can't start new thread"):
+        launch(launcher.plan(DAEMON, 1), 1.0)
+    (name,) = {
+        json.loads(text)["metadata"]["name"]
+        for text in (kubectl / "manifests").read_text().splitlines()
+    }
+    last = (kubectl / "calls").read_text().splitlines()[-1]
+    assert last.startswith(f"delete job {name} --ignore-not-found")
 
 
 def test_what_kubectl_refuses_is_a_launch_error_with_its_words(kubectl: Path) -> None:

@@ -26,6 +26,7 @@ from mirai_executor.launchers import (
     launch,
     shell_command,
 )
+from mirai_executor.launchers._task import DaemonTask, run
 
 SECRET = Secret(b"s" * 32)
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB'$x\n-----END CERTIFICATE-----\n"
@@ -514,3 +515,27 @@ def test_a_service_that_is_not_there_is_a_launch_error() -> None:
         port = server.server_port
     with pytest.raises(LaunchError, match=r"failed: .*refused"):
         launch(http_config(f"http://127.0.0.1:{port}").plan(DAEMON, 1))
+
+
+def test_a_daemon_that_starts_others_does_not_pass_on_what_is_its_own(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("NUMBER", "DAEMONS", "SEAT", "HERE", "HOST", "OTHER"):
+        monkeypatch.setenv(f"MIRAI_EXECUTOR_{name}", "2")
+    words = ("/bin/sh", "-c", "env | grep ^MIRAI_EXECUTOR_ | sort")
+    one = Command(words, environment=(("MIRAI_EXECUTOR_NUMBER", "3"),))
+    (launched,) = launch([one])
+    expected = "MIRAI_EXECUTOR_NUMBER=3\nMIRAI_EXECUTOR_OTHER=2\n"
+    assert launched.output == expected
+    engine = DaemonTask(words[1:], (("MIRAI_EXECUTOR_NUMBER", "3"),), words[:1])
+    run(engine)  # as a worker does that was started by a daemon
+    assert capfd.readouterr().out == expected
+
+
+def test_a_limit_of_threads_is_a_launch_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(LaunchError, match=r"can't start new thread \(see ulimit -u\)"):
+        launch([Command(("true",))])

@@ -5,6 +5,7 @@ In this process (``mode="inline"``) and with futures that the test ends itself.
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -185,9 +186,51 @@ def test_the_earliest_error_is_raised_with_its_key_and_the_others_are_cancelled(
         halves.collect()
     assert raised.value.__notes__ == ["This is of element 1 (key 'second') of mirai_map()."]
     assert [future.cancelled() for future in by_hand.futures] == [True, False, True]
-    with pytest.raises((ValueError, CancelledError)) as again:
+    with pytest.raises(ValueError, match="odd") as again:
         halves.collect()
     assert len(again.value.__notes__) == 1  # however often it is collected
+
+
+@pytest.mark.parametrize("progress", [False, lambda *_: None])
+def test_an_error_says_more_than_that_another_element_was_cancelled(
+    by_hand: ByHand, progress: Any
+) -> None:
+    three = by_hand.map(range(3))
+    cancelled, failed, running = by_hand.futures
+    cancelled.cancel()
+    cancelled.set_running_or_notify_cancel()
+    failed.set_exception(ValueError("odd"))
+    for _ in range(2):  # while one runs, and once all have ended
+        with pytest.raises(ValueError, match="odd"):
+            three.collect(progress=progress)
+        assert running.cancelled()
+
+
+@pytest.mark.parametrize("in_view", [False, True])
+def test_that_an_element_was_cancelled_is_raised_once_all_others_have_their_values(
+    by_hand: ByHand, *, in_view: bool
+) -> None:
+    three = by_hand.map({"a": 1, "b": 2, "c": 3})
+    first, cancelled, last = by_hand.futures
+    first.set_result(1)
+    cancelled.cancel()
+    cancelled.set_running_or_notify_cancel()
+    both = threading.Event()  # have been seen
+
+    def end_last() -> None:
+        both.wait()
+        last.set_result(3)
+
+    other = threading.Thread(target=end_last)
+    other.start()
+    if not in_view:
+        both.set()
+    with pytest.raises(CancelledError) as raised:
+        three.collect(progress=in_view and (lambda done, _: both.set() if done == 2 else None))
+    both.set()
+    other.join()
+    assert last.result() == 3
+    assert raised.value.__notes__ == ["This is of element 1 (key 'b') of mirai_map()."]
 
 
 def test_flat_puts_values_behind_each_other_by_one_level(inline: MiraiExecutor) -> None:

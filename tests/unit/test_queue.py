@@ -1,5 +1,6 @@
 """The ids that schedulers print, and the commands that take exactly those out of their queues."""
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -13,8 +14,9 @@ from mirai_executor.launchers import (
     DaemonCommand,
     Queue,
     QueuedJob,
+    _queue,
     cancel_jobs,
-    is_present,
+    count_present,
     ssh_config,
 )
 
@@ -33,6 +35,10 @@ def queue_of(*command: str, **options: object) -> Queue | None:
         ("slurm", "sbatch", "Submitted batch job 17", "17"),
         ("slurm", "sbatch", "sbatch: short on nodes\nSubmitted batch job 17 on cluster b", "17"),
         ("slurm", "sbatch", "17;cluster", "17"),
+        ("slurm", "sbatch", "2026-11-30: 3 nodes are down\n3 more\nSubmitted batch job 17", "17"),
+        ("slurm", "sbatch", "3 nodes are down", ""),
+        ("sge", "qsub", "17.1-3:1", "17"),
+        ("sge", "qsub", '2 slots is the least\nYour job 17 ("a b") has been submitted', "17"),
         ("sge", "qsub", 'Your job 17 ("mirai") has been submitted', "17"),
         ("sge", "qsub", 'Your job-array 17.1-3:1 ("mirai") has been submitted', "17"),
         ("pbs", "qsub", "17[].server", "17[].server"),
@@ -133,6 +139,28 @@ def test_what_becomes_of_jobs_at_the_end_is_one_of_two_words(on_exit: str) -> No
         cluster_config("sbatch", on_exit=on_exit)  # type: ignore[arg-type]  # that is asked
 
 
+def test_jobs_of_another_cluster_are_cancelled_and_asked_about_there(tmp_path: Path) -> None:
+    queue = queue_of("sbatch")
+    assert queue is not None
+    for name in ("scancel", "squeue"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "${0##*/} $@" >> "$0.log"; echo PENDING\n')
+        (tmp_path / name).chmod(0o755)
+    here = queue.beside((f"{tmp_path}/sbatch",), "sbatch")
+    assert here is not None
+    there = here.job_in("Submitted batch job 17 on cluster b")
+    both = [here.job_in("Submitted batch job 17"), there]
+    jobs = [job for job in both if job is not None]
+    cancel_jobs(jobs)
+    assert [count_present(job) for job in jobs] == [1, 1]
+    said = (tmp_path / "scancel.log").read_text() + (tmp_path / "squeue.log").read_text()
+    asked = "squeue --noheader --array --format=%T --jobs 17"
+    assert said.splitlines() == [
+        *("scancel 17", "scancel 17 --clusters=b"),
+        *(asked, f"{asked} --clusters=b"),
+    ]
+    assert here.job_in("nothing") is None
+
+
 def test_exactly_these_jobs_are_cancelled_and_asked_about(tmp_path: Path) -> None:
     tool = tmp_path / "tool"
     tool.write_text('#!/bin/sh\necho "$@" >> "$0.log"; echo "$2 is PENDING"; exit 1\n')
@@ -142,11 +170,85 @@ def test_exactly_these_jobs_are_cancelled_and_asked_about(tmp_path: Path) -> Non
     seventeen, eighteen = QueuedJob(queue, "17"), QueuedJob(queue, "18")
     cancel_jobs([seventeen, eighteen])
     cancel_jobs([eighteen], waiting=True)
-    assert [is_present(seventeen), is_present(eighteen)] == [True, False]
+    assert [count_present(seventeen), count_present(eighteen)] == [None, 0]
     lines = (tmp_path / "tool.log").read_text().splitlines()
     assert lines == ["kill 17 18", "spare 18", "show 17", "show 18"]
-    assert is_present(QueuedJob(Queue("", ("kill",)), "17"))  # as far as anybody knows
-    cancel_jobs([QueuedJob(Queue("", ("/nowhere/kill",)), "17")])  # which is no error
+    assert count_present(QueuedJob(Queue("", ("kill",)), "17")) is None  # nobody can tell
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("exit 0", ""),
+        (
+            "echo 'scancel: error: Kill job error on job id 17: Invalid job id specified'; exit 1",
+            "",
+        ),
+        ("echo 'denied: job \"17\" does not exist' >&2; exit 1", ""),
+        ("echo 'qdel: Unknown Job Id 17.server' >&2; exit 153", ""),
+        ("echo 'Job <17>: Job has already finished' >&2; exit 255", ""),
+        ('echo "Couldn\'t find/remove all jobs in cluster 17" >&2; exit 1', ""),
+        ("echo hm >&2; echo 'Unable to contact\tcontroller' >&2; exit 1", "exit status 1; Unable"),
+        ("exit 3", "exit status 3"),
+        ("sleep 9", "it did not run, or not within 0.2 s"),
+        (None, "it did not run"),
+    ],
+)
+def test_jobs_that_may_be_left_in_their_queue_are_told(
+    command: str | None,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tool = tmp_path / "tool"
+    if command is not None:
+        tool.write_text(f"#!/bin/sh\n{command}\n")
+        tool.chmod(0o755)
+    if "sleep" in (command or ""):
+        monkeypatch.setattr(_queue, "_PATIENCE", 0.2)
+    queue = Queue("", (os.fspath(tool),))
+    cancel_jobs([QueuedJob(queue, "17"), QueuedJob(queue, "18")])
+    told = f"{tool} may not have cancelled the jobs 17 18: {why}"
+    assert [message[: len(told)] for message in caplog.messages] == ([told] if why else [])
+    assert "\t" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("command", "scheduler", "said", "found"),
+    [
+        ("sbatch", "slurm", "echo PENDING; echo COMPLETED; echo RUNNING", 2),
+        (
+            "sbatch",
+            "slurm",
+            "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
+            0,
+        ),
+        ("sbatch", "slurm", "echo 'Unable to contact slurm controller' >&2; exit 1", None),
+        ("qsub", "sge", "echo 'job_number:  17'", None),  # of an array, any number
+        ("qsub", "sge", "echo 'Following jobs do not exist: ' >&2; exit 1", 0),
+        ("qsub", "sge", "echo 'error: unable to contact qmaster' >&2; exit 1", None),
+        ("qsub", "pbs", "echo 'qstat: Unknown Job Id 17' >&2; exit 153", 0),
+        ("qsub", "pbs", "echo 'Connection refused' >&2; exit 255", None),
+        ("bsub", "lsf", "echo '17 me PEND q a'; echo '17 me RUN q a b x[2]'", 2),
+        ("bsub", "lsf", "echo '17 me DONE q a b RUNNER[1]'", 0),
+        ("bsub", "lsf", "echo 'Job <17> is not found' >&2; exit 255", 0),
+        ("condor_submit", "htcondor", r"printf '1\n2\n4\n'", 2),
+        ("condor_submit", "htcondor", "true", 0),
+        ("condor_submit", "htcondor", "echo 'Failed to fetch ads' >&2; exit 1", None),
+        ("oarsub", "oar", "printf '    state = Waiting\n    state = Error\n'", 1),
+    ],
+)
+def test_a_scheduler_that_cannot_be_asked_has_forgotten_nothing(
+    command: str, scheduler: str, said: str, found: int | None, tmp_path: Path
+) -> None:
+    queue = queue_of(command, scheduler=scheduler)
+    assert queue is not None
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!/bin/sh\n{said}\n")
+    tool.chmod(0o755)
+    shown = dataclasses.replace(queue, query=(os.fspath(tool),))
+    assert count_present(QueuedJob(shown, "17")) == found
 
 
 def test_machines_take_turns_where_daemons_are_counted_on_all_of_them() -> None:

@@ -69,6 +69,44 @@ def test_a_scheduler_gets_one_array_of_jobs(name: str) -> None:
     assert script(launcher.plan(DAEMON, 3)) == f"#!/bin/sh\n{directives}{EXPORTS}exec {RUN}\n"
 
 
+# The lines that keep a scheduler from running a job again, by how many jobs there are.
+ONCE = {
+    "slurm": ("#SBATCH --no-requeue\n", "#SBATCH --no-requeue\n#SBATCH --array=1-2\n"),
+    "sge": ("#$ -S /bin/sh\n#$ -r n\n", "#$ -S /bin/sh\n#$ -r n\n#$ -t 1-2\n"),
+    "pbs": ("#PBS -S /bin/sh\n#PBS -r n\n", "#PBS -S /bin/sh\n#PBS -J 1-2\n"),
+    "torque": ("#PBS -S /bin/sh\n#PBS -r n\n", "#PBS -S /bin/sh\n#PBS -r n\n#PBS -t 1-2\n"),
+    "lsf": ("#BSUB -rn\n", '#BSUB -rn\n#BSUB -J "mirai[1-2]"\n'),
+    "flux": ("", ""),
+}
+
+
+@pytest.mark.parametrize("scheduler", ONCE)
+def test_a_job_is_not_run_again_if_another_one_is_asked_for_in_its_place(scheduler: str) -> None:
+    mine = f"{_schedulers.SCHEDULERS[scheduler].prefix} mine"
+    launcher = cluster_config(
+        "submit", mine, scheduler=scheduler, python=PYTHON, secret_folder=None
+    )
+    replaced = dataclasses.replace(DAEMON, is_replaced=True)
+    for count, lines in enumerate(ONCE[scheduler], 1):
+        # What the user says is said later.
+        expected = f"#!/bin/sh\n{lines}{mine}\n{EXPORTS}exec {RUN}\n"
+        assert script(launcher.plan(replaced, count)[:1]) == expected
+        (option,) = {*_schedulers.SCHEDULERS[scheduler].once[count > 1 :][:1]}
+        assert not option or option not in script(launcher.plan(DAEMON, count)[:1])
+
+
+def test_htcondor_removes_a_job_that_would_run_again_if_another_one_is_asked_for() -> None:
+    mine = "periodic_remove = False"
+    launcher = cluster_config("condor_submit", mine, secret_folder="/home/me")
+    for count in (1, 2):
+        said = only(
+            launcher.plan(dataclasses.replace(DAEMON, is_replaced=True), count)
+        ).stdin.decode()
+        assert said.index("periodic_remove = (JobStatus == 1") < said.index(mine)
+        assert said.count("periodic_remove") == 2
+        assert only(launcher.plan(DAEMON, count)).stdin.decode().count("periodic_remove") == 1
+
+
 def test_a_single_daemon_is_no_array() -> None:
     launcher = cluster_config("bsub", '#BSUB -J "mine"', python=PYTHON, secret_folder=None)
     assert script(launcher.plan(DAEMON, 1)) == (
@@ -227,6 +265,18 @@ def test_oar_gets_its_options_as_words_and_a_command_that_runs_the_file() -> Non
 def test_a_scheduler_that_takes_a_file_needs_a_folder_for_it(command: str) -> None:
     with pytest.raises(ValueError, match="secret_folder="):
         cluster_config(command, secret_folder=None)
+
+
+@pytest.mark.parametrize(
+    ("command", "folder"),
+    [("sbatch", "/home/me\nrm"), ("condor_submit", "/home/me,you"), ("oarsub", "/home/\x1b[2J")],
+)
+def test_a_folder_that_would_break_a_script_or_a_description_is_refused(
+    command: str, folder: str
+) -> None:
+    with pytest.raises(ValueError, match="secret_folder must have no control characters"):
+        cluster_config(command, secret_folder=folder)
+    assert cluster_config("sbatch", secret_folder="/home/me,you").secret_folder is not None
 
 
 def test_a_description_is_not_to_queue_by_itself() -> None:

@@ -1,10 +1,12 @@
 """The files that hold a secret: where they may be, who may read them, and when they are gone."""
 
+import errno
 import os
 import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -105,7 +107,7 @@ def test_a_script_says_why_it_has_no_secret(folder: Path, whose: str) -> None:
     done = run(command.stdin)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert "the executor has ended, or this machine does not share that folder" in done.stderr
+    assert "the executor has ended, or does not need this job any more" in done.stderr
 
 
 FULL = """\
@@ -145,7 +147,21 @@ os.kill(0, signal.SIGKILL)
 """
 
 
-def test_nothing_is_left_when_the_host_is_killed(folder: Path) -> None:
+def wait_until_ignored(signum: signal.Signals, pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        status = Path(f"/proc/{pid}/status").read_text()
+        (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
+        if int(mask, 16) >> (signum - 1) & 1:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # nothing tells how far a shell has come
+
+
+@pytest.mark.parametrize("told", [(), (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)])
+def test_nothing_is_left_when_the_host_is_killed(
+    folder: Path, told: tuple[signal.Signals, ...]
+) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(folder / "it's a file")],
         stdin=subprocess.PIPE,
@@ -157,6 +173,9 @@ def test_nothing_is_left_when_the_host_is_killed(folder: Path) -> None:
         assert host.stdout is not None
         sweeper = psutil.Process(int(host.stdout.readline()))
         assert len(list(folder.iterdir())) == 2
+        for signum in told:  # as at the end of a job, or of a login
+            wait_until_ignored(signum, sweeper.pid)
+            sweeper.send_signal(signum)
         host.stdin.write("\n")
     assert host.returncode == -signal.SIGKILL
     sweeper.wait(60)
@@ -181,3 +200,40 @@ def test_launches_side_by_side_may_write_the_same_file(folder: Path) -> None:
     command = Command(("true",), files=(PrivateFile(folder / "file", "secret"),))
     launch([command] * 8)
     assert [file.name for file in folder.iterdir()] == ["file"]
+
+
+def test_a_file_is_gone_once_none_of_the_launches_needs_it_any_more(folder: Path) -> None:
+    kept, path, other = PrivateFiles(), folder / "file", folder / "other"
+    for one in (path, path, other):
+        kept.keep(one)
+        files.write(PrivateFile(one, "secret"))
+    kept.release([path])
+    assert {*folder.iterdir()} == {path, other}
+    kept.release([path])
+    assert {*folder.iterdir()} == {other}
+    kept.close()
+    assert list(folder.iterdir()) == []
+    files.write(PrivateFile(path, "secret"))  # by a launch that hears too late of the end
+    kept.release([path])
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_removed_now_is_removed_at_the_end_or_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "read-only file system")
+
+    kept, path = PrivateFiles(), folder / "file"
+    kept.keep(path)
+    files.write(PrivateFile(path, "secret"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        kept.release([path])
+    kept.close()
+    assert list(folder.iterdir()) == []
+    kept.keep(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        kept.close()
+    assert caplog.messages == [f"cannot remove {path}, which has held a token of this executor"]

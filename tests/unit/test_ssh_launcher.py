@@ -26,7 +26,8 @@ from unit.plans import (
 )
 
 OURS = (
-    *("BatchMode=yes", "ConnectTimeout=10", "IgnoreUnknown=*", "RemoteCommand=none"),
+    *("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=20", "IgnoreUnknown=*"),
+    "RemoteCommand=none",
     *("SessionType=default", "StdinNull=no", "ForkAfterAuthentication=no", "ControlMaster=no"),
 )
 
