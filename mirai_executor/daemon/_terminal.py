@@ -17,7 +17,8 @@ front, as it stops others.
 A process that the task has started cannot be moved to another group. Where there are such, one of
 them may be who reads, so the terminal is lent to this process's own group, which is theirs. Keys
 reach nobody else then, so they are passed on: a Ctrl-C by SIGINT to the group of the host; and at
-a Ctrl-Z, this process joins that group to be stopped, and continued, together with it.
+a Ctrl-Z, this process joins that group to be stopped, and continued, together with it. That lasts
+until the task ends: ssh reads a line byte by byte, and begins anew if it is stopped in between.
 
 Who reads first has its turn until its task ends, and others wait for theirs. Then all is as it was
 before. Everything here runs on the main thread, most of it in handlers of signals.
@@ -213,7 +214,6 @@ class Visit:
             self.go_back()
             self._put(signal.SIGINT, self._pass_interrupt_on)
             self._put(signal.SIGTSTP, self._pass_stop_on)
-            self._go_back_when_typed()
             os.tcsetpgrp(self._terminal, self._pid)
         elif front != self._pid and not self._stop_with(group, signal.SIGTTIN):
             raise _RefusedError  # no shell will ever bring the host to the front
