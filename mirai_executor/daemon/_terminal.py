@@ -261,6 +261,7 @@ class Visit:
             handler(number, frame)
 
     def _pass_stop_on(self, number: int, _: Any) -> None:
+        self._tries = len(_PAUSES)  # who is stopped now, stays so
         self.go_back()
         with contextlib.suppress(OSError):
             self._stop_with(os.getpgid(self._host), number)

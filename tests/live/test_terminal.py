@@ -23,16 +23,16 @@ TASKS = '''
     import fcntl, getpass, multiprocessing, subprocess
 
     def announced(task, *args):
-        real = os.setpgid, os.tcsetpgrp, fcntl.flock
+        real = os.setpgid, os.killpg, fcntl.flock
 
         def setpgid(pid, group):
             real[0](pid, group)
             if group:
                 say("front", os.getpid())
 
-        def tcsetpgrp(fd, group):
-            real[1](fd, group)
-            if group == os.getpid():
+        def killpg(group, number):
+            real[1](group, number)
+            if (group, number) == (os.getpid(), signal.SIGCONT):
                 say("front", os.getpid())
 
         def flock(fd, operation):
@@ -40,11 +40,11 @@ TASKS = '''
                 say("waits", os.getpid())
             real[2](fd, operation)
 
-        os.setpgid, os.tcsetpgrp, fcntl.flock = setpgid, tcsetpgrp, flock
+        os.setpgid, os.killpg, fcntl.flock = setpgid, killpg, flock
         try:
             return task(*args)
         finally:
-            os.setpgid, os.tcsetpgrp, fcntl.flock = real
+            os.setpgid, os.killpg, fcntl.flock = real
 
     def by_itself(_=0):
         with open("/dev/tty") as terminal:
