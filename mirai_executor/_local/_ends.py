@@ -195,6 +195,26 @@ def has_ended(process: "subprocess.Popen[bytes] | Forked") -> bool:
     return found is not None
 
 
+def take_terminal_back(group: int) -> None:
+    """Have the terminal again that was lent to the process group of a daemon which has died."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # this process has none
+        return
+    try:
+        if os.tcgetpgrp(terminal) == group:
+            # Whoever does that in the background would be stopped.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
+            try:
+                os.tcsetpgrp(terminal, os.getpgrp())
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    except OSError:  # it has hung up
+        pass
+    finally:
+        os.close(terminal)
+
+
 def _tell_the_end(process: "subprocess.Popen[bytes] | Forked", there: socket.socket) -> None:
     with there:
         try:

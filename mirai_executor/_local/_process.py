@@ -23,7 +23,7 @@ from mirai_executor._shared import STOP_SIGNAL
 from mirai_executor._transport import Link, Pipes
 from mirai_executor._waiting import OneShotEvent, Reactor, Timer
 
-from ._ends import has_ended, watch
+from ._ends import has_ended, take_terminal_back, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -195,6 +195,7 @@ class DaemonProcess:
         """
         if self._ends_badly or not self.dismissed:
             self.kill()
+            take_terminal_back(self.pid)
         self.process.wait()
         self._is_reaped = True
         self.ended.come()
@@ -297,10 +298,11 @@ def end_group(pid: int, signum: int) -> None:
     Raises:
         ProcessLookupError: It has ended.
     """
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signum)
-    except ProcessLookupError:
-        # One that was forked a moment ago may not have a group of its own yet, nor any children.
+    # One that was forked a moment ago may not have a group of its own yet, nor any children; and
+    # one whose task reads from the terminal is in that of its host, at the latest when it dies.
+    if signum == signal.SIGKILL or os.getpgid(pid) != pid:
         os.kill(pid, signum)
 
 

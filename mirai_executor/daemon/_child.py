@@ -67,10 +67,10 @@ def hold_lifeline(fd: int) -> None:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def arm_lifeline(fd: int) -> bool:
-    """Have the kernel end this process group with the pipe; False where it does not do that."""
+def arm_lifeline(fd: int, owner: int = 0) -> bool:
+    """Have the kernel end a process, or this group, with the pipe; False where it does not."""
     try:
-        fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(fd, fcntl.F_SETOWN, owner or -os.getpgrp())
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC | fcntl.fcntl(fd, fcntl.F_GETFL))
     except (AttributeError, OSError):  # F_SETSIG is Linux's
@@ -79,8 +79,9 @@ def arm_lifeline(fd: int) -> bool:
 
 
 def _watch(fd: int) -> None:
+    group = os.getpgrp()
     os.read(fd, 1)  # returns when the write end closes: nobody ever writes
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+    os.killpg(group, signal.SIGKILL)
 
 
 _PIECE = select.PIPE_BUF  # bytes that do not block when written to a pipe that can be written to
@@ -168,6 +169,8 @@ class Child:
             Without one, it would end with this daemon.
     """
 
+    on_host: Callable[[int], None] | None = None  # called with its process id, if that is here
+
     def __init__(self, lifeline: int, tracker: int = -1) -> None:
         self._lifeline = lifeline
         self._tracker = tracker
@@ -177,6 +180,8 @@ class Child:
 
         Its executor and its number among its siblings are the title by which the system shows it.
         """
+        if self.on_host is not None and host.host_pid is not None:
+            self.on_host(host.host_pid)
         _place.show_as(title_of(host))
         if host.shows_state:
             from ._titles import show_states  # for hosts that give themselves titles

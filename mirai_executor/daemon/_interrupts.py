@@ -18,7 +18,7 @@ from types import FrameType
 
 from mirai_executor import _place
 from mirai_executor._shared import STOP_SIGNAL, Page
-from mirai_executor._typing import TYPE_CHECKING
+from mirai_executor._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._coroutines import Coroutines
@@ -81,6 +81,27 @@ class Interrupts:
     def leave(self) -> None:
         """Close the window."""
         self._running = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether user code runs."""
+        return self._running != 0
+
+    def on_next(self, moment: str, step: Callable[[], None]) -> None:
+        """Have a step taken once, outside the window. Other tasks pay nothing for it.
+
+        Args:
+            moment: Which call it comes with: ``"enter"``, or ``"leave"``.
+            step: What to do.
+        """
+
+        def take(*args: int) -> Any:
+            self._running = 0
+            delattr(self, moment)
+            step()
+            return getattr(self, moment)(*args)
+
+        setattr(self, moment, take)
 
     def _on_interrupt(self, _: int, frame: FrameType | None) -> None:
         if self.company is not None:

@@ -78,6 +78,7 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     link = Link(Pipes(reads, writes), blocking=True)
     memory = DaemonMemory(new_exchange, os.fstat(writes).st_ino, *shared[:1])
     child = _child.Child(lifeline, *shared[1:])
+    child.on_host = lambda pid: _let_tasks_read(pid, lifeline)
     page = Page.inherited(page_fd)
     Daemon(link, page, Tickets(page.tickets, page_fd), memory, child).serve()
 
@@ -98,3 +99,52 @@ def _let_go_of_the_terminal() -> None:
     """Let no terminal stop this process: it answers with an error who reads in the background."""
     for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _let_tasks_read(host: int, lifeline: int) -> None:
+    """Let tasks read from the terminal of their host, where that is possible.
+
+    Args:
+        host: The process id of the host.
+        lifeline: The descriptor that closes with it.
+    """
+    if sys.platform == "linux":
+        # What a task starts would inherit that a signal is ignored, but not that it has a handler.
+        signal.signal(signal.SIGTTIN, _reader(host, lifeline, os.getpid()))
+        signal.signal(signal.SIGTSTP, _stopper(os.getpid()))
+
+
+def _reader(host: int, lifeline: int, pid: int) -> "Callable[[int, object], None]":
+    """Return what is called when somebody in this process group reads from the terminal."""
+    is_coming = has_come = False
+
+    def on_read(number: int, _: object) -> None:
+        nonlocal is_coming, has_come
+        if os.getpid() != pid:  # which a task has forked: stopped, until its parent comes
+            signal.signal(number, signal.SIG_DFL)
+            return
+        has_come = False
+        if is_coming:  # somebody else reads meanwhile, or another thread tries again and again
+            return
+        is_coming = True
+        try:
+            from ._terminal import come  # hardly any task does that
+
+            while not has_come:
+                has_come = True
+                come(host, lifeline, on_read)
+        finally:
+            is_coming = False
+
+    return on_read
+
+
+def _stopper(pid: int) -> "Callable[[int, object], None]":
+    """Return what is called when this process group is to stop: this process does not."""
+
+    def on_stop(number: int, _: object) -> None:
+        if os.getpid() != pid:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    return on_stop

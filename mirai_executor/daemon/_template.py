@@ -26,7 +26,7 @@ from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.common import source as _source  # noqa: F401 - as above
 from mirai_executor._private import check
 
-from . import _child, _cleanup, _imports, _serve, serve  # noqa: F401 - as above
+from . import _child, _cleanup, _imports, _serve, _terminal, serve  # noqa: F401 - as above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
