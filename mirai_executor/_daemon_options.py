@@ -17,7 +17,7 @@ from ._arguments import check_count, check_options, check_seconds, check_word
 Autoexit = Literal["now", "finish", "never"]
 
 
-class Kind(Enum):
+class OptionKind(Enum):
     """What values an option takes."""
 
     SWITCH = auto()  # yes or no
@@ -26,7 +26,7 @@ class Kind(Enum):
     AUTOEXIT = auto()  # one of the words of Autoexit
 
 
-def _about(kind: Kind, description: str) -> dict[str, Any]:
+def _about(kind: OptionKind, description: str) -> dict[str, Any]:
     return {"kind": kind, "description": description}
 
 
@@ -40,7 +40,7 @@ class DaemonOptions:
     output: bool = field(
         default=True,
         metadata=_about(
-            Kind.SWITCH,
+            OptionKind.SWITCH,
             "print what tasks print on the standard output of this daemon, or discard it "
             "(default: print it)",
         ),
@@ -48,7 +48,7 @@ class DaemonOptions:
     cleanup: bool | None = field(
         default=None,
         metadata=_about(
-            Kind.SWITCH,
+            OptionKind.SWITCH,
             "reset the state of the interpreter after each task, or do not (default: as the host "
             "decides)",
         ),
@@ -56,14 +56,14 @@ class DaemonOptions:
     dispatcher: bool | None = field(
         default=None,
         metadata=_about(
-            Kind.SWITCH,
+            OptionKind.SWITCH,
             "accept only a host with a dispatcher, or only one without (default: either)",
         ),
     )
     idle_time: float | None = field(
         default=None,
         metadata=_about(
-            Kind.SECONDS,
+            OptionKind.SECONDS,
             "exit after S seconds without a task; starting, the initializer and everywhere() are "
             "not idle time",
         ),
@@ -71,7 +71,7 @@ class DaemonOptions:
     wall_time: float | None = field(
         default=None,
         metadata=_about(
-            Kind.SECONDS,
+            OptionKind.SECONDS,
             "accept no more tasks after 0.9 S to S seconds, and exit when the current one is "
             "finished; daemons that start together exit one after the other",
         ),
@@ -79,14 +79,14 @@ class DaemonOptions:
     max_tasks_per_child: int | None = field(
         default=None,
         metadata=_about(
-            Kind.COUNT,
+            OptionKind.COUNT,
             "exit after N tasks; those that were cancelled before they began do not count",
         ),
     )
     autoexit: Autoexit = field(
         default="now",
         metadata=_about(
-            Kind.AUTOEXIT,
+            OptionKind.AUTOEXIT,
             "when the host is gone: stop the current task and exit (now, the default); finish the "
             "task first, though nobody gets its result (finish); or stop it, and stay (never), to "
             "serve the next host with the same address and secret, unless SIGTERM, its idle time "
@@ -96,14 +96,14 @@ class DaemonOptions:
     retry: float = field(
         default=30.0,
         metadata=_about(
-            Kind.SECONDS,
+            OptionKind.SECONDS,
             "keep trying to reach the host for S seconds (default: 30)",
         ),
     )
     grace: float = field(
         default=5.0,
         metadata=_about(
-            Kind.SECONDS,
+            OptionKind.SECONDS,
             "after SIGTERM, let the running task go on for up to S seconds (default: 5), and "
             "accept no other; SIGUSR1 does the same without a limit",
         ),
@@ -129,7 +129,7 @@ class Option:
     """One of the options, as a command line has it."""
 
     name: str
-    kind: Kind
+    kind: OptionKind
     default: object
     description: str
 
@@ -145,16 +145,16 @@ class Option:
             TypeError: It has the wrong type.
             ValueError: It is out of range.
         """
-        if self.kind is Kind.SECONDS:
+        if self.kind is OptionKind.SECONDS:
             check_seconds(self.name, value, optional=True, zero=True)
-        elif self.kind is Kind.COUNT:
+        elif self.kind is OptionKind.COUNT:
             check_count(self.name, value, 1, optional=True)
-        elif self.kind is Kind.AUTOEXIT and value is not None:
+        elif self.kind is OptionKind.AUTOEXIT and value is not None:
             check_word(self.name, value, get_args(Autoexit))
 
     def words(self, value: object) -> tuple[str, ...]:
         """Return the words of a command line that give it this value."""
-        if self.kind is Kind.SWITCH:
+        if self.kind is OptionKind.SWITCH:
             return (self.flag if value else f"--no-{self.flag[2:]}",)
         return (self.flag, str(value))
 

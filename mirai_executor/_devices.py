@@ -61,10 +61,10 @@ _claims: list[socket.socket] = []  # of this process; the kernel lets go of them
 def claim_gpus(environment: Mapping[str, str], count: int, whose: str) -> dict[str, str]:
     """Return the variables that show a daemon GPUs that no other of its executor has here.
 
-    For one that has no place among the daemons of its machine, as none knows which machine that
-    is: a worker of Dask, or a shell. It takes the first ones that are free. If there are too few,
-    it has the first of all: others may be others by the same name, as for jobs of schedulers that
-    show each job its own as the first.
+    For a daemon whose place among those of its machine nobody knows, such as one beside a worker
+    of Dask, or started in a shell. It takes the first GPUs that are free. If too few are, it gets
+    the first ones of all: the same names may stand for other GPUs, as in jobs to which a scheduler
+    shows their own GPUs under the lowest numbers.
 
     Args:
         environment: The variables as they are.
@@ -80,6 +80,7 @@ def claim_gpus(environment: Mapping[str, str], count: int, whose: str) -> dict[s
         if len(free) < count and _claim(whose, device):
             free.append(device)
     if len(free) < count:
+        _forget_claims()  # others may still have these
         return share_of_gpus(environment, 1, count)
     return share_of_gpus({**environment, name: ",".join(free)}, 1, count)
 

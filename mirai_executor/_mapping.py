@@ -149,10 +149,10 @@ class MappingExecutor(Executor):
             ...     executor.mirai_map({"a": 2, "b": 3}, pow, args=(2,)).collect()
             {'a': 4, 'b': 9}
         """
-        from ._maps._mirai_map import Listeners, start_map  # many use none
+        from ._maps._mirai_map import MapListeners, start_map  # many use none
 
         self._root()._check_open()
-        listeners = Listeners(on_result, on_error, on_progress)
+        listeners = MapListeners(on_result, on_error, on_progress)
         face: Any = self  # has all that an executor or view has
         return start_map(face, xs, fn, (args, kwargs), timeout, listeners)
 

@@ -24,7 +24,7 @@ PYTHONS = "3.11 to 3.15"
 TESTED = {"cloudpickle": "3.1.3", "pynng": "0.9.0", "tblib": "3.2.2"}
 
 
-class Names:
+class PrivateNames:
     """The private names of one owner, and the tests that fail when they mean something else.
 
     Args:
@@ -42,69 +42,75 @@ class Names:
 # By room. A room imports nothing for this: its own imports come first.
 NEEDED = {
     "futures": (
-        Names(
+        PrivateNames(
             "concurrent.futures._base",
             "CANCELLED CANCELLED_AND_NOTIFIED FINISHED LOGGER PENDING RUNNING",
             "tests/unit/test_futures.py",
         ),
         # What Future.__init__ makes, which is not called, and others look at.
-        Names(
+        PrivateNames(
             "concurrent.futures.Future()",
             "_condition _done_callbacks _exception _result _state _waiters",
             "tests/contract/cpython/test_cpython.py",
         ),
-        Names("concurrent.futures.Future", "_invoke_callbacks", "tests/unit/test_futures.py"),
+        PrivateNames(
+            "concurrent.futures.Future", "_invoke_callbacks", "tests/unit/test_futures.py"
+        ),
     ),
     "_payload.common.hooks": (
-        Names(
+        PrivateNames(
             "cloudpickle.cloudpickle",
             "_BUILTIN_TYPE_NAMES _DYNAMIC_CLASS_TRACKER_BY_ID _builtin_type _class_setstate "
             "_decompose_typevar _dynamic_class_reduce _lookup_class_or_track _make_skeleton_class "
             "_make_typevar",
             "tests/unit/test_payload_main.py",
         ),
-        Names("cloudpickle.Pickler", "_dispatch_table", "tests/unit/test_payload_functions.py"),
+        PrivateNames(
+            "cloudpickle.Pickler", "_dispatch_table", "tests/unit/test_payload_functions.py"
+        ),
     ),
     "_payload.common.inherited": (
-        Names("multiprocessing.synchronize.SemLock", "__setstate__", "tests/live/test_sharing.py"),
+        PrivateNames(
+            "multiprocessing.synchronize.SemLock", "__setstate__", "tests/live/test_sharing.py"
+        ),
     ),
     "_payload.common.inheritance": (
-        Names("multiprocessing.util", "_afterfork_registry", "tests/live/test_contexts.py"),
+        PrivateNames("multiprocessing.util", "_afterfork_registry", "tests/live/test_contexts.py"),
     ),
     "daemon._template": (
-        Names("atexit", "_clear _run_exitfuncs", "tests/live/test_contexts.py"),
-        Names("threading", "_shutdown", "tests/live/test_contexts.py"),
-        Names(
+        PrivateNames("atexit", "_clear _run_exitfuncs", "tests/live/test_contexts.py"),
+        PrivateNames("threading", "_shutdown", "tests/live/test_contexts.py"),
+        PrivateNames(
             "multiprocessing.util",
             "_exit_function _finalizer_registry _run_after_forkers",
             "tests/live/test_contexts.py",
         ),
-        Names(
+        PrivateNames(
             "multiprocessing.process",
             "_children _process_counter",
             "tests/live/test_contexts.py",
         ),
     ),
     "_payload.common.descriptors": (
-        Names(
+        PrivateNames(
             "multiprocessing.reduction.ForkingPickler",
             "_extra_reducers",
             "tests/unit/test_payload_descriptors.py",
         ),
-        Names(
+        PrivateNames(
             "multiprocessing.resource_sharer",
             "_ResourceSharer _resource_sharer",
             "tests/unit/test_payload_descriptors.py",
         ),
-        Names(
+        PrivateNames(
             "multiprocessing.resource_sharer._resource_sharer",
             "_cache _listener",
             "tests/unit/test_payload_descriptors.py",
         ),
     ),
     "_transport._nng": (
-        Names("pynng.nng", "_pynng_atexit", "tests/live/test_websockets.py"),
-        Names(
+        PrivateNames("pynng.nng", "_pynng_atexit", "tests/live/test_websockets.py"),
+        PrivateNames(
             "pynng.lib",
             "NNG_ECLOSED NNG_ECONNREFUSED NNG_ENOFILES NNG_ENOMEM NNG_ETIMEDOUT "
             "NNG_INIT_NUM_EXPIRE_THREADS NNG_INIT_NUM_POLLER_THREADS "
@@ -126,50 +132,52 @@ NEEDED = {
 # Those without which a room goes on, by optional() or in its own way; and those that it can look
 # for only when it needs them.
 OPTIONAL = (
-    Names("threading", "_register_atexit", "tests/live/test_exit.py"),
-    Names("subprocess", "_args_from_interpreter_flags", "tests/live/test_launching.py"),
-    Names(
+    PrivateNames("threading", "_register_atexit", "tests/live/test_exit.py"),
+    PrivateNames("subprocess", "_args_from_interpreter_flags", "tests/live/test_launching.py"),
+    PrivateNames(
         "concurrent.futures.process", "_RemoteTraceback", "tests/contract/cpython/test_cpython.py"
     ),
     # Without it, what a task unpickles by name is imported each time it is looked up.
-    Names("sys.__spec__", "_initializing", "tests/unit/test_payload_main.py"),
+    PrivateNames("sys.__spec__", "_initializing", "tests/unit/test_payload_main.py"),
     # Without them, a daemon is not the child of its host to multiprocessing.
-    Names(
+    PrivateNames(
         "multiprocessing.process", "_ParentProcess _parent_process", "tests/live/test_kinship.py"
     ),
     # Without it, multiprocessing does not count daemons among the host's active children.
-    Names("multiprocessing.process", "_children", "tests/live/test_kinship.py"),
+    PrivateNames("multiprocessing.process", "_children", "tests/live/test_kinship.py"),
     # Without it, multiprocessing's resources that a task makes end with their daemon.
-    Names("multiprocessing.resource_tracker", "_resource_tracker", "tests/live/test_kinship.py"),
-    Names(
+    PrivateNames(
+        "multiprocessing.resource_tracker", "_resource_tracker", "tests/live/test_kinship.py"
+    ),
+    PrivateNames(
         "multiprocessing.resource_tracker._resource_tracker", "_fd", "tests/live/test_kinship.py"
     ),
-    Names("multiprocessing.current_process()", "_identity", "tests/live/test_kinship.py"),
+    PrivateNames("multiprocessing.current_process()", "_identity", "tests/live/test_kinship.py"),
     # Looked up only where a lock travels: its part in C, which knows whether it has a name.
-    Names("multiprocessing.Lock()", "_semlock", "tests/live/test_sharing.py"),
+    PrivateNames("multiprocessing.Lock()", "_semlock", "tests/live/test_sharing.py"),
     # Without it, what an import in a task has set up is taken back after the task.
-    Names("_frozen_importlib", "_find_and_load", "tests/unit/test_cleanup.py"),
+    PrivateNames("_frozen_importlib", "_find_and_load", "tests/unit/test_cleanup.py"),
     # Without it, hashlib has it, which takes longer to import; and pickle, if it is not CPython's.
-    Names("_blake2", "blake2b", "tests/unit/test_payload_functions.py"),
-    Names(
+    PrivateNames("_blake2", "blake2b", "tests/unit/test_payload_functions.py"),
+    PrivateNames(
         "_pickle",
         "PickleBuffer Pickler PicklingError Unpickler dumps loads",
         "tests/unit/test_payload_functions.py",
     ),
     # These are what socket and signal consist of, and are there as long as those are.
-    Names(
+    PrivateNames(
         "_socket",
         "AF_INET AF_INET6 AF_UNIX CMSG_LEN CMSG_SPACE IPPROTO_TCP MSG_CMSG_CLOEXEC MSG_CTRUNC "
         "MSG_NOSIGNAL MSG_PEEK SCM_RIGHTS SOCK_SEQPACKET SOL_SOCKET socket socketpair",
         "tests/unit/test_local_links.py",
     ),
-    Names(
+    PrivateNames(
         "_signal",
         "getitimer getsignal pthread_sigmask set_wakeup_fd setitimer signal",
         "tests/unit/test_dirty_flag.py",
     ),
     # Without it, named tuples find their fields in Python.
-    Names("_collections", "_tuplegetter", "tests/unit/test_typing.py"),
+    PrivateNames("_collections", "_tuplegetter", "tests/unit/test_typing.py"),
 )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.random import SeedSequence
 
-    from ._around._stream_order import Streams as RandomStreams
+    from ._around._stream_order import RandomStreams
     from ._host import BoundedHost
     from ._lifetime import HostOwner
     from ._maps._streams import Stream
@@ -150,9 +150,9 @@ class RareExecutor(Executor):
 
     def _seed_with(self, seed: Any) -> None:
         if seed is not None:
-            from ._around._stream_order import Streams  # for those who ask for it
+            from ._around._stream_order import RandomStreams  # for those who ask for it
 
-            self._streams = Streams(seed)
+            self._streams = RandomStreams(seed)
 
     def next_stream(self) -> "SeedSequence | None":
         """Return random entropy for a use of your own, as the next task would have had it.
@@ -200,7 +200,7 @@ class RareExecutor(Executor):
 
     @overload
     def stream(
-        self, fn: Callable[[S], Any], source: AsyncIterable[S], /, *, buffer: int | None = None
+        self, fn: Callable[[S], Any], source: AsyncIterable[S], /, *, buffer: int = ...
     ) -> "AsyncGenerator[Any, None]": ...
 
     def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -209,10 +209,10 @@ class RareExecutor(Executor):
         The generator is never more than 16 values ahead of those that have been taken; set another
         number with ``with_options(buffer=4)``. Whoever leaves the loop over it early, or calls
         ``close()``, cancels the task. At the end of the executor's ``with`` block, streams that
-        are open are cancelled. Safe from any thread, and every keyword argument belongs to ``fn``.
-
-        ``stream(fn, source, buffer=4)`` with an asynchronous iterable and a function that is no
-        generator calls it for each item: it is ``stream_map(fn, source, buffersize=4)``.
+        are open are cancelled. Safe from any thread. Every keyword argument belongs to ``fn``, but
+        for one: where ``fn`` is not a generator function and its only argument is an asynchronous
+        iterable, ``stream(fn, source, buffer=4)`` calls it for each item, and returns what
+        ``stream_map(fn, source, buffersize=4)`` does.
 
         Args:
             fn: A generator function, or a function that returns another iterable.
@@ -246,7 +246,9 @@ class RareExecutor(Executor):
         root._check_open()
         check_callable("stream", fn)
         if len(args) == 1 and kwargs.keys() <= {"buffer"} and comes_in_time(args[0], fn):
-            return self.stream_map(fn, *args, buffersize=kwargs.get("buffer"))
+            buffer = kwargs.get("buffer", self._options.buffer)
+            check_count("buffer", buffer, least=1)
+            return self.stream_map(fn, *args, buffersize=buffer)
         return open_stream(root, self._options, fn, args, kwargs)
 
     def stream_map(

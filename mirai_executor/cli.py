@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from ._daemon_options import OPTIONS, Autoexit, Kind, Option
+from ._daemon_options import OPTIONS, Autoexit, Option, OptionKind
 from ._version import __version__
 
 __all__ = ["main"]
@@ -116,13 +116,13 @@ def _add_daemon(commands: "argparse._SubParsersAction[_Parser]") -> None:
 def _how_to_read(option: Option) -> dict[str, Any]:
     """Return what argparse has to know of the values of an option."""
     match option.kind:
-        case Kind.SWITCH:
+        case OptionKind.SWITCH:
             return {"action": argparse.BooleanOptionalAction}
-        case Kind.SECONDS:
+        case OptionKind.SECONDS:
             return {"type": _seconds, "metavar": "S"}
-        case Kind.COUNT:
+        case OptionKind.COUNT:
             return {"type": _positive, "metavar": "N"}
-        case Kind.AUTOEXIT:
+        case OptionKind.AUTOEXIT:
             return {"choices": get_args(Autoexit)}
 
 
@@ -134,7 +134,7 @@ def _run_daemon(options: argparse.Namespace) -> int:
     try:
         credentials = DaemonCredentials.take_from(os.environ)
         given = {name: getattr(options, name) for name in OPTIONS}
-        life = keeper.Options(
+        life = keeper.KeeperOptions(
             urls=tuple(map(Url.parse, options.urls)), request=options.request, **given
         )
     except ValueError as error:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from . import _local  # whose modules are of no use to who imports a script for its functions
+from . import _local  # whose modules are of no use to those who import a script for its functions
 from ._arguments import (
     check_count,
     check_elsewhere,
@@ -130,11 +130,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             the number of a daemon and returns a dict. Daemons are numbered from 1; one that
             replaces another has its number. The variables are set before anything of yours is
             imported, but after Python has started.
-        gpus_per_daemon: How many GPUs each daemon sees; no two of them see the same.
+        gpus_per_daemon: How many GPUs each daemon sees; on this machine, no two see the same.
             ``CUDA_VISIBLE_DEVICES``, or ROCm's variables, are set, from what they hold or else
             from the devices of the machine. By default, ``max_workers`` is then the number for
-            which there are enough. Elsewhere, the daemons that one launch starts on one machine
-            divide its GPUs.
+            which there are enough. Elsewhere, daemons of this executor that share a machine
+            divide its GPUs; where more come than it has GPUs for, some see the same.
         serial: How objects travel that pickle does not know, or knows badly, as returned by
             :func:`serial_config`; or a list of such. It comes on top of what
             :func:`register_serial` was told before.
@@ -215,7 +215,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             launches=not is_open,
             direct=not dispatcher,
             max_tasks=max_tasks_per_child,
-            idle_timeout=idle_time,
+            idle_time=idle_time,
             start_timeout=start_timeout,
             cancel_grace=cancel_grace,
             failure_window=60.0 + 10 * start_timeout,  # five starts that time out are in it

@@ -19,7 +19,7 @@ _ARENA, _CONSTANT, _GONE = range(3)
 _ONE_FD = array.array("i", [0]).itemsize
 
 
-class Memory(NamedTuple):
+class NewMemory(NamedTuple):
     """The peer has sent memory; whoever receives this closes ``fd``."""
 
     arena: int
@@ -73,7 +73,7 @@ class Channel:
             return False
         return True
 
-    def receive(self) -> Iterator[Memory | Gone]:
+    def receive(self) -> Iterator[NewMemory | Gone]:
         """Return what has come. What raises while it is dealt with, comes again the next time.
 
         Raises:
@@ -84,7 +84,7 @@ class Channel:
             # Only now does it leave the queue; without room for it, its descriptor is not made.
             self._socket.recv(_MESSAGE.size)
 
-    def _peek(self) -> Memory | Gone | None:
+    def _peek(self) -> NewMemory | Gone | None:
         try:
             # Not socket.recv_fds(), which ignores its flags (Lib/socket.py of 3.11 to 3.13).
             data, ancillary, flags, _ = self._socket.recvmsg(
@@ -105,7 +105,7 @@ class Channel:
         if not ancillary:
             return Gone(arena)
         (fd,) = array.array("i", ancillary[0][2][:_ONE_FD])
-        return Memory(arena, size, fd, kind == _ARENA)
+        return NewMemory(arena, size, fd, kind == _ARENA)
 
     def close(self) -> None:
         """Close this end; memory that both sides have stays."""

@@ -52,7 +52,7 @@ class Place(NamedTuple):
 @functools.cache
 def available() -> bool:
     """Tell whether this system can share memory in this way."""
-    # Who still uses an arena is read off CPython's reference counts, exact only under the GIL.
+    # What still uses an arena is read off CPython's reference counts, exact only under the GIL.
     if sys.platform != "linux" or sys.implementation.name != "cpython":
         return False
     if not getattr(sys, "_is_gil_enabled", lambda: True)():

@@ -5,7 +5,7 @@ the last hold it is free, to be filled again while its pages are warm.
 
 Any thread may use a pool, also when an exception may come at any moment, so nothing here takes a
 lock: each step that two threads could take at once is one operation of a dict or a list, which
-the GIL makes whole. Who may be interrupted keeps a list of what it has taken, and gives it back.
+the GIL makes whole. Whoever may be interrupted keeps a list of what it has taken, to give it back.
 """
 
 import contextlib

@@ -6,7 +6,7 @@ import weakref
 from collections import Counter
 from collections.abc import Sequence
 
-from ._channel import Channel, Gone, Memory
+from ._channel import Channel, Gone, NewMemory
 from ._late import ArenaError, Place
 from ._memory import is_safe, map_memory, unused
 
@@ -107,7 +107,7 @@ class Receiver:
             else:
                 self._map(message)
 
-    def _map(self, memory: Memory) -> None:
+    def _map(self, memory: NewMemory) -> None:
         try:
             if is_safe(memory.fd, memory.size):
                 mappings = self._idle if memory.writable else self._constants

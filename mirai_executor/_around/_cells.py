@@ -45,4 +45,7 @@ def _end(result: object = None) -> None:
 
 
 def _is_to_be_cancelled(first: int, task: Any) -> bool:
-    return task.task >= first and getattr(task.future, "_cancels_on_interrupt", False)
+    future = task.future
+    if (chunk := getattr(future, "chunk", None)) is not None:  # sent again, it has a new number
+        return bool(chunk.futures.ids[0] >= first and chunk.futures.cancels_on_interrupt)
+    return task.task >= first and getattr(future, "_cancels_on_interrupt", False)

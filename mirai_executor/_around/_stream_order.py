@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Streams:
+class RandomStreams:
     """The streams of one executor. Any thread; each step is whole, so there is no lock.
 
     Args:

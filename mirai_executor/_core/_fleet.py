@@ -43,7 +43,7 @@ class Daemon(Mutable):
     launched: bool  # by us; False for one that came by itself
     due: deque[BroadcastId]  # to be run before its next task; the first runs if ``broadcasting``
     max_tasks: int | None = None  # after which it leaves
-    idle_timeout: float | None = None  # seconds without a task after which it leaves
+    idle_time: float | None = None  # seconds without a task after which it leaves
     state: DaemonState = DaemonState.STARTING
     # Sent and unanswered, ended or not, in this order; and how long each is expected to take.
     held: dict[TaskId, float | None] = made_by(factory=dict)
@@ -223,19 +223,19 @@ class Fleet:
             launched,
             deque(id_ for id_, it in self.broadcasts.items() if it.is_lasting),
             policy.max_tasks,
-            policy.idle_timeout,
+            policy.idle_time,
         )
         self.daemons[daemon.id] = daemon
         self.rota.append(daemon)
         self.counts[daemon.state] += 1
         return daemon
 
-    def welcome(self, daemon: Daemon, max_tasks: int | None, idle_timeout: float | None) -> None:
+    def welcome(self, daemon: Daemon, max_tasks: int | None, idle_time: float | None) -> None:
         """Note that a daemon is ready, and the limits that it has brought."""
         if max_tasks is not None and _is_lower(max_tasks, daemon.max_tasks):
             daemon.max_tasks = max_tasks
-        if idle_timeout is not None and _is_lower(idle_timeout, daemon.idle_timeout):
-            daemon.idle_timeout = idle_timeout
+        if idle_time is not None and _is_lower(idle_time, daemon.idle_time):
+            daemon.idle_time = idle_time
         self.ever_ready += 1
         daemon.was_ready = True
         if self.shortage is not None and daemon.id > self.shortage.last_id:

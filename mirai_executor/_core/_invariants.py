@@ -105,5 +105,5 @@ def _check_nothing_takes_for_ever(
                 assert (AlarmKind.LEAVE, id_) in armed
             case DaemonState.READY if any(task not in tasks.open for task in daemon.held):
                 assert (AlarmKind.GRACE, id_) in armed
-            case DaemonState.READY if daemon.is_free and daemon.idle_timeout is not None:
+            case DaemonState.READY if daemon.is_free and daemon.idle_time is not None:
                 assert (AlarmKind.IDLE, id_) in armed

@@ -131,7 +131,7 @@ class Moves:
 
     def _go_idle(self, daemon: Daemon, now: float) -> None:
         self._fleet.idle[daemon.id] = daemon
-        timeout = daemon.idle_timeout
+        timeout = daemon.idle_time
         if timeout is not None:
             daemon.idle_period += 1
             self._alarms.set(

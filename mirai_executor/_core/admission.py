@@ -18,7 +18,7 @@ from mirai_executor._typing import NamedTuple
 from .messages import TaskId
 
 
-class Waiting(NamedTuple):
+class WaitingCall(NamedTuple):
     """A call that waits for room.
 
     Args:
@@ -46,7 +46,7 @@ class Admission(NamedTuple):
     capacity: int
     used: int = 0
     peak: int = 0
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[WaitingCall, ...] = ()
     is_closed: bool = False
 
     def fits(self, size: int) -> bool:
@@ -64,13 +64,13 @@ class Admission(NamedTuple):
         fields = capacity, used, used if used > peak else peak, waiting, is_closed
         return tuple.__new__(Admission, fields)  # at half the cost of Admission(...)
 
-    def with_waiting(self, call: Waiting) -> Admission:
+    def with_waiting(self, call: WaitingCall) -> Admission:
         """Have a call wait."""
         return _with(self, self.used, (*self.waiting, call))
 
     def without(
         self, size: int, tasks: Collection[TaskId] = ()
-    ) -> tuple[Admission, tuple[Waiting, ...]]:
+    ) -> tuple[Admission, tuple[WaitingCall, ...]]:
         """Note that calls have been sent, have ended, or were given up.
 
         Args:
@@ -100,5 +100,5 @@ class Admission(NamedTuple):
         return Admission(self.capacity, self.used, self.peak, self.waiting, True)
 
 
-def _with(now: Admission, used: int, waiting: tuple[Waiting, ...]) -> Admission:
+def _with(now: Admission, used: int, waiting: tuple[WaitingCall, ...]) -> Admission:
     return Admission(now.capacity, used, now.peak, waiting, now.is_closed)

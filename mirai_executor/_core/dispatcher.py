@@ -287,7 +287,7 @@ class Dispatcher:
         daemon = self._fleet.daemons.get(event.daemon)
         if daemon is None or daemon.state is not m.DaemonState.STARTING:
             return ()
-        self._fleet.welcome(daemon, event.max_tasks, event.idle_timeout)
+        self._fleet.welcome(daemon, event.max_tasks, event.idle_time)
         if not self._policy.launches:
             self._fleet.broken = False  # it has come though those who were asked had failed
         return [*self._moves.tell_of_shortage(), *self._moves.release(daemon, now)]

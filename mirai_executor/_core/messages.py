@@ -118,7 +118,7 @@ class DaemonReady(Record):
 
     daemon: DaemonId
     max_tasks: int | None = None  # as in Policy; the lower one counts
-    idle_timeout: float | None = None
+    idle_time: float | None = None
 
 
 class RoundTripMeasured(Record):
@@ -365,7 +365,7 @@ class Policy(Record):
     launches: bool = True  # the dispatcher starts them itself when there is work for them
     direct: bool = False  # tasks are dealt to daemons when submitted: there is no common queue
     max_tasks: int | None = None  # after which a daemon leaves; None for no limit
-    idle_timeout: float | None = None  # seconds without a task, likewise
+    idle_time: float | None = None  # seconds without a task, likewise
     start_timeout: float = 60.0  # seconds until a daemon must be ready that was launched, or came
     cancel_grace: float = 2.0  # seconds that a daemon has to let go of a task that was stopped
     leave_grace: float = 10.0  # seconds that a dismissed daemon has to end

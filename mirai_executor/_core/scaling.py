@@ -10,7 +10,7 @@
 A daemon that has gone counts as long as its keeper is about to come with another one: who asked
 for that, too, would have two in the place of one.
 
-Who asks a scheduler must be patient: daemons may queue for hours, and a scheduler that refuses
+Asking a scheduler takes patience: daemons may queue for hours, and a scheduler that refuses
 must not be asked again at once. So what was asked for counts as coming for ``patience``, and after
 a refusal, or after daemons that came to nothing, the pause before the next request doubles.
 

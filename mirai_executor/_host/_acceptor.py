@@ -293,7 +293,7 @@ class Acceptor:
 
         if is_reserved(network.fileno() + WEBSOCKET):
             raise OSError(errno.EMFILE, _RESERVED)
-        # Who is sent away has them a moment longer: so each counts twice.
+        # Whoever is sent away has them a moment longer: so each counts twice.
         self._make_room(0, 2 * WEBSOCKET - 1, number)
         if self._pump is None:
             self._pump = Pump()

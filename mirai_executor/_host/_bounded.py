@@ -1,4 +1,4 @@
-"""A host whose queue has room for so many bytes: who submits waits until a call fits into it.
+"""A host whose queue has room for so many bytes: whoever submits waits until a call fits into it.
 
 ::
 

@@ -291,7 +291,7 @@ class Elsewhere:
         return None if self._autoscaler is None else self._autoscaler.scaler
 
     def _on_end(self, request: Request, error: LaunchError) -> None:
-        """Take in that a command has ended, however it did: who has not come, will not come."""
+        """Take in that a command has ended, however it did: others will not come."""
         if not (missed := self._requests.note_end(request.name)):
             return
         self._handle(DaemonsMissed(missed))

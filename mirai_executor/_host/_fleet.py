@@ -24,7 +24,7 @@ from mirai_executor.errors import LaunchError
 from . import _registry
 from ._daemon import Daemon, LocalDaemon
 from ._settings import Setup
-from ._start_up import Hear, Listener, LossReports, StartUp
+from ._start_up import DaemonListener, Hear, LossReports, StartUp
 from ._store import Store, Trimmer
 from ._tasks import OpenTask
 
@@ -69,7 +69,7 @@ class Fleet:
         store: Store,
         terms: tuple[float, bool],
         reactor: Reactor,
-        listener: Listener,
+        listener: DaemonListener,
         post: Post,
         new_daemon: NewDaemon = LocalDaemon,
     ) -> None:

@@ -6,7 +6,7 @@
                     └───► no: the next step says that it waits ──► its event
     the host thread: what has left ──► the next step ──► those who may go on are told
 
-A lock would stay locked if a KeyboardInterrupt struck who holds it. So there is none: the bytes
+A lock would stay locked if a KeyboardInterrupt struck its holder. So there is none: the bytes
 that are queued are an immutable value, and of two threads that would replace it only one does; the
 other looks again. What has to follow a step is for the host thread, which nothing interrupts.
 """
@@ -19,7 +19,7 @@ import contextvars
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
-from mirai_executor._core import Admission, Waiting
+from mirai_executor._core import Admission, WaitingCall
 from mirai_executor._waiting import OneShotEvent
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Gate:
         now = self._newest().value
         return now.used, now.peak, now.capacity
 
-    # For who submits
+    # For whoever submits
 
     def try_to(self, submit: Callable[[], T]) -> T | None:
         """Submit something; None if there is no room for it now."""
@@ -140,7 +140,7 @@ class Gate:
                 raise NoRoomError(size)
             if not has_room and may_wait():
                 event = OneShotEvent()
-                if self._waits_behind(last, Waiting(task, size), event.come):
+                if self._waits_behind(last, WaitingCall(task, size), event.come):
                     event.wait(timeout)
                     return task in self._sizes
             elif last.is_followed_by(_Step(last.value.with_call(size), task, size)):
@@ -154,13 +154,13 @@ class Gate:
             call: Is called on any thread, also if the gate is closed.
         """
         gate, size = _turned_away.get()
-        waiting = Waiting(task, size if gate == id(self) else 1, stays=False)
+        waiting = WaitingCall(task, size if gate == id(self) else 1, stays=False)
         while not (last := self._newest()).value.fits(waiting.size):
             if self._waits_behind(last, waiting, call):
                 return
         call()
 
-    def _waits_behind(self, last: _Step, call: Waiting, tell: Callable[[], object]) -> bool:
+    def _waits_behind(self, last: _Step, call: WaitingCall, tell: Callable[[], object]) -> bool:
         self._told[call.task] = tell  # first: from the step on, it may be called
         if last.is_followed_by(_Step(last.value.with_waiting(call))):
             return True
@@ -176,7 +176,7 @@ class Gate:
         _turned_away.set((id(self), size))
 
     def close(self) -> None:
-        """Have nobody wait from now on; who does already hears of it when this settles."""
+        """Have nobody wait from now on; whoever does already hears of it when this settles."""
         while not (last := self._newest()).value.is_closed:
             last.is_followed_by(_Step(last.value.closed()))
 
@@ -188,7 +188,7 @@ class Gate:
         self.settle()
 
     def settle(self) -> None:
-        """Note what has left, and tell who need wait no longer."""
+        """Note what has left, and tell those who need wait no longer."""
         gone: set[TaskId] = set()
         with contextlib.suppress(IndexError):  # a finalizer may add some meanwhile
             while True:
@@ -207,7 +207,7 @@ class Gate:
                 tell()
 
     def _note_entered(self) -> None:
-        """Note the sizes of calls that have been queued: who has queued one may be interrupted."""
+        """Note the sizes of calls that have been queued, by threads that may be interrupted."""
         step = self._noted
         while (later := step.next) is not None:
             self._noted = step = later

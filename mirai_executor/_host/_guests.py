@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("mirai_executor")
 MOST = 128  # guests at once
-WEBSOCKET = 6  # descriptors that one takes who is heard over a WebSocket
+WEBSOCKET = 6  # descriptors that a guest takes that is heard over a WebSocket
 _SHARE = 8  # guests have one in so many of the descriptors of this process
 _LEAST = 8
 _RESERVE = 16  # descriptors that are left to the program, if it has no more than these
@@ -75,7 +75,7 @@ def network_of(address: str) -> str:
 
 
 def who_goes(guests: Mapping[int, Guest]) -> int:
-    """Return who makes room, by descriptor: one at random of where most of them come from.
+    """Return those who make room, by descriptor: one at random of where most of them come from.
 
     The oldest would be the one who is far away, and needs more time than others; and an attacker
     would know how many connections it takes to have anyone sent away.

@@ -120,7 +120,7 @@ class HostThread:
     # For other threads
 
     def owns_this_thread(self) -> bool:
-        """Tell whether who asks is the host thread, on which callbacks run."""
+        """Tell whether the asker is the host thread, on which callbacks run."""
         return threading.current_thread() in self._threads
 
     def _put(self, item: Item) -> None:
@@ -146,7 +146,7 @@ class HostThread:
                 if self._finished or self._loop is None:
                     raise self._end_error()  # noqa: TRY301 - into the answer
                 answer.set_result(question(self._loop))
-            except BaseException as error:  # belongs to who has asked
+            except BaseException as error:  # belongs to whoever has asked
                 answer.set_exception(error)
 
         self._put(give)
@@ -164,7 +164,7 @@ class HostThread:
         """
         is_burst = len(self._inbox) > self._turn // 2
         if is_burst and threading.current_thread() not in self._threads:
-            # Who lets go of the GIL for no more than a moment, has it back before another thread
+            # To let go of the GIL for no more than a moment gets it back before another thread
             # has woken up.
             time.sleep(_MOMENT)
         begins = not is_burst and (self._loop is None or self._loop.is_idle)

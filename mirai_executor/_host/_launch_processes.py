@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from mirai_executor._local import Relay, Stream, describe_exit, last_words, watch
+from mirai_executor._local import Relay, RelayedStream, describe_exit, last_words, watch
 from mirai_executor._typing import Record
 from mirai_executor._waiting import Deadline, Reactor
 from mirai_executor.errors import LaunchError
@@ -28,7 +28,7 @@ _LET_GO = 1.0  # seconds for commands to end by themselves, once their daemons h
 
 class _Command(Record):
     process: subprocess.Popen[bytes]
-    stream: Stream | None  # its standard error
+    stream: RelayedStream | None  # its standard error
     on_end: Callable[[LaunchError], None]
     end_fd: int  # readable once it has ended; -1 where nothing can tell
     stays: bool  # when this host ends

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from ._log_relay import LogRelay
     from ._questions import HostView, Ready
     from ._settings import ListenConfig, Settings, Setup
-    from ._start_up import Listener
+    from ._start_up import DaemonListener
 
 _BATCH = 256  # items of the inbox between two looks at the links
 _NO_OUTCOMES: Mapping[TaskId, _wire.WireOutcome] = {}
@@ -99,7 +99,7 @@ class Loop:
     def __init__(
         self,
         policy: Policy,
-        new_fleet: Callable[[Reactor, Listener, Post], Fleet],
+        new_fleet: Callable[[Reactor, DaemonListener, Post], Fleet],
         log: LogRelay | None,
         inbox: deque[Item],
         store: Store,
@@ -118,7 +118,7 @@ class Loop:
         self._fleet = new_fleet(self.reactor, self, self._post)
         self.launch_error = self._fleet.loss_reports.launch_error
         self.story = self._dispatcher.story
-        self._awaiting: list[Ready] = []  # who waits until so many daemons are ready
+        self._awaiting: list[Ready] = []  # those who wait until so many daemons are ready
         self._tasks = OpenTasks(self._fleet, store, inbox.append, self._ended.append)
         self._broadcasts: Broadcasts | None = None  # until somebody calls everywhere()
         self._elsewhere: Elsewhere | None = None
@@ -346,7 +346,7 @@ class Loop:
         closing, why = self._dispatcher.is_closing, self._dispatcher.why_leaves(daemon)
         self._fleet.dismiss(daemon, why=why.value if why else "", closing=closing)
         if closing and self._elsewhere is not None:
-            # Who stays, looks for the next host at once; soon, as a listener may call this.
+            # One that stays looks for the next host at once; soon, as a listener may call this.
             self._post(self._elsewhere.close_now)
 
     def terminate(self, signum: int) -> None:
@@ -386,7 +386,7 @@ def new_loop(
     """Return a loop whose daemons are processes."""
     policy, terms = settings.policy, (settings.heartbeat, not settings.policy.direct)
 
-    def new_fleet(reactor: Reactor, listener: Listener, post: Post) -> Fleet:
+    def new_fleet(reactor: Reactor, listener: DaemonListener, post: Post) -> Fleet:
         relay = Relay(spawner.write_stderr)  # whose thread would go on if there were no reactor
         return Fleet(spawner, relay, setup, store, terms, reactor, listener, post)
 

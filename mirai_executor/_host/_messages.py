@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Message(NamedTuple):
-    """What a task reports: pickled, as only who listens unpickles it."""
+    """What a task reports: pickled, as only a listener unpickles it."""
 
     payload: bytes
     is_progress: bool

@@ -45,7 +45,7 @@ def add(host: Registered) -> None:
 
 
 def owns_this_thread() -> bool:
-    """Tell whether who asks is on the thread of any host, which must not wait for a host."""
+    """Tell whether the asker is on the thread of any host, which must not wait for a host."""
     return any(host.owns_this_thread() for host in list(_hosts))
 
 

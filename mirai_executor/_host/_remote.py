@@ -11,7 +11,7 @@ from mirai_executor import _wire
 from mirai_executor._core import DaemonId, RoundTripMeasured, TaskId
 from mirai_executor._payload.host import NameEntry, Preparation
 from mirai_executor._texts import printable
-from mirai_executor._transport import FarLink, LinkClosedError, Waiting
+from mirai_executor._transport import FarLink, LinkClosedError, PendingFrame
 from mirai_executor._waiting import Reactor, Timer
 
 from ._daemon import Daemon
@@ -77,7 +77,7 @@ class RemoteDaemon(Daemon):
         self._issued = 0  # tasks that were ever sent
         self._sizes: dict[TaskId, int] = {}  # bytes of the calls of those that are heavy
         # The last one, if the daemon knows all names of its call, and it went alone.
-        self._last: tuple[TaskId, Waiting] | None = None
+        self._last: tuple[TaskId, PendingFrame] | None = None
         self._brings_names = False
         self._end: _wire.Ended | None = None
         # A busy machine takes long to answer itself; that is no reason to send it more.

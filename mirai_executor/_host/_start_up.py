@@ -111,7 +111,7 @@ class LossReports:
         )
 
     def report_wait(self, report: ReportWait, asked_for: str = "") -> None:
-        """Say that tasks wait, and for whom: who has forgotten to start daemons sees nothing."""
+        """Say that tasks wait, and for whom: those who forgot to start daemons see nothing."""
         _LOG.warning(
             "%s waited for %.3g s, and no daemon is connected: %s",
             "1 task has" if report.tasks == 1 else f"{report.tasks} tasks have",
@@ -162,8 +162,8 @@ _LONGEST_ERROR = 1000  # characters in a line of the log
 Hear: TypeAlias = Callable[[DaemonId, Daemon, "_wire.Report | _wire.Items"], None]
 
 
-class Listener(Protocol):
-    """Who is told what happens to daemons; at once."""
+class DaemonListener(Protocol):
+    """Those who are told what happens to daemons; at once."""
 
     def handle(self, event: Event) -> None: ...
     def adopt_daemon(self) -> DaemonId: ...
@@ -174,7 +174,7 @@ class Listener(Protocol):
 
 
 class Members(Protocol):
-    """The fleet, as far as who joins it needs it."""
+    """The fleet, as far as those who join it need it."""
 
     hear: Hear
 
@@ -302,9 +302,9 @@ class StartUp:
         self.launch_held()
 
     def _free_slot(self) -> int:
-        """Return the first place that is free: who takes that of another has its number."""
+        """Return the first place that is free: successors have their predecessors' numbers."""
         daemons = self._daemons.values()
-        # Who may leave has no task any more, and its successor is here already.
+        # A daemon that may leave has no task any more, and its successor is here already.
         taken = {each.slot for each in daemons if not (each.is_dead or each.dismissed)}
         return next(slot for slot in itertools.count(1) if slot not in taken)
 

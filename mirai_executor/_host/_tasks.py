@@ -127,7 +127,7 @@ def resolve_all(ended: Ended) -> None:
 
 
 def resolve(future: OpenFuture, outcome: _wire.WireOutcome) -> None:
-    """End a future as its task has ended; who wants its value, decodes it."""
+    """End a future as its task has ended; whoever wants its value decodes it."""
     views: Any  # in place of where they lie, by now
     status, payload, views = outcome.status, outcome.payload, outcome.buffers
     if status is _SKIPPED:

@@ -46,7 +46,7 @@ def template_for(settings: Settings) -> Template | None:
     environment = settings.launcher.environment() or {}
 
     def become(control: int, lifeline: int) -> NoReturn:
-        _registry.no_fork.release()  # it was acquired by who has called this
+        _registry.no_fork.release()  # it was acquired by the caller of this
         os.environ.update(environment)
         become_template(control, lifeline, inheritance)
 

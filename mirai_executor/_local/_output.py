@@ -20,7 +20,7 @@ from mirai_executor._nameless import new_poll
 from mirai_executor._typing import Any
 from mirai_executor._waiting import OneShotEvent
 
-from ._relay import Relay, Stream, Write, write_to_stderr
+from ._relay import Relay, RelayedStream, Write, write_to_stderr
 
 _STDOUT = 1
 _PATIENCE = 0.05  # seconds that futures wait for what their tasks have printed
@@ -48,7 +48,7 @@ class OutputRelay(Relay):
     def has_thread(self) -> bool:
         return self._thread is not None
 
-    def settle(self, stream: Stream) -> None:
+    def settle(self, stream: RelayedStream) -> None:
         """Wait a little until all has been written; not again before what was late has been."""
         if not (_is_readable(stream.fd) or self._is_busy):
             return
@@ -60,12 +60,12 @@ class OutputRelay(Relay):
 
     # The thread
 
-    def _catch_up(self, stream: Stream, settled: OneShotEvent) -> None:
+    def _catch_up(self, stream: RelayedStream, settled: OneShotEvent) -> None:
         while _is_readable(stream.fd) and (data := stream.read()):
             self._say(stream, data)
         settled.come()
 
-    def _hear(self, stream: Stream) -> None:
+    def _hear(self, stream: RelayedStream) -> None:
         self._is_busy = True  # before it is not in the pipe any more
         super()._hear(stream)
         self._is_busy = False
@@ -75,9 +75,9 @@ class Printing:
     """Writes to what ``print`` writes to."""
 
     def __init__(self) -> None:
-        self._decoders: dict[Stream, codecs.IncrementalDecoder] = {}
+        self._decoders: dict[RelayedStream, codecs.IncrementalDecoder] = {}
 
-    def __call__(self, stream: Stream, data: bytes) -> None:
+    def __call__(self, stream: RelayedStream, data: bytes) -> None:
         """Write what a daemon has written; b"" tells that nothing more will come."""
         # Whatever sys.stdout is by now, and raises: it is the user's.
         with contextlib.suppress(Exception):
@@ -88,7 +88,7 @@ class Printing:
                 sys.stdout.write(text)
                 sys.stdout.flush()
 
-    def _decode(self, stream: Stream, data: bytes) -> str:
+    def _decode(self, stream: RelayedStream, data: bytes) -> str:
         if (decoder := self._decoders.get(stream)) is None:
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
             self._decoders[stream] = decoder
@@ -106,9 +106,9 @@ class Tags:
 
     def __init__(self, write: Write) -> None:
         self._write = write
-        self._begun: dict[Stream, bytes] = {}  # lines that are not whole yet
+        self._begun: dict[RelayedStream, bytes] = {}  # lines that are not whole yet
 
-    def __call__(self, stream: Stream, data: bytes) -> None:
+    def __call__(self, stream: RelayedStream, data: bytes) -> None:
         """Write the lines that are whole; all, if nothing more will come."""
         *lines, begun = (self._begun.pop(stream, b"") + data).split(b"\n")
         if begun and (not data or len(begun) > _LONGEST):

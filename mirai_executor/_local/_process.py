@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from ._launcher import Forked
     from ._output import OutputRelay
-    from ._relay import Relay, Stream
-    from ._spawner import Process, Spawner, Streams
+    from ._relay import Relay, RelayedStream
+    from ._spawner import Process, Spawner, StandardPipes
 
 # Bytes in a pipe of the link. While the host's other threads hold the GIL, a daemon lives on what
 # waits there: 10 tasks with 100 kB. Linux grants a user 64 MiB of pipes, and then makes others
@@ -115,7 +115,11 @@ class DaemonProcess:
         self.is_relayed = self._printing is not None
 
     def _start(
-        self, spawner: Spawner, fds: Sequence[int], streams: Streams, ours: contextlib.ExitStack
+        self,
+        spawner: Spawner,
+        fds: Sequence[int],
+        streams: StandardPipes,
+        ours: contextlib.ExitStack,
     ) -> None:
         self._is_reaped = False
         self.process: Process = spawner.start(fds, streams)
@@ -254,7 +258,7 @@ def _open_link(
 
 def _add(
     output: OutputRelay | None, stdout: int | None, pid: int
-) -> tuple[OutputRelay, Stream] | None:
+) -> tuple[OutputRelay, RelayedStream] | None:
     """Have what a daemon prints passed on, if it has a pipe for that."""
     if output is None or stdout is None:
         return None

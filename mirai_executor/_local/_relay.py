@@ -25,7 +25,7 @@ _KEPT = 4096  # bytes of each daemon's last words
 _LAST_WORDS = 1 << 20  # bytes that are read for them at its end: what its pipe can hold
 
 
-class Stream:
+class RelayedStream:
     """The standard error of one daemon, or of what has started some; or a standard output.
 
     Args:
@@ -79,7 +79,7 @@ class Stream:
         return str(words[-_KEPT:], "utf-8", "replace")
 
 
-def write_to_stderr(_: Stream, data: bytes) -> None:
+def write_to_stderr(_: RelayedStream, data: bytes) -> None:
     """Write what a daemon has written to this process's descriptor 2."""
     while data:
         try:
@@ -89,7 +89,7 @@ def write_to_stderr(_: Stream, data: bytes) -> None:
 
 
 # Passes on what a daemon has written; b"" tells that nothing more will come.
-Write: TypeAlias = "Callable[[Stream, bytes], None]"
+Write: TypeAlias = "Callable[[RelayedStream, bytes], None]"
 
 
 class Relay:
@@ -113,14 +113,14 @@ class Relay:
             # passed on at their end then, by the host thread.
             self._thread = None
 
-    def add(self, fd: int, pid: int, noise: "re.Pattern[bytes] | None" = None) -> Stream:
+    def add(self, fd: int, pid: int, noise: "re.Pattern[bytes] | None" = None) -> RelayedStream:
         """Take over the read end of a daemon's stream, and pass on all but noise."""
-        stream = Stream(fd, pid, noise)
+        stream = RelayedStream(fd, pid, noise)
         if self._thread is not None:
             self._reactor.put(lambda: self._listen(stream))
         return stream
 
-    def finish(self, stream: Stream, since: int = 0) -> str:
+    def finish(self, stream: RelayedStream, since: int = 0) -> str:
         """Let go of a stream whose daemon is dead.
 
         Args:
@@ -153,22 +153,22 @@ class Relay:
 
     # On the thread, if there is one
 
-    def _listen(self, stream: Stream) -> None:
+    def _listen(self, stream: RelayedStream) -> None:
         self._reactor.register(stream.fd, selectors.EVENT_READ, lambda: self._hear(stream))
 
-    def _hear(self, stream: Stream) -> None:
+    def _hear(self, stream: RelayedStream) -> None:
         if data := stream.read():
             self._say(stream, stream.without_noise(data))
         elif data == b"":
             self._reactor.unregister(stream.fd)
 
-    def _remove(self, stream: Stream, rest: bytes) -> None:
+    def _remove(self, stream: RelayedStream, rest: bytes) -> None:
         self._say(stream, stream.without_noise(rest))
         self._say(stream, b"")
         with contextlib.suppress(KeyError):  # at its end already, or without a thread
             self._reactor.unregister(stream.fd)
         stream.close()
 
-    def _say(self, stream: Stream, data: bytes) -> None:
+    def _say(self, stream: RelayedStream, data: bytes) -> None:
         if self._write is not None:
             self._write(stream, data)

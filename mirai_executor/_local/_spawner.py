@@ -74,7 +74,7 @@ class Spawner:
         self._servers: list[ForkServer] = []  # that one, and those that wait for their daemons
         self.lifeline = Lifeline()
         self.pages = Pages()
-        self._streams: Streams | None = None  # of the first daemon, if it is prepared
+        self._streams: StandardPipes | None = None  # of the first daemon, if it is prepared
         self._generation = object()  # of its servers
         self._may_fork = (
             no_fork is not None and has_pidfds()
@@ -118,7 +118,7 @@ class Spawner:
         """Have a new server fork the next daemons. Safe from any thread."""
         self._generation = object()
 
-    def streams(self) -> "Streams":
+    def streams(self) -> "StandardPipes":
         """Return the pipes for the standard streams of the next daemon.
 
         Raises:
@@ -127,9 +127,9 @@ class Spawner:
         if self._streams is not None:
             prepared, self._streams = self._streams, None
             return prepared
-        return Streams.create(with_stdout=self.output is not None)
+        return StandardPipes.create(with_stdout=self.output is not None)
 
-    def start(self, fds: Sequence[int], streams: "Streams") -> Process:
+    def start(self, fds: Sequence[int], streams: "StandardPipes") -> Process:
         """Start a process in a process group of its own. Returns before the daemon is ready.
 
         Args:
@@ -198,7 +198,7 @@ class Spawner:
                 server.forget()
             server.process.returncode = 0  # it is no child of this process: nothing to wait for
 
-    def _start_server(self, conditions: Conditions, streams: "Streams") -> ForkServer | None:
+    def _start_server(self, conditions: Conditions, streams: "StandardPipes") -> ForkServer | None:
         """Start a fresh interpreter that waits for its first daemon; None without descriptors."""
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             try:
@@ -222,7 +222,9 @@ class Spawner:
             asking.tell_identity(process.pid)
         return server
 
-    def _fork(self, server: ForkServer, fds: Sequence[int], streams: "Streams") -> Forked | None:
+    def _fork(
+        self, server: ForkServer, fds: Sequence[int], streams: "StandardPipes"
+    ) -> Forked | None:
         """Have the server fork a daemon; None if it cannot for now."""
         try:
             with contextlib.ExitStack() as stack:
@@ -292,7 +294,7 @@ class Lifeline:
         self._ends.clear()
 
 
-class Streams(NamedTuple):
+class StandardPipes(NamedTuple):
     """Both ends of the pipes that are a daemon's standard streams.
 
     Args:
@@ -304,7 +306,7 @@ class Streams(NamedTuple):
     stdout: tuple[int, int] | tuple[None, None] = (None, None)
 
     @classmethod
-    def create(cls, *, with_stdout: bool) -> "Streams":
+    def create(cls, *, with_stdout: bool) -> "StandardPipes":
         """Open them.
 
         Raises:

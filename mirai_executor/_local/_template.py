@@ -20,7 +20,7 @@ from mirai_executor._shared import ServerLostError
 from mirai_executor.errors import LaunchError
 
 from ._launcher import Asking, ForkOfHost, ForkServer, LocalLauncher
-from ._spawner import Process, Spawner, Streams
+from ._spawner import Process, Spawner, StandardPipes
 
 if TYPE_CHECKING:
     from ._output import OutputRelay
@@ -53,7 +53,7 @@ class TemplateSpawner(Spawner):
     def prepare(self) -> None:
         """Do nothing: the template is ready."""
 
-    def start(self, fds: Sequence[int], streams: Streams) -> Process:
+    def start(self, fds: Sequence[int], streams: StandardPipes) -> Process:
         """Start a process in a process group of its own. Returns before the daemon is ready.
 
         Raises:

@@ -13,6 +13,7 @@ import functools
 import itertools
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from sys import modules
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from mirai_executor._submitting import Submitter
 
 
-class Sender(Protocol):
+class ElementSender(Protocol):
     """Sends elements."""
 
     def send(self, values: Sequence[Any]) -> Sequence[Any]:
@@ -47,7 +48,7 @@ class Sender(Protocol):
 T = TypeVar("T")
 
 
-class Listeners(NamedTuple):
+class MapListeners(NamedTuple):
     """What is called when elements end; None for what nobody wants to hear."""
 
     on_result: Callable[[Any, Any], object] | None = None
@@ -71,7 +72,7 @@ def start_map(
     fn: Callable[..., T],
     fixed: tuple[Iterable[Any], Mapping[str, Any] | None],
     timeout: float | None,
-    listeners: Listeners,
+    listeners: MapListeners,
 ) -> MiraiMap[T]:
     """Submit a call for each element, and return their map; what is wrong is raised at once."""
     args, kwargs = fixed
@@ -110,7 +111,7 @@ class MiraiMap(Generic[T]):
         (3, [1, 4, 9], [1, 4, 9])
     """
 
-    def __init__(self, elements: Elements, sender: Sender, listeners: Listeners) -> None:
+    def __init__(self, elements: Elements, sender: ElementSender, listeners: MapListeners) -> None:
         self._elements = elements
         self._names = elements.names()
         self._sender = sender
@@ -180,10 +181,10 @@ class MiraiMap(Generic[T]):
                 with how many have ended and how many there are, or an object with ``update()``.
                 See :meth:`MiraiExecutor.map`.
             stop: True raises the first error, that is, the earliest, as soon as it occurs, and
-                cancels all other elements, running ones too; if several have failed by then, that
-                of the first of them. That an element was cancelled ends no other: it is raised
-                once all have ended, if none has failed. False returns each error in the place of
-                its value.
+                cancels all other elements, running ones too; if several have failed by then, the
+                one that comes first in the order of the elements. A cancelled element does not end
+                the others: its CancelledError is raised once all have ended, if no element has
+                failed. False returns each error in the place of its value.
 
         Returns:
             A list in the order of the elements; if they have keys, and not with ``flat``, a dict.
@@ -191,7 +192,7 @@ class MiraiMap(Generic[T]):
         Raises:
             BaseException: The first error, with a note that says to which element it belongs.
             CancelledError: An element was cancelled, and none has failed.
-            TypeError: ``progress`` cannot show progress, or a flag is none.
+            TypeError: ``progress`` cannot show progress, or ``flat`` or ``stop`` is not a boolean.
 
         Example:
             >>> with MiraiExecutor(2) as executor:
@@ -214,11 +215,9 @@ class MiraiMap(Generic[T]):
 
     def _values(self) -> list[T]:
         """Return the values of all, which have ended, or raise the error of one."""
-        try:
+        with suppress(CancelledError):
             return [self._value(place) for place in self._places()]
-        except CancelledError:  # as another may say why
-            self._value(self._first_failure())
-            raise
+        return [self._value(self._first_failure())]  # another may say why; this raises
 
     def _first_failure(self) -> int:
         """Return the place of the first that has failed, or else of one that was cancelled."""
@@ -350,7 +349,7 @@ class MiraiMap(Generic[T]):
     # One element
 
     def _listen(self, places: Sequence[int]) -> None:
-        if self._listeners != Listeners():
+        if self._listeners != MapListeners():
             for place in places:
                 tell = functools.partial(self._tell, place)
                 self._futures[place].add_done_callback(tell)

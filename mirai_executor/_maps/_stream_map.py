@@ -19,7 +19,7 @@ _END = object()
 
 
 def comes_in_time(argument: object, fn: Callable[..., Any]) -> bool:
-    """Tell whether an argument is for a function item by item: no daemon could iterate over it."""
+    """Tell whether a function is to be called with each item of an argument, not with that."""
     return hasattr(type(argument), "__aiter__") and not (
         inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
     )

@@ -271,6 +271,9 @@ class InlineStream(Stream[T]):
     async def __anext__(self) -> T:
         from asyncio import sleep
 
+        from mirai_executor._observing._awaiting import running_loop
+
+        running_loop()
         try:
             await sleep(0)  # a value is always there: others have their turn, and may cancel this
         except BaseException:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NO_LOOP = (
-    "this works in an event loop of asyncio only, and none runs here; in trio, use `with` and "
-    "what the page about it in the documentation has"
+    "this needs a running event loop of asyncio, and there is none here; in trio, use a plain "
+    "`with`, and await futures as the page about trio in the documentation shows"
 )
 
 
@@ -67,7 +67,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
     """Return the event loop that runs here.
 
     Raises:
-        RuntimeError: None of asyncio does.
+        RuntimeError: No event loop of asyncio runs here.
     """
     try:
         return asyncio.get_running_loop()

@@ -47,7 +47,7 @@ _UNSENT = 0x894B  # SIOCOUTQNSD of Linux: the bytes that have not been sent even
 _NOT_SENT_LOWAT: int | None = getattr(_socket, "TCP_NOTSENT_LOWAT", None)
 
 
-class Waiting:
+class PendingFrame:
     """A frame of which not all has been cut into chunks yet."""
 
     def __init__(self, pieces: tuple[Bytes, ...], flags: int) -> None:
@@ -104,8 +104,8 @@ class FarLink(Link):
         self._sealer, self._opener = sealer, opener
         self._tag_size = 0 if sealer is None else _TAG
         # Sending
-        self._first: deque[Waiting] = deque()
-        self._in_order: deque[Waiting] = deque()
+        self._first: deque[PendingFrame] = deque()
+        self._in_order: deque[PendingFrame] = deque()
         self._chunk_size = _LEAST
         self._unasked = 0  # bytes that the kernel got since it was asked whether it is full
         self._full_since: float | None = None  # when the kernel would take no more
@@ -144,7 +144,7 @@ class FarLink(Link):
         Raises:
             LinkClosedError: The other side is gone.
         """
-        self._in_order.append(Waiting(pieces, 0))
+        self._in_order.append(PendingFrame(pieces, 0))
         self.flush()
 
     def offer_compression(self) -> None:
@@ -157,11 +157,11 @@ class FarLink(Link):
 
         self.may_compress, self._offered = True, known()
         if self._offered:
-            self._first.append(Waiting((self._offered,), _METHODS))
+            self._first.append(PendingFrame((self._offered,), _METHODS))
             self.flush()
 
     @property
-    def last(self) -> Waiting | None:
+    def last(self) -> PendingFrame | None:
         """The last frame of :meth:`send`, for :meth:`withdraw`; None if it has left."""
         return self._in_order[-1] if self._in_order else None
 
@@ -171,10 +171,10 @@ class FarLink(Link):
         Raises:
             LinkClosedError: The other side is gone.
         """
-        self._first.append(Waiting(pieces, _URGENT))
+        self._first.append(PendingFrame(pieces, _URGENT))
         self.flush()
 
-    def withdraw(self, frame: Waiting) -> bool:
+    def withdraw(self, frame: PendingFrame) -> bool:
         """Send no more of a frame, which the other side will then never see; False if it is late.
 
         Only of the last one: those behind it may build on it.
@@ -184,12 +184,12 @@ class FarLink(Link):
         self.drop(frame)
         return True
 
-    def drop(self, frame: Waiting) -> None:
+    def drop(self, frame: PendingFrame) -> None:
         """Send no more of a frame of :meth:`send` on which no other builds, unless it has left."""
         if frame in self._in_order and not frame.has_begun:
             self._in_order.remove(frame)
         elif frame in self._in_order:  # as the first one
-            self._in_order[0] = dropped = Waiting((), _DROPPED)
+            self._in_order[0] = dropped = PendingFrame((), _DROPPED)
             dropped.has_begun = True
 
     def flush(self) -> None:
@@ -201,7 +201,7 @@ class FarLink(Link):
             self._full_since = None
         super().flush()
         while not self._outbox and (lane := self._first or self._in_order):
-            if self._unasked > self._chunk_size:  # who sends little need not ask each time
+            if self._unasked > self._chunk_size:  # a sender of little need not ask each time
                 if not self._takes_more.poll(0):
                     break
                 self._unasked = 0
@@ -212,7 +212,7 @@ class FarLink(Link):
         if self.has_more_to_send:
             self._full_since = time.monotonic()
 
-    def _next_chunk(self, frame: Waiting) -> bytes:
+    def _next_chunk(self, frame: PendingFrame) -> bytes:
         data, flags = self._cut(frame)
         size = sum(map(len, data))
         self._unasked += size
@@ -221,7 +221,7 @@ class FarLink(Link):
             return b"".join((head, *data))
         return b"".join((head, self._sealer.seal(head), *data, self._sealer.seal(*data)))
 
-    def _cut(self, frame: Waiting) -> tuple[list[memoryview], int]:
+    def _cut(self, frame: PendingFrame) -> tuple[list[memoryview], int]:
         """Return the data of the next chunk, compressed where that pays, and its flag for that."""
         packer, size = self._packer, self._chunk_size
         if packer is None or not self._is_slow or not frame.gain or frame.left < _SHORT:

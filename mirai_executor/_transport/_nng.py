@@ -93,7 +93,7 @@ class _Operation:
         self._pinned = None
 
 
-class Stream:
+class NngStream:
     """One WebSocket. At most one :meth:`receive` and one :meth:`send` are under way.
 
     Args:
@@ -179,7 +179,7 @@ class Accept:
         lib.nng_stream_listener_accept(self._listener, self._operation.aio)
 
     def output(self, port: int) -> Any:
-        """Return who has come from this port, for :class:`Stream`; None if it was somebody else.
+        """Return what has come from this port, for :class:`NngStream`; None if it is another's.
 
         Raises:
             OSError: It has failed.
@@ -228,7 +228,7 @@ class Dial:
         lib.nng_stream_dialer_dial(self._dialer, self._operation.aio)
 
     def output(self, _port: int) -> Any:
-        """Return the connection, for :class:`Stream`; None if it has failed."""
+        """Return the connection, for :class:`NngStream`; None if it has failed."""
         operation, self._operation = self._operation, None
         assert operation is not None  # noqa: S101 - for the type checker: this is asked once
         pointer = operation.output()
@@ -254,7 +254,7 @@ def _free_operation(operation: _Operation) -> None:
 
 
 def free_stream(pointer: Any) -> None:
-    """Close a stream that nobody has made a :class:`Stream` of."""
+    """Close a stream that nobody has made a :class:`NngStream` of."""
     lib.nng_stream_close(pointer)
     lib.nng_stream_free(pointer)
 

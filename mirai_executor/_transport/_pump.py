@@ -2,7 +2,7 @@
 
 A socket's bytes go on when its user has closed it, or waits for something else, or has no loop
 yet; so do those of a WebSocket, which has a few sockets in it. Each piece that has been read is
-passed on before the next: who does not read, holds up only who sends to him.
+passed on before the next: one that does not read holds up only those that send to it.
 """
 
 import atexit
@@ -219,7 +219,7 @@ class Flow:
         self._go_on()
 
     def grant(self, credit: float) -> None:
-        """Let so many bytes come from now on; who sends more, has to wait."""
+        """Let so many bytes come from now on; whoever sends more has to wait."""
         waits = self._credit <= 0
         self._credit, self._is_strict = credit, False
         if waits:

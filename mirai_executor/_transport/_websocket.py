@@ -3,9 +3,9 @@
 ::
 
     its user's thread               the pump's thread                             NNG's threads
-                              ┌─ _from_user ─► Stream ─► frames ─┐
+                              ┌─ _from_user ─► NngStream ─► frames ─┐
     Link ── socket ══ socket ─┤                                  ├─ socket ══ socket ─ frames
-                              └─ _to_user ◄─── Stream ◄─ frames ─┘     │
+                              └─ _to_user ◄─── NngStream ◄─ frames ─┘     │
     ... the peer ── network ── (TLS) ── _incoming, _outgoing ──────────┘
 
 The request for the upgrade is not NNG's: it has been answered, or made, before one of these comes
@@ -23,7 +23,7 @@ from mirai_executor._nameless import new_poll
 from mirai_executor._waiting import Deadline, Timer
 from mirai_executor.urls import Url
 
-from ._nng import PIECE, Stream, free_stream, save_threads
+from ._nng import PIECE, NngStream, free_stream, save_threads
 from ._opening import ClientOpening, Opening, ServerOpening
 from ._pump import Flow, Pump, Side
 from ._request import ask_for_upgrade
@@ -97,7 +97,7 @@ class _Joint:
         self.is_stranger = not is_client
         self._from_network: Flow
         self._to_network: Flow
-        self._stream: Stream | None = None
+        self._stream: NngStream | None = None
         self._incoming, self._outgoing = bytearray(PIECE), bytearray(PIECE)
         self._received = memoryview(b"")  # what the user has not taken yet
         self._to_send = memoryview(b"")  # what the stream has not taken yet
@@ -147,7 +147,7 @@ class _Joint:
         self._loopback = loopback
         put = self._pump.put
         try:
-            self._stream = Stream(
+            self._stream = NngStream(
                 pointer, partial(put, self._on_received), partial(put, self._on_sent)
             )
         except OSError as error:

@@ -32,7 +32,7 @@ from enum import IntEnum
 from hashlib import sha256
 from typing import ClassVar, NamedTuple
 
-from ._peers import PROTOCOL, Peer, mismatch
+from ._peers import PROTOCOL, PeerVersion, mismatch
 from ._secret import Secret, Token, TokenId
 
 NO_CERTIFICATE = bytes(32)  # in place of the SHA-256 of one, where there is no TLS
@@ -100,14 +100,14 @@ class _Handshake:
     _ROLE: ClassVar[str]
     _OTHER: ClassVar[str]
 
-    def __init__(self, me: Peer | None, nonce: bytes | None, certificate: bytes) -> None:
+    def __init__(self, me: PeerVersion | None, nonce: bytes | None, certificate: bytes) -> None:
         self._key = b""  # once it is known which token the daemon has
         self._certificate = certificate
-        self._me = me or Peer.this_process()
+        self._me = me or PeerVersion.this_process()
         self._nonce = nonce or secrets.token_bytes(_NONCE_SIZE)
         self._said = b""  # all frames so far, each of a known size
         self._expected: _Kind | None = None
-        self.peer: Peer | None = None
+        self.peer: PeerVersion | None = None
         self.keys: SessionKeys | None = None
 
     @property
@@ -162,7 +162,7 @@ class _Handshake:
         version = self._me.version.encode("ascii")[:32]
         return _VERSIONS.pack(*self._me.python, version, self._nonce)
 
-    def _fitting_peer(self, frame: _Frame, data: bytes) -> Peer:
+    def _fitting_peer(self, frame: _Frame, data: bytes) -> PeerVersion:
         """Read the versions of a proved frame.
 
         Raises:
@@ -223,7 +223,7 @@ class HostHandshake(_Handshake):
     def __init__(
         self,
         secret: Secret,
-        me: Peer | None = None,
+        me: PeerVersion | None = None,
         nonce: bytes | None = None,
         certificate: bytes = NO_CERTIFICATE,
         revoked: Collection[TokenId] = (),
@@ -253,7 +253,7 @@ class HostHandshake(_Handshake):
         peer = self._fitting_peer(frame, data)
         if token in self._revoked:
             raise WrongSecretError("a daemon that was dismissed has come back", self._unproved())
-        self.peer: Peer | None = peer
+        self.peer: PeerVersion | None = peer
         self.token = token
         self._said += data
         answer = self._frame(_Kind.CHALLENGE, self._versions() + self._certificate)
@@ -262,7 +262,7 @@ class HostHandshake(_Handshake):
         return answer
 
     def _token_of(self, data: bytes) -> TokenId:
-        """Return which token a Hello names, in any protocol; who sent it has not proved it yet."""
+        """Return which token a Hello names, in any protocol; its sender has not proved it yet."""
         place = _HEAD.size + _VERSIONS.size
         if len(data) < place + _TOKEN.size + _MAC_SIZE:
             return TokenId(0, 0)
@@ -308,7 +308,7 @@ class DaemonHandshake(_Handshake):
     def __init__(
         self,
         secret: Secret | Token,
-        me: Peer | None = None,
+        me: PeerVersion | None = None,
         nonce: bytes | None = None,
         certificate: bytes = NO_CERTIFICATE,
     ) -> None:
@@ -342,7 +342,7 @@ class DaemonHandshake(_Handshake):
         frame = self._read_proved(data, _VERSIONS.size + len(NO_CERTIFICATE))
         peer = self._fitting_peer(frame, data)
         self._check_certificate(frame.body[_VERSIONS.size :], data)
-        self.peer: Peer | None = peer
+        self.peer: PeerVersion | None = peer
         self._said += data
         answer = self._frame(_Kind.PROOF, self._certificate)
         self._said += answer
@@ -356,13 +356,13 @@ class DaemonHandshake(_Handshake):
         )
 
 
-def _peer_of(frame: _Frame) -> Peer:
+def _peer_of(frame: _Frame) -> PeerVersion:
     """Read the versions; of another protocol, as far as its body still says them here."""
     if len(frame.body) >= _VERSIONS.size:
         major, minor, version, _ = _VERSIONS.unpack_from(frame.body)
         text = version.rstrip(b"\0").decode("ascii", "replace")
         if _VERSION.fullmatch(text):
-            return Peer((major, minor), text, frame.protocol)
+            return PeerVersion((major, minor), text, frame.protocol)
     if frame.protocol == PROTOCOL:
         raise ProtocolError("the other side sent an invalid version")
-    return Peer((0, 0), "0.0", frame.protocol)
+    return PeerVersion((0, 0), "0.0", frame.protocol)

@@ -11,7 +11,7 @@ PROTOCOL = 1
 
 
 @dataclass(frozen=True)
-class Peer:
+class PeerVersion:
     """What one side is: these must fit together."""
 
     python: tuple[int, int]
@@ -28,7 +28,7 @@ class Peer:
         return f"Python {major}.{minor}, mirai-executor {self.version}, protocol {self.protocol}"
 
 
-def mismatch(host: Peer, daemon: Peer) -> str | None:
+def mismatch(host: PeerVersion, daemon: PeerVersion) -> str | None:
     """Say why host and daemon do not fit, in words for whoever sees either side; or None."""
     both = f" (the host has {host}; the daemon has {daemon})"
     if host.protocol != daemon.protocol or _series(host) != _series(daemon):
@@ -39,5 +39,5 @@ def mismatch(host: Peer, daemon: Peer) -> str | None:
     return None
 
 
-def _series(peer: Peer) -> list[str]:
+def _series(peer: PeerVersion) -> list[str]:
     return re.split(r"[^0-9]", peer.version)[:2]

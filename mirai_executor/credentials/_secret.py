@@ -26,7 +26,7 @@ _TLS_MINIMUM = "MIRAI_EXECUTOR_TLS_MINIMUM"
 
 @dataclass(frozen=True)
 class Secret:
-    """What host and daemons know and nobody else: who holds it runs code as its owner.
+    """What host and daemons know and nobody else: whoever holds it runs code as its owner.
 
     Its ``repr`` does not show it.
     """

@@ -200,7 +200,7 @@ class Child:
         this._identity = host.identity  # noqa: SLF001 - as multiprocessing's own children do
         if host.authkey:
             this.authkey = host.authkey
-        # Elsewhere, who keeps this daemon stands for the host.
+        # Elsewhere, the keeper of this daemon stands for the host.
         pid = os.getppid() if host.host_pid is None else host.host_pid
         parent = process._ParentProcess(host.host, pid, self._lifeline)  # noqa: SLF001
         process._parent_process = parent  # noqa: SLF001
@@ -356,7 +356,7 @@ def _serve(end: Answering, child: int, fds: list[int]) -> list[int]:
 
 
 def _be_quiet() -> None:
-    """Let go of the first daemon's streams: who reads them waits for their end."""
+    """Let go of the first daemon's streams: their reader waits for their end."""
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     os.dup2(null, 2)

@@ -38,7 +38,7 @@ from mirai_executor.errors import MiraiError
 from ._dirty_flag import DirtyFlag
 from ._imports import watch_imports
 from ._signal_traces import Signals, Timers
-from ._stream_trace import Streams
+from ._stream_trace import StandardStreams
 from ._traces import Environment, ListOf, RootLogger, Trace, Tracers, Warnings, WorkingDirectory
 
 _Steps: TypeAlias = dict[Callable[[], None], str]  # each with the name of its trace
@@ -89,7 +89,7 @@ class Snapshot:
         self._environment = Environment()
         self._directory = WorkingDirectory()
         self._path, self._argv = ListOf(sys, "path"), ListOf(sys, "argv")
-        self._streams = Streams()
+        self._streams = StandardStreams()
         self._timers, self._signals = Timers(), Signals(untouched)
         self._tracers = Tracers()
         self._logger, self._warnings = RootLogger(), Warnings()

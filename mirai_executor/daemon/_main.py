@@ -96,7 +96,7 @@ def new_exchange(channel: int) -> "tuple[Pool, Exchange]":
 
 
 def _let_go_of_the_terminal() -> None:
-    """Let no terminal stop this process: it answers with an error who reads in the background."""
+    """Let no terminal stop this process: it answers reads in the background with an error."""
     for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)
 

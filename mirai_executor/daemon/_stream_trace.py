@@ -17,7 +17,7 @@ _STREAMS: Final = {
 }  # fmt: skip
 
 
-class Streams:
+class StandardStreams:
     """``sys.stdin``, ``stdout``, ``stderr`` and their descriptors: the same ones, and open."""
 
     name = "standard streams"

@@ -14,7 +14,7 @@ def inside(block: _Block, fn: F) -> F:
     """Return a function that does as another one, but inside a block, a new one for each call.
 
     A coroutine is in its block until it ends. A generator is each time it goes on, and not while
-    it waits to be asked again: that time belongs to who asks.
+    it waits to be asked again: that time belongs to the one that asks.
 
     Raises:
         TypeError: It cannot be called.

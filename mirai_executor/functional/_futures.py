@@ -31,8 +31,8 @@ _NOT_OF_THE_TASK = (
 def unresolved(x: object) -> bool:
     """Tell whether a future, or any in a list, tuple or dict, has not finished yet. Never waits.
 
-    So with a set of futures, a view of a dict, an iterator, and what :func:`mirai_map` returns.
-    Objects that are not futures count as finished. Safe from any thread.
+    The same holds for a set of futures, a view of a dict, and what :func:`mirai_map` returns.
+    Objects that are not futures count as finished, iterators among them. Safe from any thread.
 
     Example:
         >>> with MiraiExecutor(2) as executor:
@@ -40,7 +40,7 @@ def unresolved(x: object) -> bool:
         >>> unresolved(futures)
         False
     """
-    return any(not future.done() for future in _futures_in(_listed(x)))
+    return any(not future.done() for future in _futures_in(_places_of(x)))
 
 
 @overload
@@ -152,7 +152,7 @@ def stop_mirai(x: Any) -> Any:
         ...     stop_mirai(futures)
         {60: True, 61: True}
     """
-    found = _listed(x)
+    found = _places_of(x)
     cancelled = {future: future.cancel() for future in reversed(list(_futures_in(found)))}
     return _replaced(found, cancelled.__getitem__, lambda value: False)
 
@@ -216,7 +216,12 @@ def _error_of(x: object) -> BaseException | None:
 
 def _listed(x: Any) -> Any:
     """Return a list of what can be gone over, but has no places that results could take."""
-    return list(x) if isinstance(x, (Iterator, Set, ValuesView, deque)) else x
+    return list(x) if isinstance(x, Iterator) else _places_of(x)
+
+
+def _places_of(x: Any) -> Any:
+    """Do the same without going over an iterator, which might wait for results."""
+    return list(x) if isinstance(x, (Set, ValuesView, deque)) else x
 
 
 def _futures_in(x: object) -> Iterator[Future[Any]]:

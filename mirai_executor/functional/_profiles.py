@@ -141,7 +141,7 @@ def daemons(
     """
     is_elsewhere = url is not None or remote is not None
     check_flag("sync", sync)
-    check_options(options, _OPTIONS)
+    check_options(options, ("n", "url", "remote", "compute", "sync", *_OPTIONS))
     if sync:
         options["mode"] = "inline"
         n = 1 if n is None and not is_elsewhere else n
@@ -203,7 +203,7 @@ def profile(name: str) -> ProfileBlock:
 
     Raises:
         DaemonsNotSetError: The profile has no daemons.
-        TypeError: The name is no string.
+        TypeError: ``name`` is not a string.
 
     Example:
         >>> with daemons(1, compute="gpu"):

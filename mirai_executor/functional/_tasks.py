@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# By process, since a forked child has none: who starts daemons for single tasks, while some run.
+# By process, since a forked child has none: what starts daemons for single tasks, while some run.
 _ephemeral: dict[int, weakref.ref[MiraiExecutor]] = {}
 _MOST_EPHEMERAL = 64  # daemons at once
 _DESCRIPTORS = 16  # for each: it takes 6 at its host, which has other uses for them

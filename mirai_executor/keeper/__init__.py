@@ -10,6 +10,6 @@ stopping a task that holds the interpreter's lock, and for ending it all when th
 
 from ._first import leave_first_place
 from ._keep import keep
-from ._options import ExitCode, Options
+from ._options import ExitCode, KeeperOptions
 
-__all__ = ["ExitCode", "Options", "keep", "leave_first_place"]
+__all__ = ["ExitCode", "KeeperOptions", "keep", "leave_first_place"]

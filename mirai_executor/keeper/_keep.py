@@ -15,7 +15,7 @@ from mirai_executor.credentials import DaemonCredentials
 from mirai_executor.errors import LaunchError
 
 from ._dial import NotConnectedError, connect
-from ._options import HOST, ExitCode, Options
+from ._options import HOST, ExitCode, KeeperOptions
 from ._session import End, Session
 from ._started import start
 
@@ -25,7 +25,7 @@ _EARLY = 0.9  # of its wall time a daemon serves at least
 _BACK_AGAIN = 2.0  # seconds to find a host again whose daemon has crashed
 
 
-def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
+def keep(options: KeeperOptions, credentials: DaemonCredentials) -> ExitCode:
     """Serve the host. Returns when this daemon is to end; says why on standard error."""
     occupy_streams()
     # Who ignores it has its children collected by the kernel, and cannot learn how they ended.
@@ -58,7 +58,9 @@ def keep(options: Options, credentials: DaemonCredentials) -> ExitCode:
 class _Keeper:
     """Knows what has become of the sessions so far."""
 
-    def __init__(self, options: Options, credentials: DaemonCredentials, end_at: float) -> None:
+    def __init__(
+        self, options: KeeperOptions, credentials: DaemonCredentials, end_at: float
+    ) -> None:
         self._options = options
         self._credentials = credentials
         self._end_at = end_at
@@ -136,7 +138,7 @@ class _Keeper:
         idle = self._options.idle_time
         return min(math.inf if idle is None else idle, self._end_at - time.monotonic())
 
-    def _rest_of_options(self) -> Options:
+    def _rest_of_options(self) -> KeeperOptions:
         """Return the options without the tasks that have been begun already."""
         limit = self._options.max_tasks_per_child
         if limit is None:
@@ -144,7 +146,7 @@ class _Keeper:
         return replace(self._options, max_tasks_per_child=max(0, limit - self._begun))
 
 
-def _wrong_mode(options: Options) -> NotConnectedError:
+def _wrong_mode(options: KeeperOptions) -> NotConnectedError:
     works, asks = ("without", "") if options.dispatcher else ("with", "no-")
     return NotConnectedError(
         ExitCode.WRONG_MODE,

@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(DaemonOptions):
+class KeeperOptions(DaemonOptions):
     """The options of a daemon, and where it connects.
 
     Args:

@@ -22,7 +22,7 @@ from mirai_executor._local import (
 from mirai_executor._transport import FarLink, Link, LinkClosedError
 from mirai_executor._waiting import Deadline
 
-from ._options import ExitCode, Options, seat_here
+from ._options import ExitCode, KeeperOptions, seat_here
 from ._slack import Slack
 from ._started import Started
 
@@ -60,7 +60,9 @@ class Session:
         begun: How many tasks the daemon has been given, and may have begun.
     """
 
-    def __init__(self, link: FarLink, options: Options, end_at: float, started: Started) -> None:
+    def __init__(
+        self, link: FarLink, options: KeeperOptions, end_at: float, started: Started
+    ) -> None:
         self._link, self._slack = link, Slack(link, self._say)
         link.may_compress = True  # if the host says so
         self._options = options

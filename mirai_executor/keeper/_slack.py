@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 from mirai_executor import _wire
-from mirai_executor._transport import FarLink, Waiting
+from mirai_executor._transport import FarLink, PendingFrame
 
 _BEHIND = 256  # frames that wait for a slow line until reports and log records are dropped
 
@@ -26,7 +26,7 @@ class Slack:
     def __init__(self, link: FarLink, say: Callable[[_wire.Frame], None]) -> None:
         self._link = link
         self._say = say
-        self._outcomes: WeakValueDictionary[int, Waiting] = WeakValueDictionary()  # by task
+        self._outcomes: WeakValueDictionary[int, PendingFrame] = WeakValueDictionary()  # by task
         # Of log records, which are dropped as a whole.
         self._begins, self._drops = True, False
         self._lost = self._told = 0

@@ -8,7 +8,7 @@ from mirai_executor._local import DaemonProcess, LocalLauncher, Relay, Spawner
 from mirai_executor._place import fair_share
 from mirai_executor._waiting import Reactor
 
-from ._options import Options, daemons_here
+from ._options import KeeperOptions, daemons_here
 from ._output import Output
 
 
@@ -36,7 +36,7 @@ class Started(NamedTuple):
         self.relay.close()
 
 
-def start(options: Options) -> Started:
+def start(options: KeeperOptions) -> Started:
     """Start a daemon.
 
     Raises:

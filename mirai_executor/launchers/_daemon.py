@@ -126,7 +126,7 @@ class DaemonCommand:
     def take(self, machine: str, count: int) -> tuple[tuple[int, ...], int]:
         """Take seats on a machine that daemons share, such as its GPUs.
 
-        Who comes for a daemon that is lost gets its number. For that, each must find its seat in
+        The successor of a lost daemon gets its number. For that, each must find its seat in
         its environment: ``MIRAI_EXECUTOR_SEAT``, the name of the machine, "/" and the number.
 
         Args:

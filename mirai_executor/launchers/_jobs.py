@@ -4,7 +4,7 @@
 
     JobRequest ── submit() ──► Jobs ── cancel(), failed(), add_done_callback() ──► the host
 
-An engine runs each daemon once. What is lost, the host asks for again: two who replace the same
+An engine runs each daemon once. What is lost, the host asks for again: two that replace the same
 daemon would have two in its place.
 """
 
@@ -44,7 +44,7 @@ class Job(Protocol):
         """Take back the daemons that wait, and end those that run; again is no error."""
 
     def failed(self) -> str | None:
-        """Return why it has come to an end, in the engine's words; None if that is no failure."""
+        """Return why it has come to an end, in the engine's words; None if it did not fail."""
 
     def add_done_callback(self, callback: Callable[[], object]) -> None:
         """Have this called, once, on any thread, when none of its daemons waits or runs."""

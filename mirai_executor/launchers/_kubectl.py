@@ -102,7 +102,7 @@ class KubernetesJob:
         self._command = command
         self._job = job
         self.pods = [KubernetesPod(functools.partial(self.cancel, n)) for n in range(count)]
-        # Guards the next two: who cancels a pod may find somebody at it who takes that along.
+        # Guards the next two: one that cancels a pod may find another that takes it along.
         self._lock = threading.Lock()
         self._unwanted: set[int] = set()
         self._canceller: Future[None] | None = None

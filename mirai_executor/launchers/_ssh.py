@@ -191,7 +191,7 @@ class SshConfig:
             *exports(daemon),
             # The status is that of Python, or 127 from the shell; it says why by itself.
             f"{python} -P -c 'import mirai_executor' </dev/null >&2 || exit",
-            # First: who has given up hears nothing, and no daemon is to come to nobody.
+            # First: a host that has given up hears nothing, and no daemon is to come to nobody.
             f"echo {shlex.quote(STARTED)} >&2 || exit",
             "pids=",
             f"for number in {' '.join(map(str, numbers))}; do",

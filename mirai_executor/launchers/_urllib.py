@@ -39,7 +39,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class _Connection(http.client.HTTPConnection):
     """A connection that is cut off when the time is over.
 
-    A timeout is one for each read: who drips could keep us for ever.
+    A timeout is one for each read: a server that drips could keep us for ever.
     """
 
     ends: contextlib.ExitStack

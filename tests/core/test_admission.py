@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirai_executor._core import Admission, TaskId, Waiting
+from mirai_executor._core import Admission, TaskId, WaitingCall
 
 A, B, C, D = (TaskId(n) for n in range(4))
 
@@ -11,7 +11,7 @@ A, B, C, D = (TaskId(n) for n in range(4))
 def asked(now: Admission, task: TaskId, size: int, *, stays: bool = True) -> Admission:
     """Return what follows where a call asks for so many bytes."""
     if not now.fits(size):
-        return now.with_waiting(Waiting(task, size, stays))
+        return now.with_waiting(WaitingCall(task, size, stays))
     return now.with_call(size) if stays else now
 
 
@@ -23,7 +23,7 @@ def queued(capacity: int, *sizes: int) -> Admission:
     return now
 
 
-def names(calls: tuple[Waiting, ...]) -> list[TaskId]:
+def names(calls: tuple[WaitingCall, ...]) -> list[TaskId]:
     return [call.task for call in calls]
 
 

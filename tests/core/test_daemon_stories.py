@@ -103,7 +103,7 @@ def test_a_requested_daemon_that_dies_before_all_are_ready_is_replaced(
 
 def test_a_requested_daemon_that_left_when_idle_is_not_replaced(dispatch: Dispatch) -> None:
     # Else daemons that start minutes apart on a cluster would be started and dismissed for ever.
-    dispatcher = dispatch(idle_timeout=5.0)
+    dispatcher = dispatch(idle_time=5.0)
     dispatcher.handle(DaemonsRequested(2), 0)
     dispatcher.handle(DaemonReady(A), 0)
     assert dispatcher.expire(5) == [DismissDaemon(A)]

@@ -54,7 +54,7 @@ def test_who_leaves_does_so_for_a_reason(events: list[Event], why: Departure | N
 
 
 def test_limits_are_reasons() -> None:
-    assert why_leaves([READY], idle_timeout=1.0) is Departure.IDLE
+    assert why_leaves([READY], idle_time=1.0) is Departure.IDLE
     task: list[Event] = [READY, TaskSubmitted(T1), ResultsArrived(A, {T1: 0.1})]
     assert why_leaves(task, max_tasks=1) is Departure.LIMIT
 

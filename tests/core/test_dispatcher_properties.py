@@ -68,7 +68,7 @@ POLICIES = st.builds(
     launches=st.sampled_from([True, True, True, False]),
     direct=st.sampled_from([False, False, True]),
     max_tasks=st.none() | st.integers(1, 3),
-    idle_timeout=st.none() | st.sampled_from([0.5, 4.0]),
+    idle_time=st.none() | st.sampled_from([0.5, 4.0]),
     start_timeout=st.just(6.0),
     cancel_grace=st.just(2.0),
     leave_grace=st.just(3.0),
@@ -175,8 +175,8 @@ class World:
             yield daemon.stopped_at + self.policy.cancel_grace
         if daemon.state == "dismissed":
             yield daemon.since + self.policy.leave_grace
-        if daemon.is_free and self.policy.idle_timeout is not None:
-            yield daemon.since + self.policy.idle_timeout
+        if daemon.is_free and self.policy.idle_time is not None:
+            yield daemon.since + self.policy.idle_time
 
     # Carrying out commands, and asking of each whether it may be
 

@@ -124,7 +124,7 @@ def test_leaving_is_never_a_failed_start(dispatch: Dispatch) -> None:
 
 
 def test_an_idle_daemon_leaves_after_a_while(dispatch: Dispatch) -> None:
-    single = dispatch(1, idle_timeout=5.0)
+    single = dispatch(1, idle_time=5.0)
     start(single)
     assert single.next_deadline() == 5
     assert single.expire(4.9) == []
@@ -133,7 +133,7 @@ def test_an_idle_daemon_leaves_after_a_while(dispatch: Dispatch) -> None:
 
 
 def test_a_daemon_that_worked_meanwhile_is_not_idle(dispatch: Dispatch) -> None:
-    single = dispatch(1, idle_timeout=5.0)
+    single = dispatch(1, idle_time=5.0)
     start(single)
     submit(single, T1, now=3)
     assert single.expire(6) == [], "it runs"
@@ -145,11 +145,11 @@ def test_a_daemon_that_worked_meanwhile_is_not_idle(dispatch: Dispatch) -> None:
 def test_a_daemon_is_not_idle_before_it_is_ready_and_has_done_what_all_do(
     dispatch: Dispatch,
 ) -> None:
-    open_to_all = dispatch(1, launches=False, idle_timeout=9.0)
+    open_to_all = dispatch(1, launches=False, idle_time=9.0)
     daemon = open_to_all.adopt_daemon(0)
     open_to_all.handle(EverywhereRequested(SETUP), 1)
     assert open_to_all.expire(20) == [], "it starts"
-    ready = DaemonReady(daemon, idle_timeout=5.0)
+    ready = DaemonReady(daemon, idle_time=5.0)
     assert open_to_all.handle(ready, 20) == [SendBroadcast(daemon, SETUP)]
     assert open_to_all.expire(40) == [], "it works"
     open_to_all.handle(BroadcastAnswered(daemon, SETUP), 41)
@@ -158,7 +158,7 @@ def test_a_daemon_is_not_idle_before_it_is_ready_and_has_done_what_all_do(
 
 
 def test_idle_timeouts_spare_the_daemon_that_worked_last(dispatch: Dispatch) -> None:
-    dispatcher = dispatch(2, idle_timeout=5.0)
+    dispatcher = dispatch(2, idle_time=5.0)
     start(dispatcher, 2)
     submit(dispatcher, T1, now=3)
     dispatcher.handle(result_arrived(B, T1), 4)

@@ -25,7 +25,7 @@ def some_policy(rng: random.Random) -> Policy:
         launches=rng.random() < 0.8,
         direct=rng.random() < 0.2,
         max_tasks=rng.choice([None, None, 1, 5]),
-        idle_timeout=rng.choice([None, None, 0.05, 3.0]),
+        idle_time=rng.choice([None, None, 0.05, 3.0]),
         start_timeout=20.0,
         cancel_grace=rng.choice([0.2, 2.0]),
         leave_grace=rng.choice([0.2, 10.0]),

@@ -36,7 +36,7 @@ def test_a_story_has_events_and_commands_in_order_each_with_its_moment() -> None
         "TaskSubmitted(task=1, limits=Limits(timeout=None, run_timeout=2.0, retries=0, "
         "concurrency=1), kind=None)",
         "0.500000 command LaunchDaemon(daemon=1)",
-        "1.000000 event DaemonReady(daemon=1, max_tasks=None, idle_timeout=None)",
+        "1.000000 event DaemonReady(daemon=1, max_tasks=None, idle_time=None)",
         "1.000000 command SendTasks(daemon=1, tasks=(1,))",
         "3.000000 event Alarm(when=3.0, order=2, kind=<AlarmKind.RUN_TIMEOUT: 1>, task=1, "
         "daemon=1, period=0)",

@@ -37,7 +37,7 @@ from mirai_executor._transport import Link
 from mirai_executor.credentials import (
     DaemonCredentials,
     HostHandshake,
-    Peer,
+    PeerVersion,
     ProtocolError,
     make_certificate,
     new_secret,
@@ -734,7 +734,7 @@ def test_a_daemon_of_another_version_says_which() -> None:
     def receive(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         link = Link(connection, blocking=True)
-        handshake = HostHandshake(secret, Peer((2, 7), "0.0.1"))
+        handshake = HostHandshake(secret, PeerVersion((2, 7), "0.0.1"))
         with contextlib.closing(link):
             frame = link.receive()
             assert frame is not None

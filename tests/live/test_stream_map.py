@@ -88,7 +88,7 @@ def test_a_stream_over_what_comes_in_time_is_a_map_unless_a_generator_is_to_have
     assert (mapped, streamed) == ([0, 3], [0, 1])
     assert source.given <= 2 + 3 + 1
     assert source.is_closed
-    with pytest.raises(ValueError, match="buffersize"):
+    with pytest.raises(ValueError, match="buffer must be >= 1"):
         executor.stream(triple, Numbers(), buffer=0)
 
 

@@ -7,11 +7,11 @@ from mirai_executor.credentials import DaemonCredentials, new_secret
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> list[keeper.Options]:
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[keeper.KeeperOptions]:
     """What the command line would have kept a daemon with."""
-    kept: list[keeper.Options] = []
+    kept: list[keeper.KeeperOptions] = []
 
-    def keep(options: keeper.Options, _: DaemonCredentials) -> keeper.ExitCode:
+    def keep(options: keeper.KeeperOptions, _: DaemonCredentials) -> keeper.ExitCode:
         kept.append(options)
         return keeper.ExitCode.DONE
 

@@ -127,7 +127,7 @@ def test_a_daemon_leaves_to_its_host_what_it_is_not_told(
     words: list[str],
     cleanup: bool | None,
     dispatcher: bool | None,
-    kept: list[keeper.Options],
+    kept: list[keeper.KeeperOptions],
 ) -> None:
     assert cli.main(["daemon", "tcp://127.0.0.1:1", *words]) == 0
     assert [(options.cleanup, options.dispatcher) for options in kept] == [(cleanup, dispatcher)]

@@ -29,21 +29,21 @@ def test_type_checkers_know_every_option_with_its_type() -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_option_that_is_given_to_a_launch_is_that_of_the_daemon(
-    name: str, kept: list[keeper.Options]
+    name: str, kept: list[keeper.KeeperOptions]
 ) -> None:
     given: Any = {name: UNUSUAL[name]}  # type: ignore[literal-required]  # it is one of them
     assert given[name] != OPTIONS[name].default
     assert cli.main(["daemon", "tcp://127.0.0.1:1", *words_for(given)]) == 0
     (options,) = kept
-    assert options == keeper.Options(urls=options.urls, **given)
+    assert options == keeper.KeeperOptions(urls=options.urls, **given)
 
 
-def test_an_option_that_is_none_says_nothing(kept: list[keeper.Options]) -> None:
+def test_an_option_that_is_none_says_nothing(kept: list[keeper.KeeperOptions]) -> None:
     nothing: Any = dict.fromkeys(OPTIONS)
     assert words_for(nothing) == ()
     assert cli.main(["daemon", "tcp://127.0.0.1:1"]) == 0
     (options,) = kept
-    assert options == keeper.Options(urls=options.urls)
+    assert options == keeper.KeeperOptions(urls=options.urls)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from mirai_executor.credentials import (
     DaemonHandshake,
     HostHandshake,
     Opener,
-    Peer,
+    PeerVersion,
     ProtocolError,
     Sealer,
     Secret,
@@ -30,7 +30,7 @@ from mirai_executor.credentials import (
 
 SECRET = Secret(b"s" * 32)
 OTHER_SECRET = Secret(b"o" * 32)
-HERE = Peer((3, 12), "0.1.0")
+HERE = PeerVersion((3, 12), "0.1.0")
 
 # Computed by hand from docs/protocol.md, not by the code under test.
 GOLDEN = [
@@ -50,11 +50,15 @@ GOLDEN_SEALED = "6672616d659d005e9bd3e772e11e1d61b21c8fd1d99a1fc9a9f273d2c06b049
 Handshake = HostHandshake | DaemonHandshake
 
 
-def host(secret: Secret = SECRET, me: Peer = HERE, nonce: bytes = b"h" * 32) -> HostHandshake:
+def host(
+    secret: Secret = SECRET, me: PeerVersion = HERE, nonce: bytes = b"h" * 32
+) -> HostHandshake:
     return HostHandshake(secret, me, nonce)
 
 
-def daemon(secret: Secret = SECRET, me: Peer = HERE, nonce: bytes = b"d" * 32) -> DaemonHandshake:
+def daemon(
+    secret: Secret = SECRET, me: PeerVersion = HERE, nonce: bytes = b"d" * 32
+) -> DaemonHandshake:
     return DaemonHandshake(secret, me, nonce)
 
 
@@ -289,9 +293,12 @@ def test_a_host_without_the_secret_gets_no_proof() -> None:
 
 
 MISMATCHES = {
-    "python": (Peer((3, 11), "0.1.0"), "start the daemon with the host's version of Python"),
-    "version": (Peer((3, 12), "0.2.0"), "install the host's version of mirai-executor"),
-    "protocol": (Peer((3, 12), "0.1.0", 2), "install the host's version of mirai-executor"),
+    "python": (
+        PeerVersion((3, 11), "0.1.0"),
+        "start the daemon with the host's version of Python",
+    ),
+    "version": (PeerVersion((3, 12), "0.2.0"), "install the host's version of mirai-executor"),
+    "protocol": (PeerVersion((3, 12), "0.1.0", 2), "install the host's version of mirai-executor"),
 }
 
 
@@ -324,7 +331,7 @@ def test_a_daemon_refuses_a_host_that_did_not_mind(name: str) -> None:
 
 
 def test_a_refusal_that_was_changed_or_recorded_is_not_believed() -> None:
-    one, other = host(), daemon(me=Peer((3, 11), "0.1.0"))
+    one, other = host(), daemon(me=PeerVersion((3, 11), "0.1.0"))
     with pytest.raises(VersionMismatchError) as refused:
         one.receive(other.hello())
     reply = refused.value.reply
@@ -336,14 +343,14 @@ def test_a_refusal_that_was_changed_or_recorded_is_not_believed() -> None:
 
 
 def test_patch_versions_fit_and_what_is_no_version_is_a_protocol_error() -> None:
-    converse(host(), daemon(me=Peer((3, 12), "0.1.7.dev3+gabc")))
+    converse(host(), daemon(me=PeerVersion((3, 12), "0.1.7.dev3+gabc")))
     for version in ("", "nonsense", "0.1\x1b[2J"):
         with pytest.raises(ProtocolError, match="invalid version"):
-            host().receive(daemon(me=Peer((3, 12), version)).hello())
+            host().receive(daemon(me=PeerVersion((3, 12), version)).hello())
 
 
 def test_a_hello_of_a_later_protocol_is_answered_though_its_body_is_unknown() -> None:
-    other = daemon(me=Peer((3, 12), "9.0", 7))
+    other = daemon(me=PeerVersion((3, 12), "9.0", 7))
     for body in (b"", b"\xff" * 66 + bytes(12) + b"\xff" * 300):
         other._said = b""
         hello = other._frame(1, body)  # type: ignore[arg-type] # the wire's number

@@ -18,6 +18,6 @@ def test_each_parameter_of_the_executor_is_known_to_type_checkers() -> None:
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_a_wrong_option_names_itself_and_lists_those_that_there_are(n: int) -> None:
-    with pytest.raises(TypeError, match=r"'idle_tim'.*\bidle_time\b.*\bmemory\b"):
+    with pytest.raises(TypeError, match=r"'idle_tim'.*\bcompute\b.*\bidle_time\b.*\bmemory\b"):
         daemons(n, idle_tim=3)  # type: ignore[call-arg]  # that is asked
     assert not daemons_set()

@@ -25,7 +25,7 @@ from mirai_executor import (
     unresolved,
 )
 from mirai_executor._maps._elements import elements_of
-from mirai_executor._maps._mirai_map import Listeners
+from mirai_executor._maps._mirai_map import MapListeners
 
 
 class PandasFrame:
@@ -67,7 +67,7 @@ class ByHand:
         self.futures: list[Future[Any]] = []
 
     def map(self, xs: Any, **listeners: Any) -> MiraiMap[Any]:
-        return MiraiMap(elements_of(xs), self, Listeners(**listeners))
+        return MiraiMap(elements_of(xs), self, MapListeners(**listeners))
 
     def send(self, values: Sequence[Any]) -> list[Future[Any]]:
         new: list[Future[Any]] = [Future() for _ in values]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mirai_executor._host import _host_thread
-from mirai_executor._local import OutputRelay, Stream
+from mirai_executor._local import OutputRelay, RelayedStream
 
 
 class Daemon:
@@ -18,7 +18,7 @@ class Daemon:
     def __init__(self, relay: OutputRelay, pid: int) -> None:
         read_end, self._end = os.pipe()
         self.relay = relay
-        self.stream: Stream = relay.add(read_end, pid)
+        self.stream: RelayedStream = relay.add(read_end, pid)
 
     def write(self, data: bytes) -> None:
         os.write(self._end, data)

@@ -27,7 +27,7 @@ import pytest
 from mirai_executor._payload.common import hooks
 from mirai_executor._payload.common import importable as payload_importable
 from mirai_executor._payload.common.entries import AROUND
-from mirai_executor._payload.common.importable import Kind, kind_of
+from mirai_executor._payload.common.importable import Travel, kind_of
 from mirai_executor._payload.daemon import decode_plain
 from mirai_executor._payload.host import CallEncoder, Preparation, encode_plain
 from mirai_executor._payload.host import table as table_module
@@ -193,7 +193,7 @@ def test_each_type_beside_a_culprit_is_looked_at_once(
 ) -> None:
     looked_at: list[object] = []
 
-    def look(module: str) -> Kind:
+    def look(module: str) -> Travel:
         looked_at.append(module)
         return kind_of(module)
 

@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 
 from mirai_executor import MiraiExecutor, _random_streams, daemons, next_stream, rng
-from mirai_executor._around._stream_order import Streams
+from mirai_executor._around._stream_order import RandomStreams
 from mirai_executor._payload.common.entries import STREAM
 
 
 def test_streams_come_in_the_order_in_which_they_are_asked_for() -> None:
-    streams = Streams(7)
+    streams = RandomStreams(7)
     assert [streams.next() for _ in range(3)] == ["7:0", "7:1", "7:2"]
 
 
 def test_a_stream_that_was_put_back_is_the_next_one() -> None:
-    streams = Streams(7)
+    streams = RandomStreams(7)
     streams.put_back(streams.next())
     assert [streams.next(), streams.next()] == ["7:0", "7:1"]
 
 
 def test_a_call_that_has_a_stream_keeps_it() -> None:
-    streams = Streams(7)
+    streams = RandomStreams(7)
     assert streams.added_to({"x": 1}) == {"x": 1, STREAM: "7:0"}
     assert streams.added_to({STREAM: "7:5"}) == {STREAM: "7:5"}
     variables: dict[str, Any] = {"x": 1, STREAM: "7:5"}
@@ -33,7 +33,7 @@ def test_a_call_that_has_a_stream_keeps_it() -> None:
 
 
 def test_a_map_is_one_in_the_order_and_its_chunks_begin_with_their_first_elements() -> None:
-    streams = Streams(7)
+    streams = RandomStreams(7)
     streams.next()
     chunks = streams.of_map(3)
     assert [next(chunks)[STREAM] for _ in range(3)] == ["7:1:0", "7:1:3", "7:1:6"]

@@ -15,7 +15,7 @@ from mirai_executor._core import TaskId
 from mirai_executor._local import LAST_FRAMES, DaemonProcess
 from mirai_executor._transport import FarLink, Link
 from mirai_executor._wire import Outcomes, Status, Tasks, WireOutcome, WireTask
-from mirai_executor.keeper import Options
+from mirai_executor.keeper import KeeperOptions
 from mirai_executor.keeper._session import End, Session
 from mirai_executor.keeper._started import Started
 from mirai_executor.urls import Url
@@ -95,7 +95,7 @@ class World:
         ]
         started = Started(self.clock, self.daemon, *parts)
         end_at = options.pop("end_at", float("inf"))
-        self.session = Session(mine, Options(urls=(URL,), **options), end_at, started)
+        self.session = Session(mine, KeeperOptions(urls=(URL,), **options), end_at, started)
 
     def run(self, script: Callable[[], None]) -> End:
         """Run the session, and what a test does meanwhile."""

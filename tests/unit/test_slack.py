@@ -7,7 +7,7 @@ import pytest
 
 from mirai_executor import _wire
 from mirai_executor._host._log_relay import Records
-from mirai_executor._transport import FarLink, Waiting
+from mirai_executor._transport import FarLink, PendingFrame
 from mirai_executor.keeper._slack import Slack
 
 BUSY, FREE = 1000, 0  # frames that wait for the line
@@ -80,7 +80,7 @@ def test_what_is_dropped_is_said_before_the_next_outcome_if_there_is_no_record(l
 @pytest.mark.parametrize("ended", [True, False])
 def test_what_the_host_has_stopped_is_answered_and_its_outcome_sent_no_more(ended: bool) -> None:
     dropped = list[object]()
-    waiting = Waiting((b"outcome",), 0)
+    waiting = PendingFrame((b"outcome",), 0)
     link: Any = SimpleNamespace(backlog=FREE, last=waiting, drop=dropped.append)
     slack = Slack(link, lambda _: None)
     if ended:
@@ -93,7 +93,7 @@ def test_what_the_host_has_stopped_is_answered_and_its_outcome_sent_no_more(ende
 
 
 def test_an_outcome_that_has_left_is_not_kept() -> None:
-    link: Any = SimpleNamespace(backlog=FREE, last=Waiting((b"outcome",), 0))
+    link: Any = SimpleNamespace(backlog=FREE, last=PendingFrame((b"outcome",), 0))
     slack = Slack(link, lambda _: None)
     slack.note([7])
     link.last = None

@@ -8,7 +8,7 @@ from types import FunctionType, MemberDescriptorType, ModuleType
 
 from mirai_executor._payload.common import annotations
 from mirai_executor._payload.common.fast_pickle import ATOMS
-from mirai_executor._payload.common.importable import Kind, home_of, home_of_globals
+from mirai_executor._payload.common.importable import Travel, home_of, home_of_globals
 from mirai_executor._typing import Any
 
 _FEW = 8  # items
@@ -177,7 +177,7 @@ def _container_of(kind: type) -> Any:
 def _travels_by_name(obj: object) -> bool:
     if isinstance(obj, (type, FunctionType)):
         home = home_of(obj)
-        return home is not None and home.kind is Kind.IMPORTABLE
+        return home is not None and home.kind is Travel.IMPORTABLE
     return isinstance(obj, ModuleType)
 
 

@@ -10,7 +10,7 @@ from contextvars import Context, ContextVar
 from typing import Any, TypeAlias
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.importable import Home, Kind, kind_of
+from mirai_executor._payload.common.importable import Home, Travel, kind_of
 
 _Variable: TypeAlias = ContextVar[Any]
 
@@ -25,7 +25,7 @@ def home_of_variable(variable: _Variable) -> Home | None:
     known = _homes.get(variable)
     if known is None or (isinstance(known, int) and known != len(sys.modules)):
         # Whoever has imported it from elsewhere has it, too: daemons find it in any of them.
-        homes = sorted(_all_homes(variable), key=lambda home: home.kind is not Kind.IMPORTABLE)
+        homes = sorted(_all_homes(variable), key=lambda home: home.kind is not Travel.IMPORTABLE)
         known = _homes[variable] = homes[0] if homes else len(sys.modules)
     return None if isinstance(known, int) else known
 
@@ -42,10 +42,10 @@ def _all_homes(variable: _Variable) -> "list[Home]":
 def reduce_context_variable(_: object, variable: _Variable) -> Any:
     """Take a variable apart, for any pickler of ours."""
     home = home_of_variable(variable)
-    if home is not None and home.kind is Kind.IMPORTABLE:
+    if home is not None and home.kind is Travel.IMPORTABLE:
         return _named, (home.module, home.qualname)
     identity = _identities.get(variable) or _note(os.urandom(8).hex(), variable)
-    of_main = home.qualname if home is not None and home.kind is Kind.MAIN else None
+    of_main = home.qualname if home is not None and home.kind is Travel.MAIN else None
     return _made, (identity, of_main, variable.name, *_default_of(variable))
 
 

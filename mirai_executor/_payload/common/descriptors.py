@@ -46,7 +46,7 @@ def is_standard(reducer: Reducer | None) -> bool:
 
 
 class _Sharer(_ResourceSharer):  # type: ignore[misc]  # untyped
-    """That of multiprocessing, but that it is no news if who fetches something ends meanwhile.
+    """That of multiprocessing, but nothing is said if a process ends while it fetches one.
 
     Its thread, its listener, and what it does in forked children are all that is needed here.
     """
@@ -64,7 +64,7 @@ class _Sharer(_ResourceSharer):  # type: ignore[misc]  # untyped
                     time.sleep(_PAUSE)  # else it would fail again at once, and again
 
     def _serve_one(self) -> bool:
-        """Answer who connects next; False if that one says that this is all."""
+        """Answer the next one that connects; False if that one says that this is all."""
         with self._listener.accept() as connection:
             if (request := connection.recv()) is None:
                 return False

@@ -21,7 +21,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from mirai_executor._payload.common.importable import (
     MULTIPROCESSING,
     WITH_CARE,
-    Kind,
+    Travel,
     kind_of,
     registered_by_value,
     what_is_known_of_modules,
@@ -390,7 +390,7 @@ def _look(places: _Places, obj: Any) -> bool:
     if module is None:
         return False
     names = vars(module)
-    if names.get(obj.__qualname__) is not obj or kind_of(module_name) is not Kind.IMPORTABLE:
+    if names.get(obj.__qualname__) is not obj or kind_of(module_name) is not Travel.IMPORTABLE:
         return False
     if len(places) >= _MOST_SEEN:
         places.clear()

@@ -44,7 +44,7 @@ WITH_CARE = frozenset(
 )
 
 
-class Kind(Enum):
+class Travel(Enum):
     """How the names of one module travel."""
 
     MAIN = "main"
@@ -56,7 +56,7 @@ class Kind(Enum):
 class Home(NamedTuple):
     """Where an object is found by name."""
 
-    kind: Kind
+    kind: Travel
     module: str
     qualname: str
 
@@ -81,22 +81,22 @@ def home_of(obj: object, name: str | None = None) -> Home | None:
     if module is None or value_at(module, qualname) is not obj:
         return None
     kind = kind_of(module_name)
-    if kind is Kind.REGISTERED:
+    if kind is Travel.REGISTERED:
         return None
-    return Home(kind, MAIN if kind is Kind.MAIN else module_name, qualname)
+    return Home(kind, MAIN if kind is Travel.MAIN else module_name, qualname)
 
 
 def home_of_globals(namespace: dict[str, Any]) -> Home | None:
     """Return the module whose globals these are; of a module that has none, None."""
     main = sys.modules.get(MAIN)
     if main is not None and main.__dict__ is namespace:
-        return Home(Kind.MAIN, MAIN, "")
+        return Home(Travel.MAIN, MAIN, "")
     name = namespace.get("__name__")
     module = sys.modules.get(name) if isinstance(name, str) else None
     if module is None or getattr(module, "__dict__", None) is not namespace:
         return None
     kind = kind_of(str(name))
-    return None if kind is Kind.REGISTERED else Home(kind, str(name), "")
+    return None if kind is Travel.REGISTERED else Home(kind, str(name), "")
 
 
 def value_at(module: ModuleType, qualname: str) -> object:
@@ -111,14 +111,14 @@ def value_at(module: ModuleType, qualname: str) -> object:
     return found
 
 
-def kind_of(module_name: str) -> Kind:
+def kind_of(module_name: str) -> Travel:
     """Return how the names of a module of ``sys.modules`` travel."""
     if module_name in _MAIN_NAMES:
-        return Kind.MAIN
+        return Travel.MAIN
     registered = registered_by_value()
     if registered and any(parent in registered for parent in _with_parents(module_name)):
-        return Kind.REGISTERED
-    return Kind.IMPORTABLE if is_importable(module_name) else Kind.HELD
+        return Travel.REGISTERED
+    return Travel.IMPORTABLE if is_importable(module_name) else Travel.HELD
 
 
 def registered_by_value() -> Collection[str]:

@@ -23,7 +23,7 @@ from mirai_executor._payload.common.importable import (
     FUNCTION_DUNDERS,
     MAIN,
     Home,
-    Kind,
+    Travel,
     home_of,
     home_of_globals,
     kind_of,
@@ -177,15 +177,15 @@ class PayloadPickler(pickle.Pickler):
         namespace = function.__globals__
         home = home_of_globals(namespace)
         names = names_of(function.__code__).globals
-        if home is None or (home.kind is Kind.HELD and self._is_foreign(home)):
+        if home is None or (home.kind is Travel.HELD and self._is_foreign(home)):
             travelling = self._travelling.setdefault(id(namespace), _dunders(namespace))
             return travelling, _values(function, names)
-        if home.kind is Kind.IMPORTABLE:
+        if home.kind is Travel.IMPORTABLE:
             # No names of the source: pytest has rewritten its asserts, which daemons do not.
             made = tuple(name for name in names if name.startswith("@"))
             return home.module, _values(function, made) if made else None
         self.found_globals(home, names)
-        return (None if home.kind is Kind.MAIN else (home.module, _dunders(namespace))), None
+        return (None if home.kind is Travel.MAIN else (home.module, _dunders(namespace))), None
 
     def _is_foreign(self, home: Home) -> bool:
         return self.travels_with_its_names(sys.modules[home.module])
@@ -218,9 +218,9 @@ class PayloadPickler(pickle.Pickler):
             return rebuild.main_module, ()
         if sys.modules.get(name) is module:
             kind = kind_of(name)
-            if kind is Kind.IMPORTABLE:
+            if kind is Travel.IMPORTABLE:
                 return rebuild.import_module, (name,)
-            if kind is Kind.HELD and not self.travels_with_its_names(module):
+            if kind is Travel.HELD and not self.travels_with_its_names(module):
                 return self._reduce_held_module(module)
         names = {k: v for k, v in vars(module).items() if k not in STANDARD_DUNDERS}
         names.update(_dunders(vars(module)))
@@ -228,7 +228,7 @@ class PayloadPickler(pickle.Pickler):
 
     def _reduce_held_module(self, module: ModuleType) -> Any:
         names = tuple(name for name in vars(module) if name not in STANDARD_DUNDERS)
-        self.found_globals(Home(Kind.HELD, module.__name__, ""), names)
+        self.found_globals(Home(Travel.HELD, module.__name__, ""), names)
         return rebuild.held_module, (module.__name__, _dunders(vars(module)))
 
     def _reduce_instance(self, kind: type, obj: Any) -> Any:
@@ -236,7 +236,7 @@ class PayloadPickler(pickle.Pickler):
         if _reduces_as_usual(kind):
             home = home_of_sentinel(kind, obj)
             return home.qualname if home is not None and self.is_named(home) else NotImplemented
-        if kind in copyreg.dispatch_table or kind_of(kind.__module__) is Kind.IMPORTABLE:
+        if kind in copyreg.dispatch_table or kind_of(kind.__module__) is Travel.IMPORTABLE:
             self._as_usual.add(kind)
             return NotImplemented
         reduced = obj.__reduce_ex__(PROTOCOL)
@@ -274,7 +274,7 @@ def home_of_sentinel(kind: type, obj: object) -> Home | None:
         if value is obj:
             if not has_no_state(obj):
                 return None
-            return Home(Kind.MAIN, MAIN, name) if kind is object else home_of(obj, name)
+            return Home(Travel.MAIN, MAIN, name) if kind is object else home_of(obj, name)
     return None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.diagnosis import explain, said_by_pickle
 from mirai_executor._payload.common.fast_pickle import OutOfBand, Value, dump_value
-from mirai_executor._payload.common.importable import Home, Kind
+from mirai_executor._payload.common.importable import Home, Travel
 from mirai_executor._payload.common.loans import Loan
 from mirai_executor._payload.common.pickler import PayloadPickler
 from mirai_executor._payload.daemon import namespace
@@ -36,9 +36,9 @@ class OutcomePickler(PayloadPickler):
 
     def by_reference(self, home: Home) -> bool:
         daemon = namespace.current
-        if home.kind is Kind.MAIN and daemon is not None:
+        if home.kind is Travel.MAIN and daemon is not None:
             return home.root in daemon.host_names or rebuild.has_inherited(home.root)
-        return home.kind is not Kind.HELD or daemon is None or _is_the_hosts(home.module)
+        return home.kind is not Travel.HELD or daemon is None or _is_the_hosts(home.module)
 
     def travels_with_its_names(self, module: ModuleType) -> bool:
         return not _is_the_hosts(module.__name__)

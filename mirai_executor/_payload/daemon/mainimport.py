@@ -206,7 +206,7 @@ class _Script(dict[str, Any]):
 
 
 class _Finder:
-    """Has the import system run the script, so that all who watch imports see one."""
+    """Has the import system run the script, so that all that watch imports see one."""
 
     def __init__(self, code: CodeType, namespace: dict[str, Any], own: Any) -> None:
         self._code = code

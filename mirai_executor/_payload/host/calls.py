@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mirai_executor._payload.host.large_captures import LargeCaptures
     from mirai_executor._payload.host.mainfile import MainFile, Mode
     from mirai_executor._payload.host.seals import Seals
-    from mirai_executor._payload.host.table import Failure
+    from mirai_executor._payload.host.table import PicklingFailure
 
 T = TypeVar("T")
 
@@ -334,7 +334,7 @@ def _explained(call: tuple[Any, ...], pickler: "Failed | None", error: BaseExcep
     return explain(parts, pickler, error)
 
 
-def _error_of(failure: "Failure") -> BaseException:
+def _error_of(failure: "PicklingFailure") -> BaseException:
     from mirai_executor._payload.common.diagnosis import explain, said_by_pickle
 
     error, key = failure.error, failure.key

@@ -40,7 +40,7 @@ MOST_MET = 1024
 _BETWEEN_LOOKS = 1.0  # seconds
 
 
-class Pickled(NamedTuple):
+class PickledFunction(NamedTuple):
     """A function's part of a call.
 
     ``reference`` is what the call itself says of it: the function, or None if its bytes are the
@@ -53,7 +53,7 @@ class Pickled(NamedTuple):
 
 class _Known(NamedTuple):
     proof: "Proof"
-    pickled: Pickled
+    pickled: PickledFunction
     size: int
 
 
@@ -151,10 +151,10 @@ class FunctionCache:
         # each function, where a KeyboardInterrupt would be lost.
         self._met: OrderedDict[int, _Met] = OrderedDict()
 
-    def find(self, fn: Any) -> Pickled | None:
+    def find(self, fn: Any) -> PickledFunction | None:
         """Return the bytes of a function, from before or made now; None as long as unproven."""
         if type(fn) is not FunctionType:
-            return Pickled(fn, ())
+            return PickledFunction(fn, ())
         named = self._named.get(fn)
         if named is not None and named.is_still(fn):
             if (file := named.file) is not None and monotonic() > file.next_look:
@@ -169,7 +169,7 @@ class FunctionCache:
             pass
         return known.pickled
 
-    def _name(self, fn: FunctionType) -> Pickled:
+    def _name(self, fn: FunctionType) -> PickledFunction:
         """Return the bytes of a name. What it means there, the daemon looks up for each call."""
         file = self._file_of(sys.modules[fn.__module__])
         if file is not None and monotonic() > file.next_look:  # a reloaded function, perhaps
@@ -191,7 +191,7 @@ class FunctionCache:
         self._files.clear()
         self._named.clear()
 
-    def _learn(self, fn: FunctionType) -> Pickled | None:
+    def _learn(self, fn: FunctionType) -> PickledFunction | None:
         self._known.pop(fn, None)
         times = self._meet(fn)
         # Not the first time: most lambdas are met once. Then ever more seldom (2, 4, 8, ...): one
@@ -238,7 +238,7 @@ def pickle_function(
     main: "Callable[[], MainFile | None]",
     known: "KnownInheritance | None" = None,
     serial: "Hooks | None" = None,
-) -> Pickled | None:
+) -> PickledFunction | None:
     """Pickle a function by itself; None if that fails: the call will say why."""
     from mirai_executor._payload.host.table import Table  # not for functions with a name
 
@@ -253,7 +253,7 @@ def pickle_function(
     if _is_name_of(fn, pickled.blob):
         return _by_name(fn, table.entries())
     own = NameEntry(FUNCTION, digest_of(pickled.blob), pickled.blob)
-    return Pickled(None, (*table.entries(), own))
+    return PickledFunction(None, (*table.entries(), own))
 
 
 def _is_name_of(fn: Any, blob: bytes) -> bool:
@@ -263,15 +263,15 @@ def _is_name_of(fn: Any, blob: bytes) -> bool:
         return False
 
 
-def _by_name(fn: Any, names: tuple[NameEntry, ...] = ()) -> Pickled:
+def _by_name(fn: Any, names: tuple[NameEntry, ...] = ()) -> PickledFunction:
     where = f"{fn.__module__}:{fn.__qualname__}".encode()
-    return Pickled(None, (*names, NameEntry(NAMED, digest_of(where), where)))
+    return PickledFunction(None, (*names, NameEntry(NAMED, digest_of(where), where)))
 
 
 class FrozenFunction:
     """A function as it is now, whatever becomes of it: pickled once, for many calls."""
 
-    def __init__(self, fn: Callable[..., object], pickled: Pickled) -> None:
+    def __init__(self, fn: Callable[..., object], pickled: PickledFunction) -> None:
         functools.update_wrapper(self, fn)  # whoever replaces submit may look at it
         self.__wrapped__ = fn
         self.pickled_payload = pickled

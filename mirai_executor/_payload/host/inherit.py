@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
-from mirai_executor._payload.common.importable import MAIN, Home, Kind
+from mirai_executor._payload.common.importable import MAIN, Home, Travel
 from mirai_executor._payload.common.inheritance import Inheritance, nameless_semaphores
 from mirai_executor._payload.common.inherited import OnlyInheritedError, is_nameless
 from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of
@@ -31,7 +31,7 @@ class KnownInheritance:
 
     def has(self, home: Home) -> bool:
         """Tell whether daemons have an object that is found here by name."""
-        return home.kind is Kind.MAIN and self.has_name(home.root)
+        return home.kind is Travel.MAIN and self.has_name(home.root)
 
     def has_name(self, name: str) -> bool:
         """Tell whether a name of ``__main__`` still has the value that it had at the fork."""

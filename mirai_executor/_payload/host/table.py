@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mirai_executor._payload.common import rebuild
 from mirai_executor._payload.common.entries import UNAVAILABLE, NameEntry, digest_of
 from mirai_executor._payload.common.fast_pickle import OutOfBand, Value, dump_value
-from mirai_executor._payload.common.importable import MAIN, Home, Kind
+from mirai_executor._payload.common.importable import MAIN, Home, Travel
 from mirai_executor._payload.common.names import STANDARD_DUNDERS
 from mirai_executor._payload.common.pickler import PayloadPickler
 from mirai_executor._payload.common.wording import describe
@@ -60,7 +60,7 @@ class Need(NamedTuple):
     dotted: bool
 
 
-class Pickled(Record):
+class PickledValue(Record):
     """A pickled object, and the names that it cannot do without.
 
     ``identity`` is that of a class: the daemon changes such a class in place, so that its
@@ -77,7 +77,7 @@ class Pickled(Record):
         return self.value.blob
 
 
-class Failure(Record):
+class PicklingFailure(Record):
     """Why the value of a name cannot be pickled."""
 
     error: BaseException
@@ -116,7 +116,7 @@ class CallPickler(PayloadPickler):
         self.refers_to_main = False
 
     def by_reference(self, home: Home) -> bool:
-        if home.kind is Kind.IMPORTABLE:
+        if home.kind is Travel.IMPORTABLE:
             return True
         if self._known is not None and self._known.has(home):
             inherited = vars(sys.modules[MAIN])[home.root]
@@ -136,7 +136,7 @@ class CallPickler(PayloadPickler):
         return key.text if key in self.entries else None
 
     def found_globals(self, home: Home, names: tuple[str, ...]) -> None:
-        self.refers_to_main |= home.kind is Kind.MAIN
+        self.refers_to_main |= home.kind is Travel.MAIN
         namespace = vars(sys.modules[home.module])
         for name in names:
             if name not in namespace or name in STANDARD_DUNDERS:
@@ -233,9 +233,9 @@ class Table:
         self._find_main = main
         self._main: MainFile | None = None
         self._waiting: dict[Key, None] = {}
-        self._entries: dict[Key, Pickled | Failure] = {}
+        self._entries: dict[Key, PickledValue | PicklingFailure] = {}
         self._met: dict[Key, Met] = {}  # of names that may share something
-        self._joint: dict[Key, tuple[tuple[Key, ...], Pickled]] = {}
+        self._joint: dict[Key, tuple[tuple[Key, ...], PickledValue]] = {}
 
     def pickle(
         self,
@@ -245,7 +245,7 @@ class Table:
         out_of_band: bool = False,
         apart: bool = False,
         copies: bool = False,
-    ) -> Pickled:
+    ) -> PickledValue:
         """Pickle a call, or the value of one or several names; note the names it refers to."""
         made: list[CallPickler] = []
 
@@ -272,7 +272,7 @@ class Table:
         for key in (*(need.key for need in last.needs), *last.mentions):
             if key not in self._entries:
                 self._waiting.setdefault(key)
-        return Pickled(value, tuple(last.needs), last.identity)
+        return PickledValue(value, tuple(last.needs), last.identity)
 
     def close(self) -> None:
         """Pickle the value of every name found, and those found by that, to the end."""
@@ -289,17 +289,17 @@ class Table:
             self._entries[key] = self._pickle_value(key)
 
     def _join(self) -> None:
-        good = [k for k in self._ordered() if isinstance(self._entries[k], Pickled)]
+        good = [k for k in self._ordered() if isinstance(self._entries[k], PickledValue)]
         for keys in sharing({key: self._met[key] for key in good if key in self._met}):
             with contextlib.suppress(Exception):  # of the user's code: each by itself did well
                 values = tuple(vars(sys.modules[key.module])[key.name] for key in keys)
                 self._joint.update(dict.fromkeys(keys, (keys, self.pickle(values, keys))))
 
-    def failure_of(self, needs: Iterable[Need]) -> Failure | None:
+    def failure_of(self, needs: Iterable[Need]) -> PicklingFailure | None:
         """Return why one of these names cannot travel, if so."""
         for key, _ in needs:
             entry = self._entries.get(key)
-            if isinstance(entry, Failure) and not self._is_imported(key):
+            if isinstance(entry, PicklingFailure) and not self._is_imported(key):
                 return entry
         return None
 
@@ -336,11 +336,11 @@ class Table:
     def _identities(self) -> dict[str, str]:
         """Return the ids of the classes of the table."""
         entries = self._entries.items()
-        return {key.text: each.identity for key, each in entries if isinstance(each, Pickled)}
+        return {key.text: each.identity for key, each in entries if isinstance(each, PickledValue)}
 
     def _entry(self, key: Key) -> NameEntry:
         entry = self._entries[key]
-        if isinstance(entry, Pickled):
+        if isinstance(entry, PickledValue):
             blob, digest = self._sealed(key, entry)
             return NameEntry(key.text, digest, blob)
         kind = type(vars(sys.modules[key.module]).get(key.name))
@@ -353,7 +353,7 @@ class Table:
             why += advice()
         return NameEntry(key.text, digest, UNAVAILABLE + why.encode())
 
-    def _sealed(self, key: Key, entry: Pickled) -> tuple[bytes, bytes]:
+    def _sealed(self, key: Key, entry: PickledValue) -> tuple[bytes, bytes]:
         """Return the bytes of an entry, and what changes whenever it has to be unpickled again.
 
         That is also when another object is behind a name that it refers to: ``[helper]`` has the
@@ -365,7 +365,7 @@ class Table:
             need = waiting.pop()
             name = f"{need.key.text}.{need.dotted}"
             other = self._entries[need.key]
-            if name in reached or isinstance(other, Failure):
+            if name in reached or isinstance(other, PicklingFailure):
                 continue
             if other.identity and not need.dotted:
                 reached[name] = other.identity.encode()
@@ -377,12 +377,12 @@ class Table:
             seal.update(name.encode() + reached[name])
         return blob, seal.digest()
 
-    def _pickle_value(self, key: Key) -> Pickled | Failure:
+    def _pickle_value(self, key: Key) -> PickledValue | PicklingFailure:
         try:
             value = vars(sys.modules[key.module])[key.name]
             return self.pickle(value, (key,))
         except (Exception, SystemExit) as error:  # any code of the user runs here
-            return Failure(error, key, self.failed)
+            return PicklingFailure(error, key, self.failed)
 
     def _spread_failures(self) -> None:
         """An entry that cannot be unpickled without a missing one is missing too."""
@@ -390,6 +390,6 @@ class Table:
         while spreading:
             spreading = False
             for key, entry in self._entries.items():
-                if isinstance(entry, Pickled) and (failure := self.failure_of(entry.needs)):
+                if isinstance(entry, PickledValue) and (failure := self.failure_of(entry.needs)):
                     self._entries[key] = failure
                     spreading = True

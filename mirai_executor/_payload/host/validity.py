@@ -25,7 +25,7 @@ from mirai_executor._payload.common.importable import (
     FUNCTION_DUNDERS,
     MAIN,
     Home,
-    Kind,
+    Travel,
     home_of,
     home_of_globals,
     kind_of,
@@ -170,11 +170,14 @@ class Proof:
             if "." in name:  # of a class, which may change
                 raise _Unprovable
             self._look_up(_dict_of(module), name)
-        return home is not None and home.kind is Kind.IMPORTABLE
+        return home is not None and home.kind is Travel.IMPORTABLE
 
     def _add_module(self, module: ModuleType) -> None:
         name = module.__name__
-        if self._look_up(sys.modules, name) is not module or kind_of(name) is not Kind.IMPORTABLE:
+        if (
+            self._look_up(sys.modules, name) is not module
+            or kind_of(name) is not Travel.IMPORTABLE
+        ):
             raise _Unprovable
 
     def _add_function(self, function: FunctionType) -> Iterable[Any]:
@@ -194,7 +197,7 @@ class Proof:
             contents.extend(self._add_names(parts.pop(attributes, None)))
         contents += (value for part, value in parts.items() if part != "__code__")
         # What an importable module holds stays there.
-        return contents if home.kind is Kind.IMPORTABLE else [*found, *contents]
+        return contents if home.kind is Travel.IMPORTABLE else [*found, *contents]
 
     def _home_of_globals(self, function: FunctionType) -> Home:
         namespace = function.__globals__
@@ -202,19 +205,19 @@ class Proof:
         if home is None or type(namespace) is not dict:
             raise _Unprovable
         self._look_up(sys.modules, MAIN)
-        if home.kind is not Kind.MAIN:
+        if home.kind is not Travel.MAIN:
             self._look_up(namespace, "__name__")
             self._look_up(sys.modules, home.module)
         return home
 
     def _add_globals(self, function: FunctionType, home: Home) -> list[Any]:
         namespace = function.__globals__
-        if home.kind is Kind.HELD:  # these travel with its functions
+        if home.kind is Travel.HELD:  # these travel with its functions
             for name in FUNCTION_DUNDERS:
                 if isinstance(self._look_up(namespace, name), list):  # __path__
                     raise _Unprovable
         names = (n for n in names_of(function.__code__).globals if n not in STANDARD_DUNDERS)
-        if home.kind is Kind.IMPORTABLE:  # only the submodules of its packages are asked for
+        if home.kind is Travel.IMPORTABLE:  # only the submodules of its packages are asked for
             names = (n for n in names if isinstance(namespace.get(n), ModuleType))
         found = (self._look_up(namespace, name) for name in names)
         return [value for value in found if value is not _ABSENT]
