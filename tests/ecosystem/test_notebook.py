@@ -167,6 +167,8 @@ WAITS = {
     "result": "executor.submit(run_for_ever).result()",
     "results": "[future.result() for future in [executor.submit(run_for_ever) for _ in 'abc']]",
     "nothing of ours": "executor.submit(run_for_ever); threading.Event().wait()",
+    "mirai_map": "m = executor.mirai_map('abc', lambda _: run_for_ever())\n"
+    "threading.Event().wait()",
     "map": "list(executor.map(lambda _: run_for_ever(), range(3)))",
     "wait": "wait([executor.submit(run_for_ever) for _ in range(3)])",
     "as_completed": "[*as_completed([executor.submit(run_for_ever) for _ in range(3)])]",
