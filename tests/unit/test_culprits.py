@@ -353,14 +353,17 @@ def test_of_an_instance_whose_class_is_sent_along_the_class_may_hold_it() -> Non
     assert "items" not in str(caught.value)
 
 
+class Raising:
+    """Cannot be looked into, and need not be."""
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]  # on purpose
+        raise RuntimeError("on purpose")
+
+    def __reduce__(self) -> Any:
+        return int, ()
+
+
 def test_what_the_code_of_an_object_raises_meanwhile_is_not_what_is_wrong() -> None:
-    class Raising:
-        @property
-        def __dict__(self) -> Any:  # type: ignore[override]  # on purpose
-            raise RuntimeError("on purpose")
-
-        def __reduce__(self) -> Any:
-            return int, ()
-
     with pytest.raises(PayloadError, match=r"cannot pickle .*lock"):
-        encode_value([Raising(), LOCK])
+        encode_value([[Raising(), 1], [[[[[LOCK]]]], 2]])
