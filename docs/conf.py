@@ -7,7 +7,7 @@ from typing import Any
 from sphinx.pycode import ModuleAnalyzer
 
 import mirai_executor
-from mirai_executor._daemon_options import OPTIONS, Kind
+from mirai_executor._daemon_options import OPTIONS, OptionKind
 
 project = "mirai_executor"
 author = "the authors of mirai_executor"
@@ -23,7 +23,7 @@ extensions = [
 ]
 myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
 myst_heading_anchors = 3
-VALUES = {Kind.SECONDS: " S", Kind.COUNT: " N", Kind.AUTOEXIT: " WORD"}
+VALUES = {OptionKind.SECONDS: " S", OptionKind.COUNT: " N", OptionKind.AUTOEXIT: " WORD"}
 # What pages show in the place of {{ the name }}: the same descriptions as --help.
 myst_substitutions = {
     "daemon_options": "\n".join(
@@ -32,7 +32,7 @@ myst_substitutions = {
             "|---|---|---|",
             *(
                 f"| `{it.flag}`, `--no-{it.flag[2:]}` | `{it.name}` | {it.description} |"
-                if it.kind is Kind.SWITCH
+                if it.kind is OptionKind.SWITCH
                 else f"| `{it.flag}{VALUES[it.kind]}` | `{it.name}` | {it.description} |"
                 for it in OPTIONS.values()
             ),
