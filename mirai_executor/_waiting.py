@@ -53,7 +53,7 @@ class Deadline:
     def wait_for(self, fd: int, events: int) -> bool:
         """Wait until a descriptor is ready, for ``selectors.EVENT_READ`` or ``EVENT_WRITE``.
 
-        False if this has passed before, which is all that is waited for without one, at -1.
+        Returns False if the deadline passes first. With -1 for the descriptor, there is only that.
         """
         with selectors.DefaultSelector() as selector:
             if fd >= 0:

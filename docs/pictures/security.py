@@ -11,7 +11,7 @@ from pathlib import Path
 from mirai_executor.credentials import (
     DaemonHandshake,
     HostHandshake,
-    Peer,
+    PeerVersion,
     WrongSecretError,
     new_secret,
 )
@@ -27,7 +27,7 @@ def name_of(frame: bytes) -> str:
 
 def conversation(*, with_token: bool) -> list[Frame]:
     """Return what a host and somebody who dials it say to each other, to the end."""
-    secret, peer = new_secret(), Peer((3, 12), "0.1.0")
+    secret, peer = new_secret(), PeerVersion((3, 12), "0.1.0")
     token = secret.new_token() if with_token else new_secret().new_token()
     host, caller = HostHandshake(secret, peer), DaemonHandshake(token, peer)
     said, frames = caller.hello(), list[Frame]()

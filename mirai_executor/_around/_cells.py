@@ -1,4 +1,4 @@
-"""Stops what a cell of a notebook has submitted when the cell is interrupted.
+"""Stops what has been submitted since a cell of a notebook began when the cell is interrupted.
 
 ::
 
@@ -22,7 +22,7 @@ def watch(host: Host, shell: Any) -> None:
     """Have interrupts of cells stop their tasks, from the cell on that runs now.
 
     Args:
-        host: Whose tasks; one that ends is forgotten.
+        host: Whose tasks; one that is gone is forgotten.
         shell: What ``get_ipython()`` has returned.
     """
     events = getattr(shell, "events", None)
@@ -41,11 +41,12 @@ def _end(result: object = None) -> None:
     if not isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt):
         return
     for host, first in list(_first.items()):
-        host.cancel_those(partial(_is_to_be_cancelled, first))
+        host.cancel_those(partial(_is_to_be_cancelled, first), spares=True)
 
 
 def _is_to_be_cancelled(first: int, task: Any) -> bool:
     future = task.future
     if (chunk := getattr(future, "chunk", None)) is not None:  # sent again, it has a new number
-        return bool(chunk.futures.ids[0] >= first and chunk.futures.cancels_on_interrupt)
+        its = chunk.futures
+        return bool(its.ids[chunk.places[0]] >= first and its.cancels_on_interrupt)
     return task.task >= first and getattr(future, "_cancels_on_interrupt", False)

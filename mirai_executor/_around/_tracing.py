@@ -84,8 +84,11 @@ def _links(executor: "HostOwner") -> list[trace.Link] | None:
     return None if known is None else [trace.Link(known[0])]
 
 
+_DEEPEST = 100  # functions in each other: some objects have each attribute that they are asked for
+
+
 def _name_of(fn: Any) -> str:
-    while True:
+    for _ in range(_DEEPEST):
         if isinstance(fn, partial):  # a chunk of a map is one: of ours, with the user's function
             ours = str(fn.func.__module__).startswith("mirai_executor.")
             fn = fn.args[0] if ours else fn.func

@@ -17,7 +17,7 @@ else:
         {
             "_invariants": "THIS_IS_A_BUG",
             "chunking": "Paces chunk_size",
-            "admission": "Admission Waiting",
+            "admission": "Admission WaitingCall",
             "dispatcher": "Dispatcher",
             "scaling": "Change Load ScalePolicy Scaler",
         },

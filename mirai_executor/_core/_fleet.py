@@ -308,7 +308,8 @@ class Fleet:
 
     def retire(self, daemon: Daemon, state: DaemonState) -> None:
         """Note that a daemon was told to end: it gets no more work."""
-        if state is DaemonState.LEAVING and daemon.leaves_for is not Departure.RECALLED:
+        is_recalled = daemon.leaves_for is Departure.RECALLED
+        if state is DaemonState.LEAVING and daemon.was_ready and not is_recalled:
             # It was ready, as wanted. Else daemons that start minutes apart, and leave when idle
             # for seconds, would be replaced for ever. One that is recalled makes room for another.
             self.wanted = max(0, self.wanted - 1)

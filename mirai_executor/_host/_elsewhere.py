@@ -33,7 +33,7 @@ from ._acceptor import Acceptor
 from ._autoscaler import Autoscaler
 from ._questions import AfarView, WaitView
 from ._remote import RemoteDaemon
-from ._requests import Request, Requests, still_coming
+from ._requests import Gone, Request, Requests, still_coming
 
 if TYPE_CHECKING:
     import subprocess
@@ -92,6 +92,7 @@ class Elsewhere:
         self._remote: set[RemoteDaemon] = set()
         self._keep_with: tuple[Launch, bool] | None = None
         self._kept: Scaler | None = None  # decides how many take the places of the lost
+        self._looks = False  # into queues, time and again
 
     def view(self) -> AfarView:
         """Return what there is to say of daemons elsewhere."""
@@ -203,27 +204,28 @@ class Elsewhere:
             self.refuse(scaler, count, LaunchError(f"cannot request daemons: {error}"))
 
     def _release(self, paths: Sequence[Path]) -> None:
-        # A file system of several machines takes its time, and this thread has none. What cannot
-        # be done now, as no thread can be started any more, is done at the end.
+        # File systems take their time, and this thread has none; without a thread, at the end.
         if self._files is not None:
+            work = partial(self._files.release, paths)
             with contextlib.suppress(RuntimeError):
-                threading.Thread(
-                    target=self._files.release, args=(paths,), name="mirai-files", daemon=True
-                ).start()
+                threading.Thread(target=work, name="mirai-files", daemon=True).start()
 
-    def _forget(self, gone: Iterable[tuple[str, int]]) -> None:
+    def _forget(self, gone: Iterable[Gone]) -> None:
         if missed := sum(self._requests.forget(*one) for one in gone):
             self._handle(DaemonsMissed(missed))
 
     def look_into_queues(self, pause: float | None = None) -> None:
         """Ask schedulers whether all jobs of those that tasks wait for are there; and later again.
 
-        A job that ends before its daemon has come, as where an interpreter is missing, says so to
-        nobody.
+        A job that ends before its daemon has come tells nobody.
         """
-        if self._dispatcher.view().waiting_since is None or self._acceptor is None:
+        if pause is None and self._looks:  # it goes on by itself
             return
-        pause = _FIRST_LOOK if pause is None else pause
+        since = self._dispatcher.view().waiting_since
+        self._looks = self._acceptor is not None and since is not None
+        if not self._looks:
+            return
+        pause = pause or _FIRST_LOOK
         again = partial(self.look_into_queues, min(2 * pause, _LONGEST_LOOK))
         self._reactor.call_in(pause, again)
         awaited, _ = self._requests.unexpected(0)
@@ -237,13 +239,11 @@ class Elsewhere:
             with contextlib.suppress(RuntimeError):  # the system has no room for one
                 threading.Thread(target=run, name="mirai-launch", daemon=True).start()
 
-    def _miss(
-        self, gone: Iterable[tuple[str, int]], jobs: Mapping[str, Sequence[QueuedJob]]
-    ) -> None:
+    def _miss(self, gone: Iterable[Gone], jobs: Mapping[str, Sequence[QueuedJob]]) -> None:
         """Take in that no queue has jobs any more for so many daemons of some requests."""
-        for name, count in gone:
+        for name, count, seen in gone:
             is_replaced = self._requests.is_replaced(name)
-            if not (missed := self._requests.forget(name, count)):
+            if not (missed := self._requests.forget(name, count, seen)):
                 continue
             self._handle(DaemonsMissed(missed))
             ids = ", ".join(job.id for job in jobs[name])
@@ -254,13 +254,14 @@ class Elsewhere:
             if is_replaced and self._scaler is not None:
                 self.refuse(self._scaler, missed, error)
             else:
+                self._requests.note_failure(error)
                 _LOG.warning("%s", error)
 
     def refuse(self, scaler: Scaler, count: int, error: LaunchError) -> None:
         """Take in that daemons that a scaler asked for will not come."""
         scaler.refuse(count, self._reactor.now())
         self._requests.note_failure(error)
-        _LOG.warning("%d requested daemons will not start: %s", count, error)
+        _LOG.warning("of the requested daemons, %d will not start: %s", count, error)
         self._fleet.loss_reports.why_none = error
         if scaler.is_refused:
             self._handle(LaunchFailed(for_good=False))

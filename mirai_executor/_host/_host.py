@@ -351,10 +351,10 @@ class Host(HostThread):
         if last := self._abandoned:
             self.cancel_those(lambda open_task: open_task.task <= last)
 
-    def cancel_those(self, chosen: Callable[[OpenTask], bool]) -> None:
-        """Stop tasks, queued or running. Returns at once."""
+    def cancel_those(self, chosen: Callable[[OpenTask], bool], spares: bool = False) -> None:
+        """Stop tasks, as the host's loop does. Returns at once."""
         if self._has_started:
-            self._put(lambda: self._with_loop(lambda loop: loop.cancel_those(chosen)))
+            self._put(lambda: self._with_loop(lambda loop: loop.cancel_those(chosen, spares)))
 
     def cancel_all(self) -> None:
         """Stop all tasks that have been submitted. Returns at once."""

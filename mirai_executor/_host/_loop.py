@@ -337,17 +337,17 @@ class Loop:
 
     # Ends
 
-    def cancel_those(self, chosen: Callable[[OpenTask], bool]) -> None:
-        """Stop tasks, queued or running."""
-        for id_ in [id_ for id_, task in self._tasks.open.items() if chosen(task)]:
-            self.handle(CancelRequested(id_, running=True))
+    def cancel_those(self, chosen: Callable[[OpenTask], bool], spares: bool = False) -> None:
+        """Stop tasks; with ``spares``, none that runs and is not to be stopped then."""
+        for task in list(filter(chosen, self._tasks.open.values())):
+            running = not spares or getattr(task.future, "_cancel_running", True)
+            self.handle(CancelRequested(task.task, running=running))
 
     def _dismiss(self, daemon: DaemonId) -> None:
         closing, why = self._dispatcher.is_closing, self._dispatcher.why_leaves(daemon)
         self._fleet.dismiss(daemon, why=why.value if why else "", closing=closing)
         if closing and self._elsewhere is not None:
-            # One that stays looks for the next host at once; soon, as a listener may call this.
-            self._post(self._elsewhere.close_now)
+            self._post(self._elsewhere.close_now)  # soon, as this may be a listener's callback
 
     def terminate(self, signum: int) -> None:
         """End every daemon by a signal, and those that live on by SIGKILL a little later."""

@@ -26,8 +26,8 @@ _FIRST_TRIPS = 8  # that are measured at once, before any counts
 _NEAR: tuple[str, ...] = ("127.", "::1", "this machine")  # addresses: of tunnels as well
 _RISE = 0.125  # of a longer one that is believed
 
-# Seconds that a byte may take on its way: what is sent ahead is kept by the keeper, results too,
-# and lost with the line. A line that is faster (8e-9 is that of 1 Gbit/s) is not used in full.
+# Seconds that a byte may take on its way: whatever is sent ahead, results included, waits at the
+# keeper, and is lost if the line is. One faster than 8e-9 (1 Gbit/s) is not used in full.
 _PER_BYTE = 8e-9
 
 _LAST_WORDS = 4096  # characters
@@ -204,6 +204,7 @@ class RemoteDaemon(Daemon):
         self._last = self._table = None
         self._issued -= 1
         self.sent.pop(task, None)
+        self._sizes.pop(task, None)
         return True
 
     def interrupt(self, task: TaskId) -> None:

@@ -74,11 +74,11 @@ class Superfluous(Record):
 
 
 class Awaited(Record):
-    """Daemons that have been awaited for long, and the jobs in queues that are to run them.
+    """Daemons that are awaited, and the jobs in queues that are to run them.
 
     Args:
         name: That of their request.
-        due: How many are more than who decides still expects.
+        due: How many of them are no longer expected by whoever decides.
         left: How many have yet to come.
         here: How many of the same jobs are there.
         jobs: Those jobs.
@@ -91,6 +91,11 @@ class Awaited(Record):
     here: int
     jobs: Sequence[QueuedJob]
     count: int
+
+
+# The name of a request, for how many of its daemons there is no job, and how many of them were
+# to come, and here, when that was asked.
+Gone = tuple[str, int, tuple[int, int]]
 
 
 class _Open(Mutable):
@@ -222,9 +227,19 @@ class Requests:
         known = self._open.get(name)
         return known is not None and (known.request.is_kept or known.request.is_scaled)
 
-    def forget(self, name: str, count: int | None = None) -> int:
-        """Expect so many less of these, or none any more; return how many those were."""
-        if (known := self._open.get(name)) is None:
+    def forget(
+        self, name: str, count: int | None = None, seen: tuple[int, int] | None = None
+    ) -> int:
+        """Expect so many less of these, or none any more; return how many those were.
+
+        Args:
+            name: That of the request.
+            count: How many; None for all.
+            seen: How many had yet to come, and were here, when that was found out. If that is not
+                so any more, it has to be found out again.
+        """
+        known = self._open.get(name)
+        if known is None or seen not in (None, (known.left, known.here)):
             return 0
         gone = known.left if count is None else min(count, known.left)
         known.left -= gone
@@ -264,19 +279,20 @@ def _group(name: str) -> str:
     return name.partition(".")[0]
 
 
-def still_coming(awaited: Sequence[Awaited]) -> tuple[int, list[tuple[str, int]]]:
+def still_coming(awaited: Sequence[Awaited]) -> tuple[int, list[Gone]]:
     """Ask schedulers about jobs that have been awaited for long; on a thread that may wait.
 
     Returns:
         How many of the daemons that are due have jobs that wait or run; and for how many daemons
         of which requests there are none.
     """
-    coming, gone = 0, []
+    coming = 0
+    gone: list[Gone] = []
     for one in awaited:
         found = min(one.left, _still_coming(one))
         coming += min(one.due, found)
         if found < one.left:
-            gone.append((one.name, one.left - found))
+            gone.append((one.name, one.left - found, (one.left, one.here)))
     return coming, gone
 
 

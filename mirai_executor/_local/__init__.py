@@ -33,7 +33,7 @@ else:
             "_launcher": "ForkServer Forked LocalLauncher",
             "_output": "OutputRelay relay_for",
             "_process": "DaemonProcess Stops end_group",
-            "_relay": "Relay Stream",
+            "_relay": "Relay RelayedStream",
             "_spawner": "Process Spawner",
             "_template": "TemplateSpawner fork_server",
         },

@@ -302,7 +302,7 @@ def end_group(pid: int, signum: int) -> None:
     Raises:
         ProcessLookupError: It has ended.
     """
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it may have left the group
         os.killpg(pid, signum)
     # One that was forked a moment ago may not have a group of its own yet, nor any children; and
     # one whose task reads from the terminal is in that of its host, at the latest when it dies.

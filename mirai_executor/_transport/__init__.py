@@ -24,7 +24,7 @@ else:  # what only links to other machines need, and a local daemon's start shou
     __getattr__ = lazy_imports(
         __name__,
         {
-            "_far": "FarLink Waiting",
+            "_far": "FarLink PendingFrame",
             "_request": "UpgradeRequest",
             "_sockets": "WEBSOCKETS Listener dial listen",
             "_tls": "TlsSocket client_context rehearse server_context",

@@ -18,9 +18,13 @@ _INITIALIZER = 1 << 63  # where the numbers of tasks end
 _MAIN_PROCESS = "MainProcess"  # what logging says of a process without multiprocessing
 
 
+_ours: LogHandler | None = None
+
+
 def install(sender: LogSender, levels: _payload.LogLevels) -> None:
     """Have ``logging`` do as the host's does, and send the host what comes of it."""
-    handler = LogHandler(sender)
+    global _ours  # logging is the process's, too
+    _ours = handler = LogHandler(sender)
     logging.root.addHandler(handler)
     _set(levels)
     _make_room_for_basic_config(handler)
@@ -39,15 +43,16 @@ def take_back(before: set[logging.Handler], levels: _payload.LogLevels) -> None:
             are to reach them once.
         levels: The host's.
     """
-    handlers = installed_handlers()
-    ours = next(handler for handler in handlers if isinstance(handler, LogHandler))
-    for handler in handlers - before - {ours}:
+    if (ours := _ours) is None:
+        return
+    for handler in installed_handlers() - before - {ours}:
         for logger in _loggers():
             logger.removeHandler(handler)
         handler.close()
     for logger in _loggers():
-        if not logger.propagate and ours not in logger.handlers:
-            logger.addHandler(ours)  # no record of it reaches the root logger
+        # Records of these reach no other one. The root logger's may have been taken away.
+        if (logger is logging.root or not logger.propagate) and ours not in logger.handlers:
+            logger.addHandler(ours)
     _set(levels)
 
 
@@ -71,7 +76,7 @@ class LogHandler(logging.Handler):
 
     If an initializer or a task adds another one, that one has it all, as in a process of its own.
     So has a queue handler of any logger: the host would have its records twice. What the host's
-    main module adds is taken away behind its import, as the host has it, too.
+    main module adds is taken away after its import, as the host has it, too.
     """
 
     def __init__(self, sender: LogSender) -> None:
@@ -152,7 +157,7 @@ def _make_room_for_basic_config(handler: LogHandler) -> None:
     """Have ``basicConfig`` work as in a process whose root logger has no handler yet.
 
     While the host's main module is imported, it does nothing: the host has these handlers, and to
-    open a log file again might empty it.
+    open a log file again might empty it. (Other ways to open one are beyond us.)
     """
     original = logging.basicConfig
 

@@ -1,7 +1,7 @@
 """Lets a task read from the terminal of its host, although this process is in the background.
 
-The kernel sends SIGTTIN to the process group of who reads from a terminal in the background. Only
-then is anything of this imported::
+The kernel sends SIGTTIN to the group of a process that reads from a terminal in the background.
+Only then is anything of this imported::
 
     the task                this process
      |
@@ -15,12 +15,12 @@ the host is in the background, the kernel stops the whole job until the shell br
 front, as it stops others.
 
 A process that the task has started cannot be moved to another group. Where there are such, one of
-them may be who reads, so the terminal is lent to this process's own group, which is theirs. Keys
+them may be the reader, so the terminal is lent to this process's own group, which is theirs. Keys
 reach nobody else then, so they are passed on: a Ctrl-C by SIGINT to the group of the host; and at
 a Ctrl-Z, this process joins that group to be stopped, and continued, together with it. That lasts
 until the task ends: ssh reads a line byte by byte, and begins anew if it is stopped in between.
 
-Who reads first has its turn until its task ends, and others wait for theirs. Then all is as it was
+The first reader has its turn until its task ends, and others wait for theirs. Then all is as
 before. Everything here runs on the main thread, most of it in handlers of signals.
 """
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _TYPED = signal.SIGURG  # the kernel says by this that there is input: no harm if it comes late
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds until programs are told again to go on
+_LOOKS = 10  # at whether the host has stopped, with the first of these pauses between them
 _FAILURES = (OSError, termios.error)
 
 
@@ -57,7 +58,7 @@ _visit: Visit | None = None  # of the task that runs
 
 
 def come(host: int, lifeline: int, handler: Callable[..., None]) -> None:
-    """Let who has tried to read from the terminal, and has got SIGTTIN, read from it.
+    """Let a task that has tried to read from the terminal, and has got SIGTTIN, read from it.
 
     Args:
         host: The process id of the host.
@@ -115,7 +116,8 @@ class Visit:
             with contextlib.suppress(*_FAILURES):  # it has hung up
                 flags = fcntl.fcntl(self._terminal, fcntl.F_GETFL)
                 fcntl.fcntl(self._terminal, fcntl.F_SETFL, flags & ~os.O_ASYNC)
-                if os.tcgetpgrp(self._terminal) == self._pid:
+                front = os.tcgetpgrp(self._terminal)
+                if front == self._pid or _is_gone(front):  # a shell of the task, say
                     os.tcsetpgrp(self._terminal, os.getpgid(self._host))
         if os.getpgrp() != self._pid:
             os.setpgid(0, 0)
@@ -191,13 +193,7 @@ class Visit:
 
     def _is_orphan(self, group: int) -> bool:
         """Tell whether a group has the terminal whose daemon has died, since it is our turn."""
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return _parent(group) == os.getppid()
+        return _is_gone(group) or _parent(group) == os.getppid()
 
     def _join(self, group: int) -> None:
         self.go_back()
@@ -208,6 +204,10 @@ class Visit:
         self._put(signal.SIGTSTP, signal.SIG_DFL)
         self._go_back_when_typed()
         os.setpgid(0, group)
+        if self._second_lifeline < 0:  # it was typed just now
+            os.setpgid(0, 0)
+        with contextlib.suppress(OSError):  # a daemon of this one may have been stopped in there
+            os.killpg(self._pid, signal.SIGCONT)
 
     def _borrow(self, group: int, front: int) -> None:
         if front == group:
@@ -228,6 +228,8 @@ class Visit:
         """Have programs go on that stop themselves, as ssh does, a moment after we have come."""
         while (tries := self._tries) < len(_PAUSES):
             time.sleep(_PAUSES[tries])  # nothing tells of what a program of a program does
+            if self._tries >= len(_PAUSES):
+                break
             self._tries += 1
             # Those alone: it would take a Ctrl-Z back that others have not seen yet.
             for pid in _stopped(self._pid):
@@ -254,18 +256,33 @@ class Visit:
 
     def _pass_interrupt_on(self, number: int, frame: Any) -> None:
         handler = self._instead.get(number)
-        self.go_back()
-        with contextlib.suppress(OSError):
-            os.killpg(os.getpgid(self._host), number)
+        if os.getpid() == self._pid:  # else a child of the task, which has this from there
+            self.go_back()
+            with contextlib.suppress(OSError):
+                os.killpg(os.getpgid(self._host), number)
         if callable(handler):
             handler(number, frame)
 
     def _pass_stop_on(self, number: int, _: Any) -> None:
-        self._tries = len(_PAUSES)  # who is stopped now, stays so
+        if os.getpid() != self._pid:  # likewise
+            _stop_at(number, lambda: os.kill(os.getpid(), number))
+            return
+        self._tries = len(_PAUSES)  # what is stopped now stays so
         self.go_back()
         with contextlib.suppress(OSError):
-            self._stop_with(os.getpgid(self._host), number)
+            group = os.getpgid(self._host)
+            os.killpg(group, number)
+            if self._host_stops():
+                self._stop_with(group, number)
             os.killpg(self._pid, signal.SIGCONT)
+
+    def _host_stops(self) -> bool:
+        """Tell whether it stops at a Ctrl-Z; if not, no shell would have this process go on."""
+        for _ in range(_LOOKS):
+            if _stat(self._host)[:1] == [b"T"]:
+                return True
+            time.sleep(_PAUSES[0])  # nothing tells of that
+        return False
 
     def _stop_with(self, group: int, number: int) -> bool:
         """Be stopped, and go on, together with a group; False if nobody would continue it."""
@@ -278,6 +295,15 @@ class Visit:
             os.setpgid(0, 0)
             signal.signal(signal.SIGCONT, handler)
         return bool(continued)
+
+
+def _is_gone(group: int) -> bool:
+    with contextlib.suppress(PermissionError):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+    return False
 
 
 def _stop_at(number: int, send: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ from mirai_executor._core import (
     Dispatcher,
     FailTask,
     Failure,
+    InitializerFailed,
     LaunchDaemon,
     RestartRequested,
     SendTasks,
@@ -125,6 +126,15 @@ def test_those_who_wait_for_daemons_hear_of_all_that_came_though_never_together(
     assert dispatcher.ready_count == 1
     assert dispatcher.has_come(2)
     assert not dispatcher.has_come(3), "nobody has asked for so many"
+
+
+def test_a_daemon_whose_initializer_failed_has_not_come(dispatch: Dispatch) -> None:
+    dispatcher = dispatch(launches=False)
+    dispatcher.handle(DaemonsRequested(2), 0)
+    assert [dispatcher.adopt_daemon(0) for _ in range(2)] == [A, B]
+    dispatcher.handle(InitializerFailed(A), 1)
+    dispatcher.handle(DaemonReady(B), 2)
+    assert not dispatcher.has_come(2)
 
 
 def test_a_daemon_that_is_recalled_makes_room_for_another_that_is_requested(

@@ -167,6 +167,13 @@ WAITS = {
     "result": "executor.submit(run_for_ever).result()",
     "results": "[future.result() for future in [executor.submit(run_for_ever) for _ in 'abc']]",
     "nothing of ours": "executor.submit(run_for_ever); threading.Event().wait()",
+    "mirai_map": """
+job = lambda n: n < 0 and threading.Event().wait()
+executor.mirai_map(range(200), job).collect()  # quick ones: the next share tasks
+m = executor.mirai_map([-1] * 200, job)
+print("runs", flush=True)
+threading.Event().wait()
+""",
     "map": "list(executor.map(lambda _: run_for_ever(), range(3)))",
     "wait": "wait([executor.submit(run_for_ever) for _ in range(3)])",
     "as_completed": "[*as_completed([executor.submit(run_for_ever) for _ in range(3)])]",

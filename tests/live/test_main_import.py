@@ -426,8 +426,28 @@ CONFIGURED = """
 """
 
 
-def test_handlers_of_the_script_are_those_of_the_host_alone(tmp_path: Path) -> None:
-    text = re.sub(r"^\d+", "task", printed_by(tmp_path, CONFIGURED), flags=re.MULTILINE)
+BY_DICT = """logging.config.dictConfig({
+        "version": 1,
+        "formatters": {"short": {"format": "%(task)s %(message)s"}},
+        "filters": {"task": {"()": Task}},
+        "handlers": {"file": {
+            "class": "logging.FileHandler", "filename": "all.log", "formatter": "short",
+            "filters": ["task"],
+        }},
+        "root": {"handlers": ["file"]},
+    })
+"""
+
+
+@pytest.mark.parametrize("how", ["basicConfig", "dictConfig"])
+def test_handlers_of_the_script_are_those_of_the_host_alone(how: str, tmp_path: Path) -> None:
+    program = CONFIGURED
+    if how == "dictConfig":
+        configures = re.compile(r"logging\.basicConfig.*?addFilter\(Task\(\)\)\n", re.DOTALL)
+        program = configures.sub(BY_DICT, program).replace(
+            "import sys", "import logging.config, sys"
+        )
+    text = re.sub(r"^\d+", "task", printed_by(tmp_path, program), flags=re.MULTILINE)
     lines = text.splitlines()
     # Each record once, where the host has it, and no daemon has emptied the file.
     both = ["task from 0", "task from 1", "printed 0", "printed 1"]

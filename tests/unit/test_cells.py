@@ -46,7 +46,8 @@ class Host:
         future = SimpleNamespace(_cancels_on_interrupt=stops)
         self.open.append(SimpleNamespace(task=self.next_id(), future=future))
 
-    def cancel_those(self, chosen: Callable[[Any], bool]) -> None:
+    def cancel_those(self, chosen: Callable[[Any], bool], *, spares: bool) -> None:
+        assert spares
         self.stopped += [task.task for task in self.open if chosen(task)]
 
 

@@ -336,3 +336,31 @@ def test_a_key_without_a_text_is_no_obstacle() -> None:
             raise ValueError
 
     assert step("args[0]", {Key(): LOCK}, LOCK) == "args[0][<Key object>]"
+
+
+# What else may be wrong
+
+
+def test_of_an_instance_whose_class_is_sent_along_the_class_may_hold_it() -> None:
+    class Local:
+        lock = threading.Lock()
+
+        def __init__(self) -> None:
+            self.items = [1, 2]
+
+    with pytest.raises(PayloadError, match="lock") as caught:
+        encode_value(Local())
+    assert "items" not in str(caught.value)
+
+
+def test_what_the_code_of_an_object_raises_meanwhile_is_not_what_is_wrong() -> None:
+    class Raising:
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]  # on purpose
+            raise RuntimeError("on purpose")
+
+        def __reduce__(self) -> Any:
+            return int, ()
+
+    with pytest.raises(PayloadError, match=r"cannot pickle .*lock"):
+        encode_value([Raising(), LOCK])

@@ -90,12 +90,12 @@ def test_a_keeper_learns_how_its_daemons_end_though_it_was_started_to_ignore_tha
     code = """
 import signal, sys
 from mirai_executor.credentials import DaemonCredentials, Secret
-from mirai_executor.keeper import Options, keep
+from mirai_executor.keeper import KeeperOptions, keep
 from mirai_executor.urls import Url
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 url = Url.parse("tcp://127.0.0.1:9")
-assert keep(Options(urls=(url,), retry=0.0), DaemonCredentials(Secret(bytes(32)))) == 10
+assert keep(KeeperOptions(urls=(url,), retry=0.0), DaemonCredentials(Secret(bytes(32)))) == 10
 assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

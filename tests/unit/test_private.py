@@ -158,7 +158,7 @@ def test_each_package_with_private_names_has_an_upper_bound() -> None:
 
 
 @pytest.mark.parametrize("listed", LISTED, ids=lambda listed: listed.owner)
-def test_the_tests_that_guard_a_name_exist(listed: _private.Names) -> None:
+def test_the_tests_that_guard_a_name_exist(listed: _private.PrivateNames) -> None:
     assert (ROOT / listed.guard).is_file()
 
 

@@ -265,8 +265,9 @@ def test_one_of_two_jobs_that_has_died_is_not_awaited_while_the_other_waits(
     requests: Requests, tmp_path: Path
 ) -> None:
     requests.add(Request("a", 2, jobs=[array(tmp_path, "FAILED", "PENDING")]))
-    assert still_coming(requests.unexpected(0)[0]) == (1, [("a", 1)])
-    assert requests.forget("a", 1) == 1
+    assert still_coming(requests.unexpected(0)[0]) == (1, [("a", 1, (2, 0))])
+    assert requests.forget("a", 1, (2, 0)) == 1
+    assert requests.forget("a", 1, (2, 0)) == 0, "that was known before"
     assert requests.left == 1
 
 
@@ -274,7 +275,7 @@ def test_a_job_whose_daemon_is_here_brings_no_other(requests: Requests, tmp_path
     requests.note_arrival("a")  # before anybody knew
     requests.add(Request("a", 3, jobs=[array(tmp_path, "RUNNING", "RUNNING", "FAILED")]))
     requests.note_arrival("a")
-    assert still_coming(requests.unexpected(0)[0]) == (0, [("a", 1)])
+    assert still_coming(requests.unexpected(0)[0]) == (0, [("a", 1, (1, 2))])
     requests.note_loss("a")  # so one of those that run is another's
     requests.note_loss("of another executor")
     assert still_coming(requests.unexpected(0)[0]) == (1, [])
@@ -289,6 +290,6 @@ def test_jobs_are_awaited_as_far_as_nobody_can_tell_that_they_are_gone(
     requests.forget("a")
     gone = array(tmp_path, "FAILED", tells_apart=False)
     requests.add(Request("b", 3, jobs=[whole, gone, whole]))  # a job for each daemon
-    assert still_coming(requests.unexpected(0)[0]) == (2, [("b", 1)])
+    assert still_coming(requests.unexpected(0)[0]) == (2, [("b", 1, (3, 0))])
     # Who decides expects one of them: another one is due.
-    assert still_coming(requests.unexpected(2)[0]) == (1, [("b", 1)])
+    assert still_coming(requests.unexpected(2)[0]) == (1, [("b", 1, (3, 0))])

@@ -47,6 +47,8 @@ def explain(parts: dict[str, Any], pickler: Failed | None, error: BaseException)
     """
     try:
         path, culprit = _found(parts, pickler, error)
+    except Exception:  # of the user's code, as that of a property: that is not what is wrong
+        path, culprit = " or ".join(parts), None if pickler is None else pickler.culprit
     finally:
         forget_classes()
         if pickler is not None:  # nor does the error's traceback keep more than it has to

@@ -45,7 +45,7 @@ serial: "Hooks | None" = None
 imported_classes: dict[str, Any] = {}
 
 
-# Called before a daemon imports the host's main module; returns what is to be called behind that.
+# Called before a daemon imports the host's main module; returns what is to be called afterwards.
 around_main: "Callable[[], Callable[[], object]] | None" = None
 
 

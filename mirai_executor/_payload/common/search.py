@@ -19,6 +19,7 @@ from operator import is_, length_hint
 
 from mirai_executor._payload.common.anatomy import PLAIN, in_order, is_no_atom, place_in, rows_of
 from mirai_executor._payload.common.fast_pickle import ATOMS, PROTOCOL, Pickler, Pieces
+from mirai_executor._payload.common.importable import Travel, home_of
 from mirai_executor._payload.common.refusals import is_as_it_looks
 from mirai_executor._typing import Any, NamedTuple, Protocol
 
@@ -120,7 +121,10 @@ class _OnlyWay:
         if kind in PLAIN:
             return _held_by(holder)
         if kind not in self._as_they_look:
-            self._as_they_look[kind] = not self._has_hooks and is_as_it_looks(kind)
+            home = home_of(kind)  # else the class, too, is pickled, and may hold it
+            by_name = home is not None and home.kind is Travel.IMPORTABLE
+            looks = by_name and not self._has_hooks and is_as_it_looks(kind)
+            self._as_they_look[kind] = looks
         if not self._as_they_look[kind]:
             return []
         rows = rows_of(holder)

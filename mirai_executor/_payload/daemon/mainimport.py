@@ -170,8 +170,8 @@ class MainImport:
             _running = False
             sys.meta_path.remove(finder)
             sys.modules.pop(_PSEUDONYM, None)
-            end()
         self._is_done = True
+        end()
         added = frozenset(namespace.keys() - before.keys())
         self._values = {name: namespace[name] for name in added}
         return added
