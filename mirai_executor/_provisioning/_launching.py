@@ -345,7 +345,7 @@ class Launching:
             at_engines=[job for one in launched for job in one.jobs if job in others],
         )
         rest: list[tuple[Request, list[Started]]] = [
-            (request.changed(name=own, count=1, commands=1, at_engines=[job]), [job])
+            (request.changed(name=own, count=1, commands=1, at_engines=[job], files=()), [job])
             for own, job in alone
         ]
         if together.count or missed or not alone:

@@ -161,7 +161,12 @@ class ClusterConfig:
 
     def _once(self, size: int, daemon: DaemonCommand) -> list[str]:
         """Return what keeps the scheduler from running a job again if another is requested."""
-        option = self.scheduler.once[size > 1]
+        scheduler, options = self.scheduler, [*filter(self._is_option, self.options)]
+        said = (*options, " ".join(self.command))
+        if scheduler.says_once and any(re.search(scheduler.says_once, it) for it in said):
+            return []
+        asks = any(re.search(scheduler.asks_for_array, it) for it in options)
+        option = scheduler.once[size > 1 or asks]
         return [option] if option and daemon.is_replaced else []
 
     def _options_for(self, size: int) -> list[str]:
@@ -233,11 +238,11 @@ def cluster_config(
             ``"cancel"`` takes exactly these out of the queue, by their ids, once all daemons have
             left; an array goes as a whole. ``"leave"`` leaves them: when they start, they find
             nobody, and end after ``retry`` seconds, or at once, as the file with the secret is
-            gone (HTCondor holds them). They serve a next executor at the same address if that has
-            the same ``MIRAI_EXECUTOR_SECRET``, and ``secret_folder`` is None. Either holds for
-            the end alone: what ``adapt()`` does not need any more, it cancels. Of a command that
-            is none of the above, no ids are known, and its jobs are left; so are all jobs if this
-            process is killed.
+            gone (HTCondor holds them, and then removes those that were to be replaced). They serve
+            a next executor at the same address if that has the same ``MIRAI_EXECUTOR_SECRET``, and
+            ``secret_folder`` is None. Either holds for the end alone: what ``adapt()`` does not
+            need any more, it cancels. Of a command that is none of the above, no ids are known,
+            and its jobs are left; so are all jobs if this process is killed.
 
     Returns:
         A launcher for ``remote=``, as plain, immutable data that can be printed and used again.

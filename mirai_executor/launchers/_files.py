@@ -8,6 +8,7 @@ The shell outlives a host that is killed, which cannot remove anything itself.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import stat
@@ -77,7 +78,7 @@ class PrivateFiles:
         while self._users:
             path, _ = self._users.popitem()
             if not _remove(path):
-                _LOG.warning("cannot remove %s, which has held a token of this executor", path)
+                _LOG.warning("cannot remove %s, which still holds a token of this executor", path)
         if (sweeper := self._sweeper.pop("", None)) is not None:
             _dismiss(sweeper)
 
@@ -129,9 +130,10 @@ def write(file: PrivateFile) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise LaunchError(
-            f"cannot write {file.path}, which daemons read: {error}; free some room, or choose "
-            "another secret_folder"
+            f"cannot write {file.path}, which daemons read: {error}; "
+            f"{'free some room, or ' if is_full else ''}choose another secret_folder"
         ) from error
 
 

@@ -42,11 +42,13 @@ class FutureJob:
         future.add_done_callback(self._on_end)
 
     def move(self, again: Callable[[], Any]) -> None:
-        """Go on with another future in the place of one that waits.
+        """Go on with another future in the place of one that waits, unless the job has ended.
 
         Args:
             again: Keeps that from ever beginning, and returns the other one; None if it has begun.
         """
+        if self._is_over:
+            return
         old, self._future = self._future, None  # whose end says nothing until that is decided
         new = None
         try:
@@ -54,10 +56,14 @@ class FutureJob:
         finally:
             self._future = old if new is None else new
             self._future.add_done_callback(self._on_end)
+            if self._is_over:  # meanwhile
+                self._cancel(self._future)
         if new is not None:
             self._cancel(old)
-        if self._is_cancelled or self._done.done():  # meanwhile
-            self._cancel(self._future)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_cancelled or self._done.done()
 
     def _on_end(self, future: Any) -> None:
         if future is not self._future or self._done.done():

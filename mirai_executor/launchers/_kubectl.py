@@ -195,7 +195,12 @@ class KubernetesJob:
                 self._all_are_unwanted.come()
             if (canceller := self._canceller) is None:
                 self._canceller = canceller = Future()
-                threading.Thread(target=self._cancel, args=(canceller,), daemon=True).start()
+                thread = threading.Thread(target=self._cancel, args=(canceller,), daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the system has no room for it: who comes next tries again
+                    self._canceller = None
+                    raise
         canceller.result(_COLLECT + 2 * _PATIENCE)
 
     def _cancel(self, canceller: Future[None]) -> None:

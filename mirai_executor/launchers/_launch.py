@@ -53,6 +53,7 @@ class _Started:
 
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
     jobs: "list[Job]" = field(default_factory=list)
+    queued: list[QueuedJob] = field(default_factory=list)
     is_over: bool = False
 
     def stop(self) -> None:
@@ -115,13 +116,14 @@ def _side_by_side(
         except BaseException:  # Ctrl-C; the threads wait for what is stopped here
             pool.shutdown(wait=False, cancel_futures=True)
             started.stop()
+            pool.shutdown()
+            cancel_jobs(started.queued)
             raise
     failures = [error for future in futures if (error := future.exception())]
     bearable = len(futures) - 1 if tolerate is None else min(tolerate, len(futures) - 1)
     if len(failures) > bearable or not all(isinstance(it, LaunchError) for it in failures):
         started.stop()
-        done = [future.result() for future in futures if not future.exception()]
-        cancel_jobs([one.queued for one in done if one.queued is not None])
+        cancel_jobs(started.queued)
         raise _first(failures)
     return [_outcome(future) for future in futures]
 
@@ -178,10 +180,14 @@ def _run_to_its_end(command: Command, started: _Started, deadline: Deadline) -> 
         except subprocess.TimeoutExpired:
             _kill(process)
             raise _failure(command, None, "did not finish in time", _tail(err)) from None
-        if code != 0:
-            raise _failure(command, code, _exit(code), _tail(err) or _tail(out))
         said = _tail(out)
-        return Launched(output=hide(said, [command.secret]), queued=_queued(command, said))
+        queued = _queued(command, said)
+        # One that was killed since the launch is over may have told the id of its job before.
+        if queued is not None and (code == 0 or started.is_over):
+            started.queued.append(queued)
+        if code != 0:
+            raise _failure(command, code, _exit(code), _tail(err) or said)
+        return Launched(output=hide(said, [command.secret]), queued=queued)
 
 
 def _queued(command: Command, said: str) -> QueuedJob | None:

@@ -1,13 +1,16 @@
 """Knows the jobs that were handed to a queue by their ids, and takes them out again."""
 
 import logging
+import os
 import re
+import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
+from mirai_executor import _nameless
 from mirai_executor._texts import printable
 
 _LOG = logging.getLogger("mirai_executor")
@@ -15,9 +18,11 @@ _PATIENCE = 10.0  # seconds for a scheduler to answer
 _LAST_LINE = 500  # characters
 # How they say that a job has ended.
 _GONE = re.compile(
-    r"invalid job id|already|do(es)? not exist|unknown job|has finished|not found|couldn't find",
+    r"invalid job id|already|do(es)? not exist|unknown job|has finished|not found|couldn't find"
+    r"|invalid state for job|is inactive|no matching job",
     re.IGNORECASE,
 )
+_NOT_RUN = (126, 127)  # the exit statuses of a shell whose command cannot be run, or is not there
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Queue:
         present: A pattern that is found in what this prints if the job waits or runs; in a line
             for each job of an array, if it tells them apart.
         absent: A pattern that is found in what this prints if it fails because there is no such
-            job; the default fits whatever it says.
+            job; the default fits nothing, so that whatever fails has forgotten no job.
         tells_apart: Whether it tells the jobs of an array apart.
         of_cluster: An option of all of these, for a job of another cluster, whose name is in the
             second group of the pattern.
@@ -50,22 +55,26 @@ class Queue:
     query: tuple[str, ...] = ()
     present: str = ""
     leaves: bool = False
-    absent: str = ""
+    absent: str = "(?!)"
     tells_apart: bool = False
     of_cluster: str = ""
 
     def id_in(self, output: str) -> str:
         """Return the id of the job that a submission has told of; empty if it has not."""
-        found = re.search(self.job, output, re.MULTILINE)
+        found = self._found_in(output)
         return found[1] if found else ""
 
     def job_in(self, output: str) -> "QueuedJob | None":
         """Return the job that a submission has told of; None if it has not."""
-        found = re.search(self.job, output, re.MULTILINE)
+        found = self._found_in(output)
         if found is None or not found[1]:
             return None
         cluster = found[2] if self.of_cluster else None
         return QueuedJob(self, found[1], (self.of_cluster.format(cluster),) if cluster else ())
+
+    def _found_in(self, output: str) -> "re.Match[str] | None":
+        # The terminal of ssh -tt ends lines by one more character.
+        return re.search(self.job, output.replace("\r\n", "\n"), re.MULTILINE)
 
     def beside(self, command: Sequence[str], submit: str) -> Self | None:
         """Return it with commands that run as the one that submits, as over SSH or at a path.
@@ -122,7 +131,7 @@ def cancel_jobs(jobs: Sequence[QueuedJob], *, waiting: bool = False) -> None:
     for (words, more), those in ids.items():
         if words and (why := _failure(_run((*words, *those, *more)))):
             _LOG.warning(
-                "%s may not have cancelled the jobs %s: %s", words[0], " ".join(those), why
+                "%s may not have cancelled jobs %s: %s", shlex.join(words), " ".join(those), why
             )
 
 
@@ -131,7 +140,7 @@ def _failure(ended: "subprocess.CompletedProcess[str] | None") -> str:
     if ended is None:
         return f"it did not run, or not within {_PATIENCE:g} s"
     said = f"{ended.stdout}\n{ended.stderr}".strip()
-    if not ended.returncode or _GONE.search(said):
+    if not ended.returncode or (ended.returncode not in _NOT_RUN and _GONE.search(said)):
         return ""
     last = said.splitlines()[-1] if said else ""
     return printable(f"exit status {ended.returncode}; {last}", _LAST_LINE)
@@ -148,21 +157,34 @@ def count_present(job: QueuedJob) -> int | None:
         return None
     if ended.returncode and not re.search(queue.absent, ended.stdout + ended.stderr, re.I):
         return None
-    lines = [line for line in ended.stdout.splitlines() if re.search(queue.present, line)]
-    return len(lines) if queue.tells_apart or not lines else None
+    if not queue.tells_apart:
+        return None if re.search(queue.present, ended.stdout, re.MULTILINE) else 0
+    return sum(bool(re.search(queue.present, line)) for line in ended.stdout.splitlines())
 
 
 def _run(words: Sequence[str]) -> "subprocess.CompletedProcess[str] | None":
     """Run a command; return None if it cannot be run, or takes too long."""
     try:
-        return subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PATIENCE,
-            check=False,
-            errors="replace",
-            start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
-        )
+        # Files, not pipes: what it leaves running, as ssh may, can hold its streams open for long.
+        with _memory() as out, _memory() as err:
+            code = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=_PATIENCE,
+                check=False,
+                start_new_session=True,  # a terminal's Ctrl-C is the host's business alone
+            ).returncode
+            return subprocess.CompletedProcess(words, code, _text(out), _text(err))
     except (OSError, subprocess.TimeoutExpired):
         return None
+
+
+def _memory() -> IO[str]:
+    return os.fdopen(_nameless.create("mirai-queue"), "w+", errors="replace")
+
+
+def _text(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()

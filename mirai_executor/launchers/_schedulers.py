@@ -31,6 +31,8 @@ class Scheduler:
         queue: How its jobs are known and cancelled; None if they are left alone.
         once: Its options that keep it from running a job again whose machine has failed, for one
             job and for an array of them; empty where there is none, or where it does not.
+        says_once: A pattern that finds, in the user's options or command, what ``once`` cannot
+            stand beside; empty if the user's word, said later, counts.
 
     Example:
         >>> from mirai_executor.launchers import Scheduler
@@ -50,12 +52,13 @@ class Scheduler:
     submit: str = ""
     queue: Queue | None = None
     once: tuple[str, str] = ("", "")
+    says_once: str = ""
 
 
 # What each command prints of a job that it takes on, in a line of its own: sites have theirs say
 # more, and some other number would be that of another job. And what each shows of one that waits
-# or runs. Those of
-# arrays of which some have run are cancelled as a whole, except where those that wait can be told.
+# or runs. Arrays of which some have run are cancelled as a whole, except where those that wait can
+# be told.
 _SLURM = Queue(
     r"^(?:Submitted batch job )?(\d+)(?:(?: on cluster |;)(\S+))?$",
     ("scancel",),
@@ -113,6 +116,7 @@ _FLUX = Queue(
     ("flux", "cancel"),
     query=("flux", "jobs", "-n", "-o", "{state}"),
     present=r"DEPEND|PRIORITY|SCHED|RUN|CLEANUP",
+    absent=r"unknown",
 )
 # oarsub(1) prints OAR_JOB_ID for each job; the array has the id of the first one, and so does a
 # single job (OAR::IO of oar-user 2.5). oarstat(1) shows the states, of which those at the end are
@@ -123,6 +127,7 @@ _OAR = Queue(
     query=("oarstat", "--full", "--array"),
     present=r"^\s*state = (Waiting|Hold|to(Launch|AckReservation)|Launching|Running|Finishing"
     r"|Suspended|Resuming)\b",
+    absent=r"(?!)",  # if it fails, nobody can tell
     tells_apart=True,
 )
 
@@ -171,6 +176,7 @@ SCHEDULERS = {
         submit="bsub",
         queue=_LSF,
         once=("-rn", "-rn"),
+        says_once=r"\s-rn?(\s|$)",
     ),
     "htcondor": Scheduler(
         *("", "queue {n}", r"^queue\b"),

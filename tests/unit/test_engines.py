@@ -80,7 +80,7 @@ def test_a_job_that_goes_on_with_another_future_ends_with_that_one() -> None:
     engine.futures[1].set_result(None)
     assert ends == [None]
     job.move(engine.start)  # it had ended meanwhile
-    assert engine.futures[2].cancelled()
+    assert len(engine.futures) == 2
 
 
 def test_a_job_that_cannot_go_on_with_another_future_ends_with_its_own() -> None:
@@ -127,6 +127,27 @@ def test_a_job_that_was_cancelled_goes_on_with_nothing(*, moves: bool) -> None:
 
     job.move(again)
     assert engine.futures[-1].cancelled()
+
+
+def test_a_job_that_was_cancelled_before_is_not_begun_anew() -> None:
+    engine = Engine()
+    job = engine.job()
+    job.cancel()
+    job.move(engine.start)
+    assert [future.cancelled() for future in engine.futures] == [True]
+
+
+def test_a_job_that_is_cancelled_while_it_cannot_go_on_is_cancelled() -> None:
+    engine = Engine()
+    job = engine.job()
+
+    def again() -> NoReturn:
+        job.cancel()
+        raise OSError("the engine is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        job.move(again)
+    assert engine.futures[0].cancelled()
 
 
 # Dask, of which only tickets are looked at
@@ -620,6 +641,21 @@ def test_pods_that_are_cancelled_together_are_deleted_with_one_call(kubectl: Pat
         thread.start()
     for thread in threads:
         thread.join(20)
+    assert [call[:10] for call in deletions(kubectl)] == ["delete job"]
+
+
+def test_a_pod_that_cannot_be_deleted_for_lack_of_threads_keeps_no_other_from_it(
+    kubectl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    one, other = created(kubectl)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            one.cancel()
+    other.cancel()  # and the first one with it
     assert [call[:10] for call in deletions(kubectl)] == ["delete job"]
 
 

@@ -6,7 +6,8 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from subprocess import Popen
@@ -408,6 +409,27 @@ def test_ctrl_c_stops_a_launch_and_what_it_has_started(records: Path) -> None:
         launch([Command(("/bin/sh", "-c", text))])
     with pytest.raises(ProcessLookupError):
         os.kill(int((records / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize("rest", ["", "; exec sleep 100"])
+def test_a_launch_that_is_cut_short_takes_its_jobs_out_of_their_queue(
+    rest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, fifo = tmp_path / "cancelled", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    queue = Queue("job (\\d)", ("/bin/sh", "-c", f'echo "$@" > {mark}', "sh"))
+
+    def interrupted(futures: Sequence[Future[Any]]) -> None:
+        fifo.read_text()  # until the command has told the id
+        if not rest:
+            wait(futures)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mirai_executor.launchers._launch.wait", interrupted)
+    text = f"echo job 7; echo > '{fifo}'{rest}"
+    with pytest.raises(KeyboardInterrupt):
+        launch([Command(("/bin/sh", "-c", text), queue=queue)])
+    assert mark.read_text() == "7\n"
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,8 @@ def test_the_id_of_a_job_is_what_its_scheduler_has_printed(
     queue = queue_of(command, scheduler=scheduler)
     assert queue is not None
     assert queue.id_in(f"{said}\n") == id_
+    by_terminal = queue.job_in(f"{said}\n".replace("\n", "\r\n"))  # that of ssh -tt
+    assert (by_terminal.id if by_terminal else "") == id_
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,7 @@ def test_exactly_these_jobs_are_cancelled_and_asked_about(tmp_path: Path) -> Non
     tool.write_text('#!/bin/sh\necho "$@" >> "$0.log"; echo "$2 is PENDING"; exit 1\n')
     tool.chmod(0o755)
     name = os.fspath(tool)
-    queue = Queue("", (name, "kill"), (name, "spare"), (name, "show"), "17 is PEND")
+    queue = Queue("", (name, "kill"), (name, "spare"), (name, "show"), "17 is PEND", absent="18")
     seventeen, eighteen = QueuedJob(queue, "17"), QueuedJob(queue, "18")
     cancel_jobs([seventeen, eighteen])
     cancel_jobs([eighteen], waiting=True)
@@ -174,6 +177,33 @@ def test_exactly_these_jobs_are_cancelled_and_asked_about(tmp_path: Path) -> Non
     lines = (tmp_path / "tool.log").read_text().splitlines()
     assert lines == ["kill 17 18", "spare 18", "show 17", "show 18"]
     assert count_present(QueuedJob(Queue("", ("kill",)), "17")) is None  # nobody can tell
+    vague = dataclasses.replace(queue, absent=Queue("", ()).absent)
+    assert count_present(QueuedJob(vague, "18")) is None  # whatever a failure says
+
+
+def test_a_job_is_found_in_lines_that_belong_together(tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\nprintf 'job 17\\n  state waits\\n'\n")
+    tool.chmod(0o755)
+    queue = Queue("", (), query=(os.fspath(tool),), present=r"^job 17\n\s+state waits$")
+    assert count_present(QueuedJob(queue, "17")) is None  # of several, some may wait
+    ended = dataclasses.replace(queue, present=r"^job 17\n\s+state runs$")
+    assert count_present(QueuedJob(ended, "17")) == 0
+
+
+def test_what_a_command_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    # As ssh does that is to serve later connections, too.
+    tool.write_text(
+        f"#!/bin/sh\nsleep 100 & echo $! > '{tmp_path}/pid'; echo WAITS; echo lost >&2; exit 1\n"
+    )
+    tool.chmod(0o755)
+    name = os.fspath(tool)
+    queue = Queue("", (name,), query=(name,), present="WAITS", absent="lost", tells_apart=True)
+    try:
+        assert count_present(QueuedJob(queue, "17")) == 1
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +218,11 @@ def test_exactly_these_jobs_are_cancelled_and_asked_about(tmp_path: Path) -> Non
         ("echo 'qdel: Unknown Job Id 17.server' >&2; exit 153", ""),
         ("echo 'Job <17>: Job has already finished' >&2; exit 255", ""),
         ('echo "Couldn\'t find/remove all jobs in cluster 17" >&2; exit 1', ""),
+        ("echo 'scancel: Invalid state for job 17' >&2; exit 1", ""),
+        ("echo 'flux-cancel: job 17 is inactive' >&2; exit 1", ""),
+        ("echo 'No matching job' >&2; exit 1", ""),
+        ("echo 'sh: 1: scancel: not found' >&2; exit 127", "exit status 127; sh: 1: scancel"),
+        ("echo 'sh: 1: scancel: not found' >&2; exit 126", "exit status 126; sh: 1: scancel"),
         ("echo hm >&2; echo 'Unable to contact\tcontroller' >&2; exit 1", "exit status 1; Unable"),
         ("exit 3", "exit status 3"),
         ("sleep 9", "it did not run, or not within 0.2 s"),
@@ -207,9 +242,9 @@ def test_jobs_that_may_be_left_in_their_queue_are_told(
         tool.chmod(0o755)
     if "sleep" in (command or ""):
         monkeypatch.setattr(_queue, "_PATIENCE", 0.2)
-    queue = Queue("", (os.fspath(tool),))
+    queue = Queue("", (os.fspath(tool), "a word"))
     cancel_jobs([QueuedJob(queue, "17"), QueuedJob(queue, "18")])
-    told = f"{tool} may not have cancelled the jobs 17 18: {why}"
+    told = f"{tool} 'a word' may not have cancelled jobs 17 18: {why}"
     assert [message[: len(told)] for message in caplog.messages] == ([told] if why else [])
     assert "\t" not in caplog.text
 
@@ -236,6 +271,10 @@ def test_jobs_that_may_be_left_in_their_queue_are_told(
         ("condor_submit", "htcondor", r"printf '1\n2\n4\n'", 2),
         ("condor_submit", "htcondor", "true", 0),
         ("condor_submit", "htcondor", "echo 'Failed to fetch ads' >&2; exit 1", None),
+        ("flux", "flux", "echo RUN", None),
+        ("flux", "flux", "echo 'flux-jobs: ERROR: JobID f1 unknown' >&2; exit 1", 0),
+        ("flux", "flux", "echo 'flux-jobs: ERROR: broker: No such file' >&2; exit 1", None),
+        ("oarsub", "oar", "echo 'Cannot connect to the database' >&2; exit 1", None),
         ("oarsub", "oar", "printf '    state = Waiting\n    state = Error\n'", 1),
     ],
 )

@@ -13,7 +13,17 @@ from mirai_executor._host._requests import (
     Superfluous,
     still_coming,
 )
-from mirai_executor.launchers import Queue, QueuedJob
+from mirai_executor._provisioning._launching import Launching
+from mirai_executor.credentials import DaemonCredentials, Secret
+from mirai_executor.launchers import (
+    Command,
+    DaemonCommand,
+    JobRequest,
+    Launched,
+    Queue,
+    QueuedJob,
+    Submission,
+)
 
 WHOLE = Queue("", ("cancel",))
 PARTLY = Queue("", ("cancel",), ("cancel", "--waiting"))
@@ -223,6 +233,23 @@ def test_files_are_read_no_more_if_nobody_comes(
     assert released == [FILE, FILE, FILE]
 
 
+def test_files_are_those_of_the_commands_and_of_no_job_of_an_engine() -> None:
+    class Host:
+        def expect_daemons(self, request: Request, *_: object, **__: object) -> None:
+            told.append((request.count, request.files))
+
+    told: list[tuple[int, Sequence[Path]]] = []
+    daemon = DaemonCommand(("tcp://127.0.0.1:1",), DaemonCredentials(Secret(b"s" * 32)))
+    launching = Launching.__new__(Launching)
+    launching._host = Host()  # type: ignore[assignment]  # all that is asked of one here
+    request = Request("a", 3, files=[Path("secret")])
+    launched = [Launched(jobs=(AtEngine(), AtEngine())), Launched(output="17")]
+    at_engine = JobRequest("engine", lambda _: AtEngine(), daemons=daemon.each(2))
+    submissions: list[Submission] = [at_engine, Command(("qsub",))]
+    launching._expect(request, launched, submissions, stay=False)
+    assert told == [(1, ()), (1, ()), (1, [Path("secret")])]
+
+
 # What schedulers say of jobs
 
 
@@ -230,7 +257,7 @@ def array(folder: Path, *states: str, tells_apart: bool = True) -> QueuedJob:
     """Return an array of jobs in these states."""
     shown = folder / "_".join(("job", *states))
     shown.write_text("".join(f"{state}\n" for state in states))
-    queue = Queue("", ("true",), query=("cat",), present="PENDING|RUNNING")
+    queue = Queue("", ("true",), query=("cat",), present="PENDING|RUNNING", absent="No such")
     return QueuedJob(replace(queue, tells_apart=tells_apart), str(shown))
 
 

@@ -95,6 +95,29 @@ def test_a_job_is_not_run_again_if_another_one_is_asked_for_in_its_place(schedul
         assert not option or option not in script(launcher.plan(DAEMON, count)[:1])
 
 
+@pytest.mark.parametrize(
+    ("command", "scheduler", "line", "ours"),
+    [
+        ("qsub", "pbs", "#PBS -J 1-4", False),  # which takes no array that must not be run again
+        ("qsub", "torque", "#PBS -t 1-4", True),
+        ("bsub", "lsf", "#BSUB -q short -r", False),  # of which it takes no two
+        ("bsub", "lsf", "#BSUB -rn -q short", False),
+        ("bsub -r", "lsf", "#BSUB -q short", False),
+        ("bsub", "lsf", "#BSUB -R rn -q short-r", True),
+        ("bsub", "lsf", "echo -r", True),
+    ],
+)
+def test_no_job_is_refused_as_it_is_not_to_be_run_again(
+    command: str, scheduler: str, line: str, *, ours: bool
+) -> None:
+    launcher = cluster_config(command.split(), line, scheduler=scheduler, secret_folder=None)
+    found = _schedulers.SCHEDULERS[scheduler]
+    replaced = dataclasses.replace(DAEMON, is_replaced=True)
+    once = f"{found.prefix} {found.once[0]}"
+    lines = script(launcher.plan(replaced, 1)).replace(line, "").splitlines()
+    assert (once in lines) is ours
+
+
 def test_htcondor_removes_a_job_that_would_run_again_if_another_one_is_asked_for() -> None:
     mine = "periodic_remove = False"
     launcher = cluster_config("condor_submit", mine, secret_folder="/home/me")

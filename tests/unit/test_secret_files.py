@@ -121,7 +121,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
 try:
     write(PrivateFile(Path(sys.argv[1]), "secret" * 10))
 except LaunchError as error:
-    sys.exit("cannot write" not in str(error))
+    sys.exit(not str(error).endswith("; choose another secret_folder"))
 sys.exit(2)
 """
 
@@ -130,6 +130,25 @@ def test_nothing_is_left_when_there_is_no_room(folder: Path) -> None:
     program = [sys.executable, "-B", "-c", FULL, str(folder / "file")]
     subprocess.run(program, check=True, timeout=60)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some room, or choose another secret_folder"),
+        (errno.EDQUOT, "free some room, or choose another secret_folder"),
+        (errno.EROFS, "choose another secret_folder"),
+    ],
+)
+def test_room_is_what_is_to_be_made_where_there_is_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(LaunchError, match=f"no; {advice}$"):
+        files.write(PrivateFile(folder / "file", "secret"))
 
 
 KILLED = """\
@@ -236,4 +255,4 @@ def test_a_file_that_cannot_be_removed_now_is_removed_at_the_end_or_named(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", refuse)
         kept.close()
-    assert caplog.messages == [f"cannot remove {path}, which has held a token of this executor"]
+    assert caplog.messages == [f"cannot remove {path}, which still holds a token of this executor"]
