@@ -247,7 +247,8 @@ class PlainPickler(Pickler):
         """What has ended the attempt, if it was the first of its type."""
         return next(reversed(self.good.values()), None)
 
-    begin_anew = Pickler.clear_memo  # to see what else fails
+    def begin_anew(self) -> None:
+        self.clear_memo()  # to see what else fails
 
 
 # Those that nobody uses. Each call takes one out: other threads may call, and what is pickled.
