@@ -150,10 +150,24 @@ def test_an_executor_that_ends_lets_nobody_wait(
         full.go_on()
 
 
-def test_an_interrupt_ends_the_wait_and_nothing_is_queued(full: Full) -> None:
+def test_an_interrupt_ends_the_wait_and_nothing_is_queued(
+    full: Full, request: pytest.FixtureRequest
+) -> None:
+    struck = threading.Event()
+
+    def strike_once(*_: object) -> None:
+        if not struck.is_set():
+            struck.set()
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, strike_once)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
     def interrupt() -> None:
         full.wait_until_somebody_waits()
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        # A signal that comes after Python's last look, and before the wait, ends no wait.
+        while not struck.wait(0.1):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     helper = threading.Thread(target=interrupt)
     helper.start()
