@@ -16,6 +16,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import CancelledError, Future, wait
@@ -26,10 +27,13 @@ import psutil
 import pytest
 
 from live.hosts import GONE, PATIENCE, script
-from live.mischief import wait_for_ever
 from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, TaskTimeoutError
 
 BOTH_MODES = pytest.mark.parametrize("dispatcher", [True, False], ids=["queue", "direct"])
+
+
+def wait_for_ever() -> None:  # of this module: daemons that are interrupted here have imported it
+    threading.Event().wait()
 
 
 def hold_the_gil() -> None:
