@@ -32,7 +32,7 @@ from mirai_executor import DaemonLostError, LaunchError, MiraiExecutor, TaskTime
 BOTH_MODES = pytest.mark.parametrize("dispatcher", [True, False], ids=["queue", "direct"])
 
 
-def wait_for_ever() -> None:  # of this module: daemons that are interrupted here have imported it
+def wait_for_ever() -> None:  # of this module, as give(): daemons have all that it takes
     threading.Event().wait()
 
 
@@ -65,7 +65,7 @@ def test_w1_and_w18_a_cancel_hits_its_own_task_and_no_daemon(rounds: int) -> Non
     """A cancel that named no task killed daemons between tasks, and could stop the next one."""
     with MiraiExecutor(2) as executor:
         executor.wait_ready(PATIENCE)
-        # This module is imported now: a daemon that is interrupted in an import is replaced.
+        # What calls of this module take is imported now: a daemon interrupted in that is replaced.
         wait(executor.everywhere(give, None), PATIENCE)
         before = pids(executor)
         for n in range(rounds):
