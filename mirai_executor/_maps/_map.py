@@ -137,10 +137,14 @@ def submitter(
         executor = root()
         if executor is None or (args := next(calls, None)) is None:
             return None
-        if options is not None:
-            return view(executor, options).submit(fn, *args, **next(beside))  # type: ignore[no-any-return]  # as below
-        # By its public name: tqdm replaces it on the instance.
-        return executor.submit(fn, *args, **next(beside))
+        face: Any = executor if options is None else view(executor, options)
+        try:
+            # By its public name: tqdm replaces it on the instance.
+            return face.submit(fn, *args, **next(beside))  # type: ignore[no-any-return]
+        except TypeError as error:
+            from ._ends import in_its_place  # for the few that are futures
+
+            return in_its_place(face, error)
 
     return submit_next
 
