@@ -134,6 +134,27 @@ def test_a_task_reads_what_is_typed_at_the_terminal(way: str) -> None:
         assert host.leaves_nothing()
 
 
+@pytest.mark.parametrize("way", ["by_itself", "by_a_program", "by_a_fork"])
+def test_a_task_of_an_executor_in_a_task_reads_there_too(way: str) -> None:
+    code = f"""
+    def nested():
+        with MiraiExecutor(1) as executor:
+            return executor.submit({way}).result()
+
+    with MiraiExecutor(1) as executor:
+        for _ in range(2):
+            say("it was", executor.submit(nested).result().rstrip())
+    """
+    with at_a_terminal(code) as (terminal, host):
+        for text in ("first", "second"):
+            terminal.type(f"{text}\n")
+            assert host.line() == f"it was {text}"
+        assert terminal.front == host.process.pid
+        ended = host.end()
+        assert (ended.code, ended.err) == (0, "")
+        assert host.leaves_nothing()
+
+
 def test_a_task_writes_to_the_terminal() -> None:
     code = """
     def write():
