@@ -215,6 +215,12 @@ class Visit:
             self._put(signal.SIGINT, self._pass_interrupt_on)
             self._put(signal.SIGTSTP, self._pass_stop_on)
             os.tcsetpgrp(self._terminal, self._pid)
+            if _is_stopped(self._host):  # a Ctrl-Z came before: the shell has it, or is to have it
+                os.tcsetpgrp(self._terminal, _shell_of(self._host, group))
+                if not self._stop_with(group, signal.SIGTSTP):
+                    raise _RefusedError  # as below
+                self._come(group)
+                return
         elif front != self._pid and not self._stop_with(group, signal.SIGTTIN):
             raise _RefusedError  # no shell will ever bring the host to the front
         os.killpg(self._pid, signal.SIGCONT)  # they read again
@@ -279,7 +285,7 @@ class Visit:
     def _host_stops(self) -> bool:
         """Tell whether it stops at a Ctrl-Z; if not, no shell would have this process go on."""
         for _ in range(_LOOKS):
-            if _stat(self._host)[:1] == [b"T"]:
+            if _is_stopped(self._host):
                 return True
             time.sleep(_PAUSES[0])  # nothing tells of that
         return False
@@ -328,6 +334,17 @@ def _stopped(group: int) -> list[int]:
     """Return the processes of a group that are stopped."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - as it is
     return [pid for pid in pids if _stat(pid)[::2] == [b"T", b"%d" % group]]
+
+
+def _is_stopped(pid: int) -> bool:
+    return _stat(pid)[:1] == [b"T"]
+
+
+def _shell_of(pid: int, group: int) -> int:
+    """Return the group of what has started the job that a process of a group belongs to."""
+    while (found := os.getpgid(pid)) == group:
+        pid = _parent(pid)
+    return found
 
 
 def _parent(pid: int) -> int:
