@@ -23,6 +23,10 @@ from ._jobs import Jobs
 _LOG = logging.getLogger("mirai_executor")
 # What SSH says of a daemon that dials through a tunnel when this host has just ended.
 _NOISE = re.compile(rb"connect_to \S+ port \d+: failed\.\r?\n")
+# And what such a daemon says itself: no news to a host that ends.
+_NOISE_AT_END = re.compile(
+    _NOISE.pattern + rb"|mirai-executor daemon \(pid [^\n]*\): cannot reach the host: [^\n]*\n"
+)
 _LET_GO = 1.0  # seconds for commands to end by themselves, once their daemons have been let go
 
 
@@ -133,6 +137,9 @@ class LaunchProcesses:
         Those that are to stay are left alone.
         """
         deadline = Deadline(_LET_GO)
+        for command in self._commands.values():
+            if command.stream is not None:
+                command.stream.noise = _NOISE_AT_END
         for command in self._commands.values():
             process = command.process
             if command.stays and process.poll() is None:

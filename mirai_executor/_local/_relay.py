@@ -32,13 +32,16 @@ class RelayedStream:
         fd: Its read end.
         pid: Whose it is.
         noise: What is kept, but not passed on.
+
+    Attributes:
+        noise: As given; may be changed from any thread.
     """
 
     def __init__(self, fd: int, pid: int, noise: "re.Pattern[bytes] | None" = None) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
         self.pid = pid
-        self._noise = noise
+        self.noise = noise
         self._tail: collections.deque[tuple[int, bytes]] = collections.deque()  # when it came
         self._size = 0  # of all that
         # Guards the tail and the order of reads: the relay and the host both read a dying stream.
@@ -70,7 +73,8 @@ class RelayedStream:
 
     def without_noise(self, data: bytes) -> bytes:
         """Return what of it is worth to be passed on."""
-        return data if self._noise is None else self._noise.sub(b"", data)
+        noise = self.noise
+        return data if noise is None else noise.sub(b"", data)
 
     def words(self, since: int) -> str:
         """Return the last of what has come since a moment."""

@@ -35,7 +35,11 @@ os.wait()
     [
         ("sys.exit(13)", 13),
         ("os.kill(os.getpid(), 9)", 137),
-        ("signal.signal(15, lambda *_: sys.exit(3)); os.kill(first, 15); signal.pause()", 3),
+        (
+            "signal.pthread_sigmask(signal.SIG_BLOCK, [15]); os.kill(first, 15); "
+            "signal.sigwait([15]); sys.exit(3)",
+            3,
+        ),
     ],
 )
 def test_process_1_passes_signals_on_collects_orphans_and_ends_as_the_keeper(
