@@ -23,10 +23,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, ClassVar
 
 from . import messages as m
-from ._fleet import Broadcast, Fleet
+from ._fleet import BroadcastRecord, FleetTable
 from ._matching import Ending, Frames, Matching
 from ._moves import Moves
-from ._tasks import AlarmKind, Alarms, Task, Tasks, TaskState
+from ._tasks import AlarmKind, Alarms, Task, TaskState, TaskTable
 
 _STORY = 1000  # events and commands that are told
 Note = tuple[float, Collection[object], Sequence[object]]
@@ -41,8 +41,8 @@ class Dispatcher:
 
     def __init__(self, policy: m.Policy) -> None:
         self._policy = policy
-        self._tasks = Tasks()
-        self._fleet = Fleet(policy)
+        self._tasks = TaskTable()
+        self._fleet = FleetTable(policy)
         self._alarms = Alarms(self._tasks, self._fleet)
         self._ending = Ending()
         frames = Frames(policy, self._tasks, self._fleet)
@@ -349,7 +349,7 @@ class Dispatcher:
             return ()
         for daemon in self._fleet.usable():
             daemon.due.append(event.broadcast)
-        broadcast = Broadcast(event.sets, event.run_timeout)
+        broadcast = BroadcastRecord(event.sets, event.run_timeout)
         replaced = self._fleet.note_broadcast(event.broadcast, broadcast)
         if not self._ending.closing:
             self._fleet.want(self._fleet.max_daemons, now)

@@ -242,7 +242,7 @@ class Daemon(abc.ABC):
             from mirai_executor._payload.daemon import encode_error  # in the daemon's place
 
             blob = encode_error(error)
-            return outcome._replace(status=_wire.Status.ERROR, payload=blob, buffers=())
+            return outcome._replace(status=_wire.OutcomeStatus.ERROR, payload=blob, buffers=())
 
     def trim(self) -> None:
         """Tell it which memory is not used any more; LinkClosedError if it is gone."""

@@ -167,7 +167,8 @@ class Fleet:
         if task not in daemon.sent and task != daemon.broadcast:
             return
         if daemon.withdraw(task):
-            never = _wire.WireOutcome(task, _wire.Status.SKIPPED, leaving=False, payload=b"")
+            skipped = _wire.OutcomeStatus.SKIPPED
+            never = _wire.WireOutcome(task, skipped, leaving=False, payload=b"")
             self._post(lambda: self._listener.on_results(id_, [never]))
             return
         self._do_send(daemon, lambda: daemon.interrupt(task))

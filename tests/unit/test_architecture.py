@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
@@ -115,6 +116,16 @@ def test_no_file_and_no_function_is_long(file: Path) -> None:
 
 def lines_of(node: ast.stmt) -> int:
     return (node.end_lineno or 0) - node.lineno + 1
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    found = Counter(
+        node.name
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, times in found.items() if times > 1] == []
 
 
 def re_exports(node: ast.stmt) -> bool:

@@ -21,7 +21,7 @@ from mirai_executor._host._loop import Loop
 from mirai_executor._host._start_up import LossReports
 from mirai_executor._host._tasks import OpenTask
 from mirai_executor._waiting import Reactor
-from mirai_executor._wire import Status, WireOutcome
+from mirai_executor._wire import OutcomeStatus, WireOutcome
 from mirai_executor.errors import DaemonLostError, LaunchError, TaskTimeoutError
 
 
@@ -51,7 +51,9 @@ class Fleet:
         self._post(lambda: self.on_tasks(id_, ids))
 
     def answer(self, id_: DaemonId, ids: Sequence[int]) -> None:
-        made = [WireOutcome(task, Status.VALUE, leaving=False, payload=b"it") for task in ids]
+        made = [
+            WireOutcome(task, OutcomeStatus.VALUE, leaving=False, payload=b"it") for task in ids
+        ]
         self.loop.on_results(id_, made)
 
     def dismiss(self, id_: DaemonId, *, why: str, closing: bool) -> None:
@@ -64,7 +66,7 @@ class Fleet:
 
     def interrupt(self, id_: DaemonId, task: TaskId) -> None:
         self.told.append(("interrupt", id_, task))
-        skipped = WireOutcome(task, Status.SKIPPED, leaving=False, payload=b"")
+        skipped = WireOutcome(task, OutcomeStatus.SKIPPED, leaving=False, payload=b"")
         self._post(lambda: self.loop.on_results(id_, [skipped]))
 
     def close(self) -> None:
