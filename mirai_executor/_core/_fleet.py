@@ -189,7 +189,7 @@ class FleetTable:
         if self.shortage is not None:
             self.shortage.until = min(now, self.shortage.until)
         self.wanted = max(self.wanted, min(count, self.max_daemons))
-        self._wish_comes_true()
+        self._clear_wanted_if_met()
 
     def want_no_more(self) -> None:
         """Forget what was asked for by :meth:`want`."""
@@ -242,7 +242,7 @@ class FleetTable:
         if self.shortage is not None and daemon.id > self.shortage.last_id:
             self.shortage = None
         self._move(daemon, _READY)
-        self._wish_comes_true()
+        self._clear_wanted_if_met()
 
     # Tasks that run at once
 
@@ -330,7 +330,7 @@ class FleetTable:
             self.lost_early += not (daemon.launched or daemon.was_ready)
         return daemon
 
-    def _wish_comes_true(self) -> None:
+    def _clear_wanted_if_met(self) -> None:
         if self.ready_count >= self.wanted:
             self.wanted = 0
 

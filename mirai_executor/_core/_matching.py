@@ -255,7 +255,7 @@ class Matching:
         self._moves = moves
         self._ending = ending
 
-    def settle(self, now: float) -> list[Command]:
+    def schedule(self, now: float) -> list[Command]:
         """Give idle daemons work, start those that are missing, and close when all is done."""
         commands: list[Command] = []
         queue, idle = self._tasks.queue, self._fleet.idle
@@ -279,9 +279,9 @@ class Matching:
             commands += self._close(now)
         return commands
 
-    def settle_elsewhere(self, now: float) -> list[Command]:
+    def schedule_elsewhere(self, now: float) -> list[Command]:
         """Do the same, and note since when tasks wait for a daemon, which may never connect."""
-        commands, fleet = self.settle(now), self._fleet
+        commands, fleet = self.schedule(now), self._fleet
         if not self._tasks.queue or fleet.ready_count:
             fleet.wait = None
         elif fleet.wait is None:

@@ -12,7 +12,7 @@ from ._tasks import Alarm, AlarmKind, Alarms, Task, TaskState, TaskTable
 
 # A frame is overdue after that many times the seconds that were expected, and some more: a
 # daemon may have to wait for a processor, and its host for the GIL.
-_PATIENCE, _SLACK = 4.0, 20e-3
+_OVERDUE_FACTOR, _SLACK = 4.0, 20e-3
 
 
 class Moves:
@@ -54,8 +54,8 @@ class Moves:
         daemon.tasks_sent += len(frame)
         if len(held) > 1:
             self._fleet.stacked[daemon.id] = daemon
-            patience = _SLACK + _PATIENCE * sum(filter(None, held.values()))
-            patience += _PATIENCE * daemon.round_trip
+            patience = _SLACK + _OVERDUE_FACTOR * sum(filter(None, held.values()))
+            patience += _OVERDUE_FACTOR * daemon.round_trip
             if daemon.concurrency == 1:  # else none of them waits for another
                 self._alarms.set(now + patience, AlarmKind.OVERDUE, last, daemon.id)
         self._fleet.prompt[daemon.id] = daemon  # perhaps: that is found out if more tasks wait

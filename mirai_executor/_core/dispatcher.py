@@ -51,7 +51,7 @@ class Dispatcher:
             policy, self._tasks, self._fleet, self._alarms, frames, self._moves, self._ending
         )
         its = self._matching
-        self._settle = its.settle if policy.launches else its.settle_elsewhere
+        self._schedule = its.schedule if policy.launches else its.schedule_elsewhere
         # Tells when expire() next has something to do; None for never.
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
         # Tells whether so many daemons have come since they were requested.
@@ -85,7 +85,7 @@ class Dispatcher:
         self._notes.append((now, events, commands))  # first: it may be what cannot be handled
         for event in events:
             commands += self._HANDLERS[type(event)](self, event, now)
-        commands += self._settle(now)
+        commands += self._schedule(now)
         self._count(len(events) + len(commands))
         return commands
 
@@ -99,9 +99,9 @@ class Dispatcher:
             commands += done
             has_rung = True
         if has_rung:
-            settled = self._settle(now)
-            self._note(now, (), settled)
-            commands += settled
+            scheduled = self._schedule(now)
+            self._note(now, (), scheduled)
+            commands += scheduled
         return commands
 
     def _note(self, now: float, events: Collection[object], commands: Sequence[object]) -> None:

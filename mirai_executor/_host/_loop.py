@@ -150,7 +150,7 @@ class Loop:
         if self.reactor.turn(math.inf if deadline is None else deadline, is_burst=is_burst):
             self._expire()
         if self._elsewhere is not None:
-            self._elsewhere.look()
+            self._elsewhere.close_if_wanted()
 
     def _expire(self) -> None:
         """Have the dispatcher do what has to be done because time has passed."""
@@ -259,7 +259,7 @@ class Loop:
 
     def _resolve_ended(self) -> None:
         if self._ended and self._log is not None:
-            self._log.settle()
+            self._log.drain()
         while self._ended:
             self._ended.popleft()()
         if self._awaiting:

@@ -155,7 +155,7 @@ class World:
         spawner: Any = SimpleNamespace(
             awaits_server=False,
             server_pid=99,
-            settle=lambda _: self.forks.pop() if self.forks else None,
+            confirm_start=lambda _: self.forks.pop() if self.forks else None,
             close=lambda: self.closed.append("spawner"),
         )
         relay: Any = SimpleNamespace(close=lambda: self.closed.append("relay"))

@@ -104,7 +104,7 @@ class World:
         self.inbox: deque[Any] = deque()
         self.closed: list[None] = []
         log: Any = SimpleNamespace(
-            settle=lambda: None, close=lambda: self.closed.append(None), records_of_daemon=None
+            drain=lambda: None, close=lambda: self.closed.append(None), records_of_daemon=None
         )
         store: Any = SimpleNamespace(gate=None, copied={})
         fleet: Any = Fleet

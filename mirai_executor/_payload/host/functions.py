@@ -77,7 +77,7 @@ class _File:
             return None
         return status.st_mtime_ns, status.st_size
 
-    def look(self, stacklevel: int) -> None:
+    def check(self, stacklevel: int) -> None:
         """Warn, once for each change of it; ``stacklevel`` is that of the line that submits."""
         self.next_look = monotonic() + _BETWEEN_LOOKS
         before, self._seen = self._seen, self._found()
@@ -158,7 +158,7 @@ class FunctionCache:
         named = self._named.get(fn)
         if named is not None and named.is_still(fn):
             if (file := named.file) is not None and monotonic() > file.next_look:
-                file.look(6)
+                file.check(6)
             return named.pickled
         known = self._known.get(fn)
         if known is None or not known.proof.holds():
@@ -173,7 +173,7 @@ class FunctionCache:
         """Return the bytes of a name. What it means there, the daemon looks up for each call."""
         file = self._file_of(sys.modules[fn.__module__])
         if file is not None and monotonic() > file.next_look:  # a reloaded function, perhaps
-            file.look(7)
+            file.check(7)
         self._named[fn] = named = _Named(fn, file)
         if len(self._named) > entries.MOST_FUNCTIONS:
             self._named.popitem(last=False)
