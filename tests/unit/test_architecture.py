@@ -128,6 +128,30 @@ def test_no_two_classes_have_the_same_name() -> None:
     assert [name for name, times in found.items() if times > 1] == []
 
 
+def known_names() -> set[str]:
+    found: set[str] = set()
+    for file in FILES:
+        found.update(file.relative_to(PACKAGE).with_suffix("").parts)
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            match node:
+                case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                    found.add(name)
+                case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                    found.add(name)
+                case _:
+                    pass
+    return found
+
+
+def test_where_in_the_code_a_decision_is_carried_out_is_in_the_code() -> None:
+    known, tests = known_names(), {file.name for file in (ROOT / "tests").rglob("*.py")}
+    for page in (ROOT / "docs/decisions").glob("*.md"):
+        where = page.read_text("utf-8").partition("## Where in the code")[2]
+        for name in re.findall(r"`([\w.]+)`", where):
+            is_test = name in tests or f"{name.partition('.')[0]}.py" in tests
+            assert is_test or name.rpartition(".")[2] in known, f"{page.name}: {name}"
+
+
 def re_exports(node: ast.stmt) -> bool:
     """Tell whether a statement says which names of others are found in its module, and how."""
     match node:
