@@ -151,7 +151,7 @@ class FleetTable:
         self.ever_ready = 0
         self.broken = False
         self.wanted = 0  # so many are to be had, whether there is work for them or not
-        self.wants_no_more = False
+        self.promised = 0  # so many were wanted, those included that have come since
         self.shortage: Shortage | None = None
         self.wait: Wait | None = None
         self._failed_starts: deque[float] = deque(maxlen=policy.failed_starts)
@@ -188,13 +188,15 @@ class FleetTable:
         """
         if self.shortage is not None:
             self.shortage.until = min(now, self.shortage.until)
+        if not self.wanted:
+            self.promised = 0
         self.wanted = max(self.wanted, min(count, self.max_daemons))
+        self.promised = max(self.promised, self.wanted)
         self._clear_wanted_if_met()
 
     def want_no_more(self) -> None:
         """Forget what was asked for by :meth:`want`."""
-        self.wanted = 0
-        self.wants_no_more = True
+        self.wanted = self.promised = 0
 
     def has_come(self, count: int) -> bool:
         """Tell whether so many are ready, or each has been since they were wanted.
@@ -202,16 +204,14 @@ class FleetTable:
         Those that leave at once, as they are idle or have done what they may, are never ready
         together.
         """
-        is_met = not (self.wanted or self.wants_no_more) and count <= self.max_daemons
-        return is_met or self.ready_count >= count
+        return (not self.wanted and count <= self.promised) or self.ready_count >= count
 
     def lacks_one(self, waiting: int, least: int) -> bool:
         """Tell whether a daemon has to be started for ``waiting`` tasks, or to be ``least``."""
+        if len(self.daemons) >= self.max_daemons:
+            return False
         starting = self.counts[DaemonState.STARTING]
-        usable = starting + self.counts[_READY]
-        return len(self.daemons) < self.max_daemons and (
-            starting < waiting or usable < max(self.wanted, least)
-        )
+        return starting < waiting or starting + self.counts[_READY] < max(self.wanted, least)
 
     def add(self, *, launched: bool) -> DaemonRecord:
         """Expect one more daemon."""

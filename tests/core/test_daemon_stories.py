@@ -137,6 +137,21 @@ def test_a_daemon_whose_initializer_failed_has_not_come(dispatch: Dispatch) -> N
     assert not dispatcher.has_come(2)
 
 
+def test_those_for_whom_there_is_room_only_later_have_come_once_all_are_ready(
+    dispatch: Dispatch,
+) -> None:
+    dispatcher = dispatch(max_daemons=1, launches=False)
+    dispatcher.handle(DaemonsRequested(2), 0)
+    for _ in range(2):  # each by a job of its own
+        dispatcher.handle(DaemonsAdded(1), 1)
+    for daemon in (A, B):
+        assert not dispatcher.has_come(2)
+        assert dispatcher.adopt_daemon(2) == daemon
+        dispatcher.handle(DaemonReady(daemon), 3)
+        assert dispatcher.has_come(1)
+    assert dispatcher.has_come(2)
+
+
 def test_a_daemon_that_is_recalled_makes_room_for_another_that_is_requested(
     dispatcher: Dispatcher,
 ) -> None:

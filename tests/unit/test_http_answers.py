@@ -78,8 +78,9 @@ def answering(answer: bytes) -> Callable[[socket.socket], None]:
 
 def receive_request(connection: socket.socket) -> bytes:
     text = b""
-    while b"exec " not in text:  # the last line of the script
-        text += connection.recv(65536)
+    # To the last line of the script, or until who asks has given up.
+    while b"exec " not in text and (more := connection.recv(65536)):
+        text += more
     return text
 
 

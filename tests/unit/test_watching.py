@@ -1,5 +1,6 @@
 """What moves a bar while tasks run: what they say of themselves, and their ends."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -242,7 +243,8 @@ def test_results_of_a_map_are_watched_and_its_time_is_its_own() -> None:
     assert next(shown) == 1
     with pytest.raises(TimeoutError):
         next(shown)
-    assert bar.shown == [(0, 0.75, ""), (1, 0.25, "")]
+    # How often the same is shown again is a matter of time.
+    assert [it for it, _ in itertools.groupby(bar.shown)] == [(0, 0.75, ""), (1, 0.25, "")]
     assert bar.is_closed
     assert futures[1].cancelled()
 
