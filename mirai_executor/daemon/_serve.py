@@ -26,11 +26,11 @@ from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._typing import TYPE_CHECKING, Any
 from mirai_executor._version import __version__
 from mirai_executor._wire import Bytes, Name, OutcomeStatus
-from mirai_executor.errors import MiraiInterrupt, PayloadError
+from mirai_executor.errors import PayloadError
 
 from . import _child
 from ._child import Child, process_name
-from ._interrupts import Interrupts
+from ._interrupts import Interrupts, as_outcome
 
 if TYPE_CHECKING:
     from ._awaiting import Awaiting
@@ -373,14 +373,14 @@ class TaskRunner:
         # Python's own import, in C, may make a TypeError of an interrupt.
         struck = isinstance(error, PayloadError) and self._interrupts.has_struck
         is_interrupt = struck or isinstance(error, KeyboardInterrupt)
-        return self._encode_error(_interrupted(error) if is_interrupt else error)
+        return self._encode_error(as_outcome(error) if is_interrupt else error)
 
     def _encode_error(self, error: BaseException) -> bytes:
         self.end_if_child(error)
         try:
             return _payload.encode_error(error)
         except KeyboardInterrupt as interrupt:  # raised by the code of the error itself
-            return _payload.encode_error(_interrupted(interrupt))
+            return _payload.encode_error(as_outcome(interrupt))
 
     def end_if_child(self, error: BaseException | None = None) -> None:
         """End a child that a task has forked, and that leaves the task: it answers for nobody."""
@@ -392,8 +392,3 @@ def _new_flag() -> "DirtyFlag":
     from . import _cleanup, _dirty_flag  # noqa: F401 - both in time, before any code of the user
 
     return _dirty_flag.DirtyFlag()
-
-
-def _interrupted(interrupt: BaseException) -> MiraiInterrupt:
-    error = MiraiInterrupt("the task was interrupted on its daemon")
-    return error.with_traceback(interrupt.__traceback__)
