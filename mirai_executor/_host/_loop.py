@@ -352,6 +352,8 @@ class Loop:
         if self._elsewhere is not None:
             self._elsewhere.cancel_rest()
         self.reactor.close()
+        while self._ended:  # where this thread has failed: these tasks count as open no more
+            self._ended.popleft()()
         # Nothing refers to itself any more: an error that was decoded here holds the frames of
         # this thread, and goes with the last reference to it, not with the next garbage.
         self._elsewhere = None

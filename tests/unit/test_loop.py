@@ -141,6 +141,19 @@ def test_tasks_run_on_a_daemon_that_is_started_for_them_and_is_then_let_go() -> 
     assert world.closed == [None], "the log"
 
 
+def test_a_task_that_has_ended_just_before_the_loop_fails_ends_as_it_did() -> None:
+    world = World()
+    future = world.submit(1)
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a bug")
+
+    world.fleet.dismiss = fail
+    with pytest.raises(AssertionError, match="a bug"):
+        world.run()
+    assert future.steps == ["start", b"it"]
+
+
 def test_a_task_that_goes_down_with_its_daemon_fails_and_another_daemon_comes() -> None:
     world = World()
     first, second = world.submit(1), world.submit(2)
