@@ -6,7 +6,7 @@ from types import CoroutineType, GeneratorType
 
 from mirai_executor._payload.common.anatomy import PLAIN, forget_classes, place_in, step
 from mirai_executor._payload.common.fast_pickle import PicklingError
-from mirai_executor._payload.common.search import MOST, Failed, Places, fails, way_to
+from mirai_executor._payload.common.search import MOST, FailedPickler, Places, fails, way_to
 from mirai_executor._payload.common.wording import describe, is_of_a_hook
 from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
@@ -36,7 +36,9 @@ def _module_that_raised(error: BaseException) -> str:
     return module
 
 
-def explain(parts: dict[str, Any], pickler: Failed | None, error: BaseException) -> PayloadError:
+def explain(
+    parts: dict[str, Any], pickler: FailedPickler | None, error: BaseException
+) -> PayloadError:
     """Return the error that names what pickle refuses, and where it is.
 
     Args:
@@ -79,7 +81,7 @@ def _advice(obj: object) -> str:
 
 
 def _found(
-    parts: dict[str, Any], pickler: Failed | None, error: BaseException
+    parts: dict[str, Any], pickler: FailedPickler | None, error: BaseException
 ) -> tuple[str, object]:
     """Return the path to what has failed, and that."""
     whole = list(parts.values())
@@ -99,7 +101,7 @@ def _found(
     return (path, way[-1]) if len(way) < MOST or way[-1] is culprit else (f"{path}…", culprit)
 
 
-def _failing(whole: list[Any], pickler: Failed) -> object:
+def _failing(whole: list[Any], pickler: FailedPickler) -> object:
     """Return the part that fails: the last one, if no other does."""
     pickler.begin_anew()
     return next((part for part in whole[:-1] if fails(pickler, part)), whole[-1])

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mirai_executor._payload.common.loans import Loan
     from mirai_executor._payload.common.refusals import Refusal
-    from mirai_executor._payload.common.search import Failed
+    from mirai_executor._payload.common.search import FailedPickler
     from mirai_executor._payload.common.serial import Hooks
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.large_captures import LargeCaptures
@@ -288,9 +288,8 @@ def _is_given(value: "ast.expr", variables: Mapping[str, object]) -> bool:
 
     if isinstance(value, ast.Tuple | ast.List):
         return all(_is_given(element, variables) for element in value.elts)
-    return isinstance(value, ast.Constant) or (
-        isinstance(value, ast.Name) and value.id in variables
-    )
+    is_name = isinstance(value, ast.Name) and value.id in variables
+    return is_name or isinstance(value, ast.Constant)
 
 
 def _are_atoms(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -324,14 +323,15 @@ def _raise_if(refusal: "Refusal | None", args: tuple[Any, ...], kwargs: dict[str
         raise _explained((None, args, kwargs), refusal.pickler, refusal.error)
 
 
-def _explained(call: tuple[Any, ...], pickler: "Failed | None", error: BaseException) -> Exception:
+def _explained(
+    call: tuple[Any, ...], pickler: "FailedPickler | None", error: BaseException
+) -> Exception:
     from mirai_executor._payload.common.diagnosis import explain
 
     fn, args, kwargs = call
-    parts = {"the function": fn}
-    parts.update({f"args[{i}]": value for i, value in enumerate(args)})
-    parts.update({f"kwargs[{name!r}]": value for name, value in kwargs.items()})
-    return explain(parts, pickler, error)
+    placed = {f"args[{i}]": value for i, value in enumerate(args)}
+    named = {f"kwargs[{name!r}]": value for name, value in kwargs.items()}
+    return explain({"the function": fn, **placed, **named}, pickler, error)
 
 
 def _error_of(failure: "PicklingFailure") -> BaseException:
