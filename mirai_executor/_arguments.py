@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .errors import PayloadError
+
 
 def check_seconds(name: str, value: Any, *, optional: bool = False, zero: bool = False) -> None:
     """Require a positive number of seconds.
@@ -140,6 +142,19 @@ def check_callable(call: str, fn: object, also: str = "") -> None:
         return
     how = "" if isinstance(fn, str) else f": write {call}(f, x), not {call}(f(x))"
     raise TypeError(f"{call}() takes a function and its arguments{also}{how}; got {fn!r:.60}")
+
+
+def raise_if_misuse(error: BaseException) -> None:
+    """Raise a TypeError at the call if that could not be pickled since an argument is a future.
+
+    Only then does anybody look: futures of some libraries travel, and other calls pay nothing.
+    """
+    if isinstance(error, PayloadError) and error._is_for_the_call:  # noqa: SLF001 - one of ours
+        # Only once: inline, it may be what the task of another call ends in.
+        error._is_for_the_call = False  # noqa: SLF001 - likewise
+        misuse = TypeError(*error.args)
+        misuse.__context__, misuse.__suppress_context__ = error, True
+        raise misuse
 
 
 def check_callback(fn: object, call: str = "add_done_callback", told: str = "the future") -> None:

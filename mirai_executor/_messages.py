@@ -84,8 +84,9 @@ def report(obj: Any) -> None:
 
     It never waits for the host: what comes faster than the connection or the callbacks take it,
     or more than a thousand times a second, is dropped. What must arrive is returned, or yielded
-    by a stream. Outside of a task, it does nothing. Safe from any thread, as :func:`progress`.
-    A short string is also shown by the bars of ``progress=``.
+    by a stream. It does not overtake what :func:`progress` was told before. Outside of a task, it
+    does nothing. Safe from any thread, as :func:`progress`. A short string is also shown by the
+    bars of ``progress=``.
 
     Args:
         obj: What can be pickled, up to 1 MiB.

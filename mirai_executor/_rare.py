@@ -292,13 +292,14 @@ class RareExecutor(Executor):
             4
             9
         """
-        from ._maps._stream_map import stream_map  # as above
+        from ._maps._stream_map import stream_map, submitter_of  # as above
 
         check_callable("stream_map", fn)
         check_sources(sources)
         check_count("buffersize", buffersize, least=1, optional=True)
         most = 2 * self._root().size if buffersize is None else buffersize
-        return stream_map(partial(self.submit, self._host.take(fn)), sources, most)
+        face: Any = self  # a whole one
+        return stream_map(submitter_of(face, self._host.take(fn)), sources, most)
 
     async def __aenter__(self) -> Self:
         from ._observing._awaiting import running_loop  # as above

@@ -1,19 +1,21 @@
 """Submits calls, code and maps to a host, with the limits of an executor or of a view of it."""
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from sys import modules
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from ._arguments import check_callable
+from ._arguments import check_callable, raise_if_misuse
 from ._host import TRACES, Host, Options
 from ._mapping import MappingExecutor
 from ._rare import RareExecutor
+from .errors import PayloadError
 from .futures import MiraiFuture
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ._host import Share, TaskOptions
+    from ._host import Limits, Share, TaskOptions
     from ._lifetime import HostOwner
 
 P = ParamSpec("P")
@@ -82,7 +84,8 @@ class Submitter(MappingExecutor, RareExecutor):
             fails with a :class:`PayloadError` that names the object.
 
         Raises:
-            TypeError: ``fn`` is not callable.
+            TypeError: ``fn`` is not callable, or an argument is a future, of any library, that
+                cannot be sent: its result can.
             RuntimeError: The executor has been shut down, or the interpreter is shutting down.
             LaunchError: No daemon can be started.
             ForkedExecutorError: This process was forked after this executor had started.
@@ -134,7 +137,7 @@ class Submitter(MappingExecutor, RareExecutor):
             :class:`PayloadError` that names it.
 
         Raises:
-            TypeError: ``source`` is not a string.
+            TypeError: ``source`` is not a string, or a variable is a future.
             SyntaxError: ``source`` is not valid Python.
             RuntimeError: The executor has been shut down, or the interpreter is shutting down.
 
@@ -186,8 +189,8 @@ class Submitter(MappingExecutor, RareExecutor):
             ``timeout`` says, of which they have then what is left.
 
         Raises:
-            TypeError: The first argument is neither a function nor code, or code was given
-                positional arguments.
+            TypeError: The first argument is neither a function nor code, code was given
+                positional arguments, or an argument is a future.
             SyntaxError: The code is not valid Python.
             TimeoutError: There were not ``min_workers`` daemons in time. None makes the call.
             ValueError: There can never be so many.
@@ -200,7 +203,7 @@ class Submitter(MappingExecutor, RareExecutor):
             11
         """
         self._root()._check_open()
-        host, limits = self._host, self._options.limits
+        limits = self._options.limits
         if not isinstance(fn_or_source, str):
             check_callable("everywhere", fn_or_source, ", or code as a string")
         elif args:
@@ -210,17 +213,29 @@ class Submitter(MappingExecutor, RareExecutor):
         if self._options.context:
             kwargs = _rarely().in_context_of_now(kwargs, self._options)
 
-        def start(given: dict[str, Any]) -> list[MiraiFuture[Any]]:
-            if not isinstance(fn_or_source, str):
-                return host.everywhere(fn_or_source, args, given, limits, self._share_future)
-            return host.everywhere_source(fn_or_source, given, limits, self._share_future)
-
+        start = partial(self._start_everywhere, fn_or_source, args, limits)
         if TRACES not in modules:
             return start(kwargs)
         futures: list[MiraiFuture[Any]] = _rarely().everywhere_in_span(
             self._root(), fn_or_source, kwargs, start
         )
         return futures
+
+    def _start_everywhere(
+        self,
+        fn_or_source: "Callable[..., Any] | str",
+        args: tuple[Any, ...],
+        limits: "Limits",
+        given: dict[str, Any],
+    ) -> list[MiraiFuture[Any]]:
+        host, new_future = self._host, self._share_future
+        try:
+            if not isinstance(fn_or_source, str):
+                return host.everywhere(fn_or_source, args, given, limits, new_future)
+            return host.everywhere_source(fn_or_source, given, limits, new_future)
+        except PayloadError as error:
+            raise_if_misuse(error)
+            raise
 
     def with_options(self, **options: "Unpack[TaskOptions]") -> "ExecutorView":
         """Return a view of this executor whose tasks have other limits.

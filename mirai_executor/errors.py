@@ -150,6 +150,8 @@ class PayloadError(MiraiError, PicklingError):
         "cannot pickle args[0]['a'] (a _thread.lock object)"
     """
 
+    _is_for_the_call = False  # whether submit() raises it as a TypeError: see _arguments
+
 
 class ForkedExecutorError(MiraiError, RuntimeError):
     """An executor that had started was used in a forked child process.

@@ -16,7 +16,7 @@ from mirai_executor._lazily import lazy_imports
 from mirai_executor._waiting import OneShotEvent as OneShotEvent
 
 from ._host import Host as Host
-from ._host import is_exiting as is_exiting
+from ._registry import is_exiting as is_exiting
 from ._settings import *
 
 TYPE_CHECKING = False

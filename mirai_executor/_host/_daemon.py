@@ -363,7 +363,7 @@ class Worker:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until it has ended; at the end of the program, the executor does so itself."""
-        if not (_registry.is_exiting and timeout is None):
+        if not (_registry.is_exiting() and timeout is None):
             self._local.ended.wait(timeout)
 
     def terminate(self) -> None:

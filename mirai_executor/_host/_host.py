@@ -6,6 +6,7 @@ import itertools
 import signal
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from mirai_executor._arguments import raise_if_misuse
 from mirai_executor._core import (
     NO_LIMITS,
     BroadcastCancelRequested,
@@ -77,7 +78,7 @@ class Host(HostThread):
         kwargs: dict[str, Any],
         limits: Limits = NO_LIMITS,
     ) -> None:
-        """Queue a call. What cannot be pickled ends in the future."""
+        """Queue a call. What cannot be pickled ends in the future; if misused, also here."""
         self._check_usable()
         if (encoder := self._encoder) is None:
             self._start()  # its thread has the most to do, and need not wait for the call
@@ -99,6 +100,7 @@ class Host(HostThread):
             raise
         except BaseException as error:  # the user's own __reduce__ may raise any
             future.set_exception(error)
+            raise_if_misuse(error)
         else:
             self._accept((task, future, limits, kind, blob, names, buffers))
 
@@ -142,6 +144,7 @@ class Host(HostThread):
             raise
         except BaseException as error:  # as in submit
             future.set_exception(error)
+            raise_if_misuse(error)
         else:
             self._accept((task, future, limits, None, blob, names, buffers))
 
@@ -393,8 +396,3 @@ class Host(HostThread):
             self._spawner.forget()
         elif self._template is not None:
             self._template.server.forget()
-
-
-def is_exiting() -> bool:
-    """Tell whether the interpreter is shutting down."""
-    return _registry.is_exiting

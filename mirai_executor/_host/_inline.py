@@ -18,6 +18,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from mirai_executor._arguments import raise_if_misuse
 from mirai_executor._core import NO_LIMITS, BroadcastId, DaemonId, Limits
 from mirai_executor._event_loop import EventLoop
 from mirai_executor._messages import close_iterator, iterator_of, speaking_through
@@ -119,6 +120,7 @@ class InlineHost(Host):
             return
         future.start()
         self._executing[task] = None
+        failure: BaseException | None = None
         begin_in_place()
         try:
             with speaking_through(_Messenger(future, self._copies)), _seeded(stream):
@@ -127,13 +129,15 @@ class InlineHost(Host):
         except _ENDS_ALL:
             raise
         except BaseException as error:  # raised where the result is asked for
-            outcome = partial(future.set_exception, _without_ours(error))
+            outcome, failure = partial(future.set_exception, _without_ours(error)), error
         finally:
             end_in_place()
             del self._executing[task]
             thread = threading.get_ident()
             self._completed[thread] = self._completed.get(thread, 0) + 1
         outcome()
+        if failure is not None:
+            raise_if_misuse(failure)
 
     def take(self, fn: Callable[..., T]) -> Callable[..., T]:
         """Return the function itself: that is what runs."""

@@ -29,7 +29,7 @@ class Registered(Protocol):
 _ABORT = 1.0  # seconds for daemons to let go of what they run after a Ctrl-C
 
 _hosts: "weakref.WeakSet[Registered]" = weakref.WeakSet()
-is_exiting = False
+_is_exiting = False
 _ends_in = 0  # the process whose multiprocessing has been told
 
 # Held while a daemon and its descriptors come into being, and while they are closed. A child that
@@ -70,10 +70,15 @@ def kill(hosts: Collection[Registered]) -> None:
         host.join()
 
 
+def is_exiting() -> bool:
+    """Tell whether the interpreter is shutting down."""
+    return _is_exiting
+
+
 def _at_exit() -> None:
     """Let accepted tasks finish, as the standard library does; runs before threads are joined."""
-    global is_exiting  # there is one end of a process
-    is_exiting = True
+    global _is_exiting  # there is one end of a process
+    _is_exiting = True
     hosts = list(_hosts)
     try:
         if _was_interrupted():  # and does not want to wait for what is queued

@@ -39,11 +39,12 @@ from mirai_executor.daemon._elements import run_elements
 from mirai_executor.errors import DaemonLostError, LaunchError
 from mirai_executor.futures import RUNNING, MiraiFuture
 
-from ._ends import Futures
+from ._ends import Futures, in_its_place
 from ._late_futures import LateFutures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from mirai_executor._core import TaskId
     from mirai_executor._host import Options
@@ -90,7 +91,13 @@ class TaskSender:
 
     def send(self, values: Sequence[Any]) -> Futures[Any]:
         """Submit a call with each element; return their futures."""
-        return Futures(self._face.submit(self._call, value) for value in values)
+        return Futures(map(self._submit, values))
+
+    def _submit(self, value: Any) -> Future[Any]:
+        try:
+            return self._face.submit(self._call, value)
+        except TypeError as error:
+            return in_its_place(self._face, error)
 
     def cancel_all(self) -> None:
         """Do nothing: their futures are cancelled."""
@@ -252,7 +259,11 @@ class ChunkSender:
     def _send_task(self, futures: LateFutures, place: int) -> None:
         future = futures.begin_task(place)
         args = (futures.elements[place],)
-        self._host.submit(future.id, future, self._call, args, {})
+        try:
+            self._host.submit(future.id, future, self._call, args, {})
+        except TypeError:
+            if not future.done():  # the element is a future: then it has ended so
+                raise
         if place in futures.stopped:  # before there was a task to be stopped
             self._host.cancel(future.id, running=True)
 

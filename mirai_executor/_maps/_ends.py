@@ -12,8 +12,11 @@ from concurrent.futures import (
 )
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mirai_executor.errors import PayloadError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
 
 T = TypeVar("T")
 
@@ -82,6 +85,24 @@ def error_of(future: Future[Any]) -> BaseException | None:
     if future.cancelled():
         return CancelledError()
     return future.exception()
+
+
+def in_its_place(face: Any, error: TypeError) -> Future[Any]:
+    """Return the future of an element that is a future itself: it fails, among others that go on.
+
+    Args:
+        face: The executor, or a view of one.
+        error: What ``submit`` has raised.
+
+    Raises:
+        TypeError: The same, if it says something else.
+    """
+    refusal = error.__context__
+    if not isinstance(refusal, PayloadError):
+        raise error
+    future: Future[Any] = face._new_future()
+    future.set_exception(refusal)
+    return future
 
 
 def flattened(values: list[Any]) -> list[Any]:

@@ -137,16 +137,23 @@ def submitter(
         executor = root()
         if executor is None or (args := next(calls, None)) is None:
             return None
-        if options is not None:
-            return view(executor, options).submit(fn, *args, **next(beside))  # type: ignore[no-any-return]  # as below
-        # By its public name: tqdm replaces it on the instance.
-        return executor.submit(fn, *args, **next(beside))
+        face: Any = executor if options is None else view(executor, options)
+        try:
+            # By its public name: tqdm replaces it on the instance.
+            return face.submit(fn, *args, **next(beside))  # type: ignore[no-any-return]
+        except TypeError as error:
+            from ._ends import in_its_place  # for the few that are futures
+
+            return in_its_place(face, error)
 
     return submit_next
 
 
 class MapResults(Iterator[T], Generic[T]):
     """Yields the results of a ``map`` in order; keeps no reference to those it has yielded.
+
+    Threads that share it get each result once: whoever has waited for one, takes it, or goes on to
+    the next one if another thread was faster.
 
     Args:
         submit_next: Submits one more call and returns its future, or None when there are none
@@ -222,17 +229,29 @@ class MapResults(Iterator[T], Generic[T]):
             self._watch.follow(future)
         return True
 
-    def _watch_first(self) -> None:
-        """Have a bar move until the first task has ended; if that is in vain, others say so."""
-        future = self._futures[0]
-        if self._watch is not None and not future.done():
-            future.add_done_callback(self._watch.wake)
-            self._watch.wait(future.done, self._deadline)
+    def _first(self) -> "Future[T]":
+        """Return the first future, after a bar has moved until it has ended."""
+        while True:
+            try:
+                future = self._futures[0]
+            except IndexError:  # other threads have taken all since this one has looked
+                if not self._look_ahead():
+                    raise StopIteration from None
+                continue
+            if self._watch is not None and not future.done():
+                future.add_done_callback(self._watch.wake)
+                self._watch.wait(future.done, self._deadline)  # if in vain, others say so
+            return future
 
-    def _take_first(self) -> "Future[T]":
+    def _takes(self, future: "Future[T]") -> bool:
+        """Take the first future out; False if another thread was faster."""
         if self._watch is not None:
-            self._watch.forget(self._futures[0])
-        return self._futures.popleft()
+            self._watch.forget(future)
+        try:
+            self._futures.remove(future)
+        except ValueError:
+            return False
+        return True
 
     def _left(self) -> float | None:
         return None if self._deadline is None else self._deadline.left
@@ -242,30 +261,44 @@ class MapResults(Iterator[T], Generic[T]):
 
         What is not an error of a call, such as that too much time has passed, ends the map.
         """
-        try:
-            self._watch_first()
-            with contextlib.suppress(CancelledError):  # that is an end like others
-                self._futures[0].exception(self._left())  # a TimeoutError here is not the call's
-        except BaseException as error:
-            self.close(interrupted=isinstance(error, KeyboardInterrupt))
-            raise
-        try:
-            return self._take_first().result()
-        except StopIteration as error:
-            raise RuntimeError("generator raised StopIteration") from error  # as below
+        while True:
+            try:
+                future = self._first()
+                with contextlib.suppress(CancelledError):  # that is an end like others
+                    future.exception(self._left())  # a TimeoutError here is not the call's
+            except BaseException as error:
+                self.close(interrupted=isinstance(error, KeyboardInterrupt))
+                raise
+            try:
+                if self._takes(future):
+                    return future.result()
+            except StopIteration as error:
+                raise RuntimeError("generator raised StopIteration") from error  # as below
+            finally:
+                del future
 
     def _result(self) -> T:
-        self._watch_first()
-        future = self._futures[0]
-        try:
-            result = future.result(self._left())
-        except StopIteration as error:  # it would end the caller's loop, in silence
-            raise RuntimeError("generator raised StopIteration") from error  # as PEP 479 has it
-        finally:
-            # A future that failed holds its exception, whose traceback holds this frame.
-            del future
-        self._take_first()
-        return result
+        while True:
+            future = self._first()
+            try:
+                result = future.result(self._left())
+            except StopIteration as error:  # it would end the caller's loop, in silence
+                if self._takes(future):
+                    raise RuntimeError("generator raised StopIteration") from error  # as PEP 479
+            except BaseException as error:
+                if not self._is_of_another(future, error):
+                    raise
+            else:
+                if self._takes(future):
+                    return result
+            finally:
+                # A future that failed holds its exception, whose traceback holds this frame.
+                del future
+
+    def _is_of_another(self, future: "Future[T]", error: BaseException) -> bool:
+        """Tell whether another thread has taken a future, and with it the error that it has."""
+        is_its_own = future.done() and not isinstance(error, KeyboardInterrupt)
+        return is_its_own and not self._takes(future)
 
 
 def flatten(results: Iterator[list[T]]) -> Iterator[T]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn, Self, TypeVar
 
 from mirai_executor._arguments import check_callable, check_count
 
+from ._ends import in_its_place
 from ._map import run_chunk, run_items
 from ._pool_results import AsyncResult, OpenWork, Ordered, Results, Unordered
 
@@ -64,7 +65,10 @@ class ExecutorPool:
     ) -> AsyncResult[T]:
         """Do so, but return at once."""
         self._check_running()
-        future = self._executor.submit(func, *args, **(kwds or {}))
+        try:
+            future = self._executor.submit(func, *args, **(kwds or {}))
+        except TypeError as error:
+            future = in_its_place(self._executor, error)
         self._work.keep(future)
         return self._result([future], _first, callback, error_callback)
 

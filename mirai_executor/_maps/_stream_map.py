@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mirai_executor._observing._awaiting import result_of, running_loop
 
+from ._ends import in_its_place
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from concurrent.futures import Future
+
+    from mirai_executor._submitting import Submitter
 
 T = TypeVar("T")
 
@@ -25,13 +29,25 @@ def comes_in_time(argument: object, fn: Callable[..., Any]) -> bool:
     )
 
 
+def submitter_of(face: Submitter, fn: Callable[..., T]) -> Callable[[tuple[Any, ...]], Future[T]]:
+    """Return what submits a call of a function with some arguments."""
+
+    def submit(arguments: tuple[Any, ...]) -> Future[T]:
+        try:
+            return face.submit(fn, *arguments)
+        except TypeError as error:
+            return in_its_place(face, error)
+
+    return submit
+
+
 async def stream_map(
-    submit: Callable[..., Future[T]], sources: tuple[Any, ...], most: int
+    submit: Callable[[tuple[Any, ...]], Future[T]], sources: tuple[Any, ...], most: int
 ) -> AsyncGenerator[T, None]:
     """Yield results in the order of the arguments; whoever stops to take them, stops the tasks.
 
     Args:
-        submit: Submits a call with these arguments.
+        submit: Submits a call with some arguments.
         sources: Iterables, asynchronous or not, with the arguments.
         most: How many tasks may be ahead of the results that have been taken.
     """
@@ -50,7 +66,7 @@ async def stream_map(
             if pulling is not None and pulling.done():
                 found, pulling = pulling.result(), None
                 if found is not _END:
-                    tasks.append(asyncio.ensure_future(result_of(submit(*found))))
+                    tasks.append(asyncio.ensure_future(result_of(submit(found))))
             elif tasks and tasks[0].done():
                 yield tasks.popleft().result()
     finally:

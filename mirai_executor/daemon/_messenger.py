@@ -73,6 +73,7 @@ class DaemonMessenger(PieceSender):
             )
         if self._allowed >= 1:
             self._allowed -= 1
+            self._send_progress(task)  # what it has said before is heard before
             self.put(said, (task, 0))
 
     def flush(self) -> None:

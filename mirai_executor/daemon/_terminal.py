@@ -98,7 +98,7 @@ class Visit:
         self._files = contextlib.ExitStack()
         self._terminal = -1  # until it is this task's turn
         self._second_lifeline = -1
-        self._insists, self._tries = False, 0
+        self._loan: object = None  # while programs may be told that they have the terminal
         self._instead: dict[int, Any] = {}  # handlers, while ours are in their place
 
     def on_read(self) -> None:
@@ -133,7 +133,7 @@ class Visit:
         """Undo all of it; False in a child that the task has forked, which has done none of it."""
         if os.getpid() != self._pid:
             return False
-        self._tries = len(_PAUSES)
+        self._loan = None
         self.go_back()
         with contextlib.suppress(*_FAILURES):
             self._files.close()
@@ -215,27 +215,33 @@ class Visit:
             self._put(signal.SIGINT, self._pass_interrupt_on)
             self._put(signal.SIGTSTP, self._pass_stop_on)
             os.tcsetpgrp(self._terminal, self._pid)
+            if _is_stopped(self._host):  # a Ctrl-Z came before: the shell has it, or is to have it
+                os.tcsetpgrp(self._terminal, _shell_of(self._host, group))
+                if not self._stop_with(group, signal.SIGTSTP):
+                    raise _RefusedError  # as below
+                self._come(group)
+                return
         elif front != self._pid and not self._stop_with(group, signal.SIGTTIN):
             raise _RefusedError  # no shell will ever bring the host to the front
         os.killpg(self._pid, signal.SIGCONT)  # they read again
-        self._tries = 0
-        if not self._insists:
-            with contextlib.suppress(RuntimeError):  # there may be no more threads
-                _thread.start_new_thread(self._insist, ())
-                self._insists = True
+        self._loan = loan = object()
+        with contextlib.suppress(RuntimeError):  # there may be no more threads
+            _thread.start_new_thread(self._insist, (loan,))
 
-    def _insist(self) -> None:
-        """Have programs go on that stop themselves, as ssh does, a moment after we have come."""
-        while (tries := self._tries) < len(_PAUSES):
-            time.sleep(_PAUSES[tries])  # nothing tells of what a program of a program does
-            if self._tries >= len(_PAUSES):
-                break
-            self._tries += 1
+    def _insist(self, loan: object) -> None:
+        """Have programs go on that stop themselves, as ssh does, a moment after we have come.
+
+        Each loan has a thread of its own, which shares no count with that of another one: so none
+        takes back that the loan has ended, and none is taken for another's that is about to end.
+        """
+        for pause in _PAUSES:
+            time.sleep(pause)  # nothing tells of what a program of a program does
             # Those alone: it would take a Ctrl-Z back that others have not seen yet.
             for pid in _stopped(self._pid):
+                if self._loan is not loan:
+                    return
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGCONT)
-        self._insists = False
 
     def _go_back_when_typed(self) -> None:
         self._put(_TYPED, self._on_typed)
@@ -267,7 +273,7 @@ class Visit:
         if os.getpid() != self._pid:  # likewise
             _stop_at(number, lambda: os.kill(os.getpid(), number))
             return
-        self._tries = len(_PAUSES)  # what is stopped now stays so
+        self._loan = None  # what is stopped now stays so
         self.go_back()
         with contextlib.suppress(OSError):
             group = os.getpgid(self._host)
@@ -279,7 +285,7 @@ class Visit:
     def _host_stops(self) -> bool:
         """Tell whether it stops at a Ctrl-Z; if not, no shell would have this process go on."""
         for _ in range(_LOOKS):
-            if _stat(self._host)[:1] == [b"T"]:
+            if _is_stopped(self._host):
                 return True
             time.sleep(_PAUSES[0])  # nothing tells of that
         return False
@@ -328,6 +334,17 @@ def _stopped(group: int) -> list[int]:
     """Return the processes of a group that are stopped."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - as it is
     return [pid for pid in pids if _stat(pid)[::2] == [b"T", b"%d" % group]]
+
+
+def _is_stopped(pid: int) -> bool:
+    return _stat(pid)[:1] == [b"T"]
+
+
+def _shell_of(pid: int, group: int) -> int:
+    """Return the group of what has started the job that a process of a group belongs to."""
+    while (found := os.getpgid(pid)) == group:
+        pid = _parent(pid)
+    return found
 
 
 def _parent(pid: int) -> int:

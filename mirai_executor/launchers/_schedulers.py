@@ -94,12 +94,13 @@ _LSF = Queue(
 
 # The range of jobs that condor_submit(1) prints with -terse, or else the sentence without it, and
 # the numbers of JobStatus (HTCondor's manual, job ClassAd attributes): 4 has completed, 3 was
-# removed. What -format is given ends before the id, unlike that of -af.
+# removed. What -attributes is given ends before the id, unlike that of -af, and has nothing that
+# the shell behind an ssh would take for its own, unlike the line break that -format needs.
 _HTCONDOR = Queue(
     r"^(?:\d+ job\(s\) submitted to cluster )?(\d+)(?:\.\d+ - \d+\.\d+|\.)$",
     ("condor_rm",),
-    query=("condor_q", "-format", r"%d\n", "JobStatus"),
-    present=r"^[12567]$",
+    query=("condor_q", "-long", "-attributes", "JobStatus"),
+    present=r"^JobStatus = [12567]$",
     absent=r"(?!)",  # it does not fail for that
     tells_apart=True,
 )

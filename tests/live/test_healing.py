@@ -41,7 +41,7 @@ case "$name $1" in
 "sbatch ") cat > /dev/null; echo "Submitted batch job 17" ;;
 "squeue "*) cat "$SPOOL.states" 2> /dev/null || printf 'PENDING\nPENDING\n' ;;
 "condor_submit "*) cat > /dev/null; echo "17.0 - 17.1" ;;
-"condor_q "*) printf '1\n1\n' ;;
+"condor_q "*) printf 'JobStatus = 1\n\nJobStatus = 1\n\n' ;;
 "flux batch") cat > /dev/null; echo "ƒ$(echo $$ | tr 0 z)" ;;  # base 58 has no 0
 "flux jobs") echo SCHED ;;
 "oarsub "*) printf 'OAR_JOB_ID=17\nOAR_JOB_ID=18\nOAR_ARRAY_ID=17\n' ;;
@@ -54,7 +54,7 @@ PROGRAMS = (
 )
 # Of each of the others: what submits, and the beginnings of what asks and of what cancels.
 OTHERS: dict[str, tuple[list[str], str, str]] = {
-    "htcondor": (["condor_submit"], r"condor_q -format %d\n JobStatus ", "condor_rm "),
+    "htcondor": (["condor_submit"], "condor_q -long -attributes JobStatus ", "condor_rm "),
     "flux": (["flux", "batch"], "flux jobs -n -o {state} ", "flux cancel "),
     "oar": (["oarsub"], "oarstat --full --array ", "oardel --array "),
 }

@@ -301,20 +301,23 @@ def test_what_is_missing_without_a_guard_is_told_with_the_way_to_it(tmp_path: Pa
     )
 
 
-def test_what_an_installer_has_made_to_start_a_package_is_no_script(tmp_path: Path) -> None:
+def test_what_is_missing_beside_a_guard_is_told_with_the_option_that_keeps_it_out(
+    tmp_path: Path,
+) -> None:
     program = """
-        import sys
-        from package import main
+        import threading
+        from mirai_executor import MiraiExecutor
+        LOCK = threading.Lock()
+        def is_free(): return not LOCK.locked()
         if __name__ == "__main__":
-            sys.exit(main())
+            with MiraiExecutor(1, main="value") as executor:
+                print(*executor.submit(is_free).exception().__notes__)
     """
-    (tmp_path / "package.py").write_text(
-        "from mirai_executor import MiraiExecutor\n"
-        "def main():\n"
-        "    try: MiraiExecutor(1, main='import')\n"
-        "    except ValueError as error: print('has no file' in str(error))\n"
+    assert printed_by(tmp_path, program) == (
+        "'LOCK' is in the host's __main__, but cannot be pickled: TypeError: cannot pickle "
+        "'_thread.lock' object; daemons have their own unless the executor was created with "
+        'main="value"\n'
     )
-    assert printed_by(tmp_path, program, name="tool") == "True\n"
 
 
 def test_the_top_level_runs_under_the_name_of_spawn_and_functions_see_that_of_the_host(

@@ -134,6 +134,27 @@ def test_a_task_reads_what_is_typed_at_the_terminal(way: str) -> None:
         assert host.leaves_nothing()
 
 
+@pytest.mark.parametrize("way", ["by_itself", "by_a_program", "by_a_fork"])
+def test_a_task_of_an_executor_in_a_task_reads_there_too(way: str) -> None:
+    code = f"""
+    def nested():
+        with MiraiExecutor(1) as executor:
+            return executor.submit({way}).result()
+
+    with MiraiExecutor(1) as executor:
+        for _ in range(2):
+            say("it was", executor.submit(nested).result().rstrip())
+    """
+    with at_a_terminal(code) as (terminal, host):
+        for text in ("first", "second"):
+            terminal.type(f"{text}\n")
+            assert host.line() == f"it was {text}"
+        assert terminal.front == host.process.pid
+        ended = host.end()
+        assert (ended.code, ended.err) == (0, "")
+        assert host.leaves_nothing()
+
+
 def test_a_task_writes_to_the_terminal() -> None:
     code = """
     def write():
@@ -232,6 +253,43 @@ def test_a_ctrl_z_while_a_task_asks_stops_both_until_they_are_in_front_again(way
         host.kill(signal.SIGUSR1)
         terminal.type("at last\n")
         assert next_line(host) == "it was at last"
+        assert host.end().code == 0
+
+
+def test_a_ctrl_z_just_before_a_task_has_the_terminal_leaves_it_to_the_shell(
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    code = f"""
+    def slowly_lent():
+        real, gate = os.tcsetpgrp, Path({os.fspath(gate)!r})
+
+        def tcsetpgrp(fd, group):
+            os.tcsetpgrp = real
+            say("lends", os.getpid())
+            gate.read_text()  # until the test has written to it
+            real(fd, group)
+
+        os.tcsetpgrp = tcsetpgrp
+        return by_a_program()
+
+    {SHELL}
+    with MiraiExecutor(1) as executor:
+        say("it was", executor.submit(slowly_lent).result().rstrip())
+    """
+    os.mkfifo(gate)
+    with at_a_terminal(code) as (terminal, host):
+        assert host.line() == "started"
+        word, pid = host.line().split()
+        assert word == "lends"
+        terminal.press_ctrl_z()
+        assert host.line() == "stopped"
+        gate.write_text("go on")
+        wait_for(psutil.Process(int(pid)), psutil.STATUS_STOPPED)
+        assert terminal.front == host.process.pid
+        host.kill(signal.SIGUSR1)
+        terminal.type("at last\n")
+        assert host.line() == "it was at last"
         assert host.end().code == 0
 
 

@@ -528,6 +528,45 @@ def test_what_a_dead_daemon_had_sent_has_half_a_second_to_come_in(world: World) 
     assert world.news() == [m.DaemonLost(ONE)]
 
 
+def test_what_comes_at_the_last_moment_is_taken_in_and_nobody_listens_any_more(
+    world: World,
+) -> None:
+    daemon = world.launch(ONE)
+    world.fleet.send_tasks(ONE, calls(1))
+    world.die(daemon, -signal.SIGKILL, link_too=False)
+    link = daemon.link.fileno()
+    # Between the last look at the link and the moment at which its time is up.
+    world.clock.call_in(0.9 * LAST_FRAMES, lambda: daemon.say(outcomes(1)))
+    world.clock.time += LAST_FRAMES
+    world.clock.look()
+    assert world.news() == [results(ONE, 1), m.DaemonLost(ONE)]
+    assert link not in world.clock.get_map()
+
+
+def test_a_daemon_that_has_ended_before_it_greets_is_known_to_whoever_starts_others(
+    world: World,
+) -> None:
+    settled: list[object] = []
+    world.spawner.settle = settled.append
+    daemon = world.launch(ONE, ready=False)
+    world.die(daemon, 1)
+    assert settled == [daemon.process]
+
+
+def test_with_its_last_daemon_a_host_hears_that_the_command_for_others_has_failed(
+    world: World,
+) -> None:
+    error = LaunchError("srun: job has been cancelled")
+    commands: Any = SimpleNamespace(error=error, close=lambda: None)
+    daemons = [world.launch(each) for each in (ONE, TWO)]
+    world.fleet._launched = commands
+    world.die(daemons[0], 1)
+    assert world.news() == [m.DaemonLost(ONE)]
+    world.die(daemons[1], 1)
+    assert world.news() == [m.DaemonLost(TWO), m.LaunchFailed()]
+    assert world.fleet.loss_reports.why_none is error
+
+
 @pytest.mark.parametrize(
     "data",
     [bytes([Outcomes.KIND, 1]), bytes([255]), b"".join(_wire.pieces(_wire.Beat()))],

@@ -1,5 +1,8 @@
 """Main modules that daemons import: what they find there, and what follows by value."""
 
+import warnings
+from pathlib import Path
+
 import pytest
 
 from mirai_executor._payload.host import mainfile
@@ -258,3 +261,81 @@ def test_a_guard_is_found_however_it_is_written(guard: str, is_one: bool) -> Non
     found = mainfile._parse(f"import sys\nx = 1\n{guard}\n".encode(), "script.py")
     assert bool(found.guards) is is_one
     assert {"sys", "x"} <= (found.bound or set())
+
+
+def test_what_an_installer_has_made_to_start_a_package_is_imported_only_if_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("from package import main\nif __name__ == '__main__':\n main()\n")
+    monkeypatch.setattr(mainfile, "main_script", lambda: str(tool))
+    assert mainfile.main_file("auto") is None
+    found = mainfile.main_file("import")
+    assert found is not None
+    assert found.binds("main")
+
+
+@pytest.mark.parametrize(
+    ("statements", "names"),
+    [
+        ("import a.b, c as d\nfrom e import f as g", "a d g"),
+        ("@(h := print)\ndef i(j=1):\n k = 1\n def l(): global m\nclass n: o = 1", "h i n"),
+        ("p, *q = r.s, r[0] = 1, 2\nt += 1\nu: int\nv: int = 1", "p q t v"),
+        ("for w in x:\n pass\nwith x as y: pass\ntry: pass\nexcept E as z: pass", "w y z"),
+        ("[a for a in (b := [1])]\nc = lambda: (d := 1)\n{e: (f := e) for e in x}", "b c f"),
+        (
+            "match x:\n case [a, *b]: pass\n case {'c': 1, **d}: pass\n case int() as e: pass",
+            "a b d e",
+        ),
+    ],
+)
+def test_the_names_that_a_script_binds_are_those_that_python_would(
+    statements: str, names: str
+) -> None:
+    found = mainfile._parse(statements.encode(), "script.py")
+    assert set(found.bound or ()) == {*names.split(), "__doc__"}
+
+
+DOUBTFUL = r"""
+PATTERN, RAW, BYTES = "\d\\", r'\'\e', b"\q"
+NAMED, FIELD = f"\N{EM DASH}{1}\{2}", '\400'
+first = PATTERN \
+    is "s"
+if __name__ == "__main__":
+    last = "\
+"
+end = 1
+"""
+
+
+def test_a_script_is_read_without_warnings_and_without_a_change_of_their_filters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(DOUBTFUL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # Others than this thread may warn, or change the filters, meanwhile.
+        for name in ("catch_warnings", "simplefilter", "filterwarnings"):
+            monkeypatch.delattr(warnings, name)
+        try:
+            found = mainfile._read(str(script))
+        finally:
+            monkeypatch.undo()
+    assert found.guards == [range(7, 9)]
+    assert set(found.bound or ()) == {
+        "PATTERN",
+        "RAW",
+        "BYTES",
+        "NAMED",
+        "FIELD",
+        "first",
+        "end",
+        "__doc__",
+    }
+
+
+def test_a_script_in_which_a_backslash_is_part_of_a_letter_is_read(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_bytes("# coding: cp932\nname = '\u8868'\n".encode("cp932"))
+    assert "name" in (mainfile._read(str(script)).bound or ())

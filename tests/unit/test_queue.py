@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from mirai_executor.launchers import (
     count_present,
     ssh_config,
 )
+from mirai_executor.launchers._schedulers import SCHEDULERS
 
 DAEMON = DaemonCommand(("tcp://127.0.0.1:1",), DaemonCredentials(new_secret()))
 
@@ -108,10 +110,28 @@ def test_others_are_asked_and_cancelled_where_they_were_submitted(
     assert " ".join(queue.query).startswith(query)
 
 
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_what_asks_and_cancels_arrives_as_written_behind_the_shell_of_an_ssh(
+    scheduler: str,
+) -> None:
+    queue = SCHEDULERS[scheduler].queue
+    assert queue is not None
+    for words in filter(None, (queue.query, queue.cancel, queue.cancel_waiting)):
+        said = subprocess.check_output(
+            ["/bin/sh", "-c", " ".join(("printf '%s\\n'", *words))], text=True
+        )
+        assert said.splitlines() == [*words]
+
+
 @pytest.mark.parametrize(
     ("scheduler", "command", "here", "gone"),
     [
-        ("htcondor", "condor_submit", ["1", "4\n2", "5"], ["", "4", "3\n4"]),
+        (
+            "htcondor",
+            "condor_submit",
+            ["JobStatus = 1", "JobStatus = 4\n\nJobStatus = 2", "JobStatus = 5"],
+            ["", "JobStatus = 4", "JobStatus = 3\n\nJobStatus = 4"],
+        ),
         ("flux", "flux", ["DEPEND", "PRIORITY", "SCHED", "RUN", "CLEANUP"], ["", "INACTIVE"]),
         (
             "oar",
@@ -268,7 +288,7 @@ def test_jobs_that_may_be_left_in_their_queue_are_told(
         ("bsub", "lsf", "echo '17 me PEND q a'; echo '17 me RUN q a b x[2]'", 2),
         ("bsub", "lsf", "echo '17 me DONE q a b RUNNER[1]'", 0),
         ("bsub", "lsf", "echo 'Job <17> is not found' >&2; exit 255", 0),
-        ("condor_submit", "htcondor", r"printf '1\n2\n4\n'", 2),
+        ("condor_submit", "htcondor", r"printf 'JobStatus = %s\n\n' 1 2 4", 2),
         ("condor_submit", "htcondor", "true", 0),
         ("condor_submit", "htcondor", "echo 'Failed to fetch ads' >&2; exit 1", None),
         ("flux", "flux", "echo RUN", None),

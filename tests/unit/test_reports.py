@@ -100,6 +100,16 @@ def test_progress_is_said_once_in_a_while_and_the_last_one_in_any_case() -> None
     assert link.said() == [(0, 100, ""), (99, 100, "")]
 
 
+def test_a_report_does_not_overtake_the_progress_before_it() -> None:
+    speaker, link = messenger()
+    for n in range(3):
+        speaker.report((n, 3, ""), is_progress=True)
+    speaker.report("two", is_progress=False)
+    speaker.report((3, 3, ""), is_progress=True)
+    speaker.flush()
+    assert link.said() == [(0, 3, ""), (2, 3, ""), "two", (3, 3, "")]
+
+
 def test_what_a_host_does_not_read_is_dropped_and_costs_the_task_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,8 +1,10 @@
 """A keeper between a host and a daemon: what it passes on, what it says, and how it all ends."""
 
 import os
+import select
 import signal
 import socket
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,7 @@ from mirai_executor.keeper._started import Started
 from mirai_executor.urls import Url
 
 URL = Url.parse("tcp://127.0.0.1:9")
+PATIENCE = 5.0  # seconds for a keeper to send what it has
 BEAT = 1.0  # seconds, once the host has said so
 
 
@@ -275,6 +278,47 @@ def test_a_task_that_runs_is_asked_to_stop_until_it_has_ended(world: World) -> N
     world.run(script)
 
 
+def test_so_is_a_broadcast(world: World) -> None:
+    def script() -> None:
+        world.heard()
+        world.tell(ATTEND, _wire.Stop(5, sent=0))
+        assert world.daemon.said == [("interrupt", 5)]
+        world.clock.wait(0.03)
+        assert world.daemon.said[1:] == ["again"]
+        world.say(_wire.BroadcastOutcome(5, OutcomeStatus.VALUE, b"result"))
+        world.clock.wait(1.0)
+        assert world.daemon.said[1:] == ["again"]
+        world.host.close()
+        world.clock.look()
+
+    world.run(script)
+
+
+@pytest.mark.parametrize(("size", "order"), [(100, [2, 1]), (1 << 17, [1, 2])])
+def test_what_has_stopped_as_it_was_to_overtakes_results_that_are_under_way_if_it_is_short(
+    world: World, size: int, order: list[int]
+) -> None:
+    def script() -> None:
+        world.heard()
+        world.tell(ATTEND, tasks(1, 2), _wire.Stop(2, sent=2))
+        for task, bytes_ in ((1, 4 << 20), (2, size)):
+            [outcome] = outcomes(task).outcomes
+            world.tasks.send(*_wire.pieces(Outcomes((outcome._replace(payload=bytes(bytes_)),))))
+            while world.tasks.has_more_to_send:
+                world.clock.look()
+                world.tasks.flush()
+            world.clock.look()  # nothing of it is read at the host yet
+        frames: list[Any] = []
+        while len(frames) < 2:
+            frames += [it for it in world.heard() if isinstance(it, Outcomes)]
+            world.clock.look()
+        assert [frame.outcomes[0].task for frame in frames] == order
+        world.host.close()
+        world.clock.look()
+
+    world.run(script)
+
+
 def test_what_has_not_begun_goes_back_to_the_host(world: World) -> None:
     def script() -> None:
         world.heard()
@@ -379,6 +423,32 @@ def test_the_last_results_of_a_daemon_come_before_its_end(world: World) -> None:
     assert world.said_to_go_on == [End.CRASHED]
     assert world.session.begun == 2
     assert not world.session.came_to_nothing
+
+
+def test_a_keeper_does_not_end_before_its_last_frames_have_gone_out(world: World) -> None:
+    heard: list[_wire.Frame] = []
+
+    def read() -> None:  # only while the keeper closes
+        while not any(isinstance(frame, _wire.Ended) for frame in heard):
+            if not select.select([world.host.fileno()], [], [], PATIENCE)[0]:
+                return
+            heard.extend(world.heard())
+
+    reader = threading.Thread(target=read)
+
+    def script() -> None:
+        world.tell(ATTEND, tasks(1))
+        [outcome] = outcomes(1).outcomes
+        world.tasks.send(*_wire.pieces(Outcomes((outcome._replace(payload=bytes(1 << 22)),))))
+        while world.tasks.has_more_to_send:
+            world.clock.look()
+            world.tasks.flush()
+        world.end(1)
+        reader.start()
+
+    assert world.run(script) is End.CRASHED
+    reader.join()
+    assert [type(frame) for frame in heard[-2:]] == [Outcomes, _wire.Ended]
 
 
 def test_a_host_waits_no_more_for_what_was_answered_before_it_came(world: World) -> None:
@@ -490,6 +560,46 @@ def test_a_keeper_that_has_to_end_leaves_a_task_its_time_and_tells_the_host(worl
     frames = [frame for frame in world.heard() if not isinstance(frame, _wire.Beat)]
     assert frames == [_wire.Ended(-signal.SIGTERM, 1, (), "")]
     assert world.said_to_go_on == [End.LEFT], "no other daemon follows"
+
+
+def test_a_keeper_that_has_to_end_twice_says_so_once(world: World) -> None:
+    def script() -> None:
+        world.tell(ATTEND)
+        world.heard()
+        for why in ("a signal", "another one"):
+            world.session.drain(why, grace=5.0)
+            world.clock.look()
+        assert world.heard() == [_wire.Parting("a signal"), _wire.Leaving()]
+        world.host.close()
+        world.clock.look()
+
+    world.run(script)
+
+
+def test_a_keeper_that_has_to_end_at_once_brings_no_other_daemon(world: World) -> None:
+    def script() -> None:
+        world.tell(ATTEND, tasks(1))
+        world.daemon.on_kill = lambda: world.mark_end(-signal.SIGTERM)
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        world.run(script)
+    assert world.said_to_go_on == [End.LEFT]
+    assert world.heard()[-1] == _wire.Ended(-signal.SIGTERM, 1, (), "")
+
+
+def test_what_a_daemon_had_not_begun_when_its_host_was_lost_counts_for_nothing(
+    world: World,
+) -> None:
+    def script() -> None:
+        world.tell(ATTEND, tasks(1))
+        world.daemon.not_begun = (TaskId(1),)
+        world.host.close()
+        world.clock.look()
+
+    assert world.run(script) is End.CUT_OFF
+    assert world.session.begun == 0
+    assert world.session.came_to_nothing
 
 
 def test_a_daemon_that_must_have_a_dispatcher_leaves_a_host_without_one(

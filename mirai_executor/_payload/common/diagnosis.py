@@ -1,6 +1,7 @@
 """Says which part of an object cannot be pickled, and whether pickle or user code said so."""
 
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from types import CoroutineType, GeneratorType
 
@@ -47,14 +48,49 @@ def explain(
         pickler: What has failed; None if an error came before there was one.
         error: What pickle said.
     """
+    return _explained(*_named(parts, pickler, error), error)
+
+
+def explain_call(
+    call: tuple[Any, ...], pickler: FailedPickler | None, error: BaseException
+) -> PayloadError:
+    """Do so for a call, of which an argument may be a future: then to submit it is a mistake."""
+    fn, args, kwargs = call
+    parts = {"the function": fn}
+    parts.update({f"args[{i}]": value for i, value in enumerate(args)})
+    parts.update({f"kwargs[{name!r}]": value for name, value in kwargs.items()})
+    path, culprit = _named(parts, pickler, error)
+    explained = _explained(path, culprit, error)
+    explained._is_for_the_call = path in parts and is_future(culprit)  # noqa: SLF001 - one of ours
+    return explained
+
+
+def of_code(error: PayloadError, names: Mapping[str, object]) -> PayloadError:
+    """Return the error of code that names a variable as its user has called it."""
+    text = str(error).replace("cannot pickle args[1][", "cannot pickle variables[", 1)
+    renamed = PayloadError(text)
+    renamed._is_for_the_call = any(  # noqa: SLF001 - one of ours
+        is_future(value) and text.startswith(f"cannot pickle variables[{name!r}] (")
+        for name, value in names.items()
+    )
+    return renamed
+
+
+def _named(
+    parts: dict[str, Any], pickler: FailedPickler | None, error: BaseException
+) -> tuple[str, object]:
+    """Return the path to what has failed, and that, whatever the user's code may do."""
     try:
-        path, culprit = _found(parts, pickler, error)
+        return _found(parts, pickler, error)
     except Exception:  # of the user's code, as that of a property: that is not what is wrong
-        path, culprit = " or ".join(parts), None if pickler is None else pickler.culprit
+        return " or ".join(parts), None if pickler is None else pickler.culprit
     finally:
         forget_classes()
         if pickler is not None:  # nor does the error's traceback keep more than it has to
             pickler.begin_anew()
+
+
+def _explained(path: str, culprit: object, error: BaseException) -> PayloadError:
     kind = type(culprit)
     name = (
         kind.__qualname__
@@ -69,15 +105,20 @@ def explain(
 
 def _advice(obj: object) -> str:
     """Return what to do instead of sending an object of a kind that can never travel."""
-    for module in ("concurrent.futures._base", "asyncio.futures"):
-        # Not imported for this: without the module, there is no such object.
-        if isinstance(obj, getattr(sys.modules.get(module), "Future", ())):
-            return "it belongs to the process that created it; send its result instead"
+    if is_future(obj):
+        return "it belongs to the process that created it; send its result instead"
     if isinstance(obj, CoroutineType):
         return "a coroutine cannot leave its process; pass the async function that returns it"
     if isinstance(obj, GeneratorType):
         return "a generator cannot leave its process; make a list of it, and send that"
     return ""
+
+
+def is_future(obj: object) -> bool:
+    """Tell whether an object is a future of the standard library, ours, or one of asyncio."""
+    # Not imported for this: without the module, there is no such object.
+    modules = map(sys.modules.get, ("concurrent.futures._base", "asyncio.futures"))
+    return any(isinstance(obj, getattr(module, "Future", ())) for module in modules)
 
 
 def _found(

@@ -1,9 +1,69 @@
-"""Finds what of a script is for the main program alone: what is below its guard."""
+"""Finds what of a script is for the main program alone, below its guard, and what it binds."""
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mirai_executor._payload.common.importable import MAIN
+
+
+def parse(text: bytes, path: str) -> ast.Module:
+    """Parse a script that has run, in silence: Python has warned of what it says by then.
+
+    No filter of warnings is set for that: filters belong to the whole process, in which other
+    threads run. What Python warns of here is what a backslash means, which names do not depend on.
+
+    Raises:
+        SyntaxError: It is not Python.
+    """
+    try:
+        return ast.parse(_without_escapes(text), path)
+    except SyntaxError:  # an encoding in which a backslash is part of a letter
+        return ast.parse(text, path)
+
+
+def _without_escapes(text: bytes) -> bytes:
+    """Return a script of as many lines without backslashes, but at their ends."""
+    for escaped in (b"\\\\", b"\\'", b'\\"'):
+        text = text.replace(escaped, b"__")
+    first, *rest = text.split(b"\\")
+    kept = (b"\n", b"\r", b"N{")  # names of characters have braces, as what f-strings evaluate
+    return first + b"".join((b"\\" if it.startswith(kept) else b"_") + it for it in rest)
+
+
+def bound_by(statements: Sequence[ast.AST]) -> Iterator[str]:
+    """Yield the names that statements of a module bind; compiling them would warn again."""
+    waiting = list(statements)
+    while waiting:
+        node = waiting.pop()
+        if (name := _name_bound_by(node)) is not None:
+            yield name
+        waiting += _evaluated_with(node)
+
+
+def _name_bound_by(node: ast.AST) -> str | None:
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()) | ast.MatchMapping(rest=name):
+            return name
+        case ast.alias():
+            return node.asname or node.name.partition(".")[0]
+        case _:  # a definition, an exception that is handled, or a pattern
+            return getattr(node, "name", None) if isinstance(node, _NAMED) else None
+
+
+_DEFINITIONS = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
+_NAMED = *_DEFINITIONS, ast.ExceptHandler, ast.MatchAs, ast.MatchStar
+_COMPREHENSIONS = ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
+
+
+def _evaluated_with(node: ast.AST) -> Iterable[ast.AST]:
+    """Return the parts of a node that may bind names of the module, too."""
+    if isinstance(node, _DEFINITIONS):
+        return node.decorator_list
+    if isinstance(node, ast.Lambda) or (isinstance(node, ast.AnnAssign) and node.value is None):
+        return ()
+    if isinstance(node, _COMPREHENSIONS):  # what := binds in them
+        return [it.target for it in ast.walk(node) if isinstance(it, ast.NamedExpr)]
+    return ast.iter_child_nodes(node)
 
 
 def divide(statement: ast.stmt) -> tuple[Sequence[ast.stmt], Sequence[ast.stmt]]:

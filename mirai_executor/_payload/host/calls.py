@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from mirai_executor._payload.common.loans import Loan
     from mirai_executor._payload.common.refusals import Refusal
-    from mirai_executor._payload.common.search import FailedPickler
     from mirai_executor._payload.common.serial import Hooks
     from mirai_executor._payload.host.inherit import KnownInheritance
     from mirai_executor._payload.host.large_captures import LargeCaptures
@@ -185,7 +184,7 @@ class CallEncoder:
         self, call: tuple[Any, ...], local_locks: bool, lasting: bool, **how: Any
     ) -> tuple[Value, tuple[NameEntry, ...], "Loan"]:
         """Pickle a call that plain pickle would get wrong; return it, its table and its loan."""
-        from mirai_executor._payload.common.diagnosis import said_by_pickle
+        from mirai_executor._payload.common.diagnosis import explain_call, said_by_pickle
         from mirai_executor._payload.common.loans import Loan
         from mirai_executor._payload.host.seals import Seals
         from mirai_executor._payload.host.table import Table
@@ -205,7 +204,7 @@ class CallEncoder:
         except BaseException as error:
             loan.end()
             if said_by_pickle(error):
-                raise _explained(call, table.failed, error) from error
+                raise explain_call(call, table.failed, error) from error
             raise
         table.close()
         if failure := table.failure_of(pickled.needs):
@@ -247,7 +246,12 @@ class CallEncoder:
         names, reserved = dict(variables), dict(beside or {})
         if AROUND in names:
             reserved[AROUND] = names.pop(AROUND)
-        return self.encode(run_source, (source, names), reserved)
+        try:
+            return self.encode(run_source, (source, names), reserved)
+        except PayloadError as error:
+            from mirai_executor._payload.common.diagnosis import of_code
+
+            raise of_code(error, names) from error.__cause__
 
     def names_set_by(self, source: str, variables: Mapping[str, object]) -> frozenset[str] | None:
         """Return the names that code sets in ``__main__``; None if it may do anything else.
@@ -320,18 +324,9 @@ def _merged(taken: tuple[NameEntry, ...], found: tuple[NameEntry, ...]) -> tuple
 
 def _raise_if(refusal: "Refusal | None", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if refusal is not None:
-        raise _explained((None, args, kwargs), refusal.pickler, refusal.error)
+        from mirai_executor._payload.common.diagnosis import explain_call
 
-
-def _explained(
-    call: tuple[Any, ...], pickler: "FailedPickler | None", error: BaseException
-) -> Exception:
-    from mirai_executor._payload.common.diagnosis import explain
-
-    fn, args, kwargs = call
-    placed = {f"args[{i}]": value for i, value in enumerate(args)}
-    named = {f"kwargs[{name!r}]": value for name, value in kwargs.items()}
-    return explain({"the function": fn, **placed, **named}, pickler, error)
+        raise explain_call((None, args, kwargs), refusal.pickler, refusal.error)
 
 
 def _error_of(failure: "PicklingFailure") -> BaseException:

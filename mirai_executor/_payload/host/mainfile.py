@@ -13,9 +13,7 @@ import ast
 import os
 import sys
 import threading
-import warnings
-from collections.abc import Iterator
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, Literal, NamedTuple
 
 from mirai_executor._payload.common import fast_pickle as pickle
@@ -29,7 +27,7 @@ from mirai_executor._payload.common.entries import (
 )
 from mirai_executor._payload.common.fast_pickle import PROTOCOL
 from mirai_executor._payload.common.fingerprints import fingerprint_of, kind_fingerprint
-from mirai_executor._payload.common.guards import divide
+from mirai_executor._payload.common.guards import bound_by, divide, parse
 from mirai_executor._payload.common.importable import MAIN
 from mirai_executor._payload.common.preparation import SOURCES, main_script
 
@@ -96,7 +94,8 @@ def main_file(mode: Mode) -> MainFile | None:
     except (OSError, SyntaxError, ValueError) as error:  # it is no longer what was run
         found, why = None, f"its file cannot be read: {error}"
     else:
-        found = None if found is None or found.only_starts else found
+        if found is not None and found.only_starts and mode == "auto":
+            found = None
         why = "it has no file that daemons could import (a notebook, a prompt, -c, a test runner)"
     if mode == "import":
         if path is None or found is None:
@@ -108,8 +107,15 @@ def main_file(mode: Mode) -> MainFile | None:
 
 def advice() -> str:
     """Return how daemons would have what cannot travel, where they do not import the script."""
-    if main_script() is None:
+    path = main_script()
+    try:
+        found = None if path is None else _read(path)
+    except (OSError, SyntaxError, ValueError):  # it is no longer what was run
+        found = None
+    if found is None:
         return ""
+    if found.guards and not _runs_outside(found.guards):
+        return '; daemons have their own unless the executor was created with main="value"'
     return (
         '; daemons have their own if what starts the script is below `if __name__ == "__main__":`'
     )
@@ -132,15 +138,12 @@ def _read(path: str) -> _Found:
     if found is None:
         with open(path, "rb") as file:  # noqa: PTH123 - importing pathlib takes milliseconds
             text = file.read()
-        # Python has warned of what the file says when it ran it.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = _findings[key] = _parse(text, path)
+        found = _findings[key] = _parse(text, path)
     return found
 
 
 def _parse(text: bytes, path: str) -> _Found:
-    tree = ast.parse(text, path)
+    tree = parse(text, path)
     guards: list[range] = []
     rest: list[ast.stmt] = []  # what daemons run, too
     for statement in tree.body:
@@ -153,20 +156,11 @@ def _parse(text: bytes, path: str) -> _Found:
     only_starts = imports and not path.endswith(SOURCES)
     if any(_is_star(node) for node in ast.walk(tree)):
         return _Found(text, guards, None, only_starts)
-    code = compile(ast.Module(rest, []), path, "exec", dont_inherit=True)
-    return _Found(text, guards, frozenset(_bound_by(code)), only_starts)
+    return _Found(text, guards, frozenset((*bound_by(rest), "__doc__")), only_starts)
 
 
 def _is_star(node: ast.AST) -> bool:
     return isinstance(node, ast.ImportFrom) and any(each.name == "*" for each in node.names)
-
-
-def _bound_by(code: CodeType) -> Iterator[str]:
-    import dis
-
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("STORE_NAME", "STORE_GLOBAL"):
-            yield instruction.argval
 
 
 def _runs_outside(guards: list[range]) -> bool:

@@ -347,7 +347,7 @@ class Table:
         # Not of the reason: it may hold an address, and a daemon applies what looks new.
         digest = digest_of(f"{key.text}: {kind.__module__}.{kind.__qualname__}".encode())
         why = describe(entry.error)
-        if self._main is None and key.module == MAIN:
+        if self._main is None and self._known is None and key.module == MAIN:
             from mirai_executor._payload.host.mainfile import advice  # hardly ever
 
             why += advice()
