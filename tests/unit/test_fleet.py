@@ -546,11 +546,11 @@ def test_what_comes_at_the_last_moment_is_taken_in_and_nobody_listens_any_more(
 def test_a_daemon_that_has_ended_before_it_greets_is_known_to_whoever_starts_others(
     world: World,
 ) -> None:
-    settled: list[object] = []
-    world.spawner.settle = settled.append
+    confirmed: list[object] = []
+    world.spawner.confirm_start = confirmed.append
     daemon = world.launch(ONE, ready=False)
     world.die(daemon, 1)
-    assert settled == [daemon.process]
+    assert confirmed == [daemon.process]
 
 
 def test_with_its_last_daemon_a_host_hears_that_the_command_for_others_has_failed(
