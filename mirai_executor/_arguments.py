@@ -273,8 +273,8 @@ def check_times(
     check_seconds("heartbeat", heartbeat)
 
 
-def check_launching(launch_timeout: float, tolerate: int | None) -> tuple[float, int | None]:
-    """Return a time for launchers, and how many of them may fail, if they are that.
+def check_launching(launch_timeout: float, tolerate: int | None) -> None:
+    """Require a time for launchers, and how many of them may fail.
 
     Raises:
         TypeError: One of them is no number.
@@ -282,7 +282,6 @@ def check_launching(launch_timeout: float, tolerate: int | None) -> tuple[float,
     """
     check_seconds("launch_timeout", launch_timeout)
     check_count("tolerate", tolerate, optional=True)
-    return launch_timeout, tolerate
 
 
 def check_ways(

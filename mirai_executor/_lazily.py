@@ -59,10 +59,10 @@ def when_imported(steps: "dict[str, Callable[[Any], None]]") -> None:
     for name in [name for name in steps if name in sys.modules]:
         steps.pop(name)(sys.modules[name])
     if steps:
-        sys.meta_path.insert(0, _Finder(steps))
+        sys.meta_path.insert(0, _WatchingFinder(steps))
 
 
-class _Finder:
+class _WatchingFinder:
     """Finds some modules, as the usual finder does, for their loaders to tell of them."""
 
     def __init__(self, steps: "dict[str, Callable[[Any], None]]") -> None:

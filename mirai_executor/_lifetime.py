@@ -3,9 +3,9 @@
 import signal
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ._arguments import check_count, check_seconds, check_word
+from ._arguments import check_count, check_seconds
 from ._host import Host, Options, Settings, is_exiting
 from ._submitting import Submitter
 
@@ -366,15 +366,6 @@ def _shell() -> Any:
     ipython = sys.modules.get("IPython")  # whoever runs in it has imported it
     find = getattr(ipython, "get_ipython", None)
     return None if find is None else find()
-
-
-def check_main_file(main: Literal["auto", "import", "value"]) -> None:
-    """Check the argument, and that there is a file if daemons are to import it in any case."""
-    check_word("main", main, ("auto", "import", "value"))
-    if main == "import":
-        from ._payload.host import main_file  # else it is looked for when it is needed
-
-        main_file(main)
 
 
 def forking_for(context: Any, initargs: object, **options: object) -> "Forking | None":

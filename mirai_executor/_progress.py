@@ -82,7 +82,7 @@ def bar_for(progress: Progress, total: int | None) -> Bar | None:
         return _Tqdm(progress)
     if hasattr(progress, "update"):
         return _Updated(progress)
-    return _Told(progress, total)
+    return _Callback(progress, total)
 
 
 class Counter:
@@ -156,7 +156,7 @@ def _with_tqdm(module: str, label: str | None, total: int | None) -> Bar:
     return _Tqdm(importlib.import_module(module).tqdm(total=total, desc=label), owned=True)
 
 
-class _Told:
+class _Callback:
     """Tells a function how many are done."""
 
     shows_parts = False

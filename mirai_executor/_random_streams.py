@@ -31,7 +31,7 @@ _NUMPY = "numpy.random"
 _WORDS = 8  # of 32 bits, that seed NumPy's global generator: as many as seed a PCG64
 
 
-class _Running:
+class _TaskStream:
     """The stream of a task that runs, and the generators that are seeded with it."""
 
     def __init__(self, stream: str) -> None:
@@ -62,12 +62,12 @@ class _Running:
 
 
 # What this thread runs in a process that runs other things beside tasks.
-_here: ContextVar[_Running | None] = ContextVar("mirai stream", default=None)
-_on_daemon: _Running | None = None  # what this process runs: also for threads of that task
+_here: ContextVar[_TaskStream | None] = ContextVar("mirai stream", default=None)
+_on_daemon: _TaskStream | None = None  # what this process runs: also for threads of that task
 _is_watching = False  # for NumPy to be imported
 
 
-def _running() -> _Running | None:
+def _running() -> _TaskStream | None:
     return _here.get() or _on_daemon
 
 
@@ -75,7 +75,7 @@ def run(stream: str, call: Callable[[], T]) -> T:
     """Make the call of a task, on a daemon."""
     global _on_daemon  # a daemon runs one task at a time
     _watch_for_numpy()
-    running = _on_daemon = _Running(stream)
+    running = _on_daemon = _TaskStream(stream)
     try:
         returned = call()
     finally:
@@ -84,7 +84,7 @@ def run(stream: str, call: Callable[[], T]) -> T:
     return _awaited(running, coroutine) if type(coroutine) is CoroutineType else returned  # type: ignore[return-value]  # it is one, too
 
 
-async def _awaited(running: _Running, coroutine: CoroutineType[Any, Any, Any]) -> Any:
+async def _awaited(running: _TaskStream, coroutine: CoroutineType[Any, Any, Any]) -> Any:
     """Await a coroutine, beside which others may run that have streams of their own."""
     _here.set(running)
     return await coroutine
@@ -102,14 +102,14 @@ class RunHere:
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
-        self._running: _Running | None = None
+        self._running: _TaskStream | None = None
         self._inside: Any = None  # the states where it was left
 
     def __enter__(self) -> None:
         _watch_for_numpy()
         self._outside = _states()
         if self._running is None:
-            self._running = _Running(self._stream)
+            self._running = _TaskStream(self._stream)
         else:
             _set_states(self._inside, self._running.seed_numpy)
         self._token = _here.set(self._running)

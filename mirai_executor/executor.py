@@ -1,42 +1,66 @@
 """``MiraiExecutor``: a drop-in ``ProcessPoolExecutor`` whose workers are mirai daemons."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures.process import ProcessPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from . import _local  # whose modules are of no use to those who import a script for its functions
-from ._arguments import (
-    check_count,
-    check_elsewhere,
-    check_flags,
-    check_launcher,
-    check_launching,
-    check_pool,
-    check_seconds,
-    check_times,
-    check_ways,
-)
-from ._core import Policy
-from ._host import Settings, environments_for, most_daemons, serial_hooks
-from ._lifetime import HostOwner, check_main_file, forking_for, host_for
+from ._arguments import check_count, check_launcher, check_options, check_pool, check_seconds
+from ._host import ExecutorOptions, Settings, environments_for, most_daemons, serial_hooks
+from ._lifetime import HostOwner, forking_for, host_for
 from ._place import fair_share
 from ._submitting import ExecutorView
 
 if TYPE_CHECKING:
+    from inspect import Signature
     from typing import Unpack
 
     from ._daemon_options import DaemonKeywords
+    from ._host import DaemonsKeywords as DaemonsKeywords
+    from ._host import ExecutorKeywords
     from ._provisioning._launching import Launching
-    from ._provisioning._listening import Password, Source
-    from ._serial import SerialConfig
     from .launchers import Launcher
 
 __all__ = ["ExecutorView", "MiraiExecutor"]
 
-T = TypeVar("T")
 
-_WARN_AFTER = 30.0  # seconds that tasks wait while no daemon is connected
-_FRAME_TIME = 2.5e-3  # seconds: some times what a frame costs on its way there and back
+class _Signature:
+    """What ``inspect.signature`` shows of the class: each keyword of its ``**options``.
+
+    It is made when it is asked for, because to import ``inspect`` takes milliseconds.
+    """
+
+    def __get__(self, instance: object, owner: type) -> "Signature":
+        before = owner.__mro__[: owner.__mro__.index(MiraiExecutor)]
+        if instance is not None or any({"__init__", "__new__"} & vars(it).keys() for it in before):
+            raise AttributeError("__signature__")  # as if it had none: then theirs is read
+        import inspect
+        from collections.abc import Mapping, Sequence
+        from typing import Literal, get_type_hints
+
+        from ._serial import SerialConfig
+        from .credentials import Password, Source
+        from .launchers import Launcher
+
+        names: dict[str, Any] = {
+            "Callable": Callable,
+            "Literal": Literal,
+            "Mapping": Mapping,
+            "Sequence": Sequence,
+            "Launcher": Launcher,
+            "SerialConfig": SerialConfig,
+            "Password": Password,
+            "Source": Source,
+        }
+        types, defaults = get_type_hints(ExecutorOptions, None, names), ExecutorOptions()
+        of_init = inspect.signature(MiraiExecutor.__init__)
+        _, *named, _ = of_init.parameters.values()  # without self and options
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        keywords = [
+            inspect.Parameter(it, keyword, default=getattr(defaults, it), annotation=types[it])
+            for it in ExecutorOptions._fields
+        ]
+        return inspect.Signature([*named, *keywords], return_annotation=None)
 
 
 class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  # of attributes
@@ -157,6 +181,7 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         55
     """
 
+    __signature__: Any = _Signature()
     _shares_processors = True  # among all its daemons, the threads that libraries may start
 
     def __init__(
@@ -167,80 +192,38 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
-        dispatcher: bool = True,
-        cleanup: bool = False,
-        idle_time: float | None = None,
-        start_timeout: float = 60.0,
-        cancel_grace: float = 2.0,
-        output: "bool | Literal['inherit', 'relay', 'tagged']" = True,
-        logging: bool | None = None,
-        name: str | None = None,
-        python: str | None = None,
-        ordering: Literal["bounded", "strict"] = "bounded",
-        mode: Literal["daemons", "inline"] = "daemons",
-        url: str | Sequence[str] | None = None,
-        remote: "Launcher | None" = None,
-        tls: "Source | tuple[Source, Source] | None" = None,
-        tls_password: "Password | None" = None,
-        tls_cert: "Source | None" = None,
-        tls_minimum: Literal["1.2", "1.3"] = "1.3",
-        heartbeat: float = 5.0,
-        advertise: str | Sequence[str] | None = None,
-        compression: Literal["auto"] | None = None,
-        launch_timeout: float = 60.0,
-        tolerate: int | None = None,
-        main: Literal["auto", "import", "value"] = "auto",
-        env: "Mapping[str, str] | Callable[[int], Mapping[str, str]] | None" = None,
-        gpus_per_daemon: int | None = None,
-        serial: "SerialConfig | Sequence[SerialConfig] | None" = None,
-        seed: int | None = None,
-        memory: int | None = None,
+        **options: "Unpack[ExecutorKeywords]",
     ) -> None:
+        check_options(options, PARAMETERS)
+        told = ExecutorOptions(**options)
         check_pool(max_workers, initializer, initargs, max_tasks_per_child)
-        check_times(idle_time, start_timeout, cancel_grace, heartbeat)
-        check_main_file(main)
-        check_flags(dispatcher=dispatcher, cleanup=cleanup)
-        check_count("seed", seed, optional=True)
-        check_count("memory", memory, 1, optional=True)
-        limits, dialling = check_launching(launch_timeout, tolerate), (advertise, compression)
-        check_elsewhere(max_workers, url, remote, (tls, tls_cert, tls_minimum), *dialling)
-        check_ways(ordering, mode, logging, output, (url, remote), name)
-        is_open = url is not None or remote is not None
+        told.check(max_workers)
+        python, url, remote, output = told.python, told.url, told.remote, told.output
         forking = forking_for(mp_context, initargs, python=python, url=url, remote=remote)
-        environments, hooks = environments_for(env, gpus_per_daemon), serial_hooks(serial)
-        asked_for = int(remote is not None) if is_open else None  # where they come by themselves
-        most = most_daemons(max_workers, asked_for, environments)
-        policy = Policy(
-            max_daemons=max(1, most),
-            launches=not is_open,
-            direct=not dispatcher,
-            max_tasks=max_tasks_per_child,
-            idle_time=idle_time,
-            start_timeout=start_timeout,
-            cancel_grace=cancel_grace,
-            failure_window=60.0 + 10 * start_timeout,  # five starts that time out are in it
-            frame_time=0.0 if ordering == "strict" else _FRAME_TIME,
-            warn_after=_WARN_AFTER,
-        )
+        environments = environments_for(told.env, told.gpus_per_daemon)
+        hooks = serial_hooks(told.serial)
+        most = most_daemons(max_workers, told.asked_for, environments)
+        policy = told.policy(most, max_tasks_per_child)
         threads = fair_share(most) if self._shares_processors else None
-        local = _local.LocalLauncher(python, output is not False, threads=threads, cleanup=cleanup)
+        local = _local.LocalLauncher(
+            python, output is not False, threads=threads, cleanup=told.cleanup
+        )
         launching: Launching | None = None
-        if is_open:
+        if told.is_open:
             from ._provisioning import _launching  # which most have no use for
 
-            listening = _launching.listen(url, tls, tls_password, tls_cert, tls_minimum, *dialling)
-            launching = _launching.Launching(listening, remote, python, output, most, limits)
+            launching = _launching.launching_for(told, most)
         settings = Settings(
-            *(policy, local, cleanup, initializer, tuple(initargs), name),
+            *(policy, local, told.cleanup, initializer, tuple(initargs), told.name),
             None if launching is None else launching.listening.listen_config,
-            *(heartbeat, forking, main, logging, environments, output),
+            *(told.heartbeat, forking, told.main, told.logging, environments, output),
             serial=hooks,
-            memory=memory,
+            memory=told.memory,
         )
-        super().__init__(host_for(mode, settings), name, most, launching)
-        self._seed_with(seed)
+        super().__init__(host_for(told.mode, settings), told.name, most, launching)
+        self._seed_with(told.seed)
         if launching is not None:
-            launching.begin(self, self._host, most, lazily=idle_time is not None)
+            launching.begin(self, self._host, most, lazily=told.idle_time is not None)
 
     def launch_local(self, n: int = 1, **options: "Unpack[DaemonKeywords]") -> int:
         """Start ``n`` more daemons on this machine, in addition to ``max_workers``.
@@ -397,3 +380,8 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
         name = f" {self._name!r}" if self._name else ""
         state = " shut down" if self._is_shut_down else ""
         return f"<MiraiExecutor{name} max_workers={self._max_workers}{state}>"
+
+
+_CODE = MiraiExecutor.__init__.__code__
+_OTHERS = _CODE.co_varnames[1 : _CODE.co_argcount + _CODE.co_kwonlyargcount]  # than self
+PARAMETERS = (*_OTHERS, *ExecutorOptions._fields)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import propagate, trace
 
-from mirai_executor._host import place_of
+from mirai_executor._host import address_attributes
 from mirai_executor._payload.common.entries import AROUND
 from mirai_executor._payload.common.traced import Traced, fail_span
 from mirai_executor._payload.common.traced import tracer as _tracer
@@ -212,7 +212,7 @@ class Setting:
         attributes = {
             "mirai.compute": compute,
             "mirai.dispatcher": dispatcher,
-            **place_of(executor.url),
+            **address_attributes(executor.url),
         }
         span = tracer.start_span(
             _with_url("daemons set", executor), attributes=attributes, start_time=self._began

@@ -36,7 +36,7 @@ TRANSITIONS: dict[DaemonState, dict[DaemonState, str]] = {
 _READY = DaemonState.READY  # to look it up there takes longer
 
 
-class Daemon(Mutable):
+class DaemonRecord(Mutable):
     """What is known about one daemon."""
 
     id: DaemonId
@@ -108,7 +108,7 @@ class Daemon(Mutable):
         return DaemonView(self.state, not self.is_resting, self.tasks_done)
 
 
-class Broadcast(Mutable):
+class BroadcastRecord(Mutable):
     """A call that all daemons make."""
 
     sets: frozenset[str] | None  # names, if it does nothing else
@@ -133,21 +133,21 @@ class Wait(Mutable):
     warn_at: float
 
 
-class Fleet:
+class FleetTable:
     """All daemons of one dispatcher. It decides nothing about tasks."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.max_daemons = policy.max_daemons
-        self.daemons: dict[DaemonId, Daemon] = {}
+        self.daemons: dict[DaemonId, DaemonRecord] = {}
         # The most recently used is last, and is taken first: its caches are warm, and those that
         # nobody needs become old enough to leave.
-        self.idle: dict[DaemonId, Daemon] = {}
-        self.prompt: dict[DaemonId, Daemon] = {}  # busy, but may perhaps get a frame ahead
-        self.stacked: dict[DaemonId, Daemon] = {}  # hold more than one task
-        self.shared: dict[DaemonId, Daemon] = {}  # run tasks that others may join
-        self.rota: deque[Daemon] = deque()  # direct mode: whose turn it is
-        self.broadcasts: dict[BroadcastId, Broadcast] = {}  # that a daemon may have to run
+        self.idle: dict[DaemonId, DaemonRecord] = {}
+        self.prompt: dict[DaemonId, DaemonRecord] = {}  # busy, but may perhaps get a frame ahead
+        self.stacked: dict[DaemonId, DaemonRecord] = {}  # hold more than one task
+        self.shared: dict[DaemonId, DaemonRecord] = {}  # run tasks that others may join
+        self.rota: deque[DaemonRecord] = deque()  # direct mode: whose turn it is
+        self.broadcasts: dict[BroadcastId, BroadcastRecord] = {}  # that a daemon may have to run
         self.ever_ready = 0
         self.broken = False
         self.wanted = 0  # so many are to be had, whether there is work for them or not
@@ -175,7 +175,7 @@ class Fleet:
         """How many may get work, now or once they are ready."""
         return self.counts[DaemonState.STARTING] + self.counts[_READY]
 
-    def usable(self) -> list[Daemon]:
+    def usable(self) -> list[DaemonRecord]:
         """Return those that may get work, now or once they are ready."""
         return [daemon for daemon in self.daemons.values() if daemon.is_usable]
 
@@ -192,7 +192,7 @@ class Fleet:
             self.promised = 0
         self.wanted = max(self.wanted, min(count, self.max_daemons))
         self.promised = max(self.promised, self.wanted)
-        self._wish_comes_true()
+        self._clear_wanted_if_met()
 
     def want_no_more(self) -> None:
         """Forget what was asked for by :meth:`want`."""
@@ -208,30 +208,30 @@ class Fleet:
 
     def lacks_one(self, waiting: int, least: int) -> bool:
         """Tell whether a daemon has to be started for ``waiting`` tasks, or to be ``least``."""
+        if len(self.daemons) >= self.max_daemons:
+            return False
         starting = self.counts[DaemonState.STARTING]
-        usable = starting + self.counts[_READY]
-        return len(self.daemons) < self.max_daemons and (
-            starting < waiting or usable < max(self.wanted, least)
-        )
+        return starting < waiting or starting + self.counts[_READY] < max(self.wanted, least)
 
-    def add(self, *, launched: bool) -> Daemon:
+    def add(self, *, launched: bool) -> DaemonRecord:
         """Expect one more daemon."""
         self.last_id += 1
-        policy = self._policy
         self.missing -= not launched  # below 0 where some came without being asked for
-        daemon = Daemon(
+        daemon = DaemonRecord(
             DaemonId(self.last_id),
             launched,
             deque(id_ for id_, it in self.broadcasts.items() if it.is_lasting),
-            policy.max_tasks,
-            policy.idle_time,
+            self._policy.max_tasks,
+            self._policy.idle_time,
         )
         self.daemons[daemon.id] = daemon
         self.rota.append(daemon)
         self.counts[daemon.state] += 1
         return daemon
 
-    def welcome(self, daemon: Daemon, max_tasks: int | None, idle_time: float | None) -> None:
+    def welcome(
+        self, daemon: DaemonRecord, max_tasks: int | None, idle_time: float | None
+    ) -> None:
         """Note that a daemon is ready, and the limits that it has brought."""
         if max_tasks is not None and _is_lower(max_tasks, daemon.max_tasks):
             daemon.max_tasks = max_tasks
@@ -242,23 +242,23 @@ class Fleet:
         if self.shortage is not None and daemon.id > self.shortage.last_id:
             self.shortage = None
         self._move(daemon, _READY)
-        self._wish_comes_true()
+        self._clear_wanted_if_met()
 
     # Tasks that run at once
 
-    def join(self, daemon: Daemon, concurrency: int) -> None:
+    def join(self, daemon: DaemonRecord, concurrency: int) -> None:
         """Note that a daemon, free or in such company, is to run a task that others may join."""
         daemon.concurrency = concurrency
         self.shared[daemon.id] = daemon
 
-    def part(self, daemon: Daemon) -> None:
+    def part(self, daemon: DaemonRecord) -> None:
         """Note that the last of them has ended."""
         daemon.concurrency = 1
         self.shared.pop(daemon.id, None)
 
     # Broadcasts
 
-    def note_broadcast(self, id_: BroadcastId, broadcast: Broadcast) -> list[BroadcastId]:
+    def note_broadcast(self, id_: BroadcastId, broadcast: BroadcastRecord) -> list[BroadcastId]:
         """Have daemons that join run it, too; return what they need not run any more.
 
         What sets the same names later takes the place of what sets them, unless something between
@@ -302,12 +302,12 @@ class Fleet:
         those = self.daemons.values()
         return sum(d.asked_to_leave and d.state is _READY for d in those)
 
-    def take_off_rota(self, daemon: Daemon) -> None:
+    def take_off_rota(self, daemon: DaemonRecord) -> None:
         """Direct mode: deal no more tasks to a daemon."""
         if daemon in self.rota:
             self.rota.remove(daemon)
 
-    def retire(self, daemon: Daemon, state: DaemonState) -> None:
+    def retire(self, daemon: DaemonRecord, state: DaemonState) -> None:
         """Note that a daemon was told to end: it gets no more work."""
         is_recalled = daemon.leaves_for is Departure.RECALLED
         if state is DaemonState.LEAVING and daemon.was_ready and not is_recalled:
@@ -319,7 +319,7 @@ class Fleet:
             index.pop(daemon.id, None)
         self.take_off_rota(daemon)
 
-    def remove(self, id_: DaemonId) -> Daemon | None:
+    def remove(self, id_: DaemonId) -> DaemonRecord | None:
         """Forget a daemon that is gone; None if there is no such daemon."""
         daemon = self.daemons.pop(id_, None)
         if daemon is not None:
@@ -330,7 +330,7 @@ class Fleet:
             self.lost_early += not (daemon.launched or daemon.was_ready)
         return daemon
 
-    def _wish_comes_true(self) -> None:
+    def _clear_wanted_if_met(self) -> None:
         if self.ready_count >= self.wanted:
             self.wanted = 0
 
@@ -389,7 +389,7 @@ class Fleet:
         if self._failed_starts:
             self._failed_starts.clear()
 
-    def _move(self, daemon: Daemon, state: DaemonState) -> None:
+    def _move(self, daemon: DaemonRecord, state: DaemonState) -> None:
         assert state in TRANSITIONS[daemon.state], f"{state} after {daemon.state}"
         self.counts[daemon.state] -= 1
         self.counts[state] += 1

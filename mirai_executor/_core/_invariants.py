@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from ._fleet import Daemon, Fleet
+from ._fleet import DaemonRecord, FleetTable
 from ._matching import Ending, companions_of_next
-from ._tasks import Alarm, AlarmKind, Tasks, TaskState
+from ._tasks import Alarm, AlarmKind, TaskState, TaskTable
 from .messages import DaemonState, Policy
 
 # What is said before the story of a dispatcher that has failed.
@@ -16,8 +16,8 @@ THIS_IS_A_BUG = (
 
 def check_invariants(
     policy: Policy,
-    tasks: Tasks,
-    fleet: Fleet,
+    tasks: TaskTable,
+    fleet: FleetTable,
     alarms: Iterable[Alarm],
     ending: Ending,
 ) -> None:
@@ -33,7 +33,7 @@ def check_invariants(
         assert not fleet.idle, "an idle daemon is kept after all is done"
 
 
-def _check_tasks(tasks: Tasks) -> None:
+def _check_tasks(tasks: TaskTable) -> None:
     queued = list(tasks.queue)
     held = [id_ for id_, task in tasks.open.items() if task.state is TaskState.HELD]
     dealt = [id_ for id_, task in tasks.open.items() if task.state is TaskState.DEALT]
@@ -42,7 +42,7 @@ def _check_tasks(tasks: Tasks) -> None:
     assert tasks.executing == len(held)
 
 
-def _check_fleet(fleet: Fleet, policy: Policy) -> None:
+def _check_fleet(fleet: FleetTable, policy: Policy) -> None:
     daemons = list(fleet.daemons.values())
     states = [daemon.state for daemon in daemons]
     on_rota = [d for d in daemons if d.is_usable and not d.asked_to_leave]
@@ -56,7 +56,7 @@ def _check_fleet(fleet: Fleet, policy: Policy) -> None:
     assert all(len(d.held) <= d.concurrency for d in fleet.shared.values()), "too many at once"
 
 
-def _check_daemon(daemon: Daemon) -> None:
+def _check_daemon(daemon: DaemonRecord) -> None:
     assert not (daemon.held and daemon.broadcasting), "more than one thing at a time"
     assert daemon.ahead < max(1, len(daemon.held)), "a frame waits behind nothing"
     assert daemon.due or not daemon.broadcasting
@@ -68,7 +68,7 @@ def _check_daemon(daemon: Daemon) -> None:
         assert daemon.is_resting, "it does something while it cannot"
 
 
-def _check_who_holds_what(tasks: Tasks, fleet: Fleet) -> None:
+def _check_who_holds_what(tasks: TaskTable, fleet: FleetTable) -> None:
     for id_, task in tasks.open.items():
         if task.state is TaskState.HELD:
             assert id_ in fleet.daemons[task.daemon].held, "its daemon does not know"
@@ -81,7 +81,7 @@ def _check_who_holds_what(tasks: Tasks, fleet: Fleet) -> None:
 
 
 def _check_nothing_waits_in_vain(
-    policy: Policy, tasks: Tasks, fleet: Fleet, *, cancelling: bool
+    policy: Policy, tasks: TaskTable, fleet: FleetTable, *, cancelling: bool
 ) -> None:
     waiting = [id_ for id_ in tasks.open if tasks.is_waiting(id_)]
     assert not (tasks.queue and fleet.idle), "an idle daemon beside a queue"
@@ -94,7 +94,7 @@ def _check_nothing_waits_in_vain(
 
 
 def _check_nothing_takes_for_ever(
-    policy: Policy, tasks: Tasks, fleet: Fleet, alarms: Iterable[Alarm]
+    policy: Policy, tasks: TaskTable, fleet: FleetTable, alarms: Iterable[Alarm]
 ) -> None:
     armed = {(alarm.kind, alarm.daemon) for alarm in alarms}
     for id_, daemon in fleet.daemons.items():

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from mirai_executor._typing import Mutable
 
-from ._fleet import Daemon, Fleet, Wait
-from ._tasks import AlarmKind, Alarms, Tasks
+from ._fleet import DaemonRecord, FleetTable, Wait
+from ._tasks import AlarmKind, Alarms, TaskTable
 from .messages import (
     Command,
     DaemonId,
@@ -42,7 +42,7 @@ _FALL = 0.5  # of the average: so far it falls at once where a task is shorter s
 _STIR = 32  # tasks after which a kind counts as heard of
 
 
-class _Known(Mutable):
+class _Average(Mutable):
     count: int  # tasks that have ended
     seconds: float  # on average
 
@@ -56,7 +56,7 @@ class Durations:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[int, _Known] = OrderedDict()
+        self._known: OrderedDict[int, _Average] = OrderedDict()
 
     def expected(self, kind: int | None) -> float | None:
         """Return how many seconds a task will take; None if there is no telling."""
@@ -71,7 +71,7 @@ class Durations:
             return
         known = self._known.get(kind)
         if known is None:
-            self._known[kind] = _Known(1, seconds)
+            self._known[kind] = _Average(1, seconds)
             if len(self._known) > _MEMORY:
                 self._known.popitem(last=False)
             return
@@ -101,7 +101,7 @@ _WORTH = 4.0  # round trips: a daemon that waits for one after such a task is bu
 class Frames:
     """Fills frames from a queue, first in, first out."""
 
-    def __init__(self, policy: Policy, tasks: Tasks, fleet: Fleet) -> None:
+    def __init__(self, policy: Policy, tasks: TaskTable, fleet: FleetTable) -> None:
         self._policy = policy
         self._tasks = tasks
         self._fleet = fleet
@@ -112,7 +112,7 @@ class Frames:
         return -(-len(self._tasks.queue) // max(1, self._fleet.ready_count))
 
     def fill(
-        self, daemon: Daemon, queue: OrderedDict[TaskId, None], share: int
+        self, daemon: DaemonRecord, queue: OrderedDict[TaskId, None], share: int
     ) -> dict[TaskId, float | None]:
         """Take the next frame for a daemon out of a queue that is not empty.
 
@@ -143,7 +143,7 @@ class Frames:
         # The time to run counts from sending: nothing may stand before such a task.
         return None if task.limits.run_timeout is not None else self.durations.expected(task.kind)
 
-    def next_ahead(self) -> Daemon | None:
+    def next_ahead(self) -> DaemonRecord | None:
         """Return a busy daemon that should get its next frame already, if there is one."""
         queue, prompt = self._tasks.queue, self._fleet.prompt
         while prompt and queue and len(queue) >= self._fleet.ready_count:
@@ -155,14 +155,14 @@ class Frames:
                 return daemon
         return None
 
-    def _is_prompt(self, daemon: Daemon) -> bool:
+    def _is_prompt(self, daemon: DaemonRecord) -> bool:
         """Tell whether all that a daemon holds is expected to be over soon."""
         if self._policy.frame_time <= 0 or None in daemon.held.values():
             return False
         seconds: Iterable[float] = daemon.held.values()  # type: ignore[assignment]  # as just seen
         return max(seconds, default=0.0) <= self._ahead_below(daemon)
 
-    def is_worth_recalling(self, daemon: Daemon) -> bool:
+    def is_worth_recalling(self, daemon: DaemonRecord) -> bool:
         """Tell whether what waits at a daemon would gain from another one that is idle.
 
         Args:
@@ -176,10 +176,10 @@ class Frames:
         # From afar, they are back after a round trip, and may begin elsewhere half of one later.
         return gain > _RECALL + (1.5 * daemon.round_trip if daemon.round_trip > _FAR else 0.0)
 
-    def _is_soon_over(self, seconds: float | None, daemon: Daemon) -> bool:
+    def _is_soon_over(self, seconds: float | None, daemon: DaemonRecord) -> bool:
         return seconds is not None and seconds <= self._ahead_below(daemon)
 
-    def _frame_time(self, daemon: Daemon, first: float) -> float:
+    def _frame_time(self, daemon: DaemonRecord, first: float) -> float:
         """Return how much work a frame for a daemon may hold, in seconds, its first task's too."""
         seconds = self._policy.frame_time
         if daemon.round_trip <= _FAR or seconds <= 0:
@@ -187,19 +187,19 @@ class Frames:
         most = self._policy.far_frame_time
         return max(seconds, min(_MARGIN * daemon.round_trip + first, most))
 
-    def _ahead_below(self, daemon: Daemon) -> float:
+    def _ahead_below(self, daemon: DaemonRecord) -> float:
         """Return how long tasks may take behind which others wait at a daemon, in seconds."""
         seconds = self._policy.ahead_below
         return seconds if daemon.round_trip <= _FAR else max(seconds, _WORTH * daemon.round_trip)
 
-    def _room(self, daemon: Daemon) -> int:
+    def _room(self, daemon: DaemonRecord) -> int:
         limit = daemon.max_tasks
         is_far = daemon.round_trip > _FAR
         size = self._policy.far_frame_size if is_far else self._policy.frame_size
         return size if limit is None else min(size, limit - daemon.tasks_sent)
 
 
-def companions_of_next(fleet: Fleet, tasks: Tasks) -> Daemon | None:
+def companions_of_next(fleet: FleetTable, tasks: TaskTable) -> DaemonRecord | None:
     """Return the daemon whose tasks the next one of the queue may join, if there is one.
 
     A daemon may run several tasks at once where all of them ask for that, and for the same number
@@ -217,7 +217,7 @@ def companions_of_next(fleet: Fleet, tasks: Tasks) -> Daemon | None:
     )
 
 
-def _has_room(daemon: Daemon) -> bool:
+def _has_room(daemon: DaemonRecord) -> bool:
     if daemon.recalling or daemon.delayed or daemon.due or daemon.asked_to_leave:
         return False
     is_done = daemon.max_tasks is not None and daemon.tasks_sent >= daemon.max_tasks
@@ -240,8 +240,8 @@ class Matching:
     def __init__(
         self,
         policy: Policy,
-        tasks: Tasks,
-        fleet: Fleet,
+        tasks: TaskTable,
+        fleet: FleetTable,
         alarms: Alarms,
         frames: Frames,
         moves: Moves,
@@ -255,7 +255,7 @@ class Matching:
         self._moves = moves
         self._ending = ending
 
-    def settle(self, now: float) -> list[Command]:
+    def schedule(self, now: float) -> list[Command]:
         """Give idle daemons work, start those that are missing, and close when all is done."""
         commands: list[Command] = []
         queue, idle = self._tasks.queue, self._fleet.idle
@@ -279,9 +279,9 @@ class Matching:
             commands += self._close(now)
         return commands
 
-    def settle_elsewhere(self, now: float) -> list[Command]:
+    def schedule_elsewhere(self, now: float) -> list[Command]:
         """Do the same, and note since when tasks wait for a daemon, which may never connect."""
-        commands, fleet = self.settle(now), self._fleet
+        commands, fleet = self.schedule(now), self._fleet
         if not self._tasks.queue or fleet.ready_count:
             fleet.wait = None
         elif fleet.wait is None:

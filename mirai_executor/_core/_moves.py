@@ -6,20 +6,20 @@ Which move to make, and when, is decided by the dispatcher.
 from collections.abc import Collection, Iterable, Mapping
 
 from . import messages as m
-from ._fleet import Daemon, Fleet
+from ._fleet import DaemonRecord, FleetTable
 from ._matching import Frames
-from ._tasks import Alarm, AlarmKind, Alarms, Task, Tasks, TaskState
+from ._tasks import Alarm, AlarmKind, Alarms, Task, TaskState, TaskTable
 
 # A frame is overdue after that many times the seconds that were expected, and some more: a
 # daemon may have to wait for a processor, and its host for the GIL.
-_PATIENCE, _SLACK = 4.0, 20e-3
+_OVERDUE_FACTOR, _SLACK = 4.0, 20e-3
 
 
 class Moves:
     """What can be done with tasks and daemons, one at a time."""
 
     def __init__(
-        self, policy: m.Policy, tasks: Tasks, fleet: Fleet, alarms: Alarms, frames: Frames
+        self, policy: m.Policy, tasks: TaskTable, fleet: FleetTable, alarms: Alarms, frames: Frames
     ) -> None:
         self._policy = policy
         self._tasks = tasks
@@ -29,7 +29,9 @@ class Moves:
 
     # Moves that begin
 
-    def send(self, daemon: Daemon, frame: dict[m.TaskId, float | None], now: float) -> m.Command:
+    def send(
+        self, daemon: DaemonRecord, frame: dict[m.TaskId, float | None], now: float
+    ) -> m.Command:
         """Hand tasks over to a daemon that is free, or done with what it holds soon.
 
         Args:
@@ -52,15 +54,15 @@ class Moves:
         daemon.tasks_sent += len(frame)
         if len(held) > 1:
             self._fleet.stacked[daemon.id] = daemon
-            patience = _SLACK + _PATIENCE * sum(filter(None, held.values()))
-            patience += _PATIENCE * daemon.round_trip
+            patience = _SLACK + _OVERDUE_FACTOR * sum(filter(None, held.values()))
+            patience += _OVERDUE_FACTOR * daemon.round_trip
             if daemon.concurrency == 1:  # else none of them waits for another
                 self._alarms.set(now + patience, AlarmKind.OVERDUE, last, daemon.id)
         self._fleet.prompt[daemon.id] = daemon  # perhaps: that is found out if more tasks wait
         return m.SendTasks(daemon.id, tuple(frame))
 
     def end(
-        self, daemon: Daemon, results: Mapping[m.TaskId, float | None]
+        self, daemon: DaemonRecord, results: Mapping[m.TaskId, float | None]
     ) -> tuple[list[m.TaskId], list[m.Command]]:
         """Note that tasks have ended at a daemon, with the seconds that each took there.
 
@@ -86,7 +88,7 @@ class Moves:
         self._tasks.forget_held(ended)
         return ids, [m.ResolveTasks(tuple(ended))]
 
-    def let_go(self, daemon: Daemon, ids: Iterable[m.TaskId]) -> None:
+    def let_go(self, daemon: DaemonRecord, ids: Iterable[m.TaskId]) -> None:
         """Note that a daemon no longer holds some tasks."""
         for id_ in ids:
             del daemon.held[id_]
@@ -103,7 +105,7 @@ class Moves:
         elif daemon.delayed and daemon.concurrency > 1:
             daemon.review(self._tasks.open)
 
-    def release(self, daemon: Daemon, now: float) -> list[m.Command]:
+    def release(self, daemon: DaemonRecord, now: float) -> list[m.Command]:
         """Give a daemon that may have become free the next thing to do."""
         if not daemon.is_free:
             return []
@@ -129,7 +131,7 @@ class Moves:
         idle = list(self._fleet.idle.values())
         return [command for daemon in idle for command in self.release(daemon, now)]
 
-    def _go_idle(self, daemon: Daemon, now: float) -> None:
+    def _go_idle(self, daemon: DaemonRecord, now: float) -> None:
         self._fleet.idle[daemon.id] = daemon
         timeout = daemon.idle_time
         if timeout is not None:
@@ -140,14 +142,14 @@ class Moves:
 
     # Moves that take tasks back
 
-    def recall(self, daemon: Daemon) -> list[m.Command]:
+    def recall(self, daemon: DaemonRecord) -> list[m.Command]:
         """Ask a daemon for what it has not begun, if that may be something."""
         if daemon.recalling or len(daemon.held) < 2 or daemon.state is m.DaemonState.KILLED:
             return []
         daemon.recalling = daemon.delayed = True
         return [m.RecallTasks(daemon.id)]
 
-    def recall_overdue(self, daemon: Daemon) -> list[m.Command]:
+    def recall_overdue(self, daemon: DaemonRecord) -> list[m.Command]:
         """A frame is overdue: what waits behind the task that runs may run elsewhere."""
         running = self._tasks.open.get(next(iter(daemon.held)))
         if running is not None:
@@ -155,7 +157,7 @@ class Moves:
         return self.recall(daemon)
 
     def accept_returned(
-        self, daemon: Daemon, ids: Collection[m.TaskId], *, cancelling: bool
+        self, daemon: DaemonRecord, ids: Collection[m.TaskId], *, cancelling: bool
     ) -> list[m.Command]:
         """Put what a daemon has not begun back in the queue, unless it has ended or never runs."""
         daemon.recalling = False
@@ -236,7 +238,7 @@ class Moves:
         return task
 
     def take_back(
-        self, event: m.DaemonLost, daemon: Daemon, *, cancelling: bool
+        self, event: m.DaemonLost, daemon: DaemonRecord, *, cancelling: bool
     ) -> list[m.Command]:
         """End the tasks that a lost daemon had begun; the others go back to the front."""
         back = list(daemon.dealt)
@@ -256,7 +258,9 @@ class Moves:
         self._tasks.requeue(back)
         return commands
 
-    def lose(self, event: m.DaemonLost, daemon: Daemon, *, cancelling: bool) -> list[m.Command]:
+    def lose(
+        self, event: m.DaemonLost, daemon: DaemonRecord, *, cancelling: bool
+    ) -> list[m.Command]:
         """Let go of a daemon that is gone, and of what it had to do."""
         commands: list[m.Command] = [m.FailBroadcast(daemon.id, b) for b in daemon.due]
         commands += self.forget_broadcasts(daemon.due)
@@ -280,7 +284,7 @@ class Moves:
         shortage.is_told = True
         return [m.ReportShortage()]
 
-    def do_without(self, daemon: Daemon, now: float) -> list[m.Command]:
+    def do_without(self, daemon: DaemonRecord, now: float) -> list[m.Command]:
         """Let a daemon go that cannot work: one of another machine, which may lack something."""
         if daemon.is_usable:  # else it has been told to end already
             daemon.leaves_for = m.Departure.INITIALIZER
@@ -311,7 +315,7 @@ class Moves:
 
     # Moves that end daemons
 
-    def ask_to_leave(self, daemon: Daemon, why: m.Departure) -> list[m.Command]:
+    def ask_to_leave(self, daemon: DaemonRecord, why: m.Departure) -> list[m.Command]:
         """Give a daemon no more tasks, and let it go once it is free."""
         daemon.asked_to_leave = True
         daemon.leaves_for = daemon.leaves_for or why
@@ -328,7 +332,7 @@ class Moves:
         return commands
 
     def dismiss(
-        self, daemon: Daemon, now: float, why: m.Departure = m.Departure.RECALLED
+        self, daemon: DaemonRecord, now: float, why: m.Departure = m.Departure.RECALLED
     ) -> list[m.Command]:
         """Let a free daemon end by itself."""
         daemon.leaves_for = daemon.leaves_for or why
@@ -340,13 +344,13 @@ class Moves:
         idle = list(self._fleet.idle.values())[:count]
         return [command for daemon in idle for command in self.dismiss(daemon, now)]
 
-    def let_leave(self, daemon: Daemon, now: float) -> None:
+    def let_leave(self, daemon: DaemonRecord, now: float) -> None:
         """Note that a daemon has been let go."""
         self._fleet.retire(daemon, m.DaemonState.LEAVING)
         self._redeal(daemon)
         self._alarms.set(now + self._policy.leave_grace, AlarmKind.LEAVE, daemon=daemon.id)
 
-    def kill(self, daemon: Daemon, *, overdue: bool = False) -> list[m.Command]:
+    def kill(self, daemon: DaemonRecord, *, overdue: bool = False) -> list[m.Command]:
         """End a daemon, whatever it does."""
         if daemon.state is m.DaemonState.KILLED:
             return []
@@ -360,7 +364,7 @@ class Moves:
         daemons = self._fleet.daemons.values()
         return [command for daemon in daemons for command in self.kill(daemon)]
 
-    def _redeal(self, daemon: Daemon) -> None:
+    def _redeal(self, daemon: DaemonRecord) -> None:
         """Direct mode: what was dealt to a daemon that ends goes back to the front."""
         self._tasks.requeue(daemon.dealt)
         daemon.dealt.clear()
@@ -370,7 +374,7 @@ class Moves:
         return [m.ForgetBroadcast(id_) for id_ in broadcasts if self._fleet.forget_broadcast(id_)]
 
     def stop_broadcast(
-        self, daemon: Daemon, id_: m.BroadcastId, failure: m.Failure, now: float
+        self, daemon: DaemonRecord, id_: m.BroadcastId, failure: m.Failure, now: float
     ) -> list[m.Command]:
         """End a daemon's share of a broadcast before its time, and have it stop."""
         failed = m.FailBroadcast(daemon.id, id_, failure)
@@ -387,7 +391,7 @@ class Moves:
         self._fleet.withdraw(id_)
         return [*stop, failed, *self.forget_broadcasts([id_])]
 
-    def drop_broadcasts(self, daemon: Daemon) -> list[m.Command]:
+    def drop_broadcasts(self, daemon: DaemonRecord) -> list[m.Command]:
         """Let go of what a daemon was to run before its next task: there will be none."""
         dropped = list(daemon.due)[daemon.broadcasting :]
         for _ in dropped:

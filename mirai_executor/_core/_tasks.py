@@ -20,7 +20,7 @@ from itertools import takewhile
 
 from mirai_executor._typing import Mutable, NamedTuple
 
-from ._fleet import Daemon, Fleet
+from ._fleet import DaemonRecord, FleetTable
 from .messages import DaemonId, DaemonState, Limits, TaskId
 
 _NO_TASK = TaskId(-1)
@@ -67,7 +67,7 @@ class Task(Mutable):
     late_at: float = math.inf  # when it will have run too long, where it was sent last
 
 
-class Tasks:
+class TaskTable:
     """All open tasks of one dispatcher. It decides nothing about daemons."""
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class Alarm(NamedTuple):
 class Alarms:
     """A heap of alarms; void ones are dropped when they come up, and in bulk when many."""
 
-    def __init__(self, tasks: Tasks, fleet: Fleet) -> None:
+    def __init__(self, tasks: TaskTable, fleet: FleetTable) -> None:
         self._tasks = tasks
         self._fleet = fleet
         self._heap: list[Alarm] = []
@@ -241,7 +241,7 @@ class Alarms:
         self._sweep_at = 1024 + 2 * len(self._heap)
 
 
-def _concerns(alarm: Alarm, daemon: Daemon) -> bool:
+def _concerns(alarm: Alarm, daemon: DaemonRecord) -> bool:
     match alarm.kind:
         case AlarmKind.START:
             return daemon.state is DaemonState.STARTING

@@ -23,10 +23,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, ClassVar
 
 from . import messages as m
-from ._fleet import Broadcast, Fleet
+from ._fleet import BroadcastRecord, FleetTable
 from ._matching import Ending, Frames, Matching
 from ._moves import Moves
-from ._tasks import AlarmKind, Alarms, Task, Tasks, TaskState
+from ._tasks import AlarmKind, Alarms, Task, TaskState, TaskTable
 
 _STORY = 1000  # events and commands that are told
 Note = tuple[float, Collection[object], Sequence[object]]
@@ -41,8 +41,8 @@ class Dispatcher:
 
     def __init__(self, policy: m.Policy) -> None:
         self._policy = policy
-        self._tasks = Tasks()
-        self._fleet = Fleet(policy)
+        self._tasks = TaskTable()
+        self._fleet = FleetTable(policy)
         self._alarms = Alarms(self._tasks, self._fleet)
         self._ending = Ending()
         frames = Frames(policy, self._tasks, self._fleet)
@@ -51,7 +51,7 @@ class Dispatcher:
             policy, self._tasks, self._fleet, self._alarms, frames, self._moves, self._ending
         )
         its = self._matching
-        self._settle = its.settle if policy.launches else its.settle_elsewhere
+        self._schedule = its.schedule if policy.launches else its.schedule_elsewhere
         # Tells when expire() next has something to do; None for never.
         self.next_deadline: Callable[[], float | None] = self._alarms.next_deadline
         # Tells whether so many daemons have come since they were requested.
@@ -85,7 +85,7 @@ class Dispatcher:
         self._notes.append((now, events, commands))  # first: it may be what cannot be handled
         for event in events:
             commands += self._HANDLERS[type(event)](self, event, now)
-        commands += self._settle(now)
+        commands += self._schedule(now)
         self._count(len(events) + len(commands))
         return commands
 
@@ -99,9 +99,9 @@ class Dispatcher:
             commands += done
             has_rung = True
         if has_rung:
-            settled = self._settle(now)
-            self._note(now, (), settled)
-            commands += settled
+            scheduled = self._schedule(now)
+            self._note(now, (), scheduled)
+            commands += scheduled
         return commands
 
     def _note(self, now: float, events: Collection[object], commands: Sequence[object]) -> None:
@@ -349,7 +349,7 @@ class Dispatcher:
             return ()
         for daemon in self._fleet.usable():
             daemon.due.append(event.broadcast)
-        broadcast = Broadcast(event.sets, event.run_timeout)
+        broadcast = BroadcastRecord(event.sets, event.run_timeout)
         replaced = self._fleet.note_broadcast(event.broadcast, broadcast)
         if not self._ending.closing:
             self._fleet.want(self._fleet.max_daemons, now)

@@ -40,7 +40,7 @@ else:  # what only some executors need
         __name__,
         {
             "_bounded": "BoundedHost",
-            "_connection_spans": "place_of",
+            "_connection_spans": "address_attributes",
             "_daemon": "Worker",
             "_environments": "Environments",
             "_gate": "Gate",

@@ -66,15 +66,15 @@ class BoundedHost(Host):
     def give_up_room(self, task: TaskId) -> None:
         """Forget a call that waits for room, or has found some and will not be queued."""
         self._gate.give_up(task)
-        self._settle_soon()
+        self._admit_soon()
 
     def _close_gate(self) -> None:
         self._gate.close()
-        self._settle_soon()
+        self._admit_soon()
 
-    def _settle_soon(self) -> None:
+    def _admit_soon(self) -> None:
         if self._has_started:
-            self.call_soon(self._gate.settle)
+            self.call_soon(self._gate.admit)
 
     def shutdown(
         self, *, cancel_queued: bool, cancel_running: bool = False, hurried: bool = False
@@ -97,7 +97,7 @@ class BoundedHost(Host):
 
     def _drain(self) -> None:
         self._gate.close()
-        self._gate.settle()
+        self._gate.admit()
         super()._drain()
 
 

@@ -112,7 +112,7 @@ class Broadcasts:
         future = self._futures.pop((event.daemon, event.broadcast), None)
         if future is not None:
             self._end_later(lambda: resolve(future, outcome))
-        elif outcome.status is not _wire.Status.VALUE and not self._dispatcher.is_stopping(
+        elif outcome.status is not _wire.OutcomeStatus.VALUE and not self._dispatcher.is_stopping(
             event.daemon, event.broadcast
         ):
             error = decode_error(outcome.payload)

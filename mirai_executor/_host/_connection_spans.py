@@ -20,13 +20,13 @@ def calls_of_spans(settings: Settings) -> list[Call]:
     if tracer() is None:
         return []
     url = None if settings.listen_config is None else settings.listen_config.urls[0]
-    attributes = place_of(url)
+    attributes = address_attributes(url)
     if settings.name is not None:
         attributes["mirai.compute"] = settings.name
     return [Call(pickle.dumps((connected, (url or "", attributes), {}), PROTOCOL), ())]
 
 
-def place_of(url: str | None) -> dict[str, Any]:
+def address_attributes(url: str | None) -> dict[str, Any]:
     """Return where daemons connect, in the words of the semantic conventions."""
     if url is None:
         return {"network.transport": "pipe"}

@@ -127,7 +127,7 @@ class Daemon(abc.ABC):
             raise _wire.WireError(other_package(hello))
         return ""
 
-    def settle(self, _: Spawner) -> Forked | None:
+    def confirm_start(self, _: Spawner) -> Forked | None:
         """Note that it has been heard of, or has ended without; return the process it now has."""
         return None
 
@@ -152,7 +152,7 @@ class Daemon(abc.ABC):
         """Learn from outcomes; return them as the dispatcher is to see them."""
         return outcomes
 
-    def settle_output(self) -> None:  # noqa: B027 - what is elsewhere prints there
+    def drain_output(self) -> None:  # noqa: B027 - what is elsewhere prints there
         """Wait a little until what it has printed is passed on."""
 
     # Sending
@@ -242,7 +242,7 @@ class Daemon(abc.ABC):
             from mirai_executor._payload.daemon import encode_error  # in the daemon's place
 
             blob = encode_error(error)
-            return outcome._replace(status=_wire.Status.ERROR, payload=blob, buffers=())
+            return outcome._replace(status=_wire.OutcomeStatus.ERROR, payload=blob, buffers=())
 
     def trim(self) -> None:
         """Tell it which memory is not used any more; LinkClosedError if it is gone."""
@@ -304,9 +304,9 @@ class LocalDaemon(DaemonProcess, Daemon):
         """Return why nothing like it can work for this process; empty if it can."""
         return misfit(hello, self.command[0])
 
-    def settle(self, spawner: Spawner) -> Forked | None:
+    def confirm_start(self, spawner: Spawner) -> Forked | None:
         """Note that it has been heard of, or has ended without; return the process it now has."""
-        return spawner.settle(self.process)
+        return spawner.confirm_start(self.process)
 
     def introduce(self, soon: "Soon") -> None:
         """Show it to multiprocessing as a child of this process."""

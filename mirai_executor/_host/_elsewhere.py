@@ -100,7 +100,7 @@ class Elsewhere:
         asked = self._requests
         return AfarView(refused, self.waiting(), asked.failures, asked.names)
 
-    def look(self) -> None:
+    def close_if_wanted(self) -> None:
         """Close the acceptor, if that is wanted, once nobody is on the way; at every turn."""
         if self._closing is not None and not self._fleet.awaits_daemons:
             self.close_now()
@@ -374,7 +374,7 @@ class Elsewhere:
             if self._closing is not None:
                 self._closing.cancel()
             self._closing = self._reactor.call_in(self._start_timeout, self.close_now)
-            self.look()
+            self.close_if_wanted()
 
     def close_now(self) -> None:
         """Let no daemon in any more."""

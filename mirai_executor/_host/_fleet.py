@@ -167,7 +167,8 @@ class Fleet:
         if task not in daemon.sent and task != daemon.broadcast:
             return
         if daemon.withdraw(task):
-            never = _wire.WireOutcome(task, _wire.Status.SKIPPED, leaving=False, payload=b"")
+            skipped = _wire.OutcomeStatus.SKIPPED
+            never = _wire.WireOutcome(task, skipped, leaving=False, payload=b"")
             self._post(lambda: self._listener.on_results(id_, [never]))
             return
         self._do_send(daemon, lambda: daemon.interrupt(task))
@@ -253,7 +254,7 @@ class Fleet:
         if frame.broadcast != daemon.broadcast:  # what nobody asked for is not unpickled
             raise _wire.WireError("an outcome of everywhere() that it was not asked for")
         daemon.broadcast = None
-        daemon.settle_output()
+        daemon.drain_output()
         outcome = _wire.WireOutcome(0, frame.status, leaving=False, payload=frame.payload)
         event = m.BroadcastAnswered(id_, m.BroadcastId(frame.broadcast))
         self._listener.on_broadcast_answered(event, outcome)
@@ -272,14 +273,14 @@ class Fleet:
             if outcome.buffers:
                 have_buffers = True
         if daemon.is_relayed:
-            daemon.settle_output()
+            daemon.drain_output()
         if have_buffers:
             self.trim_later()
             outcomes = [daemon.with_views(it) if it.buffers else it for it in outcomes]
         self._listener.on_results(id_, outcomes)
 
     def _greet(self, id_: m.DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
-        if (forked := daemon.settle(self._spawner)) is not None:
+        if (forked := daemon.confirm_start(self._spawner)) is not None:
             with _registry.no_fork:
                 self._deaths.replace(id_, forked)
         self._start_up.greet(id_, daemon, hello)
@@ -325,7 +326,7 @@ class Fleet:
         self._deaths.remove(id_)
         if self._heartbeat is not None:
             self._heartbeat.remove(id_)
-        daemon.settle(self._spawner)  # if it has never been heard of
+        daemon.confirm_start(self._spawner)  # if it has never been heard of
         begun = daemon.begun()
         with _registry.no_fork:
             stderr = daemon.close()

@@ -168,7 +168,7 @@ class Gate:
         return False
 
     def give_up(self, task: TaskId) -> None:
-        """Forget a call that was let in, or waits, but will not be queued; then settle."""
+        """Forget a call that was let in, or waits, but will not be queued; then admit others."""
         self._told.pop(task, None)
         self._left.append(task)
 
@@ -176,7 +176,7 @@ class Gate:
         _turned_away.set((id(self), size))
 
     def close(self) -> None:
-        """Have nobody wait from now on; whoever does already hears of it when this settles."""
+        """Have nobody wait from now on; whoever does already hears of it at the next admit()."""
         while not (last := self._newest()).value.is_closed:
             last.is_followed_by(_Step(last.value.closed()))
 
@@ -185,9 +185,9 @@ class Gate:
     def leave(self, tasks: Iterable[TaskId]) -> None:
         """Note that tasks have been sent to a daemon, or have ended."""
         self._left.extend(tasks)
-        self.settle()
+        self.admit()
 
-    def settle(self) -> None:
+    def admit(self) -> None:
         """Note what has left, and tell those who need wait no longer."""
         gone: set[TaskId] = set()
         with contextlib.suppress(IndexError):  # a finalizer may add some meanwhile

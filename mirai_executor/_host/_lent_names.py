@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _ABSENT = object()
 
 
-class _Told(Brought):
+class _SetNames(Brought):
     """Is told each name that code sets, as one that is no longer brought by calls."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class LentNames:
     def call(self, run: Callable[[Brought], object]) -> object:
         """Run code that sets names, and remember what they were before."""
         main = _main()
-        before, told = dict(main), _Told()
+        before, told = dict(main), _SetNames()
         try:
             return run(told)
         finally:

@@ -73,13 +73,13 @@ class LogRelay:
             else:
                 self._thread = thread
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Wait a little until all is handled; not again before what was late has been."""
         if self._taken == self._handled or not (self._late is None or self._late.has_come):
             return
-        settled = OneShotEvent()
-        self._queue.put(settled)
-        self._late = None if settled.wait(_PATIENCE) else settled
+        drained = OneShotEvent()
+        self._queue.put(drained)
+        self._late = None if drained.wait(_PATIENCE) else drained
 
     def close(self) -> None:
         """Wait until all is handled, unless a handler waits as well, and end the thread."""

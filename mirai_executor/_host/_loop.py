@@ -23,35 +23,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from mirai_executor import _wire
-from mirai_executor._core import (
-    BroadcastAnswered,
-    BroadcastId,
-    CancelRequested,
-    Command,
-    DaemonId,
-    DaemonsRequested,
-    DismissDaemon,
-    Dispatcher,
-    Event,
-    EverywhereRequested,
-    FailBroadcast,
-    FailTask,
-    ForgetBroadcast,
-    InterruptBroadcast,
-    InterruptTask,
-    KillDaemon,
-    KillRequested,
-    LaunchDaemon,
-    Limits,
-    Policy,
-    RecallTasks,
-    ReportShortage,
-    ReportWait,
-    ResolveTasks,
-    SendBroadcast,
-    SendTasks,
-    TaskId,
-)
+from mirai_executor._core import Dispatcher, FailTask, ResolveTasks, SendTasks
+from mirai_executor._core import messages as m
 from mirai_executor._local import Relay, Spawner
 from mirai_executor._payload import host as _payload
 from mirai_executor._waiting import Reactor, Reply
@@ -71,10 +44,10 @@ if TYPE_CHECKING:
     from ._start_up import DaemonListener
 
 _BATCH = 256  # items of the inbox between two looks at the links
-_NO_OUTCOMES: Mapping[TaskId, _wire.WireOutcome] = {}
+_NO_OUTCOMES: Mapping[m.TaskId, _wire.WireOutcome] = {}
 
 F = TypeVar("F", bound=OpenFuture)
-Item = Event | OpenTask | Callable[[], None]
+Item = m.Event | OpenTask | Callable[[], None]
 
 
 class Loop:
@@ -98,7 +71,7 @@ class Loop:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: m.Policy,
         new_fleet: Callable[[Reactor, DaemonListener, Post], Fleet],
         log: LogRelay | None,
         inbox: deque[Item],
@@ -177,7 +150,7 @@ class Loop:
         if self.reactor.turn(math.inf if deadline is None else deadline, is_burst=is_burst):
             self._expire()
         if self._elsewhere is not None:
-            self._elsewhere.look()
+            self._elsewhere.close_if_wanted()
 
     def _expire(self) -> None:
         """Have the dispatcher do what has to be done because time has passed."""
@@ -188,7 +161,7 @@ class Loop:
 
     def _take_in(self) -> None:
         """Take a batch of items in, with submissions that follow each other as one."""
-        submitted: list[Event] = []
+        submitted: list[m.Event] = []
         for _ in range(min(len(self._inbox), _BATCH)):
             item = self._inbox.popleft()
             if isinstance(item, OpenTask):
@@ -204,29 +177,31 @@ class Loop:
                 self.handle(item)
         self.handle(*submitted)
 
-    def handle(self, *events: Event) -> None:
+    def handle(self, *events: m.Event) -> None:
         """Have the dispatcher decide about what has happened at once, and do it."""
         if events:
             self._carry_out(self._dispatcher.handle_all(events, self._now()))
 
-    def adopt_daemon(self) -> DaemonId:
+    def adopt_daemon(self) -> m.DaemonId:
         """Expect a daemon that has come by itself."""
         return self._dispatcher.adopt_daemon(self._now())
 
-    def on_results(self, daemon: DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
+    def on_results(self, daemon: m.DaemonId, outcomes: Sequence[_wire.WireOutcome]) -> None:
         """Take in how tasks have ended at a daemon."""
         event, by_task = results_of(daemon, outcomes)
         self._carry_out(self._dispatcher.handle_all((event,), self._now()), by_task)
 
-    def on_broadcast_answered(self, event: BroadcastAnswered, outcome: _wire.WireOutcome) -> None:
+    def on_broadcast_answered(
+        self, event: m.BroadcastAnswered, outcome: _wire.WireOutcome
+    ) -> None:
         """Take in what ``everywhere`` led to at a daemon."""
         self._its_broadcasts().resolve(event, outcome)
         self.handle(event)
 
     def _carry_out(
         self,
-        commands: Iterable[Command],
-        outcomes: Mapping[TaskId, _wire.WireOutcome] = _NO_OUTCOMES,
+        commands: Iterable[m.Command],
+        outcomes: Mapping[m.TaskId, _wire.WireOutcome] = _NO_OUTCOMES,
     ) -> None:
         """Do what the dispatcher asks for.
 
@@ -243,42 +218,48 @@ class Loop:
                     self._tasks.resolve(command, outcomes)
                 case FailTask():
                     self._tasks.fail(command)
-                case ReportShortage() | ReportWait():
+                case m.ReportShortage() | m.ReportWait():
                     self._report(command)
-                case SendBroadcast() | FailBroadcast() | InterruptBroadcast() | ForgetBroadcast():
+                case (
+                    m.SendBroadcast()
+                    | m.FailBroadcast()
+                    | m.InterruptBroadcast()
+                    | m.ForgetBroadcast()
+                ):
                     self._its_broadcasts().carry_out(command)
                 case _:
                     self._carry_out_at_daemon(command)
         if self._elsewhere is not None:
             self._elsewhere.look_soon()
 
-    def _report(self, command: ReportShortage | ReportWait) -> None:
-        if isinstance(command, ReportShortage):
+    def _report(self, command: m.ReportShortage | m.ReportWait) -> None:
+        if isinstance(command, m.ReportShortage):
             self._fleet.loss_reports.report_shortage(self.ready_count)
             return
         told = self._fleet.loss_reports if self._elsewhere is None else self._elsewhere
         told.report_wait(command)
 
     def _carry_out_at_daemon(
-        self, command: RecallTasks | InterruptTask | LaunchDaemon | KillDaemon | DismissDaemon
+        self,
+        command: m.RecallTasks | m.InterruptTask | m.LaunchDaemon | m.KillDaemon | m.DismissDaemon,
     ) -> None:
         match command:
-            case RecallTasks(daemon):
+            case m.RecallTasks(daemon):
                 self._fleet.recall(daemon)
-            case InterruptTask(daemon, task):
+            case m.InterruptTask(daemon, task):
                 self._fleet.interrupt(daemon, task)
-            case LaunchDaemon(daemon):
+            case m.LaunchDaemon(daemon):
                 self._fleet.launch(daemon)
-            case KillDaemon(daemon, overdue):
+            case m.KillDaemon(daemon, overdue):
                 self._fleet.kill(daemon, overdue=overdue)
-            case DismissDaemon(daemon):
+            case m.DismissDaemon(daemon):
                 self._dismiss(daemon)
             case _:
                 assert_never(command)
 
     def _resolve_ended(self) -> None:
         if self._ended and self._log is not None:
-            self._log.settle()
+            self._log.drain()
         while self._ended:
             self._ended.popleft()()
         if self._awaiting:
@@ -290,14 +271,14 @@ class Loop:
 
     def broadcast(
         self,
-        id_: BroadcastId,
+        id_: m.BroadcastId,
         call: _payload.Call,
         sets: frozenset[str] | None,
-        limits: Limits,
-        new_future: Callable[[DaemonId], F],
+        limits: m.Limits,
+        new_future: Callable[[m.DaemonId], F],
     ) -> list[F]:
         """Run a call once on every daemon, now and later; return a future for each of now."""
-        event = EverywhereRequested(id_, sets, limits.timeout, limits.run_timeout)
+        event = m.EverywhereRequested(id_, sets, limits.timeout, limits.run_timeout)
         commands = self._dispatcher.handle(event, self._now())
         futures = self._its_broadcasts().add(id_, call, limits, new_future)
         self._carry_out(commands)
@@ -321,7 +302,7 @@ class Loop:
         with _registry.no_fork:
             from . import _questions  # noqa: F401 - short programs do not ask
         self._awaiting.append((count, answer))
-        self.handle(DaemonsRequested(count))
+        self.handle(m.DaemonsRequested(count))
 
     def view(self) -> HostView:
         """Return a frozen picture."""
@@ -341,9 +322,9 @@ class Loop:
         """Stop tasks; with ``spares``, none that runs and is not to be stopped then."""
         for task in list(filter(chosen, self._tasks.open.values())):
             running = not spares or getattr(task.future, "_cancel_running", True)
-            self.handle(CancelRequested(task.task, running=running))
+            self.handle(m.CancelRequested(task.task, running=running))
 
-    def _dismiss(self, daemon: DaemonId) -> None:
+    def _dismiss(self, daemon: m.DaemonId) -> None:
         closing, why = self._dispatcher.is_closing, self._dispatcher.why_leaves(daemon)
         self._fleet.dismiss(daemon, why=why.value if why else "", closing=closing)
         if closing and self._elsewhere is not None:
@@ -352,7 +333,7 @@ class Loop:
     def terminate(self, signum: int) -> None:
         """End every daemon by a signal, and those that live on by SIGKILL a little later."""
         self._fleet.use_signal(signum)
-        self.handle(KillRequested())
+        self.handle(m.KillRequested())
         self._fleet.use_signal(signal.SIGKILL)
 
     def _end(self, failure: BaseException | None) -> None:
@@ -371,6 +352,8 @@ class Loop:
         if self._elsewhere is not None:
             self._elsewhere.cancel_rest()
         self.reactor.close()
+        while self._ended:  # where this thread has failed: these tasks count as open no more
+            self._ended.popleft()()
         # Nothing refers to itself any more: an error that was decoded here holds the frames of
         # this thread, and goes with the last reference to it, not with the next garbage.
         self._elsewhere = None

@@ -1,28 +1,36 @@
-"""What a host is told: before its first task, with each task, and where daemons connect."""
+"""What executors and hosts are told: when they are made, with each task, where daemons connect."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mirai_executor._core import NO_LIMITS, Limits
+from mirai_executor._arguments import (
+    check_count,
+    check_elsewhere,
+    check_flags,
+    check_launching,
+    check_times,
+    check_ways,
+    check_word,
+)
+from mirai_executor._core import NO_LIMITS, Limits, Policy
 from mirai_executor._place import usable_cpus
 from mirai_executor._typing import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextvars import ContextVar
     from typing import Literal, NoReturn, TypeAlias, TypedDict
 
-    from mirai_executor._core import Policy
     from mirai_executor._local import LocalLauncher
     from mirai_executor._payload.common.serial import Hooks
     from mirai_executor._payload.host import Call, Inheritance, Mode
     from mirai_executor._payload.host.context import Chosen
     from mirai_executor._serial import SerialConfig
     from mirai_executor._transport import Listener
-    from mirai_executor.credentials import Certificate, Secret
-    from mirai_executor.launchers import PrivateFiles
+    from mirai_executor.credentials import Certificate, Password, Secret, Source
+    from mirai_executor.launchers import Launcher, PrivateFiles
 
     from ._environments import Environments, Variables
     from ._log_relay import LogRelay
@@ -31,6 +39,8 @@ if TYPE_CHECKING:
     # It gets the socket at which it is asked, its lifeline, and what it has from its host.
     BecomeTemplate = Callable[[int, int, Inheritance], NoReturn]
 
+_WARN_AFTER = 30.0  # seconds that tasks wait while no daemon is connected
+_FRAME_TIME = 2.5e-3  # seconds: some times what a frame costs on its way there and back
 TRACES = "opentelemetry.trace"  # imported by programs whose tasks may be spans
 
 
@@ -73,6 +83,138 @@ class Forking(Record):
 
     import_template: Callable[[], BecomeTemplate]
     always: bool
+
+
+class ExecutorOptions(Record):
+    """The keywords of ``MiraiExecutor``, which says what they mean, and their defaults.
+
+    ``max_tasks_per_child`` is not among them: it stands in a signature that is the standard
+    library's.
+    """
+
+    dispatcher: bool = True
+    cleanup: bool = False
+    idle_time: float | None = None
+    start_timeout: float = 60.0
+    cancel_grace: float = 2.0
+    output: bool | Literal["inherit", "relay", "tagged"] = True
+    logging: bool | None = None
+    name: str | None = None
+    python: str | None = None
+    ordering: Literal["bounded", "strict"] = "bounded"
+    mode: Literal["daemons", "inline"] = "daemons"
+    url: str | Sequence[str] | None = None
+    remote: Launcher | None = None
+    tls: Source | tuple[Source, Source] | None = None
+    tls_password: Password | None = None
+    tls_cert: Source | None = None
+    tls_minimum: Literal["1.2", "1.3"] = "1.3"
+    heartbeat: float = 5.0
+    advertise: str | Sequence[str] | None = None
+    compression: Literal["auto"] | None = None
+    launch_timeout: float = 60.0
+    tolerate: int | None = None
+    main: Literal["auto", "import", "value"] = "auto"
+    env: Mapping[str, str] | Callable[[int], Mapping[str, str]] | None = None
+    gpus_per_daemon: int | None = None
+    serial: SerialConfig | Sequence[SerialConfig] | None = None
+    seed: int | None = None
+    memory: int | None = None
+
+    def check(self, max_workers: int | None) -> None:
+        """Require values that an executor with so many daemons can work with.
+
+        Raises:
+            TypeError: One of them has the wrong type.
+            ValueError: One is out of range, or two contradict each other.
+        """
+        check_times(self.idle_time, self.start_timeout, self.cancel_grace, self.heartbeat)
+        _check_main_file(self.main)
+        check_flags(dispatcher=self.dispatcher, cleanup=self.cleanup)
+        check_count("seed", self.seed, optional=True)
+        check_count("memory", self.memory, 1, optional=True)
+        check_launching(self.launch_timeout, self.tolerate)
+        tls = self.tls, self.tls_cert, self.tls_minimum
+        where = self.url, self.remote
+        check_elsewhere(max_workers, *where, tls, self.advertise, self.compression)
+        check_ways(self.ordering, self.mode, self.logging, self.output, where, self.name)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether daemons connect by themselves."""
+        return self.url is not None or self.remote is not None
+
+    @property
+    def asked_for(self) -> int | None:
+        """How many of these are asked for at once, by default; None if there are no such."""
+        return int(self.remote is not None) if self.is_open else None
+
+    def policy(self, most: int, max_tasks: int | None) -> Policy:
+        """Return how the dispatcher is to treat the daemons.
+
+        Args:
+            most: How many there may be.
+            max_tasks: How many tasks each of them runs; None for any number.
+        """
+        return Policy(
+            max_daemons=max(1, most),
+            launches=not self.is_open,
+            direct=not self.dispatcher,
+            max_tasks=max_tasks,
+            idle_time=self.idle_time,
+            start_timeout=self.start_timeout,
+            cancel_grace=self.cancel_grace,
+            failure_window=60.0 + 10 * self.start_timeout,  # five starts that time out are in it
+            frame_time=0.0 if self.ordering == "strict" else _FRAME_TIME,
+            warn_after=_WARN_AFTER,
+        )
+
+
+if TYPE_CHECKING:
+
+    class SharedKeywords(TypedDict, total=False):
+        """What ``MiraiExecutor`` and ``daemons()`` both take as ``**options``."""
+
+        dispatcher: bool
+        cleanup: bool
+        idle_time: float | None
+        start_timeout: float
+        cancel_grace: float
+        output: bool | Literal["inherit", "relay", "tagged"]
+        logging: bool | None
+        name: str | None
+        python: str | None
+        ordering: Literal["bounded", "strict"]
+        mode: Literal["daemons", "inline"]
+        tls: Source | tuple[Source, Source] | None
+        tls_password: Password | None
+        tls_cert: Source | None
+        tls_minimum: Literal["1.2", "1.3"]
+        heartbeat: float
+        advertise: str | Sequence[str] | None
+        compression: Literal["auto"] | None
+        launch_timeout: float
+        tolerate: int | None
+        main: Literal["auto", "import", "value"]
+        env: Mapping[str, str] | Callable[[int], Mapping[str, str]] | None
+        gpus_per_daemon: int | None
+        serial: SerialConfig | Sequence[SerialConfig] | None
+        seed: int | None
+        memory: int | None
+
+    class ExecutorKeywords(SharedKeywords, total=False):
+        """The fields of ``ExecutorOptions``, any of which may be given."""
+
+        url: str | Sequence[str] | None
+        remote: Launcher | None
+
+    class DaemonsKeywords(SharedKeywords, total=False):
+        """What ``daemons()`` hands on, beside what it names itself."""
+
+        mp_context: Any
+        initializer: Callable[..., object] | None
+        initargs: tuple[Any, ...]
+        max_tasks_per_child: int | None
 
 
 class Settings(Record):
@@ -144,6 +286,15 @@ if TYPE_CHECKING:
         min_workers: int
         on_report: Callable[[Any], object] | None
         buffer: int
+
+
+def _check_main_file(main: Mode) -> None:
+    """Require a way in which daemons come by the script, and a file if they import it anyway."""
+    check_word("main", main, ("auto", "import", "value"))
+    if main == "import":
+        from mirai_executor._payload.host import main_file  # else it is asked for when needed
+
+        main_file(main)
 
 
 def environments_for(variables: Variables | None, gpus: int | None) -> Environments | None:

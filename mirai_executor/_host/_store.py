@@ -39,11 +39,11 @@ class Lasting(Place):
         return self
 
 
-class _Holder:
+class _CopyHolder:
     """Who holds the copies of a call, until they are let go of: the buffers of its task."""
 
 
-class _Lost(weakref.ref[_Holder]):
+class _Lost(weakref.ref[_CopyHolder]):
     """Lets go of the copies of a call whose holder is gone: it has never become a task.
 
     A KeyboardInterrupt has struck before that. No bytecode runs when a holder goes, so that none
@@ -60,7 +60,7 @@ class _Lost(weakref.ref[_Holder]):
 
     @classmethod
     def of(
-        cls, holder: _Holder, put: "Callable[[Any], None]", let_go: Callable[[], None]
+        cls, holder: _CopyHolder, put: "Callable[[Any], None]", let_go: Callable[[], None]
     ) -> "_Lost":
         self = cls(holder, put)
         self.taken, self._let_go = [], let_go
@@ -249,7 +249,7 @@ class Store:
         )
 
     def _place(self, task: int, own: list[Any]) -> Sequence[Lasting] | None:
-        holder = _Holder()
+        holder = _CopyHolder()
         lost = _Lost.of(holder, self._put, partial(self.let_go, task))
         self._lost[task] = lost
         places = self._pool().place(own, lost.taken)

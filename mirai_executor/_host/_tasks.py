@@ -85,7 +85,7 @@ def _name_of(fn: Any) -> tuple[Any, Any]:
 T = TypeVar("T")
 
 # To look an enum's member up takes as long as a call.
-_SKIPPED, _ERROR = _wire.Status.SKIPPED, _wire.Status.ERROR
+_SKIPPED, _ERROR = _wire.OutcomeStatus.SKIPPED, _wire.OutcomeStatus.ERROR
 _NO_NUMBER = _payload.NO_NUMBER
 
 

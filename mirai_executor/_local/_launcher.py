@@ -299,7 +299,7 @@ class ForkServer:
         with contextlib.suppress(ServerLostError):  # which will be noticed
             self._asking.order(fds)
 
-    def settle(self) -> Forked:
+    def first_daemon(self) -> Forked:
         """Return its first daemon, which is there once it has been heard of.
 
         Raises:

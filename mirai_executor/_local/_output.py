@@ -48,22 +48,22 @@ class OutputRelay(Relay):
     def has_thread(self) -> bool:
         return self._thread is not None
 
-    def settle(self, stream: RelayedStream) -> None:
+    def drain(self, stream: RelayedStream) -> None:
         """Wait a little until all has been written; not again before what was late has been."""
         if not (_is_readable(stream.fd) or self._is_busy):
             return
         if not (self._late is None or self._late.has_come):
             return
-        settled = OneShotEvent()
-        self._reactor.put(lambda: self._catch_up(stream, settled))
-        self._late = None if settled.wait(_PATIENCE) else settled
+        drained = OneShotEvent()
+        self._reactor.put(lambda: self._catch_up(stream, drained))
+        self._late = None if drained.wait(_PATIENCE) else drained
 
     # The thread
 
-    def _catch_up(self, stream: RelayedStream, settled: OneShotEvent) -> None:
+    def _catch_up(self, stream: RelayedStream, drained: OneShotEvent) -> None:
         while _is_readable(stream.fd) and (data := stream.read()):
             self._say(stream, data)
-        settled.come()
+        drained.come()
 
     def _hear(self, stream: RelayedStream) -> None:
         self._is_busy = True  # before it is not in the pipe any more

@@ -124,7 +124,7 @@ class DaemonProcess:
         self._is_reaped = False
         self.process: Process = spawner.start(fds, streams)
         self._oom_kills = oom_kills()  # while it comes into being
-        ours.callback(spawner.settle, self.process)  # or others would wait for a server
+        ours.callback(spawner.confirm_start, self.process)  # or others would wait for a server
         ours.callback(self.reap)
         self.end_fd = watch(self.process)
         if self.end_fd >= 0:
@@ -218,11 +218,11 @@ class DaemonProcess:
             relay.finish(stream)
         return self._relay.finish(self._stderr, begun)
 
-    def settle_output(self) -> None:
+    def drain_output(self) -> None:
         """Wait a little until what it has printed is passed on."""
         if self._printing is not None:
             relay, stream = self._printing
-            relay.settle(stream)
+            relay.drain(stream)
 
     def forget(self) -> None:
         """In a forked child: let go of what would keep the daemon from noticing its host's end."""

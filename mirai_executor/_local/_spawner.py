@@ -93,7 +93,7 @@ class Spawner:
 
     @property
     def awaits_server(self) -> bool:
-        """Whether the first daemon is on its way; until :meth:`settle` has told."""
+        """Whether the first daemon is on its way; until :meth:`confirm_start` has told."""
         server = self._server
         return server is not None and not server.is_waiting and not server.is_ready
 
@@ -156,7 +156,7 @@ class Spawner:
             return forked
         return self._launcher.start(fds, streams.stderr[1], stdout=streams.stdout[1])
 
-    def settle(self, process: Process) -> Forked | None:
+    def confirm_start(self, process: Process) -> Forked | None:
         """Take note that a daemon has been heard of, or has ended without.
 
         Returns:
@@ -166,7 +166,7 @@ class Spawner:
         if server is None or server.is_ready or server.process is not process:
             return None
         try:
-            return server.settle()
+            return server.first_daemon()
         except ServerLostError:
             # It cannot fork there, or not even start: trying again would cost more than it saves.
             self._may_fork = False

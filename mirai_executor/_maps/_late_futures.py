@@ -48,7 +48,7 @@ class Stopper(Protocol):
         """Stop an element; with ``running`` also one that a daemon holds."""
 
 
-class Canceller:
+class ElementCanceller:
     """Whom the future of an element tells that it is to be stopped.
 
     Args:
@@ -119,7 +119,7 @@ class LateFutures(Sequence["Future[Any]"]):
         self.stopped: set[int] = set()
         self.cancels_on_interrupt = options.cancel_on_interrupt
         self._cancels_running = options.cancel_running
-        self._canceller = Canceller(self, host, stopper)
+        self._canceller = ElementCanceller(self, host, stopper)
         self._found = [_OPEN] * len(elements)  # values, perhaps late ones
         self._made: dict[int, MiraiFuture[Any]] = {}
         self._under_way: dict[object, None] = {}  # chunks, and places of those that are tasks

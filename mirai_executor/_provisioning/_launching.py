@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from mirai_executor._core import ScalePolicy
 from mirai_executor._daemon_options import DaemonKeywords
-from mirai_executor._host import Request
+from mirai_executor._host import ExecutorOptions, Request
 from mirai_executor.errors import LaunchError
 from mirai_executor.launchers import (
     Booking,
@@ -33,7 +33,7 @@ from mirai_executor.launchers import (
 from mirai_executor.launchers import launch as launch_all
 from mirai_executor.urls import host_url
 
-from ._listening import Here, Listening, Password, Source
+from ._listening import Here, Listening
 from ._submissions import apart, files_of, told
 
 if TYPE_CHECKING:
@@ -45,19 +45,13 @@ if TYPE_CHECKING:
     from ._submissions import Started
 
 
-def listen(
-    url: str | Sequence[str] | None,
-    tls: Source | tuple[Source, Source] | None,
-    tls_password: Password | None,
-    tls_cert: Source | None,
-    tls_minimum: str,
-    advertise: str | Sequence[str] | None,
-    compression: str | None,
-) -> Listening:
-    """Listen where an executor's daemons are to connect; by default, with TLS."""
-    urls = host_url(tls=True) if url is None else url
-    compresses = compression is not None
-    return Listening(urls, tls, tls_password, tls_cert, tls_minimum, advertise, compresses)
+def launching_for(told: ExecutorOptions, first: int) -> "Launching":
+    """Listen where an executor's daemons are to connect, by default with TLS; plan the first."""
+    urls = host_url(tls=True) if told.url is None else told.url
+    tls = told.tls, told.tls_password, told.tls_cert, told.tls_minimum
+    listening = Listening(urls, *tls, told.advertise, told.compression is not None)
+    limits = told.launch_timeout, told.tolerate
+    return Launching(listening, told.remote, told.python, told.output, first, limits)
 
 
 class Launching:

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
@@ -17,7 +17,9 @@ from mirai_executor._transport import listen, rehearse
 from mirai_executor.credentials import (
     Certificate,
     DaemonCredentials,
+    Password,
     Secret,
+    Source,
     TlsVersion,
     given_secret,
     load_certificate,
@@ -53,9 +55,6 @@ from mirai_executor.cli import main
 sys.exit(main())
 """
 _HOME = str(Path(__file__).resolve().parents[1])
-
-Source = str | Path
-Password = str | bytes | Callable[[], str | bytes]
 
 
 class Listening:

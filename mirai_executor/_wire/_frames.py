@@ -41,7 +41,7 @@ _LONE_TASK = struct.Struct("<BIIQIIQ")
 _LONE_OUTCOME = struct.Struct("<BIIQBBIQQ")
 
 
-class Status(IntEnum):
+class OutcomeStatus(IntEnum):
     """How a task ended at its daemon."""
 
     VALUE = 0
@@ -49,7 +49,7 @@ class Status(IntEnum):
     SKIPPED = 2  # it had been stopped before it began
 
 
-_STATUSES = dict(enumerate(Status))  # Status(n), at a tenth of its cost
+_STATUSES = dict(enumerate(OutcomeStatus))  # OutcomeStatus(n), at a tenth of its cost
 _tuple = tuple.__new__  # of a named tuple, at half the cost of its own: for one of many
 
 
@@ -62,7 +62,7 @@ class WireTask(NamedTuple):
 
 class WireOutcome(NamedTuple):
     task: int
-    status: Status
+    status: OutcomeStatus
     leaving: bool  # the daemon is spoilt and wants no further task
     payload: Bytes
     nanoseconds: int = 0  # that it took
@@ -300,7 +300,7 @@ class BroadcastOutcome(Record):
 
     KIND = 20
     broadcast: int
-    status: Status
+    status: OutcomeStatus
     payload: Bytes
 
     def parts(self) -> Iterator[Bytes]:
@@ -310,7 +310,7 @@ class BroadcastOutcome(Record):
     @classmethod
     def read(cls, reader: Reader) -> Self:
         broadcast, status, _, _, _, size = reader.unpack(_OUTCOME)
-        return cls(broadcast, Status(status), reader.take(size))
+        return cls(broadcast, OutcomeStatus(status), reader.take(size))
 
 
 OfDaemons = (

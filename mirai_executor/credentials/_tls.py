@@ -26,7 +26,8 @@ _VALID = timedelta(days=3650)
 _OUR_NAME = "mirai-"
 _PEM = "-----BEGIN "
 
-Password = str | bytes | Callable[[], str | bytes] | None
+Source = str | Path  # of a certificate or a key: PEM text, or the path of a file
+Password = str | bytes | Callable[[], str | bytes]
 
 
 class TlsVersion(Enum):
@@ -92,9 +93,9 @@ def is_made_here(server_name: str) -> bool:
 
 
 def load_certificate(
-    tls: str | Path | tuple[str | Path, str | Path],
-    password: Password = None,
-    authority: str | Path | None = None,
+    tls: Source | tuple[Source, Source],
+    password: Password | None = None,
+    authority: Source | None = None,
 ) -> Certificate:
     """Return the certificate that an authority has signed, after checking that it can work.
 
@@ -193,7 +194,7 @@ def _read_certificates(text: str, name: str) -> "list[x509.Certificate]":
         ) from error
 
 
-def _read_key(text: str, name: str, password: Password) -> "PrivateKeyTypes":
+def _read_key(text: str, name: str, password: Password | None) -> "PrivateKeyTypes":
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     block = _key_block(text, name)
@@ -222,7 +223,7 @@ def _key_block(text: str, name: str) -> bytes:
     return "\n".join([*lines[starts[0] : ends[0] + 1], ""]).encode()
 
 
-def _password_bytes(password: Password) -> bytes | None:
+def _password_bytes(password: Password | None) -> bytes | None:
     word = password() if callable(password) else password
     return word.encode() if isinstance(word, str) else word
 

@@ -13,7 +13,7 @@ from mirai_executor._typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._serve import Daemon
+    from ._serve import TaskRunner
 
 _COMPANY = "mirai_executor._payload.common.company"  # imported with the first of these calls
 _SENT: Any = Value(None, ())  # type: ignore[arg-type]  # in place of the bytes
@@ -26,7 +26,7 @@ class Awaiting:
         daemon: The daemon.
     """
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: TaskRunner) -> None:
         self._daemon = daemon
         self._loop = EventLoop()
         self.iterate = self._loop.iterate

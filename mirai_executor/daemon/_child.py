@@ -85,7 +85,7 @@ def _watch(fd: int) -> None:
 
 
 _PIECE = select.PIPE_BUF  # bytes that do not block when written to a pipe that can be written to
-_PATIENCE = 500  # milliseconds for a full pipe to be read
+_PATIENCE_MS = 500  # milliseconds for a full pipe to be read
 
 
 class _Lossy(io.RawIOBase):
@@ -112,7 +112,7 @@ class _Lossy(io.RawIOBase):
 
     def _can_write(self) -> bool:
         # Once it has stalled, nobody waits again until it is read.
-        self._has_stalled = not self._poll.poll(0 if self._has_stalled else _PATIENCE)
+        self._has_stalled = not self._poll.poll(0 if self._has_stalled else _PATIENCE_MS)
         return not self._has_stalled
 
 

@@ -23,22 +23,22 @@ from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.common import rebuild
 from mirai_executor._transport import LinkClosedError
 from mirai_executor._typing import TYPE_CHECKING
-from mirai_executor._wire import Status
+from mirai_executor._wire import OutcomeStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextvars import Context
     from typing import Any
 
-    from ._serve import Daemon
+    from ._serve import TaskRunner
 
 _task: ContextVar[int] = ContextVar("mirai task", default=0)  # to which the code that runs belongs
 
-_Outcome = tuple[Status, _wire.Bytes, tuple[_wire.Buffer, ...]]
-_SKIPPED: _Outcome = (Status.SKIPPED, b"", ())
+_Outcome = tuple[OutcomeStatus, _wire.Bytes, tuple[_wire.Buffer, ...]]
+_SKIPPED: _Outcome = (OutcomeStatus.SKIPPED, b"", ())
 
 
-class _Running:
+class _RunningCoroutine:
     """A coroutine that runs."""
 
     def __init__(self, context: Context) -> None:
@@ -58,12 +58,12 @@ class Coroutines:
         loop: Its event loop.
     """
 
-    def __init__(self, daemon: Daemon, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, daemon: TaskRunner, loop: asyncio.AbstractEventLoop) -> None:
         self._daemon = daemon
         self._loop = loop
         self._own_context = copy_context()
         self._make_task = loop.get_task_factory()
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, _RunningCoroutine] = {}
         self._failure: LinkClosedError | None = None
 
     def run(self, id_: int, coroutine: Any) -> None:
@@ -121,7 +121,7 @@ class Coroutines:
                 strikes = it.was_struck = True
         return strikes
 
-    def _tell(self, it: _Running) -> None:
+    def _tell(self, it: _RunningCoroutine) -> None:
         it.was_told = True
         if it.task is not None:
             it.task.cancel()
@@ -179,13 +179,13 @@ class Coroutines:
         except _payload.Unawaited as found:
             return found
 
-    def _add(self, id_: int) -> _Running:
+    def _add(self, id_: int) -> _RunningCoroutine:
         context = copy_context()
         context.run(_task.set, id_)
-        it = self._running[id_] = _Running(context)
+        it = self._running[id_] = _RunningCoroutine(context)
         return it
 
-    def _go_on(self, id_: int, it: _Running, coroutine: Any) -> None:
+    def _go_on(self, id_: int, it: _RunningCoroutine, coroutine: Any) -> None:
         it.task = self._loop.create_task(coroutine, context=it.context)
         it.task.add_done_callback(partial(self._note_end, id_, it), context=self._own_context)
 
@@ -200,7 +200,7 @@ class Coroutines:
 
     # How they end
 
-    def _note_end(self, id_: int, it: _Running, task: asyncio.Task[Any]) -> None:
+    def _note_end(self, id_: int, it: _RunningCoroutine, task: asyncio.Task[Any]) -> None:
         error = _error_of(task, was_stopped=it.was_asked)
         if error is not None:
             self._end(id_, it, partial(self._error, error))
@@ -214,14 +214,14 @@ class Coroutines:
         )
 
     def _error(self, error: BaseException) -> _Outcome:
-        return Status.ERROR, self._daemon.encode_raised(error), ()
+        return OutcomeStatus.ERROR, self._daemon.encode_raised(error), ()
 
     def _outcome(self, value: Any) -> _Outcome:
         blob, large = value
         self._daemon.end_if_child()
-        return Status.VALUE, blob, self._daemon.memory.lend(large) if large else ()
+        return OutcomeStatus.VALUE, blob, self._daemon.memory.lend(large) if large else ()
 
-    def _end(self, id_: int, it: _Running, step: Callable[[], _Outcome]) -> None:
+    def _end(self, id_: int, it: _RunningCoroutine, step: Callable[[], _Outcome]) -> None:
         """Send how one has ended: as a step says that may run code of the user."""
         daemon = self._daemon
         try:

@@ -20,7 +20,7 @@ from mirai_executor._typing import TYPE_CHECKING, Any
 from . import _child
 
 if TYPE_CHECKING:
-    from ._serve import Daemon
+    from ._serve import TaskRunner
 
 _LIMIT = (
     20_000_000  # nanoseconds after which the rest goes back: it takes much longer than expected
@@ -52,7 +52,7 @@ def run_elements(
         How each has ended, by a byte, or nothing if all have plain values; their outcomes; and the
         nanoseconds that all of these took. Those that are not there have not begun, and will not.
     """
-    daemon: Daemon = _child.serving
+    daemon: TaskRunner = _child.serving
     interrupts, page = daemon.interrupts, daemon.page
     chunk = interrupts.chunk = interrupts.task
     statuses, outcomes = bytearray(), []
@@ -74,7 +74,7 @@ def run_elements(
     return (bytes(statuses) if any(statuses) else b""), outcomes, before - start
 
 
-def _run(daemon: "Daemon", id_: int, fn: Callable[[Any], object], value: Any) -> _Outcome:
+def _run(daemon: "TaskRunner", id_: int, fn: Callable[[Any], object], value: Any) -> _Outcome:
     try:
         try:
             if not daemon.interrupts.enter(id_):
@@ -97,7 +97,7 @@ def _is_tuple_of_few(result: Any) -> bool:
     return type(result) is tuple and len(result) <= _FEW and ATOMS.issuperset(map(type, result))
 
 
-def _pickled(daemon: "Daemon", result: Any) -> bytes:
+def _pickled(daemon: "TaskRunner", result: Any) -> bytes:
     """Pickle a result, or what a coroutine returns that is one."""
     coroutine: Any = None
     blob: Any = b""

@@ -19,6 +19,7 @@ from types import FrameType
 from mirai_executor import _place
 from mirai_executor._shared import STOP_SIGNAL, Page
 from mirai_executor._typing import TYPE_CHECKING, Any
+from mirai_executor.errors import MiraiInterrupt
 
 if TYPE_CHECKING:
     from ._coroutines import Coroutines
@@ -160,3 +161,9 @@ def _is_importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def as_outcome(interrupt: BaseException) -> MiraiInterrupt:
+    """Return the error in which a task ends that was interrupted."""
+    error = MiraiInterrupt("the task was interrupted on its daemon")
+    return error.with_traceback(interrupt.__traceback__)

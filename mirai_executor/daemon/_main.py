@@ -59,7 +59,7 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     from mirai_executor._transport import Link, Pipes
 
     from . import _child
-    from ._serve import Daemon
+    from ._serve import TaskRunner
 
     if cleanup:
         from . import _cleanup  # noqa: F401 - as above
@@ -80,7 +80,7 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     child = _child.Child(lifeline, *shared[1:])
     child.on_host = lambda pid: _let_tasks_read(pid, lifeline)
     page = Page.inherited(page_fd)
-    Daemon(link, page, Tickets(page.tickets, page_fd), memory, child).serve()
+    TaskRunner(link, page, Tickets(page.tickets, page_fd), memory, child).serve()
 
 
 def new_exchange(channel: int) -> "tuple[Pool, Exchange]":

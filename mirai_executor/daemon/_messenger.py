@@ -25,7 +25,7 @@ _MOST = 1000  # reports in a second
 _LARGEST = 1 << 20  # bytes of a report
 
 
-class Messenger(PieceSender):
+class DaemonMessenger(PieceSender):
     """What ``progress`` and ``report`` speak through on a daemon.
 
     Args:

@@ -25,22 +25,22 @@ from mirai_executor._shared import STOP_SIGNAL, Page, Tickets
 from mirai_executor._transport import Link, LinkClosedError
 from mirai_executor._typing import TYPE_CHECKING, Any
 from mirai_executor._version import __version__
-from mirai_executor._wire import Bytes, Name, Status
-from mirai_executor.errors import MiraiInterrupt, PayloadError
+from mirai_executor._wire import Bytes, Name, OutcomeStatus
+from mirai_executor.errors import PayloadError
 
 from . import _child
 from ._child import Child, process_name
-from ._interrupts import Interrupts
+from ._interrupts import Interrupts, as_outcome
 
 if TYPE_CHECKING:
     from ._awaiting import Awaiting
     from ._cleanup import Snapshot
     from ._dirty_flag import DirtyFlag
-    from ._messenger import Messenger
+    from ._messenger import DaemonMessenger
     from ._piece_sender import PieceSender
     from ._streaming import Streaming
 
-    Outcome = tuple[Status, Bytes, tuple[_wire.Buffer, ...]]
+    Outcome = tuple[OutcomeStatus, Bytes, tuple[_wire.Buffer, ...]]
 
 _INITIALIZER = 1 << 63  # its id; those of tasks and broadcasts are one sequence
 _Table = Sequence[tuple[str, bytes]]  # the name and digest of each entry
@@ -48,7 +48,7 @@ _HOLD = 500_000  # nanoseconds that tasks may have taken whose results wait for 
 _BRIEF = 100_000  # nanoseconds: after a longer task, cleanup adds less than a tenth in any case
 
 
-class Daemon:
+class TaskRunner:
     """The runner of tasks, at its end of a local link."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Daemon:
         self.namespace: Namespace
         self.snapshot: Snapshot | None = None
         self._beside: tuple[PieceSender, ...] = ()  # what tasks say beside their outcomes
-        self._messenger: Messenger | None = None
+        self._messenger: DaemonMessenger | None = None
         self._awaiting: Awaiting | None = None  # until a task returns a coroutine
         self.unread: collections.deque[_wire.Frame] = collections.deque()  # came during a task
         _place.messenger = self._messenger_of_task
@@ -154,7 +154,7 @@ class Daemon:
         for call in calls:
             table = self._receive_names([Name(*entry) for entry in call.names])
             status, payload, _ = self._attempt(_INITIALIZER, table, call.blob, persist=True)
-            if status is not Status.VALUE:
+            if status is not OutcomeStatus.VALUE:
                 self._send(_wire.InitFailed(payload))
                 return
         if flag is not None:
@@ -193,14 +193,14 @@ class Daemon:
             # The snapshot must have it; and a warning may come before anybody imports it.
             import logging as _  # noqa: F401
 
-    def _messenger_of_task(self) -> "Messenger | None":
+    def _messenger_of_task(self) -> "DaemonMessenger | None":
         """Return what carries messages of the task that runs; None if none does."""
         if os.getpid() != self._pid or not 0 < self._interrupts.task < _INITIALIZER:
             return None
         if self._messenger is None:
-            from ._messenger import Messenger  # few tasks report anything
+            from ._messenger import DaemonMessenger  # few tasks report anything
 
-            self._messenger = Messenger(
+            self._messenger = DaemonMessenger(
                 *(self.link, self._interrupts),
                 *(self._new_stream, lambda values: self.awaiting().iterate(values)),
             )
@@ -237,7 +237,7 @@ class Daemon:
                 continue
             self._begun[0] = begun = time.perf_counter_ns()
             status, payload, buffers = self._attempt(id_, self._table, call, lent, persist=False)
-            ended = time.perf_counter_ns() if status is not Status.SKIPPED else begun
+            ended = time.perf_counter_ns() if status is not OutcomeStatus.SKIPPED else begun
             leaving = self.is_spoilt()
             fields = (id_, status, leaving, payload, ended - begun, buffers)
             # The task behind it may well take as long: what takes long, waits for nothing.
@@ -333,7 +333,7 @@ class Daemon:
             buffers = self.memory.views(lent) if lent else ()
             try:
                 if not self._interrupts.enter(id_):
-                    return Status.SKIPPED, b"", ()
+                    return OutcomeStatus.SKIPPED, b"", ()
                 coroutine: Any = None
                 value: Any = None
                 try:
@@ -355,10 +355,10 @@ class Daemon:
             blob, large = value
             if large or os.getpid() != self._pid:
                 self.end_if_child()
-                return Status.VALUE, blob, self.memory.lend(large)
+                return OutcomeStatus.VALUE, blob, self.memory.lend(large)
         except BaseException as error:  # the host raises it where it was asked for
-            return Status.ERROR, self.encode_raised(error), ()
-        return Status.VALUE, blob, ()
+            return OutcomeStatus.ERROR, self.encode_raised(error), ()
+        return OutcomeStatus.VALUE, blob, ()
 
     def awaiting(self) -> "Awaiting":
         """Return what runs coroutines."""
@@ -373,14 +373,14 @@ class Daemon:
         # Python's own import, in C, may make a TypeError of an interrupt.
         struck = isinstance(error, PayloadError) and self._interrupts.has_struck
         is_interrupt = struck or isinstance(error, KeyboardInterrupt)
-        return self._encode_error(_interrupted(error) if is_interrupt else error)
+        return self._encode_error(as_outcome(error) if is_interrupt else error)
 
     def _encode_error(self, error: BaseException) -> bytes:
         self.end_if_child(error)
         try:
             return _payload.encode_error(error)
         except KeyboardInterrupt as interrupt:  # raised by the code of the error itself
-            return _payload.encode_error(_interrupted(interrupt))
+            return _payload.encode_error(as_outcome(interrupt))
 
     def end_if_child(self, error: BaseException | None = None) -> None:
         """End a child that a task has forked, and that leaves the task: it answers for nobody."""
@@ -392,8 +392,3 @@ def _new_flag() -> "DirtyFlag":
     from . import _cleanup, _dirty_flag  # noqa: F401 - both in time, before any code of the user
 
     return _dirty_flag.DirtyFlag()
-
-
-def _interrupted(interrupt: BaseException) -> MiraiInterrupt:
-    error = MiraiInterrupt("the task was interrupted on its daemon")
-    return error.with_traceback(interrupt.__traceback__)

@@ -71,7 +71,7 @@ class Streaming:
         def send() -> None:
             buffers = self._memory.lend(large) if large else ()
             item = _wire.WireOutcome(
-                self._task, _wire.Status.VALUE, leaving=False, payload=blob, buffers=buffers
+                self._task, _wire.OutcomeStatus.VALUE, leaving=False, payload=blob, buffers=buffers
             )
             self._send(_wire.Items((item,), self._memory.take_released()))
 

@@ -15,21 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from mirai_executor._arguments import check_flag, check_options
 from mirai_executor._around._options import TRACES
 from mirai_executor.errors import DaemonsNotSetError
-from mirai_executor.executor import MiraiExecutor
+from mirai_executor.executor import PARAMETERS, MiraiExecutor
 
 if TYPE_CHECKING:
     from mirai_executor._around._tracing import Setting
+    from mirai_executor.executor import DaemonsKeywords
     from mirai_executor.launchers import Launcher
-
-    from ._keywords import ExecutorKeywords
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT = "default"
-_NAMED = ("self", "max_workers", "url", "remote")  # daemons() has them itself
-_CODE = MiraiExecutor.__init__.__code__
-_PARAMETERS = _CODE.co_varnames[: _CODE.co_argcount + _CODE.co_kwonlyargcount]
-_OPTIONS = [name for name in _PARAMETERS if name not in _NAMED]
+_NAMED = ("max_workers", "url", "remote")  # daemons() has them itself
+_OPTIONS = [name for name in PARAMETERS if name not in _NAMED]
 _current = ContextVar("mirai profile", default=_DEFAULT)
 
 # Touched only by single operations of the dictionary, which are atomic: a lock could be inherited
@@ -100,7 +97,7 @@ def daemons(
     remote: "Launcher | None" = None,
     compute: str | None = None,
     sync: bool = False,
-    **options: "Unpack[ExecutorKeywords]",
+    **options: "Unpack[DaemonsKeywords]",
 ) -> Daemons:
     """Set up a profile: start its daemons, and wait until they are connected. 0 resets it.
 

@@ -14,7 +14,7 @@ import stat
 from mirai_executor._waiting import Deadline, Reactor, Timer
 
 _STDOUT = 1
-_LAST_WORDS = 2.0  # seconds for a reader that has stalled to take the rest
+_PARTING_TIME = 2.0  # seconds for a reader that has stalled to take the rest
 _PATIENCE = 0.5  # seconds that a task waits for a reader that has stalled, as for standard error
 _PIECE = select.PIPE_BUF  # bytes that do not block when written to what can be written to
 
@@ -67,7 +67,7 @@ class Output:
         """Pass on the rest: the daemon has ended."""
         if self.fd is None:
             return
-        deadline = Deadline(_LAST_WORDS)
+        deadline = Deadline(_PARTING_TIME)
         self.pass_on()
         while self._pending and deadline.wait_for(_STDOUT, selectors.EVENT_WRITE):
             self.pass_on()

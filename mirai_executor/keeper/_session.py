@@ -27,7 +27,7 @@ from ._slack import Slack
 from ._started import Started
 
 _LET_GO = 0.5  # seconds for the daemon to end of SIGTERM
-_LAST_WORDS = 2.0  # seconds for the last frames to reach the host
+_PARTING_TIME = 2.0  # seconds for the last frames to reach the host
 _LEAVE = 10.0  # seconds for a daemon to end that was told to; as long as the host gives local ones
 _MISSED = 12  # beats until the host is taken for lost: it may be busy in code that holds its lock
 _SHORT = 1 << 16  # bytes of outcomes that may go before others
@@ -353,7 +353,7 @@ class Session:
             self.begun -= len(self._daemon.take_back())
             self._daemon.close()
         self._started.close()
-        deadline = Deadline(_LAST_WORDS)
+        deadline = Deadline(_PARTING_TIME)
         while not self._host_is_gone and self._link.has_more_to_send:
             if not deadline.wait_for(self._link.fileno(), selectors.EVENT_WRITE):
                 break

@@ -59,7 +59,7 @@ class Slack:
         if (waits := self._outcomes.pop(task, None)) is not None:
             self._link.drop(waits)
         skipped = _wire.WireOutcome(
-            *(task, _wire.Status.SKIPPED),
+            *(task, _wire.OutcomeStatus.SKIPPED),
             leaving=ended and leaving,
             payload=b"",
             nanoseconds=int(ended),  # then it counts for the limits of the daemon

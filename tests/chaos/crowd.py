@@ -68,7 +68,7 @@ class Simulated:
         assert self.namespace is not None
         call = self.namespace.decode(task.payload, [], buffers=(), persist=False)
         value = _payload.encode_value(call(), out_of_band=False)
-        return _wire.WireOutcome(task.task, _wire.Status.VALUE, False, value.blob, 1000)
+        return _wire.WireOutcome(task.task, _wire.OutcomeStatus.VALUE, False, value.blob, 1000)
 
 
 def main(port: int, secret: Secret, count: int) -> None:

@@ -48,7 +48,7 @@ def test_one_event_is_handled_as_several_are(cls: Any) -> None:
     assert one.handle(made(cls), 0) == several.handle_all([made(cls)], 0)
 
 
-def test_what_has_happened_at_once_is_settled_once() -> None:
+def test_what_has_happened_at_once_is_scheduled_once() -> None:
     events: list[Event] = [
         TaskSubmitted(TaskId(1)),
         CancelRequested(TaskId(1)),

@@ -14,8 +14,8 @@ from mirai_executor._core import (
 )
 from mirai_executor._core import _fleet as of_daemons
 from mirai_executor._core import _tasks as of_tasks
-from mirai_executor._core._fleet import Fleet
-from mirai_executor._core._tasks import Task, Tasks, TaskState
+from mirai_executor._core._fleet import FleetTable
+from mirai_executor._core._tasks import Task, TaskState, TaskTable
 from mirai_executor._core.messages import NO_LIMITS
 
 from .test_simulation import simulate
@@ -66,7 +66,7 @@ def test_a_state_without_a_row_does_not_exist() -> None:
 def test_a_task_that_would_leave_the_table_stops_the_dispatcher(
     start: TaskState, to: TaskState
 ) -> None:
-    tasks = Tasks()
+    tasks = TaskTable()
     tasks.add(T1, Task(NO_LIMITS, 0, state=start))
 
     def move() -> None:
@@ -87,7 +87,7 @@ def test_a_task_that_would_leave_the_table_stops_the_dispatcher(
 
 
 def test_a_daemon_that_would_leave_the_table_stops_the_dispatcher() -> None:
-    fleet = Fleet(Policy(1))
+    fleet = FleetTable(Policy(1))
     daemon = fleet.add(launched=True)
     fleet.retire(daemon, DaemonState.LEAVING)
     with pytest.raises(AssertionError, match=r"DaemonState\.READY after DaemonState\.LEAVING"):

@@ -527,9 +527,9 @@ def test_what_a_daemon_says_forges_no_line_of_the_log(
 
 UNASKED: dict[str, Callable[[bytes], _wire.Frame]] = {
     "initializer": _wire.InitFailed,
-    "broadcast": lambda payload: _wire.BroadcastOutcome(1, _wire.Status.ERROR, payload),
+    "broadcast": lambda payload: _wire.BroadcastOutcome(1, _wire.OutcomeStatus.ERROR, payload),
     "task": lambda payload: _wire.Outcomes(
-        (_wire.WireOutcome(1, _wire.Status.ERROR, False, payload),)
+        (_wire.WireOutcome(1, _wire.OutcomeStatus.ERROR, False, payload),)
     ),
 }
 

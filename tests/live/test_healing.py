@@ -23,9 +23,8 @@ from mirai_executor import (
     remote_config,
     ssh_config,
 )
-from mirai_executor import executor as executor_module
 from mirai_executor._core import scaling
-from mirai_executor._host import _autoscaler, _elsewhere
+from mirai_executor._host import _autoscaler, _elsewhere, _settings
 from mirai_executor.launchers import DaemonCommand, JobRequest, Launcher, Submission
 from mirai_executor.launchers._futures import FutureJob, request_tasks
 from mirai_executor.launchers._task import DaemonTask, run
@@ -125,7 +124,7 @@ def test_a_job_that_dies_is_replaced_while_another_one_of_its_array_waits(
 def test_jobs_that_die_before_their_daemons_have_come_are_told_long_before_their_patience_ends(
     calls: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor_module, "_WARN_AFTER", 0.05)
+    monkeypatch.setattr(_settings, "_WARN_AFTER", 0.05)
     monkeypatch.setattr(_elsewhere, "_FIRST_LOOK", 0.05)
     monkeypatch.setattr(_elsewhere, "_LONGEST_LOOK", 0.2)
     for name, seconds in (("_FIRST_PAUSE", 0.05), ("_LONGEST_PAUSE", 1.0), ("_PATIENCE", 0.3)):

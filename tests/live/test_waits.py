@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from elsewhere import new_url
-from mirai_executor import MiraiExecutor, executor, remote_config
+from mirai_executor import MiraiExecutor, remote_config
+from mirai_executor._host import _settings
 
 pytestmark = pytest.mark.once
 
@@ -16,7 +17,7 @@ SOON = 30.0
 def test_tasks_that_nobody_comes_for_are_told_of_with_what_was_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(executor, "_WARN_AFTER", 0.05)
+    monkeypatch.setattr(_settings, "_WARN_AFTER", 0.05)
     told = threading.Event()
     texts: list[str] = []
 

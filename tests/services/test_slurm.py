@@ -16,9 +16,8 @@ from mirai_executor import (
     cluster_config,
     remote_config,
 )
-from mirai_executor import executor as executor_module
 from mirai_executor._core import scaling
-from mirai_executor._host import _elsewhere
+from mirai_executor._host import _elsewhere, _settings
 from mirai_executor.launchers import ClusterConfig, RemoteConfig
 from services.slurm import Cluster
 from services.sshd import wait_until
@@ -89,7 +88,7 @@ def test_tasks_fail_with_the_words_of_sbatch(slurm: Cluster) -> None:
 def test_tasks_fail_soon_if_jobs_die_before_their_daemons_have_come(
     slurm: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor_module, "_WARN_AFTER", 0.5)
+    monkeypatch.setattr(_settings, "_WARN_AFTER", 0.5)
     monkeypatch.setattr(_elsewhere, "_FIRST_LOOK", 0.5)
     monkeypatch.setattr(_elsewhere, "_LONGEST_LOOK", 0.5)
     monkeypatch.setattr(scaling, "_FIRST_PAUSE", 0.1)

@@ -28,7 +28,7 @@ from mirai_executor._payload.host import Call
 from mirai_executor._shared import STOP_SIGNAL, ServerLostError
 from mirai_executor._transport import FarLink, Link
 from mirai_executor._waiting import OneShotEvent
-from mirai_executor._wire import Outcomes, Status, Tasks, WireOutcome, WireTask
+from mirai_executor._wire import Outcomes, OutcomeStatus, Tasks, WireOutcome, WireTask
 from mirai_executor.errors import DaemonLostError, LaunchError
 
 ONE, TWO = DaemonId(1), DaemonId(2)
@@ -155,7 +155,7 @@ class World:
         spawner: Any = SimpleNamespace(
             awaits_server=False,
             server_pid=99,
-            settle=lambda _: self.forks.pop() if self.forks else None,
+            confirm_start=lambda _: self.forks.pop() if self.forks else None,
             close=lambda: self.closed.append("spawner"),
         )
         relay: Any = SimpleNamespace(close=lambda: self.closed.append("relay"))
@@ -272,12 +272,12 @@ def tasks(*ids: int) -> Tasks:
 
 
 def outcomes(*ids: int, released: tuple[int, ...] = ()) -> Outcomes:
-    made = (WireOutcome(id_, Status.VALUE, leaving=False, payload=b"result") for id_ in ids)
+    made = (WireOutcome(id_, OutcomeStatus.VALUE, leaving=False, payload=b"result") for id_ in ids)
     return Outcomes(tuple(made), released)
 
 
-def results(daemon: DaemonId, *ids: int) -> tuple[DaemonId, list[tuple[int, Status]]]:
-    return daemon, [(id_, Status.VALUE) for id_ in ids]
+def results(daemon: DaemonId, *ids: int) -> tuple[DaemonId, list[tuple[int, OutcomeStatus]]]:
+    return daemon, [(id_, OutcomeStatus.VALUE) for id_ in ids]
 
 
 # How they come
@@ -444,9 +444,9 @@ def test_the_answer_to_a_broadcast_is_taken_once_and_no_other(world: World) -> N
     call = Call(b"call", (), ())
     world.fleet.send_broadcast(ONE, BroadcastId(5), call)
     assert daemon.heard() == [_wire.Broadcast(5, (), b"call")]
-    answer = _wire.BroadcastOutcome(5, Status.VALUE, b"result")
+    answer = _wire.BroadcastOutcome(5, OutcomeStatus.VALUE, b"result")
     world.say(daemon, answer)
-    assert world.news() == [(BroadcastAnswered(ONE, BroadcastId(5)), Status.VALUE)]
+    assert world.news() == [(BroadcastAnswered(ONE, BroadcastId(5)), OutcomeStatus.VALUE)]
     world.say(daemon, answer)
     assert (world.news(), daemon.got) == ([], ["SIGKILL"])
 
@@ -546,11 +546,11 @@ def test_what_comes_at_the_last_moment_is_taken_in_and_nobody_listens_any_more(
 def test_a_daemon_that_has_ended_before_it_greets_is_known_to_whoever_starts_others(
     world: World,
 ) -> None:
-    settled: list[object] = []
-    world.spawner.settle = settled.append
+    confirmed: list[object] = []
+    world.spawner.confirm_start = confirmed.append
     daemon = world.launch(ONE, ready=False)
     world.die(daemon, 1)
-    assert settled == [daemon.process]
+    assert confirmed == [daemon.process]
 
 
 def test_with_its_last_daemon_a_host_hears_that_the_command_for_others_has_failed(

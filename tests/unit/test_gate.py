@@ -53,7 +53,7 @@ def test_a_gate_that_is_closed_lets_everything_through_and_who_waits_hears_of_it
     gate.when_room(B, lambda: called.append(1))
     assert not called
     gate.close()
-    gate.settle()
+    gate.admit()
     gate.when_room(B, lambda: called.append(2))
     assert (called, gate.enter(B, 5, None, may_not_wait)) == ([1, 2], True)
 

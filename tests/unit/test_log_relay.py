@@ -103,7 +103,7 @@ def test_handlers_that_are_slow_cost_records_and_the_log_says_how_many(
         for number in range(4):
             record = {"name": "job", "msg": str(number), "levelno": 30, "levelname": "WARNING"}
             relay.take(bytes(encode_value(record).blob))
-        relay.settle()  # returns
+        relay.drain()  # returns
         going_on.set()
         relay.close()
     finally:

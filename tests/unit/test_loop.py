@@ -21,7 +21,7 @@ from mirai_executor._host._loop import Loop
 from mirai_executor._host._start_up import LossReports
 from mirai_executor._host._tasks import OpenTask
 from mirai_executor._waiting import Reactor
-from mirai_executor._wire import Status, WireOutcome
+from mirai_executor._wire import OutcomeStatus, WireOutcome
 from mirai_executor.errors import DaemonLostError, LaunchError, TaskTimeoutError
 
 
@@ -51,7 +51,9 @@ class Fleet:
         self._post(lambda: self.on_tasks(id_, ids))
 
     def answer(self, id_: DaemonId, ids: Sequence[int]) -> None:
-        made = [WireOutcome(task, Status.VALUE, leaving=False, payload=b"it") for task in ids]
+        made = [
+            WireOutcome(task, OutcomeStatus.VALUE, leaving=False, payload=b"it") for task in ids
+        ]
         self.loop.on_results(id_, made)
 
     def dismiss(self, id_: DaemonId, *, why: str, closing: bool) -> None:
@@ -64,7 +66,7 @@ class Fleet:
 
     def interrupt(self, id_: DaemonId, task: TaskId) -> None:
         self.told.append(("interrupt", id_, task))
-        skipped = WireOutcome(task, Status.SKIPPED, leaving=False, payload=b"")
+        skipped = WireOutcome(task, OutcomeStatus.SKIPPED, leaving=False, payload=b"")
         self._post(lambda: self.loop.on_results(id_, [skipped]))
 
     def close(self) -> None:
@@ -102,7 +104,7 @@ class World:
         self.inbox: deque[Any] = deque()
         self.closed: list[None] = []
         log: Any = SimpleNamespace(
-            settle=lambda: None, close=lambda: self.closed.append(None), records_of_daemon=None
+            drain=lambda: None, close=lambda: self.closed.append(None), records_of_daemon=None
         )
         store: Any = SimpleNamespace(gate=None, copied={})
         fleet: Any = Fleet
@@ -137,6 +139,19 @@ def test_tasks_run_on_a_daemon_that_is_started_for_them_and_is_then_let_go() -> 
     assert [what for what in told if what[0] == "tasks"] == [("tasks", 1, [1]), ("tasks", 1, [2])]
     assert told[-2:] == [("dismiss", 1, "it is not needed any more", True), "close"]
     assert world.closed == [None], "the log"
+
+
+def test_a_task_that_has_ended_just_before_the_loop_fails_ends_as_it_did() -> None:
+    world = World()
+    future = world.submit(1)
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a bug")
+
+    world.fleet.dismiss = fail
+    with pytest.raises(AssertionError, match="a bug"):
+        world.run()
+    assert future.steps == ["start", b"it"]
 
 
 def test_a_task_that_goes_down_with_its_daemon_fails_and_another_daemon_comes() -> None:

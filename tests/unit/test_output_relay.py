@@ -42,15 +42,15 @@ def plain() -> Iterator[OutputRelay]:
     relay.close()
 
 
-def test_whole_lines_are_printed_once_settled_and_the_rest_at_the_end(relay: OutputRelay) -> None:
+def test_whole_lines_are_printed_once_drained_and_the_rest_at_the_end(relay: OutputRelay) -> None:
     tag = "(pid=7) " if relay.write_stderr.__class__.__name__ == "Tags" else ""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         daemon = Daemon(relay, 7)
         daemon.write(b"one\ntwo\n")
-        daemon.relay.settle(daemon.stream)
+        daemon.relay.drain(daemon.stream)
         assert printed.getvalue() == f"{tag}one\n{tag}two\n"
         daemon.write(b"thr")
-        daemon.relay.settle(daemon.stream)
+        daemon.relay.drain(daemon.stream)
         daemon.write(b"ee")
         daemon.end()
         relay.close()
@@ -62,7 +62,7 @@ def test_a_character_may_come_in_two_pieces(plain: OutputRelay) -> None:
         daemon = Daemon(plain, 7)
         for piece in ("ü".encode()[:1], "ü".encode()[1:], b"\xff\n"):
             daemon.write(piece)
-            plain.settle(daemon.stream)
+            plain.drain(daemon.stream)
         daemon.end()
         plain.close()
     assert printed.getvalue() == "ü\N{REPLACEMENT CHARACTER}\n"
@@ -73,7 +73,7 @@ def test_where_print_writes_to_descriptor_1_bytes_arrive_as_they_are(
 ) -> None:
     daemon = Daemon(plain, 7)
     daemon.write(b"\xff\x00\n")
-    plain.settle(daemon.stream)
+    plain.drain(daemon.stream)
     assert capfdbinary.readouterr().out == b"\xff\x00\n"
     daemon.end()
 
@@ -87,10 +87,10 @@ def test_a_stream_that_fails_loses_what_it_was_given_and_no_more(plain: OutputRe
     daemon = Daemon(plain, 7)
     with contextlib.redirect_stdout(Failing()):
         daemon.write(b"lost\n")
-        plain.settle(daemon.stream)
+        plain.drain(daemon.stream)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         daemon.write(b"kept\n")
-        plain.settle(daemon.stream)
+        plain.drain(daemon.stream)
     assert printed.getvalue() == "kept\n"
     daemon.end()
 

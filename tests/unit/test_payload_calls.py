@@ -27,7 +27,7 @@ import pytest
 from mirai_executor._payload.common import hooks
 from mirai_executor._payload.common import importable as payload_importable
 from mirai_executor._payload.common.entries import AROUND
-from mirai_executor._payload.common.importable import Travel, kind_of
+from mirai_executor._payload.common.importable import Travel, travel_of
 from mirai_executor._payload.daemon import decode_plain
 from mirai_executor._payload.host import CallEncoder, Preparation, encode_plain
 from mirai_executor._payload.host import table as table_module
@@ -195,9 +195,9 @@ def test_each_type_beside_a_culprit_is_looked_at_once(
 
     def look(module: str) -> Travel:
         looked_at.append(module)
-        return kind_of(module)
+        return travel_of(module)
 
-    monkeypatch.setattr("mirai_executor._payload.common.pickler.kind_of", look)
+    monkeypatch.setattr("mirai_executor._payload.common.pickler.travel_of", look)
     many = [copy.copy(lot[0]) for _ in range(1000)]
     with pytest.raises(PayloadError, match=r"args\[0\]\[1000\]"):
         CallEncoder().encode(len, ([*many, LOCK],), {})

@@ -62,7 +62,7 @@ def test_what_a_keeper_says_ends_no_line_of_the_log(daemon: RemoteDaemon) -> Non
 def outcome(task: int, nanoseconds: int, *payload: bytes) -> _wire.WireOutcome:
     blob, *buffers = payload
     return _wire.WireOutcome(
-        *(task, _wire.Status.VALUE),
+        *(task, _wire.OutcomeStatus.VALUE),
         leaving=False,
         payload=blob,
         nanoseconds=nanoseconds,

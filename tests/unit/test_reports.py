@@ -23,7 +23,7 @@ from mirai_executor._payload.host import decode_value
 from mirai_executor._transport import Link
 from mirai_executor.daemon import _messenger, _piece_sender
 from mirai_executor.daemon._interrupts import Interrupts
-from mirai_executor.daemon._messenger import Messenger
+from mirai_executor.daemon._messenger import DaemonMessenger
 
 
 class FakeLink:
@@ -66,10 +66,10 @@ class FakeHost:
         step()
 
 
-def messenger() -> tuple[Messenger, FakeLink]:
+def messenger() -> tuple[DaemonMessenger, FakeLink]:
     link = FakeLink()
     interrupts = cast("Interrupts", FakeInterrupts())
-    return Messenger(cast("Link", link), interrupts, *[cast("Any", None)] * 2), link
+    return DaemonMessenger(cast("Link", link), interrupts, *[cast("Any", None)] * 2), link
 
 
 def message(value: object, *, is_progress: bool = False) -> Message:

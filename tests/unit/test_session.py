@@ -16,7 +16,7 @@ from mirai_executor import _wire
 from mirai_executor._core import TaskId
 from mirai_executor._local import LAST_FRAMES, DaemonProcess
 from mirai_executor._transport import FarLink, Link
-from mirai_executor._wire import Outcomes, Status, Tasks, WireOutcome, WireTask
+from mirai_executor._wire import Outcomes, OutcomeStatus, Tasks, WireOutcome, WireTask
 from mirai_executor.keeper import KeeperOptions
 from mirai_executor.keeper._session import End, Session
 from mirai_executor.keeper._started import Started
@@ -181,8 +181,10 @@ def tasks(*ids: int) -> Tasks:
     return Tasks(tuple(WireTask(id_, (), b"call") for id_ in ids))
 
 
-def outcomes(*ids: int, status: Status = Status.VALUE, nanoseconds: int = 0) -> Outcomes:
-    payload = b"" if status is Status.SKIPPED else b"result"
+def outcomes(
+    *ids: int, status: OutcomeStatus = OutcomeStatus.VALUE, nanoseconds: int = 0
+) -> Outcomes:
+    payload = b"" if status is OutcomeStatus.SKIPPED else b"result"
     return Outcomes(
         tuple(
             WireOutcome(id_, status, leaving=False, payload=payload, nanoseconds=nanoseconds)
@@ -233,7 +235,7 @@ def test_a_task_that_is_to_stop_before_it_has_come_is_answered_and_gets_no_ticke
     def script() -> None:
         world.heard()
         world.tell(ATTEND, _wire.Stop(7, sent=3))
-        assert world.heard() == [outcomes(7, status=Status.SKIPPED)]
+        assert world.heard() == [outcomes(7, status=OutcomeStatus.SKIPPED)]
         world.tell(tasks(6, 7))
         assert world.daemon.said == [("issue", [6])]
         world.tell(tasks(7))  # another try of it, which nobody has stopped
@@ -252,7 +254,7 @@ def test_what_is_to_stop_and_has_ended_is_answered_as_something_that_ran(world: 
         world.say(outcomes(1))
         world.heard()
         world.tell(_wire.Stop(1, sent=1))
-        assert world.heard() == [outcomes(1, status=Status.SKIPPED, nanoseconds=1)]
+        assert world.heard() == [outcomes(1, status=OutcomeStatus.SKIPPED, nanoseconds=1)]
         assert world.daemon.said == [("issue", [1])]
         world.host.close()
         world.clock.look()
@@ -283,7 +285,7 @@ def test_so_is_a_broadcast(world: World) -> None:
         assert world.daemon.said == [("interrupt", 5)]
         world.clock.wait(0.03)
         assert world.daemon.said[1:] == ["again"]
-        world.say(_wire.BroadcastOutcome(5, Status.VALUE, b"result"))
+        world.say(_wire.BroadcastOutcome(5, OutcomeStatus.VALUE, b"result"))
         world.clock.wait(1.0)
         assert world.daemon.said[1:] == ["again"]
         world.host.close()

@@ -40,7 +40,9 @@ class Line:
         self.send(_wire.LogPiece(self._number, lost, more, data), backlog)
 
 
-OUTCOME = _wire.Outcomes((_wire.WireOutcome(7, _wire.Status.VALUE, leaving=False, payload=b"v"),))
+OUTCOME = _wire.Outcomes(
+    (_wire.WireOutcome(7, _wire.OutcomeStatus.VALUE, leaving=False, payload=b"v"),)
+)
 REPORT = _wire.Report(7, 1, first=True, more=False, is_progress=False, piece=b"half")
 
 
@@ -86,7 +88,7 @@ def test_what_the_host_has_stopped_is_answered_and_its_outcome_sent_no_more(ende
     if ended:
         slack.note([7])
     (answer,) = slack.answer(7, ended=ended, leaving=True).outcomes
-    assert (answer.task, answer.status) == (7, _wire.Status.SKIPPED)
+    assert (answer.task, answer.status) == (7, _wire.OutcomeStatus.SKIPPED)
     # What has run counts, and that the daemon leaves is not to be lost with it.
     assert (answer.nanoseconds > 0, answer.leaving) == (ended, ended)
     assert dropped == ([waiting] if ended else [])

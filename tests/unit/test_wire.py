@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirai_executor import _wire
-from mirai_executor._wire import Frame, Name, Status, WireError, WireOutcome, WireTask
+from mirai_executor._wire import Frame, Name, OutcomeStatus, WireError, WireOutcome, WireTask
 from mirai_executor._wire._fields import Reader
 
 ids = st.integers(0, 2**64 - 1)
@@ -25,7 +25,7 @@ names = st.lists(
 places = st.tuples(st.integers(1, 2**64 - 1), ids, ids)
 buffers = st.lists(places | payloads, max_size=3).map(tuple)
 released = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3).map(tuple)
-statuses = st.sampled_from(Status)
+statuses = st.sampled_from(OutcomeStatus)
 small = st.integers(0, 255)
 tasks = st.builds(WireTask, ids, st.none() | names, payloads, buffers)
 outcomes = st.builds(WireOutcome, ids, statuses, st.booleans(), payloads, ids, buffers)

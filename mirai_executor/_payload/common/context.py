@@ -10,7 +10,7 @@ from contextvars import Context, ContextVar
 from typing import Any, TypeAlias
 
 from mirai_executor._payload.common import rebuild
-from mirai_executor._payload.common.importable import Home, Travel, kind_of
+from mirai_executor._payload.common.importable import Home, Travel, travel_of
 
 _Variable: TypeAlias = ContextVar[Any]
 
@@ -32,7 +32,7 @@ def home_of_variable(variable: _Variable) -> Home | None:
 
 def _all_homes(variable: _Variable) -> "list[Home]":
     return [
-        Home(kind_of(module), module, name)
+        Home(travel_of(module), module, name)
         for module, names in [(m, vars(sys.modules[m])) for m in list(sys.modules)]
         for name, value in list(names.items())
         if value is variable

@@ -7,7 +7,7 @@ from types import CoroutineType, GeneratorType
 
 from mirai_executor._payload.common.anatomy import PLAIN, forget_classes, place_in, step
 from mirai_executor._payload.common.fast_pickle import PicklingError
-from mirai_executor._payload.common.search import MOST, Failed, Places, fails, way_to
+from mirai_executor._payload.common.search import MOST, FailedPickler, Places, fails, way_to
 from mirai_executor._payload.common.wording import describe, is_of_a_hook
 from mirai_executor._typing import Any
 from mirai_executor.errors import PayloadError
@@ -37,7 +37,9 @@ def _module_that_raised(error: BaseException) -> str:
     return module
 
 
-def explain(parts: dict[str, Any], pickler: Failed | None, error: BaseException) -> PayloadError:
+def explain(
+    parts: dict[str, Any], pickler: FailedPickler | None, error: BaseException
+) -> PayloadError:
     """Return the error that names what pickle refuses, and where it is.
 
     Args:
@@ -50,7 +52,7 @@ def explain(parts: dict[str, Any], pickler: Failed | None, error: BaseException)
 
 
 def explain_call(
-    call: tuple[Any, ...], pickler: Failed | None, error: BaseException
+    call: tuple[Any, ...], pickler: FailedPickler | None, error: BaseException
 ) -> PayloadError:
     """Do so for a call, of which an argument may be a future: then to submit it is a mistake."""
     fn, args, kwargs = call
@@ -75,7 +77,7 @@ def of_code(error: PayloadError, names: Mapping[str, object]) -> PayloadError:
 
 
 def _named(
-    parts: dict[str, Any], pickler: Failed | None, error: BaseException
+    parts: dict[str, Any], pickler: FailedPickler | None, error: BaseException
 ) -> tuple[str, object]:
     """Return the path to what has failed, and that, whatever the user's code may do."""
     try:
@@ -120,7 +122,7 @@ def is_future(obj: object) -> bool:
 
 
 def _found(
-    parts: dict[str, Any], pickler: Failed | None, error: BaseException
+    parts: dict[str, Any], pickler: FailedPickler | None, error: BaseException
 ) -> tuple[str, object]:
     """Return the path to what has failed, and that."""
     whole = list(parts.values())
@@ -140,7 +142,7 @@ def _found(
     return (path, way[-1]) if len(way) < MOST or way[-1] is culprit else (f"{path}…", culprit)
 
 
-def _failing(whole: list[Any], pickler: Failed) -> object:
+def _failing(whole: list[Any], pickler: FailedPickler) -> object:
     """Return the part that fails: the last one, if no other does."""
     pickler.begin_anew()
     return next((part for part in whole[:-1] if fails(pickler, part)), whole[-1])

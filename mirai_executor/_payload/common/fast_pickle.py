@@ -22,8 +22,8 @@ from mirai_executor._payload.common.importable import (
     MULTIPROCESSING,
     WITH_CARE,
     Travel,
-    kind_of,
     registered_by_value,
+    travel_of,
     what_is_known_of_modules,
 )
 from mirai_executor._typing import TYPE_CHECKING, Any, NamedTuple
@@ -124,7 +124,7 @@ def dump_value(
     if apart:
         beside, pieces = OutOfBand(), Pieces()
         make(pieces, beside).dump(obj)
-        if (value := pieces.settle(tuple(beside))) is not None:
+        if (value := pieces.to_value(tuple(beside))) is not None:
             return value
     collected = OutOfBand() if out_of_band else None
     file = io.BytesIO()  # left open: whoever made the pickler may go on with it
@@ -146,7 +146,7 @@ class Pieces(list[bytes]):
 
     write = list.append
 
-    def settle(self, views: tuple[memoryview, ...]) -> Value | None:
+    def to_value(self, views: tuple[memoryview, ...]) -> Value | None:
         """Return all of it, with copies of what others can change; None if that cannot be done.
 
         The pickler hands over a ``bytearray`` itself, too. It has noted its length, at the end of
@@ -284,7 +284,7 @@ def _dump_short(pickler: PlainPickler, obj: object) -> Value | None:
     pickler.dump(obj)
     pieces: Pieces = pickler.file
     if len(pieces) > 1 or len(pieces[0]) > _SHORT or pickler.beside:
-        return pieces.settle(tuple(pickler.beside or ()))
+        return pieces.to_value(tuple(pickler.beside or ()))
     value = made_value(pieces.pop())
     # Not of a long one: it would keep the memory of its memo for good.
     pickler.clear_memo()
@@ -391,7 +391,7 @@ def _look(places: _Places, obj: Any) -> bool:
     if module is None:
         return False
     names = vars(module)
-    if names.get(obj.__qualname__) is not obj or kind_of(module_name) is not Travel.IMPORTABLE:
+    if names.get(obj.__qualname__) is not obj or travel_of(module_name) is not Travel.IMPORTABLE:
         return False
     if len(places) >= _MOST_SEEN:
         places.clear()

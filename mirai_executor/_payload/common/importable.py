@@ -80,7 +80,7 @@ def home_of(obj: object, name: str | None = None) -> Home | None:
     module = sys.modules.get(module_name)
     if module is None or value_at(module, qualname) is not obj:
         return None
-    kind = kind_of(module_name)
+    kind = travel_of(module_name)
     if kind is Travel.REGISTERED:
         return None
     return Home(kind, MAIN if kind is Travel.MAIN else module_name, qualname)
@@ -95,7 +95,7 @@ def home_of_globals(namespace: dict[str, Any]) -> Home | None:
     module = sys.modules.get(name) if isinstance(name, str) else None
     if module is None or getattr(module, "__dict__", None) is not namespace:
         return None
-    kind = kind_of(str(name))
+    kind = travel_of(str(name))
     return None if kind is Travel.REGISTERED else Home(kind, str(name), "")
 
 
@@ -111,7 +111,7 @@ def value_at(module: ModuleType, qualname: str) -> object:
     return found
 
 
-def kind_of(module_name: str) -> Travel:
+def travel_of(module_name: str) -> Travel:
     """Return how the names of a module of ``sys.modules`` travel."""
     if module_name in _MAIN_NAMES:
         return Travel.MAIN

@@ -26,7 +26,7 @@ from mirai_executor._payload.common.importable import (
     Travel,
     home_of,
     home_of_globals,
-    kind_of,
+    travel_of,
 )
 from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of, submodules_of
 from mirai_executor._payload.common.reducers import (
@@ -217,7 +217,7 @@ class PayloadPickler(pickle.Pickler):
         if sys.modules.get(MAIN) is module:
             return rebuild.main_module, ()
         if sys.modules.get(name) is module:
-            kind = kind_of(name)
+            kind = travel_of(name)
             if kind is Travel.IMPORTABLE:
                 return rebuild.import_module, (name,)
             if kind is Travel.HELD and not self.travels_with_its_names(module):
@@ -236,7 +236,7 @@ class PayloadPickler(pickle.Pickler):
         if _reduces_as_usual(kind):
             home = home_of_sentinel(kind, obj)
             return home.qualname if home is not None and self.is_named(home) else NotImplemented
-        if kind in copyreg.dispatch_table or kind_of(kind.__module__) is Travel.IMPORTABLE:
+        if kind in copyreg.dispatch_table or travel_of(kind.__module__) is Travel.IMPORTABLE:
             self._as_usual.add(kind)
             return NotImplemented
         reduced = obj.__reduce_ex__(PROTOCOL)

@@ -36,7 +36,7 @@ _EMPTY: tuple[object, ...] = ()
 Places = dict[int, tuple[object, int]]  # by the id of a part, what holds it, and where
 
 
-class Failed(Protocol):
+class FailedPickler(Protocol):
     """A pickler that has failed."""
 
     @property
@@ -58,7 +58,7 @@ class Failed(Protocol):
         """Forget what was pickled, to see what else fails; nobody will read that."""
 
 
-def way_to(culprit: object, whole: list[Any], pickler: Failed) -> tuple[list[Any], Places]:
+def way_to(culprit: object, whole: list[Any], pickler: FailedPickler) -> tuple[list[Any], Places]:
     """Return the way to the culprit, or to what hides it, or as far as it is of use.
 
     That is what holds what, from the whole on down; and some places that are known.
@@ -77,7 +77,7 @@ def way_to(culprit: object, whole: list[Any], pickler: Failed) -> tuple[list[Any
     return way + rest, search.places
 
 
-def fails(pickler: Failed, obj: object) -> bool:
+def fails(pickler: FailedPickler, obj: object) -> bool:
     """Tell whether an object cannot be pickled."""
     try:
         pickler.dump(obj)
@@ -92,7 +92,7 @@ class _OnlyWay:
     So nothing has to be pickled to see that it is there.
     """
 
-    def __init__(self, culprit: object, pickler: Failed) -> None:
+    def __init__(self, culprit: object, pickler: FailedPickler) -> None:
         self._culprit = culprit
         self._has_hooks = pickler.serial is not None
         self._as_they_look: dict[type, bool] = {}
@@ -275,7 +275,7 @@ def _have(objects: list[Any], part: object) -> bool:
     return any(place_in(obj, part) is not None for obj in objects)
 
 
-class _Met(Pickler):
+class _MemoReader(Pickler):
     """Tells what another pickler has met, which is what has a number in its memo.
 
     Nothing is pickled for that: what has none ends the attempt at its first part.
@@ -325,10 +325,12 @@ class _Descent:
         way: Where it begins.
     """
 
-    def __init__(self, culprit: object, pickler: Failed, only: _OnlyWay, way: list[Any]) -> None:
+    def __init__(
+        self, culprit: object, pickler: FailedPickler, only: _OnlyWay, way: list[Any]
+    ) -> None:
         self._culprit = culprit
         self._only = only
-        self._met = _Met(pickler.memo)
+        self._met = _MemoReader(pickler.memo)
         self._seen: dict[int, object] = {id(obj): obj for obj in way}
         self._pickler = pickler
         pickler.begin_anew()

@@ -236,7 +236,7 @@ class Namespace:
                 self._apply_sys_path(self._pending[SYS_PATH])
             if MAIN_FILE in self._pending:  # then that: it has the names before they are applied
                 self._import_main(self._bytes_of(MAIN_FILE, self._pending[MAIN_FILE]))
-                self._settle(MAIN_FILE)
+                self._note_applied(MAIN_FILE)
             while self._pending:
                 self._apply_next()
         finally:
@@ -370,9 +370,9 @@ class Namespace:
         forget_where_modules_were()
         if self.on_sys_path is not None:
             self.on_sys_path(list(path))
-        self._settle(SYS_PATH)
+        self._note_applied(SYS_PATH)
 
-    def _settle(self, reserved: str) -> None:
+    def _note_applied(self, reserved: str) -> None:
         self._applied.note(reserved, self._pending.pop(reserved))
         self._received.pop(reserved, None)
 

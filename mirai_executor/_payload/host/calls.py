@@ -292,9 +292,8 @@ def _is_given(value: "ast.expr", variables: Mapping[str, object]) -> bool:
 
     if isinstance(value, ast.Tuple | ast.List):
         return all(_is_given(element, variables) for element in value.elts)
-    return isinstance(value, ast.Constant) or (
-        isinstance(value, ast.Name) and value.id in variables
-    )
+    is_name = isinstance(value, ast.Name) and value.id in variables
+    return is_name or isinstance(value, ast.Constant)
 
 
 def _are_atoms(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

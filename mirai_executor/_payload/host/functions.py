@@ -51,7 +51,7 @@ class PickledFunction(NamedTuple):
     entries: tuple[NameEntry, ...]
 
 
-class _Known(NamedTuple):
+class _Proved(NamedTuple):
     proof: "Proof"
     pickled: PickledFunction
     size: int
@@ -77,7 +77,7 @@ class _File:
             return None
         return status.st_mtime_ns, status.st_size
 
-    def look(self, stacklevel: int) -> None:
+    def check(self, stacklevel: int) -> None:
         """Warn, once for each change of it; ``stacklevel`` is that of the line that submits."""
         self.next_look = monotonic() + _BETWEEN_LOOKS
         before, self._seen = self._seen, self._found()
@@ -117,7 +117,7 @@ class _Named:
         )
 
 
-class _Met(NamedTuple):
+class _MetFunction(NamedTuple):
     function: "weakref.ref[FunctionType]"
     times: int
 
@@ -144,12 +144,12 @@ class FunctionCache:
         self._how = main, known, serial
         # No lock: each step is one operation of a C dict, and a lost race costs a pickle more. A
         # lock could be met again by a finalizer that submits.
-        self._known: OrderedDict[FunctionType, _Known] = OrderedDict()
+        self._known: OrderedDict[FunctionType, _Proved] = OrderedDict()
         self._named: OrderedDict[FunctionType, _Named] = OrderedDict()
         self._files: dict[str, _File | None] = {}  # by module; None for one without
         # By id, with plain weak references: those of a WeakKeyDictionary run Python at the end of
         # each function, where a KeyboardInterrupt would be lost.
-        self._met: OrderedDict[int, _Met] = OrderedDict()
+        self._met: OrderedDict[int, _MetFunction] = OrderedDict()
 
     def find(self, fn: Any) -> PickledFunction | None:
         """Return the bytes of a function, from before or made now; None as long as unproven."""
@@ -158,7 +158,7 @@ class FunctionCache:
         named = self._named.get(fn)
         if named is not None and named.is_still(fn):
             if (file := named.file) is not None and monotonic() > file.next_look:
-                file.look(6)
+                file.check(6)
             return named.pickled
         known = self._known.get(fn)
         if known is None or not known.proof.holds():
@@ -173,7 +173,7 @@ class FunctionCache:
         """Return the bytes of a name. What it means there, the daemon looks up for each call."""
         file = self._file_of(sys.modules[fn.__module__])
         if file is not None and monotonic() > file.next_look:  # a reloaded function, perhaps
-            file.look(7)
+            file.check(7)
         self._named[fn] = named = _Named(fn, file)
         if len(self._named) > entries.MOST_FUNCTIONS:
             self._named.popitem(last=False)
@@ -211,8 +211,8 @@ class FunctionCache:
             return None
         if not proof.holds():
             return None
-        self._met[id(fn)] = _Met(weakref.ref(fn), 1)
-        self._known[fn] = _Known(proof, pickled, sum(len(e.blob) for e in pickled.entries))
+        self._met[id(fn)] = _MetFunction(weakref.ref(fn), 1)
+        self._known[fn] = _Proved(proof, pickled, sum(len(e.blob) for e in pickled.entries))
         while self._is_too_much():
             self._known.popitem(last=False)
         return pickled
@@ -221,7 +221,7 @@ class FunctionCache:
         """Return how often this function was met without a proof that held, now included."""
         before = self._met.pop(id(fn), None)
         times = before.times if before is not None and before.function() is fn else 0
-        self._met[id(fn)] = _Met(weakref.ref(fn), times + 1)
+        self._met[id(fn)] = _MetFunction(weakref.ref(fn), times + 1)
         while len(self._met) > MOST_MET:
             self._met.popitem(last=False)
         return times + 1

@@ -28,8 +28,8 @@ from mirai_executor._payload.common.importable import (
     Travel,
     home_of,
     home_of_globals,
-    kind_of,
     registered_by_value,
+    travel_of,
     what_is_known_of_modules,
 )
 from mirai_executor._payload.common.names import STANDARD_DUNDERS, names_of, submodules_asked_for
@@ -176,7 +176,7 @@ class Proof:
         name = module.__name__
         if (
             self._look_up(sys.modules, name) is not module
-            or kind_of(name) is not Travel.IMPORTABLE
+            or travel_of(name) is not Travel.IMPORTABLE
         ):
             raise _Unprovable
 
