@@ -92,6 +92,7 @@ class Visit:
 
     def __init__(self, host: int, lifeline: int, handler: Callable[..., None]) -> None:
         self._pid = os.getpid()  # which is also the number of its own group
+        self._thread = _thread.get_ident()  # the main one
         self._host = host
         self._lifeline = lifeline
         self._handler = handler
@@ -214,6 +215,7 @@ class Visit:
             self.go_back()
             self._put(signal.SIGINT, self._pass_interrupt_on)
             self._put(signal.SIGTSTP, self._pass_stop_on)
+            self._put(_TYPED, lambda *_: None)
             os.tcsetpgrp(self._terminal, self._pid)
             if _is_stopped(self._host):  # a Ctrl-Z came before: the shell has it, or is to have it
                 os.tcsetpgrp(self._terminal, _shell_of(self._host, group))
@@ -236,6 +238,9 @@ class Visit:
         """
         for pause in _PAUSES:
             time.sleep(pause)  # nothing tells of what a program of a program does
+            # Python calls handlers in the order of their numbers. A Ctrl-Z that came while that of
+            # SIGTTIN was ending would wait until another signal wakes the main thread.
+            signal.pthread_kill(self._thread, _TYPED)
             # Those alone: it would take a Ctrl-Z back that others have not seen yet.
             for pid in _stopped(self._pid):
                 if self._loan is not loan:

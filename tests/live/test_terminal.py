@@ -123,12 +123,14 @@ def test_a_task_reads_what_is_typed_at_the_terminal(way: str) -> None:
     with MiraiExecutor(1) as executor:
         for _ in range(2):
             say("it was", executor.submit({way}).result().rstrip())
+        sys.stdin.readline()  # the test has looked
     """
     with at_a_terminal(code) as (terminal, host):
         for text in ("first", "second"):
             terminal.type(f"{text}\n")
             assert host.line() == f"it was {text}"
         assert terminal.front == host.process.pid
+        terminal.type("\n")
         ended = host.end()
         assert (ended.code, ended.err) == (0, "")
         assert host.leaves_nothing()
@@ -144,12 +146,14 @@ def test_a_task_of_an_executor_in_a_task_reads_there_too(way: str) -> None:
     with MiraiExecutor(1) as executor:
         for _ in range(2):
             say("it was", executor.submit(nested).result().rstrip())
+        sys.stdin.readline()
     """
     with at_a_terminal(code) as (terminal, host):
         for text in ("first", "second"):
             terminal.type(f"{text}\n")
             assert host.line() == f"it was {text}"
         assert terminal.front == host.process.pid
+        terminal.type("\n")
         ended = host.end()
         assert (ended.code, ended.err) == (0, "")
         assert host.leaves_nothing()

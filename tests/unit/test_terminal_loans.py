@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
     monkeypatch.setattr("time.sleep", made.sleep)
     monkeypatch.setattr(_terminal, "_stopped", lambda group: [PROGRAM])
     monkeypatch.setattr(os, "kill", made.kill)
+    monkeypatch.setattr(signal, "pthread_kill", lambda thread, number: None)
     monkeypatch.setattr(os, "killpg", lambda group, number: None)
     monkeypatch.setattr(os, "setpgid", lambda pid, group: None)
     return made
@@ -90,6 +92,24 @@ def test_nor_is_one_that_comes_while_a_thread_looks(
     monkeypatch.setattr(_terminal, "_stopped", stopped)
     programs.run(0)
     assert programs.told == []
+
+
+def test_a_ctrl_z_whose_handler_waits_for_another_signal_is_heard_before_a_look(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit = visit_of()
+    woken: list[int] = []
+
+    def wake(thread: int, number: int) -> None:
+        assert thread == threading.get_ident(), "the one that is told of signals"
+        woken.append(number)
+        stop(visit)
+
+    monkeypatch.setattr(signal, "pthread_kill", wake)
+    lend(visit)
+    programs.run(0)
+    assert programs.told == []
+    assert woken == [signal.SIGURG]
 
 
 def test_a_new_loan_is_insisted_on_while_the_thread_of_an_old_one_is_about_to_end(
