@@ -152,9 +152,12 @@ def raise_if_misuse(error: BaseException) -> None:
     if isinstance(error, PayloadError) and error._is_for_the_call:  # noqa: SLF001 - one of ours
         # Only once: inline, it may be what the task of another call ends in.
         error._is_for_the_call = False  # noqa: SLF001 - likewise
-        misuse = TypeError(*error.args)
-        misuse.__context__, misuse.__suppress_context__ = error, True
-        raise misuse
+        misuse: Any = TypeError(*error.args)
+        misuse._refusal = error  # noqa: SLF001 - for maps, where it is the error of an element
+        try:
+            raise misuse from None
+        finally:
+            del misuse  # else it would hold this frame, and the caller's arguments, and be held
 
 
 def check_callback(fn: object, call: str = "add_done_callback", told: str = "the future") -> None:

@@ -38,8 +38,8 @@ class MappingExecutor(Executor):
         """Return an iterator over the results of ``fn``, in the order of its arguments.
 
         All calls are submitted at once, unless ``buffersize`` says otherwise. Safe from any
-        thread. Threads that share the iterator take each result once; with ``chunksize`` or
-        ``progress``, it belongs to one thread at a time.
+        thread. Threads that share the iterator take each result once; with ``chunksize``,
+        ``buffersize`` or ``progress``, it belongs to one thread at a time.
 
         Args:
             fn: Called with one item of each iterable. It is pickled once: its tasks see it, and

@@ -84,8 +84,8 @@ class Submitter(MappingExecutor, RareExecutor):
             fails with a :class:`PayloadError` that names the object.
 
         Raises:
-            TypeError: ``fn`` is not callable, or an argument is a future, of any library, that
-                cannot be sent: its result can.
+            TypeError: ``fn`` is not callable, or an argument is a future of ``concurrent.futures``
+                or asyncio that cannot be sent: its result can.
             RuntimeError: The executor has been shut down, or the interpreter is shutting down.
             LaunchError: No daemon can be started.
             ForkedExecutorError: This process was forked after this executor had started.
@@ -137,7 +137,7 @@ class Submitter(MappingExecutor, RareExecutor):
             :class:`PayloadError` that names it.
 
         Raises:
-            TypeError: ``source`` is not a string, or a variable is a future.
+            TypeError: ``source`` is not a string, or a variable is a future that cannot be sent.
             SyntaxError: ``source`` is not valid Python.
             RuntimeError: The executor has been shut down, or the interpreter is shutting down.
 
@@ -190,7 +190,7 @@ class Submitter(MappingExecutor, RareExecutor):
 
         Raises:
             TypeError: The first argument is neither a function nor code, code was given
-                positional arguments, or an argument is a future.
+                positional arguments, or an argument is a future that cannot be sent.
             SyntaxError: The code is not valid Python.
             TimeoutError: There were not ``min_workers`` daemons in time. None makes the call.
             ValueError: There can never be so many.

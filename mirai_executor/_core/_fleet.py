@@ -188,8 +188,6 @@ class FleetTable:
         """
         if self.shortage is not None:
             self.shortage.until = min(now, self.shortage.until)
-        if not self.wanted:
-            self.promised = 0
         self.wanted = max(self.wanted, min(count, self.max_daemons))
         self.promised = max(self.promised, self.wanted)
         self._clear_wanted_if_met()

@@ -131,7 +131,7 @@ class Host(HostThread):
         limits: Limits = NO_LIMITS,
         beside: Mapping[str, Any] | None = None,
     ) -> None:
-        """Queue code to evaluate. A SyntaxError is raised at once; all else ends in the future."""
+        """Queue code to evaluate, likewise. A SyntaxError is raised at once."""
         self._check_usable()
         encoder = self._encoding()
         encoder.check_source(source)

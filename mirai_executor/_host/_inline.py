@@ -26,7 +26,7 @@ from mirai_executor._payload.common.entries import STREAM, Brought
 from mirai_executor._payload.host import CallEncoder
 from mirai_executor._place import begin_in_place, end_in_place
 from mirai_executor._turns import Turns
-from mirai_executor.errors import LaunchError
+from mirai_executor.errors import LaunchError, PayloadError
 
 from ._copies import Copies, decoded
 from ._daemon import HOST_NAME
@@ -85,7 +85,7 @@ class InlineHost(Host):
         kwargs: dict[str, Any],
         limits: Limits = NO_LIMITS,
     ) -> None:
-        """Run a call. Whatever it ends in, ends in the future."""
+        """Run a call. Whatever it ends in, ends in the future; if misused, also here."""
         stream = kwargs.pop(STREAM, None)
         self._carry_out(task, future, lambda: self._copies.of_call(fn, args, kwargs), stream)
 
@@ -98,7 +98,7 @@ class InlineHost(Host):
         limits: Limits = NO_LIMITS,
         beside: Mapping[str, Any] | None = None,
     ) -> None:
-        """Run code. A SyntaxError is raised at once; all else ends in the future."""
+        """Run code, likewise. A SyntaxError is raised at once."""
         CallEncoder().check_source(source)
         stream = beside.get(STREAM) if beside else None
 
@@ -158,7 +158,11 @@ class InlineHost(Host):
         messenger, loop = _Messenger(future, self._copies), EventLoop()
         seeded = _seeded(stream)
         with speaking_through(messenger), seeded:
-            values = iterator_of(self._copies.of_call(fn, args, kwargs)(), loop.iterate)
+            try:
+                values = iterator_of(self._copies.of_call(fn, args, kwargs)(), loop.iterate)
+            except PayloadError as error:
+                error._is_for_the_call = False  # noqa: SLF001 - it is for who reads the stream
+                raise
         try:
             while True:
                 with speaking_through(messenger), seeded:

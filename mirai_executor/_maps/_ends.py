@@ -12,8 +12,6 @@ from concurrent.futures import (
 )
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mirai_executor.errors import PayloadError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -97,8 +95,8 @@ def in_its_place(face: Any, error: TypeError) -> Future[Any]:
     Raises:
         TypeError: The same, if it says something else.
     """
-    refusal = error.__context__
-    if not isinstance(refusal, PayloadError):
+    refusal = getattr(error, "_refusal", None)  # see raise_if_misuse
+    if refusal is None:
         raise error
     future: Future[Any] = face._new_future()
     future.set_exception(refusal)

@@ -153,7 +153,8 @@ class MapResults(Iterator[T], Generic[T]):
     """Yields the results of a ``map`` in order; keeps no reference to those it has yielded.
 
     Threads that share it get each result once: whoever has waited for one, takes it, or goes on to
-    the next one if another thread was faster.
+    the next one if another thread was faster. But if it looks ahead only so far, it submits as it
+    is read, and belongs to one thread at a time, as the iterables do.
 
     Args:
         submit_next: Submits one more call and returns its future, or None when there are none
@@ -187,6 +188,8 @@ class MapResults(Iterator[T], Generic[T]):
             return self._result_or_error()
         try:
             return self._result()
+        except StopIteration:  # others may hold what they have just submitted
+            raise
         except BaseException as error:
             self.close(interrupted=isinstance(error, KeyboardInterrupt))
             raise
@@ -266,6 +269,8 @@ class MapResults(Iterator[T], Generic[T]):
                 future = self._first()
                 with contextlib.suppress(CancelledError):  # that is an end like others
                     future.exception(self._left())  # a TimeoutError here is not the call's
+            except StopIteration:
+                raise
             except BaseException as error:
                 self.close(interrupted=isinstance(error, KeyboardInterrupt))
                 raise

@@ -53,8 +53,8 @@ def mirai(fn_or_source: "Callable[..., Any] | str", /, *args: Any, **kwargs: Any
         The future of the task.
 
     Raises:
-        TypeError: The first argument is neither a function nor code, or code was given positional
-            arguments.
+        TypeError: The first argument is neither a function nor code, code was given positional
+            arguments, or an argument is a future that cannot be sent: its result can.
         SyntaxError: The code is not valid Python.
         DaemonsNotSetError: The current profile is not the default one, and has been reset.
         LaunchError: No daemon can be started.
@@ -208,8 +208,8 @@ def everywhere(
 
     Raises:
         DaemonsNotSetError: The current profile has no daemons.
-        TypeError: The first argument is neither a function nor code, or code was given positional
-            arguments.
+        TypeError: The first argument is neither a function nor code, code was given positional
+            arguments, or an argument is a future that cannot be sent: its result can.
 
     Example:
         >>> with daemons(2):

@@ -152,6 +152,21 @@ def test_those_for_whom_there_is_room_only_later_have_come_once_all_are_ready(
     assert dispatcher.has_come(2)
 
 
+def test_those_whose_daemons_have_come_hear_it_though_less_is_asked_for_meanwhile(
+    dispatch: Dispatch,
+) -> None:
+    dispatcher = dispatch(3, max_tasks=1)
+    submit(dispatcher, T1, T2)
+    dispatcher.handle(DaemonsRequested(3), 0)
+    for daemon, task in ((A, T1), (B, T2)):
+        dispatcher.handle(DaemonReady(daemon), 1)
+        dispatcher.handle(result_arrived(daemon, task), 2)
+    dispatcher.handle(DaemonReady(C), 3)
+    assert dispatcher.has_come(3)
+    dispatcher.handle(DaemonsRequested(1), 3)
+    assert dispatcher.has_come(3)
+
+
 def test_a_daemon_that_is_recalled_makes_room_for_another_that_is_requested(
     dispatcher: Dispatcher,
 ) -> None:

@@ -113,6 +113,31 @@ def test_an_element_that_is_a_future_fails_among_others_that_do_not(
             pool.apply_async(abs, (given,)).get(SOON)
 
 
+def test_so_does_one_of_a_map_that_is_made_while_an_error_is_handled(
+    executor: MiraiExecutor,
+) -> None:
+    try:
+        1 / 0  # noqa: B018 - for the error
+    except ZeroDivisionError:
+        assert isinstance(
+            executor.mirai_map([Future[int]()], abs).collect(stop=False)[0], PayloadError
+        )
+        mapped = executor.map(abs, [Future[int]()])
+    with pytest.raises(PayloadError, match=WORDS):
+        next(mapped)
+
+
+def test_another_mistake_is_reported_while_such_an_error_is_handled(
+    executor: MiraiExecutor,
+) -> None:
+    with executor.as_pool() as pool:
+        try:
+            pool.apply_async(abs, (Future[int](),)).get(SOON)
+        except PayloadError:
+            with pytest.raises(TypeError, match="takes a function"):
+                pool.apply_async(5)  # type: ignore[arg-type]  # that is the mistake
+
+
 def test_a_map_over_what_comes_in_time_yields_what_stands_before_a_future(
     executor: MiraiExecutor,
 ) -> None:
@@ -131,7 +156,11 @@ def test_an_inline_task_that_ends_in_such_an_error_of_another_is_no_misuse() -> 
         def fail() -> None:
             executor.map(abs, [Future[int]()]).__next__()
 
-        assert isinstance(executor.submit(fail).exception(), PayloadError)
+        def read() -> None:
+            list(executor.stream(lambda x: [x], Future[int]()))
+
+        for task in (fail, read):
+            assert isinstance(executor.submit(task).exception(), PayloadError)
 
 
 def test_a_future_that_can_travel_is_an_argument_as_others(executor: MiraiExecutor) -> None:

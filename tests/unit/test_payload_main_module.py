@@ -282,6 +282,8 @@ def test_what_an_installer_has_made_to_start_a_package_is_imported_only_if_asked
         ("@(h := print)\ndef i(j=1):\n k = 1\n def l(): global m\nclass n: o = 1", "h i n"),
         ("p, *q = r.s, r[0] = 1, 2\nt += 1\nu: int\nv: int = 1", "p q t v"),
         ("for w in x:\n pass\nwith x as y: pass\ntry: pass\nexcept E as z: pass", "w y z"),
+        ("def a(x=(b := 1), *, y, z=(c := 2)): d = 3\nlambda x=(e := 1): (f := 2)", "a b c e"),
+        ("class A((b := object), metaclass=(c := type)): d = 4", "A b c"),
         ("[a for a in (b := [1])]\nc = lambda: (d := 1)\n{e: (f := e) for e in x}", "b c f"),
         (
             "match x:\n case [a, *b]: pass\n case {'c': 1, **d}: pass\n case int() as e: pass",

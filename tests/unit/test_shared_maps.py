@@ -1,5 +1,6 @@
 """Threads that share the iterator of a map take each result once."""
 
+import collections
 import threading
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -92,3 +93,19 @@ def test_an_error_is_raised_for_one_of_the_threads(goes_on: bool) -> None:
     if goes_on:
         assert sharing.taken.count(1) == 1
     assert len(sharing.taken) <= 2
+
+
+@pytest.mark.usefixtures("goes_on")
+def test_a_thread_that_finds_nothing_left_cancels_nothing_of_another_one() -> None:
+    mine, of_another = WatchedFuture(threading.Semaphore(0)), Future[int]()
+    results: MapResults[int] = MapResults(iter((mine, None)).__next__, None, None)
+
+    def find_nothing() -> Any:
+        results._futures = collections.deque([of_another])  # it has just been submitted
+        raise StopIteration
+
+    results._first = find_nothing  # type: ignore[method-assign]  # at the narrowest moment
+    with pytest.raises(StopIteration):
+        next(results)
+    assert not of_another.cancelled()
+    of_another.set_result(1)

@@ -57,13 +57,21 @@ _COMPREHENSIONS = ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
 
 def _evaluated_with(node: ast.AST) -> Iterable[ast.AST]:
     """Return the parts of a node that may bind names of the module, too."""
-    if isinstance(node, _DEFINITIONS):
-        return node.decorator_list
-    if isinstance(node, ast.Lambda) or (isinstance(node, ast.AnnAssign) and node.value is None):
+    if isinstance(node, ast.ClassDef):
+        return [*node.decorator_list, *node.bases, *(each.value for each in node.keywords)]
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return [*node.decorator_list, *_defaults(node.args)]
+    if isinstance(node, ast.Lambda):
+        return _defaults(node.args)
+    if isinstance(node, ast.AnnAssign) and node.value is None:
         return ()
     if isinstance(node, _COMPREHENSIONS):  # what := binds in them
         return [it.target for it in ast.walk(node) if isinstance(it, ast.NamedExpr)]
     return ast.iter_child_nodes(node)
+
+
+def _defaults(arguments: ast.arguments) -> list[ast.expr]:
+    return [*arguments.defaults, *filter(None, arguments.kw_defaults)]
 
 
 def divide(statement: ast.stmt) -> tuple[Sequence[ast.stmt], Sequence[ast.stmt]]:
