@@ -73,10 +73,9 @@ class Fleet:
         post: Post,
         new_daemon: NewDaemon = LocalDaemon,
     ) -> None:
-        self._spawner, self._terms = spawner, terms
+        self._spawner, self._relay, self._terms = spawner, relay, terms
         self._heartbeat: Heartbeat | None = None  # None as long as no daemon has been elsewhere
         self._reactor, self._listener, self._post = reactor, listener, post
-        self._relay = relay
         self._daemons: dict[m.DaemonId, Daemon] = {}
         self.local: dict[m.DaemonId, LocalDaemon] = {}
         self._trimmer = Trimmer(store, reactor, self._trim)
@@ -235,7 +234,8 @@ class Fleet:
             case _wire.BroadcastOutcome():
                 self._on_broadcast_outcome(id_, daemon, frame)
             case _wire.Hello():
-                self._greet(id_, daemon, frame)
+                if not daemon.is_dead:  # else it was the fork server that has ended
+                    self._greet(id_, daemon, frame)
             case _wire.Ready():
                 daemon.owes_initializer = False
                 self._listener.handle(m.DaemonReady(id_, daemon.max_tasks, daemon.idle_time))

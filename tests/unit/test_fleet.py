@@ -26,7 +26,7 @@ from mirai_executor._host._tasks import OpenTask
 from mirai_executor._local import LAST_FRAMES
 from mirai_executor._payload.host import Call
 from mirai_executor._shared import STOP_SIGNAL, ServerLostError
-from mirai_executor._transport import FarLink, Link
+from mirai_executor._transport import FarLink, Link, LinkClosedError
 from mirai_executor._waiting import OneShotEvent
 from mirai_executor._wire import Outcomes, OutcomeStatus, Tasks, WireOutcome, WireTask
 from mirai_executor.errors import DaemonLostError, LaunchError
@@ -355,6 +355,18 @@ def test_daemons_that_wait_are_started_though_the_first_one_has_died(world: Worl
     world.spawner.awaits_server = False
     world.die(first, 1)
     assert len(world.made) == 2
+
+
+def test_a_fork_server_that_dies_as_its_first_daemon_greets_is_the_loss_of_that(
+    world: World,
+) -> None:
+    first = world.launch(ONE, ready=False)
+    world.forks = [SimpleNamespace(pid=8, returncode=None)]
+    first.say(HELLO)
+    world.fleet._deaths._on_death(ONE)  # before what it has said is looked at
+    assert world.news() == [m.DaemonLost(ONE)]
+    with pytest.raises(LinkClosedError):  # so the daemon ends
+        first.heard()
 
 
 def test_a_daemon_that_was_forked_is_watched_in_place_of_what_has_forked_it(world: World) -> None:
