@@ -82,8 +82,8 @@ class Fleet:
         self._deaths: DeathWatch[m.DaemonId] = DeathWatch(reactor, self._bury)
         self._stops: Stops[tuple[m.DaemonId, m.TaskId]] = Stops(reactor, self._resend_stop)
         self.loss_reports = LossReports()
-        start = functools.partial(new_daemon, spawner, relay, store)
-        self._start_up = StartUp(spawner, start, setup, self._daemons, self.loss_reports, self)
+        how = (spawner, functools.partial(new_daemon, spawner, relay, store), setup, reactor)
+        self._start_up = StartUp(*how, self._daemons, self.loss_reports, self)
         self._signal, self.heals = int(signal.SIGKILL), False
         self._launched: LaunchProcesses | None = None  # as long as there has been none
         self.hear: Hear  # what tasks report and yield
