@@ -77,9 +77,15 @@ NEEDED = {
     "_payload.common.inheritance": (
         PrivateNames("multiprocessing.util", "_afterfork_registry", "tests/live/test_contexts.py"),
     ),
-    "daemon._template": (
-        PrivateNames("atexit", "_clear _run_exitfuncs", "tests/live/test_contexts.py"),
+    "daemon._end": (
+        PrivateNames("atexit", "_run_exitfuncs", "tests/live/test_contexts.py"),
         PrivateNames("threading", "_shutdown", "tests/live/test_contexts.py"),
+    ),
+    "daemon._fitness": (
+        PrivateNames("weakref.finalize", "_registry", "tests/live/test_main_once.py"),
+    ),
+    "daemon._template": (
+        PrivateNames("atexit", "_clear", "tests/live/test_contexts.py"),
         PrivateNames(
             "multiprocessing.util",
             "_exit_function _finalizer_registry _run_after_forkers",

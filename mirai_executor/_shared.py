@@ -30,7 +30,11 @@ its answer::
       | <------------------ daemon: 4713    |
       | -- reap 4713 ---------------------> |
       | <------------------- its status     |
+      | -- import, with two descriptors --> |  a fork of it imports the main module; no answer
       | -- (end of file) -----------------> |  it ends
+
+The two are a file that says what to import, and a pipe, into which the server writes how that
+has ended: ``IMPORTED``, or something else, and why.
 """
 
 import errno
@@ -307,10 +311,12 @@ class _Sheet:
         os.close(self._fd)
 
 
-IDENTITY, FORK, REAP = 1, 2, 3
+IDENTITY, FORK, REAP, IMPORT = 1, 2, 3, 4
+IMPORTED = b"+"
 
 QUESTION = struct.Struct("<Bi")  # what is asked, and of which process
 ANSWER = struct.Struct("<i")  # an exit status as subprocess has it, a pid, or minus an errno
+UNKNOWN = -(1 << 31)  # in place of a status: it went with the process that knew it
 
 
 class ServerLostError(ConnectionError):

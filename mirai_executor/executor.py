@@ -146,10 +146,11 @@ class MiraiExecutor(HostOwner, ProcessPoolExecutor):  # type: ignore[override]  
             of machines that cannot be reached. The others serve, and each failure is a warning
             and in ``status()``. By default, it is enough that one does not fail.
         main: How daemons come by what your script defines. ``"auto"`` has them import the script,
-            once and before the first task that needs it, if it has an
-            ``if __name__ == "__main__":``; functions, classes and global variables that have
-            changed since then are sent by value, as all are without one. ``"import"`` has them
-            import it even so, and ``"value"`` never.
+            before the first task that needs it, if it has an ``if __name__ == "__main__":``: the
+            first daemon by itself, the others once for all, unless it leaves what several
+            processes must not share, such as threads or connections. Functions, classes and global
+            variables that have changed since then are sent by value, as all are without one.
+            ``"import"`` has them import it even so, and ``"value"`` never.
         env: Variables that daemons find in their environment, as a dict; or a function that gets
             the number of a daemon and returns a dict. Daemons are numbered from 1; one that
             replaces another has its number. The variables are set before anything of yours is

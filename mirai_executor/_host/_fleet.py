@@ -73,18 +73,17 @@ class Fleet:
         post: Post,
         new_daemon: NewDaemon = LocalDaemon,
     ) -> None:
-        self._spawner, self._terms = spawner, terms
+        self._spawner, self._relay, self._terms = spawner, relay, terms
         self._heartbeat: Heartbeat | None = None  # None as long as no daemon has been elsewhere
         self._reactor, self._listener, self._post = reactor, listener, post
-        self._relay = relay
         self._daemons: dict[m.DaemonId, Daemon] = {}
         self.local: dict[m.DaemonId, LocalDaemon] = {}
         self._trimmer = Trimmer(store, reactor, self._trim)
         self._deaths: DeathWatch[m.DaemonId] = DeathWatch(reactor, self._bury)
         self._stops: Stops[tuple[m.DaemonId, m.TaskId]] = Stops(reactor, self._resend_stop)
         self.loss_reports = LossReports()
-        start = functools.partial(new_daemon, spawner, relay, store)
-        self._start_up = StartUp(spawner, start, setup, self._daemons, self.loss_reports, self)
+        how = (spawner, functools.partial(new_daemon, spawner, relay, store), setup, reactor)
+        self._start_up = StartUp(*how, self._daemons, self.loss_reports, self)
         self._signal, self.heals = int(signal.SIGKILL), False
         self._launched: LaunchProcesses | None = None  # as long as there has been none
         self.hear: Hear  # what tasks report and yield
@@ -235,7 +234,8 @@ class Fleet:
             case _wire.BroadcastOutcome():
                 self._on_broadcast_outcome(id_, daemon, frame)
             case _wire.Hello():
-                self._greet(id_, daemon, frame)
+                if not daemon.is_dead:  # else it was the fork server that has ended
+                    self._greet(id_, daemon, frame)
             case _wire.Ready():
                 daemon.owes_initializer = False
                 self._listener.handle(m.DaemonReady(id_, daemon.max_tasks, daemon.idle_time))

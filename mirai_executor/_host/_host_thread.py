@@ -292,7 +292,8 @@ class HostThread:
         hooks = [] if serial is None else [serial.call(self._encoding().encode)]
         calls = [*hooks, *self._encoded_initializer(), *calls_of_spans(settings)]
         of_all = settings.environments, settings.name, settings.main
-        return Setup(calls, settings.cleanup, log, *of_all)
+        of_main = self._encoding().find_main, settings.policy.start_timeout
+        return Setup(calls, settings.cleanup, log, *of_all, *of_main)
 
     def _encoded_initializer(self) -> list[_payload.Call]:
         settings = self._settings

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mirai_executor._local import LocalLauncher
     from mirai_executor._payload.common.serial import Hooks
-    from mirai_executor._payload.host import Call, Inheritance, Mode
+    from mirai_executor._payload.host import Call, Inheritance, MainFinder, Mode
     from mirai_executor._payload.host.context import Chosen
     from mirai_executor._serial import SerialConfig
     from mirai_executor._transport import Listener
@@ -247,6 +247,8 @@ class Setup(Record):
         environments: What it finds in its environment, beside what is there.
         name: That of the executor.
         main: Whether it may import the main module.
+        find_main: Knows the file of that, once a call has referred to it.
+        start_timeout: Seconds that it may take until it is ready.
     """
 
     calls: Sequence[Call]
@@ -255,6 +257,8 @@ class Setup(Record):
     environments: Environments | None
     name: str | None
     main: Mode = "auto"
+    find_main: MainFinder | None = None
+    start_timeout: float = 60.0
 
 
 class Options(Record):

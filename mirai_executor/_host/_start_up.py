@@ -8,9 +8,10 @@ import functools
 import itertools
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from mirai_executor import _wire
 from mirai_executor._core import (
@@ -33,6 +34,7 @@ from mirai_executor._local import (
 )
 from mirai_executor._payload.host import encode_plain
 from mirai_executor._shared import ServerLostError
+from mirai_executor._waiting import Reactor
 from mirai_executor.errors import DaemonLostError, LaunchError
 
 from . import _registry
@@ -40,8 +42,13 @@ from ._daemon import HOST_NAME, Daemon, LocalDaemon
 from ._settings import Setup
 from ._tasks import decode_apart
 
+if TYPE_CHECKING:
+    from ._importing import SharedImport
+
 _LOG = logging.getLogger("mirai_executor")
 _DEPARTURES = 5  # that are remembered: the last ones
+# Seconds of processor time: a program that has used less has imported nothing that takes long.
+_WORTH_WHILE = 0.3
 
 
 class LossReports:
@@ -192,6 +199,7 @@ class StartUp:
         spawner: Knows whether there is a fork server.
         start: Starts one.
         setup: What each is told.
+        reactor: Waits for the import of the main module.
         daemons: Those of the executor; new ones are added.
         losses: Is told why none can be started.
         fleet: Is told what happens to them.
@@ -202,6 +210,7 @@ class StartUp:
         spawner: Spawner,
         start: Callable[[], LocalDaemon],
         setup: Setup,
+        reactor: Reactor,
         daemons: dict[DaemonId, Daemon],
         losses: LossReports,
         fleet: Members,
@@ -213,13 +222,38 @@ class StartUp:
         self._loss_reports = losses
         self._fleet = fleet
         self._held: dict[DaemonId, None] = {}  # wait for the fork server, in order
+        self._reactor = reactor
+        self._importing: SharedImport | None = None  # as long as the server imports nothing
 
     def launch(self, id_: DaemonId) -> None:
         """Start a daemon, or have it wait for the fork server; a failure is reported as a loss."""
-        if self._spawner.awaits_server:
+        if self._spawner.awaits_server or self._imports_first():
             self._held[id_] = None
         else:
             self._launch(id_)
+
+    def _imports_first(self) -> bool:
+        """Tell whether the server imports the main module at this moment; have it begin."""
+        find = self._setup.find_main
+        if find is None or find.file is None:
+            return False
+        if self._importing is None:
+            # With an environment of their own, daemons may differ before they import anything.
+            if self._setup.environments is not None or not self._spawner.wants_main:
+                return False
+            if time.process_time() < _WORTH_WHILE:
+                return False
+            with _registry.no_fork:
+                from ._importing import SharedImport  # few programs have it
+
+                setup = self._setup, find.file.entry.blob
+                begun = SharedImport(self._spawner, *setup, self._reactor, self._go_on)
+            self._importing = begun if begun.is_under_way else None
+        return self._importing is not None
+
+    def _go_on(self) -> None:
+        self._importing = None
+        self.launch_held()
 
     def _launch(self, id_: DaemonId) -> None:
         try:
@@ -261,7 +295,9 @@ class StartUp:
 
     def close(self) -> None:
         """Let go of the fleet, which refers to this."""
-        del self._fleet
+        if self._importing is not None:
+            self._importing.close()
+        del self._fleet, self._importing
 
     def greet(self, id_: DaemonId, daemon: Daemon, hello: _wire.Hello) -> None:
         """Tell a daemon what it has to know, or end it if it cannot work here."""

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from mirai_executor import _shared
 from mirai_executor._place import limit_behind
 from mirai_executor._private import optional
 from mirai_executor._shared import ANSWER, FORK, IDENTITY, QUESTION, REAP, ServerLostError
@@ -204,7 +205,7 @@ class Asking:
 
     def tell_identity(self, pid: int) -> None:
         """Tell the other process which one it has to be."""
-        self._send(IDENTITY, pid)
+        self.send(IDENTITY, pid)
 
     def order(self, fds: Sequence[int]) -> None:
         """Ask for the first daemon, which gets copies of these descriptors; do not wait for it.
@@ -212,7 +213,7 @@ class Asking:
         Raises:
             ServerLostError: There is no server, nor will there be one.
         """
-        self._send(FORK, 0, fds)
+        self.send(FORK, 0, fds)
 
     def first_daemon(self) -> int:
         """Return the pid of the first daemon, which was ordered.
@@ -228,7 +229,7 @@ class Asking:
         Raises:
             OSError: It could not be forked. If it is a ServerLostError, perhaps it was.
         """
-        self._send(FORK, 0, fds)
+        self.send(FORK, 0, fds)
         pid = self._answer()
         if pid <= 0:
             raise OSError(-pid, os.strerror(-pid))
@@ -240,13 +241,14 @@ class Asking:
         Raises:
             ServerLostError: There is nobody left to collect it.
         """
-        self._send(REAP, pid)
+        self.send(REAP, pid)
         return self._answer()
 
     def close(self) -> None:
         self._socket.close()
 
-    def _send(self, what: int, pid: int, fds: Sequence[int] = ()) -> None:
+    def send(self, what: int, pid: int, fds: Sequence[int] = ()) -> None:
+        """Ask for something, and do not wait; ServerLostError if there is nobody."""
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
             self._socket.sendmsg([QUESTION.pack(what, pid)], rights, _socket.MSG_NOSIGNAL)
@@ -273,7 +275,12 @@ class ForkServer:
         lifeline: This host's end of the pipe that it does not outlive.
         conditions: How it was started.
         no_fork: Held while this host's ends are closed.
+
+    Attributes:
+        knows_main: It was asked to import the main module, whatever has come of that.
     """
+
+    knows_main = False
 
     def __init__(
         self,
@@ -321,6 +328,15 @@ class ForkServer:
         """
         return self._forked(self._asking.fork(fds), command)
 
+    def import_main(self, fds: Sequence[int]) -> None:
+        """Have it import the main module, with copies of these two descriptors. Does not wait.
+
+        Raises:
+            ServerLostError: It is gone.
+        """
+        self.knows_main = True
+        self._asking.send(_shared.IMPORT, 0, fds)
+
     def _forked(self, pid: int, command: Sequence[str]) -> Forked:
         self._daemons.add(pid)
         return Forked(self, pid, command)
@@ -331,6 +347,7 @@ class ForkServer:
         if not self.has_ended:
             try:
                 status = self._asking.reap(pid)
+                status = None if status == _shared.UNKNOWN else status
             except ServerLostError:
                 self.end()
         self._daemons.discard(pid)

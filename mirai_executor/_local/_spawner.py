@@ -79,6 +79,7 @@ class Spawner:
         self._may_fork = (
             no_fork is not None and has_pidfds()
         )  # who forks a daemon cannot wait for its end
+        self._may_import = True  # as long as no server was lost that had been asked to
 
     @property
     def write_stderr(self) -> "Write | None":
@@ -113,6 +114,28 @@ class Spawner:
         with contextlib.suppress(OSError, LaunchError):
             self._streams = self.streams()
             self._start_server(conditions, self._streams)
+
+    @property
+    def wants_main(self) -> bool:
+        """Whether the server could import the main module for the daemons to come."""
+        server = self._server
+        if server is None or not self._may_import:
+            return False
+        return server.is_ready and not (server.knows_main or server.has_ended)
+
+    def import_main(self, request: bytes) -> int | None:
+        """Have the server import the main module, for the daemons to come. Does not wait.
+
+        Args:
+            request: What daemons are prepared with, and the file, as they read it.
+
+        Returns:
+            The end of a pipe that the caller closes; it can be read once that has ended, in
+            whatever way. None if it cannot be tried.
+        """
+        from ._importing import import_main  # not for all
+
+        return import_main(self._server, request)
 
     def renew(self) -> None:
         """Have a new server fork the next daemons. Safe from any thread."""
@@ -237,6 +260,7 @@ class Spawner:
                 return server.fork((streams.stderr[1], stdout, cwd, *fds), self._command(fds))
         except ServerLostError:
             self._server = None
+            self._may_import = self._may_import and not server.knows_main
             server.end()
             raise
         except OSError:

@@ -23,7 +23,8 @@ The fork server::
 It has imported what a daemon needs, and nothing else: it has one thread, never runs or
 unpickles anything of the user's, never sees a byte of a link, and sleeps until its host asks. It
 is the process that the host has started, so it collects the daemons, and the host collects it.
-Each daemon leaves this module by a return, and then is as fresh as the first one.
+Each daemon leaves this module by a return, and then is as fresh as the first one. What has the
+main module imported is another process, which it has forked: see ``_import_server``.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ import threading
 
 from mirai_executor import _nameless, _place
 from mirai_executor._lazily import when_imported
-from mirai_executor._shared import ANSWER, FORK, IDENTITY, QUESTION
+from mirai_executor._shared import ANSWER, FORK, IDENTITY, IMPORT, QUESTION
 from mirai_executor._typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from mirai_executor._payload.daemon import Preparation
+
+    ImportMain = Callable[["Answering", int, int], list[int]]
 
 _MOST_FDS = 16  # of one question
 
@@ -246,6 +249,9 @@ class Answering:
         what, pid = QUESTION.unpack(data)
         return Question(what, pid, list(fds))
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def answer(self, number: int) -> None:
         """Answer the last question."""
         self._socket.send(ANSWER.pack(number), _socket.MSG_NOSIGNAL)
@@ -255,7 +261,7 @@ class Answering:
         self._socket.close()
 
 
-def branch_off(control: int, lifeline: int) -> list[int]:
+def branch_off(control: int, lifeline: int, import_main: ImportMain) -> list[int]:
     """Fork the first daemon, and others, when the host asks. Returns in each of them, once.
 
     Where that would not be safe, this process itself becomes the first daemon.
@@ -263,6 +269,7 @@ def branch_off(control: int, lifeline: int) -> list[int]:
     Args:
         control: The socket at which the host asks.
         lifeline: That of the server.
+        import_main: Goes on as the server once that has been asked to import the main module.
 
     Returns:
         The descriptors of the daemon that this process is now.
@@ -272,10 +279,10 @@ def branch_off(control: int, lifeline: int) -> list[int]:
     if (order := end.next()) is None:
         os._exit(0)  # the host has gone, or has no use for a daemon any more
     fds = order.fds
-    child = _fork() if may_fork else -1
+    child = fork() if may_fork else -1
     if child > 0:
         hold_lifeline(lifeline)
-        fds = _serve(end, child, fds)
+        fds = _serve(end, child, fds, import_main)
         child = 0
     end.close()
     os.close(lifeline)
@@ -297,8 +304,7 @@ def branch_off_from_host(control: int, lifeline: int) -> list[int]:
     end = Answering(control)
     arm_lifeline(lifeline)  # where that is impossible, the end of the socket tells
     _be_quiet()
-    fds = _next_request(end)
-    child = _fork()
+    fds, child = next_daemon(end)
     fds = _serve(end, child, fds) if child else _take_over(*fds)
     end.close()
     os.close(lifeline)
@@ -328,7 +334,7 @@ def _may_fork(end: Answering, known: set[int]) -> bool:
     return len(threads) == 1 and len(set(map(int, descriptors)) - known) == listing
 
 
-def _fork() -> int:
+def fork() -> int:
     """Return as ``os.fork`` does, or minus an errno."""
     try:
         return os.fork()
@@ -336,7 +342,9 @@ def _fork() -> int:
         return -(error.errno or 1)
 
 
-def _serve(end: Answering, child: int, fds: list[int]) -> list[int]:
+def _serve(
+    end: Answering, child: int, fds: list[int], import_main: ImportMain | None = None
+) -> list[int]:
     """Fork daemons until the host wants no more. Returns in each, with its descriptors."""
     server = os.getpid()
     try:
@@ -347,8 +355,7 @@ def _serve(end: Answering, child: int, fds: list[int]) -> list[int]:
             for fd in fds:
                 os.close(fd)
             end.answer(child)
-            fds = _next_request(end)
-            child = _fork()
+            fds, child = next_daemon(end, import_main=import_main)
         return _take_over(*fds)
     finally:
         if os.getpid() == server:
@@ -363,11 +370,19 @@ def _be_quiet() -> None:
     os.close(null)
 
 
-def _next_request(end: Answering) -> list[int]:
-    """Collect daemons that have ended, until another one is asked for."""
+def next_daemon(
+    end: Answering, fork: Callable[[], int] = fork, import_main: ImportMain | None = None
+) -> tuple[list[int], int]:
+    """Collect daemons that have ended, until another one is asked for, and fork that.
+
+    Returns:
+        Its descriptors, and what ``fork`` returns.
+    """
     while (question := end.next()) is not None:
         if question.what == FORK:
-            return question.fds
+            return question.fds, fork()
+        if question.what == IMPORT and import_main is not None:
+            return import_main(end, *question.fds), 0
         _, status = os.waitpid(question.pid, 0)
         end.answer(os.waitstatus_to_exitcode(status))
     os._exit(0)

@@ -30,6 +30,20 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
 )
 
 
+_first: "DirtyFlag | None" = None
+
+
+def watch_early() -> None:
+    """Have the next :func:`new_flag` return one that watches from now on."""
+    global _first  # it watches the process
+    _first = DirtyFlag()
+
+
+def new_flag() -> "DirtyFlag":
+    """Return a flag that watches."""
+    return DirtyFlag() if _first is None else _first
+
+
 class DirtyFlag:
     """Tells whether one of the watched functions has been called.
 

@@ -51,6 +51,8 @@ class LogSender(PieceSender):
 
         rebuild.around_main = around_main
         when_imported({"logging": step})
+        if rebuild.imported_first is not None:
+            _take_back(set(), levels)
 
 
 def _handlers() -> set[Handler]:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from mirai_executor._arena import Exchange, Pool
 
+    from ._child import Answering
+
 _SHARE = 8  # one part of so many of this machine's memory may be filled, or be kept warm
 _ARENAS = 16  # each costs two descriptors here, and one at the host
 
@@ -34,11 +36,22 @@ def main(*, first: bool = False, cleanup: bool = False) -> None:
         if first:
             from ._child import branch_off
 
-            fds = branch_off(*fds)
+            control, lifeline = fds
+            fds = branch_off(control, lifeline, _go_on)
             sys.argv[1:] = map(str, fds)
         return fds
 
     serve(become_daemon, cleanup=cleanup)
+    if "mirai_executor.daemon._import_server" in sys.modules:
+        from ._import_server import end_if_forked
+
+        end_if_forked()
+
+
+def _go_on(end: "Answering", request: int, verdict: int) -> list[int]:
+    from ._import_server import go_on  # few hosts ask for it
+
+    return go_on(end, request, verdict)
 
 
 def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False) -> None:
@@ -55,6 +68,7 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     gc.disable()
     from mirai_executor import _place
     from mirai_executor._arena import DaemonMemory
+    from mirai_executor._payload.common import rebuild
     from mirai_executor._shared import Page, Tickets
     from mirai_executor._transport import Link, Pipes
 
@@ -72,7 +86,8 @@ def serve(become_daemon: "Callable[[], Sequence[int]]", *, cleanup: bool = False
     for fd in fds:
         os.set_inheritable(fd, False)  # positional in the standard library
     _child.hold_lifeline(lifeline)
-    _child.prepare_streams()
+    if rebuild.imported_first is None:  # else that was before the import, which may know them
+        _child.prepare_streams()
     _let_go_of_the_terminal()
     _place.enter_daemon()
     link = Link(Pipes(reads, writes), blocking=True)

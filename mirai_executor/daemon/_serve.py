@@ -391,4 +391,4 @@ class TaskRunner:
 def _new_flag() -> "DirtyFlag":
     from . import _cleanup, _dirty_flag  # noqa: F401 - both in time, before any code of the user
 
-    return _dirty_flag.DirtyFlag()
+    return _dirty_flag.new_flag()

@@ -202,3 +202,21 @@ def run(code: str, **options: object) -> Ended:
         ended = host.end()
         assert host.leaves_nothing(), (ended, host.processes())
         return ended
+
+
+def printed_by(folder: Path, text: str, *arguments: str, name: str = "program.py") -> str:
+    """Run a program as a process of its own; return what it has printed."""
+    program = folder / name
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(textwrap.dedent(text))
+    done = subprocess.run(
+        [sys.executable, *(arguments or [str(program)])],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+        cwd=folder,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout

@@ -12,28 +12,8 @@ from typing import Any
 
 import pytest
 
+from live.hosts import PATIENCE, printed_by
 from mirai_executor import MiraiExecutor
-
-PATIENCE = 60.0  # seconds that no passing test waits
-
-
-def printed_by(folder: Path, text: str, *arguments: str, name: str = "program.py") -> str:
-    """Run a program as a process of its own; return what it has printed."""
-    program = folder / name
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(textwrap.dedent(text))
-    done = subprocess.run(
-        [sys.executable, *(arguments or [str(program)])],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-        cwd=folder,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
 
 AS_SPAWN = """
     import contextvars, copyreg, ctypes, decimal, functools, json, multiprocessing, threading

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,16 +18,18 @@ from clocks import Clock
 from mirai_executor import __version__, _wire
 from mirai_executor._core import BroadcastAnswered, BroadcastId, DaemonId, Event, TaskId
 from mirai_executor._core import messages as m
-from mirai_executor._host import Limits
+from mirai_executor._host import Limits, _start_up
 from mirai_executor._host._daemon import Daemon, LocalDaemon
+from mirai_executor._host._environments import Environments
 from mirai_executor._host._fleet import Fleet
 from mirai_executor._host._remote import RemoteDaemon
 from mirai_executor._host._settings import Setup
 from mirai_executor._host._tasks import OpenTask
 from mirai_executor._local import LAST_FRAMES
+from mirai_executor._payload.daemon import decode_plain
 from mirai_executor._payload.host import Call
 from mirai_executor._shared import STOP_SIGNAL, ServerLostError
-from mirai_executor._transport import FarLink, Link
+from mirai_executor._transport import FarLink, Link, LinkClosedError
 from mirai_executor._waiting import OneShotEvent
 from mirai_executor._wire import Outcomes, OutcomeStatus, Tasks, WireOutcome, WireTask
 from mirai_executor.errors import DaemonLostError, LaunchError
@@ -162,10 +165,11 @@ class World:
         store: Any = SimpleNamespace(trim=self._trim, is_sharing=False)
         given = {"calls": (), "cleanup": False, "log": None, "environments": None, "name": None}
         self.spawner = spawner
+        self.setup: Any = Setup(**{**given, **setup})
         self.fleet = Fleet(
             spawner,
             relay,
-            Setup(**{**given, **setup}),
+            self.setup,
             store,
             (BEAT, True),
             self.clock,
@@ -355,6 +359,97 @@ def test_daemons_that_wait_are_started_though_the_first_one_has_died(world: Worl
     world.spawner.awaits_server = False
     world.die(first, 1)
     assert len(world.made) == 2
+
+
+def test_a_fork_server_that_dies_as_its_first_daemon_greets_is_the_loss_of_that(
+    world: World,
+) -> None:
+    first = world.launch(ONE, ready=False)
+    world.forks = [SimpleNamespace(pid=8, returncode=None)]
+    first.say(HELLO)
+    world.fleet._deaths._on_death(ONE)  # before what it has said is looked at
+    assert world.news() == [m.DaemonLost(ONE)]
+    with pytest.raises(LinkClosedError):  # so the daemon ends
+        first.heard()
+
+
+@pytest.fixture
+def importing(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileIO]:
+    """Have the fork server import the main module; this is the end into which it says how."""
+    monkeypatch.setattr(_start_up, "_WORTH_WHILE", 0.0)
+    end, its_end = os.pipe()
+    main_file = SimpleNamespace(entry=SimpleNamespace(blob=b"the file"))
+    world.setup.find_main = SimpleNamespace(file=main_file)
+
+    def import_main(request: bytes) -> int:
+        assert decode_plain(request)[1] == b"the file"
+        world.spawner.wants_main = False
+        return end
+
+    world.spawner.wants_main, world.spawner.import_main = True, import_main
+    with FileIO(its_end, "w") as file:
+        yield file
+
+
+def test_daemons_wait_until_the_main_module_is_imported(world: World, importing: FileIO) -> None:
+    world.fleet.launch(ONE)
+    world.fleet.launch(TWO)
+    world.fleet.launch(DaemonId(3))
+    world.fleet.dismiss(DaemonId(3))
+    assert world.made == []
+    importing.write(b"+")
+    world.clock.look()
+    assert len(world.made) == 2
+    world.fleet.launch(DaemonId(4))
+    assert len(world.made) == 3
+
+
+def test_daemons_do_not_wait_for_an_import_that_fails_and_a_record_says_why(
+    world: World, importing: FileIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "mirai_executor")
+    world.fleet.launch(ONE)
+    importing.write(b"-it leaves threads")
+    world.clock.look()
+    assert len(world.made) == 1
+    assert caplog.messages == ["each daemon imports the main module for itself: it leaves threads"]
+
+
+def test_daemons_wait_no_longer_than_half_of_the_time_for_a_start(
+    world: World, importing: FileIO
+) -> None:
+    world.fleet.launch(ONE)
+    world.clock.wait(world.setup.start_timeout / 2 - 1)
+    assert world.made == []
+    world.clock.wait(1)
+    assert len(world.made) == 1
+    world.fleet.launch(TWO)
+    assert len(world.made) == 2
+
+
+def test_a_fork_server_that_ends_with_the_import_keeps_nobody_waiting(
+    world: World, importing: FileIO
+) -> None:
+    world.fleet.launch(ONE)
+    importing.close()
+    world.clock.look()
+    assert len(world.made) == 1
+
+
+def test_daemons_do_not_wait_for_an_import_that_has_not_taken_long_here(
+    world: World, importing: FileIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_start_up, "_WORTH_WHILE", 1e9)
+    world.fleet.launch(ONE)
+    assert len(world.made) == 1
+
+
+def test_daemons_with_an_environment_of_their_own_do_not_wait(
+    world: World, importing: FileIO
+) -> None:
+    world.setup.environments = Environments({"A": "1"}, None)
+    world.fleet.launch(ONE)
+    assert len(world.made) == 1
 
 
 def test_a_daemon_that_was_forked_is_watched_in_place_of_what_has_forked_it(world: World) -> None:

@@ -186,11 +186,13 @@ def inherit(what: "Inheritance") -> None:
 def make_main(find: Callable[[str], object], preparation: Preparation) -> ModuleType:
     """Make the daemon's ``__main__``, which asks ``find`` for the names that it does not have.
 
-    One that was forked has that of its host, in which its functions look for their globals.
+    One that was forked has that of its host, or that into which the host's main module has been
+    imported before: functions look for their globals there.
     """
     from mirai_executor._payload.common import rebuild  # as above
 
-    inherited: Any = sys.modules[MAIN] if rebuild.inheritance is not None else None
+    is_inherited = rebuild.inheritance is not None or rebuild.imported_first is not None
+    inherited: Any = sys.modules[MAIN] if is_inherited else None
     base: Any = ModuleType if inherited is None else type(inherited)
 
     class Main(base):  # type: ignore[misc]  # known at run time

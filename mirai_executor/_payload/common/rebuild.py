@@ -45,6 +45,11 @@ serial: "Hooks | None" = None
 imported_classes: dict[str, Any] = {}
 
 
+# At a daemon, and in the process that it was forked from: the import of the host's main module,
+# if that has come before the fork.
+imported_first: Any = None
+
+
 # Called before a daemon imports the host's main module; returns what is to be called afterwards.
 around_main: "Callable[[], Callable[[], object]] | None" = None
 

@@ -17,7 +17,7 @@ else:  # what only some tasks need, or a host that shares memory does not
         __name__,
         {
             "failures": "encode_error",
-            "mainimport": "importing_main",
+            "mainimport": "MainImport importing_main",
             "namespace": "Namespace",
         },
     )

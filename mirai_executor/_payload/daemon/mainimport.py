@@ -2,6 +2,7 @@
 
 ::
 
+    before this process is forked     ──► MainImport.come_first  in a fork server, for all daemons
     a table that begins with the file ──► MainImport.carry_out   before all other names
     "__main__:job", and no such name  ──► MainImport.fill_gaps   as a last resort
 
@@ -12,7 +13,7 @@ what the host sent, or an initializer set.
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import CodeType, FunctionType, ModuleType
 
@@ -67,6 +68,32 @@ class MainImport:
         if self._failed_with is not None:
             return f"importing the host's main module failed ({describe(self._failed_with)})"
         return _WHY_NOT[self._preparation.main] if self._is_refused else ""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that the import has added, and that do not follow the host's yet."""
+        return frozenset(self._values)
+
+    def come_first(self, blob: bytes, examine: Callable[[bytes], str]) -> str:
+        """Import the file that the host has, for the daemons that this process will be.
+
+        Args:
+            blob: As in :meth:`carry_out`.
+            examine: Says why what a script says is not to be run once for all; empty if it may be.
+
+        Returns:
+            Why daemons have to do that for themselves; empty if they have it now.
+        """
+        path, digest = pickle.loads(blob)
+        text = _text_of(path)
+        if text is None or digest_of(text) != digest:
+            return "its file says something else by now"
+        if why := examine(text):
+            return why
+        self._run(compile(text, path, "exec", dont_inherit=True), {"__name__"})
+        if not self.failure:
+            rebuild.imported_first = self
+        return self.failure
 
     def carry_out(self, blob: bytes) -> frozenset[str]:
         """Import the file that the host has; return the names that this has added.

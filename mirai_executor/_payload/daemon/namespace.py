@@ -84,8 +84,9 @@ class Namespace:
         self.on_sys_path: Callable[[list[str]], None] | None = None
         self.missing_because: dict[str, str] = {}
         self._preparation = preparation
-        self._host_names: set[str] = set()
-        self._brought = Brought()
+        names = () if rebuild.imported_first is None else rebuild.imported_first.names
+        self._host_names: set[str] = set(names)
+        self._brought = Brought(names)
         self._applied = Applied()
         self._received: dict[str, dict[bytes, bytes]] = {}
         self._pending: dict[str, bytes] = {}
@@ -94,7 +95,7 @@ class Namespace:
         self._functions = Kept()
         self._table: Sequence[tuple[str, bytes]] | None = None  # all of it is applied
         self._function_entry: tuple[str, bytes] | None = None  # of that table
-        self._imported: MainImport | None = None
+        self._imported: MainImport | None = rebuild.imported_first
         sys.modules[MAIN] = sys.modules[MP_MAIN] = self.module
         rebuild.serial = None  # not that of a host which is a daemon itself, and was forked
         rebuild.held_modules = {} if rebuild.inheritance is None else dict(sys.modules)

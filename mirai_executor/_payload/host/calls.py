@@ -52,16 +52,16 @@ class MainFinder:
 
     def __init__(self, mode: "Mode") -> None:
         self._mode: Mode = mode
-        self._file: MainFile | None = None  # if it is known
+        self.file: MainFile | None = None  # if it is known
 
     def __call__(self) -> "MainFile | None":
-        if self._mode != "value" and self._file is None:
+        if self._mode != "value" and self.file is None:
             from mirai_executor._payload.host.mainfile import main_file  # with ast: for names only
 
-            self._file = main_file(self._mode)
-            if self._file is None:
+            self.file = main_file(self._mode)
+            if self.file is None:
                 self._mode = "value"
-        return self._file
+        return self.file
 
 
 class CallEncoder:
@@ -86,8 +86,8 @@ class CallEncoder:
         self._serial = serial
         self._dump_plainly = dump_plainly if serial is None else serial.dump_plainly
         self._prepared_path = host_sys_path() if sys_path is None else list(sys_path)
-        self._find_main = MainFinder(main)
-        self._functions = FunctionCache(self._find_main, known, serial)
+        self.find_main = MainFinder(main)
+        self._functions = FunctionCache(self.find_main, known, serial)
         self._captures: LargeCaptures | None = None
         self._seals: Seals | None = None  # until something is pickled with care
         self._path_seen = sys.path.copy()
@@ -176,7 +176,7 @@ class CallEncoder:
         """
         if _is_plain(fn):
             return fn
-        pickled = pickle_function(fn, self._find_main, self._inherited, self._serial)
+        pickled = pickle_function(fn, self.find_main, self._inherited, self._serial)
         taken: Any = fn if pickled is None else FrozenFunction(fn, pickled)
         return taken  # type: ignore[no-any-return]  # it can be called as fn can
 
@@ -195,7 +195,7 @@ class CallEncoder:
             local_locks=local_locks,
             lend=loan.lend,
             known=self._inherited,
-            main=self._find_main,
+            main=self.find_main,
             seals=self._seals,
             serial=self._serial,
         )

@@ -45,7 +45,7 @@ class MainFile:
 
     def __init__(self, path: str, text: bytes, bound: frozenset[str] | None) -> None:
         blob = pickle.dumps((path, digest_of(text)), PROTOCOL)
-        self._entry = NameEntry(MAIN_FILE, digest_of(blob), blob)
+        self.entry = NameEntry(MAIN_FILE, digest_of(blob), blob)
         self._bound = bound
         self._known: dict[str, tuple[bytes, bytes]] = {}
 
@@ -60,7 +60,7 @@ class MainFile:
             entries: The table.
             identities: The ids by which both sides know the classes in it.
         """
-        return [self._entry, *(self._mark(entry, identities) for entry in entries)]
+        return [self.entry, *(self._mark(entry, identities) for entry in entries)]
 
     def _mark(self, entry: NameEntry, identities: dict[str, str]) -> NameEntry:
         text, digest, blob = entry
