@@ -116,6 +116,7 @@ def test_an_element_that_is_a_future_fails_among_others_that_do_not(
 def test_so_does_one_of_a_map_that_is_made_while_an_error_is_handled(
     executor: MiraiExecutor,
 ) -> None:
+    mapped: Any = None
     try:
         1 / 0  # noqa: B018 - for the error
     except ZeroDivisionError:
