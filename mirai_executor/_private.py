@@ -77,15 +77,15 @@ NEEDED = {
     "_payload.common.inheritance": (
         PrivateNames("multiprocessing.util", "_afterfork_registry", "tests/live/test_contexts.py"),
     ),
-    "daemon._end": (
-        PrivateNames("atexit", "_run_exitfuncs", "tests/live/test_contexts.py"),
-        PrivateNames("threading", "_shutdown", "tests/live/test_contexts.py"),
+    "daemon._import_server": (
+        PrivateNames("atexit", "_run_exitfuncs", "tests/live/test_main_once.py"),
     ),
     "daemon._fitness": (
         PrivateNames("weakref.finalize", "_registry", "tests/live/test_main_once.py"),
     ),
     "daemon._template": (
-        PrivateNames("atexit", "_clear", "tests/live/test_contexts.py"),
+        PrivateNames("atexit", "_clear _run_exitfuncs", "tests/live/test_contexts.py"),
+        PrivateNames("threading", "_shutdown", "tests/live/test_contexts.py"),
         PrivateNames(
             "multiprocessing.util",
             "_exit_function _finalizer_registry _run_after_forkers",
@@ -157,6 +157,12 @@ OPTIONAL = (
     ),
     PrivateNames(
         "multiprocessing.resource_tracker._resource_tracker", "_fd", "tests/live/test_kinship.py"
+    ),
+    # Without them, what an import that was in vain has shared may stay in memory.
+    PrivateNames(
+        "multiprocessing.resource_tracker._resource_tracker",
+        "_pid _stop",
+        "tests/live/test_main_once.py",
     ),
     PrivateNames("multiprocessing.current_process()", "_identity", "tests/live/test_kinship.py"),
     # Looked up only where a lock travels: its part in C, which knows whether it has a name.

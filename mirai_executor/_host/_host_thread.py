@@ -40,6 +40,7 @@ T = TypeVar("T")
 _LOG = logging.getLogger("mirai_executor")
 _FEW, _MANY = 16, 256  # submissions of a burst until the host thread is let run again
 _MOMENT = 20e-6  # seconds
+_LOOK = 1.0  # seconds: a signal that comes after Python's last look, and before a wait, ends none
 _STDOUT = 1
 _AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 
@@ -179,8 +180,9 @@ class HostThread:
             return False
         # Not Thread.join: if a KeyboardInterrupt strikes there, Python 3.11 and 3.12 take the
         # thread for ended, and a second call would return at once.
-        if not self._ended.wait(timeout):
-            return False
+        while not self._ended.wait(_LOOK if timeout is None else timeout):
+            if timeout is not None:
+                return False
         for thread in list(self._threads):
             if thread is not None and self._can_join:
                 thread.join()  # it has nothing left to do

@@ -1,6 +1,6 @@
 """Has the daemons to come wait while the fork server imports the main module for them all.
 
-They wait no longer than half of the time that their start may take: then each imports it for
+They wait no longer than a quarter of the time that their start may take: then each imports it for
 itself. So they do where the module cannot be imported once for all, and a record says why.
 """
 
@@ -19,7 +19,7 @@ from ._settings import Setup
 
 _LOG = logging.getLogger("mirai_executor")
 _LONGEST = 4096  # bytes of what the server says
-_SHARE = 0.5  # of the time for a start
+_SHARE = 0.25  # of the time for a start
 
 
 class SharedImport:

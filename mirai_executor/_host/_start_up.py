@@ -49,6 +49,7 @@ _LOG = logging.getLogger("mirai_executor")
 _DEPARTURES = 5  # that are remembered: the last ones
 # Seconds of processor time: a program that has used less has imported nothing that takes long.
 _WORTH_WHILE = 0.3
+_TIGHT = 20.0  # seconds for a start, in which there is no time to wait for the import of others
 
 
 class LossReports:
@@ -239,9 +240,9 @@ class StartUp:
             return False
         if self._importing is None:
             # With an environment of their own, daemons may differ before they import anything.
-            if self._setup.environments is not None or not self._spawner.wants_main:
+            if self._setup.environments is not None or time.process_time() < _WORTH_WHILE:
                 return False
-            if time.process_time() < _WORTH_WHILE:
+            if self._setup.start_timeout < _TIGHT or not self._spawner.wants_main:
                 return False
             with _registry.no_fork:
                 from ._importing import SharedImport  # few programs have it

@@ -37,13 +37,8 @@ _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file_
 _OPENMP = "OMP_NUM_THREADS"
 _POOLS = (
     _OPENMP,
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "POLARS_MAX_THREADS",
+    *("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    *("NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS"),
 )
 _PATIENCE = 2.0  # seconds for an answer that takes milliseconds
 
@@ -364,6 +359,9 @@ class ForkServer:
     def end(self) -> None:
         """End it now. Daemons that it has left live on."""
         self.let_go()
+        if self.knows_main and isinstance(self.process, subprocess.Popen):
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it has a process to collect
+                self.process.wait(_PATIENCE)
         if self.process.returncode is None:  # not collected: the number is still its own
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)  # it has nothing to lose

@@ -121,7 +121,10 @@ class Spawner:
         server = self._server
         if server is None or not self._may_import:
             return False
-        return server.is_ready and not (server.knows_main or server.has_ended)
+        if not server.is_ready or server.knows_main:
+            return False
+        conditions = self._conditions()
+        return conditions is not None and server.serves(conditions)  # else it forks no more
 
     def import_main(self, request: bytes) -> int | None:
         """Have the server import the main module, for the daemons to come. Does not wait.

@@ -17,12 +17,12 @@ patches of ``os``            as of gevent: what forks and waits here would be an
 finalizers                   what is removed at the end of one daemon, others still use; those of
                              installed libraries do not count
 hooks that warn of a fork    they know better
-generators (``random``)      nobody can tell whether they were seeded
+random numbers               a seed for ``random``, or a generator: nobody can tell from what
 what a module asks for       see ``_once``
 ===========================  ======================================================================
 
-Random numbers: each daemon has others, as if it had imported by itself, unless the script has
-seeded the generator; then they are the same in all, again as if each had done so.
+Each daemon has random numbers of its own then. What the script and the modules beside it do with
+random numbers, their source tells (``_once``): only libraries may draw some, and have generators.
 """
 
 from __future__ import annotations
@@ -66,7 +66,6 @@ class Fitness:
     def __init__(self) -> None:
         self._modules: frozenset[str] = frozenset()
         self._unseeded: list[Any] = []
-        self._random_state: Any = None
 
     def begin(self) -> None:
         """Remember what there is."""
@@ -100,9 +99,7 @@ class Fitness:
                 return -(error.errno or 1)
 
     def restore(self) -> None:
-        """In a fork: have the random numbers that it would have without."""
-        if self._random_state is not None:
-            random.setstate(self._random_state)
+        """In a fork: have random numbers of its own, for which ``random`` sees by itself."""
         for bits in self._unseeded:
             bits.state = type(bits)().state
 
@@ -124,16 +121,12 @@ class Fitness:
 
     def _look_at_random_numbers(self) -> str:
         found = [each for each in _generators_of_python() if id(each) not in self._generators]
-        if found:
-            return "it has a generator of random numbers that may have a seed or not"
-        state = random.getstate()
-        if not _is_reached(state, self._drawn_from):
-            self._random_state = state
+        # What libraries draw when they are imported is no matter; a seed would be.
+        if found or not _is_reached(random.getstate(), self._drawn_from):
+            return "it seeds random numbers, or draws many"
         if (numpy := sys.modules.get("numpy.random")) is not None:
             every = _all_of(numpy.BitGenerator)
             self._unseeded = [bits for bits in every if _has_seed_of_system(bits)]
-            for bits in self._unseeded:
-                type(bits)()  # what somebody has derived from them may need more
         return ""
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import _socket
 import array
+import atexit
 import contextlib
 import os
 import select
@@ -26,15 +27,17 @@ import sys
 
 from mirai_executor import _nameless, _place
 from mirai_executor._payload import daemon as _payload
-from mirai_executor._payload.common import rebuild
+from mirai_executor._private import check
 from mirai_executor._shared import ANSWER, FORK, IMPORTED, QUESTION, REAP, UNKNOWN
-from mirai_executor._typing import TYPE_CHECKING
+from mirai_executor._typing import TYPE_CHECKING, Any
 
 from . import _child
 
 if TYPE_CHECKING:
     from ._child import Answering, Question
     from ._fitness import Fitness
+
+check("daemon._import_server")
 
 _LONGEST = 4096  # bytes of what a candidate says
 _PATIENCE = 1.5  # seconds for its answers; the host has a little more
@@ -66,20 +69,24 @@ def go_on(end: Answering, request: int, verdict: int) -> list[int]:
     return _ImportServer(end, _CandidateLink(pid, here, hold, verdict)).serve()
 
 
-def end_if_forked() -> None:
-    """End this daemon, if it was forked from what had imported the main module."""
-    if rebuild.imported_first is not None:
-        from ._end import end
-
-        end(0)
-
-
 def _flaw_of(text: bytes) -> str:
     from importlib.util import decode_source
 
     from ._once import flaw_of
 
     return flaw_of(decode_source(text))
+
+
+def _finish() -> None:
+    """Do what is to be done at the end of a process that has imported, and is of no use."""
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()  # noqa: SLF001 - see _private.py
+    tracker: Any = getattr(
+        sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None
+    )
+    with contextlib.suppress(Exception):  # it is private
+        if tracker is not None and tracker._pid is not None:  # noqa: SLF001 - it was started here
+            tracker._stop()  # noqa: SLF001 - as above
 
 
 class _CandidateLink:
@@ -104,7 +111,7 @@ class _CandidateLink:
         self.events: list[int] = []  # descriptors that are readable when there is news
         if pid < 0:
             self._tell(b"-" + os.strerror(-pid).encode())
-            self._end()
+            self.end()
             return
         ended = os.pidfd_open(pid)
         self._fds.append(ended)
@@ -123,7 +130,7 @@ class _CandidateLink:
             self.is_fit = True
             self.events = self.events[1:]
         else:
-            self._end()
+            self.end()
 
     def ask(self, question: Question) -> int:
         """Hand a question on; the server ends if there is no answer."""
@@ -150,9 +157,9 @@ class _CandidateLink:
         os.close(self._verdict)
         self._fds.remove(self._verdict)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Leave nothing of it."""
-        if self._pid > 0:
+        if self._pid > 0 and not self.has_ended:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):  # it may not have come so far
@@ -188,6 +195,7 @@ class _ImportServer:
                 self._end.answer(self._reap(question))
             for fd in question.fds:
                 os.close(fd)
+        self._candidate.end()  # else nobody might collect it
         os._exit(0)
 
     def _next(self) -> Question | None:
@@ -238,6 +246,7 @@ class _Candidate:
                 os._exit(0)
             _nameless.flush_streams()
             if why:
+                _finish()
                 self._socket.send(b"-" + why.encode(errors="replace")[: _LONGEST - 1])
                 os._exit(0)
             fds = self._fork_daemons()

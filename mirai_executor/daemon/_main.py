@@ -42,10 +42,6 @@ def main(*, first: bool = False, cleanup: bool = False) -> None:
         return fds
 
     serve(become_daemon, cleanup=cleanup)
-    if "mirai_executor.daemon._import_server" in sys.modules:
-        from ._import_server import end_if_forked
-
-        end_if_forked()
 
 
 def _go_on(end: "Answering", request: int, verdict: int) -> list[int]:

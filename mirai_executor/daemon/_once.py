@@ -1,28 +1,31 @@
 """Decides by its source whether a module may be run once for several processes.
 
-One that asks for its process id or for another name of its own, makes a temporary folder, has
-something done ``atexit``, or seeds a generator by the time, wants a value for each process. What
-counts is what runs when it is imported, functions that are named then included.
+One that asks for its process id, for a name or secret of its own or for the terminal, makes a
+temporary folder, has something done ``atexit``, or draws or seeds random numbers may want a value
+for each process. What counts is what runs when it is imported, functions that are named then
+included.
 """
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from mirai_executor._payload.common.guards import divide
 
 _OF_ONE_PROCESS = frozenset(
     (
         *("getpid", "getppid", "get_ident", "get_native_id", "current_process"),
-        *("uuid1", "uuid4", "urandom", "token_bytes", "token_hex", "token_urlsafe"),
+        *("uuid1", "uuid4", "urandom", "getrandom", "token_bytes", "token_hex", "token_urlsafe"),
+        *("randbelow", "randbits", "SystemRandom", "manual_seed", "set_seed", "seed"),
+        *("random", "randint", "randrange", "choice", "choices", "shuffle", "sample", "uniform"),
+        *("gauss", "normal", "normalvariate", "rand", "randn", "permutation", "getrandbits"),
+        *("Random", "RandomState", "default_rng", "SeedSequence", "MT19937", "PCG64"),
+        *("isatty", "get_terminal_size", "ttyname"),
         *("mkdtemp", "mkstemp", "mktemp", "NamedTemporaryFile", "SpooledTemporaryFile"),
         *("TemporaryDirectory", "TemporaryFile", "atexit", "finalize"),
     )
 )
-_SEEDING = frozenset({"seed", "manual_seed", "Random", "RandomState", "default_rng"})
-_UNSEEDED = frozenset({"seed", "Random"})  # without a number, nobody can tell later on
-_SUSPECT = re.compile("|".join(sorted(_OF_ONE_PROCESS | _SEEDING)))
-_CLOCKS = frozenset({"time", "time_ns", "monotonic", "perf_counter", "now"})
+_SUSPECT = re.compile("|".join(sorted(_OF_ONE_PROCESS)))
 
 
 def flaw_of(text: str) -> str:
@@ -36,9 +39,8 @@ def flaw_of(text: str) -> str:
     rest = [each for statement in ast.parse(text).body for each in divide(statement)[1]]
     reader = _SourceReader()
     reader.read(rest)
-    if found := sorted(_OF_ONE_PROCESS & reader.names):
-        return f"it uses {', '.join(found)}"
-    return "it seeds a generator with another number in each process" if reader.seeds else ""
+    found = sorted(_OF_ONE_PROCESS & reader.names)
+    return f"it uses {', '.join(found)}" if found else ""
 
 
 class _SourceReader(ast.NodeVisitor):
@@ -46,12 +48,10 @@ class _SourceReader(ast.NodeVisitor):
 
     Attributes:
         names: What that refers to.
-        seeds: Whether a seed differs.
     """
 
     def __init__(self) -> None:
         self.names: set[str] = set()
-        self.seeds = False
         self._functions: dict[str, list[ast.stmt]] = {}  # not named so far
 
     def read(self, statements: Iterable[ast.AST]) -> None:
@@ -83,24 +83,3 @@ class _SourceReader(ast.NodeVisitor):
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self.visit(node.args)
-
-    def visit_Call(self, node: ast.Call) -> None:
-        name, inside = _last(node.func), set(_names_of_arguments(node))
-        is_new = name in _UNSEEDED and (not (node.args or node.keywords) or "None" in inside)
-        self.seeds = self.seeds or is_new or (name in _SEEDING and not _CLOCKS.isdisjoint(inside))
-        self.generic_visit(node)
-
-
-def _names_of_arguments(call: ast.Call) -> Iterator[str]:
-    for value in (*call.args, *(each.value for each in call.keywords)):
-        yield from map(_last, ast.walk(value))
-
-
-def _last(node: ast.AST) -> str:
-    match node:
-        case ast.Name(name) | ast.Attribute(attr=name):
-            return name
-        case ast.Constant(None):
-            return "None"
-        case _:
-            return ""

@@ -13,19 +13,20 @@ end. What is the program's stays: modules, globals, locks.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import os
 import signal
 import sys
+import threading
 from multiprocessing import process, util
 
-from mirai_executor import _shared, _transport  # noqa: F401 - a fork may import nothing
+from mirai_executor import _nameless, _shared, _transport  # noqa: F401 - a fork may import nothing
 from mirai_executor._payload import daemon as _payload
 from mirai_executor._payload.common import source as _source  # noqa: F401 - as above
 from mirai_executor._private import check
 
 from . import _child, _cleanup, _imports, _serve, _terminal, serve  # noqa: F401 - as above
-from ._end import end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def become_template(control: int, lifeline: int, inheritance: Any) -> NoReturn:
 
         traceback.print_exc()
     finally:
-        end(code)
+        _end(code)
 
 
 def _become_daemon(control: int, lifeline: int) -> list[int]:
@@ -98,3 +99,15 @@ def _let_go_of_streams() -> None:
     stdout: Any = open(1, "w", closefd=False, errors="replace")  # noqa: SIM115 - as above
     sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]  # as in _child
     sys.stdout = sys.__stdout__ = stdout  # type: ignore[misc]  # as in _child
+
+
+def _end(code: int) -> NoReturn:
+    """End as an interpreter does that has run its program."""
+    try:
+        with contextlib.suppress(BaseException):
+            threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+        with contextlib.suppress(BaseException):
+            atexit._run_exitfuncs()  # noqa: SLF001 - as above
+        _nameless.flush_streams()
+    finally:
+        os._exit(code)

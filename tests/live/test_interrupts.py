@@ -450,6 +450,26 @@ def test_one_sigint_ends_a_host_that_waits_for_its_tasks(how: str, task: str) ->
         assert host.leaves_nothing()
 
 
+def test_who_waits_for_the_end_looks_for_signals_now_and_then(
+    executor: MiraiExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float | None] = []
+
+    class End:
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            if len(waits) == 3:
+                raise KeyboardInterrupt
+            return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(executor._host, "_ended", End())
+        with pytest.raises(KeyboardInterrupt):
+            executor._host.join()
+    assert len(waits) == 3
+    assert None not in waits
+
+
 # A terminal
 
 

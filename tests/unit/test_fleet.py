@@ -415,11 +415,11 @@ def test_daemons_do_not_wait_for_an_import_that_fails_and_a_record_says_why(
     assert caplog.messages == ["each daemon imports the main module for itself: it leaves threads"]
 
 
-def test_daemons_wait_no_longer_than_half_of_the_time_for_a_start(
+def test_daemons_wait_no_longer_than_a_quarter_of_the_time_for_a_start(
     world: World, importing: FileIO
 ) -> None:
     world.fleet.launch(ONE)
-    world.clock.wait(world.setup.start_timeout / 2 - 1)
+    world.clock.wait(world.setup.start_timeout / 4 - 1)
     assert world.made == []
     world.clock.wait(1)
     assert len(world.made) == 1

@@ -24,11 +24,12 @@ from mirai_executor.daemon import _fitness, _once
         ("import os\ndef job(pid=os.getpid()): pass", "getpid"),
         ("import atexit\n@atexit.register\ndef leave(): pass", "atexit"),
         ("import uuid, tempfile\nX = uuid.uuid4(), tempfile.mkdtemp()", "mkdtemp, uuid4"),
-        ("import random\nrandom.seed()", "seeds"),
-        ("import random\nrandom.seed(None)", "seeds"),
-        ("import random, time\nrandom.seed(int(time.time()))", "seeds"),
-        ("import numpy, time\nR = numpy.random.default_rng(seed=time.time_ns())", "seeds"),
-        ("import random\nR = random.Random()", "seeds"),
+        ("import secrets\nKEY = secrets.randbelow(9)", "randbelow"),
+        ("import torch\ntorch.manual_seed(1)", "manual_seed"),
+        ("import random\nrandom.seed(3)", "random, seed"),
+        ("from numpy.random import default_rng\nR = default_rng()", "default_rng"),
+        ("import numpy as np\nX = np.random.normal(size=3)", "normal, random"),
+        ("import sys\nCOLOUR = sys.stdout.isatty()", "isatty"),
     ],
 )
 def test_a_module_that_wants_something_of_its_own_for_each_process_is_not_run_once(
@@ -44,9 +45,8 @@ def test_a_module_that_wants_something_of_its_own_for_each_process_is_not_run_on
         "import os\nasync def job(): return os.getpid()",
         "import os\njob = lambda: os.getpid()",
         "import os\ndef job(): return os.getpid()\nif __name__ == '__main__':\n    print(job())",
-        "import random\nrandom.seed(5)\nR = random.Random(3)",
-        "import numpy\nR = numpy.random.default_rng()\nnumpy.random.seed(0)",
         "import time\nSTART = time.time()",
+        "import random\ndef job(): return random.random()",
         "from os import getpid",
     ],
 )

@@ -180,7 +180,7 @@ def inherit(what: "Inheritance") -> None:
     """Note that this process has been forked from its host, and what it has from there."""
     from mirai_executor._payload.common import rebuild  # of no use to a host
 
-    rebuild.inheritance = what
+    rebuild.inheritance, rebuild.imported_first = what, None
 
 
 def make_main(find: Callable[[str], object], preparation: Preparation) -> ModuleType:
