@@ -200,7 +200,12 @@ class Belongings:
             threads=frozenset(threading.enumerate()),
             native_threads=frozenset(thread.id for thread in psutil.Process().threads()),
             descriptors=Counter(owned_descriptors()),
-            shared_memory=frozenset(str(path) for path in Path("/dev/shm").glob("*")),
+            # Not what a test names so, which removes it itself: others run at the same time.
+            shared_memory=frozenset(
+                str(path)
+                for path in Path("/dev/shm").glob("*")
+                if not path.name.startswith("of-a-test-")
+            ),
         )
 
     def beyond(self, before: "Belongings") -> list[str]:

@@ -41,7 +41,7 @@ def memory() -> Iterator[Callable[[str], Any]]:
 
 
 def make_memory(content: int) -> str:
-    made: Any = SharedMemory(create=True, size=1)
+    made: Any = SharedMemory(f"of-a-test-{os.getpid()}", create=True, size=1)
     made.buf[0] = content
     made.close()
     name: str = made.name
