@@ -18,7 +18,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from mirai_executor._nameless import is_none_free, reopen
+from mirai_executor._nameless import create, is_none_free, reopen
 from mirai_executor._shared import Pages, ServerLostError
 from mirai_executor._typing import TYPE_CHECKING, NamedTuple
 from mirai_executor.errors import LaunchError
@@ -136,9 +136,20 @@ class Spawner:
             The end of a pipe that the caller closes; it can be read once that has ended, in
             whatever way. None if it cannot be tried.
         """
-        from ._importing import import_main  # not for all
-
-        return import_main(self._server, request)
+        if self._server is None:
+            return None
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            try:
+                file = create("mirai-main", request)
+                theirs.callback(os.close, file)
+                end, its_end = os.pipe()
+                theirs.callback(os.close, its_end)
+                ours.callback(os.close, end)
+                self._server.import_main((file, its_end))
+            except (OSError, ServerLostError):  # if lost, it is noticed when it is asked to fork
+                return None
+            ours.pop_all()
+            return end
 
     def renew(self) -> None:
         """Have a new server fork the next daemons. Safe from any thread."""

@@ -1,13 +1,12 @@
 """What scripts with a guard register with other libraries, at daemons as in children of spawn."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+
+from live.hosts import printed_by
 
 PATIENCE = 120.0  # seconds that no passing test waits
 PROGRAM = """
@@ -122,19 +121,7 @@ EXPECTED = {
 def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """What each function returned, in a child of spawn and at a daemon."""
     folder = tmp_path_factory.mktemp("script")
-    program = folder / "program.py"
-    program.write_text(PROGRAM)
-    done = subprocess.run(
-        [sys.executable, str(program)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-        cwd=folder,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    results: dict[str, Any] = json.loads(done.stdout)
+    results: dict[str, Any] = json.loads(printed_by(folder, PROGRAM, patience=PATIENCE))
     assert results.keys() == EXPECTED.keys()
     return results
 

@@ -204,7 +204,13 @@ def run(code: str, **options: object) -> Ended:
         return ended
 
 
-def printed_by(folder: Path, text: str, *arguments: str, name: str = "program.py") -> str:
+def printed_by(
+    folder: Path,
+    text: str,
+    *arguments: str,
+    name: str = "program.py",
+    patience: float = PATIENCE,
+) -> str:
     """Run a program as a process of its own; return what it has printed."""
     program = folder / name
     program.parent.mkdir(exist_ok=True)
@@ -213,7 +219,7 @@ def printed_by(folder: Path, text: str, *arguments: str, name: str = "program.py
         [sys.executable, *(arguments or [str(program)])],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=patience,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
         cwd=folder,

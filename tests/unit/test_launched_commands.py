@@ -36,39 +36,40 @@ def test_that_daemons_find_no_host_is_no_news_as_it_ends(says: str, passed_on: s
     assert said_at_the_end(says) == passed_on
 
 
+class World:
+    """A host's commands, and what it has passed on of what they say."""
+
+    def __init__(self) -> None:
+        self._heard: list[bytes] = []
+        self.reactor, self._relay = Reactor(), Relay(self._write)
+        self.commands = LaunchProcesses(self.reactor, self._relay, lambda _: None)
+
+    def _write(self, _: RelayedStream, data: bytes) -> None:
+        self._heard.append(data)
+
+    def close(self) -> str:
+        """End as the host does; return all that was passed on."""
+        self.commands.close()
+        self._relay.close()
+        self.reactor.close()
+        return b"".join(self._heard).decode()
+
+
 def said_at_the_end(says: str) -> str:
     """Return what is passed on of what a command says while the host closes."""
-    heard: list[bytes] = []
-
-    def write(_: RelayedStream, data: bytes) -> None:
-        heard.append(data)
-
-    reactor, relay = Reactor(), Relay(write)
-    commands = LaunchProcesses(reactor, relay, lambda _: None)
+    world = World()
     command = [sys.executable, "-S", "-c", SCRIPT, says]
     process = Leaving(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    commands.keep([process], lambda _: None, stay=False)
-    commands.close()
-    relay.close()
-    reactor.close()
-    return b"".join(heard).decode()
+    world.commands.keep([process], lambda _: None, stay=False)
+    return world.close()
 
 
 def test_that_daemons_find_no_host_is_passed_on_while_it_runs() -> None:
-    heard: list[bytes] = []
-
-    def write(_: RelayedStream, data: bytes) -> None:
-        heard.append(data)
-
-    reactor, relay = Reactor(), Relay(write)
-    commands = LaunchProcesses(reactor, relay, lambda _: None)
+    world = World()
     command = [sys.executable, "-S", "-c", SCRIPT, LEFT_ALONE]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     ended: list[object] = []
-    commands.keep([process], ended.append, stay=False)
+    world.commands.keep([process], ended.append, stay=False)
     while not ended:
-        reactor.turn()
-    commands.close()
-    relay.close()
-    reactor.close()
-    assert b"".join(heard).decode() == LEFT_ALONE
+        world.reactor.turn()
+    assert world.close() == LEFT_ALONE
